@@ -1,0 +1,59 @@
+# The front door. The build itself is CMakeLists.txt; its presets are in CMakePresets.json.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test bench asan lint format clean
+
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+MOONPOOL := build/moonpool
+C_FILES = $(shell find src include spec \( -name '*.c' -o -name '*.h' \) | sort)
+
+# $(call configure,preset,build dir), unless that has been done
+configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then cmake --preset $(1); fi
+
+# $(call ctest,build dir): the tests, then ctest's summary once more as the last line.
+define ctest
+status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
+  || status=$$?; grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
+endef
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install missing Debian packages (nothing to do when all are there)
+	@.ci/setup
+
+build: ## build/moonpool
+	@$(call configure,dev,build)
+	@cmake --build build -j $(JOBS)
+
+demo: setup build ## create one deal on a private PostgreSQL and show it
+	@$(MOONPOOL) migrate up
+	@$(MOONPOOL) run scripts/tools/demo.lua
+
+test: setup build ## all specs and C unit tests
+	@$(call ctest,build)
+
+bench: setup build ## the deal workload beside pgbench and PL/pgSQL
+	@$(MOONPOOL) bench
+
+asan: setup ## the same tests under AddressSanitizer and UBSan
+	@$(call configure,asan,build/asan)
+	@cmake --build build/asan -j $(JOBS)
+	@export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1; $(call ctest,build/asan)
+
+lint: ## clang-format, clang-tidy, luacheck
+	@.ci/setup lint
+	@cmake --preset dev >/dev/null
+	clang-format --dry-run -Werror $(C_FILES)
+	luacheck --quiet lua scripts spec
+	run-clang-tidy -quiet -j $(JOBS) -p build -extra-arg=-include$(CURDIR)/.ci/analyze.h '^$(CURDIR)/(src|spec)/'
+
+format: ## rewrite the C files in the project's style
+	@.ci/setup lint
+	clang-format -i $(C_FILES)
+
+clean: ## remove build/
+	rm -rf build

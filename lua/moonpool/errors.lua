@@ -1,0 +1,42 @@
+-- The one error object of the host: a table with `code`, `message`, `status` and what else is known
+-- (sqlstate, detail, hint, constraint, table, column, query, line, attempts, operation, generation,
+-- retryable, outcome_unknown, traceback).
+
+local errors = {}
+
+local metatable = { __name = "moonpool.error" }
+errors.metatable = metatable
+
+-- Text as one line: control characters become blanks.
+local function line(text)
+  return (tostring(text):gsub("%c+", " "))
+end
+
+-- CODE: message (SQLSTATE 23505, constraint users_email_key) at scripts/create_user.lua:12
+function metatable:__tostring()
+  local text = line(rawget(self, "code") or "ERROR")
+  local message = rawget(self, "message")
+  if message ~= nil and message ~= "" then text = text .. ": " .. line(message) end
+  local more = {}
+  local sqlstate, constraint = rawget(self, "sqlstate"), rawget(self, "constraint")
+  if sqlstate ~= nil then more[#more + 1] = "SQLSTATE " .. line(sqlstate) end
+  if constraint ~= nil then more[#more + 1] = "constraint " .. line(constraint) end
+  if more[1] then text = text .. " (" .. table.concat(more, ", ") .. ")" end
+  local place = rawget(self, "line")
+  if place ~= nil then text = text .. " at " .. line(place) end
+  return text
+end
+
+--- Makes an error object of a copy of `fields`; `code` and `status` have defaults.
+function errors.new(fields)
+  local object = { code = "ERROR", status = 500 }
+  for name, value in pairs(fields or {}) do object[name] = value end
+  return setmetatable(object, metatable)
+end
+
+--- Is `value` an error object?
+function errors.is(value)
+  return type(value) == "table" and getmetatable(value) == metatable
+end
+
+return errors

@@ -1,0 +1,54 @@
+-- moonpool: what `require "moonpool"` gives.
+local errors    = require "moonpool.errors"
+local host      = require "moonpool.host"
+local json      = require "moonpool.json"
+local operation = require "moonpool.operation"
+local registry  = require "moonpool.registry"
+
+local moonpool = {
+  version   = host.version,
+  app_dir   = host.app_dir,
+  null      = json.null,
+  json      = json,
+  decimal   = require "moonpool.decimal",
+  host      = host,
+  metrics   = require "moonpool.metrics",
+
+  operation = operation.define,
+  all       = host.all,
+  spawn     = host.spawn,
+  sleep     = host.sleep,
+  uuid      = host.uuid,
+  now       = host.now,
+}
+
+-- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is rolled back.
+function moonpool.fail(code, message, more)
+  if type(code) ~= "string" or type(message) ~= "string" then
+    error("moonpool.fail: needs a code and a message, both text", 2)
+  end
+  local fields = { status = 400 }
+  for name, value in pairs(more or {}) do fields[name] = value end
+  fields.code, fields.message = code, message
+  error(errors.new(fields), 2)
+end
+
+-- call(name, input, options) -> result. `name` may be an operation's own definition. Options: tenant, as (a user id),
+-- border (input is JSON as a caller sends it: camelCase). Inside an operation it joins the caller's transaction.
+function moonpool.call(name, input, options)
+  return (operation.call(registry.get(name), input, options))
+end
+
+-- The same, and what it took: attempts, round_trips, statements, duration_ms, lane_ms …
+function moonpool.call_info(name, input, options)
+  return operation.call(registry.get(name), input, options)
+end
+
+moonpool.log = {}
+for _, level in ipairs { "error", "warn", "info", "debug" } do
+  moonpool.log[level] = function(text, ...)
+    host.log(level, select("#", ...) > 0 and text:format(...) or tostring(text))
+  end
+end
+
+return moonpool

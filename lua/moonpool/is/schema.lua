@@ -1,0 +1,209 @@
+-- moonpool.is.schema: what all schemas share: their methods, one run over a value, and the error.
+--
+-- A kind of schema is a table { kind, convert = function(self, value, run) -> copy, allows = set of the
+-- methods that mean something for it, … }. convert reports by run:fail(message) and never raises, so that one
+-- run finds all failures. A run keeps the path as a stack of steps and spells it only when something fails.
+local json = require "moonpool.json"
+
+local null = json.null
+local Schema = {}
+Schema.__index = Schema
+Schema.__name = "moonpool.is schema"
+Schema.__newindex = function() error("schemas are immutable; each method gives a new one", 2) end
+
+local Run = {}
+Run.__index = Run
+
+-- The host's error object; a plain table of the same shape where no host is (plain Lua, unit specs).
+local has_errors, errors = pcall(require, "moonpool.errors")
+local plain = { __tostring = function(e) return e.code .. ": " .. e.message end }
+local function new_error(e)
+  return has_errors and errors.new(e) or setmetatable(e, plain)
+end
+
+local function is_schema(v) return getmetatable(v) == Schema end
+
+local function derive(self, changes)
+  local copy = {}
+  for k, v in next, self do copy[k] = v end
+  for k, v in next, changes do copy[k] = v end
+  return setmetatable(copy, Schema)
+end
+
+local function check_allowed(self, method)
+  if not self.allows[method] then
+    error(("is.%s has no :%s()"):format(self.kind, method), 3)
+  end
+end
+
+-- A copy of plain data that shares nothing with it, marks (json.array, json.raw) kept.
+local function deep_copy(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for k, v in next, value do copy[k] = deep_copy(v) end
+  return setmetatable(copy, getmetatable(value))
+end
+
+-- -- runs -------------------------------------------------------------------------------------------
+
+-- border: names are camelCase and positions count from 0, as the caller of the border counts them.
+local function new_run(border, prefix)
+  return setmetatable({ depth = 0, border = border or false, prefix = prefix, failures = {} }, Run)
+end
+
+function Run:path(last)
+  local text = self.prefix or ""
+  local function add(step)
+    if math.type(step) == "integer" then
+      text = ("%s[%d]"):format(text, self.border and step - 1 or step)
+    else
+      text = text == "" and step or text .. "." .. step
+    end
+  end
+  for i = 1, self.depth do add(self[i]) end
+  if last then add(last) end
+  return text
+end
+
+function Run:fail(message)
+  local path = self:path()
+  self:report(path, message, path == "" and message or path .. ": " .. message)
+end
+
+function Run:report(path, message, line)
+  local failures = self.failures
+  if #failures < 100 then failures[#failures + 1] = { path = path, message = message, line = line } end
+end
+
+-- The child's copy, one step down.
+function Run:child(step, schema, value)
+  local depth = self.depth + 1
+  if depth > 64 then
+    self:fail("is nested deeper than 64 levels")
+    return nil
+  end
+  self.depth, self[depth] = depth, step
+  local copy = self:visit(schema, value)
+  self.depth = depth - 1
+  return copy
+end
+
+function Run:visit(schema, value)
+  if value == nil then
+    if schema.default_value ~= nil then return deep_copy(schema.default_value) end
+    if not schema.is_optional then self:fail("is required") end
+    return nil
+  end
+  if value == null and not schema.takes_null then
+    if schema.is_nullable then return null end
+    self:fail("must not be null")
+    return nil
+  end
+  return schema.convert(schema, value, self)
+end
+
+function Run:finish(copy)
+  local failures = self.failures
+  if #failures == 0 then return copy end
+  local lines, fields = {}, {}
+  for i, f in ipairs(failures) do
+    if i <= 3 then lines[i] = f.line end
+    fields[i] = { path = f.path, message = f.message }
+  end
+  local message = table.concat(lines, "; ")
+  if #failures > 3 then message = ("%s (and %d more)"):format(message, #failures - 3) end
+  error(new_error { code = "VALIDATION_ERROR", status = 400, message = message, fields = fields }, 0)
+end
+
+-- -- methods ----------------------------------------------------------------------------------------
+
+-- A fresh, converted copy of a value spelled as inside (snake_case), or raises.
+function Schema:check(value, path)
+  local run = new_run(false, path)
+  return run:finish(run:visit(self, value))
+end
+
+-- The same for a value from the border: decoded JSON with decimals, names in camelCase.
+function Schema:from_json(value, path)
+  local run = new_run(true, path)
+  return run:finish(run:visit(self, value))
+end
+
+-- A JSON Schema (2020-12) of what from_json takes; marked raw, so that it is written as it is.
+function Schema:json_schema() return require("moonpool.is.document").of(self) end
+
+function Schema:optional() return derive(self, { is_optional = true }) end
+
+-- null may be given, and arrives as is.null: told apart from "absent".
+function Schema:nullable() return derive(self, { is_nullable = true }) end
+
+-- What stands in when the value is absent; checked when the schema is made.
+function Schema:default(value)
+  if value == nil then error("default(nil): use :optional()", 2) end
+  local run = new_run(false)
+  local copy = run:visit(self, value)
+  if #run.failures > 0 then error("the default itself " .. run.failures[1].line, 2) end
+  return derive(self, { default_value = copy })
+end
+
+local function check_count(n)
+  if math.type(n) ~= "integer" or n < 0 then error("expected a whole number that is not negative", 3) end
+  return n
+end
+
+-- Length of a string (characters) or array, value of a number.
+function Schema:min(n)
+  check_allowed(self, "min")
+  return derive(self, { min_value = (self.bound or check_count)(n) })
+end
+
+function Schema:max(n)
+  check_allowed(self, "max")
+  return derive(self, { max_value = (self.bound or check_count)(n) })
+end
+
+-- A Lua pattern; `what` completes "must look like ...".
+function Schema:pattern(pattern, what)
+  check_allowed(self, "pattern")
+  string.find("", pattern) -- a malformed pattern fails here, not at the first caller
+  return derive(self, { lua_pattern = pattern, pattern_text = what })
+end
+
+-- Digits behind the point, at most (trailing zeros do not count); and in all, as in numeric(12, 2).
+function Schema:scale(digits)
+  check_allowed(self, "scale")
+  return derive(self, { max_scale = check_count(digits) })
+end
+
+function Schema:precision(digits)
+  check_allowed(self, "precision")
+  return derive(self, { max_precision = check_count(digits) })
+end
+
+-- Exactly one of these fields must be given; the last argument may be the message.
+function Schema:exactly_one(...)
+  check_allowed(self, "exactly_one")
+  local names, message = { ... }, nil
+  if #names > 0 and not self.fields[names[#names]] then message = table.remove(names) end
+  for _, name in ipairs(names) do
+    local field = self.fields[name]
+    if not field then error(("exactly_one: no field %q"):format(tostring(name)), 2) end
+    if not field.is_optional then error(("exactly_one: field %q must be optional"):format(name), 2) end
+  end
+  if #names < 2 then error("exactly_one: two or more field names are needed", 2) end
+  local rules = { table.unpack(self.rules) }
+  rules[#rules + 1] = { names = names, message = message }
+  return derive(self, { rules = rules })
+end
+
+function Schema:describe(text) return derive(self, { description = text }) end
+
+Schema.__tostring = function(self) return "is." .. self.kind end
+
+local function new(kind, definition)
+  definition.kind = kind
+  definition.allows = definition.allows or {}
+  return setmetatable(definition, Schema)
+end
+
+return { new = new, is = is_schema, null = null, deep_copy = deep_copy, new_run = new_run }

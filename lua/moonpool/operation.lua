@@ -1,0 +1,146 @@
+-- moonpool.operation: what an operation is, and what happens to a call before and after its transaction.
+local errors  = require "moonpool.errors"
+local host    = require "moonpool.host"
+local is      = require "moonpool.is"
+local json    = require "moonpool.json"
+local nearest = require "moonpool.is.nearest"
+
+local operation = {}
+
+local Operation = { __name = "moonpool.operation" }
+
+local defaults = { isolation = "read committed", timeout = 30, retries = 3 }
+
+-- field -> what it must be: a Lua type, or a function that tells what is wrong.
+local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
+
+local fields = {
+  summary    = "string",
+  input      = is_schema,
+  output     = is_schema,
+  tenant     = "string",
+  actor      = "string",
+  isolation  = function(value)
+    local known = { ["read committed"] = true, ["repeatable read"] = true, ["serializable"] = true }
+    return not known[value] and "must be \"read committed\", \"repeatable read\" or \"serializable\"" or nil
+  end,
+  read_only  = "boolean",
+  deferrable = "boolean",
+  timeout    = function(value)
+    return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
+  end,
+  retries    = function(value)
+    return not (math.type(value) == "integer" and value >= 0 and value <= 100) and "must be an integer from 0 to 100"
+      or nil
+  end,
+  lane       = "string",
+  errors     = "table",
+  run        = "function",
+}
+
+local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
+
+-- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
+function operation.define(definition)
+  if type(definition) ~= "table" then error("moonpool.operation: expected a table", 2) end
+  local op = {}
+  for name, value in pairs(definition) do
+    local rule = fields[name]
+    if not rule then
+      local near = nearest(tostring(name), fields)
+      error(("moonpool.operation: there is no field `%s`%s"):format(tostring(name),
+        near and ("; did you mean `%s`?"):format(near) or ""), 2)
+    end
+    local fault = type(rule) == "function" and rule(value)
+    if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
+    if fault then error(("moonpool.operation: %s %s"):format(name, fault), 2) end
+    op[name] = value
+  end
+  if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  for name, value in pairs(defaults) do
+    if op[name] == nil then op[name] = value end
+  end
+  op.name = "operation"
+  return setmetatable(op, Operation)
+end
+
+function operation.is(value) return getmetatable(value) == Operation end
+
+-- "deal_number:$dealership_id" with the input's values.
+local function lane_of(op, input)
+  return op.lane and (op.lane:gsub("%$([%a_][%w_]*)", function(name)
+    local value = input[name]
+    if value == nil then
+      error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
+        message = ("the lane %q of %s names `%s`, which the input has not"):format(op.lane, op.name, name) }, 0)
+    end
+    return tostring(value)
+  end))
+end
+
+-- A fresh, checked copy of the input.
+local function check(op, input, options)
+  if not op.input then return input end
+  if options.border then return op.input:from_json(input) end
+  return op.input:check(input)
+end
+
+-- The tenant of a call: the caller's, which the input may repeat but not change; else the input's.
+local function with_tenant(op, input, options)
+  local own, field = options.tenant, op.tenant
+  if not (own and field) then return input end
+  local spelled = options.border and json.camel(field) or field
+  local copy = {}
+  if type(input) == "table" then
+    for name, value in next, input do copy[name] = value end
+  elseif input ~= nil then
+    return input -- no object: the schema says so
+  end
+  if copy[spelled] == nil then
+    copy[spelled] = own
+  elseif type(copy[spelled]) == "string" and copy[spelled]:lower() ~= own:lower() then
+    error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
+      message = ("the caller belongs to another tenant than the input's %s names"):format(spelled) }, 0)
+  end
+  return copy
+end
+
+-- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
+-- of N locks itself up with N callers.
+local function join(tx, op, input)
+  local tenant = op.tenant and input[op.tenant]
+  if tenant and tx.tenant and tenant ~= tx.tenant then
+    error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
+      message = op.name .. " was called for another tenant than the transaction's" }, 0)
+  end
+  if levels[op.isolation] > levels[tx.isolation] then
+    error(errors.new { code = "INVALID_ARGUMENT", status = 500, operation = op.name,
+      message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name, op.isolation,
+        tx.isolation) }, 0)
+  end
+  return tx:savepoint(function(inner) return op.run(inner, input) end)
+end
+
+-- -> result, info
+function operation.call(op, input, options)
+  options = options or {}
+  local raw = with_tenant(op, input, options)
+  local checked = check(op, raw, options)
+  local tx = host.current_tx()
+  if tx then return join(tx, op, checked), {} end
+  return host.transact({
+    name         = op.name,
+    isolation    = op.isolation,
+    read_only    = op.read_only,
+    deferrable   = op.deferrable,
+    timeout      = options.timeout or op.timeout,
+    attempts     = op.retries + 1,
+    lane         = lane_of(op, checked),
+    tenant_field = op.tenant,
+    tenant       = op.tenant and (options.tenant or checked[op.tenant]),
+    errors       = op.errors,
+    caller       = { user_id = options.as, tenant = options.tenant },
+  }, op.run, checked, function() return check(op, raw, options) end)
+end
+
+return operation

@@ -1,0 +1,127 @@
+-- Runs busted, as it is, inside the host: specs may wait wherever a script may. Returns
+-- function(args, app_dir) -> exit code; `args` are busted's own arguments.
+
+-- Options of busted whose value may be the next argument.
+local takes_value = {}
+for name in ([[-p --pattern --exclude-pattern -e -o --output -C --directory -f --config-file
+  --coverage-config-file -t --tags --exclude-tags --filter --filter-out -m --lpath --cpath -r --run
+  --repeat --seed --lang --loaders --helper --lua -Xoutput -Xhelper]]):gmatch("%S+") do
+  takes_value[name] = true
+end
+
+-- What os.exit raises instead of ending the process.
+local exit = setmetatable({}, { __tostring = function() return "os.exit was called inside a spec" end })
+
+local function has_path(args)
+  local i = 1
+  while args[i] do
+    if takes_value[args[i]] then
+      i = i + 1
+    elseif args[i]:sub(1, 1) ~= "-" then
+      return true
+    end
+    i = i + 1
+  end
+  return false
+end
+
+local function asks_help(args)
+  for _, arg in ipairs(args) do
+    if arg == "--help" or arg == "-h" then return true end
+  end
+  return false
+end
+
+local function help()
+  local cli = require "busted.modules.cli" { standalone = false, output = "plainTerminal" }
+  cli:set_name("moonpool spec")
+  local _, text = cli:parse { "--help" }
+  text = tostring(text):gsub("^moonpool spec: error: ", ""):gsub("; re%-run with %-%-help for usage%.$", "")
+  print(text)
+end
+
+-- The host's tasks that run now, as a set of their names with how many there are.
+local function tasks()
+  local ok, host = pcall(require, "moonpool.host")
+  if not ok or type(host) ~= "table" or not host.tasks then return {} end
+  local names = {}
+  for _, task in ipairs(host.tasks()) do
+    local name = type(task) == "table" and task.name or tostring(task)
+    names[name] = (names[name] or 0) + 1
+  end
+  return names
+end
+
+local function left_over(before)
+  local names = {}
+  for name, count in pairs(tasks()) do
+    local more = count - (before[name] or 0)
+    if more > 0 then names[#names + 1] = more > 1 and ("%s (%d times)"):format(name, more) or name end
+  end
+  table.sort(names)
+  return names
+end
+
+-- What a run changes, put back by the function that this returns.
+local function keep()
+  local globals, path, cpath, os_exit = {}, package.path, package.cpath, os.exit
+  for name, value in next, _G do globals[name] = value end
+  return function()
+    rawset(os, "exit", os_exit)
+    package.path, package.cpath = path, cpath
+    for name in next, _G do
+      if globals[name] == nil then rawset(_G, name, nil) end
+    end
+    for name, value in next, globals do rawset(_G, name, value) end
+    for name in pairs(package.loaded) do
+      -- busted refuses to run twice in one state
+      if type(name) == "string" and name:find("^busted") then package.loaded[name] = nil end
+    end
+  end
+end
+
+local function run(args, app_dir)
+  local code
+  rawset(os, "exit", function(status)
+    local number = (status == nil or status == true) and 0 or tonumber(status) or 1
+    code = math.max(code or 0, number)
+    error(exit, 0)
+  end)
+  _G.arg = { [0] = "busted", table.unpack(args) }
+  if not has_path(args) and app_dir ~= "." then table.insert(_G.arg, app_dir .. "/spec") end
+  package.path = ("%s/?.lua;%s/spec/?.lua;%s"):format(app_dir, app_dir, package.path)
+
+  local ok, message = xpcall(function()
+    -- A chunk that is no file: busted then calls itself "busted" and really ends with os.exit.
+    local start = load("require 'busted.runner' { standalone = false }", "=moonpool spec")
+    start()
+  end, function(message)
+    return message == exit and exit or debug.traceback(tostring(message), 2)
+  end)
+  if not ok and message ~= exit then
+    io.stderr:write("moonpool spec: busted failed: ", message, "\n")
+    return 1
+  end
+  return code or 0
+end
+
+return function(args, app_dir)
+  local ok, host = pcall(require, "moonpool.host")
+  app_dir = app_dir or ok and type(host) == "table" and host.app_dir or "."
+  local _ <close> = setmetatable({}, { __close = keep() })
+  if asks_help(args) then
+    help()
+    return 0
+  end
+  local before = tasks()
+  local code = run(args, app_dir)
+  collectgarbage()
+  local names = left_over(before)
+  if names[1] then
+    io.stderr:write("moonpool spec: still running after the last spec: ", table.concat(names, ", "),
+      "; wait for what a spec spawns\n")
+    code = math.max(code, 1)
+  end
+  io.stdout:flush()
+  return code
+end

@@ -1,0 +1,109 @@
+---@meta moonpool.is
+-- Schemas: immutable; each method gives a new one.
+
+---@class moonpool.schema
+local schema = {}
+
+---A fresh, converted copy of a value spelled as inside (snake_case), or raises VALIDATION_ERROR.
+---@param value any
+---@param path? string stands in front of the paths in the error
+---@return any
+function schema:check(value, path) end
+
+---The same for decoded JSON of the border (camelCase, decimals); positions in error paths count from 0.
+---@param value any
+---@param path? string
+---@return any
+function schema:from_json(value, path) end
+
+---@return table json_schema JSON Schema 2020-12
+function schema:json_schema() end
+
+---The value may be absent.
+---@return moonpool.schema
+function schema:optional() end
+
+---null may be given and arrives as is.null.
+---@return moonpool.schema
+function schema:nullable() end
+
+---What stands in for an absent value.
+---@param value any
+---@return moonpool.schema
+function schema:default(value) end
+
+---Characters of a string, items of an array or map, value of a number.
+---@param n integer|number|string|moonpool.decimal
+---@return moonpool.schema
+function schema:min(n) end
+
+---@param n integer|number|string|moonpool.decimal
+---@return moonpool.schema
+function schema:max(n) end
+
+---is.string only; `what` completes "must look like …".
+---@param pattern string a Lua pattern
+---@param what? string
+---@return moonpool.schema
+function schema:pattern(pattern, what) end
+
+---is.decimal only: digits behind the point, at most.
+---@param digits integer
+---@return moonpool.schema
+function schema:scale(digits) end
+
+---is.decimal only: digits in all, as in numeric(12, 2).
+---@param digits integer
+---@return moonpool.schema
+function schema:precision(digits) end
+
+---is.object only: exactly one of these optional fields must be given; the last argument may be the message.
+---@param ... string
+---@return moonpool.schema
+function schema:exactly_one(...) end
+
+---@param text string
+---@return moonpool.schema
+function schema:describe(text) end
+
+---@class moonpool.is
+---@field null lightuserdata
+---@field any moonpool.schema data as it is; its names are left alone at the border (jsonb)
+---@field boolean moonpool.schema
+---@field date moonpool.schema YYYY-MM-DD, a real day
+---@field decimal moonpool.schema decimal, integer or plain text; floats are refused
+---@field email moonpool.schema
+---@field integer moonpool.schema
+---@field number moonpool.schema
+---@field row moonpool.schema a database row, passed on and not looked at
+---@field string moonpool.schema valid UTF-8 without NUL, at most 10,000 characters unless :max says otherwise
+---@field timestamp moonpool.schema ISO 8601 with its zone; becomes UTC
+---@field uuid moonpool.schema becomes lower case
+local is = {}
+
+---@param values string[]
+---@return moonpool.schema
+function is.enum(values) end
+
+---@param item moonpool.schema
+---@return moonpool.schema
+function is.array(item) end
+
+---@param value moonpool.schema
+---@return moonpool.schema
+function is.map(value) end
+
+---@param fields table<string, moonpool.schema>
+---@return moonpool.schema
+function is.object(fields) end
+
+---The first that fits.
+---@param ... moonpool.schema
+---@return moonpool.schema
+function is.one_of(...) end
+
+---@param value any
+---@return boolean
+function is.schema(value) end
+
+return is

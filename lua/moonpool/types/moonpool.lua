@@ -1,0 +1,289 @@
+---@meta moonpool
+-- LuaCATS definitions of `moonpool`, `moonpool.db` and the transaction that an operation is given. For editors; nothing
+-- here runs. Point the language server's workspace library at this folder.
+
+-- Errors ---------------------------------------------------------------------------------------------------------------
+
+---Every failure is one of these; `tostring(e)` reads well. Callers over HTTP see code, message and status only.
+---@class moonpool.error
+---@field code string               "VALIDATION_ERROR", "RESOURCE_NOT_FOUND", … or the operation's own
+---@field message string
+---@field status integer            as in HTTP
+---@field sqlstate? string
+---@field detail? string
+---@field hint? string
+---@field constraint? string
+---@field table? string
+---@field column? string
+---@field query? string             text of the statement
+---@field line? string              place in the script that queued it
+---@field attempts? integer
+---@field operation? string
+---@field generation? integer
+---@field retryable boolean
+---@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
+---@field traceback? string
+
+-- Rows and parameters --------------------------------------------------------------------------------------------------
+
+---A row of a result: columns by name. An unknown column raises; SQL NULL reads as nil. What `tx:one` and `tx:insert` give
+---is lazy: the first look at a field sends all that is queued and waits once.
+---@class moonpool.row
+---@field [string] any
+
+---Values of the `$name`s in a statement. A name that is missing is an error.
+---@alias moonpool.params table<string, any>
+
+-- Transactions ---------------------------------------------------------------------------------------------------------
+
+---@class moonpool.caller
+---@field user_id string
+---@field dealership_id? string
+---@field scopes? string[]
+
+---One attempt of a transaction. It is dead once its function has returned.
+---@class moonpool.tx
+---@field caller? moonpool.caller  who asks: from the token, or --as on the command line
+---@field tenant? string           uuid that row level security is set to
+---@field attempt integer          1 at first, higher when the host started again from the top
+local tx = {}
+
+---Queues a statement that gives one row. No row is an error of status 404, with this message; `$name`s in it are filled in.
+---@param sql string
+---@param params? moonpool.params
+---@param message? string
+---@return moonpool.row lazy
+---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row
+function tx:one(sql, params, message) end
+
+---Queues INSERT … RETURNING *. A key that is absent leaves the column to its default.
+---@param table_name string
+---@param values table<string, any>
+---@return moonpool.row lazy
+function tx:insert(table_name, values) end
+
+---Sends all that is queued and waits for the rows.
+---@param sql string
+---@param params? moonpool.params
+---@return moonpool.row[]
+---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row[]
+function tx:query(sql, params) end
+
+---Sends all that is queued and waits for the first row, nil when there is none.
+---@param sql string
+---@param params? moonpool.params
+---@return moonpool.row?
+---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row?
+function tx:first(sql, params) end
+
+---Sends all that is queued and waits for the first column of the first row.
+---@param sql string
+---@param params? moonpool.params
+---@return any
+---@overload fun(self: moonpool.tx, sql: string, ...: any): any
+function tx:value(sql, params) end
+
+---Queues a statement whose result nobody needs.
+---@param sql string
+---@param params? moonpool.params
+---@overload fun(self: moonpool.tx, sql: string, ...: any)
+function tx:exec(sql, params) end
+
+---Sends all that is queued and waits for the number of rows that the statement affected.
+---@param sql string
+---@param params? moonpool.params
+---@return integer
+---@overload fun(self: moonpool.tx, sql: string, ...: any): integer
+function tx:count(sql, params) end
+
+---Runs fn within a savepoint. An error in fn undoes what fn did, and is raised; caught outside, the transaction goes on.
+---@generic T
+---@param fn fun(): T
+---@return T
+function tx:savepoint(fn) end
+
+---Runs fn once, after a COMMIT that is known to have happened.
+---@param fn fun()
+function tx:after_commit(fn) end
+
+---Runs fn once the transaction has ended without COMMIT for good.
+---@param fn fun(e: moonpool.error)
+function tx:on_rollback(fn) end
+
+---A version 7 uuid, the same one on every attempt.
+---@return string
+function tx:uuid() end
+
+---The time as ISO 8601 in UTC, the same one on every attempt.
+---@return string
+function tx:now() end
+
+---A random number like math.random's, the same one on every attempt.
+---@overload fun(self: moonpool.tx): number
+---@overload fun(self: moonpool.tx, upper: integer): integer
+---@param lower integer
+---@param upper integer
+---@return integer
+function tx:random(lower, upper) end
+
+-- moonpool.db ----------------------------------------------------------------------------------------------------------
+
+---@alias moonpool.isolation "read committed" | "repeatable read" | "serializable"
+
+---@class moonpool.transaction_options
+---@field isolation? moonpool.isolation  default "read committed"
+---@field tenant? string                 uuid that row level security is set to
+---@field retries? integer               attempts after the first, default 3
+---@field timeout? number                seconds over all attempts, default 30
+
+---@class moonpool.db_options
+---@field url string
+---@field max? integer                   connections at most
+
+---@class moonpool.conn
+---@field query fun(sql: string, ...: any): moonpool.row[]
+---@field value fun(sql: string, ...: any): any
+---@field exec fun(sql: string, ...: any): integer
+
+---The pooled database, outside a transaction. Refused inside an operation: there the transaction is the only way.
+---@class moonpool.db
+local db = {}
+
+---@param sql string
+---@param params? moonpool.params
+---@return moonpool.row[]
+---@overload fun(sql: string, ...: any): moonpool.row[]
+function db.query(sql, params) end
+
+---@param sql string
+---@param params? moonpool.params
+---@return moonpool.row?
+---@overload fun(sql: string, ...: any): moonpool.row?
+function db.first(sql, params) end
+
+---@param sql string
+---@param params? moonpool.params
+---@param message? string  of the error when there is no row
+---@return moonpool.row
+---@overload fun(sql: string, ...: any): moonpool.row
+function db.one(sql, params, message) end
+
+---@param sql string
+---@param params? moonpool.params
+---@return any
+---@overload fun(sql: string, ...: any): any
+function db.value(sql, params) end
+
+---@param sql string
+---@param params? moonpool.params
+---@return integer affected
+---@overload fun(sql: string, ...: any): integer
+function db.exec(sql, params) end
+
+---@param table_name string
+---@param values table<string, any>
+---@return moonpool.row
+function db.insert(table_name, values) end
+
+---Runs fn in a transaction, again from the top when it fails for a reason that passes, and gives what fn returned once
+---COMMIT is known.
+---@generic T
+---@param options moonpool.transaction_options
+---@param fn fun(tx: moonpool.tx): T
+---@return T
+function db.transaction(options, fn) end
+
+---Keeps one connection for as long as fn runs; its statements are outside a transaction.
+---@generic T
+---@param fn fun(conn: moonpool.conn): T
+---@return T
+function db.lease(fn) end
+
+---A pool of its own, with the same functions.
+---@param options moonpool.db_options
+---@return moonpool.db
+function db.open(options) end
+
+---Closes what `open` gave, once its connections are back.
+function db.close() end
+
+-- moonpool -------------------------------------------------------------------------------------------------------------
+
+---@class moonpool.operation_definition
+---@field summary string
+---@field input moonpool.schema
+---@field output? moonpool.schema
+---@field tenant? string                  input field that names the dealership
+---@field actor? string                   input field that names who acts, where no caller is known
+---@field isolation? moonpool.isolation   default "read committed"
+---@field timeout? number                 seconds over all attempts, waits included
+---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
+---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
+---@field read_only? boolean
+---@field run fun(tx: moonpool.tx, input: table): any
+
+---@class moonpool.operation
+
+---@class moonpool.call_options
+---@field tenant? string   dealership of the caller
+---@field as? string       user who calls
+
+---@class moonpool.call_info
+---@field attempts integer
+---@field round_trips integer   from BEGIN to COMMIT, of the last attempt
+---@field statements integer
+---@field duration_ms number
+
+---@class moonpool
+---@field app_dir string    folder of the project
+---@field config table      settings, read only
+---@field log { debug: function, info: function, warn: function, error: function }
+local moonpool = {}
+
+---Defines an operation; what a file in scripts/ returns.
+---@param definition moonpool.operation_definition
+---@return moonpool.operation
+function moonpool.operation(definition) end
+
+---Runs an operation and gives its result; its failure is raised.
+---@param name string
+---@param input table
+---@param options? moonpool.call_options
+---@return any result
+function moonpool.call(name, input, options) end
+
+---The same, and what it took.
+---@param name string
+---@param input table
+---@param options? moonpool.call_options
+---@return any result
+---@return moonpool.call_info info
+function moonpool.call_info(name, input, options) end
+
+---Raises an error of the operation's own. The transaction is rolled back and not retried.
+---@param code string
+---@param message string
+---@param options? { status?: integer }
+function moonpool.fail(code, message, options) end
+
+---Runs the functions concurrently and gives their results in order; the first failure is raised.
+---@param fns (fun(): any)[]
+---@return any ...
+function moonpool.all(fns) end
+
+---Starts fn beside the caller.
+---@param fn fun()
+function moonpool.spawn(fn) end
+
+---@param seconds number
+function moonpool.sleep(seconds) end
+
+---A version 7 uuid.
+---@return string
+function moonpool.uuid() end
+
+---The time as ISO 8601 in UTC.
+---@return string
+function moonpool.now() end
+
+return moonpool

@@ -1,0 +1,27 @@
+-- Numbers that a dealership gives out, one after the other.
+--
+-- The counter is a row of the dealership, raised inside the caller's own transaction: a rollback gives the number back, so
+-- there are no gaps, and no second connection is needed. Operations that take a number name the lane
+-- "deal_number:$dealership_id", so that they wait in the host and not for this row.
+local numbering = {}
+
+-- `YYYY-MMDD-NNNN`: the day is the dealership's, the counter never starts again, and after 9999 it grows wider.
+local next_deal_number = [[
+  insert into deal_number_sequences as s (dealership_id, current_sequence)
+  values ($dealership_id, 1)
+  on conflict (dealership_id) do update
+    set current_sequence = s.current_sequence + 1, updated_at = now()
+  returning current_sequence as sequence,
+            to_char(now() at time zone (select timezone from dealership_settings where id = $dealership_id), 'YYYY-MMDD-')
+            || lpad(current_sequence::text, greatest(4, length(current_sequence::text)), '0') as text
+]]
+
+--- Takes the dealership's next deal number. Nothing is sent until a field of the result is looked at.
+---@param tx moonpool.tx
+---@param input { dealership_id: string }
+---@return moonpool.row number with `text` (2026-0314-0042) and `sequence` (42)
+function numbering.next_deal_number(tx, input)
+  return tx:one(next_deal_number, { dealership_id = input.dealership_id })
+end
+
+return numbering

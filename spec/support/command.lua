@@ -1,0 +1,62 @@
+-- Runs the moonpool executable as a person does: a process with its own folder and environment.
+local moonpool = require "moonpool"
+
+local command = {}
+
+local function quoted(text)
+  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
+end
+
+--- The executable: MOONPOOL_BIN, or the project's build.
+function command.executable()
+  local path = os.getenv "MOONPOOL_BIN" or "build/moonpool"
+  return path:sub(1, 1) == "/" and path or moonpool.app_dir .. "/" .. path
+end
+
+--- Starts `moonpool ARGS` in a folder; stdout and stderr are read together from the handle.
+---@param args string
+---@param options { dir: string, env?: table<string, string> }
+function command.start(args, options)
+  local words = { "cd", quoted(options.dir), "&&", "env" }
+  for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
+  words[#words + 1] = quoted(command.executable())
+  words[#words + 1] = args
+  words[#words + 1] = "2>&1"
+  return assert(io.popen(table.concat(words, " "), "r"))
+end
+
+--- Waits for its end.
+---@return string output
+---@return integer exit
+function command.finish(handle)
+  local output = handle:read "a"
+  local _, _, code = handle:close()
+  return output, code
+end
+
+---@return string output
+---@return integer exit
+function command.run(args, options)
+  return command.finish(command.start(args, options))
+end
+
+--- A folder of its own, with these files (path -> text). `folder.remove()` takes it away.
+function command.folder(files)
+  local path = os.tmpname()
+  os.remove(path)
+  local folder = { path = path }
+  function folder.write(name, text)
+    local full = path .. "/" .. name
+    assert(os.execute("mkdir -p " .. quoted(full:match "^(.*)/")))
+    local file = assert(io.open(full, "wb"))
+    file:write(text)
+    file:close()
+  end
+  function folder.delete(name) assert(os.remove(path .. "/" .. name)) end
+  function folder.remove() os.execute("rm -rf " .. quoted(path)) end
+  assert(os.execute("mkdir -p " .. quoted(path)))
+  for name, text in pairs(files or {}) do folder.write(name, text) end
+  return folder
+end
+
+return command

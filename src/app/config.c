@@ -1,0 +1,146 @@
+#include "app/config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/cluster.h"
+
+extern char **environ;
+
+static const struct number {
+  const char *name, *unit, *help;
+  uint64_t def, low, high;
+  size_t offset;
+} numbers[] = {
+#define X(field, name, def, low, high, unit, help) {name, unit, help, def, low, high, offsetof(struct mp_config, field)},
+    MP_CONFIG_NUMBERS(X)
+#undef X
+};
+
+static const struct text {
+  const char *name, *help, *values; /* values: what it may be, or NULL */
+  size_t offset;
+  bool secret;
+} texts[] = {
+    {"DATABASE_URL", "the database, as the application role; unset: the embedded one", NULL,
+     offsetof(struct mp_config, database_url), true},
+    {"MOONPOOL_OWNER_URL", "the same database as the owner of its tables, for migrate", NULL,
+     offsetof(struct mp_config, owner_url), true},
+    {"MOONPOOL_LOG", "form of log lines", "auto text json", offsetof(struct mp_config, log_format), false},
+    {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug", offsetof(struct mp_config, log_level), false},
+};
+
+/* Read elsewhere (cluster_env.c, the command line, the spec runner). */
+static const char *const others[] = {"MOONPOOL_STATE", "MOONPOOL_PGBIN", "MOONPOOL_APP", "MOONPOOL_BIN"};
+
+static uint64_t *number_at(const struct mp_config *config, const struct number *n) {
+  return (uint64_t *)(void *)((char *)(uintptr_t)config + n->offset);
+}
+
+static char **text_at(const struct mp_config *config, const struct text *t) {
+  return (char **)(void *)((char *)(uintptr_t)config + t->offset);
+}
+
+static bool among(const char *word, const char *list) {
+  size_t len = strlen(word);
+  for (const char *at = list; len && (at = strstr(at, word)); at += len)
+    if ((at == list || at[-1] == ' ') && (at[len] == ' ' || !at[len])) return true;
+  return false;
+}
+
+static int read_number(struct mp_config *config, const struct number *n, const char *given, struct mp_err *err) {
+  char *end;
+  errno = 0;
+  unsigned long long value = strtoull(given, &end, 10);
+  if (!*given || *end || errno || strchr(given, '-') || value < n->low || value > n->high)
+    return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be a whole number from %llu to %llu%s%s (%s)", n->name,
+                      given, (unsigned long long)n->low, (unsigned long long)n->high, *n->unit ? " " : "", n->unit,
+                      n->help);
+  *number_at(config, n) = value;
+  return 0;
+}
+
+static bool known(const char *name, size_t len) {
+#define SAME(other) (strlen(other) == len && !memcmp(other, name, len))
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++)
+    if (SAME(numbers[i].name)) return true;
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++)
+    if (SAME(texts[i].name)) return true;
+  for (size_t i = 0; i < MP_ARRAY_LEN(others); i++)
+    if (SAME(others[i])) return true;
+  return false;
+#undef SAME
+}
+
+int mp_config_read(struct mp_config *config, struct mp_err *err) {
+  *config = (struct mp_config){0};
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
+    const char *given = getenv(numbers[i].name);
+    *number_at(config, &numbers[i]) = numbers[i].def;
+    int rv = given ? read_number(config, &numbers[i], given, err) : 0;
+    if (rv) return rv;
+  }
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
+    const char *given = getenv(texts[i].name);
+    if (!given || !*given) continue;
+    if (texts[i].values && !among(given, texts[i].values))
+      return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name, given, texts[i].values);
+    *text_at(config, &texts[i]) = strdup(given);
+  }
+  for (char **var = environ; *var; var++) {
+    size_t len = strcspn(*var, "=");
+    if (strncmp(*var, "MOONPOOL_", 9) != 0 && strncmp(*var, "DB_POOL_", 8) != 0) continue;
+    if (!known(*var, len))
+      return mp_err_set(err, MP_EINVAL, "unknown setting %.*s; `moonpool config` lists them all", (int)len, *var);
+  }
+  if (config->pool_min > config->pool_max) {
+    if (!getenv("DB_POOL_MIN")) /* only the maximum was lowered */
+      config->pool_min = config->pool_max;
+    else
+      return mp_err_set(err, MP_EINVAL, "DB_POOL_MIN (%llu) is greater than DB_POOL_MAX (%llu)",
+                        (unsigned long long)config->pool_min, (unsigned long long)config->pool_max);
+  }
+  return 0;
+}
+
+void mp_config_fini(struct mp_config *config) {
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) free(*text_at(config, &texts[i]));
+  *config = (struct mp_config){0};
+}
+
+void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
+  const char *comma = "";
+  if (json) fputs("{\n", out);
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
+    char shown[3400] = "", password[1024];
+    const char *value = *text_at(config, &texts[i]);
+    if (value && texts[i].secret) {
+      if (mp_cluster_split_password(value, shown, sizeof shown, password, sizeof password, NULL))
+        snprintf(shown, sizeof shown, "(set, and not understood)");
+      else if (*password)
+        strncat(shown, "  (with a password)", sizeof shown - strlen(shown) - 1);
+    } else if (value) {
+      snprintf(shown, sizeof shown, "%s", value);
+    }
+    if (json)
+      fprintf(out, "%s  \"%s\": {\"value\": \"%s\", \"origin\": \"%s\"}", comma, texts[i].name, shown,
+              value ? "environment" : "default");
+    else
+      fprintf(out, "%-26s %-14s %-12s %s\n", texts[i].name, *shown ? shown : "-", value ? "environment" : "default",
+              texts[i].help);
+    comma = ",\n";
+  }
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
+    const char *origin = getenv(numbers[i].name) ? "environment" : "default";
+    char value[40];
+    snprintf(value, sizeof value, "%llu", (unsigned long long)*number_at(config, &numbers[i]));
+    if (json) {
+      fprintf(out, "%s  \"%s\": {\"value\": %s, \"origin\": \"%s\"}", comma, numbers[i].name, value, origin);
+    } else {
+      if (*numbers[i].unit) snprintf(value + strlen(value), sizeof value - strlen(value), " %s", numbers[i].unit);
+      fprintf(out, "%-26s %-14s %-12s %s\n", numbers[i].name, value, origin, numbers[i].help);
+    }
+  }
+  if (json) fputs("\n}\n", out);
+}

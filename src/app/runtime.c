@@ -1,0 +1,283 @@
+#include "app/runtime.h"
+
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "bind/bind.h"
+#include "ops/call.h"
+#include "script/luaerr.h"
+#include "script/task.h"
+#include "script/vm.h"
+#include "util/log.h"
+
+#define POOL_CLOSE_MS 2000 /* for connections that are on their way back when everything else has ended */
+
+struct mp_runtime {
+  struct mp_loop *loop;
+  struct mp_sched *sched;
+  struct mp_vm *vm;
+  struct mp_pool *pool;
+  struct mp_lanes *lanes;
+  struct mp_bind bind;
+  struct mp_ops ops;
+  struct mp_config config; /* numbers only */
+  uv_signal_t sigterm, sigint;
+  bool signals;
+  struct mp_timer drain_timer;
+  bool stopping, killed;
+  size_t pools_open;
+
+  /* the main task */
+  bool ended;
+  int exit_code;
+  struct mp_err failure;
+};
+
+/* ---- pools ---- */
+
+static void pool_options(const struct mp_config *config, const char *url, struct mp_pool_options *out, char *settings,
+                         size_t size) {
+  snprintf(settings, size, "-c statement_timeout=%llu -c idle_in_transaction_session_timeout=60000",
+           (unsigned long long)config->statement_timeout_ms);
+  *out = (struct mp_pool_options){
+      .conn = {.url = url,
+               .settings = settings,
+               .connect_timeout_ms = config->connect_timeout_ms,
+               .statement_cache = (unsigned)config->statement_cache},
+      .min = (unsigned)config->pool_min,
+      .max = (unsigned)config->pool_max,
+      .queue_limit = (unsigned)config->queue_limit,
+      .idle_timeout_ms = config->idle_timeout_ms,
+      .max_lifetime_ms = config->max_lifetime_ms,
+      .health_interval_ms = config->health_interval_ms,
+      .leak_ms = config->leak_ms,
+  };
+}
+
+static void on_pool_closed(void *data) { ((struct mp_runtime *)data)->pools_open--; }
+
+static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsigned max, struct mp_pool **out,
+                     struct mp_err *err) {
+  struct mp_pool_options options;
+  char settings[160];
+  pool_options(&rt->config, url, &options, settings, sizeof settings);
+  options.min = min;
+  options.max = max;
+  int rv = mp_pool_open(out, rt->loop, &options, err);
+  if (!rv) rt->pools_open++;
+  return rv;
+}
+
+static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                          struct mp_err *err) {
+  return open_pool(bind->app, url, 0, max, out, err);
+}
+
+static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
+  struct mp_runtime *rt = bind->app;
+  mp_pool_close(pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, rt);
+}
+
+/* ---- open ---- */
+
+static int host_tasks(lua_State *L) {
+  /* The main task is not counted: it asks. */
+  struct mp_runtime *rt = lua_touserdata(L, lua_upvalueindex(1));
+  lua_newtable(L);
+  lua_Integer n = (lua_Integer)mp_sched_tasks(rt->sched);
+  for (lua_Integer i = 1; i < n; i++) {
+    lua_pushstring(L, "task");
+    lua_rawseti(L, -2, i);
+  }
+  return 1;
+}
+
+static int open_modules(lua_State *L) {
+  struct mp_runtime *rt = lua_touserdata(L, 1);
+  mp_bind_open(&rt->bind, L);
+  lua_getglobal(L, "require");
+  lua_pushstring(L, "moonpool.host");
+  lua_call(L, 1, 1);
+  mp_ops_open(&rt->ops, L);
+  lua_pushlightuserdata(L, rt);
+  lua_pushcclosure(L, host_tasks, 1);
+  lua_setfield(L, -2, "tasks");
+  return 0;
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+  struct mp_runtime *rt = handle->data;
+  (void)number;
+  if (!rt->stopping) {
+    mp_runtime_stop(rt);
+  } else if (!rt->killed) {
+    mp_timer_start(&rt->drain_timer, 0); /* the second signal: at once */
+  }
+}
+
+/* Everybody who still works is told that it is over; transactions roll back. */
+static void on_drain_timeout(struct mp_timer *timer) {
+  struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, drain_timer);
+  rt->killed = true;
+  mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+}
+
+static void close_signal(uv_signal_t *handle) {
+  uv_signal_stop(handle);
+  uv_close((uv_handle_t *)handle, NULL);
+}
+
+int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options, struct mp_err *err) {
+  struct mp_runtime *rt = calloc(1, sizeof *rt);
+  if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
+  rt->config = *options->config;
+  rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level = NULL;
+  struct mp_vm_options vm = {.app_dir = options->app_dir,
+                             .lua_dir = options->lua_dir,
+                             .memory_limit = (size_t)rt->config.memory_limit_mb << 20};
+  int rv = mp_loop_open(&rt->loop, NULL, err);
+  if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
+  if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
+  if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
+  if (!rv) rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max, &rt->pool, err);
+  if (rv) {
+    (void)mp_runtime_close(rt, NULL);
+    return rv;
+  }
+  mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
+  rt->bind = (struct mp_bind){.loop = rt->loop,
+                              .sched = rt->sched,
+                              .vm = rt->vm,
+                              .pool = rt->pool,
+                              .query_timeout_ms = rt->config.query_timeout_ms,
+                              .slow_query_ms = rt->config.slow_query_ms,
+                              .result_limit = (size_t)rt->config.result_limit_mb << 20,
+                              .open_pool = bind_open_pool,
+                              .close_pool = bind_close_pool,
+                              .app = rt};
+  rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
+  lua_State *L = mp_vm_lua(rt->vm);
+  lua_pushcfunction(L, open_modules);
+  lua_pushlightuserdata(L, rt);
+  if (lua_pcall(L, 1, 0, 0)) {
+    rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s", luaL_tolstring(L, -1, NULL));
+    lua_pop(L, 2);
+    (void)mp_runtime_close(rt, NULL);
+    return rv;
+  }
+  *out = rt;
+  return 0;
+}
+
+/* ---- run ---- */
+
+struct start {
+  struct mp_runtime *rt;
+  int (*push)(lua_State *L, void *data);
+  void *data;
+  const char *name;
+};
+
+static void on_main_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
+  struct mp_runtime *rt = data;
+  (void)task;
+  rt->ended = true;
+  if (ok) {
+    rt->exit_code = lua_isinteger(L, 1) ? (int)lua_tointeger(L, 1) : 0;
+  } else {
+    rt->exit_code = -1;
+    mp_luaerr_get(L, -1, &rt->failure);
+  }
+}
+
+static int start_main(lua_State *L) {
+  struct start *start = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  int nargs = start->push(L, start->data);
+  mp_task_start(start->rt->sched, L, nargs, start->name, on_main_done, start->rt);
+  return 0;
+}
+
+static void watch_signals(struct mp_runtime *rt) {
+  uv_loop_t *uv = mp_loop_uv(rt->loop);
+  uv_signal_init(uv, &rt->sigterm);
+  uv_signal_init(uv, &rt->sigint);
+  rt->sigterm.data = rt->sigint.data = rt;
+  uv_signal_start(&rt->sigterm, on_signal, SIGTERM);
+  uv_signal_start(&rt->sigint, on_signal, SIGINT);
+  uv_unref((uv_handle_t *)&rt->sigterm);
+  uv_unref((uv_handle_t *)&rt->sigint);
+  rt->signals = true;
+}
+
+static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_transactions; }
+
+int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data, const char *name,
+                   struct mp_err *err) {
+  lua_State *L = mp_vm_lua(rt->vm);
+  struct start start = {rt, push, data, name};
+  if (!rt->signals) watch_signals(rt);
+  rt->ended = false;
+  rt->exit_code = 0;
+  lua_pushcfunction(L, start_main);
+  lua_pushlightuserdata(L, &start);
+  if (lua_pcall(L, 1, 0, 0)) {
+    mp_luaerr_get(L, -1, err);
+    lua_pop(L, 1);
+    return -1;
+  }
+  while (!rt->ended && mp_sched_tasks(rt->sched) && mp_loop_run_once(rt->loop, true)) {
+  }
+  /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain timeout. */
+  if (!mp_timer_running(&rt->drain_timer) && busy(rt)) mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
+  while (busy(rt) && mp_loop_run_once(rt->loop, true)) {
+  }
+  mp_timer_stop(&rt->drain_timer);
+  if (!rt->ended) {
+    mp_err_set(err, MP_ECANCELED, "stopped by a signal before %s ended", name);
+    return -1;
+  }
+  if (rt->exit_code == -1) *err = rt->failure;
+  return rt->exit_code;
+}
+
+void mp_runtime_stop(struct mp_runtime *rt) {
+  if (rt->stopping) return;
+  mp_log(MP_LOG_INFO, "host", "stopping: no new calls, %llu ms for the %zu in progress",
+         (unsigned long long)rt->config.drain_ms, rt->ops.live_calls);
+  rt->stopping = rt->ops.draining = true;
+  mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
+}
+
+/* The loop is run empty before the VM is closed: nothing may call into Lua afterwards. */
+int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
+  int rv = 0;
+  if (rt->vm) {
+    rt->ops.draining = true;
+    mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+  }
+  while (rt->bind.live_transactions && mp_loop_run_once(rt->loop, true)) {
+  }
+  /* The databases that scripts opened are closed by their finalizers, which run in lua_close: collect them now. */
+  if (rt->vm) {
+    lua_gc(mp_vm_lua(rt->vm), LUA_GCCOLLECT);
+    lua_gc(mp_vm_lua(rt->vm), LUA_GCCOLLECT);
+  }
+  if (rt->pool) mp_pool_close(rt->pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, rt);
+  if (rt->vm) mp_vm_close(rt->vm);
+  while (rt->pools_open && mp_loop_run_once(rt->loop, true)) {
+  }
+  if (rt->lanes) mp_lanes_unref(rt->lanes);
+  if (rt->sched) mp_sched_unref(rt->sched);
+  if (rt->signals) {
+    close_signal(&rt->sigterm);
+    close_signal(&rt->sigint);
+    mp_loop_run_once(rt->loop, false);
+  }
+  if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  free(rt);
+  return rv;
+}

@@ -1,0 +1,32 @@
+/* runtime.h: one host: loop, scheduler, VM, pool, lanes, operations, wired together. Nothing in it is
+ * global: a process may have several. Owner: whoever opened it. */
+#ifndef MP_RUNTIME_H
+#define MP_RUNTIME_H
+
+#include <lua.h>
+
+#include "app/config.h"
+#include "util/err.h"
+
+struct mp_runtime;
+
+struct mp_runtime_options {
+  const struct mp_config *config; /* borrowed while opening */
+  const char *app_dir;
+  const char *database_url;       /* what the pool connects to */
+  const char *lua_dir;            /* NULL, or a folder in front of the built-in modules */
+  unsigned pool_min;              /* connections opened at once, whatever the settings say */
+};
+
+int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options, struct mp_err *err) MP_MUST_CHECK;
+/* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the loop until
+ * the task and everything that it started has ended. The exit code is the task's first result; -1: it raised,
+ * and the error is in `err`. */
+int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data, const char *name,
+                   struct mp_err *err);
+/* No new calls; what runs has until the drain timeout. Safe to call from signal callbacks of the loop. */
+void mp_runtime_stop(struct mp_runtime *rt);
+/* Ends everything and frees the memory. An error tells what could not be ended. */
+int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err);
+
+#endif

@@ -1,0 +1,54 @@
+/* bind.h: what the files of bind/ share: the meeting place of one VM and one pool.
+ *
+ * bind/ is the only layer that knows both Lua and PostgreSQL; one file per Lua module or type:
+ *   text.c    SQL texts, $name parameters            sql.c     moonpool.sql
+ *   params.c  Lua values -> parameters               value.c   columns -> Lua values
+ *   stmt.c    one statement from queue to result     row.c     (lazy) rows
+ *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
+ *   db.c      moonpool.db                            host.c    moonpool.uuid, now, log ...
+ * Owner: the runtime. It must outlive the VM's tasks. */
+#ifndef MP_BIND_H
+#define MP_BIND_H
+
+#include <lua.h>
+
+#include "loop/loop.h"
+#include "pool/pool.h"
+#include "script/task.h"
+#include "script/vm.h"
+
+struct mp_bind {
+  struct mp_loop *loop;
+  struct mp_sched *sched;
+  struct mp_vm *vm;
+  struct mp_pool *pool;          /* the default database's */
+  const char *tenant_field;      /* "dealership_id": the setting is app.<field>; NULL: no operation has one */
+  uint64_t query_timeout_ms;     /* for what runs outside of transactions */
+  uint64_t slow_query_ms;
+  size_t result_limit;           /* bytes of one result */
+  struct {
+    uint64_t statements, failed_statements, slow_statements, statement_us;
+    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries, transaction_us;
+    uint64_t hook_errors;
+  } stats;
+  size_t live_transactions;      /* that have not given back everything */
+  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out, struct mp_err *err);
+  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  void *app;
+};
+
+/* Registers all modules of bind/ with the VM. Raises; call it protected. */
+void mp_bind_open(struct mp_bind *bind, lua_State *L);
+struct mp_bind *mp_bind_of(lua_State *L);
+
+/* A UUID of version 7 (RFC 9562, 5.7), in text form. */
+void mp_bind_uuid(struct mp_bind *bind, char out[37]);
+void mp_bind_format_uuid(uint64_t wall_us, const uint64_t random[2], char out[37]);
+/* "2026-11-23T18:09:27.123456Z" */
+void mp_bind_timestamp(uint64_t wall_us, char out[32]);
+
+int mp_open_db(lua_State *L);
+int mp_open_host(lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */
+
+#endif

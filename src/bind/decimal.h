@@ -1,0 +1,38 @@
+/* decimal.h: the Lua module "moonpool.decimal": exact money by PostgreSQL's own numeric arithmetic
+ * (libpgtypes).
+ *
+ * A decimal is a userdata that keeps nothing but its canonical text ("28500.00"), so one made from
+ * a column costs a copy and needs no finalizer. Digits are unpacked only while arithmetic is done.
+ * Bounds: at most MP_DECIMAL_DIGITS digits, counted on both sides of the point. NaN, Infinity and
+ * whatever lies out of bounds is refused, never rounded. */
+#ifndef MP_DECIMAL_H
+#define MP_DECIMAL_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MP_DECIMAL_DIGITS 1000
+
+/* Pushes the module's table (and registers the metatable "moonpool.decimal"). */
+int mp_open_decimal(lua_State *L);
+
+/* Pushes a decimal read from `text`: [+-]digits[.digits][e[+-]digits]. Raises a Lua error that
+ * tells what is wrong. Fast when the text is canonical, as PostgreSQL sends it. */
+void mp_decimal_push(lua_State *L, const char *text, size_t len);
+
+/* The same, but answers NULL, or what is wrong with the text and pushes nothing. Raises for memory
+ * only. */
+const char *mp_decimal_try_push(lua_State *L, const char *text, size_t len);
+
+bool mp_decimal_is(lua_State *L, int idx);
+
+/* Pushes the decimal's text as a Lua string and returns it; NULL, pushing nothing, if it is none.
+ */
+const char *mp_decimal_text(lua_State *L, int idx, size_t *len);
+
+/* The decimal's text, terminated and owned by the value at `idx`; NULL if it is none. Never raises.
+ */
+const char *mp_decimal_peek(lua_State *L, int idx, size_t *len);
+
+#endif

@@ -1,0 +1,226 @@
+/* host.c: the Lua module "moonpool.host": the C side of the modules in lua/moonpool. Not for scripts. */
+#include <dirent.h>
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "bind/bind.h"
+#include "bind/decimal.h"
+#include "bind/json.h"
+#include "bind/text.h"
+#include "bind/txn.h"
+#include "script/luaerr.h"
+#include "util/log.h"
+
+static const char bind_key;
+
+struct mp_bind *mp_bind_of(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &bind_key);
+  struct mp_bind *bind = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return bind;
+}
+
+void mp_bind_format_uuid(uint64_t wall_us, const uint64_t random[2], char out[37]) {
+  uint64_t ms = wall_us / 1000;
+  snprintf(out, 37, "%08x-%04x-7%03x-%04x-%012llx", (unsigned)(ms >> 16), (unsigned)(ms & 0xffff),
+           (unsigned)(random[0] & 0xfff), (unsigned)(0x8000 | (random[0] >> 12 & 0x3fff)),
+           (unsigned long long)(random[1] & UINT64_C(0xffffffffffff)));
+}
+
+void mp_bind_uuid(struct mp_bind *bind, char out[37]) {
+  uint64_t random[2];
+  mp_loop_random(bind->loop, random, sizeof random);
+  mp_bind_format_uuid(mp_loop_wall_us(bind->loop), random, out);
+}
+
+void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
+  time_t seconds = (time_t)(wall_us / 1000000);
+  struct tm tm;
+  gmtime_r(&seconds, &tm);
+  size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+  snprintf(out + n, 32 - n, ".%06uZ", (unsigned)(wall_us % 1000000));
+}
+
+static int host_uuid(lua_State *L) {
+  char text[37];
+  mp_bind_uuid(mp_bind_of(L), text);
+  lua_pushstring(L, text);
+  return 1;
+}
+
+static int host_now(lua_State *L) {
+  char text[32];
+  mp_bind_timestamp(mp_loop_wall_us(mp_bind_of(L)->loop), text);
+  lua_pushstring(L, text);
+  return 1;
+}
+
+/* Seconds on a clock that only goes forward. */
+static int host_clock(lua_State *L) {
+  lua_pushnumber(L, (double)mp_loop_clock_ns(mp_bind_of(L)->loop) / 1e9);
+  return 1;
+}
+
+/* CPU seconds of this process, user and system. */
+static int host_cpu(lua_State *L) {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  lua_pushnumber(L, (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
+                        (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+  return 1;
+}
+
+static int host_log(lua_State *L) {
+  static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+  enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
+  mp_log(level, "script", "%s", luaL_checkstring(L, 2));
+  return 0;
+}
+
+/* list(dir) -> sorted names, or nil and the reason */
+static int host_list(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct dirent **entries;
+  int n = scandir(path, &entries, NULL, alphasort);
+  if (n < 0) {
+    lua_pushnil(L);
+    lua_pushstring(L, strerror(errno));
+    return 2;
+  }
+  lua_newtable(L);
+  lua_Integer count = 0;
+  for (int i = 0; i < n; i++) {
+    if (strcmp(entries[i]->d_name, ".") != 0 && strcmp(entries[i]->d_name, "..") != 0) {
+      lua_pushstring(L, entries[i]->d_name);
+      lua_rawseti(L, -2, ++count);
+    }
+    free(entries[i]);
+  }
+  free(entries);
+  return 1;
+}
+
+/* load_file(path, shown) -> chunk, or nil and the error object */
+static int host_load_file(lua_State *L) {
+  struct mp_err err;
+  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err)) return 1;
+  lua_pushnil(L);
+  mp_luaerr_push(L, &err);
+  return 2;
+}
+
+static int host_current_tx(lua_State *L) {
+  mp_tx_lua_current(L);
+  return 1;
+}
+
+/* set_tenant_field(name): the setting app.<name> carries the tenant from now on. */
+static int host_set_tenant_field(lua_State *L) {
+  lua_pushvalue(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "moonpool.tenant_field"); /* anchors the string */
+  mp_bind_of(L)->tenant_field = luaL_checkstring(L, 1);
+  return 0;
+}
+
+static void set_int(lua_State *L, const char *name, uint64_t value) {
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, name);
+}
+
+static int host_transaction_stats(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  lua_newtable(L);
+  set_int(L, "total_transactions", bind->stats.transactions);
+  set_int(L, "committed_transactions", bind->stats.committed);
+  set_int(L, "rolled_back_transactions", bind->stats.rolled_back);
+  set_int(L, "retried_transactions", bind->stats.retried);
+  set_int(L, "failed_transactions", bind->stats.failed);
+  set_int(L, "unknown_transactions", bind->stats.unknown);
+  set_int(L, "deadlock_retries", bind->stats.deadlock_retries);
+  set_int(L, "hook_errors", bind->stats.hook_errors);
+  set_int(L, "live_transactions", bind->live_transactions);
+  lua_pushnumber(L, bind->stats.transactions
+                        ? (double)bind->stats.transaction_us / (double)bind->stats.transactions / 1000
+                        : 0);
+  lua_setfield(L, -2, "avg_duration");
+  return 1;
+}
+
+static int host_pool_stats(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_pool_stats stats;
+  mp_pool_stats(bind->pool, &stats);
+  lua_newtable(L);
+  set_int(L, "total_connections", stats.total);
+  set_int(L, "idle_connections", stats.idle);
+  set_int(L, "active_connections", stats.active);
+  set_int(L, "waiting_clients", stats.waiting);
+  set_int(L, "connecting", stats.connecting);
+  set_int(L, "parked", stats.parked);
+  set_int(L, "max", stats.max);
+  set_int(L, "min", stats.min);
+  set_int(L, "timeouts", stats.timeouts);
+  set_int(L, "refused", stats.refused);
+  set_int(L, "connects", stats.connects);
+  set_int(L, "connect_failures", stats.connect_failures);
+  set_int(L, "lost", stats.lost);
+  set_int(L, "leaks", stats.leaks);
+  set_int(L, "total_queries", bind->stats.statements);
+  set_int(L, "slow_queries", bind->stats.slow_statements);
+  set_int(L, "failed_queries", bind->stats.failed_statements);
+  lua_pushnumber(L, bind->stats.statements
+                        ? (double)bind->stats.statement_us / (double)bind->stats.statements / 1000
+                        : 0);
+  lua_setfield(L, -2, "avg_query_time");
+  set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
+  lua_pushboolean(L, stats.healthy);
+  lua_setfield(L, -2, "healthy");
+  return 1;
+}
+
+static int host_resize(lua_State *L) {
+  lua_Integer min = luaL_checkinteger(L, 1), max = luaL_checkinteger(L, 2);
+  if (max < 1 || min < 0 || min > max) mp_luaerr_misuse(L, "pool.resize", "needs 0 <= min <= max and max >= 1");
+  mp_pool_resize(mp_bind_of(L)->pool, (unsigned)min, (unsigned)max);
+  return 0;
+}
+
+int mp_open_host(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"uuid", host_uuid},
+      {"now", host_now},
+      {"clock", host_clock},
+      {"cpu", host_cpu},
+      {"log", host_log},
+      {"list", host_list},
+      {"load_file", host_load_file},
+      {"current_tx", host_current_tx},
+      {"set_tenant_field", host_set_tenant_field},
+      {"transaction_stats", host_transaction_stats},
+      {"pool_stats", host_pool_stats},
+      {"resize", host_resize},
+      {NULL, NULL},
+  };
+  luaL_newlib(L, functions);
+  mp_task_lua(L); /* sleep, spawn, all */
+  lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
+  lua_setfield(L, -2, "app_dir");
+  lua_pushstring(L, MOONPOOL_VERSION);
+  lua_setfield(L, -2, "version");
+  return 1;
+}
+
+void mp_bind_open(struct mp_bind *bind, lua_State *L) {
+  lua_pushlightuserdata(L, bind);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+  mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
+  mp_vm_preload(bind->vm, "moonpool.decimal", mp_open_decimal);
+  mp_vm_preload(bind->vm, "moonpool.json", mp_open_json);
+  mp_vm_preload(bind->vm, "moonpool.sql", mp_open_sql);
+  mp_vm_preload(bind->vm, "moonpool.db", mp_open_db);
+}

@@ -1,0 +1,131 @@
+/* sql.c: the Lua module "moonpool.sql": what PostgreSQL's own parser knows about a text. */
+#include <lauxlib.h>
+#include <pg_query.h>
+#include <pg_query/pg_query.pb-c.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "bind/text.h"
+#include "script/luaerr.h"
+
+static lua_Integer line_of(const char *text, long offset) {
+  lua_Integer line = 1;
+  for (long i = 0; i < offset && text[i]; i++) line += text[i] == '\n';
+  return line;
+}
+
+/* Where the statement's own text begins: the parser counts blanks and comments before it to it. */
+static const char *skip_blank(const char *at, const char *end) {
+  for (;;) {
+    while (at < end && strchr(" \t\r\n\f\v", *at)) at++;
+    if (at + 1 < end && at[0] == '-' && at[1] == '-') {
+      while (at < end && *at != '\n') at++;
+    } else if (at + 1 < end && at[0] == '/' && at[1] == '*') {
+      int depth = 1;
+      for (at += 2; at < end && depth; at++) {
+        if (at[0] == '/' && at + 1 < end && at[1] == '*') depth++, at++;
+        else if (at[0] == '*' && at + 1 < end && at[1] == '/') depth--, at++;
+      }
+    } else {
+      return at;
+    }
+  }
+}
+
+static MP_NORETURN void raise_parse(lua_State *L, const char *text, const PgQueryError *error) {
+  struct mp_err err;
+  lua_Integer line = line_of(text, error->cursorpos > 0 ? error->cursorpos - 1 : 0);
+  mp_err_set(&err, MP_EINVAL, "line %d: %s", (int)line, error->message);
+  mp_luaerr_push(L, &err);
+  lua_pushinteger(L, line);
+  lua_setfield(L, -2, "sql_line");
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+static bool flag_set(const char *tree, const char *flag) { return strstr(tree, flag) != NULL; }
+
+/* split(text) -> { {sql=, line=, kind=, concurrent=}, ... } */
+static int sql_split(lua_State *L) {
+  const char *text = luaL_checkstring(L, 1);
+  PgQuerySplitResult split = pg_query_split_with_parser(text);
+  if (split.error) {
+    /* Copied to the stack first: raising leaves no chance to free. */
+    PgQueryError copy = *split.error;
+    lua_pushstring(L, copy.message);
+    copy.message = (char *)(void *)lua_tostring(L, -1);
+    pg_query_free_split_result(split);
+    raise_parse(L, text, &copy);
+  }
+  lua_createtable(L, split.n_stmts, 0);
+  for (int i = 0; i < split.n_stmts; i++) {
+    const char *begin = text + split.stmts[i]->stmt_location, *end = begin + split.stmts[i]->stmt_len;
+    begin = skip_blank(begin, end);
+    lua_createtable(L, 0, 4);
+    lua_pushlstring(L, begin, (size_t)(end - begin));
+    lua_setfield(L, -2, "sql");
+    lua_pushinteger(L, line_of(text, begin - text));
+    lua_setfield(L, -2, "line");
+    lua_getfield(L, -1, "sql");
+    PgQueryParseResult parsed = pg_query_parse(lua_tostring(L, -1));
+    lua_pop(L, 1);
+    const char *stmt = parsed.error ? NULL : strstr(parsed.parse_tree, "\"stmt\":{\"");
+    if (stmt) {
+      stmt += strlen("\"stmt\":{\"");
+      lua_pushlstring(L, stmt, strcspn(stmt, "\""));
+      lua_setfield(L, -2, "kind");
+      lua_pushboolean(L, flag_set(stmt, "\"concurrent\":true"));
+      lua_setfield(L, -2, "concurrent");
+    }
+    pg_query_free_parse_result(parsed);
+    lua_rawseti(L, -2, i + 1);
+  }
+  pg_query_free_split_result(split);
+  return 1;
+}
+
+/* checksum(text) -> SHA-256 in hex over the scanner's tokens: blanks and comments do not count. */
+static int sql_checksum(lua_State *L) {
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  crypto_hash_sha256_state state;
+  unsigned char hash[crypto_hash_sha256_BYTES];
+  char hex[2 * sizeof hash + 1];
+  crypto_hash_sha256_init(&state);
+  PgQueryScanResult scan = pg_query_scan(text);
+  PgQuery__ScanResult *tokens =
+      scan.error ? NULL : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
+  if (!tokens) { /* newer syntax than the parser's: the text itself */
+    crypto_hash_sha256_update(&state, (const unsigned char *)text, len);
+  } else {
+    for (size_t i = 0; i < tokens->n_tokens; i++) {
+      const PgQuery__ScanToken *token = tokens->tokens[i];
+      if (token->token == PG_QUERY__TOKEN__SQL_COMMENT || token->token == PG_QUERY__TOKEN__C_COMMENT) continue;
+      crypto_hash_sha256_update(&state, (const unsigned char *)text + token->start,
+                                (unsigned long long)(token->end - token->start));
+      crypto_hash_sha256_update(&state, (const unsigned char *)"\n", 1);
+    }
+    pg_query__scan_result__free_unpacked(tokens, NULL);
+  }
+  pg_query_free_scan_result(scan);
+  crypto_hash_sha256_final(&state, hash);
+  sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
+  lua_pushstring(L, hex);
+  return 1;
+}
+
+/* kind(text) -> "SelectStmt", reason why an operation may not run it or nil */
+static int sql_kind(lua_State *L) {
+  struct mp_text *text = mp_text_get(L, 1, "sql.kind");
+  lua_pushstring(L, text->kind);
+  if (!text->refused[0]) return 1;
+  lua_pushstring(L, text->refused);
+  return 2;
+}
+
+int mp_open_sql(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"split", sql_split}, {"checksum", sql_checksum}, {"kind", sql_kind}, {NULL, NULL}};
+  luaL_newlib(L, functions);
+  return 1;
+}

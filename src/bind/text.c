@@ -1,0 +1,285 @@
+#include "bind/text.h"
+
+#include <ctype.h>
+#include <lauxlib.h>
+#include <pg_query.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/json.h"
+#include "script/luaerr.h"
+#include "util/buf.h"
+
+#define CACHE_LIMIT 4096 /* texts; then the cache starts anew: scripts that build SQL must not fill memory */
+#define MAX_PARAMS 1600
+
+void mp_text_ref(struct mp_text *text) { text->refs++; }
+
+void mp_text_unref(struct mp_text *text) {
+  if (--text->refs) return;
+  for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
+  free(text->names);
+  free(text->types);
+  free(text->sql);
+  free(text);
+}
+
+/* ---- $name -> $1 ---- */
+
+static bool ident_start(char c) { return isalpha((unsigned char)c) || c == '_'; }
+static bool ident_char(char c) { return isalnum((unsigned char)c) || c == '_'; }
+
+/* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar quote, a
+ * comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the text: the
+ * server tells the user. Lexical rules: PostgreSQL manual, 4.1. */
+static const char *skip_opaque(const char *at, const char *begin) {
+  if (*at == '\'') {
+    bool escapes = at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
+    for (at++; *at; at++) {
+      if (escapes && *at == '\\' && at[1]) at++;
+      else if (*at == '\'' && at[1] == '\'') at++;
+      else if (*at == '\'') return at + 1;
+    }
+    return at;
+  }
+  if (*at == '"') {
+    for (at++; *at; at++)
+      if (*at == '"') return at + 1;
+    return at;
+  }
+  if (at[0] == '-' && at[1] == '-') return at + strcspn(at, "\n");
+  if (at[0] == '/' && at[1] == '*') {
+    int depth = 1;
+    for (at += 2; *at && depth; at++) {
+      if (at[0] == '/' && at[1] == '*') depth++, at++;
+      else if (at[0] == '*' && at[1] == '/') depth--, at++;
+    }
+    return at;
+  }
+  if (*at == '$' && (at == begin || !ident_char(at[-1]))) {
+    const char *tag = at + 1;
+    if (ident_start(*tag))
+      while (ident_char(*tag)) tag++;
+    if (*tag != '$') return at;
+    size_t len = (size_t)(tag - at) + 1;
+    for (const char *end = tag + 1; (end = strchr(end, '$')); end++)
+      if (!strncmp(end, at, len)) return end + len;
+    return at + strlen(at);
+  }
+  return at;
+}
+
+static int name_number(struct mp_text *text, const char *name, size_t len) {
+  for (int i = 0; i < text->nparams; i++)
+    if (strlen(text->names[i]) == len && !memcmp(text->names[i], name, len)) return i + 1;
+  if (text->nparams == MAX_PARAMS) return 0;
+  char **names = realloc(text->names, (size_t)(text->nparams + 1) * sizeof *names);
+  if (!names) return 0;
+  text->names = names;
+  if (!(names[text->nparams] = strndup(name, len))) return 0;
+  return ++text->nparams;
+}
+
+static const char *number_params(struct mp_text *text, const char *sql) {
+  struct mp_buf out;
+  int highest = 0;
+  const char *fault = NULL;
+  mp_buf_init(&out, 0);
+  for (const char *at = sql; *at && !fault;) {
+    const char *end = skip_opaque(at, sql);
+    if (end == at && *at == '$' && (at == sql || !ident_char(at[-1]))) {
+      const char *name = end = at + 1;
+      if (ident_start(*name)) {
+        while (ident_char(*end)) end++;
+        int number = name_number(text, name, (size_t)(end - name));
+        if (!number) fault = "has too many parameters";
+        mp_buf_addf(&out, "$%d", number);
+        at = end;
+        continue;
+      }
+      while (isdigit((unsigned char)*end)) end++;
+      int number = end - name < 6 ? atoi(name) : MAX_PARAMS + 1;
+      if (number > MAX_PARAMS) fault = "has too many parameters";
+      if (number > highest) highest = number;
+    } else if (end == at) {
+      end = at + 1;
+    }
+    mp_buf_add(&out, at, (size_t)(end - at));
+    at = end;
+  }
+  if (!fault && highest && text->names) fault = "mixes $name with $1: use one of the two";
+  if (!text->names) text->nparams = highest;
+  if (!fault && !out.failed) text->sql = strdup(mp_buf_text(&out));
+  mp_buf_fini(&out);
+  return fault ? fault : text->sql ? NULL : "is too long for the memory";
+}
+
+/* ---- what kind of statement ---- */
+
+/* What an operation may send; the transaction, the session and the schema are the host's. */
+static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "LockStmt"};
+
+static void classify(struct mp_text *text) {
+  PgQueryParseResult parsed = pg_query_parse(text->sql);
+  text->changes_data = true;
+  if (parsed.error) {
+    /* The server knows better, and says so with a position; it may be newer than the parser. */
+    snprintf(text->refused, sizeof text->refused, "is no statement that PostgreSQL's parser knows: %s",
+             parsed.error->message);
+  } else {
+    const char *stmt = strstr(parsed.parse_tree, "\"stmt\":{\"");
+    bool ok = false;
+    if (stmt) {
+      stmt += strlen("\"stmt\":{\"");
+      snprintf(text->kind, sizeof text->kind, "%.*s", (int)strcspn(stmt, "\""), stmt);
+    }
+    for (size_t i = 0; i < MP_ARRAY_LEN(allowed); i++) ok = ok || !strcmp(text->kind, allowed[i]);
+    if (!stmt)
+      snprintf(text->refused, sizeof text->refused, "is empty");
+    else if (strstr(stmt, "{\"stmt\":{"))
+      snprintf(text->refused, sizeof text->refused, "has more than one statement");
+    else if (!ok)
+      snprintf(text->refused, sizeof text->refused,
+               "is not for an operation (%s): transaction, session and schema are the host's", text->kind);
+    else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
+      snprintf(text->refused, sizeof text->refused, "calls set_config: the session's settings are the host's");
+    text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || strstr(stmt ? stmt : "", "\"InsertStmt\"") ||
+                         strstr(stmt ? stmt : "", "\"UpdateStmt\"") || strstr(stmt ? stmt : "", "\"DeleteStmt\"");
+  }
+  pg_query_free_parse_result(parsed);
+}
+
+/* ---- the cache: a registry table, SQL string -> box ---- */
+
+struct box {
+  struct mp_text *text;
+};
+
+static int box_gc(lua_State *L) {
+  struct box *box = lua_touserdata(L, 1);
+  if (box->text) mp_text_unref(box->text);
+  box->text = NULL;
+  return 0;
+}
+
+static const char cache_key, count_key;
+
+/* Pushes the cache's table. */
+static void push_cache(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+  lua_pushinteger(L, 0);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
+}
+
+/* The SQL string is on top; enters it. [-1, +0] */
+static struct mp_text *enter(lua_State *L, const char *what) {
+  size_t len;
+  const char *sql = lua_tolstring(L, -1, &len);
+  if (strlen(sql) != len) mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &count_key);
+  lua_Integer count = lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (count >= CACHE_LIMIT) {
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+    count = 0;
+  }
+  push_cache(L);
+  struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->text = NULL;
+  if (luaL_newmetatable(L, "moonpool.text")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) luaL_error(L, "not enough memory");
+  text->refs = 1;
+  box->text = text;
+  const char *fault = number_params(text, sql);
+  if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  classify(text);
+  lua_pushvalue(L, -3); /* sql cache box -> cache[sql] = box */
+  lua_pushvalue(L, -2);
+  lua_rawset(L, -4);
+  lua_pop(L, 3);
+  lua_pushinteger(L, count + 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
+  return text;
+}
+
+/* The text on top of the stack, popped. */
+static struct mp_text *get_top(lua_State *L, const char *what) {
+  push_cache(L);
+  lua_pushvalue(L, -2);
+  if (lua_rawget(L, -2) == LUA_TUSERDATA) {
+    struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
+    lua_pop(L, 3);
+    return text;
+  }
+  lua_pop(L, 2);
+  return enter(L, what);
+}
+
+struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
+  if (lua_type(L, idx) != LUA_TSTRING)
+    mp_luaerr_misuse(L, what, "the SQL text is missing (got %s)", luaL_typename(L, idx));
+  lua_pushvalue(L, idx);
+  return get_top(L, what);
+}
+
+/* ---- insert ---- */
+
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static void add_ident(lua_State *L, struct mp_buf *out, const char *name, const char *what) {
+  const char *at = name;
+  if (!ident_start(*at)) at = "!";
+  while (ident_char(*at)) at++;
+  if (*at) mp_luaerr_misuse(L, what, "`%s` is not a name of a column or table", name);
+  mp_buf_addc(out, '"');
+  mp_buf_adds(out, name);
+  mp_buf_addc(out, '"');
+}
+
+struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
+  const char *names[256];
+  int n = 0;
+  idx = lua_absindex(L, idx);
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING) mp_luaerr_misuse(L, what, "the values need column names as keys");
+    if (n == (int)MP_ARRAY_LEN(names)) mp_luaerr_misuse(L, what, "more than %d columns", n);
+    names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
+  }
+  qsort(names, (size_t)n, sizeof *names, by_name);
+  struct mp_buf *sql = mp_json_buf_new(L, 0);
+  mp_buf_adds(sql, "insert into ");
+  const char *dot = strchr(table, '.');
+  if (dot) {
+    lua_pushlstring(L, table, (size_t)(dot - table));
+    add_ident(L, sql, lua_tostring(L, -1), what);
+    lua_pop(L, 1);
+    mp_buf_addc(sql, '.');
+  }
+  add_ident(L, sql, dot ? dot + 1 : table, what);
+  if (!n) {
+    mp_buf_adds(sql, " default values returning *");
+  } else {
+    for (int i = 0; i < n; i++) {
+      mp_buf_adds(sql, i ? ", " : " (");
+      add_ident(L, sql, names[i], what);
+    }
+    mp_buf_adds(sql, ") values (");
+    for (int i = 0; i < n; i++) mp_buf_addf(sql, "%s$%s", i ? ", " : "", names[i]);
+    mp_buf_adds(sql, ") returning *");
+  }
+  if (sql->failed) luaL_error(L, "not enough memory");
+  lua_pushlstring(L, mp_buf_text(sql), sql->len);
+  lua_remove(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
+  return get_top(L, what);
+}

@@ -1,0 +1,37 @@
+/* text.h: SQL texts as scripts write them, read once and kept: `$name` parameters become $1, $2 ...,
+ * and PostgreSQL's own parser tells what kind of statement it is.
+ *
+ * A text is reference-counted: the cache, and each statement under way, hold it. */
+#ifndef MP_TEXT_H
+#define MP_TEXT_H
+
+#include <lua.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+#include "util/err.h"
+
+struct mp_text {
+  int refs;
+  char *sql;       /* with $1, $2 ... */
+  char **names;    /* nparams names, without the $; NULL: the text is positional itself */
+  int nparams;
+  char kind[32];   /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
+  char refused[160]; /* why an operation may not run it, or "" */
+  bool changes_data; /* anything but a plain SELECT */
+  Oid *types;      /* of the parameters, once the server has been asked; else NULL */
+};
+
+void mp_text_ref(struct mp_text *text);
+void mp_text_unref(struct mp_text *text);
+
+/* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for a text that is
+ * no statement, has several, or mixes $name with $1. [-0, +0] */
+struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
+/* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...) returning *`. */
+struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
+
+/* The Lua module "moonpool.sql": split, checksum, kind. */
+int mp_open_sql(lua_State *L);
+
+#endif

@@ -1,0 +1,92 @@
+/* txn.h: drives one transaction: does with a pooled connection and a script's tasks what tx/tx.h decides.
+ *
+ * Each attempt is a fresh task with a fresh `tx`. The script's statements are queued here; a look sends them.
+ * Owner: itself. It answers exactly once, and frees itself when the connection has been given back too,
+ * which may be later (a cancel, a rollback). */
+#ifndef MP_TXN_H
+#define MP_TXN_H
+
+#include <lua.h>
+
+#include "bind/bind.h"
+#include "bind/stmt.h"
+#include "tx/tx.h"
+
+struct mp_txn;
+
+struct mp_txn_options {
+  struct mp_tx_options tx;
+  const char *name;         /* shown in reports: "create_deal"; copied */
+  const char *tenant_field; /* the setting app.<field> ... */
+  const char *tenant;       /* ... is set to this for the transaction; NULL: none. Both copied. */
+  bool lock;                /* hold the session lock `lock_key` around the transaction, so that other hosts' ... */
+  int64_t lock_key;         /* ... work under the same key waits instead of colliding */
+  int errors_ref;           /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
+  int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
+  bool restricted;          /* an operation: only statements that an operation may send */
+};
+
+struct mp_txn_calls {
+  /* Pushes the script's function and its arguments (without tx, which comes first); returns how many. Called
+   * protected, once per attempt: what it gives must be fresh each time. */
+  int (*push_script)(lua_State *L, void *data);
+  /* The answer; the transaction must not be used afterwards. */
+  void (*on_answer)(struct mp_txn *txn, void *data);
+};
+
+int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) MP_MUST_CHECK;
+/* The caller went away or its deadline passed. on_answer comes before it returns. */
+void mp_txn_abort(struct mp_txn *txn, const struct mp_err *err);
+
+/* In on_answer. */
+struct mp_txn_info {
+  enum mp_tx_outcome outcome;
+  unsigned attempts, round_trips, statements; /* the last two: of the last attempt, BEGIN to COMMIT */
+  unsigned retries_serialization, retries_deadlock, retries_connection;
+  uint64_t duration_us;
+};
+void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out);
+/* A registry reference, now the caller's: committed: the script's first result; else: the error object. */
+int mp_txn_take_answer(struct mp_txn *txn);
+
+/* ---- for the Lua side ---- */
+
+/* The transaction whose script runs on L, or NULL. */
+struct mp_txn *mp_txn_of(lua_State *L);
+/* Raises unless `txn` can take statements from the code on L: it is over, or another task's, or doomed. */
+void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what);
+/* Queues; takes over the caller's reference. */
+void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt);
+/* Sends what is queued and continues with k when it has been answered, at once if nothing is queued or
+ * under way. A failed transaction raises its error instead. `return mp_txn_look(...)`. */
+int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k);
+/* The same, but k runs in any case; it looks for itself whether the transaction is doomed. */
+int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k);
+/* Pushes the error of a doomed transaction. [-0, +1] */
+void mp_txn_push_failure(lua_State *L, struct mp_txn *txn);
+/* The innermost savepoint is being rolled back to: forgets what failed since and what is queued. */
+void mp_txn_undo_savepoint(struct mp_txn *txn);
+/* The same for whoever holds one of its statements; k(L, status, 0). */
+int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k);
+/* The statement will never have a result: raises why. */
+MP_NORETURN void mp_txn_raise_lost(lua_State *L, struct mp_stmt *stmt);
+bool mp_txn_restricted(const struct mp_txn *txn);
+unsigned mp_txn_attempt(const struct mp_txn *txn);
+const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn);
+struct mp_tx *mp_txn_machine(struct mp_txn *txn); /* for savepoints */
+/* Pushes the table { after_commit = {...}, on_rollback = {...} } of the attempt. [-0, +1] */
+void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn);
+/* The n-th value (from 0) that the script asks for in this attempt: the same on each attempt. */
+uint64_t mp_txn_started_us(const struct mp_txn *txn);
+void mp_txn_uuid(struct mp_txn *txn, char out[37]);
+double mp_txn_random(struct mp_txn *txn);
+bool mp_txn_queued(const struct mp_txn *txn);
+
+/* Pushes the tx of the running attempt, or nil outside of a transaction. [-0, +1] */
+void mp_tx_lua_current(lua_State *L);
+/* tx.c: the userdata that scripts get; emptied when the attempt is over. */
+void mp_tx_lua_push(lua_State *L, struct mp_txn *txn); /* [-0, +1] */
+void mp_tx_lua_empty(lua_State *L, int ref);
+
+#endif

@@ -1,0 +1,154 @@
+/* txn_look.c: the side that Lua functions see: queueing statements and waiting for them. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "bind/txn_internal.h"
+#include "script/luaerr.h"
+
+struct mp_txn *mp_txn_of(lua_State *L) {
+  struct mp_task *task = mp_task_of(L);
+  return task ? mp_task_data(task) : NULL;
+}
+
+void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
+  if (txn->failure.err.code) mp_failure_push(L, &txn->failure, txn->options.errors_ref);
+  else mp_luaerr_push(L, &txn->tx.err);
+}
+
+static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
+  mp_txn_push_failure(L, txn);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
+  if (!txn) mp_luaerr_misuse(L, what, "the transaction is over: tx is only good inside of run");
+  if (mp_txn_of(L) != txn) mp_luaerr_misuse(L, what, "this tx belongs to another task");
+  if (mp_tx_doomed(&txn->tx)) raise_failure(L, txn);
+}
+
+void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
+  stmt->owner = txn;
+  mp_list_push_back(&txn->queue, &stmt->node);
+}
+
+bool mp_txn_queued(const struct mp_txn *txn) { return !mp_list_empty(&txn->queue); }
+
+struct waiter { /* what a look continues with; lies on the Lua stack */
+  struct mp_txn *txn;
+  lua_KFunction k;
+  lua_KContext ctx;
+  bool anyway;
+};
+
+static int looked(lua_State *L, int status, lua_KContext ctx) {
+  struct waiter w = *(struct waiter *)ctx;
+  lua_pop(L, 1); /* the waiter */
+  if (!w.anyway && mp_tx_doomed(&w.txn->tx)) raise_failure(L, w.txn);
+  return w.k(L, status, w.ctx);
+}
+
+static int look(lua_State *L, const char *what, struct waiter w) {
+  if (mp_list_empty(&w.txn->queue)) return w.k(L, LUA_OK, w.ctx);
+  mp_wait_check(L, what);
+  struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
+  *waiter = w;
+  w.txn->look = mp_wait_begin(L, NULL, NULL);
+  mp_txn_act(w.txn, mp_tx_look(&w.txn->tx));
+  return mp_wait_yield(L, (lua_KContext)waiter, looked);
+}
+
+int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k) {
+  mp_txn_check(L, txn, what);
+  return look(L, what, (struct waiter){txn, k, ctx, false});
+}
+
+int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k) {
+  return look(L, what, (struct waiter){txn, k, ctx, true});
+}
+
+void mp_txn_undo_savepoint(struct mp_txn *txn) {
+  mp_txn_drop_list(&txn->queue);
+  mp_tx_savepoint_undone(&txn->tx);
+  if (!mp_tx_doomed(&txn->tx)) mp_failure_clear(&txn->failure);
+}
+
+MP_NORETURN void mp_txn_raise_lost(lua_State *L, struct mp_stmt *stmt) {
+  if (stmt->err.code) {
+    struct mp_failure failure = {0};
+    mp_failure_of_stmt(&failure, stmt);
+    mp_failure_push(L, &failure, LUA_NOREF);
+    mp_failure_clear(&failure);
+    lua_error(L);
+  }
+  mp_luaerr_misuse(L, "row", "the statement queued at %s was never sent: its transaction is over", stmt->where);
+}
+
+int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
+  struct mp_txn *txn = stmt->owner;
+  if (!txn || stmt->state == MP_STMT_FAILED) mp_txn_raise_lost(L, stmt);
+  return mp_txn_look(L, txn, "a look at a row", 0, k);
+}
+
+bool mp_txn_restricted(const struct mp_txn *txn) { return txn->options.restricted; }
+unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
+const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->options; }
+struct mp_tx *mp_txn_machine(struct mp_txn *txn) { return &txn->tx; }
+uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->started_us; }
+
+void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
+  if (txn->hooks_ref != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->hooks_ref);
+    return;
+  }
+  lua_createtable(L, 0, 2);
+  lua_newtable(L);
+  lua_setfield(L, -2, "after_commit");
+  lua_newtable(L);
+  lua_setfield(L, -2, "on_rollback");
+  lua_pushvalue(L, -1);
+  txn->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* splitmix64 over seed and count: the n-th draw is the same on each attempt, and nobody can guess the next
+ * transaction's, whose seed comes from the system. */
+static uint64_t draw(struct mp_txn *txn) {
+  uint64_t z = txn->seed[txn->drawn & 1] + (txn->drawn + 1) * UINT64_C(0x9e3779b97f4a7c15);
+  txn->drawn++;
+  z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+  z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+  return z ^ z >> 31;
+}
+
+double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }
+
+void mp_txn_uuid(struct mp_txn *txn, char out[37]) {
+  uint64_t random[2] = {draw(txn), draw(txn)};
+  mp_bind_format_uuid(txn->started_us, random, out);
+}
+
+void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
+  *out = (struct mp_txn_info){
+      .outcome = txn->tx.outcome,
+      .attempts = txn->tx.attempt,
+      .round_trips = txn->round_trips,
+      .statements = txn->statements,
+      .retries_serialization = txn->tx.retries_serialization,
+      .retries_deadlock = txn->tx.retries_deadlock,
+      .retries_connection = txn->tx.retries_connection,
+      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->started_ns) / 1000,
+  };
+}
+
+int mp_txn_take_answer(struct mp_txn *txn) {
+  int *ref = txn->tx.outcome == MP_TX_COMMITTED ? &txn->result_ref : &txn->error_ref;
+  int taken = *ref;
+  *ref = LUA_NOREF;
+  return taken;
+}
+
+void mp_tx_lua_current(lua_State *L) {
+  struct mp_txn *txn = mp_txn_of(L);
+  if (txn && txn->tx_ref != LUA_NOREF) lua_rawgeti(L, LUA_REGISTRYINDEX, txn->tx_ref);
+  else lua_pushnil(L);
+}

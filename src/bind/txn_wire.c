@@ -1,0 +1,233 @@
+/* txn_wire.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them, ROLLBACK. */
+#include <string.h>
+
+#include "bind/txn_internal.h"
+#include "util/log.h"
+
+/* ---- statements ---- */
+
+void mp_txn_drop_list(struct mp_list *list) {
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(list))) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->state != MP_STMT_DONE) stmt->state = MP_STMT_FAILED;
+    stmt->owner = NULL;
+    mp_stmt_unref(stmt);
+  }
+}
+
+static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
+  struct mp_txn *txn = stmt->owner;
+  struct mp_bind *bind = txn->bind;
+  if (result) stmt->result = mp_result_ref(result);
+  stmt->state = err ? MP_STMT_FAILED : MP_STMT_DONE;
+  bind->stats.statements++;
+  if (err) {
+    stmt->err = *err;
+    if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
+  } else if (req->flags & MP_REQ_DESCRIBE) {
+    mp_stmt_described(stmt);
+  } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
+    stmt->state = MP_STMT_FAILED;
+    mp_err_set(&stmt->err, MP_EINVAL, "the result is larger than %zu bytes: select less, or in parts",
+               bind->result_limit);
+  }
+  uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
+  bind->stats.statement_us += us;
+  if (bind->slow_query_ms && us > bind->slow_query_ms * 1000) {
+    bind->stats.slow_statements++;
+    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s", (unsigned long long)(us / 1000), stmt->where,
+           txn->name, stmt->text->sql);
+  }
+}
+
+static void on_frame(struct mp_txn *txn, const struct mp_err *err) {
+  if (!err || err->code == MP_ECANCELED || txn->frame_failed) return;
+  txn->frame_failed = true;
+  txn->frame_err = *err;
+}
+
+#define FRAME_CALLBACK(name)                                                                             \
+  static void on_##name(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {        \
+    (void)result;                                                                                        \
+    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), err);                                            \
+  }
+FRAME_CALLBACK(begin)
+FRAME_CALLBACK(set_tenant)
+
+static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
+  on_frame(txn, err);
+  /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
+  txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
+}
+
+/* The lock serves speed, never correctness: whether it was had is no matter here. */
+static void on_lock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
+  MP_CONTAINER_OF(req, struct mp_txn, lock)->lock_held = !err;
+}
+
+static void on_unlock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
+  if (!err) MP_CONTAINER_OF(req, struct mp_txn, unlock)->lock_held = false;
+}
+
+static void on_rollback(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
+  struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, rollback);
+  if (err) txn->discard = true;
+}
+
+/* ---- segments ---- */
+
+/* Gives the connection back once nothing is under way on it. */
+void mp_txn_release_when_quiet(struct mp_txn *txn) {
+  if (!txn->leased || !txn->release_wanted) return;
+  if (txn->syncs_open && !txn->discard) return;
+  txn->leased = false;
+  mp_timer_stop(&txn->cleanup);
+  mp_pool_release(&txn->lease, txn->discard || txn->lock_held);
+}
+
+static void segment_over(struct mp_txn *txn) {
+  txn->syncs_open--;
+  mp_txn_release_when_quiet(txn);
+}
+
+static void on_lock_sync(struct mp_sync *sync, const struct mp_err *err) {
+  (void)err; /* a lost connection is told by the segment behind */
+  segment_over(MP_CONTAINER_OF(sync, struct mp_txn, lock_sync));
+}
+
+static void on_unlock_sync(struct mp_sync *sync, const struct mp_err *err) {
+  struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, unlock_sync);
+  if (err) txn->discard = true;
+  segment_over(txn);
+  mp_txn_free_if_done(txn);
+}
+
+/* The first failure of the batch in the order in which the script wrote it; a failure that calls for a
+ * retry comes before all. NULL: none. */
+static const struct mp_err *first_failure(struct mp_txn *txn) {
+  struct mp_failure broken = {0};
+  bool found = false;
+  if (txn->frame_failed && !txn->committed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
+  MP_LIST_EACH(node, &txn->batch) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
+    if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
+      mp_failure_of_stmt(&txn->failure, stmt);
+      found = true;
+    } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
+      mp_failure_clear(&txn->failure);
+      txn->failure = broken;
+      found = true;
+    }
+  }
+  if (found) return &txn->failure.err;
+  return txn->frame_failed ? &txn->frame_err : NULL;
+}
+
+static void settle_batch(struct mp_txn *txn) {
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&txn->batch))) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    stmt->owner = stmt->state == MP_STMT_DONE ? NULL : txn; /* a skipped one still finds its error */
+    mp_stmt_unref(stmt);
+  }
+}
+
+static void on_sync(struct mp_sync *sync, const struct mp_err *err) {
+  struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
+  bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
+  const struct mp_err *failed = err || rolling_back ? NULL : first_failure(txn);
+  struct mp_err lost;
+  unsigned actions;
+  if (err) {
+    lost = *err;
+    txn->discard = true;
+    mp_failure_clear(&txn->failure);
+    settle_batch(txn);
+    actions = mp_tx_lost(&txn->tx, &lost, txn->commit_sent, mp_txn_now(txn));
+  } else if (rolling_back) {
+    actions = mp_tx_rolled_back(&txn->tx, !txn->discard, mp_txn_now(txn));
+  } else {
+    settle_batch(txn);
+    actions = mp_tx_segment(&txn->tx, failed, txn->committed);
+  }
+  txn->syncs_open--;
+  mp_txn_act(txn, actions);
+}
+
+static void send_unlock(struct mp_txn *txn) {
+  struct mp_conn *conn = txn->lease.conn;
+  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)", .nparams = 1, .values = txn->key_values,
+                                .on_done = on_unlock};
+  txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
+  mp_conn_send(conn, &txn->unlock);
+  mp_conn_sync(conn, &txn->unlock_sync);
+  txn->syncs_open++;
+}
+
+static void send_begin(struct mp_txn *txn) {
+  struct mp_conn *conn = txn->lease.conn;
+  if (txn->options.lock) {
+    /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
+    txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)", .nparams = 1, .values = txn->key_values,
+                                .on_done = on_lock};
+    txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
+    txn->lock_held = true; /* as good as held until we know better */
+    mp_conn_send(conn, &txn->lock);
+    mp_conn_sync(conn, &txn->lock_sync);
+    txn->syncs_open++;
+  }
+  txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
+  mp_conn_send(conn, &txn->begin);
+  if (txn->tenant[0]) {
+    /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
+    txn->set_tenant = (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+    mp_conn_send(conn, &txn->set_tenant);
+  }
+}
+
+void mp_txn_send_segment(struct mp_txn *txn) {
+  struct mp_conn *conn = txn->lease.conn;
+  struct mp_list *node;
+  uint64_t sent_ns = mp_loop_clock_ns(txn->bind->loop);
+  txn->frame_failed = txn->committed = txn->commit_sent = false;
+  if (txn->tx.frame.begin) send_begin(txn);
+  while ((node = mp_list_pop_front(&txn->queue))) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    mp_list_push_back(&txn->batch, node);
+    stmt->state = MP_STMT_SENT;
+    stmt->sent_ns = sent_ns;
+    stmt->req.on_done = on_stmt;
+    mp_conn_send(conn, &stmt->req);
+    txn->statements++;
+  }
+  if (txn->tx.frame.commit) {
+    txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
+    txn->commit_sent = mp_conn_alive(conn);
+    mp_conn_send(conn, &txn->commit);
+  }
+  txn->sync = (struct mp_sync){.on_done = on_sync};
+  mp_conn_sync(conn, &txn->sync);
+  txn->syncs_open++;
+  txn->round_trips++;
+  if (txn->tx.frame.commit && txn->options.lock) send_unlock(txn);
+}
+
+void mp_txn_send_rollback(struct mp_txn *txn) {
+  struct mp_conn *conn = txn->lease.conn;
+  mp_txn_drop_list(&txn->queue);
+  txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
+  mp_conn_send(conn, &txn->rollback);
+  txn->sync = (struct mp_sync){.on_done = on_sync};
+  mp_conn_sync(conn, &txn->sync);
+  txn->syncs_open++;
+  /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
+  if (txn->options.lock && txn->lock_held) send_unlock(txn);
+}
+

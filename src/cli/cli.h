@@ -1,0 +1,34 @@
+/* cli.h: what the commands of the executable share. */
+#ifndef MP_CLI_H
+#define MP_CLI_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#include "app/cluster.h"
+#include "app/config.h"
+
+/* Exit codes, for all commands. */
+enum { MP_EXIT_OK = 0, MP_EXIT_FAILED = 1, MP_EXIT_USAGE = 2, MP_EXIT_NO_DATABASE = 3 };
+
+struct mp_cli {
+  const char *app_dir; /* the project folder, absolute */
+  struct mp_config config;
+};
+
+/* Each takes its own arguments, argv[0] is the command's name; returns the exit code. */
+int mp_cmd_call(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_db(int argc, char **argv);
+
+/* Prints "moonpool COMMAND: message" and gives the exit code that fits. */
+int mp_cli_fail(const char *command, const struct mp_err *err);
+/* "unknown option" and where the help is; MP_EXIT_USAGE. */
+int mp_cli_usage(const char *command, const char *fault, const char *arg);
+bool mp_cli_wants_help(int argc, char **argv);
+
+#endif

@@ -1,0 +1,275 @@
+/* cmd_lua.c: the commands that run Lua on a host: call, run, migrate, spec, bench. */
+#include <lauxlib.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/runtime.h"
+#include "cli/cli.h"
+#include "script/vm.h"
+
+static void on_progress(void *ctx, const char *text) {
+  fprintf(stderr, "moonpool %s: %s\n", (const char *)ctx, text);
+}
+
+/* Opens a host on `url`, runs the task, closes it. */
+static int with_host(struct mp_cli *cli, const char *command, const char *url, unsigned pool_min,
+                     int (*push)(lua_State *L, void *data), void *data) {
+  struct mp_runtime *rt;
+  struct mp_err err, close_err;
+  struct mp_runtime_options options = {
+      .config = &cli->config, .app_dir = cli->app_dir, .database_url = url, .pool_min = pool_min};
+  if (mp_runtime_open(&rt, &options, &err)) return mp_cli_fail(command, &err);
+  int code = mp_runtime_run(rt, push, data, command, &err);
+  if (code == -1) code = mp_cli_fail(command, &err);
+  fflush(stdout);
+  if (mp_runtime_close(rt, &close_err)) {
+    fprintf(stderr, "moonpool %s: %s\n", command, close_err.msg);
+    if (code == MP_EXIT_OK) code = MP_EXIT_FAILED;
+  }
+  return code;
+}
+
+enum role { APP, OWNER };
+
+/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
+static int find_database(struct mp_cli *cli, const char *command, enum role role, struct mp_cluster *cluster,
+                         const char **url) {
+  struct mp_cluster_options options = {.progress = on_progress, .progress_ctx = (void *)(uintptr_t)command};
+  struct mp_err err;
+  if (cli->config.database_url) {
+    *url = role == OWNER ? cli->config.owner_url : cli->config.database_url;
+    if (*url) return 0;
+    fprintf(stderr,
+            "moonpool %s: DATABASE_URL is set, so MOONPOOL_OWNER_URL must name the same database as the owner of its "
+            "tables (moonpool db roles prints what prepares the roles)\n",
+            command);
+    return MP_EXIT_USAGE;
+  }
+  mp_cluster_env_read(&options.env);
+  if (mp_cluster_ensure(&options, cluster, &err)) return mp_cli_fail(command, &err);
+  *url = role == OWNER ? cluster->owner_url : cluster->app_url;
+  return 0;
+}
+
+/* ---- Lua modules of lua/moonpool/cli: each returns function(arguments) -> exit code ---- */
+
+struct arguments {
+  const char *module; /* or NULL: a script */
+  const char *path;
+  int argc;
+  char **argv;
+};
+
+static void push_require(lua_State *L, const char *module) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+}
+
+static void push_list(lua_State *L, int argc, char **argv) {
+  lua_createtable(L, argc, 0);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static int push_module(lua_State *L, void *data) {
+  const struct arguments *a = data;
+  push_require(L, a->module);
+  push_list(L, a->argc, a->argv);
+  return 1;
+}
+
+/* Reads scripts/, so that the host knows the operations and their tenant. */
+static void load_operations(lua_State *L) {
+  push_require(L, "moonpool.registry");
+  lua_getfield(L, -1, "load");
+  lua_call(L, 0, 0);
+  lua_pop(L, 1);
+}
+
+/* ---- run ---- */
+
+static int push_script(lua_State *L, void *data) {
+  const struct arguments *a = data;
+  struct mp_err err;
+  load_operations(L);
+  push_list(L, a->argc, a->argv);
+  lua_pushstring(L, a->path);
+  lua_rawseti(L, -2, 0);
+  lua_setglobal(L, "arg");
+  if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, &err)) luaL_error(L, "%s", err.msg);
+  luaL_checkstack(L, a->argc, "too many arguments");
+  for (int i = 0; i < a->argc; i++) lua_pushstring(L, a->argv[i]);
+  return a->argc;
+}
+
+int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url;
+  if (mp_cli_wants_help(argc, argv)) {
+    puts("Usage: moonpool run SCRIPT [ARGS...]\n\n"
+         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
+         "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
+         "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+    return MP_EXIT_OK;
+  }
+  if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
+  if (access(argv[1], R_OK)) {
+    fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
+    return MP_EXIT_USAGE;
+  }
+  int code = find_database(cli, "run", APP, &cluster, &url);
+  if (code) return code;
+  struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  return with_host(cli, "run", url, 0, push_script, &a);
+}
+
+/* ---- call ---- */
+
+struct call {
+  const char *name, *input, *tenant, *as;
+  bool pretty;
+};
+
+static int push_call(lua_State *L, void *data) {
+  const struct call *call = data;
+  push_require(L, "moonpool.cli.call");
+  lua_newtable(L);
+#define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
+  SET(name), SET(input), SET(tenant), SET(as);
+#undef SET
+  lua_pushboolean(L, call->pretty);
+  lua_setfield(L, -2, "pretty");
+  return 1;
+}
+
+int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  struct call call = {.pretty = isatty(STDOUT_FILENO)};
+  const char *url;
+  if (mp_cli_wants_help(argc, argv)) {
+    puts("Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+         "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
+         "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
+         "JSON on stdout, an error as JSON on stderr.\n\n"
+         "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
+         "  --as USER     id of the user who calls\n"
+         "  --pretty      indented output (default on a terminal)\n"
+         "  --json        one line\n\n"
+         "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
+    return MP_EXIT_OK;
+  }
+  for (int i = 1; i < argc; i++) {
+    const char *arg = argv[i];
+    bool option = arg[0] == '-' && arg[1];
+    if (!strcmp(arg, "--pretty")) call.pretty = true;
+    else if (!strcmp(arg, "--json")) call.pretty = false;
+    else if (option && i + 1 < argc && !strcmp(arg, "--tenant")) call.tenant = argv[++i];
+    else if (option && i + 1 < argc && !strcmp(arg, "--as")) call.as = argv[++i];
+    else if (option) return mp_cli_usage("call", "unknown option", arg);
+    else if (!call.name) call.name = arg;
+    else if (!call.input) call.input = arg;
+    else return mp_cli_usage("call", "one argument too many:", arg);
+  }
+  if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
+  int code = find_database(cli, "call", APP, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "call", url, 0, push_call, &call);
+}
+
+/* ---- migrate ---- */
+
+int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url;
+  struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts("Usage: moonpool migrate [up | status] [--json]\n\n"
+         "  up       apply what is pending (default)\n"
+         "  status   list the migrations and which are applied\n\n"
+         "Each file of migrations/ is one transaction, recorded with a checksum; one runner works at a time. Connects as\n"
+         "the owner: MOONPOOL_OWNER_URL, or the embedded database.");
+    return MP_EXIT_OK;
+  }
+  int code = find_database(cli, "migrate", OWNER, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "migrate", url, 0, push_module, &a);
+}
+
+/* ---- spec ---- */
+
+struct spec {
+  struct arguments arguments;
+  const struct mp_cluster *cluster;
+};
+
+static int push_spec(lua_State *L, void *data) {
+  const struct spec *spec = data;
+  load_operations(L);
+  push_require(L, "moonpool.host");
+#define SET(field) (lua_pushstring(L, spec->cluster->field), lua_setfield(L, -2, #field))
+  SET(app_url), SET(owner_url), SET(admin_url), SET(data_dir), SET(bin_dir);
+#undef SET
+  lua_pop(L, 1);
+  push_require(L, "moonpool.test");
+  lua_getfield(L, -1, "run_specs");
+  lua_remove(L, -2);
+  push_list(L, spec->arguments.argc, spec->arguments.argv);
+  return 1;
+}
+
+int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  static char self[PATH_MAX];
+  char *up[] = {"up"};
+  struct arguments migrate = {.module = "moonpool.cli.migrate", .argc = 1, .argv = up};
+  struct spec spec = {{.argc = argc - 1, .argv = argv + 1}, &cluster};
+  struct mp_cluster_options options = {.throwaway = true};
+  struct mp_err err;
+  mp_cluster_env_read(&options.env);
+  if (mp_cluster_ensure(&options, &cluster, &err)) return mp_cli_fail("spec", &err);
+  /* What a spec starts works on the same database; the user's own is never touched. */
+  setenv("DATABASE_URL", cluster.app_url, 1);
+  setenv("MOONPOOL_OWNER_URL", cluster.owner_url, 1);
+  ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (len > 0 && !getenv("MOONPOOL_BIN")) setenv("MOONPOOL_BIN", self, 1);
+  int code = MP_EXIT_OK;
+  char migrations[PATH_MAX + 16];
+  snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
+  if (!access(migrations, R_OK)) {
+    /* Its report is of no interest here, unless it fails. */
+    setenv("MOONPOOL_LOG_LEVEL", "warn", 0);
+    code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
+  }
+  if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
+  if (mp_cluster_stop(&cluster, &err)) {
+    fprintf(stderr, "moonpool spec: the throw-away database did not stop: %s\n", err.msg);
+    if (!code) code = MP_EXIT_FAILED;
+  }
+  return code;
+}
+
+/* ---- bench ---- */
+
+int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv) {
+  static char path[PATH_MAX + 300];
+  const char *name = argc > 1 && argv[1][0] != '-' ? argv[1] : "compare";
+  int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
+  const char *url = "postgres:///"; /* nothing connects unless the script asks */
+  if (mp_cli_wants_help(argc, argv)) {
+    puts("Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
+         "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.");
+    return MP_EXIT_OK;
+  }
+  for (int i = first; i + 1 < argc; i++)
+    if (!strcmp(argv[i], "--db")) url = argv[i + 1];
+  snprintf(path, sizeof path, "%s/spec/bench/%s.lua", cli->app_dir, name);
+  if (access(path, R_OK)) return mp_cli_usage("bench", "there is no benchmark", path);
+  struct arguments a = {.path = path, .argc = argc - first, .argv = argv + first};
+  return with_host(cli, "bench", url, 0, push_script, &a);
+}

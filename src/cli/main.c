@@ -1,0 +1,155 @@
+/* main.c: moonpool COMMAND [ARGUMENTS]: the table of commands, the options that all share. */
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "util/log.h"
+
+static int cmd_version(struct mp_cli *cli, int argc, char **argv) {
+  (void)cli;
+  (void)argc;
+  (void)argv;
+  puts("moonpool " MOONPOOL_VERSION);
+  return MP_EXIT_OK;
+}
+
+static int cmd_db(struct mp_cli *cli, int argc, char **argv) {
+  (void)cli;
+  return mp_cmd_db(argc, argv);
+}
+
+static int cmd_help(struct mp_cli *cli, int argc, char **argv);
+
+static const struct command {
+  const char *name, *arguments, *help;
+  int (*run)(struct mp_cli *cli, int argc, char **argv);
+} commands[] = {
+    {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout", mp_cmd_call},
+    {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
+    {"migrate", "[up | status]", "bring the database to the state of migrations/", mp_cmd_migrate},
+    {"spec", "[PATHS] [busted options]", "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
+    {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},
+    {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
+    {"config", "[--json]", "all settings, their values and where those come from", mp_cmd_config},
+    {"version", "", "print the version", cmd_version},
+    {"help", "", "print this", cmd_help},
+};
+
+static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
+  (void)cli;
+  (void)argc;
+  (void)argv;
+  puts("moonpool runs operations: Lua scripts that are each one transaction on PostgreSQL.\n"
+       "\n"
+       "Usage: moonpool [--app DIR] COMMAND [ARGUMENTS]\n"
+       "\n"
+       "  moonpool migrate up\n"
+       "  moonpool call create_deal @deal.json\n"
+       "  moonpool run scripts/tools/report.lua\n"
+       "\n"
+       "Commands:");
+  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
+    char usage[80];
+    snprintf(usage, sizeof usage, "%s %s", commands[i].name, commands[i].arguments);
+    printf(strlen(usage) <= 34 ? "  %-34s %s\n" : "  %s\n                                     %s\n", usage,
+           commands[i].help);
+  }
+  puts("\n"
+       "  --app DIR    the project folder (scripts/, migrations/, spec/); default: $MOONPOOL_APP or the current one\n"
+       "\n"
+       "Each command has --help. While DATABASE_URL is unset a private PostgreSQL is used (moonpool db --help).\n"
+       "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+  return MP_EXIT_OK;
+}
+
+bool mp_cli_wants_help(int argc, char **argv) {
+  return argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+}
+
+int mp_cli_usage(const char *command, const char *fault, const char *arg) {
+  fprintf(stderr, "moonpool%s%s: %s%s%s%s; see: moonpool %s%s--help\n", *command ? " " : "", command, fault,
+          *arg ? " \"" : "", arg, *arg ? "\"" : "", command, *command ? " " : "");
+  return MP_EXIT_USAGE;
+}
+
+int mp_cli_fail(const char *command, const struct mp_err *err) {
+  fprintf(stderr, "moonpool %s: %s\n", command, err->msg);
+  return err->code == MP_ENODB ? MP_EXIT_NO_DATABASE : MP_EXIT_FAILED;
+}
+
+/* The command whose name is nearest, for a misspelled one: as many equal letters in front as possible. */
+static const char *nearest(const char *given) {
+  size_t best = 1;
+  const char *name = NULL;
+  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
+    size_t same = 0;
+    while (given[same] && given[same] == commands[i].name[same]) same++;
+    if (same > best) best = same, name = commands[i].name;
+  }
+  return name;
+}
+
+static void set_up_log(const struct mp_config *config) {
+  static const char *const levels[] = {"error", "warn", "info", "debug"};
+  const char *format = config->log_format ? config->log_format : "auto";
+  mp_log_set_json(!strcmp(format, "json"));
+  for (size_t i = 0; config->log_level && i < MP_ARRAY_LEN(levels); i++)
+    if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
+}
+
+int main(int argc, char **argv) {
+  static char app_dir[PATH_MAX];
+  struct mp_cli cli = {0};
+  struct mp_err err;
+  const char *app = getenv("MOONPOOL_APP");
+  int at = 1;
+  if (sodium_init() < 0) {
+    fputs("moonpool: the system gives no randomness\n", stderr);
+    return MP_EXIT_FAILED;
+  }
+  while (at < argc && argv[at][0] == '-') {
+    if (!strcmp(argv[at], "--app") && at + 1 < argc) {
+      app = argv[at + 1];
+      at += 2;
+    } else if (!strcmp(argv[at], "--help") || !strcmp(argv[at], "-h")) {
+      return cmd_help(&cli, 0, NULL);
+    } else if (!strcmp(argv[at], "--version")) {
+      return cmd_version(&cli, 0, NULL);
+    } else {
+      return mp_cli_usage("", "unknown option", argv[at]);
+    }
+  }
+  if (at == argc) {
+    cmd_help(&cli, 0, NULL);
+    return MP_EXIT_USAGE;
+  }
+  if (!realpath(app && *app ? app : ".", app_dir)) {
+    fprintf(stderr, "moonpool: there is no project folder %s\n", app);
+    return MP_EXIT_USAGE;
+  }
+  cli.app_dir = app_dir;
+  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
+    if (strcmp(argv[at], commands[i].name) != 0) continue;
+    if (mp_config_read(&cli.config, &err)) {
+      fprintf(stderr, "moonpool: %s\n", err.msg);
+      mp_config_fini(&cli.config);
+      return MP_EXIT_USAGE;
+    }
+    set_up_log(&cli.config);
+    int code = commands[i].run(&cli, argc - at, argv + at);
+    mp_config_fini(&cli.config);
+    if (fflush(stdout) && code == MP_EXIT_OK) {
+      perror("moonpool: cannot write the output");
+      code = MP_EXIT_FAILED;
+    }
+    return code;
+  }
+  const char *near = nearest(argv[at]);
+  fprintf(stderr, "moonpool: there is no command \"%s\"%s%s%s; see: moonpool --help\n", argv[at],
+          near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+  return MP_EXIT_USAGE;
+}

@@ -1,0 +1,268 @@
+#include "loop/loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/log.h"
+
+struct mp_loop {
+  uv_loop_t *uv;
+  bool owned;
+  uv_loop_t own;
+  uv_check_t check; /* runs the turn after each poll */
+  uv_idle_t idle;   /* armed while a turn is wanted: keeps the poll from waiting */
+  uv_timer_t timer; /* the earliest of `heap` */
+  int handles_open;
+  bool wanted, stopping;
+  mp_turn_cb turn;
+  void *turn_data;
+  struct mp_timer **heap; /* binary heap by due_ms */
+  size_t timers, timers_cap;
+  unsigned char random[256]; /* drawn from the system in blocks */
+  size_t random_left;
+};
+
+static void run_turn(struct mp_loop *loop) {
+  if (!loop->wanted) return;
+  loop->wanted = false;
+  uv_idle_stop(&loop->idle);
+  if (loop->turn) loop->turn(loop->turn_data);
+}
+
+static void on_check(uv_check_t *check) { run_turn(check->data); }
+static void on_idle(uv_idle_t *idle) { (void)idle; }
+
+/* ---- timers: a binary heap whose entries know their place ---- */
+
+static void heap_put(struct mp_loop *loop, size_t at, struct mp_timer *timer) {
+  loop->heap[at] = timer;
+  timer->slot = at + 1;
+}
+
+static void heap_up(struct mp_loop *loop, size_t at) {
+  struct mp_timer *timer = loop->heap[at];
+  while (at > 0 && loop->heap[(at - 1) / 2]->due_ms > timer->due_ms) {
+    heap_put(loop, at, loop->heap[(at - 1) / 2]);
+    at = (at - 1) / 2;
+  }
+  heap_put(loop, at, timer);
+}
+
+static void heap_down(struct mp_loop *loop, size_t at) {
+  struct mp_timer *timer = loop->heap[at];
+  for (;;) {
+    size_t child = 2 * at + 1;
+    if (child >= loop->timers) break;
+    if (child + 1 < loop->timers && loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms) child++;
+    if (loop->heap[child]->due_ms >= timer->due_ms) break;
+    heap_put(loop, at, loop->heap[child]);
+    at = child;
+  }
+  heap_put(loop, at, timer);
+}
+
+static void on_timer(uv_timer_t *handle);
+
+static void arm(struct mp_loop *loop) {
+  if (!loop->timers) {
+    uv_timer_stop(&loop->timer);
+    return;
+  }
+  uint64_t now = uv_now(loop->uv), due = loop->heap[0]->due_ms;
+  uv_timer_start(&loop->timer, on_timer, due > now ? due - now : 0, 0);
+}
+
+static void on_timer(uv_timer_t *handle) {
+  struct mp_loop *loop = handle->data;
+  uint64_t now = uv_now(loop->uv);
+  while (loop->timers && loop->heap[0]->due_ms <= now) {
+    struct mp_timer *timer = loop->heap[0];
+    mp_timer_stop(timer);
+    timer->cb(timer);
+  }
+  arm(loop);
+}
+
+void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop, void (*cb)(struct mp_timer *timer)) {
+  *timer = (struct mp_timer){.loop = loop, .cb = cb};
+}
+
+void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms) {
+  struct mp_loop *loop = timer->loop;
+  mp_timer_stop(timer);
+  if (loop->timers == loop->timers_cap) {
+    size_t cap = loop->timers_cap ? loop->timers_cap * 2 : 64;
+    struct mp_timer **heap = realloc(loop->heap, cap * sizeof *heap);
+    if (!heap) abort(); /* a deadline that never comes would break every promise made to a waiter */
+    loop->heap = heap;
+    loop->timers_cap = cap;
+  }
+  timer->due_ms = due_ms;
+  loop->heap[loop->timers] = timer;
+  heap_up(loop, loop->timers++);
+  if (timer->slot == 1) arm(loop);
+}
+
+void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms) {
+  mp_timer_start_at(timer, uv_now(timer->loop->uv) + delay_ms);
+}
+
+void mp_timer_stop(struct mp_timer *timer) {
+  if (!timer->slot) return;
+  struct mp_loop *loop = timer->loop;
+  size_t at = timer->slot - 1;
+  timer->slot = 0;
+  struct mp_timer *last = loop->heap[--loop->timers];
+  if (last == timer) return;
+  heap_put(loop, at, last);
+  heap_up(loop, at);
+  heap_down(loop, last->slot - 1);
+}
+
+/* ---- the loop ---- */
+
+int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) {
+  struct mp_loop *loop = calloc(1, sizeof *loop);
+  if (!loop) return mp_err_set(err, MP_ENOMEM, "no memory for an event loop");
+  loop->owned = !uv;
+  loop->uv = uv ? uv : &loop->own;
+  int rv = uv ? 0 : uv_loop_init(&loop->own);
+  if (rv) {
+    free(loop);
+    return mp_err_set(err, MP_EINTERNAL, "cannot make an event loop: %s", uv_strerror(rv));
+  }
+  uv_check_init(loop->uv, &loop->check);
+  uv_idle_init(loop->uv, &loop->idle);
+  uv_timer_init(loop->uv, &loop->timer);
+  loop->check.data = loop->idle.data = loop->timer.data = loop;
+  loop->handles_open = 3;
+  uv_check_start(&loop->check, on_check);
+  /* The check serves others and does not keep the loop alive; an armed idle handle or timer does, for
+   * then there is something to come. */
+  uv_unref((uv_handle_t *)&loop->check);
+  *out = loop;
+  return 0;
+}
+
+static void on_own_closed(uv_handle_t *handle) {
+  struct mp_loop *loop = handle->data;
+  loop->handles_open--;
+}
+
+static void name_open(uv_handle_t *handle, void *data) {
+  char *names = data;
+  size_t used = strlen(names);
+  if (!uv_is_closing(handle))
+    snprintf(names + used, 200 - used, "%s%s", used ? ", " : "", uv_handle_type_name(handle->type));
+}
+
+int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
+  int rv = 0;
+  uv_close((uv_handle_t *)&loop->check, on_own_closed);
+  uv_close((uv_handle_t *)&loop->idle, on_own_closed);
+  uv_close((uv_handle_t *)&loop->timer, on_own_closed);
+  while (loop->handles_open) uv_run(loop->uv, UV_RUN_NOWAIT);
+  if (loop->owned) {
+    char names[200] = "";
+    uv_walk(loop->uv, name_open, names);
+    if (names[0]) {
+      /* Closing what others own would free nothing of theirs; the loop's memory must stay then. */
+      return mp_err_set(err, MP_EINTERNAL, "the event loop still has open handles: %s", names);
+    }
+    while (uv_loop_close(loop->uv) == UV_EBUSY) uv_run(loop->uv, UV_RUN_ONCE);
+  }
+  free(loop->heap);
+  free(loop);
+  return rv;
+}
+
+uv_loop_t *mp_loop_uv(struct mp_loop *loop) { return loop->uv; }
+uint64_t mp_loop_now_ms(struct mp_loop *loop) { return uv_now(loop->uv); }
+
+uint64_t mp_loop_clock_ns(struct mp_loop *loop) {
+  (void)loop;
+  return uv_hrtime();
+}
+
+uint64_t mp_loop_wall_us(struct mp_loop *loop) {
+  (void)loop;
+  uv_timeval64_t now;
+  if (uv_gettimeofday(&now)) return 0;
+  return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_usec;
+}
+
+void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n) {
+  unsigned char *to = bytes;
+  while (n) {
+    if (!loop->random_left) {
+      if (uv_random(NULL, NULL, loop->random, sizeof loop->random, 0, NULL)) abort();
+      loop->random_left = sizeof loop->random;
+    }
+    size_t part = n < loop->random_left ? n : loop->random_left;
+    loop->random_left -= part;
+    memcpy(to, loop->random + loop->random_left, part);
+    to += part;
+    n -= part;
+  }
+}
+
+void mp_loop_set_turn(struct mp_loop *loop, mp_turn_cb turn, void *data) {
+  loop->turn = turn;
+  loop->turn_data = data;
+}
+
+void mp_loop_wake(struct mp_loop *loop) {
+  if (loop->wanted) return;
+  loop->wanted = true;
+  uv_idle_start(&loop->idle, on_idle);
+}
+
+void mp_loop_run(struct mp_loop *loop) {
+  loop->stopping = false;
+  while (!loop->stopping && uv_run(loop->uv, UV_RUN_ONCE)) {
+  }
+}
+
+bool mp_loop_run_once(struct mp_loop *loop, bool wait) {
+  return uv_run(loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
+}
+
+void mp_loop_stop(struct mp_loop *loop) {
+  loop->stopping = true;
+  uv_stop(loop->uv);
+}
+
+/* ---- work ---- */
+
+struct work {
+  uv_work_t req;
+  void (*work)(void *data);
+  void (*done)(void *data);
+  void *data;
+};
+
+static void work_run(uv_work_t *req) {
+  struct work *work = MP_CONTAINER_OF(req, struct work, req);
+  work->work(work->data);
+}
+
+static void work_done(uv_work_t *req, int status) {
+  struct work work = *MP_CONTAINER_OF(req, struct work, req);
+  (void)status; /* never canceled: nobody keeps the request */
+  free(MP_CONTAINER_OF(req, struct work, req));
+  work.done(work.data);
+}
+
+int mp_loop_work(struct mp_loop *loop, void (*run)(void *data), void (*done)(void *data), void *data,
+                 struct mp_err *err) {
+  struct work *work = malloc(sizeof *work);
+  if (!work) return mp_err_set(err, MP_ENOMEM, "no memory for a job of the thread pool");
+  *work = (struct work){.work = run, .done = done, .data = data};
+  int rv = uv_queue_work(loop->uv, &work->req, work_run, work_done);
+  if (rv) {
+    free(work);
+    return mp_err_set(err, MP_EINTERNAL, "cannot start a job of the thread pool: %s", uv_strerror(rv));
+  }
+  return 0;
+}

@@ -1,0 +1,61 @@
+/* loop.h: one libuv loop with what every layer needs of it: clock, randomness, and a turn.
+ *
+ * Callbacks of libuv and libpq never run user code. They note that something is ready and call
+ * mp_loop_wake; the loop then runs the turn callback once, after all I/O of this iteration.
+ * Owner: the runtime. Thread: the one that runs the loop. */
+#ifndef MP_LOOP_H
+#define MP_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "util/err.h"
+
+struct mp_loop;
+
+/* Uses `uv`, or makes a loop of its own when it is NULL. */
+int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) MP_MUST_CHECK;
+/* Ends the loop's own handles and, if the uv loop is its own, runs it dry and frees it. Names the
+ * handles that somebody left open in the error (-MP_EINTERNAL); the memory is freed in any case. */
+int mp_loop_close(struct mp_loop *loop, struct mp_err *err);
+
+uv_loop_t *mp_loop_uv(struct mp_loop *loop); /* borrowed */
+uint64_t mp_loop_now_ms(struct mp_loop *loop);  /* monotonic, cached once per iteration */
+uint64_t mp_loop_clock_ns(struct mp_loop *loop); /* monotonic, read now */
+uint64_t mp_loop_wall_us(struct mp_loop *loop);  /* microseconds since 1970-01-01 UTC */
+void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n); /* from the system's generator */
+
+typedef void (*mp_turn_cb)(void *data);
+void mp_loop_set_turn(struct mp_loop *loop, mp_turn_cb turn, void *data);
+/* The turn callback shall run in this iteration of the loop (any number of times is once). */
+void mp_loop_wake(struct mp_loop *loop);
+
+/* Runs until mp_loop_stop, or until nothing is left to wait for. */
+void mp_loop_run(struct mp_loop *loop);
+/* One iteration; waits for an event when `wait`. False: nothing is left to wait for. */
+bool mp_loop_run_once(struct mp_loop *loop, bool wait);
+void mp_loop_stop(struct mp_loop *loop);
+
+/* A one-shot timer, a value in its owner's memory: stop is immediate and may be repeated, so a
+ * stopped timer's memory is free at once. */
+struct mp_timer {
+  struct mp_loop *loop;
+  uint64_t due_ms;
+  size_t slot; /* place in the loop's heap plus one; 0: not running */
+  void (*cb)(struct mp_timer *timer);
+};
+void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop, void (*cb)(struct mp_timer *timer));
+/* At or after `due_ms` on the loop's clock; restarts a running timer. */
+void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms);
+void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms);
+void mp_timer_stop(struct mp_timer *timer);
+static inline bool mp_timer_running(const struct mp_timer *timer) { return timer->slot != 0; }
+
+/* Work that blocks, on libuv's thread pool: `work` runs there and touches nothing but `data`;
+ * `done` runs on the loop's thread. Never calls back before it returns. */
+int mp_loop_work(struct mp_loop *loop, void (*work)(void *data), void (*done)(void *data), void *data,
+                 struct mp_err *err) MP_MUST_CHECK;
+
+#endif

@@ -1,0 +1,265 @@
+#include "ops/call.h"
+
+#include <lauxlib.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/txn.h"
+#include "script/luaerr.h"
+
+/* What a call is doing; it is freed when it has been answered. */
+enum stage { IN_LANE, IN_TRANSACTION };
+
+struct call {
+  struct mp_ops *ops;
+  struct mp_lane_pass pass;
+  struct mp_timer deadline;  /* while it waits in its lane; the transaction has its own */
+  struct mp_token token;
+  struct mp_txn *txn;
+  struct mp_txn_options options;
+  char name[64], tenant_field[64], tenant[256];
+  enum stage stage;
+  bool abandoned, committed;
+  unsigned starts;
+  uint64_t began_ns, lane_us;
+  struct mp_txn_info info;
+  int run_ref, input_ref, again_ref, answer_ref; /* registry */
+};
+
+static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
+
+static void unref(struct call *call, int *ref) {
+  luaL_unref(lua_of(call), LUA_REGISTRYINDEX, *ref);
+  *ref = LUA_NOREF;
+}
+
+static void free_call(struct call *call) {
+  mp_timer_stop(&call->deadline);
+  unref(call, &call->run_ref);
+  unref(call, &call->input_ref);
+  unref(call, &call->again_ref);
+  unref(call, &call->answer_ref);
+  unref(call, &call->options.errors_ref);
+  unref(call, &call->options.caller_ref);
+  call->ops->live_calls--;
+  free(call);
+}
+
+static void start_transaction(struct call *call);
+
+/* The lane goes to the next before anybody is answered: its turn must not wait for us. */
+static void leave_lane(struct call *call) {
+  struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
+  if (next) start_transaction(MP_CONTAINER_OF(next, struct call, pass));
+}
+
+static int push_error_p(lua_State *L) {
+  mp_luaerr_push(L, lua_touserdata(L, 1));
+  return 1;
+}
+
+/* Ends without a transaction's answer. */
+static void fail(struct call *call, const struct mp_err *err) {
+  lua_State *L = lua_of(call);
+  struct mp_err copy = *err;
+  leave_lane(call);
+  if (call->abandoned) {
+    free_call(call);
+    return;
+  }
+  lua_pushcfunction(L, push_error_p);
+  lua_pushlightuserdata(L, &copy);
+  (void)lua_pcall(L, 1, 1, 0); /* without memory its message is the error */
+  call->answer_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  mp_wait_ready(call->ops->bind->sched, call->token);
+}
+
+static void on_answer(struct mp_txn *txn, void *data) {
+  struct call *call = data;
+  mp_txn_info(txn, &call->info);
+  call->txn = NULL;
+  call->committed = call->info.outcome == MP_TX_COMMITTED;
+  leave_lane(call);
+  if (call->abandoned) {
+    free_call(call);
+    return;
+  }
+  call->answer_ref = mp_txn_take_answer(txn);
+  mp_wait_ready(call->ops->bind->sched, call->token);
+}
+
+/* The script gets the checked input; a further attempt gets one checked anew, since it may have changed it. */
+static int push_script(lua_State *L, void *data) {
+  struct call *call = data;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->run_ref);
+  if (call->starts++ == 0) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, call->input_ref);
+  } else {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, call->again_ref);
+    lua_call(L, 0, 1);
+  }
+  return 1;
+}
+
+static void start_transaction(struct call *call) {
+  static const struct mp_txn_calls calls = {push_script, on_answer};
+  struct mp_err err;
+  mp_timer_stop(&call->deadline);
+  call->stage = IN_TRANSACTION;
+  call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  if (mp_txn_start(&call->txn, call->ops->bind, &call->options, &calls, call, &err)) fail(call, &err);
+}
+
+static void on_deadline(struct mp_timer *timer) {
+  struct call *call = MP_CONTAINER_OF(timer, struct call, deadline);
+  struct mp_err err;
+  mp_err_set(&err, MP_ETIMEOUT, "%s waited for its turn in its lane until its timeout passed; %zu calls wait in lanes",
+             call->name, mp_lanes_waiting(call->ops->lanes));
+  fail(call, &err);
+}
+
+static void on_abandon(void *data) {
+  struct call *call = data;
+  struct mp_err err;
+  call->abandoned = true;
+  mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
+  switch (call->stage) {
+    case IN_LANE: fail(call, &err); break;
+    case IN_TRANSACTION:
+      if (call->txn) mp_txn_abort(call->txn, &err);
+      else free_call(call); /* answered, and its task ended before it could hear it */
+      break;
+  }
+}
+
+static void push_info(lua_State *L, const struct call *call) {
+  const struct mp_txn_info *info = &call->info;
+  lua_createtable(L, 0, 8);
+#define SET(name, value) (lua_pushinteger(L, (lua_Integer)(value)), lua_setfield(L, -2, name))
+  SET("attempts", info->attempts);
+  SET("round_trips", info->round_trips);
+  SET("statements", info->statements);
+  SET("retries_serialization", info->retries_serialization);
+  SET("retries_deadlock", info->retries_deadlock);
+  SET("retries_connection", info->retries_connection);
+#undef SET
+  lua_pushnumber(L, (double)info->duration_us / 1000);
+  lua_setfield(L, -2, "duration_ms");
+  lua_pushnumber(L, (double)call->lane_us / 1000);
+  lua_setfield(L, -2, "lane_ms");
+}
+
+static int answered(lua_State *L, int status, lua_KContext ctx) {
+  struct call *call = (struct call *)ctx;
+  (void)status;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->answer_ref);
+  bool committed = call->committed;
+  if (committed) {
+    push_info(L, call);
+  } else if (mp_luaerr_is(L, -1)) {
+    lua_pushstring(L, call->name);
+    lua_setfield(L, -2, "operation");
+  }
+  free_call(call);
+  return committed ? 2 : lua_error(L);
+}
+
+static const char *string_field(lua_State *L, int idx, const char *name, char *out, size_t size) {
+  const char *text = lua_getfield(L, idx, name) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  if (text) snprintf(out, size, "%s", text);
+  lua_pop(L, 1);
+  return text ? out : NULL;
+}
+
+static int table_ref(lua_State *L, int idx, const char *name) {
+  if (lua_getfield(L, idx, name) == LUA_TTABLE) return luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
+  return LUA_NOREF;
+}
+
+/* The same name means the same lock on every host. */
+static int64_t lock_key(const char *lane, size_t len) {
+  unsigned char hash[crypto_generichash_BYTES_MIN];
+  int64_t key;
+  crypto_generichash(hash, sizeof hash, (const unsigned char *)lane, len, NULL, 0);
+  memcpy(&key, hash, sizeof key);
+  return key;
+}
+
+/* transact(options, run, input, again) -> result, info. options: name, isolation, read_only, deferrable, timeout,
+ * attempts, lane, tenant_field, tenant, errors, caller. */
+static int host_transact(lua_State *L) {
+  struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  struct mp_err err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  lua_settop(L, 4);
+  mp_wait_check(L, "moonpool.call");
+  if (ops->draining) {
+    mp_err_set(&err, MP_ECLOSED, "the host is shutting down and takes no new calls");
+    mp_luaerr_push(L, &err);
+    return lua_error(L);
+  }
+  struct call *call = calloc(1, sizeof *call);
+  if (!call) return luaL_error(L, "not enough memory");
+  ops->live_calls++;
+  call->ops = ops;
+  call->run_ref = call->input_ref = call->again_ref = call->answer_ref = LUA_NOREF;
+  mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
+  struct mp_txn_options *o = &call->options;
+  char isolation[32];
+  o->name = string_field(L, 1, "name", call->name, sizeof call->name);
+  o->tenant_field = string_field(L, 1, "tenant_field", call->tenant_field, sizeof call->tenant_field);
+  o->tenant = string_field(L, 1, "tenant", call->tenant, sizeof call->tenant);
+  o->errors_ref = table_ref(L, 1, "errors");
+  o->caller_ref = table_ref(L, 1, "caller");
+  o->restricted = true;
+  mp_isolation_parse(string_field(L, 1, "isolation", isolation, sizeof isolation), &o->tx.isolation);
+  lua_getfield(L, 1, "read_only");
+  o->tx.read_only = lua_toboolean(L, -1);
+  lua_getfield(L, 1, "deferrable");
+  o->tx.deferrable = lua_toboolean(L, -1);
+  lua_getfield(L, 1, "timeout");
+  double timeout_s = lua_tonumber(L, -1);
+  lua_getfield(L, 1, "attempts");
+  o->tx.max_attempts = (unsigned)lua_tointeger(L, -1);
+  o->tx.backoff_ms = MP_TX_BACKOFF_MS;
+  o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
+  o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
+  lua_pushvalue(L, 2);
+  call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, 3);
+  call->input_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, 4);
+  call->again_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  call->began_ns = mp_loop_clock_ns(ops->bind->loop);
+  size_t lane_len = 0;
+  lua_getfield(L, 1, "lane");
+  const char *lane = lua_tolstring(L, -1, &lane_len);
+  if (lane) {
+    /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is free. */
+    o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
+    if (o->lock) o->lock_key = lock_key(lane, lane_len);
+    if (mp_lane_enter(ops->lanes, lane, lane_len, &call->pass, &err)) {
+      free_call(call);
+      mp_luaerr_push(L, &err);
+      return lua_error(L);
+    }
+  }
+  call->token = mp_wait_begin(L, on_abandon, call);
+  if (!lane || call->pass.granted) {
+    start_transaction(call);
+  } else {
+    call->stage = IN_LANE;
+    mp_timer_start_at(&call->deadline, o->tx.deadline_ms);
+  }
+  return mp_wait_yield(L, (lua_KContext)call, answered);
+}
+
+void mp_ops_open(struct mp_ops *ops, lua_State *L) {
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_transact, 1);
+  lua_setfield(L, -2, "transact");
+}

@@ -1,0 +1,21 @@
+/* call.h: one call of an operation: lane, transaction with its attempts, answer. What the input must look
+ * like, and which lane and tenant it means, lua/moonpool/operation.lua has found out before. */
+#ifndef MP_CALL_H
+#define MP_CALL_H
+
+#include <lua.h>
+
+#include "admit/lane.h"
+#include "bind/bind.h"
+
+struct mp_ops {
+  struct mp_bind *bind;
+  struct mp_lanes *lanes;
+  size_t live_calls;
+  bool draining; /* no new calls */
+};
+
+/* Adds `transact` to the table of "moonpool.host", as the C side of moonpool.call. Raises. */
+void mp_ops_open(struct mp_ops *ops, lua_State *L);
+
+#endif

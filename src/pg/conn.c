@@ -1,0 +1,238 @@
+/* conn.c: life and death of a connection. Opening is in conn_open.c, traffic in conn_io.c. */
+#include "pg/conn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pg/conn_internal.h"
+#include "pg/sqlstate.h"
+#include "util/log.h"
+
+static const char *const state_names[] = {
+#define X(name, to) #name,
+    MP_CONN_STATE_MAP(X)
+#undef X
+};
+static const unsigned state_moves[] = {
+#define X(name, to) to,
+    MP_CONN_STATE_MAP(X)
+#undef X
+};
+static const struct mp_sm sm = {"pg", state_names, state_moves};
+
+void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to) {
+  (void)mp_sm_may(&sm, conn->state, to); /* reported; every path from here leads to the end anyway */
+  conn->state = to;
+}
+
+/* ---- the poll handle ---- */
+
+static void on_poll_closed(uv_handle_t *handle) { free(handle); }
+
+void mp_conn_unwatch(struct mp_conn *conn) {
+  if (!conn->poll) return;
+  uv_poll_stop(conn->poll);
+  uv_close((uv_handle_t *)conn->poll, on_poll_closed);
+  conn->poll = NULL;
+  conn->poll_mask = 0;
+}
+
+void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb) {
+  struct mp_err err;
+  if (!conn->poll) {
+    uv_poll_t *poll = malloc(sizeof *poll);
+    int rv = poll ? uv_poll_init(mp_loop_uv(conn->loop), poll, PQsocket(conn->pg)) : UV_ENOMEM;
+    if (rv) {
+      free(poll);
+      mp_err_set(&err, MP_ECONN, "cannot watch the connection's socket: %s", uv_strerror(rv));
+      err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+      mp_conn_end(conn, &err);
+      return;
+    }
+    poll->data = conn;
+    conn->poll = poll;
+  }
+  /* Each uv_poll_start costs two system calls, so an unchanged mask is left alone. */
+  if (mask == conn->poll_mask) return;
+  conn->poll_mask = mask;
+  uv_poll_start(conn->poll, mask, cb);
+}
+
+/* ---- the end ---- */
+
+static void finish(struct mp_conn *conn) {
+  if (conn->state != MP_CONN_CLOSING || conn->pins) return;
+  mp_conn_move(conn, MP_CONN_CLOSED);
+  mp_timer_stop(&conn->end_timer);
+  mp_timer_stop(&conn->connect_timer);
+  mp_conn_unwatch(conn);
+  if (conn->pg) PQfinish(conn->pg);
+  mp_result_unref(conn->result);
+  mp_stmt_cache_fini(&conn->stmts);
+  free(conn->ops.at);
+  void (*on_closed)(void *) = conn->events.on_closed;
+  void *data = conn->data;
+  free(conn);
+  if (on_closed) on_closed(data);
+}
+
+void mp_conn_unpin(struct mp_conn *conn) {
+  conn->pins--;
+  finish(conn);
+}
+
+static void on_end(struct mp_timer *timer) {
+  struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, end_timer);
+  struct mp_err end = conn->end;
+  enum mp_conn_state before = conn->state;
+  conn->pins++; /* the callbacks below may close us */
+  if (before == MP_CONN_OPENING || before == MP_CONN_READY) mp_conn_move(conn, MP_CONN_LOST);
+  mp_conn_fail_ops(conn, &end);
+  if (before == MP_CONN_OPENING && conn->events.on_open) conn->events.on_open(conn, conn->data, &end);
+  if (before == MP_CONN_READY && conn->events.on_lost) conn->events.on_lost(conn, conn->data, &end);
+  mp_conn_unpin(conn);
+}
+
+void mp_conn_end(struct mp_conn *conn, const struct mp_err *err) {
+  if (conn->ending) return;
+  conn->ending = true;
+  conn->end = *err;
+  mp_timer_stop(&conn->connect_timer);
+  mp_conn_unwatch(conn);
+  mp_conn_stop_resolve(conn);
+  mp_timer_start(&conn->end_timer, 0);
+}
+
+void mp_conn_close(struct mp_conn *conn, const char *reason) {
+  if (conn->state == MP_CONN_CLOSING || conn->state == MP_CONN_CLOSED) return;
+  mp_log(MP_LOG_DEBUG, "pg", "closing connection %d: %s", mp_conn_backend_pid(conn), reason);
+  struct mp_err err;
+  mp_err_set(&err, MP_ECLOSED, "the connection was closed: %s", reason);
+  mp_conn_move(conn, MP_CONN_CLOSING);
+  if (conn->ending)
+    mp_timer_start(&conn->end_timer, 0);
+  else
+    mp_conn_end(conn, &err);
+}
+
+/* ---- opening ---- */
+
+static void on_connect_timeout(struct mp_timer *timer) {
+  struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, connect_timer);
+  struct mp_err err;
+  mp_err_set(&err, MP_ENODB, "no answer from the database within the connect timeout (DB_CONNECT_TIMEOUT)");
+  err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
+}
+
+/* The server's FATAL to an idle connection reaches us only here; the next request would get an error
+ * without a SQLSTATE. Runs inside libpq: note it and leave. */
+static void on_notice(void *data, const PGresult *pg) {
+  struct mp_conn *conn = data;
+  const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC")))
+    mp_err_from_result(&conn->last_fatal, pg);
+  else
+    mp_log(MP_LOG_DEBUG, "pg", "%s: %s", severity ? severity : "NOTICE",
+           PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_conn_options *options,
+                 const struct mp_conn_events *events, void *data, struct mp_err *err) {
+  struct mp_conn *conn = calloc(1, sizeof *conn);
+  if (!conn) return mp_err_set(err, MP_ENOMEM, "no memory for a connection");
+  conn->loop = loop;
+  conn->events = *events;
+  conn->data = data;
+  mp_timer_init(&conn->connect_timer, loop, on_connect_timeout);
+  mp_timer_init(&conn->end_timer, loop, on_end);
+  mp_stmt_cache_init(&conn->stmts, options->statement_cache);
+  int rv = mp_conn_start(conn, options, err);
+  if (rv) {
+    free(conn);
+    return rv;
+  }
+  if (options->connect_timeout_ms) mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
+  *out = conn;
+  return 0;
+}
+
+void mp_conn_ready(struct mp_conn *conn) {
+  struct mp_err err;
+  mp_timer_stop(&conn->connect_timer);
+  PQsetNoticeReceiver(conn->pg, on_notice, conn);
+  if (PQsetnonblocking(conn->pg, 1) || !PQenterPipelineMode(conn->pg)) {
+    mp_err_set(&err, MP_ENODB, "cannot enter pipeline mode");
+    mp_conn_end(conn, &err);
+    return;
+  }
+  mp_conn_move(conn, MP_CONN_READY);
+  conn->opened_ms = mp_loop_now_ms(conn->loop);
+  mp_conn_unwatch(conn);
+  mp_conn_watch(conn, UV_READABLE, mp_conn_on_io);
+  if (conn->events.on_open) conn->events.on_open(conn, conn->data, NULL);
+}
+
+/* ---- cancel ---- */
+
+static void cancel_run(void *data) {
+  struct mp_conn *conn = data;
+  if (!PQcancel(conn->cancel, conn->cancel_error, sizeof conn->cancel_error)) return;
+  conn->cancel_error[0] = '\0';
+}
+
+static void cancel_done(void *data) {
+  struct mp_conn *conn = data;
+  PQfreeCancel(conn->cancel);
+  conn->cancel = NULL;
+  if (conn->cancel_error[0]) mp_log(MP_LOG_WARN, "pg", "cancel failed: %s", conn->cancel_error);
+  void (*on_canceled)(struct mp_conn *, void *) = conn->on_canceled;
+  conn->on_canceled = NULL;
+  if (on_canceled && conn->state == MP_CONN_READY) on_canceled(conn, conn->cancel_data);
+  mp_conn_unpin(conn);
+}
+
+int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data), void *data,
+                   struct mp_err *err) {
+  if (!mp_conn_alive(conn)) return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
+  if (conn->cancel) return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
+  PGcancel *cancel = PQgetCancel(conn->pg);
+  if (!cancel) return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
+  conn->cancel = cancel;
+  conn->cancel_error[0] = '\0';
+  conn->on_canceled = on_done;
+  conn->cancel_data = data;
+  int rv = mp_loop_work(conn->loop, cancel_run, cancel_done, conn, err);
+  if (rv) {
+    PQfreeCancel(cancel);
+    conn->cancel = NULL;
+    return rv;
+  }
+  conn->pins++;
+  return 0;
+}
+
+/* ---- questions ---- */
+
+bool mp_conn_alive(const struct mp_conn *conn) { return conn->state == MP_CONN_READY && !conn->ending; }
+
+bool mp_conn_reusable(const struct mp_conn *conn) {
+  return mp_conn_alive(conn) && !conn->ops.len && !conn->cancel &&
+         PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
+}
+
+PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn) {
+  return mp_conn_alive(conn) ? PQtransactionStatus(conn->pg) : PQTRANS_UNKNOWN;
+}
+
+int mp_conn_backend_pid(const struct mp_conn *conn) { return conn->pg ? PQbackendPID(conn->pg) : 0; }
+int mp_conn_server_version(const struct mp_conn *conn) { return PQserverVersion(conn->pg); }
+uint64_t mp_conn_opened_ms(const struct mp_conn *conn) { return conn->opened_ms; }
+
+const char *mp_conn_running_sql(const struct mp_conn *conn) {
+  for (size_t i = 0; i < conn->ops.len; i++) {
+    const struct mp_op *op = &conn->ops.at[(conn->ops.head + i) % conn->ops.cap];
+    if (op->kind == MP_OP_EXEC) return op->req->sql;
+  }
+  return NULL;
+}

@@ -1,0 +1,97 @@
+/* conn.h: one asynchronous PostgreSQL connection, always in pipeline mode, on one loop.
+ *
+ *   OPENING --> READY --> LOST --> CLOSING --> CLOSED     OPENING: names resolved, libpq connects
+ *      \________\______________/                          READY: requests may be sent
+ *                                                         LOST: requests fail; its owner must close it
+ *
+ * Requests are sent in segments: any number of mp_conn_send, then one mp_conn_sync, which the server
+ * answers as one unit (PostgreSQL manual, 34.5 "Pipeline Mode"): after a failed request the rest of its
+ * segment is skipped. Several segments may be under way; nothing waits here.
+ *
+ * A connection never retries and knows no pool and no transaction.
+ * Owner: whoever called mp_conn_open. If open succeeds it must be closed; close is legal in every state
+ * and any number of times; the memory is gone after on_closed has returned.
+ * No function calls back before it returns, except mp_conn_close on its pending requests, which
+ * happens on the next turn of the loop. Thread: the loop's. */
+#ifndef MP_CONN_H
+#define MP_CONN_H
+
+#include <stdint.h>
+
+#include "loop/loop.h"
+#include "pg/result.h"
+#include "util/err.h"
+
+struct mp_conn;
+
+struct mp_conn_options {
+  const char *url;              /* anything PQconninfoParse accepts */
+  const char *application_name; /* NULL: "moonpool" */
+  const char *settings;         /* server settings for the session, as "-c name=value ...", or NULL */
+  uint64_t connect_timeout_ms;  /* for the whole of resolving and connecting */
+  unsigned statement_cache;     /* prepared statements kept per connection; 0: prepare nothing */
+};
+
+struct mp_conn_events {
+  /* Ready (err NULL), or it could not connect (err set): then it is LOST and the owner closes it. */
+  void (*on_open)(struct mp_conn *conn, void *data, const struct mp_err *err);
+  /* It broke after it was ready and is LOST; its requests have been told; the owner closes it, at once or
+   * when whoever uses it has let go. */
+  void (*on_lost)(struct mp_conn *conn, void *data, const struct mp_err *err);
+  void (*on_closed)(void *data); /* the last word; the connection's memory is gone afterwards */
+  /* LISTEN's notification; may be NULL. The strings are borrowed. */
+  void (*on_notify)(struct mp_conn *conn, void *data, const char *channel, const char *payload);
+};
+
+int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_conn_options *options,
+                 const struct mp_conn_events *events, void *data, struct mp_err *err) MP_MUST_CHECK;
+/* Pending requests end with MP_ECLOSED. `reason` goes to the log. */
+void mp_conn_close(struct mp_conn *conn, const char *reason);
+
+enum {
+  MP_REQ_ONCE = 1u << 0,     /* do not prepare: a text that will hardly come again */
+  MP_REQ_DESCRIBE = 1u << 1, /* do not execute: the result tells parameter and column types */
+};
+
+/* One statement. Values are in text format; NULL is SQL NULL; `types` (or an entry 0) lets the server infer.
+ * The memory, and all it points at, is the caller's and stays until on_done. */
+struct mp_req {
+  const char *sql;
+  int nparams;
+  const char *const *values;
+  const Oid *types; /* may be NULL */
+  unsigned flags;
+  /* Once for each request sent. `result`: the server's answer, NULL if there is none; borrowed (take a
+   * reference to keep it). `err`: NULL on success; MP_ESQL with `result` for what the server reported;
+   * MP_ECANCELED when an earlier request of the segment failed and this one was skipped. */
+  void (*on_done)(struct mp_req *req, struct mp_result *result, const struct mp_err *err);
+};
+
+/* The end of a segment. */
+struct mp_sync {
+  /* All requests of the segment have been answered. err: the connection was lost or closed. */
+  void (*on_done)(struct mp_sync *sync, const struct mp_err *err);
+};
+
+/* Queues a request or the end of a segment. Never fails and never calls back at once: on a connection that is
+ * lost or closing the callbacks come on the next turn, with the error. mp_conn_sync also sends what is queued. */
+void mp_conn_send(struct mp_conn *conn, struct mp_req *req);
+void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
+
+/* Asks the server to cancel what runs (on the thread pool: libpq's call blocks). The connection may not
+ * be reused before on_done, or the cancel may hit the next user's statement. One at a time. */
+int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data), void *data,
+                   struct mp_err *err);
+
+/* Ready and, as far as we know, not lost: what is sent now can reach the server. */
+bool mp_conn_alive(const struct mp_conn *conn);
+/* Nothing under way, no cancel in flight, no transaction open, not lost. */
+bool mp_conn_reusable(const struct mp_conn *conn);
+PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn);
+int mp_conn_backend_pid(const struct mp_conn *conn);
+int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
+uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
+/* Text of the statement that has been under way longest, or NULL: for reports on who holds what. */
+const char *mp_conn_running_sql(const struct mp_conn *conn);
+
+#endif

@@ -1,0 +1,87 @@
+/* conn_internal.h: struct mp_conn, for the files of pg/ only. */
+#ifndef MP_CONN_INTERNAL_H
+#define MP_CONN_INTERNAL_H
+
+#include <uv.h>
+
+#include "pg/conn.h"
+#include "pg/stmt_cache.h"
+#include "util/sm.h"
+
+#define MP_CONN_STATE_MAP(X)                             \
+  X(OPENING, MP_TO(MP_CONN_READY) | MP_TO(MP_CONN_LOST) | MP_TO(MP_CONN_CLOSING)) \
+  X(READY, MP_TO(MP_CONN_LOST) | MP_TO(MP_CONN_CLOSING)) \
+  X(LOST, MP_TO(MP_CONN_CLOSING))                        \
+  X(CLOSING, MP_TO(MP_CONN_CLOSED))                      \
+  X(CLOSED, 0u)
+
+enum mp_conn_state {
+#define X(name, to) MP_CONN_##name,
+  MP_CONN_STATE_MAP(X)
+#undef X
+};
+
+/* What the server owes an answer for, in the order sent. */
+enum mp_op_kind { MP_OP_PARSE, MP_OP_EXEC, MP_OP_SYNC, MP_OP_DEALLOCATE, MP_OP_OWN_SYNC };
+
+struct mp_op {
+  enum mp_op_kind kind;
+  bool failed_parse; /* EXEC: its Parse failed and has told the request already */
+  union {
+    struct mp_req *req;   /* EXEC, and PARSE: the request that it was made for */
+    struct mp_sync *sync; /* SYNC */
+  };
+};
+
+struct mp_ops { /* a growing ring */
+  struct mp_op *at;
+  size_t head, len, cap;
+};
+
+struct mp_conn {
+  struct mp_loop *loop;
+  struct mp_conn_events events;
+  void *data;
+  enum mp_conn_state state;
+  PGconn *pg;
+  uv_poll_t *poll; /* made anew for each socket that libpq may have opened */
+  int poll_mask;
+  struct mp_timer connect_timer;
+  struct mp_timer end_timer; /* brings the end, and failures after it, to the next turn */
+  struct mp_err end;         /* why it ends; set once */
+  bool ending;               /* `end` is set: nothing is sent any more */
+  int pins;                  /* jobs of the loop that still point here */
+  uint64_t opened_ms;
+  struct mp_err last_fatal;  /* the server's last word, which libpq hands out as a notice only */
+
+  struct mp_ops ops;
+  struct mp_result *result; /* of the op at the head, until libpq says that it is complete */
+  bool aborted_result;      /* ... which was "pipeline aborted" */
+  struct mp_stmt_cache stmts;
+
+  PGcancel *cancel; /* in flight */
+  char cancel_error[256];
+  void (*on_canceled)(struct mp_conn *conn, void *data);
+  void *cancel_data;
+
+  struct mp_resolve *resolve; /* while names are looked up */
+};
+
+/* conn.c */
+void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to);
+/* The connection is over for the reason in `err`; everybody is told on the next turn. */
+void mp_conn_end(struct mp_conn *conn, const struct mp_err *err);
+void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb);
+void mp_conn_unwatch(struct mp_conn *conn);
+void mp_conn_unpin(struct mp_conn *conn);
+void mp_conn_ready(struct mp_conn *conn); /* conn_open.c -> conn.c: libpq is connected */
+
+/* conn_open.c */
+int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err);
+void mp_conn_stop_resolve(struct mp_conn *conn);
+
+/* conn_io.c */
+void mp_conn_on_io(uv_poll_t *poll, int status, int events);
+void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err);
+
+#endif

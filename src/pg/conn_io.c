@@ -1,0 +1,264 @@
+/* conn_io.c: requests out, answers in. The ring of ops mirrors libpq's own queue of what the server still
+ * owes; each answer belongs to the op at its head. */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pg/conn_internal.h"
+#include "pg/sqlstate.h"
+
+static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
+  struct mp_ops *ops = &conn->ops;
+  if (ops->len == ops->cap) {
+    size_t cap = ops->cap ? ops->cap * 2 : 32;
+    struct mp_op *at = malloc(cap * sizeof *at);
+    if (!at) abort(); /* an op that is not noted would shift every later answer to the wrong request */
+    for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
+    free(ops->at);
+    *ops = (struct mp_ops){.at = at, .len = ops->len, .cap = cap};
+  }
+  struct mp_op *slot = &ops->at[(ops->head + ops->len++) % ops->cap];
+  *slot = op;
+  return slot;
+}
+
+static struct mp_op ops_pop(struct mp_conn *conn) {
+  struct mp_ops *ops = &conn->ops;
+  struct mp_op op = ops->at[ops->head];
+  ops->head = (ops->head + 1) % ops->cap;
+  ops->len--;
+  return op;
+}
+
+static void lost(struct mp_conn *conn, const char *what) {
+  struct mp_err err;
+  if (conn->last_fatal.code) {
+    err = conn->last_fatal;
+    err.code = MP_ECONN;
+  } else {
+    const char *text = PQerrorMessage(conn->pg);
+    size_t len = strcspn(text, "\n");
+    mp_err_set(&err, MP_ECONN, "%s: %.*s", what, (int)(len ? len : strlen("the server went away")),
+               len ? text : "the server went away");
+  }
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  mp_conn_end(conn, &err);
+}
+
+void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
+  mp_result_unref(conn->result);
+  conn->result = NULL;
+  while (conn->ops.len) {
+    struct mp_op op = ops_pop(conn);
+    switch (op.kind) {
+      case MP_OP_EXEC:
+        if (!op.failed_parse) op.req->on_done(op.req, NULL, err);
+        break;
+      case MP_OP_SYNC: op.sync->on_done(op.sync, err); break;
+      case MP_OP_PARSE: /* its EXEC follows */
+      case MP_OP_DEALLOCATE:
+      case MP_OP_OWN_SYNC: break;
+    }
+  }
+}
+
+/* ---- out ---- */
+
+/* Sends what has been dropped from the cache, as a segment of its own: if that fails it harms nobody.
+ * Only between transactions, or a failed one would swallow it. */
+static void deallocate_dropped(struct mp_conn *conn) {
+  unsigned number;
+  bool any = false;
+  if (conn->ops.len || PQtransactionStatus(conn->pg) != PQTRANS_IDLE) return;
+  while (mp_stmt_take_dropped(&conn->stmts, &number)) {
+    char sql[40], name[MP_STMT_NAME_SIZE];
+    mp_stmt_name(number, name);
+    snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
+    if (!PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0)) return;
+    ops_push(conn, (struct mp_op){.kind = MP_OP_DEALLOCATE});
+    any = true;
+  }
+  if (!any) return;
+  if (PQpipelineSync(conn->pg)) ops_push(conn, (struct mp_op){.kind = MP_OP_OWN_SYNC});
+}
+
+static int send_prepared(struct mp_conn *conn, struct mp_req *req) {
+  char name[MP_STMT_NAME_SIZE];
+  unsigned number = mp_stmt_find(&conn->stmts, req->sql);
+  if (!number) {
+    number = mp_stmt_add(&conn->stmts, req->sql);
+    if (!number) return -1;
+    mp_stmt_name(number, name);
+    if (!PQsendPrepare(conn->pg, name, req->sql, req->types ? req->nparams : 0, req->types)) return 0;
+    ops_push(conn, (struct mp_op){.kind = MP_OP_PARSE, .req = req});
+  } else {
+    mp_stmt_name(number, name);
+  }
+  return req->flags & MP_REQ_DESCRIBE
+             ? PQsendDescribePrepared(conn->pg, name)
+             : PQsendQueryPrepared(conn->pg, name, req->nparams, req->values, NULL, NULL, 0);
+}
+
+void mp_conn_send(struct mp_conn *conn, struct mp_req *req) {
+  if (mp_conn_alive(conn)) {
+    deallocate_dropped(conn);
+    int sent = -1;
+    if (req->flags & MP_REQ_DESCRIBE || (conn->stmts.limit && !(req->flags & MP_REQ_ONCE)))
+      sent = send_prepared(conn, req);
+    if (sent < 0)
+      sent = PQsendQueryParams(conn->pg, req->sql, req->nparams, req->types, req->values, NULL, NULL, 0);
+    if (!sent) lost(conn, "cannot send a statement");
+  }
+  ops_push(conn, (struct mp_op){.kind = MP_OP_EXEC, .req = req});
+  if (conn->ending) mp_timer_start(&conn->end_timer, 0);
+}
+
+static void flush(struct mp_conn *conn) {
+  switch (PQflush(conn->pg)) {
+    case 0: mp_conn_watch(conn, UV_READABLE, mp_conn_on_io); break;
+    case 1: mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, mp_conn_on_io); break;
+    default: lost(conn, "cannot send"); break;
+  }
+}
+
+void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync) {
+  bool sent = mp_conn_alive(conn);
+  if (sent && !PQpipelineSync(conn->pg)) {
+    lost(conn, "cannot send");
+    sent = false;
+  }
+  ops_push(conn, (struct mp_op){.kind = MP_OP_SYNC, .sync = sync});
+  if (sent) flush(conn);
+  if (conn->ending) mp_timer_start(&conn->end_timer, 0);
+}
+
+/* ---- in ---- */
+
+static const struct mp_err skipped_err = {
+    .code = MP_ECANCELED, .msg = "skipped, because an earlier statement of the same batch failed"};
+
+/* A text that did not get parsed must not be taken for prepared. */
+static void forget_text(struct mp_conn *conn, struct mp_req *req, bool on_server) {
+  mp_stmt_drop(&conn->stmts, req->sql, on_server);
+}
+
+static void answer(struct mp_conn *conn, struct mp_op op) {
+  struct mp_result *result = conn->result;
+  struct mp_err err;
+  bool aborted = conn->aborted_result;
+  conn->result = NULL;
+  conn->aborted_result = false;
+  ExecStatusType status = result ? PQresultStatus(result->pg) : PGRES_FATAL_ERROR;
+  bool ok = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+  switch (op.kind) {
+    case MP_OP_PARSE:
+      if (ok) break;
+      forget_text(conn, op.req, false);
+      if (aborted || !result) break; /* its EXEC is skipped too and tells the request */
+      conn->ops.at[conn->ops.head].failed_parse = true; /* the EXEC is next in line */
+      mp_err_from_result(&err, result->pg);
+      op.req->on_done(op.req, result, &err);
+      break;
+    case MP_OP_EXEC:
+      if (op.failed_parse) break;
+      if (aborted) {
+        op.req->on_done(op.req, NULL, &skipped_err);
+      } else if (ok) {
+        op.req->on_done(op.req, result, NULL);
+      } else if (!result) {
+        mp_err_set(&err, MP_EINTERNAL, "the server gave no answer to a statement");
+        op.req->on_done(op.req, NULL, &err);
+      } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
+        mp_err_set(&err, MP_EINVAL, "COPY cannot be sent as a statement; it would end the connection");
+        op.req->on_done(op.req, result, &err);
+        mp_conn_end(conn, &err);
+      } else {
+        mp_err_from_result(&err, result->pg);
+        /* The plan is stale, or somebody deallocated it: the next use prepares it anew. */
+        if (err.flags & MP_ERRF_RETRYABLE) {
+          if (!strcmp(err.sqlstate, "0A000")) forget_text(conn, op.req, true);
+          if (!strcmp(err.sqlstate, "26000")) forget_text(conn, op.req, false);
+        }
+        op.req->on_done(op.req, result, &err);
+      }
+      break;
+    case MP_OP_SYNC: op.sync->on_done(op.sync, NULL); break;
+    case MP_OP_DEALLOCATE:
+    case MP_OP_OWN_SYNC: break;
+  }
+  mp_result_unref(result);
+}
+
+static void take_answers(struct mp_conn *conn) {
+  while (conn->ops.len && mp_conn_alive(conn) && !PQisBusy(conn->pg)) {
+    enum mp_op_kind kind = conn->ops.at[conn->ops.head].kind;
+    PGresult *pg = PQgetResult(conn->pg);
+    if (!pg) { /* complete; libpq gives NULL for ever when the connection is bad */
+      if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        lost(conn, "connection lost");
+        return;
+      }
+      if (kind != MP_OP_SYNC && kind != MP_OP_OWN_SYNC && (conn->result || conn->aborted_result))
+        answer(conn, ops_pop(conn));
+      continue;
+    }
+    ExecStatusType status = PQresultStatus(pg);
+    if (status == PGRES_PIPELINE_SYNC) {
+      PQclear(pg);
+      answer(conn, ops_pop(conn));
+    } else if (status == PGRES_PIPELINE_ABORTED) {
+      PQclear(pg);
+      conn->aborted_result = true;
+    } else if (conn->result) {
+      PQclear(pg); /* one statement gives one result; more can only be the trace of a lost connection */
+    } else {
+      conn->result = mp_result_new(pg);
+      if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) answer(conn, ops_pop(conn));
+    }
+  }
+}
+
+/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is libpq's
+ * dependency, not ours: the symbol is there if and only if a TLS connection can be. */
+static bool tls_pending(struct mp_conn *conn) {
+  static int (*pending)(const void *);
+  static bool looked;
+  if (!PQsslInUse(conn->pg)) return false;
+  if (!looked) {
+    *(void **)(void *)&pending = dlsym(RTLD_DEFAULT, "SSL_pending");
+    looked = true;
+  }
+  void *ssl = PQsslStruct(conn->pg, "OpenSSL");
+  return pending && ssl && pending(ssl) > 0;
+}
+
+static void notifications(struct mp_conn *conn) {
+  PGnotify *notify;
+  while (!conn->ending && (notify = PQnotifies(conn->pg))) {
+    if (conn->events.on_notify) conn->events.on_notify(conn, conn->data, notify->relname, notify->extra);
+    PQfreemem(notify);
+  }
+}
+
+void mp_conn_on_io(uv_poll_t *poll, int status, int events) {
+  struct mp_conn *conn = poll->data;
+  conn->pins++; /* a callback may close us */
+  if (status < 0 && !(events & UV_READABLE)) {
+    lost(conn, "connection lost"); /* libuv has stopped the handle: nothing more would come */
+  } else {
+    bool alive = true;
+    do {
+      /* Also on "writable": a server that waits for us to read would never read. */
+      alive = PQconsumeInput(conn->pg) == 1;
+      take_answers(conn);
+    } while (alive && !conn->ending && tls_pending(conn));
+    if (mp_conn_alive(conn)) {
+      notifications(conn);
+      if (!alive || PQstatus(conn->pg) == CONNECTION_BAD || PQsocket(conn->pg) < 0)
+        lost(conn, "connection lost");
+      else if (conn->poll_mask & UV_WRITABLE)
+        flush(conn);
+    }
+  }
+  mp_conn_unpin(conn);
+}

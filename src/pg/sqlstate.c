@@ -1,0 +1,57 @@
+#include "pg/sqlstate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool mp_sqlstate_retryable(const char *s) {
+  static const char *const retryable[] = {
+      "40001", /* serialization_failure */
+      "40P01", /* deadlock_detected */
+      "53300", /* too_many_connections */
+      "57P03", /* cannot_connect_now */
+  };
+  for (size_t i = 0; i < MP_ARRAY_LEN(retryable); i++)
+    if (!strcmp(s, retryable[i])) return true;
+  return mp_sqlstate_conn_dead(s);
+}
+
+bool mp_sqlstate_conn_dead(const char *s) {
+  return !strncmp(s, "08", 2)   /* connection exception */
+         || !strcmp(s, "57P01") /* admin_shutdown */
+         || !strcmp(s, "57P02") /* crash_shutdown */
+         || !strcmp(s, "57P05") /* idle_session_timeout */
+         || !strcmp(s, "25P03"); /* idle_in_transaction_session_timeout */
+}
+
+/* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden) */
+static void hide_value(char *msg) {
+  char *at = strstr(msg, ": \"");
+  if (!at) at = strchr(msg, '"');
+  if (!at) return;
+  static const char hidden[] = " (value hidden)";
+  while (at > msg && at[-1] == ' ') at--;
+  strcpy(at, hidden); /* fits: callers leave room */
+}
+
+void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
+  const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
+  const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
+  const char *routine = PQresultErrorField(pg, PG_DIAG_SOURCE_FUNCTION);
+  char msg[400];
+  snprintf(msg, sizeof msg - 20, "%s", text ? text : PQresultErrorMessage(pg));
+  msg[strcspn(msg, "\n")] = '\0';
+  if (state && !strncmp(state, "22", 2)) hide_value(msg);
+  mp_err_set(err, MP_ESQL, "%s", msg);
+  if (!state) { /* libpq made the error up: the connection broke */
+    err->code = MP_ECONN;
+    err->flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+    return;
+  }
+  memcpy(err->sqlstate, state, 5);
+  if (mp_sqlstate_retryable(state)) err->flags |= MP_ERRF_RETRYABLE;
+  if (mp_sqlstate_conn_dead(state)) err->flags |= MP_ERRF_CONN_DEAD;
+  /* "cached plan must not change result type": the plan is dropped, a new transaction makes it anew. */
+  if (!strcmp(state, "0A000") && routine && !strcmp(routine, "RevalidateCachedQuery"))
+    err->flags |= MP_ERRF_RETRYABLE;
+  if (!strcmp(state, "26000")) err->flags |= MP_ERRF_RETRYABLE; /* somebody deallocated our statement */
+}

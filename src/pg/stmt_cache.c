@@ -1,0 +1,94 @@
+#include "pg/stmt_cache.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Memory shortage must come back as an error, never as exit(). */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(entry) ((entry)->number = 0)
+#include <uthash.h>
+
+struct mp_stmt {
+  UT_hash_handle hh;
+  struct mp_list lru;
+  unsigned number;
+  char sql[];
+};
+
+void mp_stmt_name(unsigned number, char out[MP_STMT_NAME_SIZE]) {
+  snprintf(out, MP_STMT_NAME_SIZE, "mp%u", number);
+}
+
+void mp_stmt_cache_init(struct mp_stmt_cache *cache, size_t limit) {
+  *cache = (struct mp_stmt_cache){.limit = limit};
+  mp_list_init(&cache->lru);
+}
+
+static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_server) {
+  if (on_server) {
+    if (cache->dropped_len == cache->dropped_cap) {
+      size_t cap = cache->dropped_cap ? cache->dropped_cap * 2 : 8;
+      unsigned *dropped = realloc(cache->dropped, cap * sizeof *dropped);
+      if (dropped) {
+        cache->dropped = dropped;
+        cache->dropped_cap = cap;
+      }
+    }
+    /* Without memory the name stays on the server until the session ends: waste, not an error. */
+    if (cache->dropped_len < cache->dropped_cap) cache->dropped[cache->dropped_len++] = stmt->number;
+  }
+  HASH_DEL(cache->table, stmt);
+  mp_list_remove(&stmt->lru);
+  cache->count--;
+  free(stmt);
+}
+
+void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
+  while (!mp_list_empty(&cache->lru))
+    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), false);
+  free(cache->dropped);
+  cache->dropped = NULL;
+}
+
+static struct mp_stmt *lookup(struct mp_stmt_cache *cache, const char *sql) {
+  struct mp_stmt *stmt;
+  HASH_FIND(hh, cache->table, sql, strlen(sql), stmt);
+  return stmt;
+}
+
+unsigned mp_stmt_find(struct mp_stmt_cache *cache, const char *sql) {
+  struct mp_stmt *stmt = lookup(cache, sql);
+  if (!stmt) return 0;
+  mp_list_remove(&stmt->lru);
+  mp_list_push_back(&cache->lru, &stmt->lru);
+  return stmt->number;
+}
+
+unsigned mp_stmt_add(struct mp_stmt_cache *cache, const char *sql) {
+  size_t len = strlen(sql);
+  struct mp_stmt *stmt = malloc(sizeof *stmt + len + 1);
+  if (!stmt) return 0;
+  memcpy(stmt->sql, sql, len + 1);
+  stmt->number = ++cache->next_number;
+  HASH_ADD_KEYPTR(hh, cache->table, stmt->sql, len, stmt);
+  if (!stmt->number) {
+    free(stmt);
+    return 0;
+  }
+  mp_list_push_back(&cache->lru, &stmt->lru);
+  if (++cache->count > cache->limit)
+    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), true);
+  return stmt->number;
+}
+
+void mp_stmt_drop(struct mp_stmt_cache *cache, const char *sql, bool on_server) {
+  struct mp_stmt *stmt = lookup(cache, sql);
+  if (stmt) forget(cache, stmt, on_server);
+}
+
+bool mp_stmt_take_dropped(struct mp_stmt_cache *cache, unsigned *number) {
+  if (!cache->dropped_len) return false;
+  *number = cache->dropped[--cache->dropped_len];
+  return true;
+}

@@ -1,0 +1,466 @@
+/* pool.c: carries out what the policy decides, on real connections and by the loop's clock, and
+ * tells waiters of it from the loop. */
+#include "pool/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/policy.h"
+#include "util/buf.h"
+#include "util/log.h"
+
+enum {
+  PARK_POLL_MS = 10, /* a parked connection is asked so often whether its cancel has ended */
+  HOLDERS_TOLD = 3,  /* in the message of a timeout */
+  HOLDER_SIZE = 180, /* bytes for one of them at most */
+  SQL_TOLD = 60,     /* bytes of a running statement in messages */
+};
+
+struct pool_slot {
+  struct mp_pool *pool;
+  unsigned index;
+  struct mp_conn *conn;
+  struct mp_lease *lease; /* who has it, until given back or the connection's memory is gone */
+  struct mp_req ping;
+  struct mp_sync ping_sync;
+  bool ping_failed;
+};
+
+struct mp_pool {
+  struct mp_loop *loop;
+  struct mp_policy *policy;
+  struct mp_conn_options conn_options; /* the strings are ours */
+  char *url, *application_name, *settings;
+  struct pool_slot **slots; /* one by one: a connection points into them */
+  unsigned slot_count;
+  struct mp_list holders; /* leases that have a connection, the oldest first */
+  struct mp_timer deliver, wake, park;
+  uint64_t started_ms;
+  bool drained, outage_told;
+  void (*on_closed)(void *data);
+  void *on_closed_data;
+  char last_error[160];
+};
+
+static uint64_t now_ms(struct mp_pool *pool) { return mp_loop_now_ms(pool->loop); }
+
+static uint64_t draw(struct mp_pool *pool) {
+  uint64_t random;
+  mp_loop_random(pool->loop, &random, sizeof random);
+  return random;
+}
+
+/* ---- carrying out the policy's decisions ---- */
+
+static void pump(struct mp_pool *pool);
+
+static void remember_error(struct mp_pool *pool, const struct mp_err *err) {
+  snprintf(pool->last_error, sizeof pool->last_error, "%.*s", (int)sizeof pool->last_error - 1,
+           err->msg);
+  pool->last_error[strcspn(pool->last_error, "\n")] = '\0';
+  /* Told once per outage; each of the attempts that follow is for who looks closely. */
+  mp_log(pool->outage_told ? MP_LOG_DEBUG : MP_LOG_WARN, "pool",
+         "cannot connect to the database: %s", pool->last_error);
+  pool->outage_told = true;
+}
+
+static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) {
+  struct pool_slot *slot = data;
+  struct mp_pool *pool = slot->pool;
+  (void)conn;
+  if (err) {
+    remember_error(pool, err);
+    mp_policy_connect_failed(pool->policy, now_ms(pool), slot->index, draw(pool));
+  } else {
+    if (pool->outage_told) mp_log(MP_LOG_INFO, "pool", "the database can be reached again");
+    pool->outage_told = false;
+    mp_policy_connected(pool->policy, now_ms(pool), slot->index, draw(pool));
+  }
+  pump(pool);
+}
+
+static void on_lost(struct mp_conn *conn, void *data, const struct mp_err *err) {
+  struct pool_slot *slot = data;
+  struct mp_pool *pool = slot->pool;
+  (void)conn;
+  const char *holder = slot->lease && slot->lease->where[0] ? slot->lease->where : NULL;
+  mp_log(MP_LOG_WARN, "pool", "lost a database connection%s%s: %s", holder ? " in use by " : "",
+         holder ? holder : "", err ? err->msg : "closed by the server");
+  mp_policy_lost(pool->policy, now_ms(pool), slot->index);
+  pump(pool);
+}
+
+/* The lease ends. Its holder may still have it, if the pool was closed by force: what it points at
+ * is gone. */
+static void detach(struct pool_slot *slot) {
+  struct mp_lease *lease = slot->lease;
+  slot->lease = NULL;
+  if (!lease) return;
+  mp_list_remove(&lease->node);
+  lease->conn = NULL;
+  lease->pool = NULL;
+}
+
+static void on_closed(void *data) {
+  struct pool_slot *slot = data;
+  struct mp_pool *pool = slot->pool;
+  slot->conn = NULL;
+  detach(slot);
+  mp_policy_closed(pool->policy, now_ms(pool), slot->index);
+  pump(pool);
+}
+
+static void open_conn(struct pool_slot *slot) {
+  static const struct mp_conn_events events = {
+      .on_open = on_open, .on_lost = on_lost, .on_closed = on_closed};
+  struct mp_pool *pool = slot->pool;
+  struct mp_err err;
+  if (!mp_conn_open(&slot->conn, pool->loop, &pool->conn_options, &events, slot, &err)) return;
+  slot->conn = NULL;
+  remember_error(pool, &err);
+  mp_policy_connect_failed(pool->policy, now_ms(pool), slot->index, draw(pool));
+  mp_policy_closed(pool->policy, now_ms(pool), slot->index);
+}
+
+static void on_ping_done(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct pool_slot *slot = MP_CONTAINER_OF(req, struct pool_slot, ping);
+  (void)result;
+  if (err) slot->ping_failed = true;
+}
+
+static void on_ping_sync(struct mp_sync *sync, const struct mp_err *err) {
+  struct pool_slot *slot = MP_CONTAINER_OF(sync, struct pool_slot, ping_sync);
+  struct mp_pool *pool = slot->pool;
+  mp_policy_pinged(pool->policy, now_ms(pool), slot->index, !err && !slot->ping_failed);
+  pump(pool);
+}
+
+static void ping(struct pool_slot *slot) {
+  slot->ping_failed = false;
+  slot->ping = (struct mp_req){.sql = "select 1", .flags = MP_REQ_ONCE, .on_done = on_ping_done};
+  slot->ping_sync = (struct mp_sync){.on_done = on_ping_sync};
+  mp_conn_send(slot->conn, &slot->ping);
+  mp_conn_sync(slot->conn, &slot->ping_sync);
+}
+
+/* ---- who holds what ---- */
+
+/* On one line, cut between characters. */
+static void add_sql(struct mp_buf *buf, const char *sql) {
+  size_t n = strlen(sql), end = n < SQL_TOLD ? n : SQL_TOLD;
+  while (end < n && end && ((unsigned char)sql[end] & 0xC0) == 0x80) end--;
+  bool blank = true;
+  for (size_t i = 0; i < end; i++) {
+    char c = (unsigned char)sql[i] < ' ' ? ' ' : sql[i];
+    if (c != ' ' || !blank) mp_buf_addc(buf, c);
+    blank = c == ' ';
+  }
+  if (end < n) mp_buf_adds(buf, "...");
+}
+
+static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease) {
+  uint64_t held_ms = now_ms(pool) - lease->since_ms;
+  const char *sql = lease->conn ? mp_conn_running_sql(lease->conn) : NULL;
+  mp_buf_addf(buf, "%.60s for %u.%u s, ", lease->where[0] ? lease->where : "(unnamed)",
+              (unsigned)(held_ms / 1000), (unsigned)(held_ms % 1000 / 100));
+  if (!sql) {
+    mp_buf_adds(buf, "no statement running");
+    return;
+  }
+  mp_buf_adds(buf, "running \"");
+  add_sql(buf, sql);
+  mp_buf_addc(buf, '"');
+}
+
+static void timeout_error(struct mp_pool *pool, const struct mp_lease *lease, struct mp_err *err) {
+  struct mp_policy_counts counts;
+  mp_policy_counts(pool->policy, &counts);
+  struct mp_buf buf;
+  mp_buf_init(&buf, sizeof err->msg - 1);
+  uint64_t waited_ms = now_ms(pool) - lease->since_ms;
+  mp_buf_addf(&buf,
+              "no database connection became free within %u.%03u s (%u of %u in use, %u more wait)",
+              (unsigned)(waited_ms / 1000), (unsigned)(waited_ms % 1000),
+              counts.slots[MP_SLOT_BUSY], counts.max, counts.waiting);
+  if (pool->outage_told) mp_buf_addf(&buf, "; last connect failed: %.110s", pool->last_error);
+  unsigned told = 0;
+  MP_LIST_EACH(it, &pool->holders) {
+    if (told == HOLDERS_TOLD || buf.len + HOLDER_SIZE > buf.max) break;
+    mp_buf_adds(&buf, told++ ? "; " : "; held by ");
+    add_holder(pool, &buf, MP_LIST_ENTRY(it, struct mp_lease, node));
+  }
+  mp_err_set(err, MP_ETIMEOUT, "%s", mp_buf_text(&buf));
+  mp_buf_fini(&buf);
+}
+
+static void tell_leak(struct pool_slot *slot) {
+  struct mp_lease *lease = slot->lease;
+  if (!lease || lease->leak_told) return;
+  lease->leak_told = true;
+  struct mp_buf buf;
+  mp_buf_init(&buf, 400);
+  add_holder(slot->pool, &buf, lease);
+  mp_log(MP_LOG_WARN, "pool", "a database connection is held for long, perhaps for ever: %s",
+         mp_buf_text(&buf));
+  mp_buf_fini(&buf);
+}
+
+/* ---- the pump ---- */
+
+static void act(struct mp_pool *pool, const struct mp_action *action) {
+  struct pool_slot *slot = action->kind == MP_ACTION_DRAINED ? NULL : pool->slots[action->slot];
+  switch (action->kind) {
+    case MP_ACTION_OPEN: open_conn(slot); break;
+    case MP_ACTION_CLOSE:
+      if (slot->conn) mp_conn_close(slot->conn, action->reason);
+      break;
+    case MP_ACTION_PING: ping(slot); break;
+    case MP_ACTION_LEAK: tell_leak(slot); break;
+    case MP_ACTION_DRAINED: pool->drained = true; break;
+  }
+}
+
+static void pump(struct mp_pool *pool) {
+  struct mp_action action;
+  while (mp_policy_next(pool->policy, &action)) act(pool, &action);
+
+  struct mp_policy_counts counts;
+  mp_policy_counts(pool->policy, &counts);
+  if (counts.slots[MP_SLOT_PARKED] && !mp_timer_running(&pool->park))
+    mp_timer_start(&pool->park, PARK_POLL_MS);
+  /* Waiters are told from the loop, never from within somebody's acquire or release. */
+  if ((pool->drained || mp_policy_has_delivery(pool->policy)) && !mp_timer_running(&pool->deliver))
+    mp_timer_start(&pool->deliver, 0);
+  uint64_t wake_ms = mp_policy_wake_ms(pool->policy);
+  if (wake_ms == MP_POLICY_NEVER)
+    mp_timer_stop(&pool->wake);
+  else if (!mp_timer_running(&pool->wake) || pool->wake.due_ms != wake_ms)
+    mp_timer_start_at(&pool->wake, wake_ms);
+}
+
+static void pool_free(struct mp_pool *pool) {
+  mp_timer_stop(&pool->deliver);
+  mp_timer_stop(&pool->wake);
+  mp_timer_stop(&pool->park);
+  for (unsigned i = 0; i < pool->slot_count; i++) free(pool->slots[i]);
+  free(pool->slots);
+  mp_policy_unref(pool->policy);
+  free(pool->url);
+  free(pool->application_name);
+  free(pool->settings);
+  free(pool);
+}
+
+static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery) {
+  struct mp_lease *lease = delivery->tag;
+  if (delivery->code == MP_OK) {
+    struct pool_slot *slot = pool->slots[delivery->slot];
+    slot->lease = lease;
+    lease->slot = delivery->slot;
+    lease->conn = slot->conn;
+    lease->since_ms = now_ms(pool);
+    mp_list_push_back(&pool->holders, &lease->node);
+    lease->on_grant(lease);
+    return;
+  }
+  struct mp_err err = {.code = MP_OK};
+  if (delivery->code == MP_ETIMEOUT)
+    timeout_error(pool, lease, &err);
+  else if (delivery->code == MP_ENODB)
+    mp_err_set(&err, MP_ENODB, "the database cannot be reached: %s", pool->last_error);
+  else
+    mp_err_set(&err, delivery->code,
+               "the connection pool was closed while this call waited for one");
+  lease->pool = NULL;
+  lease->on_fail(lease, &err);
+}
+
+static void on_deliver(struct mp_timer *timer) {
+  struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, deliver);
+  struct mp_delivery delivery;
+  while (mp_policy_deliver(pool->policy, now_ms(pool), &delivery)) deliver_one(pool, &delivery);
+  pump(pool);
+  if (!pool->drained || mp_policy_has_delivery(pool->policy)) return;
+  void (*closed)(void *data) = pool->on_closed;
+  void *data = pool->on_closed_data;
+  pool_free(pool);
+  if (closed) closed(data);
+}
+
+static void on_wake(struct mp_timer *timer) {
+  struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, wake);
+  mp_policy_tick(pool->policy, now_ms(pool));
+  pump(pool);
+}
+
+/* ---- release ---- */
+
+/* Unfit, but perhaps only until its cancel has ended and the answers to it have come. A transaction
+ * that was left open will not end by itself. */
+static bool may_become_reusable(const struct mp_conn *conn) {
+  PGTransactionStatusType status = mp_conn_tx_status(conn);
+  return status == PQTRANS_IDLE || status == PQTRANS_ACTIVE;
+}
+
+static void on_park(struct mp_timer *timer) {
+  struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, park);
+  for (unsigned i = 0; i < pool->slot_count; i++) {
+    struct pool_slot *slot = pool->slots[i];
+    if (mp_policy_state(pool->policy, i) != MP_SLOT_PARKED) continue;
+    if (mp_conn_reusable(slot->conn))
+      mp_policy_unparked(pool->policy, now_ms(pool), i, true);
+    else if (!may_become_reusable(slot->conn))
+      mp_policy_unparked(pool->policy, now_ms(pool), i, false);
+  }
+  pump(pool);
+}
+
+void mp_pool_release(struct mp_lease *lease, bool discard) {
+  struct mp_pool *pool = lease->pool;
+  if (!pool || !lease->conn) return; /* the pool was closed by force in the meantime */
+  struct pool_slot *slot = pool->slots[lease->slot];
+  enum mp_release how = MP_RELEASE_DISCARD;
+  if (!discard && mp_conn_reusable(lease->conn))
+    how = MP_RELEASE_REUSE;
+  else if (!discard && may_become_reusable(lease->conn))
+    how = MP_RELEASE_PARK;
+  detach(slot);
+  mp_policy_release(pool->policy, now_ms(pool), slot->index, how);
+  pump(pool);
+}
+
+/* ---- acquire ---- */
+
+int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {
+  int rv =
+      mp_policy_acquire(pool->policy, now_ms(pool), lease, lease->deadline_ms, &lease->slot, err);
+  if (rv) return rv;
+  mp_list_init(&lease->node);
+  lease->pool = pool;
+  lease->conn = NULL;
+  lease->since_ms = now_ms(pool);
+  lease->leak_told = false;
+  pump(pool);
+  return 0;
+}
+
+void mp_pool_abandon(struct mp_lease *lease) {
+  struct mp_pool *pool = lease->pool;
+  if (!pool || lease->conn) return; /* told already */
+  lease->pool = NULL;
+  mp_policy_abandon(pool->policy, now_ms(pool), lease->slot);
+  pump(pool);
+}
+
+/* ---- life ---- */
+
+static bool grow_slots(struct mp_pool *pool, unsigned max) {
+  if (max <= pool->slot_count) return true;
+  struct pool_slot **slots = realloc(pool->slots, max * sizeof *slots);
+  if (!slots) return false;
+  pool->slots = slots;
+  while (pool->slot_count < max) {
+    struct pool_slot *slot = calloc(1, sizeof *slot);
+    if (!slot) return false;
+    slot->pool = pool;
+    slot->index = pool->slot_count;
+    pool->slots[pool->slot_count++] = slot;
+  }
+  return true;
+}
+
+static bool copy_string(char **to, const char *from) {
+  if (!from) return true;
+  *to = strdup(from);
+  return *to != NULL;
+}
+
+static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options,
+                     struct mp_err *err) {
+  const struct mp_policy_options policy = {
+      .min = options->min,
+      .max = options->max,
+      .queue_limit = options->queue_limit,
+      .idle_timeout_ms = options->idle_timeout_ms,
+      .max_lifetime_ms = options->max_lifetime_ms,
+      .health_interval_ms = options->health_interval_ms,
+      .leak_ms = options->leak_ms,
+  };
+  int rv = mp_policy_new(&pool->policy, &policy, now_ms(pool), err);
+  if (rv) return rv;
+  if (!copy_string(&pool->url, options->conn.url) ||
+      !copy_string(&pool->settings, options->conn.settings) ||
+      !copy_string(&pool->application_name, options->conn.application_name) ||
+      !grow_slots(pool, options->max))
+    return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
+  pool->conn_options = options->conn;
+  pool->conn_options.url = pool->url;
+  pool->conn_options.application_name = pool->application_name;
+  pool->conn_options.settings = pool->settings;
+  return 0;
+}
+
+int mp_pool_open(struct mp_pool **out, struct mp_loop *loop, const struct mp_pool_options *options,
+                 struct mp_err *err) {
+  struct mp_pool *pool = calloc(1, sizeof *pool);
+  if (!pool) return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
+  pool->loop = loop;
+  mp_list_init(&pool->holders);
+  mp_timer_init(&pool->deliver, loop, on_deliver);
+  mp_timer_init(&pool->wake, loop, on_wake);
+  mp_timer_init(&pool->park, loop, on_park);
+  pool->started_ms = now_ms(pool);
+  int rv = pool_init(pool, options, err);
+  if (rv) {
+    pool_free(pool);
+    return rv;
+  }
+  *out = pool;
+  pump(pool); /* the policy asked for `min` connections when it was made */
+  return 0;
+}
+
+void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*closed)(void *data),
+                   void *data) {
+  if (closed) {
+    pool->on_closed = closed;
+    pool->on_closed_data = data;
+  }
+  mp_policy_drain(pool->policy, now_ms(pool), deadline_ms);
+  pump(pool);
+}
+
+void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max) {
+  struct mp_err err = {.code = MP_OK};
+  if (max <= 100000 && !grow_slots(pool, max))
+    mp_err_set(&err, MP_ENOMEM, "no memory for a pool of %u connections", max);
+  else if (!mp_policy_resize(pool->policy, now_ms(pool), min, max, &err))
+    pump(pool);
+  if (err.code) mp_log(MP_LOG_ERROR, "pool", "the pool keeps its size: %s", err.msg);
+}
+
+void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out) {
+  struct mp_policy_counts counts;
+  mp_policy_counts(pool->policy, &counts);
+  *out = (struct mp_pool_stats){
+      .total = counts.total,
+      .idle = counts.slots[MP_SLOT_IDLE] + counts.slots[MP_SLOT_PINGING],
+      .active = counts.slots[MP_SLOT_BUSY],
+      .waiting = counts.waiting,
+      .connecting = counts.slots[MP_SLOT_CONNECTING],
+      .parked = counts.slots[MP_SLOT_PARKED],
+      .max = counts.max,
+      .min = counts.min,
+      .acquires = counts.acquires,
+      .timeouts = counts.timeouts,
+      .refused = counts.refused,
+      .connects = counts.connects,
+      .connect_failures = counts.connect_failures,
+      .lost = counts.lost,
+      .leaks = counts.leaks,
+      .started_ms = pool->started_ms,
+      .healthy = counts.healthy,
+  };
+  memcpy(out->last_error, pool->last_error, sizeof out->last_error);
+}

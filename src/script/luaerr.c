@@ -1,0 +1,228 @@
+/* luaerr.c: errors between C and Lua. The metatable of error objects lies in the registry under
+ * "moonpool.error". */
+#include "script/luaerr.h"
+
+#include <lauxlib.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "script/task.h"
+
+static const char metatable_key[] = "moonpool.error";
+static const char nomem_key; /* its address is the registry's key */
+
+void mp_luaerr_open(lua_State *L) {
+  lua_setfield(L, LUA_REGISTRYINDEX, metatable_key);
+  struct mp_err err = {0};
+  mp_err_set(&err, MP_ENOMEM, "the script ran out of memory");
+  mp_luaerr_push(L, &err);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &nomem_key);
+}
+
+void mp_luaerr_push_nomem(lua_State *L) { lua_rawgetp(L, LUA_REGISTRYINDEX, &nomem_key); }
+
+static void set_text(lua_State *L, const char *field, const char *text) {
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, field);
+}
+
+static void set_true(lua_State *L, const char *field) {
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, field);
+}
+
+void mp_luaerr_push(lua_State *L, const struct mp_err *err) {
+  luaL_checkstack(L, 4, "error object");
+  lua_createtable(L, 0, 8);
+  set_text(L, "code", mp_code_name(err->code));
+  set_text(L, "message", err->msg[0] ? err->msg : mp_code_text(err->code));
+  lua_pushinteger(L, mp_code_status(err->code));
+  lua_setfield(L, -2, "status");
+  if (err->sqlstate[0]) set_text(L, "sqlstate", err->sqlstate);
+  if (err->flags & MP_ERRF_RETRYABLE) set_true(L, "retryable");
+  if (err->flags & MP_ERRF_OUTCOME_UNKNOWN) set_true(L, "outcome_unknown");
+  luaL_setmetatable(L, metatable_key);
+}
+
+bool mp_luaerr_is(lua_State *L, int idx) {
+  if (lua_type(L, idx) != LUA_TTABLE || !lua_getmetatable(L, idx)) return false;
+  luaL_getmetatable(L, metatable_key);
+  bool same = lua_rawequal(L, -1, -2);
+  lua_pop(L, 2);
+  return same;
+}
+
+/* ---- the message handler ---- */
+
+/* The length of "file.lua:12" in front of ": message", 0 if the text does not begin so. */
+static size_t place_length(const char *text) {
+  const char *end = text;
+  if (*text == '[') { /* [string "..."]:12: */
+    end = strchr(text, ']');
+    if (!end) return 0;
+  } else {
+    bool path = false;
+    for (; *end && *end != ':'; end++) {
+      if (strchr(" \t\n", *end)) return 0;
+      path |= *end == '.' || *end == '/';
+    }
+    if (!path) return 0;
+  }
+  end = strchr(end, ':');
+  if (!end) return 0;
+  size_t digits = strspn(end + 1, "0123456789");
+  if (!digits || strncmp(end + 1 + digits, ": ", 2) != 0) return 0;
+  return (size_t)(end - text) + 1 + digits;
+}
+
+static int text_of(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* Pushes the text of the value at 1. */
+static void push_text(lua_State *L) {
+  lua_pushcfunction(L, text_of); /* a __tostring may fail: once is enough */
+  lua_pushvalue(L, 1);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK) return;
+  lua_pop(L, 1);
+  lua_pushfstring(L, "a %s was raised whose __tostring fails", luaL_typename(L, 1));
+}
+
+static int copy_fields(lua_State *L) { /* (object, fields) */
+  lua_pushnil(L);
+  while (lua_next(L, 2)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, 1);
+  }
+  return 0;
+}
+
+/* Pushes the error object of any other value at 1. */
+static void convert(lua_State *L) {
+  lua_createtable(L, 0, 8);
+  set_text(L, "code", mp_code_name(MP_ESCRIPT));
+  lua_pushinteger(L, mp_code_status(MP_ESCRIPT));
+  lua_setfield(L, -2, "status");
+  size_t place = lua_type(L, 1) == LUA_TSTRING ? place_length(lua_tostring(L, 1)) : 0;
+  push_text(L);
+  if (place) {
+    const char *text = lua_tostring(L, -1);
+    lua_pushlstring(L, text, place);
+    lua_setfield(L, 2, "line");
+    lua_pushstring(L, text + place + 2);
+    lua_replace(L, -2);
+  }
+  lua_setfield(L, 2, "message");
+  if (lua_istable(L, 1) && !lua_getmetatable(L, 1)) { /* the script's own `error { code = ... }` */
+    lua_pushcfunction(L, copy_fields);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 1);
+    lua_call(L, 2, 0);
+  }
+  lua_settop(L, 2);
+  luaL_setmetatable(L, metatable_key);
+}
+
+static bool lacks(lua_State *L, const char *field) {
+  lua_pushstring(L, field);
+  bool lacking = lua_rawget(L, -2) == LUA_TNIL;
+  lua_pop(L, 1);
+  return lacking;
+}
+
+void mp_luaerr_note(lua_State *L, lua_State *co, int level) {
+  if (lacks(L, "line")) {
+    char where[200];
+    mp_task_where(co, level, where, sizeof where);
+    if (where[0]) set_text(L, "line", where);
+  }
+  if (lacks(L, "traceback")) {
+    luaL_traceback(L, co, NULL, level);
+    lua_setfield(L, -2, "traceback");
+  }
+}
+
+int mp_luaerr_handler(lua_State *L) {
+  lua_settop(L, 1);
+  if (!lua_checkstack(L, 10)) return 1;
+  if (!mp_luaerr_is(L, 1)) convert(L);
+  mp_luaerr_note(L, L, 1);
+  return 1;
+}
+
+/* ---- out of Lua ---- */
+
+static bool get_text(lua_State *L, const char *field, char *out, size_t size) {
+  lua_pushstring(L, field);
+  bool found = lua_rawget(L, 1) == LUA_TSTRING;
+  if (found) snprintf(out, size, "%s", lua_tostring(L, -1));
+  lua_pop(L, 1);
+  return found;
+}
+
+static bool get_flag(lua_State *L, const char *field) {
+  lua_pushstring(L, field);
+  lua_rawget(L, 1);
+  bool set = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return set;
+}
+
+static enum mp_code code_of(const char *name) {
+#define X(code, code_name, status, text) \
+  if (strcmp(name, code_name) == 0) return code;
+  MP_ERR_MAP(X)
+#undef X
+  return MP_ESCRIPT; /* an operation's own code */
+}
+
+static int get(lua_State *L) {
+  struct mp_err *err = lua_touserdata(L, 2);
+  char text[sizeof err->msg] = "", code[64] = "";
+  if (!mp_luaerr_is(L, 1)) {
+    mp_err_set(err, MP_ESCRIPT, "%s", luaL_tolstring(L, 1, NULL));
+    return 0;
+  }
+  get_text(L, "code", code, sizeof code);
+  get_text(L, "message", text, sizeof text);
+  mp_err_set(err, code_of(code), "%s", text);
+  get_text(L, "sqlstate", err->sqlstate, sizeof err->sqlstate);
+  if (get_flag(L, "retryable")) err->flags |= MP_ERRF_RETRYABLE;
+  if (get_flag(L, "outcome_unknown")) err->flags |= MP_ERRF_OUTCOME_UNKNOWN;
+  return 0;
+}
+
+void mp_luaerr_get(lua_State *L, int idx, struct mp_err *err) {
+  idx = lua_absindex(L, idx);
+  if (!lua_checkstack(L, 4)) {
+    mp_err_set(err, MP_ENOMEM, "no memory to read an error");
+    return;
+  }
+  lua_pushcfunction(L, get);
+  lua_pushvalue(L, idx);
+  lua_pushlightuserdata(L, err);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+    lua_pop(L, 1);
+    mp_err_set(err, MP_ESCRIPT, "an error that cannot be shown as text");
+  }
+}
+
+/* ---- misuse ---- */
+
+void mp_luaerr_misuse(lua_State *L, const char *what, const char *fmt, ...) {
+  struct mp_err err = {0};
+  char text[sizeof err.msg], where[200];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  mp_err_set(&err, MP_EINVAL, "%.60s: %.420s", what, text);
+  mp_task_where(L, 1, where, sizeof where);
+  mp_luaerr_push(L, &err);
+  if (where[0]) set_text(L, "line", where);
+  lua_error(L);
+  __builtin_unreachable();
+}

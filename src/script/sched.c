@@ -1,0 +1,245 @@
+/* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
+#include <assert.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "script/luaerr.h"
+#include "script/task_priv.h"
+#include "util/log.h"
+
+/* ---- slots: a token finds its task, or finds that it has ended ---- */
+
+static bool slot_take(struct mp_sched *sched, struct mp_task *task) {
+  if (!sched->slot_free) {
+    uint32_t cap = sched->slots_cap ? sched->slots_cap * 2 : 64;
+    struct mp_slot *slots = realloc(sched->slots, cap * sizeof *slots);
+    if (!slots) return false;
+    for (uint32_t i = cap; i-- > sched->slots_cap;) {
+      slots[i] = (struct mp_slot){.next_free = sched->slot_free};
+      sched->slot_free = i + 1;
+    }
+    sched->slots = slots;
+    sched->slots_cap = cap;
+  }
+  task->slot = sched->slot_free - 1;
+  struct mp_slot *slot = &sched->slots[task->slot];
+  sched->slot_free = slot->next_free;
+  slot->task = task;
+  return true;
+}
+
+static void slot_drop(struct mp_sched *sched, uint32_t at) {
+  struct mp_slot *slot = &sched->slots[at];
+  slot->task = NULL;
+  slot->id++;
+  slot->next_free = sched->slot_free;
+  sched->slot_free = at + 1;
+}
+
+/* ---- the end of a task ---- */
+
+void mp_task_abandon(struct mp_task *task) {
+  void (*abandon)(void *) = task->abandon;
+  void *data = task->abandon_data;
+  task->wait = 0;
+  task->abandon = NULL;
+  if (abandon) abandon(data);
+}
+
+/* Out of all lists; a token of it is stale from here on. The coroutine is still there. */
+static void leave(struct mp_task *task) {
+  task->state = MP_TASK_ENDED;
+  mp_list_remove(&task->link);
+  mp_list_remove(&task->all);
+  slot_drop(task->sched, task->slot);
+  task->sched->count--;
+}
+
+static void drop(struct mp_task *task) {
+  lua_State *L = task->main;
+  *mp_task_place(task->co) = NULL;
+  lua_checkstack(L, 4);
+  luaL_unref(L, LUA_REGISTRYINDEX, task->ref);
+#ifndef __clang_analyzer__ /* it cannot see that leave() took the task off every list */
+  free(task);
+#endif
+}
+
+static void finish(struct mp_task *task, bool ok) {
+  mp_task_abandon(task); /* a wait that was begun and never yielded */
+  leave(task);
+  if (task->on_done) task->on_done(task, task->co, ok, task->done_data);
+  mp_co_close(task->co);
+  drop(task);
+}
+
+void mp_task_kill(struct mp_task *task) {
+  if (task->state == MP_TASK_ENDED) return; /* its own <close> or on_done asks for it */
+  if (task == task->sched->running) {
+    task->doomed = true;
+    return;
+  }
+  leave(task);
+  mp_task_abandon(task);
+  mp_co_close(task->co);
+  drop(task);
+}
+
+static struct mp_task *first_of(struct mp_sched *sched, lua_State *main) {
+  MP_LIST_EACH(node, &sched->tasks) {
+    struct mp_task *task = MP_LIST_ENTRY(node, struct mp_task, all);
+    if (task->main == main && task != sched->running) return task;
+  }
+  return NULL;
+}
+
+void mp_task_kill_all(struct mp_sched *sched, lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  lua_State *main = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  struct mp_task *task;
+  while ((task = first_of(sched, main))) { /* from the start: a kill may end or start others */
+    mp_log(MP_LOG_WARN, "script", "task \"%s\" was still there at the end and is killed",
+           task->name);
+    mp_task_kill(task);
+  }
+}
+
+/* ---- the turn ---- */
+
+void mp_task_make_ready(struct mp_task *task) {
+  task->state = MP_TASK_READY;
+  mp_list_push_back(&task->sched->ready, &task->link);
+  mp_loop_wake(task->sched->loop);
+}
+
+static int foreign_yield(lua_State *co) {
+  return luaL_error(co, "a C module yielded out of the task; only the host may do that");
+}
+
+/* Makes the error value on top of the ended coroutine an error object. */
+static void make_error(lua_State *co) {
+  lua_pushcfunction(co, mp_luaerr_handler);
+  lua_insert(co, -2);
+  if (lua_pcall(co, 1, 1, 0) == LUA_OK) return;
+  lua_settop(co, 0);
+  mp_luaerr_push_nomem(co);
+}
+
+static void step(struct mp_task *task) {
+  struct mp_sched *sched = task->sched;
+  lua_State *co = task->co;
+  int nargs = task->nargs, nres = 0;
+  task->nargs = 0;
+  task->state = MP_TASK_RUNNING;
+  task->blocked = false;
+  if (mp_co_waiting(co)) lua_pop(co, 2);
+  sched->running = task;
+  int status = lua_resume(co, task->main, nargs, &nres);
+  sched->running = NULL;
+  if (task->doomed) {
+    mp_task_kill(task);
+    return;
+  }
+  if (status == LUA_YIELD && mp_co_waiting(co)) {
+    if (task->wait) {
+      task->state = MP_TASK_WAITING;
+    } else { /* made ready before it had yielded */
+      mp_task_make_ready(task);
+    }
+    return;
+  }
+  bool ok = status == LUA_OK && !task->failed;
+  if (status == LUA_YIELD) { /* past our coroutine.yield: nothing can be raised there any more */
+    mp_co_close(co);
+    lua_settop(co, 0);
+    lua_pushcfunction(co, foreign_yield);
+    lua_pcall(co, 0, 1, 0);
+    make_error(co);
+  } else if (status != LUA_OK) { /* the trampoline itself failed */
+    lua_resetthread(co);
+    make_error(co);
+  }
+  finish(task, ok);
+}
+
+static void turn(void *data) {
+  struct mp_sched *sched = data;
+  struct mp_list *node;
+  sched->in_turn = true;
+  while ((node = mp_list_pop_front(&sched->ready))) mp_list_push_back(&sched->now, node);
+  while ((node = mp_list_pop_front(&sched->now))) step(MP_LIST_ENTRY(node, struct mp_task, link));
+  sched->in_turn = false;
+  if (sched->dying) {
+    mp_sched_unref(sched);
+  } else if (!mp_list_empty(&sched->ready)) {
+    mp_loop_wake(sched->loop);
+  }
+}
+
+/* ---- the scheduler ---- */
+
+int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err) {
+  struct mp_sched *sched = calloc(1, sizeof *sched);
+  if (!sched) return mp_err_set(err, MP_ENOMEM, "no memory for a scheduler");
+  sched->loop = loop;
+  mp_list_init(&sched->ready);
+  mp_list_init(&sched->now);
+  mp_list_init(&sched->tasks);
+  mp_loop_set_turn(loop, turn, sched);
+  *out = sched;
+  return 0;
+}
+
+void mp_sched_unref(struct mp_sched *sched) {
+  if (!sched) return;
+  if (sched->in_turn) { /* from an on_done: turn() still needs it */
+    sched->dying = true;
+    return;
+  }
+  MP_LIST_EACH(node, &sched->tasks)
+  mp_log(MP_LOG_ERROR, "script", "task \"%s\" is left over at the end",
+         MP_LIST_ENTRY(node, struct mp_task, all)->name);
+  assert(sched->count == 0);
+  mp_loop_set_turn(sched->loop, NULL, NULL);
+  free(sched->slots);
+  free(sched);
+}
+
+struct mp_loop *mp_sched_loop(struct mp_sched *sched) {
+  return sched->loop;
+}
+size_t mp_sched_tasks(const struct mp_sched *sched) { return sched->count; }
+
+bool mp_sched_add(struct mp_sched *sched, struct mp_task *task) {
+  if (!slot_take(sched, task)) return false;
+  mp_list_init(&task->link);
+  mp_list_push_back(&sched->tasks, &task->all);
+  sched->count++;
+  mp_task_make_ready(task);
+  return true;
+}
+
+/* ---- waits ---- */
+
+struct mp_token mp_wait_begin(lua_State *L, void (*abandon)(void *data), void *data) {
+  struct mp_task *task = mp_task_of(L);
+  assert(task && task == task->sched->running);
+  if (task->wait) mp_task_abandon(task); /* an error came between its begin and its yield */
+  struct mp_sched *sched = task->sched;
+  task->wait = ++sched->last_wait;
+  task->abandon = abandon;
+  task->abandon_data = data;
+  return (struct mp_token){task->slot, sched->slots[task->slot].id, task->wait};
+}
+
+bool mp_wait_ready(struct mp_sched *sched, struct mp_token token) {
+  if (token.slot >= sched->slots_cap || !token.number) return false;
+  struct mp_slot *slot = &sched->slots[token.slot];
+  struct mp_task *task = slot->task;
+  if (!task || slot->id != token.id || task->wait != token.number) return false;
+  task->wait = 0;
+  task->abandon = NULL;
+  if (task->state == MP_TASK_WAITING) mp_task_make_ready(task);
+  return true;
+}

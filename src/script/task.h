@@ -1,0 +1,72 @@
+/* task.h: coroutines that wait. The scheduler owns them and resumes them from one place, once per turn
+ * of the loop; callbacks of other layers only mark a task ready.
+ *
+ *   READY <--> RUNNING --> WAITING --> READY      ENDED: on_done has been called or the task was killed
+ *      \__________\___________\____--> ENDED
+ *
+ * A wait is a numbered token; a wake-up that carries a stale number is dropped, so a timeout and a result
+ * may race. A script's own coroutines may wait too: coroutine.resume and .wrap pass the host's yields
+ * outward (the yield carries a private tag) and hand the wake-up back in. */
+#ifndef MP_TASK_H
+#define MP_TASK_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop/loop.h"
+#include "util/err.h"
+
+struct mp_sched;
+struct mp_task;
+
+int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err) MP_MUST_CHECK;
+void mp_sched_unref(struct mp_sched *sched); /* all tasks must have ended */
+struct mp_loop *mp_sched_loop(struct mp_sched *sched);
+size_t mp_sched_tasks(const struct mp_sched *sched); /* tasks that have not ended */
+
+/* How a task ended. On success its results lie on `L`, from index 1 to the top; on failure the error
+ * object (luaerr.h), made where it was raised and with its traceback, is on top. They are gone after
+ * the callback. The callback runs on the scheduler's turn, outside of Lua. */
+typedef void (*mp_task_done)(struct mp_task *task, lua_State *L, bool ok, void *data);
+
+/* A task that will call the function below its `nargs` arguments on top of L (popped). It starts on
+ * the next turn. `name` is shown in reports (copied). Raises only for memory. [-(nargs+1), +0] */
+struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
+                              mp_task_done on_done, void *data);
+/* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),
+ * on_done is not called. No pcall in the script can see it. The running task (a child that kills its
+ * parent, say) goes on to its next wait, or its end. */
+void mp_task_kill(struct mp_task *task);
+/* Kills every task of L's state (what a script spawned and left). Not from one of them. */
+void mp_task_kill_all(struct mp_sched *sched, lua_State *L);
+const char *mp_task_name(const struct mp_task *task);
+struct mp_sched *mp_task_sched(const struct mp_task *task);
+/* The task that runs on L (also inside coroutines that the script made), or NULL outside of any. */
+struct mp_task *mp_task_of(lua_State *L);
+/* Something of the host's own that belongs to the task: the transaction that its statements join. */
+void mp_task_set_data(struct mp_task *task, void *data);
+void *mp_task_data(const struct mp_task *task);
+/* "scripts/create_deal.lua:41" of the innermost Lua function at or above `level`, "" if there is none. */
+void mp_task_where(lua_State *L, int level, char *out, size_t size);
+
+struct mp_token {
+  uint32_t slot, id;
+  uint64_t number;
+};
+
+/* Before anything is started: raises an error that names `what` ("db.query") and the line if the
+ * code on L cannot wait here (outside of a task; inside table.sort, gsub, __gc ...). */
+void mp_wait_check(lua_State *L, const char *what);
+/* Begins the wait of the task that runs on L. `abandon`, if not NULL, is called with `data` when the task is
+ * killed while it waits. After it the caller returns mp_wait_yield. */
+struct mp_token mp_wait_begin(lua_State *L, void (*abandon)(void *data), void *data);
+/* `return mp_wait_yield(L, ctx, k);` k(L, LUA_YIELD, ctx) runs when the token is made ready. */
+int mp_wait_yield(lua_State *L, lua_KContext ctx, lua_KFunction k);
+/* The wait is over: the task runs on the next turn. False: the token was stale and nothing happened. */
+bool mp_wait_ready(struct mp_sched *sched, struct mp_token token);
+
+/* moonpool.sleep(seconds), .spawn(fn, ...), .all{fn, ...}: adds them to the table on top. [-0, +0] */
+void mp_task_lua(lua_State *L);
+
+#endif

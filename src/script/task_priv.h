@@ -1,0 +1,70 @@
+/* task_priv.h: what sched.c, task.c and co.c share about tasks; nobody else includes it. */
+#ifndef MP_TASK_PRIV_H
+#define MP_TASK_PRIV_H
+
+#include "script/task.h"
+#include "util/list.h"
+
+enum mp_task_state { MP_TASK_READY, MP_TASK_RUNNING, MP_TASK_WAITING, MP_TASK_ENDED };
+
+struct mp_task {
+  struct mp_list link; /* on sched->ready or sched->now while READY */
+  struct mp_list all;
+  struct mp_sched *sched;
+  enum mp_task_state state;
+  lua_State *main, *co;
+  int ref;       /* of co in the registry */
+  int nargs;     /* of the first resume */
+  bool failed;   /* set by the trampoline: what it returns is an error object */
+  bool doomed;   /* killed while it runs: ends at its next yield */
+  bool blocked;  /* the running coroutine was resumed from a place that cannot yield */
+  uint32_t slot; /* place in sched->slots */
+  uint64_t wait; /* number of the wait under way, 0: none */
+  void (*abandon)(void *data);
+  void *abandon_data;
+  mp_task_done on_done;
+  void *done_data;
+  void *data;
+  char name[80];
+};
+
+struct mp_slot {
+  struct mp_task *task; /* NULL: free */
+  uint32_t id;          /* counts the tasks that had this slot */
+  uint32_t next_free;   /* index plus one */
+};
+
+struct mp_sched {
+  struct mp_loop *loop;
+  struct mp_list ready; /* for the next turn */
+  struct mp_list now;   /* left of this turn */
+  struct mp_list tasks;
+  size_t count;
+  struct mp_task *running;
+  struct mp_slot *slots;
+  uint32_t slots_cap, slot_free; /* slot_free: index plus one */
+  uint64_t last_wait;
+  bool in_turn, dying;
+};
+
+/* The task is in the scheduler's lists and READY; false: no memory. */
+bool mp_sched_add(struct mp_sched *sched, struct mp_task *task);
+/* The task's wait ends without a result: its abandon callback runs. */
+void mp_task_abandon(struct mp_task *task);
+void mp_task_make_ready(struct mp_task *task);
+
+/* ---- co.c: the host's yields ----
+ * A host yield leaves two values on the stack of the coroutine that yields: the private tag and the
+ * coroutine whose own host yield is passed outward (or nil at the innermost). They stay there until
+ * the coroutine is resumed; so the chain of waiting coroutines can be walked from outside. `inner` is
+ * where that coroutine lies on L (absolute), or 0. */
+int mp_co_yield(lua_State *L, int inner, lua_KContext ctx, lua_KFunction k);
+bool mp_co_waiting(lua_State *co);
+/* Closes `co` and those inside it that wait, innermost first. */
+int mp_co_close(lua_State *co);
+/* Puts the host's functions into the table `coroutine`. [-0, +0] */
+void mp_co_open(lua_State *L);
+
+static inline struct mp_task **mp_task_place(lua_State *L) { return lua_getextraspace(L); }
+
+#endif

@@ -1,0 +1,318 @@
+#include "tx/tx.h"
+
+#include <string.h>
+
+#include "util/sm.h"
+
+static const char *const state_names[] = {
+#define X(name, to) #name,
+    MP_TX_STATE_MAP(X)
+#undef X
+};
+static const unsigned state_moves[] = {
+#define X(name, to) to,
+    MP_TX_STATE_MAP(X)
+#undef X
+};
+static const struct mp_sm sm = {"tx", state_names, state_moves};
+
+static unsigned answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
+  if (tx->answered) return 0;
+  tx->answered = true;
+  tx->outcome = outcome;
+  return MP_TX_DO_ANSWER;
+}
+
+/* A forbidden move is a fault of the host: this one transaction ends, its connection with it. */
+static bool move(struct mp_tx *tx, enum mp_tx_state to) {
+  bool allowed = mp_sm_may(&sm, tx->state, to);
+  if (!allowed && !tx->err.code)
+    mp_err_set(&tx->err, MP_EINTERNAL, "the transaction cannot go from %s to %s",
+               state_names[tx->state], state_names[to]);
+  tx->state = allowed ? to : MP_TX_ENDED;
+  return allowed;
+}
+
+static unsigned broken(struct mp_tx *tx) {
+  return MP_TX_DO_KILL | MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+}
+
+static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
+  if (!tx->err.code) tx->err = *err;
+}
+
+/* ---- what comes after a rollback ---- */
+
+/* Exponential back-off with full jitter: a random part of a limit that doubles. */
+static uint64_t backoff(const struct mp_tx *tx, uint32_t random) {
+  uint64_t limit = tx->options.backoff_ms;
+  for (unsigned i = 1; i < tx->attempt && limit < tx->options.backoff_cap_ms; i++) limit *= 2;
+  if (limit > tx->options.backoff_cap_ms) limit = tx->options.backoff_cap_ms;
+  return limit * random / UINT32_MAX;
+}
+
+static void count_retry(struct mp_tx *tx) {
+  if (!strcmp(tx->err.sqlstate, "40P01"))
+    tx->retries_deadlock++;
+  else if (tx->err.flags & MP_ERRF_CONN_DEAD || tx->err.code == MP_ECONN)
+    tx->retries_connection++;
+  else
+    tx->retries_serialization++;
+}
+
+static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
+  return (err->flags & MP_ERRF_RETRYABLE) && tx->attempt < tx->options.max_attempts && !tx->answered;
+}
+
+/* The attempt is over and undone; the connection has been dealt with by `release`. */
+static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
+  uint64_t delay = backoff(tx, now.random);
+  if (tx->retry && !tx->answered && now.ms + delay < tx->options.deadline_ms) {
+    if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+    count_retry(tx);
+    tx->delay_ms = delay;
+    return release | MP_TX_DO_WAIT;
+  }
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return release | answer(tx, MP_TX_ROLLED_BACK);
+}
+
+/* ---- events ---- */
+
+unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options) {
+  *tx = (struct mp_tx){.options = *options, .state = MP_TX_START};
+  move(tx, MP_TX_WAITING);
+  return MP_TX_DO_ACQUIRE;
+}
+
+unsigned mp_tx_waited(struct mp_tx *tx) {
+  if (tx->state != MP_TX_BACKOFF) return 0;
+  move(tx, MP_TX_WAITING);
+  return MP_TX_DO_ACQUIRE;
+}
+
+unsigned mp_tx_granted(struct mp_tx *tx) {
+  if (!move(tx, MP_TX_FRESH)) return broken(tx);
+  tx->attempt++;
+  tx->err = (struct mp_err){0};
+  tx->retry = tx->in_flight = false;
+  tx->savepoints = 0;
+  return MP_TX_DO_RUN;
+}
+
+unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err) {
+  if (!tx->err.code || tx->attempt == 0) tx->err = *err;
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return answer(tx, MP_TX_ROLLED_BACK);
+}
+
+static unsigned send(struct mp_tx *tx, bool commit) {
+  tx->frame.begin = tx->state == MP_TX_FRESH;
+  tx->frame.commit = commit;
+  if (!move(tx, commit ? MP_TX_COMMITTING : MP_TX_OPEN)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_SEND;
+}
+
+unsigned mp_tx_look(struct mp_tx *tx) {
+  if (tx->state == MP_TX_OPEN) { /* stays */
+    tx->frame.begin = tx->frame.commit = false;
+    tx->in_flight = true;
+    return MP_TX_DO_SEND;
+  }
+  return send(tx, false);
+}
+
+static unsigned roll_back(struct mp_tx *tx) {
+  if (!move(tx, MP_TX_ROLLING_BACK)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_ROLLBACK;
+}
+
+/* The attempt failed for no fault of the script's: no pcall of the script shall see it. */
+static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
+  tx->err = *err;
+  tx->retry = may_retry(tx, err);
+  return MP_TX_DO_KILL | roll_back(tx);
+}
+
+unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_OPEN:
+      if (!failed) return MP_TX_DO_RESUME;
+      /* Also when no attempt is left: a script must not take the failure for its own. */
+      if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);
+      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;
+    case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */
+      return MP_TX_DO_RESUME;
+    case MP_TX_COMMITTING:
+      if (!failed && committed) {
+        move(tx, MP_TX_ENDED);
+        return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
+      }
+      if (failed)
+        tx->err = *failed;
+      else
+        mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
+      tx->retry = may_retry(tx, &tx->err);
+      return roll_back(tx); /* harmless where the server has rolled back already */
+    case MP_TX_CANCELING: return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_FRESH:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err) {
+  keep_first(tx, err);
+  if (tx->state != MP_TX_OPEN) return 0;
+  tx->failed_at = tx->savepoints;
+  move(tx, MP_TX_FAILED);
+  return 0;
+}
+
+unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked) {
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      if (!err && queued) return send(tx, !unchecked);
+      if (err) tx->err = *err;
+      move(tx, MP_TX_ENDED); /* nothing was sent: nothing to undo, nothing to commit */
+      return MP_TX_DO_RELEASE | answer(tx, err ? MP_TX_ROLLED_BACK : MP_TX_COMMITTED);
+    case MP_TX_OPEN:
+      if (!err) return unchecked ? mp_tx_look(tx) : send(tx, true);
+      tx->err = *err;
+      return roll_back(tx);
+    case MP_TX_FAILED:
+      /* Without an error the script has caught the failure and gone on; the transaction is lost all the same. */
+      if (err) tx->err = *err;
+      return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_CANCELING:
+    case MP_TX_COMMITTING:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now) {
+  tx->in_flight = false;
+  if (tx->state != MP_TX_ROLLING_BACK) return 0;
+  return again_or_end(tx, clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD, now);
+}
+
+unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent, struct mp_tx_now now) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      tx->retry = tx->state != MP_TX_FAILED && may_retry(tx, err);
+      if (tx->retry)
+        tx->err = *err;
+      else
+        keep_first(tx, err);
+      return MP_TX_DO_KILL | again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_COMMITTING:
+      if (!commit_sent) {
+        tx->err = *err;
+        tx->retry = may_retry(tx, err);
+        return again_or_end(tx, MP_TX_DO_DISCARD, now);
+      }
+      mp_err_set(&tx->err, MP_EUNKNOWN,
+                 "the connection was lost after COMMIT was sent: the work may or may not be stored (%s)",
+                 err->msg);
+      tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
+    case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_CANCELING:
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
+  switch (tx->state) {
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF:
+      tx->err = *err;
+      tx->state = MP_TX_ENDED;
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_FRESH:
+      tx->err = *err;
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      tx->err = *err;
+      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx) | answer(tx, MP_TX_ROLLED_BACK);
+      move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_COMMITTING:
+      mp_err_set(&tx->err, MP_EUNKNOWN, "COMMIT was sent and not answered: the work may or may not be stored (%s)",
+                 err->msg);
+      tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
+    case MP_TX_ROLLING_BACK:
+      tx->retry = false;
+      keep_first(tx, err);
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+void mp_tx_savepoint(struct mp_tx *tx) { tx->savepoints++; }
+void mp_tx_savepoint_released(struct mp_tx *tx) { tx->savepoints--; }
+
+void mp_tx_savepoint_undone(struct mp_tx *tx) {
+  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {
+    tx->err = (struct mp_err){0};
+    move(tx, MP_TX_OPEN);
+  }
+  tx->savepoints--;
+}
+
+const char *mp_tx_begin_sql(const struct mp_tx_options *o) {
+#define LEVEL(level)                                                                   \
+  (o->read_only ? o->deferrable ? "BEGIN ISOLATION LEVEL " level " READ ONLY DEFERRABLE" \
+                                : "BEGIN ISOLATION LEVEL " level " READ ONLY"          \
+                : "BEGIN ISOLATION LEVEL " level)
+  switch (o->isolation) {
+    case MP_READ_COMMITTED: return LEVEL("READ COMMITTED");
+    case MP_REPEATABLE_READ: return LEVEL("REPEATABLE READ");
+    case MP_SERIALIZABLE: return LEVEL("SERIALIZABLE");
+  }
+#undef LEVEL
+  return "BEGIN";
+}
+
+static const char *const level_names[] = {"read committed", "repeatable read", "serializable"};
+
+const char *mp_isolation_name(enum mp_isolation level) { return level_names[level]; }
+
+bool mp_isolation_parse(const char *text, enum mp_isolation *out) {
+  for (unsigned i = 0; i < MP_ARRAY_LEN(level_names); i++) {
+    if (text && strcmp(text, level_names[i]) != 0) continue;
+    *out = (enum mp_isolation)i;
+    return true;
+  }
+  return false;
+}

@@ -1,0 +1,16 @@
+/* attr.h: the few compiler attributes and helpers that every layer uses. */
+#ifndef MP_ATTR_H
+#define MP_ATTR_H
+
+#include <stddef.h>
+
+#define MP_MUST_CHECK __attribute__((warn_unused_result))
+#define MP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define MP_NORETURN __attribute__((noreturn))
+#define MP_UNUSED __attribute__((unused))
+
+/* From a pointer to an embedded member back to the struct that holds it. */
+#define MP_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define MP_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+#endif

@@ -1,0 +1,44 @@
+#include "util/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+  const char *name, *text;
+  int status;
+} codes[] = {
+    [MP_OK] = {"OK", "success", 200},
+#define X(code, name, status, text) [code] = {name, text, status},
+    MP_ERR_MAP(X)
+#undef X
+};
+
+int mp_err_set(struct mp_err *err, enum mp_code code, const char *fmt, ...) {
+  if (err) {
+    char msg[sizeof err->msg]; /* the arguments may point into err itself */
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(msg, sizeof msg, fmt, args);
+    va_end(args);
+    *err = (struct mp_err){.code = code};
+    memcpy(err->msg, msg, sizeof msg);
+  }
+  return -(int)code;
+}
+
+int mp_err_wrap(struct mp_err *err, const char *fmt, ...) {
+  char context[160], msg[sizeof err->msg];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(context, sizeof context, fmt, args);
+  va_end(args);
+  memcpy(msg, err->msg, sizeof msg);
+  size_t used = strlen(context);
+  snprintf(err->msg, sizeof err->msg, "%s: %.*s", context, (int)(sizeof msg - used - 3), msg);
+  return -(int)err->code;
+}
+
+const char *mp_code_name(enum mp_code code) { return codes[code].name; }
+const char *mp_code_text(enum mp_code code) { return codes[code].text; }
+int mp_code_status(enum mp_code code) { return codes[code].status; }

@@ -1,0 +1,20 @@
+/* log.h: one line per event, to one sink. The sink is the process's only global: it is set once,
+ * before a loop runs. Secrets never come here: callers pass what may be read by anybody. */
+#ifndef MP_LOG_H
+#define MP_LOG_H
+
+#include "util/attr.h"
+
+enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
+
+typedef void (*mp_log_sink)(enum mp_log_level level, const char *topic, const char *text, void *data);
+
+/* NULL: the default sink, which writes to standard error. */
+void mp_log_set_sink(mp_log_sink sink, void *data);
+void mp_log_set_level(enum mp_log_level level);
+/* JSON lines instead of text for people. */
+void mp_log_set_json(int json);
+/* `topic` is the layer or part that speaks: "pool", "script". */
+void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
+
+#endif
