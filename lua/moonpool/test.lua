@@ -32,6 +32,9 @@ function test.database(options)
   local name = ("spec_%d"):format(count)
   local template = options and options.empty and "template1" or "moonpool_template"
   test.admin().exec(("create database %s template %s strategy wal_log owner moonpool_owner"):format(name, template))
+  -- Rights on a database are not copied from its template.
+  test.admin().exec(("revoke all on database %s from public"):format(name))
+  test.admin().exec(("grant connect on database %s to moonpool_app, moonpool_owner"):format(name))
   if options and options.empty then
     local own = db.open { url = with_database(host.admin_url, name), max = 1 }
     own.exec "alter schema public owner to moonpool_owner"

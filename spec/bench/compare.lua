@@ -237,8 +237,10 @@ local function main()
   end
   print("\n" .. report.text(records, names))
   io.stdout:flush()
-  if bad > 0 then error(string.format("%d of %d runs failed or left other rows than they reported: see `failed` and `check` above",
-                                      bad, #records), 0) end
+  if bad > 0 then
+    error(string.format("%d of %d runs failed or left other rows than they reported: see failed and check above",
+                        bad, #records), 0)
+  end
 end
 
 main()

@@ -69,10 +69,15 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   }
 }
 
-static void on_sync(struct mp_sync *sync, const struct mp_err *err) {
+static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct shot *shot = MP_CONTAINER_OF(sync, struct shot, sync);
   struct mp_stmt *stmt = shot->stmt;
-  if (err && stmt->text->changes_data) {
+  if (result && err) { /* the statement succeeded and its commit did not: a deferred constraint */
+    mp_result_unref(stmt->result);
+    stmt->result = mp_result_ref(result);
+    stmt->state = MP_STMT_FAILED;
+    stmt->err = *err;
+  } else if (err && stmt->text->changes_data) {
     /* It committed by itself, or it did not: nobody is left to tell. */
     stmt->err = *err;
     mp_err_wrap(&stmt->err, "the connection was lost while the statement ran; it may or may not be stored");
@@ -216,7 +221,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct source *source = usable(L, what);
   struct mp_text *text = mp_text_get(L, 1, what);
-  struct mp_stmt *stmt = mp_stmt_new(L, what, 1, 2);
+  struct mp_stmt *stmt = mp_stmt_new(L, what, 1, 2, false);
   if (!stmt) return shoot(L, source, mp_stmt_describe(L, text), what, (lua_KContext)self, again);
   return shoot(L, source, stmt, what, 0, shape);
 }
@@ -235,7 +240,7 @@ static int db_one(lua_State *L) {
   if (by_name && !lua_isnoneornil(L, 3)) snprintf(message, sizeof message, "%s", luaL_checkstring(L, 3));
   int given = lua_gettop(L);
   if (by_name) lua_settop(L, text->nparams ? 2 : 1);
-  struct mp_stmt *stmt = mp_stmt_new(L, "db.one", 1, 2);
+  struct mp_stmt *stmt = mp_stmt_new(L, "db.one", 1, 2, false);
   if (!stmt) {
     if (given == 3) lua_pushstring(L, message);
     return shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
@@ -247,7 +252,7 @@ static int db_one(lua_State *L) {
 
 static int db_insert(lua_State *L) {
   struct source *source = usable(L, "db.insert");
-  struct mp_stmt *stmt = mp_stmt_insert(L, "db.insert", 1, 2);
+  struct mp_stmt *stmt = mp_stmt_insert(L, "db.insert", 1, 2, false);
   if (!stmt) {
     struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
     return shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert, again);
@@ -332,11 +337,10 @@ static void tenant_option(lua_State *L, int idx, struct mp_bind *bind, struct mp
 static int db_transaction(lua_State *L) {
   struct source *source = usable(L, "db.transaction");
   struct mp_bind *bind = source->bind;
-  struct mp_txn_options options = {.name = "db.transaction", .errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF};
+  struct mp_txn_options options = {.pool = source->pool, .name = "db.transaction", .errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF};
   struct mp_err err;
   double timeout_s = 30;
   if (source->kept) mp_luaerr_misuse(L, "db.transaction", "not on a kept connection");
-  if (source->own_pool) mp_luaerr_misuse(L, "db.transaction", "only on the application's own database");
   if (lua_isfunction(L, 1)) {
     lua_newtable(L);
     lua_insert(L, 1);

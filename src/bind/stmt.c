@@ -35,9 +35,9 @@ static bool known_field(lua_State *L, int table, const char *name) {
 }
 
 /* The values are packed behind one another in `out`, offsets in `at` (-1: NULL). */
-static bool pack(lua_State *L, const char *what, struct mp_text *text, int params, int given, struct mp_buf *out,
+static enum mp_param_form pack(lua_State *L, const char *what, struct mp_text *text, int params, int given, struct mp_buf *out,
                  int *at) {
-  bool needs_type = false;
+  enum mp_param_form form = MP_PARAM_SURE;
   if (text->names && (given < 1 || lua_type(L, params) != LUA_TTABLE))
     mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name", text->names[0]);
   /* A statement without parameters may get the whole input; it takes nothing from it. */
@@ -58,19 +58,17 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
-    bool needs = false;
-    bool given_value = mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &needs, what);
+    bool given_value = mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &form, what);
     lua_pop(L, 1);
-    needs_type = needs_type || needs;
     at[i] = given_value ? (int)start : -1;
     if (given_value) mp_buf_addc(out, '\0');
   }
   if (out->failed) luaL_error(L, "not enough memory");
-  return !needs_type || text->types;
+  return form;
 }
 
 /* Everything that may raise happens before anything is allocated that Lua would not free. */
-static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params) {
+static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params, bool may_guess) {
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
   size_t head = sizeof(char *) * (size_t)(text->nparams + 1);
@@ -80,7 +78,9 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   struct mp_buf *out = mp_json_buf_new(L, 0);
   char where[sizeof((struct mp_stmt *)0)->where];
   mp_task_where(L, 1, where, sizeof where);
-  if (!pack(L, what, text, params, given, out, at)) {
+  enum mp_param_form form = pack(L, what, text, params, given, out, at);
+  if (form == MP_PARAM_GUESSED && (!may_guess || text->ask)) form = MP_PARAM_NEEDS_TYPE;
+  if (form == MP_PARAM_NEEDS_TYPE) {
     lua_settop(L, top);
     return NULL;
   }
@@ -96,6 +96,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   if (out->len) memcpy(block + head, out->data, out->len);
   for (int i = 0; i < text->nparams; i++) values[i] = at[i] < 0 ? NULL : block + head + at[i];
   stmt->refs = 1;
+  stmt->guessed = form == MP_PARAM_GUESSED;
   stmt->text = text;
   mp_text_ref(text);
   stmt->req = (struct mp_req){.sql = text->sql, .nparams = text->nparams, .values = values};
@@ -106,15 +107,15 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   return stmt;
 }
 
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx) {
-  return make(L, what, mp_text_get(L, sql_idx, what), params_idx);
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx, bool may_guess) {
+  return make(L, what, mp_text_get(L, sql_idx, what), params_idx, may_guess);
 }
 
-struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx) {
+struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx, bool may_guess) {
   if (lua_type(L, table_idx) != LUA_TSTRING) mp_luaerr_misuse(L, what, "the name of the table is missing");
   if (lua_type(L, values_idx) != LUA_TTABLE) mp_luaerr_misuse(L, what, "the values are missing: pass a table");
   lua_settop(L, values_idx);
-  return make(L, what, mp_text_insert(L, lua_tostring(L, table_idx), values_idx, what), values_idx);
+  return make(L, what, mp_text_insert(L, lua_tostring(L, table_idx), values_idx, what), values_idx, may_guess);
 }
 
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {

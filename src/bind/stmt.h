@@ -17,6 +17,7 @@ struct mp_stmt {
   int refs;
   enum mp_stmt_state state;
   bool one;                 /* exactly one row is promised */
+  bool guessed;             /* a list was sent as JSON without knowing the parameter's type */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */
@@ -28,9 +29,11 @@ struct mp_stmt {
 
 /* Builds a statement from the Lua call on the stack: SQL text at `sql_idx`, parameters from `params_idx` on (one
  * table for $name, or the values themselves for $1). Raises INVALID_ARGUMENT naming `what`.
- * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx);
-struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx);
+ * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again.
+ * With `may_guess`, what is a list of JSON is sent as JSON although its parameter might be an array: that saves a
+ * round trip, and where it is wrong the server refuses (22P02) and a new attempt knows better (text->ask). */
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx, bool may_guess);
+struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx, bool may_guess);
 /* Asks for the parameter types of the text; the result fills text->types. */
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
 /* Called by the driver when a description has arrived. */

@@ -19,6 +19,7 @@ struct mp_text {
   char kind[32];   /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
   char refused[160]; /* why an operation may not run it, or "" */
   bool changes_data; /* anything but a plain SELECT */
+  bool ask;        /* guessing a parameter's type went wrong once */
   Oid *types;      /* of the parameters, once the server has been asked; else NULL */
 };
 

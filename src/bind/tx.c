@@ -41,7 +41,7 @@ static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *
 
 /* Queues the statement of a call `method(tx, sql, params...)`. NULL: describe first. */
 static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what) {
-  struct mp_stmt *stmt = mp_stmt_new(L, what, 2, 3);
+  struct mp_stmt *stmt = mp_stmt_new(L, what, 2, 3, true);
   if (stmt) mp_txn_queue(txn, stmt);
   return stmt;
 }
@@ -74,7 +74,7 @@ static int tx_one(lua_State *L) {
 
 static int tx_insert(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:insert");
-  struct mp_stmt *stmt = mp_stmt_insert(L, "tx:insert", 2, 3);
+  struct mp_stmt *stmt = mp_stmt_insert(L, "tx:insert", 2, 3, true);
   if (!stmt) {
     struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
     return describe_first(L, txn, "tx:insert", text, tx_insert);
@@ -147,7 +147,7 @@ static int tx_exec(lua_State *L) {
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
   lua_pushfstring(L, format, (int)depth);
   int sql = lua_gettop(L);
-  mp_txn_queue(txn, mp_stmt_new(L, "tx:savepoint", sql, 0));
+  mp_txn_queue(txn, mp_stmt_new(L, "tx:savepoint", sql, 0, false));
   lua_pop(L, 1);
 }
 

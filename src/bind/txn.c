@@ -115,7 +115,7 @@ static void acquire(struct mp_txn *txn) {
   mp_list_init(&txn->lease.node);
   snprintf(txn->lease.where, sizeof txn->lease.where, "%s", txn->name);
   txn->waiting = true;
-  if (!mp_pool_acquire(txn->bind->pool, &txn->lease, &err)) return;
+  if (!mp_pool_acquire(txn->options.pool, &txn->lease, &err)) return;
   txn->frame_err = err; /* told on the next turn: nobody is called back before his call returns */
   txn->refused = true;
   mp_timer_start(&txn->wait, 0);
@@ -321,6 +321,7 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   txn->bind = bind;
   txn->options = *options;
+  if (!txn->options.pool) txn->options.pool = bind->pool;
   txn->calls = *calls;
   txn->data = data;
   txn->tx_ref = txn->hooks_ref = txn->result_ref = txn->error_ref = LUA_NOREF;

@@ -15,6 +15,7 @@
 struct mp_txn;
 
 struct mp_txn_options {
+  struct mp_pool *pool;     /* NULL: the default database's */
   struct mp_tx_options tx;
   const char *name;         /* shown in reports: "create_deal"; copied */
   const char *tenant_field; /* the setting app.<field> ... */

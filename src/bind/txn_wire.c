@@ -26,6 +26,10 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   if (err) {
     stmt->err = *err;
     if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
+    if (stmt->guessed && !strcmp(err->sqlstate, "22P02")) { /* an array after all */
+      stmt->text->ask = true;
+      stmt->err.flags |= MP_ERRF_RETRYABLE;
+    }
   } else if (req->flags & MP_REQ_DESCRIBE) {
     mp_stmt_described(stmt);
   } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
@@ -96,12 +100,14 @@ static void segment_over(struct mp_txn *txn) {
   mp_txn_release_when_quiet(txn);
 }
 
-static void on_lock_sync(struct mp_sync *sync, const struct mp_err *err) {
+static void on_lock_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
   (void)err; /* a lost connection is told by the segment behind */
   segment_over(MP_CONTAINER_OF(sync, struct mp_txn, lock_sync));
 }
 
-static void on_unlock_sync(struct mp_sync *sync, const struct mp_err *err) {
+static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, unlock_sync);
   if (err) txn->discard = true;
   segment_over(txn);
@@ -139,8 +145,13 @@ static void settle_batch(struct mp_txn *txn) {
   }
 }
 
-static void on_sync(struct mp_sync *sync, const struct mp_err *err) {
+static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
+  if (result && err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
+    on_frame(txn, err);
+    txn->committed = false;
+    err = NULL;
+  }
   bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
   const struct mp_err *failed = err || rolling_back ? NULL : first_failure(txn);
   struct mp_err lost;

@@ -203,8 +203,8 @@ static void add_array(lua_State *L, int idx, Oid element, const char *name, stru
       add_array(L, -1, element, name, out, what, depth + 1);
     } else {
       struct mp_buf *item = mp_json_buf_new(L, 0);
-      bool needs_type = false;
-      if (mp_param_add(L, -2, element, name, item, &needs_type, what))
+      enum mp_param_form form = MP_PARAM_SURE;
+      if (mp_param_add(L, -2, element, name, item, &form, what))
         add_array_text(out, mp_buf_text(item), item->len);
       else
         mp_buf_adds(out, "NULL");
@@ -237,7 +237,22 @@ static bool is_object(lua_State *L, int idx) {
   return object;
 }
 
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, bool *needs_type,
+/* Does it look like a JSON array: marked as one, or a list of objects? */
+static bool is_json_list(lua_State *L, int idx) {
+  int top = lua_gettop(L);
+  bool list = false;
+  idx = lua_absindex(L, idx);
+  if (lua_getmetatable(L, idx)) {
+    mp_json_push_mark(L, MP_JSON_ARRAY);
+    mp_json_push_mark(L, MP_JSON_RAW_ARRAY);
+    list = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1);
+  }
+  if (!list) list = lua_rawgeti(L, idx, 1) == LUA_TTABLE;
+  lua_settop(L, top);
+  return list;
+}
+
+bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, enum mp_param_form *form,
                   const char *what) {
   size_t len;
   const char *text;
@@ -265,12 +280,12 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         return true;
       }
       if (memchr(text, 0, len)) {
-        if (!type) *needs_type = true; /* it may be a bytea */
+        if (!type) *form = MP_PARAM_NEEDS_TYPE; /* it may be a bytea */
         else mp_luaerr_misuse(L, what, "$%s: text with a NUL byte cannot be stored", name);
         return true;
       }
       if (mp_json_valid_utf8(text, len) != len) {
-        if (!type) *needs_type = true;
+        if (!type) *form = MP_PARAM_NEEDS_TYPE;
         else mp_luaerr_misuse(L, what, "$%s: the text is not valid UTF-8", name);
         return true;
       }
@@ -282,8 +297,11 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         return true;
       }
       if (!type && !is_object(L, idx)) {
-        *needs_type = true;
-        return true;
+        if (!is_json_list(L, idx)) {
+          *form = MP_PARAM_NEEDS_TYPE;
+          return true;
+        }
+        if (*form == MP_PARAM_SURE) *form = MP_PARAM_GUESSED;
       }
       if (type && type != MP_OID_JSON && type != MP_OID_JSONB)
         mp_luaerr_misuse(L, what, "$%s: a table can be sent as json, jsonb or an array, and the parameter is neither", name);

@@ -189,7 +189,7 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   const char *url;
   struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool migrate [up | status] [--json]\n\n"
+    puts("Usage: moonpool migrate [up | status] [--json | --quiet]\n\n"
          "  up       apply what is pending (default)\n"
          "  status   list the migrations and which are applied\n\n"
          "Each file of migrations/ is one transaction, recorded with a checksum; one runner works at a time. Connects as\n"
@@ -226,8 +226,8 @@ static int push_spec(lua_State *L, void *data) {
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   static char self[PATH_MAX];
-  char *up[] = {"up"};
-  struct arguments migrate = {.module = "moonpool.cli.migrate", .argc = 1, .argv = up};
+  char *up[] = {"up", "--quiet"};
+  struct arguments migrate = {.module = "moonpool.cli.migrate", .argc = 2, .argv = up};
   struct spec spec = {{.argc = argc - 1, .argv = argv + 1}, &cluster};
   struct mp_cluster_options options = {.throwaway = true};
   struct mp_err err;
@@ -241,11 +241,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   int code = MP_EXIT_OK;
   char migrations[PATH_MAX + 16];
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
-  if (!access(migrations, R_OK)) {
-    /* Its report is of no interest here, unless it fails. */
-    setenv("MOONPOOL_LOG_LEVEL", "warn", 0);
-    code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
-  }
+  if (!access(migrations, R_OK)) code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
   if (mp_cluster_stop(&cluster, &err)) {
     fprintf(stderr, "moonpool spec: the throw-away database did not stop: %s\n", err.msg);

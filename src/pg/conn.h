@@ -69,8 +69,10 @@ struct mp_req {
 
 /* The end of a segment. */
 struct mp_sync {
-  /* All requests of the segment have been answered. err: the connection was lost or closed. */
-  void (*on_done)(struct mp_sync *sync, const struct mp_err *err);
+  /* All requests of the segment have been answered. err: the connection was lost or closed; or MP_ESQL with
+   * `result`: the segment was a transaction of its own (no BEGIN) and its end failed, as a deferred constraint
+   * does, although each request succeeded. */
+  void (*on_done)(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err);
 };
 
 /* Queues a request or the end of a segment. Never fails and never calls back at once: on a connection that is

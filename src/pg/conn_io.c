@@ -54,7 +54,7 @@ void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
       case MP_OP_EXEC:
         if (!op.failed_parse) op.req->on_done(op.req, NULL, err);
         break;
-      case MP_OP_SYNC: op.sync->on_done(op.sync, err); break;
+      case MP_OP_SYNC: op.sync->on_done(op.sync, NULL, err); break;
       case MP_OP_PARSE: /* its EXEC follows */
       case MP_OP_DEALLOCATE:
       case MP_OP_OWN_SYNC: break;
@@ -182,7 +182,10 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
         op.req->on_done(op.req, result, &err);
       }
       break;
-    case MP_OP_SYNC: op.sync->on_done(op.sync, NULL); break;
+    case MP_OP_SYNC:
+      if (result && !ok) mp_err_from_result(&err, result->pg);
+      op.sync->on_done(op.sync, result, result && !ok ? &err : NULL);
+      break;
     case MP_OP_DEALLOCATE:
     case MP_OP_OWN_SYNC: break;
   }

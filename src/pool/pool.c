@@ -129,7 +129,8 @@ static void on_ping_done(struct mp_req *req, struct mp_result *result, const str
   if (err) slot->ping_failed = true;
 }
 
-static void on_ping_sync(struct mp_sync *sync, const struct mp_err *err) {
+static void on_ping_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+  (void)result;
   struct pool_slot *slot = MP_CONTAINER_OF(sync, struct pool_slot, ping_sync);
   struct mp_pool *pool = slot->pool;
   mp_policy_pinged(pool->policy, now_ms(pool), slot->index, !err && !slot->ping_failed);

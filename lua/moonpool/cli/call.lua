@@ -41,9 +41,9 @@ return function(options)
   end)
   if ok then
     print(json.encode(result == nil and json.null or result,
-      { camel = true, decimal_strings = true, pretty = options.pretty }))
+      { camel = true, decimal_strings = true, sorted = true, pretty = options.pretty }))
     return 0
   end
-  io.stderr:write(json.encode({ error = public(result) }, { camel = true, pretty = options.pretty }), "\n")
+  io.stderr:write(json.encode({ error = public(result) }, { camel = true, sorted = true, pretty = options.pretty }), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
 end

@@ -18,7 +18,7 @@ local LOCK_TIMEOUT     = "10s"              -- for a table that others use; with
 local FILE_TIME_S      = 3600
 
 local usage = [[
-usage: moonpool migrate [up | status] [--json]
+usage: moonpool migrate [up | status] [--json | --quiet]
   up       apply what is pending (default)
   status   list the migrations and which are applied]]
 
@@ -252,14 +252,15 @@ local function plural(count, noun)
   return string.format("%d %s%s", count, noun, count == 1 and "" or "s")
 end
 
-local function up(dir)
+local function up(dir, quiet)
+  local say = quiet and function() end or print
   local migrations = load_all(dir)
   return with_lock(function()
     create_record()
     local rows = applied_rows()
     local pending = pending_of(dir, migrations, rows)
     if #pending == 0 then
-      print(string.format("nothing to do: %s applied", plural(#rows, "migration")))
+      say(string.format("nothing to do: %s applied", plural(#rows, "migration")))
       return 0
     end
     for number, migration in ipairs(pending) do
@@ -271,7 +272,7 @@ local function up(dir)
                                       plural(number - 1, "migration"), plural(#pending - number + 1, "migration")))
         return 1
       end
-      print(string.format("applied %s (%s, %d ms)", migration.file, plural(record.statements, "statement"), record.duration_ms))
+      say(string.format("applied %s (%s, %d ms)", migration.file, plural(record.statements, "statement"), record.duration_ms))
     end
     return 0
   end)
@@ -337,13 +338,15 @@ end
 ---@param args string[]     what follows `migrate` on the command line
 ---@return integer exit     0 ok, 1 failed, 2 usage
 return function(args)
-  local command, json
+  local command, json, quiet
   for _, arg in ipairs(args) do
     if arg == "--help" or arg == "-h" then
       print(usage)
       return 0
     elseif arg == "--json" then
       json = true
+    elseif arg == "--quiet" then
+      quiet = true
     elseif arg:sub(1, 1) == "-" then
       return usage_error("unknown option " .. arg)
     elseif command then
@@ -355,9 +358,10 @@ return function(args)
   command = command or "up"
   if command ~= "up" and command ~= "status" then return usage_error("unknown command " .. command) end
   if json and command ~= "status" then return usage_error("--json goes with status") end
+  if quiet and command ~= "up" then return usage_error("--quiet goes with up") end
 
   local dir = moonpool.app_dir .. "/migrations"
-  local ok, result = pcall(command == "up" and up or status, dir, json)
+  local ok, result = pcall(command == "up" and up or status, dir, command == "up" and quiet or json)
   if ok then return result end
   if getmetatable(result) ~= Problem then error(result, 0) end     -- the host's to report: no database, say
   io.stderr:write(tostring(result), "\n")

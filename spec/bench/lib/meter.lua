@@ -70,9 +70,9 @@ function meter.run(peer, given, new_client)
       until ok
     end)
   end
-  moonpool.sleep(from - clock())
+  moonpool.sleep(math.max(0, from - clock()))
   local cpu_from = host.cpu()
-  moonpool.sleep(to - clock())
+  moonpool.sleep(math.max(0, to - clock()))
   local cpu_to = host.cpu()
   for _, task in ipairs(tasks) do task:wait() end
 
@@ -80,7 +80,7 @@ function meter.run(peer, given, new_client)
   local status = process.read_file "/proc/self/status" or ""
   print(line.encode {
     peer = peer, clients = given.clients, dealerships = given.dealerships, isolation = given.isolation,
-    workload = given.workload, ops = measured, errors = errors, retries = metrics.transactions().retried or 0,
+    workload = given.workload, ops = measured, errors = errors, retries = metrics.transactions().retried_transactions,
     seconds = given.seconds, ops_per_s = measured / given.seconds, p50_ms = quantile(latencies, 0.5),
     p99_ms = quantile(latencies, 0.99), ops_total = total, cpu_s = cpu_to - cpu_from,
     rss_kb = math.tointeger(status:match "VmHWM:%s*(%d+)") or 0, last_error = last_error,
