@@ -13,6 +13,7 @@ local create_deal = moonpool.operation {
   input     = is.object { dealership_id = is.uuid, salesperson_id = is.uuid },
   isolation = options.level,
   timeout   = 10,
+  retries   = 10, -- as many as the other peers have
   lane      = "deal_number:$dealership_id",
 
   run = function(tx, input)

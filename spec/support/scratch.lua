@@ -1,0 +1,55 @@
+-- Things of a spec's own: a schema in the project's database, a script run by a host of its own, waits for events.
+local command  = require "spec.support.command"
+local db       = require "moonpool.db"
+local host     = require "moonpool.host"
+local moonpool = require "moonpool"
+
+local scratch = {}
+
+--- Makes the schema `name` as the owner, runs the statements in it, and lets the application read and write its tables.
+---@param name string
+---@param statements string[]
+function scratch.schema(name, statements)
+  local owner = db.open { url = host.owner_url, max = 3 }
+  owner.exec(("drop schema if exists %s cascade"):format(name))
+  owner.exec(("create schema %s"):format(name))
+  for _, statement in ipairs(statements) do owner.exec(statement) end
+  owner.exec(("grant usage on schema %s to moonpool_app"):format(name))
+  owner.exec(("grant select, insert, update, delete on all tables in schema %s to moonpool_app"):format(name))
+  owner.exec(("grant usage on all sequences in schema %s to moonpool_app"):format(name))
+  local schema = { owner = owner }
+  function schema.drop()
+    owner.exec(("drop schema if exists %s cascade"):format(name))
+    owner.close()
+  end
+  return schema
+end
+
+--- Runs fn in a task of its own, as another session would, and gives what it gives. For use inside a transaction.
+function scratch.elsewhere(fn)
+  return moonpool.spawn(fn):wait()
+end
+
+--- Turns the loop until fn() is true; fails after 20 seconds.
+function scratch.await(what, fn)
+  local limit = host.clock() + 20
+  while true do
+    local value = fn()
+    if value then return value end
+    if host.clock() > limit then error("waited 20 seconds in vain for " .. what, 2) end
+    moonpool.sleep(0)
+  end
+end
+
+--- Runs a Lua script in a host of its own, on the same database.
+---@param text string
+---@param env? table<string, string>
+---@return string output, integer exit
+function scratch.script(text, env)
+  local folder = command.folder { ["script.lua"] = text }
+  local output, code = command.run("run script.lua", { dir = folder.path, env = env })
+  folder.remove()
+  return output, code
+end
+
+return scratch
