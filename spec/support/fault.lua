@@ -70,12 +70,15 @@ end
 function fault.assert_ledger(dealership)
   local deals = dealership:transaction(function(tx)
     return tx:query([[
-      select d.id, d.deal_number, substring(d.deal_number from '\d+$')::int as sequence, d.customer_id,
-             (select count(*) from deal_scenarios s
-               where s.dealership_id = d.dealership_id and s.deal_id = d.id and s.id = d.active_scenario_id) as scenarios,
-             (select count(*) from audit_log a
-               where a.dealership_id = d.dealership_id and a.entity_type = 'deal' and a.entity_id = d.id) as entries
-        from deals d where d.dealership_id = $1 order by sequence]], dealership.id)
+      with s as materialized (select id, deal_id from deal_scenarios where dealership_id = $1),
+           a as materialized (select entity_id, count(*) as n from audit_log
+                               where dealership_id = $1 and entity_type = 'deal' group by entity_id)
+      select d.id, d.deal_number, substring(d.deal_number from '\d+$')::int as sequence,
+             (s.id is not null)::int as scenarios, coalesce(a.n, 0) as entries
+        from deals d
+        left join s on s.id = d.active_scenario_id and s.deal_id = d.id
+        left join a on a.entity_id = d.id
+       where d.dealership_id = $1 order by sequence]], dealership.id)
   end)
   local numbers = {}
   for i, deal in ipairs(deals) do
@@ -88,8 +91,8 @@ function fault.assert_ledger(dealership)
     return tx:first([[
       select (select count(*) from deal_scenarios where dealership_id = $1) as scenarios,
              (select count(*) from audit_log where dealership_id = $1 and entity_type = 'deal') as entries,
-             (select count(*) from customers c where c.dealership_id = $1 and not exists
-               (select 1 from deals d where d.dealership_id = c.dealership_id and d.customer_id = c.id)) as orphans,
+             (select count(*) from (select id from customers where dealership_id = $1
+                                    except select customer_id from deals where dealership_id = $1) c) as orphans,
              (select max(current_sequence) from deal_number_sequences where dealership_id = $1) as sequence]], dealership.id)
   end)
   assert(rest.scenarios == #deals, ("%d scenarios for %d deals"):format(rest.scenarios, #deals))

@@ -175,7 +175,7 @@ void mp_log_tail(const char *path, long from, char *out, size_t size) {
 
 int mp_proc_run(const struct mp_proc *proc, const char *what, struct mp_err *err) {
   long from = mp_log_size(proc->log_path);
-  pid_t pid;
+  pid_t pid = 0;
   int rc = mp_proc_spawn(proc, &pid, err);
   if (rc != 0) return rc;
   int status;

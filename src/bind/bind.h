@@ -6,6 +6,7 @@
  *   stmt.c    one statement from queue to result     row.c     (lazy) rows
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            host.c    moonpool.uuid, now, log ...
+ *   guard.c   pcall and xpcall inside transactions
  * Owner: the runtime. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -49,6 +50,7 @@ void mp_bind_format_uuid(uint64_t wall_us, const uint64_t random[2], char out[37
 void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
+void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */
 
 #endif

@@ -246,7 +246,7 @@ static int db_one(lua_State *L) {
     return shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
   }
   stmt->one = true;
-  if (message[0]) stmt->missing = strdup(message);
+  if (message[0]) mp_stmt_set_missing(stmt, message);
   return shoot(L, source, stmt, "db.one", 0, shape_one);
 }
 

@@ -218,6 +218,7 @@ int mp_open_host(lua_State *L) {
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   lua_pushlightuserdata(L, bind);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+  mp_guard_open(L);
   mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
   mp_vm_preload(bind->vm, "moonpool.decimal", mp_open_decimal);
   mp_vm_preload(bind->vm, "moonpool.json", mp_open_json);

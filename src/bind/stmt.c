@@ -139,32 +139,30 @@ void mp_stmt_described(struct mp_stmt *stmt) {
   text->types = types;
 }
 
-/* "Vehicle not found: $vehicle_id": the names are those of the statement's parameters. */
-void mp_stmt_set_missing(lua_State *L, struct mp_stmt *stmt, int idx) {
-  const char *template = lua_tostring(L, idx);
-  stmt->missing = template ? strdup(template) : NULL;
+void mp_stmt_set_missing(struct mp_stmt *stmt, const char *message) { stmt->missing = strdup(message); }
+
+/* The value of the parameter whose name begins `at` (of `len` bytes), or NULL. */
+static const char *named_value(const struct mp_stmt *stmt, const char *at, size_t len) {
+  for (int i = 0; stmt->text->names && i < stmt->text->nparams; i++) {
+    const char *name = stmt->text->names[i];
+    if (strlen(name) == len && !strncmp(name, at, len)) return stmt->req.values[i] ? stmt->req.values[i] : "NULL";
+  }
+  return NULL;
 }
 
+/* "Vehicle not found: $vehicle_id": the names are those of the statement's parameters. */
 static void expand(const struct mp_stmt *stmt, const char *template, char *out, size_t size) {
   size_t used = 0;
   for (const char *at = template; *at && used + 1 < size;) {
-    size_t len = 1;
-    const char *piece = at;
-    if (*at == '$') {
-      size_t name = strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
-      for (int i = 0; stmt->text->names && i < stmt->text->nparams; i++) {
-        if (strlen(stmt->text->names[i]) != name || memcmp(stmt->text->names[i], at + 1, name)) continue;
-        const char *value = stmt->req.values[i] ? stmt->req.values[i] : "NULL";
-        used += (size_t)snprintf(out + used, size - used, "%s", value);
-        if (used >= size) used = size - 1;
-        at += name + 1;
-        piece = NULL;
-        break;
-      }
+    size_t name = *at == '$' ? strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") : 0;
+    const char *value = name ? named_value(stmt, at + 1, name) : NULL;
+    if (!value) {
+      out[used++] = *at++;
+      continue;
     }
-    if (!piece) continue;
-    out[used++] = *piece;
-    at += len;
+    used += (size_t)snprintf(out + used, size - used, "%s", value);
+    if (used >= size) used = size - 1;
+    at += name + 1;
   }
   out[used] = '\0';
 }

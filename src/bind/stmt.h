@@ -39,7 +39,7 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
 /* Called by the driver when a description has arrived. */
 void mp_stmt_described(struct mp_stmt *stmt);
 /* `one` without a row: the message that makes it a 404; copied. */
-void mp_stmt_set_missing(lua_State *L, struct mp_stmt *stmt, int idx);
+void mp_stmt_set_missing(struct mp_stmt *stmt, const char *message);
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);

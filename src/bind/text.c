@@ -37,8 +37,7 @@ static const char *skip_opaque(const char *at, const char *begin) {
   if (*at == '\'') {
     bool escapes = at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
     for (at++; *at; at++) {
-      if (escapes && *at == '\\' && at[1]) at++;
-      else if (*at == '\'' && at[1] == '\'') at++;
+      if ((escapes && *at == '\\' && at[1]) || (*at == '\'' && at[1] == '\'')) at++;
       else if (*at == '\'') return at + 1;
     }
     return at;

@@ -68,7 +68,7 @@ static int tx_one(lua_State *L) {
     return describe_first(L, txn, "tx:one", text, tx_one);
   }
   stmt->one = true;
-  if (message[0]) stmt->missing = strdup(message);
+  if (message[0]) mp_stmt_set_missing(stmt, message);
   return push_lazy(L, stmt);
 }
 

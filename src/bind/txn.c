@@ -18,6 +18,8 @@ struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
 
 /* ---- Lua, called protected ---- */
 
+static void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data);
+
 struct protected {
   struct mp_txn *txn;
   const struct mp_err *err;
@@ -25,7 +27,6 @@ struct protected {
 
 static int start_script_p(lua_State *L) {
   struct mp_txn *txn = ((struct protected *)lua_touserdata(L, 1))->txn;
-  void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data);
   lua_settop(L, 0);
   luaL_checkstack(L, 20, NULL);
   int nargs = txn->calls.push_script(L, txn->data);
@@ -136,8 +137,7 @@ static void attempt_over(struct mp_txn *txn) {
   unref(txn, &txn->tx_ref);
 }
 
-void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data);
-void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data) {
+static void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data) {
   struct mp_txn *txn = data;
   struct mp_err err;
   (void)task;

@@ -23,7 +23,8 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = err ? MP_STMT_FAILED : MP_STMT_DONE;
   bind->stats.statements++;
-  if (err) {
+  if (err || !result) { /* success always has a result */
+    if (!err) return;
     stmt->err = *err;
     if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
     if (stmt->guessed && !strcmp(err->sqlstate, "22P02")) { /* an array after all */

@@ -39,9 +39,7 @@ static size_t iso_timestamp(const char *text, size_t len, char *out, size_t size
   return len;
 }
 
-static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+static unsigned hex_digit(char c) { return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10); }
 
 static void push_bytea(lua_State *L, const char *text, size_t len, const char *column) {
   if (len < 2 || text[0] != '\\' || text[1] != 'x' || len % 2)
@@ -50,7 +48,7 @@ static void push_bytea(lua_State *L, const char *text, size_t len, const char *c
   char *out = luaL_buffinitsize(L, &b, len / 2);
   size_t n = 0;
   for (size_t i = 2; i + 1 < len; i += 2)
-    out[n++] = (char)(hex_digit(text[i]) << 4 | hex_digit(text[i + 1]));
+    out[n++] = (char)(unsigned char)(hex_digit(text[i]) << 4 | hex_digit(text[i + 1]));
   luaL_pushresultsize(&b, n);
 }
 

@@ -110,7 +110,7 @@ static int push_script(lua_State *L, void *data) {
 
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
-  const char *url;
+  const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts("Usage: moonpool run SCRIPT [ARGS...]\n\n"
          "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
@@ -151,7 +151,7 @@ static int push_call(lua_State *L, void *data) {
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct call call = {.pretty = isatty(STDOUT_FILENO)};
-  const char *url;
+  const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts("Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
          "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
@@ -186,7 +186,7 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
 
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
-  const char *url;
+  const char *url = NULL;
   struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
   if (mp_cli_wants_help(argc, argv)) {
     puts("Usage: moonpool migrate [up | status] [--json | --quiet]\n\n"

@@ -68,7 +68,10 @@ static int split(const char *list, char **out) {
   int n = 0;
   for (const char *at = list;;) {
     size_t len = strcspn(at, ",");
-    if (n == MAX_HOSTS || !(out[n] = strndup(at, len))) return -1;
+    if (n == MAX_HOSTS || !(out[n] = strndup(at, len))) {
+      while (n) free(out[--n]);
+      return -1;
+    }
     n++;
     if (!at[len]) return n;
     at += len + 1;
