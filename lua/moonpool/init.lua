@@ -15,12 +15,30 @@ local moonpool = {
   metrics   = require "moonpool.metrics",
 
   operation = operation.define,
-  all       = host.all,
-  spawn     = host.spawn,
-  sleep     = host.sleep,
   uuid      = host.uuid,
   now       = host.now,
 }
+
+-- A wait inside a transaction looks at what is queued first: what failed must not be waited upon.
+local function after_look(wait)
+  return function(...)
+    local tx = host.current_tx()
+    if tx then tx:flush() end
+    return wait(...)
+  end
+end
+
+moonpool.all   = after_look(host.all)
+moonpool.sleep = after_look(host.sleep)
+
+-- spawn(fn, …) -> a handle: :wait() gives what fn returned, or raises its error.
+local Handle = { __name = "moonpool.spawned" }
+Handle.__index = Handle
+Handle.wait = after_look(function(handle) return handle[1]:wait() end)
+
+function moonpool.spawn(...)
+  return setmetatable({ host.spawn(...) }, Handle)
+end
 
 -- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is rolled back.
 function moonpool.fail(code, message, more)

@@ -2,6 +2,7 @@
 -- MP_CALLS: how many calls each further host makes (1,000).
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
+local test       = require "moonpool.test"
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
 local fault      = require "spec.support.fault"
@@ -72,6 +73,20 @@ describe("a crowd of callers", function()
     assert.truthy(count <= 5, count)
     assert.are.equal(200, ours:count("customers"))
     five.close()
+  end)
+
+  -- Tables of a few pages: whoever writes them touches the same pages, and SERIALIZABLE locks pages of indexes.
+  it("for 20 dealerships of a new database hears of no conflict between them", function()
+    local base = test.database()
+    local output, code = command.run("run spec/support/deal_stream.lua 100 20",
+      { dir = moonpool.app_dir, env = { DATABASE_URL = base.app_url } })
+    base.drop()
+    assert.are.equal(0, code, output)
+    local made, failed = select(2, output:gsub("made ", "")), {}
+    for line in output:gmatch "failed [^\n]*" do failed[#failed + 1] = line end
+    if os.getenv "MP_CALLS" then print(("\n%d deals for 20 dealerships, %s"):format(made, output:match "end [^\n]*")) end
+    assert.are.same({}, failed)
+    assert.are.equal(2000, made)
   end)
 
   it("from three hosts for one dealership gets numbers without gap or duplicate", function()

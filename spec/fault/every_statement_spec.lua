@@ -18,6 +18,7 @@ describe("create_deal, disturbed at every statement,", function()
     owner.exec [[
       create or replace function spec_raise(state text) returns int language plpgsql as
       $$ begin raise exception 'injected' using errcode = state; end $$]]
+    owner.exec("grant execute on function spec_raise(text) to " .. fault.role())
   end)
   teardown(function()
     owner.exec "drop function if exists spec_raise(text)"

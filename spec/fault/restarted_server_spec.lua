@@ -49,7 +49,7 @@ describe("a server that dies and comes back", function()
     it("by SIG" .. signal .. " loses nothing that was acknowledged", function()
       local handle = command.start(("run spec/support/deal_stream.lua %d %d"):format(CALLERS, EACH),
         { dir = moonpool.app_dir, env = env })
-      local places, made, unknown, other, acknowledged = {}, {}, 0, {}, 0
+      local places, made, unknown, conflicts, other, acknowledged = {}, {}, 0, 0, {}, 0
       local kills = { table.unpack(KILL_AFTER) }
       local told
       for line in handle:lines() do
@@ -67,6 +67,7 @@ describe("a server that dies and comes back", function()
         elseif line:find "^failed " then
           local code, open = line:match "^failed (%S+) (%S+)"
           if code == "OUTCOME_UNKNOWN" and open == "true" then unknown = unknown + 1
+          elseif line:find("SQLSTATE 40001", 1, true) then conflicts = conflicts + 1 -- no fault of the server's
           else other[#other + 1] = line end
         elseif line:find "^end " then
           told = moonpool.json.decode(line:sub(5))
@@ -76,8 +77,9 @@ describe("a server that dies and comes back", function()
       assert.are.equal(0, code)
       assert.are.equal(0, #kills)
       assert.are.same({}, other)
-      assert.are.equal(CALLERS * EACH, acknowledged + unknown)
+      assert.are.equal(CALLERS * EACH, acknowledged + unknown + conflicts)
 
+      moonpool.sleep(0) -- reading from the host has kept this one's loop from turning
       local own = db.open { url = url, max = 2 }
       local stored = 0
       for _, id in ipairs(places) do

@@ -2,9 +2,9 @@
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
+local inline   = require "spec.support.inline"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
-local pool     = require "moonpool.pool"
 local scratch  = require "spec.support.scratch"
 
 local await = scratch.await
@@ -95,10 +95,7 @@ describe("a lane", function()
   end)
 
   it("holds no connection for those who wait", function()
-    local stats = host.pool_stats()
-    pool.resize(0, 2)
-    local ok, e = pcall(function()
-      await("the pool to shrink", function() return host.pool_stats().total_connections <= 2 end)
+    inline.with_pool_of(2, function()
       local held = gate(fresh())
       local first = held.hold()
       local waiting = {}
@@ -114,8 +111,6 @@ describe("a lane", function()
       for _, handle in ipairs(waiting) do assert.are.equal("passed", handle:wait()) end
       assert.are.equal(21, held.entered)
     end)
-    pool.resize(stats.min, stats.max)
-    if not ok then error(e, 0) end
   end)
 
   it("keeps the deadline of those who wait, and forgets them", function()

@@ -1,5 +1,6 @@
 -- The schema's promises: no row of one dealership refers to another's, nothing is seen without a dealership, and the
 -- application role can do no more than operations need. On a database of its own, as owner and as application role.
+-- What can be read from the catalogue is in catalog_spec.lua.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
@@ -35,31 +36,6 @@ describe("the schema", function()
   end
 
   describe("everywhere", function()
-    it("forces row level security on a dealership's table", function()
-      assert_none [[
-        select c.relname as name from pg_class c
-         where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
-           and (c.relname = 'dealership_settings'
-                or exists (select 1 from pg_attribute a where a.attrelid = c.oid and a.attname = 'dealership_id'))
-           and not (c.relrowsecurity and c.relforcerowsecurity
-                    and (select count(*) from pg_policy p where p.polrelid = c.oid and p.polname = 'tenant'
-                            and p.polcmd = '*' and p.polwithcheck is not null) = 1)]]
-    end)
-
-    it("carries the dealership in every foreign key and primary key", function()
-      assert_none [[
-        select k.conname as name from pg_constraint k
-         where k.connamespace = 'public'::regnamespace and k.contype = 'f'
-           and not exists (select 1 from pg_attribute a
-                            where a.attrelid = k.conrelid and a.attnum = any (k.conkey) and a.attname = 'dealership_id')]]
-      assert_none [[
-        select k.conname as name from pg_constraint k
-         where k.connamespace = 'public'::regnamespace and k.contype = 'p'
-           and k.conrelid::regclass::text not in ('dealership_settings', 'user_logins', 'moonpool_migrations')
-           and not exists (select 1 from pg_attribute a
-                            where a.attrelid = k.conrelid and a.attnum = any (k.conkey) and a.attname = 'dealership_id')]]
-    end)
-
     it("keeps money in numeric(12,2) and times with their zone", function()
       assert_none [[
         select table_name || '.' || column_name as name from information_schema.columns
@@ -71,23 +47,6 @@ describe("the schema", function()
 
     it("has no triggers of its own", function()
       assert_none "select tgname as name from pg_trigger where not tgisinternal"
-    end)
-
-    it("belongs to the owner, and not to the application role", function()
-      assert_none [[
-        select relname as name from pg_class
-         where relnamespace = 'public'::regnamespace and pg_get_userbyid(relowner) <> 'moonpool_owner']]
-    end)
-
-    it("grants no more than reading, adding and changing", function()
-      assert_none [[
-        select table_name || ': ' || privilege_type as name from information_schema.role_table_grants
-         where grantee in ('moonpool_app', 'PUBLIC') and table_schema = 'public'
-           and privilege_type not in ('SELECT', 'INSERT', 'UPDATE')]]
-      assert_none [[
-        select privilege_type as name from information_schema.role_table_grants
-         where grantee in ('moonpool_app', 'PUBLIC') and table_name = 'audit_log'
-           and privilege_type not in ('SELECT', 'INSERT')]]
     end)
   end)
 

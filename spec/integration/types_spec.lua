@@ -19,7 +19,8 @@ end
 local function through(type_name, value)
   local sql = unseen(("select $1::%s as v"):format(type_name))
   local cold, warm = db.value(sql, value), db.value(sql, value)
-  local inside = db.transaction(function(tx) return tx:value(unseen(sql), value) end)
+  local other = unseen(sql)
+  local inside = db.transaction(function(tx) return tx:value(other, value) end)
   assert.are.same(cold, warm, "cold and warm differ")
   assert.are.same(cold, inside, "inside and outside of a transaction differ")
   return cold
@@ -403,6 +404,31 @@ describe("type", function()
       local e = refusal(unseen "select $list::int4", { list = { 1 } })
       assert.are.equal("INVALID_ARGUMENT", e.code)
       assert.is_truthy(e.message:find("$list", 1, true), e.message)
+    end)
+
+    for what, value in pairs { ["an object"] = { a = 1 }, ["a list"] = { 1, 2 }, ["a list of JSON"] = json.array { 1, 2 },
+                               ["a list of objects"] = { { a = 1 } } } do
+      it(what .. " for text is an error, whether the type is known or not", function()
+        local function refused(sql)
+          local inside, outside = unseen(sql), unseen(sql)
+          for _, knowledge in ipairs { "cold", "warm" } do
+            local ok, got = pcall(db.transaction, function(tx) return tx:value(inside, value) end)
+            assert.is_false(ok, ("%s, in a transaction: %s"):format(knowledge, got))
+            ok, got = pcall(db.value, outside, value)
+            assert.is_false(ok, ("%s, outside: %s"):format(knowledge, got))
+          end
+        end
+        refused "select $1::text"
+        refused "select $1::uuid"
+      end)
+    end
+
+    it("needs no retry to find out its type", function()
+      for _, value in ipairs { { 1, 2 }, { { 1, 2 }, { 3, 4 } }, json.array { 1, 2 }, json.decode "[[1,2],[3,4]]" } do
+        local sql = unseen "select $1::int4[]"
+        local back = db.transaction({ retries = 0 }, function(tx) return tx:value(sql, value) end)
+        assert.are.equal(#value, #back)
+      end
     end)
 
     it("NULL as a whole", function()

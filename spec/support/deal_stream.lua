@@ -30,7 +30,8 @@ for i = 1, callers do
         retried = retried + info.attempts - 1
         say("made", result.deal.id, result.deal.deal_number)
       else
-        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), (tostring(result):gsub("\n", " ")))
+        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), (tostring(result):gsub("\n", " ")),
+            "(attempt " .. tostring(rawget(result, "attempts")) .. (rawget(result, "retryable") and ", retryable)" or ")"))
       end
     end
   end

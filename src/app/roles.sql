@@ -63,6 +63,25 @@ grant usage on schema public to moonpool_app;
 -- moonpool_system can own functions in the schema, which takes the right to create there.
 grant usage, create on schema public to moonpool_system;
 
+-- What is created later is closed too, until it is granted: functions would otherwise be everybody's.
+alter default privileges for role moonpool_owner, moonpool_system revoke execute on functions from public;
+
+-- No code of the application's own (do blocks), and no large objects: rows of one role that no policy keeps apart.
+revoke usage on language plpgsql, sql from public;
+grant usage on language plpgsql, sql to moonpool_owner, moonpool_system;
+do $$
+declare
+  large_object regprocedure;
+begin
+  for large_object in
+    select oid from pg_proc where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^(lo_[a-z0-9_]+|loread|lowrite)$'
+  loop
+    execute format('revoke execute on function %s from public', large_object);
+    execute format('grant execute on function %s to moonpool_owner', large_object);
+  end loop;
+end
+$$;
+
 -- The tenant is a setting: a script's SQL must not be able to change it.
 revoke execute on function pg_catalog.set_config(text, text, boolean) from public;
 grant execute on function pg_catalog.set_config(text, text, boolean) to moonpool_owner;

@@ -11,6 +11,8 @@
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
+#include "util/buf.h"
+#include "util/list.h"
 #include "util/log.h"
 
 #define POOL_CLOSE_MS 2000 /* for connections that are on their way back when everything else has ended */
@@ -28,12 +30,14 @@ struct mp_runtime {
   bool signals;
   struct mp_timer drain_timer;
   bool stopping, killed;
-  size_t pools_open;
+  struct mp_list pools;  /* struct open_pool: the default one and what scripts opened */
+  bool pools_closing;
 
   /* the main task */
   bool ended;
   int exit_code;
   struct mp_err failure;
+  struct mp_buf report;
 };
 
 /* ---- pools ---- */
@@ -57,18 +61,35 @@ static void pool_options(const struct mp_config *config, const char *url, struct
   };
 }
 
-static void on_pool_closed(void *data) { ((struct mp_runtime *)data)->pools_open--; }
+struct open_pool {
+  struct mp_list node;
+  struct mp_pool *pool;
+  bool closing;
+};
+
+static void on_pool_closed(void *data) {
+  struct open_pool *open = data;
+  mp_list_remove(&open->node);
+  free(open);
+}
 
 static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsigned max, struct mp_pool **out,
                      struct mp_err *err) {
   struct mp_pool_options options;
   char settings[160];
+  struct open_pool *open = calloc(1, sizeof *open);
+  if (!open) return mp_err_set(err, MP_ENOMEM, "no memory for a pool");
   pool_options(&rt->config, url, &options, settings, sizeof settings);
   options.min = min;
   options.max = max;
-  int rv = mp_pool_open(out, rt->loop, &options, err);
-  if (!rv) rt->pools_open++;
-  return rv;
+  int rv = mp_pool_open(&open->pool, rt->loop, &options, err);
+  if (rv) {
+    free(open);
+    return rv;
+  }
+  mp_list_push_back(&rt->pools, &open->node);
+  *out = open->pool;
+  return 0;
 }
 
 static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
@@ -78,7 +99,14 @@ static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, s
 
 static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
   struct mp_runtime *rt = bind->app;
-  mp_pool_close(pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, rt);
+  if (rt->pools_closing) return; /* all of them are, or are gone */
+  MP_LIST_EACH(node, &rt->pools) {
+    struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
+    if (open->pool != pool) continue;
+    open->closing = true;
+    mp_pool_close(pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, open);
+    return;
+  }
 }
 
 /* ---- open ---- */
@@ -134,6 +162,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   struct mp_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   rt->config = *options->config;
+  mp_list_init(&rt->pools);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level = NULL;
   struct mp_vm_options vm = {.app_dir = options->app_dir,
                              .lua_dir = options->lua_dir,
@@ -181,6 +210,19 @@ struct start {
   const char *name;
 };
 
+/* The error object on top, as text and traceback. */
+static void write_report(lua_State *L, struct mp_buf *out) {
+  size_t len;
+  const char *text = luaL_tolstring(L, -1, &len);
+  mp_buf_clear(out);
+  mp_buf_add(out, text, len);
+  lua_pop(L, 1);
+  if (lua_type(L, -1) == LUA_TTABLE && lua_getfield(L, -1, "traceback") == LUA_TSTRING) {
+    mp_buf_addc(out, '\n');
+    mp_buf_adds(out, lua_tostring(L, -1));
+  }
+}
+
 static void on_main_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_runtime *rt = data;
   (void)task;
@@ -190,8 +232,11 @@ static void on_main_done(struct mp_task *task, lua_State *L, bool ok, void *data
   } else {
     rt->exit_code = -1;
     mp_luaerr_get(L, -1, &rt->failure);
+    write_report(L, &rt->report);
   }
 }
+
+const char *mp_runtime_report(struct mp_runtime *rt) { return mp_buf_text(&rt->report); }
 
 static int start_main(lua_State *L) {
   struct start *start = lua_touserdata(L, 1);
@@ -213,7 +258,7 @@ static void watch_signals(struct mp_runtime *rt) {
   rt->signals = true;
 }
 
-static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_transactions; }
+static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_work; }
 
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data, const char *name,
                    struct mp_err *err) {
@@ -252,24 +297,37 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
 }
 
-/* The loop is run empty before the VM is closed: nothing may call into Lua afterwards. */
+static void nothing(struct mp_timer *timer) { (void)timer; }
+
+/* Runs the loop until `rt` has no work left, or the time is over. */
+static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
+  struct mp_timer guard;
+  mp_timer_init(&guard, rt->loop, nothing);
+  mp_timer_start(&guard, limit_ms);
+  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {
+  }
+  mp_timer_stop(&guard);
+}
+
+/* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after lua_close. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   int rv = 0;
   if (rt->vm) {
     rt->ops.draining = true;
     mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+    settle(rt, POOL_CLOSE_MS);
   }
-  while (rt->bind.live_transactions && mp_loop_run_once(rt->loop, true)) {
+  rt->pools_closing = true;
+  MP_LIST_EACH(node, &rt->pools) {
+    struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
+    if (!open->closing) mp_pool_close(open->pool, mp_loop_now_ms(rt->loop), on_pool_closed, open);
+    open->closing = true;
   }
-  /* The databases that scripts opened are closed by their finalizers, which run in lua_close: collect them now. */
-  if (rt->vm) {
-    lua_gc(mp_vm_lua(rt->vm), LUA_GCCOLLECT);
-    lua_gc(mp_vm_lua(rt->vm), LUA_GCCOLLECT);
+  while ((!mp_list_empty(&rt->pools) || rt->bind.live_work) && mp_loop_run_once(rt->loop, true)) {
   }
-  if (rt->pool) mp_pool_close(rt->pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, rt);
   if (rt->vm) mp_vm_close(rt->vm);
-  while (rt->pools_open && mp_loop_run_once(rt->loop, true)) {
-  }
+  mp_bind_fini(&rt->bind);
+  mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
   if (rt->sched) mp_sched_unref(rt->sched);
   if (rt->signals) {

@@ -17,6 +17,9 @@
 #include "pool/pool.h"
 #include "script/task.h"
 #include "script/vm.h"
+#include "util/buf.h"
+
+struct mp_text;
 
 struct mp_bind {
   struct mp_loop *loop;
@@ -32,7 +35,13 @@ struct mp_bind {
     uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries, transaction_us;
     uint64_t hook_errors;
   } stats;
-  size_t live_transactions;      /* that have not given back everything */
+  size_t live_work;              /* transactions and statements that have not given back everything */
+  struct mp_buf scratch;         /* parameters of the statement that is being built */
+  struct {
+    uint64_t hash;
+    struct mp_text *text;
+    int box_ref;
+  } inserts[256];                /* text.c: a guess at the text of an insert by its columns */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out, struct mp_err *err);
   void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
@@ -42,10 +51,12 @@ struct mp_bind {
 /* Registers all modules of bind/ with the VM. Raises; call it protected. */
 void mp_bind_open(struct mp_bind *bind, lua_State *L);
 struct mp_bind *mp_bind_of(lua_State *L);
+void mp_bind_fini(struct mp_bind *bind); /* when the VM is closed */
 
 /* A UUID of version 7 (RFC 9562, 5.7), in text form. */
 void mp_bind_uuid(struct mp_bind *bind, char out[37]);
-void mp_bind_format_uuid(uint64_t wall_us, const uint64_t random[2], char out[37]);
+void mp_bind_format_uuid7(uint64_t wall_us, const uint64_t random[2], char out[37]);
+void mp_bind_format_uuid4(const uint64_t random[2], char out[37]); /* random, RFC 9562, 5.4 */
 /* "2026-11-23T18:09:27.123456Z" */
 void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 

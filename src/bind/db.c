@@ -17,6 +17,8 @@ struct source {
   bool own_pool;          /* made by db.open */
   struct mp_lease lease;  /* kept: conn is set */
   bool kept;
+  bool dirty;             /* kept: session state was left on it */
+  uint64_t timeout_ms;    /* of one statement; 0: none */
 };
 
 static struct source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
@@ -41,7 +43,8 @@ struct shot {
   struct mp_timer timeout;
   struct mp_token token;
   enum { SHOT_WAITING, SHOT_SENT, SHOT_DONE } state;
-  bool abandoned, timed_out;
+  bool abandoned, timed_out, sent_again;
+  bool dirty;                /* it leaves session state: the connection is not for others */
   int self_ref;              /* keeps the userdata alive until it is done */
 };
 
@@ -49,39 +52,49 @@ static void shot_over(struct shot *shot) {
   struct mp_bind *bind = shot->source->bind;
   shot->state = SHOT_DONE;
   mp_timer_stop(&shot->timeout);
-  if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, false);
+  bind->live_work--;
+  if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
   if (!shot->abandoned) mp_wait_ready(bind->sched, shot->token);
   luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, shot->self_ref);
 }
 
 static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
-  struct mp_bind *bind = ((struct shot *)stmt->owner)->source->bind;
-  if (result) stmt->result = mp_result_ref(result);
-  stmt->state = err ? MP_STMT_FAILED : MP_STMT_DONE;
-  bind->stats.statements++;
-  bind->stats.statement_us += (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
-  if (err) {
-    stmt->err = *err;
-    bind->stats.failed_statements++;
-  } else if (req->flags & MP_REQ_DESCRIBE) {
-    mp_stmt_described(stmt);
-  }
+  struct shot *shot = stmt->owner;
+  mp_stmt_answer(shot->source->bind, stmt, result, err, "moonpool.db");
+}
+
+static void transmit(struct shot *shot);
+
+/* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
+static bool stale(const struct shot *shot) {
+  const struct mp_err *err = &shot->stmt->err;
+  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && err->flags & MP_ERRF_RETRYABLE &&
+         (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct shot *shot = MP_CONTAINER_OF(sync, struct shot, sync);
   struct mp_stmt *stmt = shot->stmt;
+  bool ended = err || (stmt->state == MP_STMT_FAILED && stmt->err.flags & MP_ERRF_CONN_DEAD);
+  if (!ended && stale(shot)) {
+    shot->sent_again = true;
+    mp_result_unref(stmt->result);
+    stmt->result = NULL;
+    transmit(shot);
+    return;
+  }
   if (result && err) { /* the statement succeeded and its commit did not: a deferred constraint */
     mp_result_unref(stmt->result);
     stmt->result = mp_result_ref(result);
     stmt->state = MP_STMT_FAILED;
     stmt->err = *err;
-  } else if (err && stmt->text->changes_data) {
+  } else if (ended && stmt->text->changes_data) {
     /* It committed by itself, or it did not: nobody is left to tell. */
-    stmt->err = *err;
+    if (err) stmt->err = *err;
+    stmt->state = MP_STMT_FAILED;
     mp_err_wrap(&stmt->err, "the connection was lost while the statement ran; it may or may not be stored");
-    stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+    stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
   }
   if (shot->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
     mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than DB_QUERY_TIMEOUT and was canceled");
@@ -95,18 +108,26 @@ static void on_timeout(struct mp_timer *timer) {
   (void)mp_conn_cancel(shot->conn, NULL, NULL, &err);
 }
 
+static void transmit(struct shot *shot) {
+  shot->stmt->state = MP_STMT_SENT;
+  shot->stmt->sent_ns = mp_loop_clock_ns(shot->source->bind->loop);
+  shot->stmt->req.on_done = on_stmt;
+  shot->sync.on_done = on_sync;
+  mp_conn_send(shot->conn, &shot->stmt->req);
+  mp_conn_sync(shot->conn, &shot->sync);
+}
+
 static void fire(struct shot *shot, struct mp_conn *conn) {
   struct mp_bind *bind = shot->source->bind;
   shot->conn = conn;
   shot->state = SHOT_SENT;
   shot->stmt->owner = shot;
-  shot->stmt->state = MP_STMT_SENT;
-  shot->stmt->sent_ns = mp_loop_clock_ns(bind->loop);
-  shot->stmt->req.on_done = on_stmt;
-  shot->sync.on_done = on_sync;
-  if (bind->query_timeout_ms) mp_timer_start(&shot->timeout, bind->query_timeout_ms);
-  mp_conn_send(conn, &shot->stmt->req);
-  mp_conn_sync(conn, &shot->sync);
+  if (shot->stmt->text->leaves_state) {
+    if (shot->source->kept) shot->source->dirty = true;
+    else shot->dirty = true;
+  }
+  if (shot->source->timeout_ms) mp_timer_start(&shot->timeout, shot->source->timeout_ms);
+  transmit(shot);
 }
 
 static void on_grant(struct mp_lease *lease) { fire(lease->data, lease->conn); }
@@ -163,6 +184,7 @@ static int shoot(lua_State *L, struct source *source, struct mp_stmt *stmt, cons
       return lua_error(L);
     }
   }
+  bind->live_work++;
   lua_pushvalue(L, -1);
   shot->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   mp_row_bind(mp_row_push_lazy(L), stmt);
@@ -221,7 +243,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct source *source = usable(L, what);
   struct mp_text *text = mp_text_get(L, 1, what);
-  struct mp_stmt *stmt = mp_stmt_new(L, what, 1, 2, false);
+  struct mp_stmt *stmt = mp_stmt_new(L, what, text, 2);
   if (!stmt) return shoot(L, source, mp_stmt_describe(L, text), what, (lua_KContext)self, again);
   return shoot(L, source, stmt, what, 0, shape);
 }
@@ -235,28 +257,31 @@ static int db_count(lua_State *L) { return run(L, "db.count", db_count, shape_co
 static int db_one(lua_State *L) {
   struct source *source = usable(L, "db.one");
   struct mp_text *text = mp_text_get(L, 1, "db.one");
-  char message[256] = "";
-  bool by_name = text->names || !text->nparams;
-  if (by_name && !lua_isnoneornil(L, 3)) snprintf(message, sizeof message, "%s", luaL_checkstring(L, 3));
-  int given = lua_gettop(L);
-  if (by_name) lua_settop(L, text->nparams ? 2 : 1);
-  struct mp_stmt *stmt = mp_stmt_new(L, "db.one", 1, 2, false);
-  if (!stmt) {
-    if (given == 3) lua_pushstring(L, message);
-    return shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
+  const char *message = NULL;
+  if (text->names || !text->nparams) {
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 3)) message = luaL_checkstring(L, 3);
+    lua_insert(L, 1); /* out of the way: what follows the text is the parameters */
+    if (!text->nparams) lua_settop(L, 2);
+  } else {
+    lua_pushnil(L);
+    lua_insert(L, 1);
   }
-  stmt->one = true;
-  if (message[0]) mp_stmt_set_missing(stmt, message);
+  struct mp_stmt *stmt = mp_stmt_one(L, "db.one", text, 3, message);
+  lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  if (!stmt) return shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
   return shoot(L, source, stmt, "db.one", 0, shape_one);
 }
 
+/* insert(table, values) */
 static int db_insert(lua_State *L) {
   struct source *source = usable(L, "db.insert");
-  struct mp_stmt *stmt = mp_stmt_insert(L, "db.insert", 1, 2, false);
-  if (!stmt) {
-    struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
-    return shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert, again);
-  }
+  if (lua_type(L, 1) != LUA_TSTRING) mp_luaerr_misuse(L, "db.insert", "the name of the table is missing");
+  if (lua_type(L, 2) != LUA_TTABLE) mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
+  lua_settop(L, 2);
+  struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
+  struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", text, 2);
+  if (!stmt) return shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert, again);
   return shoot(L, source, stmt, "db.insert", 0, shape_one);
 }
 
@@ -389,7 +414,7 @@ static void end_lease(struct source *source) {
   if (!source->kept) return;
   source->kept = false;
   source->pool = NULL;
-  mp_pool_release(&source->lease, !mp_conn_reusable(source->lease.conn));
+  mp_pool_release(&source->lease, source->dirty);
 }
 
 static int source_gc(lua_State *L) {
@@ -402,7 +427,7 @@ static int source_gc(lua_State *L) {
 
 static struct source *push_source(lua_State *L, struct mp_bind *bind, struct mp_pool *pool) {
   struct source *source = lua_newuserdatauv(L, sizeof *source, 0);
-  *source = (struct source){.bind = bind, .pool = pool};
+  *source = (struct source){.bind = bind, .pool = pool, .timeout_ms = bind->query_timeout_ms};
   if (luaL_newmetatable(L, "moonpool.database")) {
     lua_pushcfunction(L, source_gc);
     lua_setfield(L, -2, "__gc");
@@ -413,6 +438,7 @@ static struct source *push_source(lua_State *L, struct mp_bind *bind, struct mp_
 
 struct lease_wait {
   struct source *source;
+  bool patient; /* it will be held for long, on purpose */
   struct mp_token token;
   struct mp_err err;
 };
@@ -420,6 +446,7 @@ struct lease_wait {
 static void lease_granted(struct mp_lease *lease) {
   struct lease_wait *wait = lease->data;
   wait->source->kept = true;
+  lease->leak_told = wait->patient;
   mp_wait_ready(wait->source->bind->sched, wait->token);
 }
 
@@ -454,16 +481,23 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
   return lease_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
 }
 
-/* lease(fn) -> what fn(conn) returns; conn has query, first ... on one connection. */
+/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
+ * that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes. */
 static int db_lease(lua_State *L) {
   struct source *from = usable(L, "db.lease");
   struct mp_err err;
+  double timeout_s = -1;
   if (from->kept) mp_luaerr_misuse(L, "db.lease", "this is a kept connection already");
   luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (lua_getfield(L, 2, "timeout") != LUA_TNIL) timeout_s = luaL_checknumber(L, -1);
+  }
   lua_settop(L, 1);
   struct source *source = push_source(L, from->bind, from->pool);
+  if (timeout_s >= 0) source->timeout_ms = (uint64_t)(timeout_s * 1000);
   struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
-  *wait = (struct lease_wait){.source = source};
+  *wait = (struct lease_wait){.source = source, .patient = timeout_s == 0};
   mp_wait_check(L, "db.lease");
   source->lease = (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
   source->lease.deadline_ms = mp_loop_now_ms(from->bind->loop) + 30000;

@@ -11,6 +11,7 @@
 #include "bind/bind.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
@@ -25,17 +26,39 @@ struct mp_bind *mp_bind_of(lua_State *L) {
   return bind;
 }
 
-void mp_bind_format_uuid(uint64_t wall_us, const uint64_t random[2], char out[37]) {
-  uint64_t ms = wall_us / 1000;
-  snprintf(out, 37, "%08x-%04x-7%03x-%04x-%012llx", (unsigned)(ms >> 16), (unsigned)(ms & 0xffff),
-           (unsigned)(random[0] & 0xfff), (unsigned)(0x8000 | (random[0] >> 12 & 0x3fff)),
-           (unsigned long long)(random[1] & UINT64_C(0xffffffffffff)));
+static char *hex(char *out, uint64_t value, int digits) {
+  for (int i = digits; i-- > 0; value >>= 4) out[i] = "0123456789abcdef"[value & 15];
+  return out + digits;
+}
+
+static void format_uuid(uint64_t high, uint64_t low, char out[37]) {
+  char *at = hex(out, high >> 32, 8);
+  *at++ = '-';
+  at = hex(at, high >> 16, 4);
+  *at++ = '-';
+  at = hex(at, high, 4);
+  *at++ = '-';
+  at = hex(at, low >> 48, 4);
+  *at++ = '-';
+  *hex(at, low, 12) = '\0';
+}
+
+/* Version and variant: RFC 9562, 4.1 and 4.2. */
+#define UUID_VERSION(high, version) (((high) & ~UINT64_C(0xf000)) | (uint64_t)(version) << 12)
+#define UUID_VARIANT(low) (((low) & ~(UINT64_C(3) << 62)) | UINT64_C(2) << 62)
+
+void mp_bind_format_uuid7(uint64_t wall_us, const uint64_t random[2], char out[37]) {
+  format_uuid(UUID_VERSION(wall_us / 1000 << 16 | (random[0] & 0xffff), 7), UUID_VARIANT(random[1]), out);
+}
+
+void mp_bind_format_uuid4(const uint64_t random[2], char out[37]) {
+  format_uuid(UUID_VERSION(random[0], 4), UUID_VARIANT(random[1]), out);
 }
 
 void mp_bind_uuid(struct mp_bind *bind, char out[37]) {
   uint64_t random[2];
   mp_loop_random(bind->loop, random, sizeof random);
-  mp_bind_format_uuid(mp_loop_wall_us(bind->loop), random, out);
+  mp_bind_format_uuid7(mp_loop_wall_us(bind->loop), random, out);
 }
 
 void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
@@ -143,7 +166,7 @@ static int host_transaction_stats(lua_State *L) {
   set_int(L, "unknown_transactions", bind->stats.unknown);
   set_int(L, "deadlock_retries", bind->stats.deadlock_retries);
   set_int(L, "hook_errors", bind->stats.hook_errors);
-  set_int(L, "live_transactions", bind->live_transactions);
+  set_int(L, "live_transactions", bind->live_work);
   lua_pushnumber(L, bind->stats.transactions
                         ? (double)bind->stats.transaction_us / (double)bind->stats.transactions / 1000
                         : 0);
@@ -219,9 +242,12 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   lua_pushlightuserdata(L, bind);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
   mp_guard_open(L);
+  mp_row_open(L);
   mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
   mp_vm_preload(bind->vm, "moonpool.decimal", mp_open_decimal);
   mp_vm_preload(bind->vm, "moonpool.json", mp_open_json);
   mp_vm_preload(bind->vm, "moonpool.sql", mp_open_sql);
   mp_vm_preload(bind->vm, "moonpool.db", mp_open_db);
 }
+
+void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }

@@ -216,7 +216,7 @@ static int len_k(lua_State *L, int status, lua_KContext ctx) {
 
 static int row_len(lua_State *L) { return with_row(L, len_k); }
 
-/* tostring cannot wait, so a lazy row only says what it is. */
+/* A __tostring cannot wait, so where it is called by Lua itself a lazy row only says what it is. */
 static int row_tostring(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
   if (!settled(L, row)) {
@@ -236,6 +236,25 @@ static int row_tostring(lua_State *L) {
   luaL_addstring(&b, " }");
   luaL_pushresult(&b);
   return 1;
+}
+
+static int tostring_k(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  luaL_tolstring(L, 1, NULL);
+  return 1;
+}
+
+/* Lua's own cannot wait in a __tostring. */
+static int looking_tostring(lua_State *L) {
+  luaL_checkany(L, 1);
+  bool lazy = luaL_testudata(L, 1, ROW_TYPE) && lua_isyieldable(L);
+  return lazy ? with_row(L, tostring_k) : tostring_k(L, LUA_OK, 0);
+}
+
+void mp_row_open(lua_State *L) {
+  lua_pushcfunction(L, looking_tostring);
+  lua_setglobal(L, "tostring");
 }
 
 static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) {

@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "bind/json.h"
 #include "bind/text.h"
 #include "script/luaerr.h"
 
@@ -32,23 +33,79 @@ static const char *skip_blank(const char *at, const char *end) {
   }
 }
 
+/* The parser counts characters. */
+static long byte_of(const char *text, long characters) {
+  long at = 0;
+  for (; characters > 0 && text[at]; characters--)
+    do at++;
+    while (((unsigned char)text[at] & 0xC0) == 0x80);
+  return at;
+}
+
 static MP_NORETURN void raise_parse(lua_State *L, const char *text, const PgQueryError *error) {
   struct mp_err err;
-  lua_Integer line = line_of(text, error->cursorpos > 0 ? error->cursorpos - 1 : 0);
+  lua_Integer line = line_of(text, error->cursorpos > 0 ? byte_of(text, error->cursorpos - 1) : 0);
   mp_err_set(&err, MP_EINVAL, "line %d: %s", (int)line, error->message);
   mp_luaerr_push(L, &err);
   lua_pushinteger(L, line);
   lua_setfield(L, -2, "sql_line");
+  lua_pushinteger(L, error->cursorpos);
+  lua_setfield(L, -2, "sql_position");
+  lua_pushstring(L, error->message);
+  lua_setfield(L, -2, "sql_message");
   lua_error(L);
   __builtin_unreachable();
 }
 
-static bool flag_set(const char *tree, const char *flag) { return strstr(tree, flag) != NULL; }
+/* Is the word CONCURRENTLY in it, as a key word? For what only a newer parser reads. */
+static bool says_concurrently(const char *sql) {
+  PgQueryScanResult scan = pg_query_scan(sql);
+  PgQuery__ScanResult *tokens =
+      scan.error ? NULL : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
+  bool found = false;
+  for (size_t i = 0; tokens && i < tokens->n_tokens; i++)
+    found = found || tokens->tokens[i]->token == PG_QUERY__TOKEN__CONCURRENTLY;
+  if (tokens) pg_query__scan_result__free_unpacked(tokens, NULL);
+  pg_query_free_scan_result(scan);
+  return found;
+}
 
-/* split(text) -> { {sql=, line=, kind=, concurrent=}, ... } */
+/* What the parser knows about the statement `sql`, into the table on top. [-0, +0] */
+static void describe(lua_State *L, const char *sql) {
+  PgQueryParseResult parsed = pg_query_parse(sql);
+  const char *stmt = parsed.error ? NULL : strstr(parsed.parse_tree, "\"stmt\":{\"");
+  struct mp_err err;
+  if (stmt) {
+    stmt += strlen("\"stmt\":{\"");
+    lua_pushlstring(L, stmt, strcspn(stmt, "\""));
+    lua_setfield(L, -2, "kind");
+    if (!mp_json_decode(L, parsed.parse_tree, strlen(parsed.parse_tree), MP_JSON_RAW, &err)) {
+      lua_getfield(L, -1, "stmts");
+      lua_geti(L, -1, 1);
+      lua_getfield(L, -1, "stmt");
+      lua_getfield(L, -5, "kind");
+      lua_gettable(L, -2);
+      lua_setfield(L, -6, "tree");
+      lua_pop(L, 4);
+    }
+  }
+  lua_pushboolean(L, stmt ? strstr(stmt, "\"concurrent\":true") || strstr(stmt, "\"defname\":\"concurrently\"")
+                          : says_concurrently(sql));
+  lua_setfield(L, -2, "concurrent");
+  if (parsed.error) {
+    lua_pushstring(L, parsed.error->message);
+    lua_setfield(L, -2, "unread");
+  }
+  pg_query_free_parse_result(parsed);
+}
+
+/* split(text, [lenient]) -> { {sql=, line=, kind=, concurrent=, tree=}, ... }; `tree` is the statement's node as
+ * PostgreSQL names its fields, absent where it nests too deep. A text that the parser does not read raises; with
+ * `lenient` it is split by the scanner, and a statement that is not understood has `unread`, the reason, and no kind. */
 static int sql_split(lua_State *L) {
   const char *text = luaL_checkstring(L, 1);
-  PgQuerySplitResult split = pg_query_split_with_parser(text);
+  bool lenient = lua_toboolean(L, 2);
+  PgQuerySplitResult split = lenient ? pg_query_split_with_scanner(text) : pg_query_split_with_parser(text);
   if (split.error) {
     /* Copied to the stack first: raising leaves no chance to free. */
     PgQueryError copy = *split.error;
@@ -61,23 +118,15 @@ static int sql_split(lua_State *L) {
   for (int i = 0; i < split.n_stmts; i++) {
     const char *begin = text + split.stmts[i]->stmt_location, *end = begin + split.stmts[i]->stmt_len;
     begin = skip_blank(begin, end);
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     lua_pushlstring(L, begin, (size_t)(end - begin));
-    lua_setfield(L, -2, "sql");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "sql");
     lua_pushinteger(L, line_of(text, begin - text));
-    lua_setfield(L, -2, "line");
-    lua_getfield(L, -1, "sql");
-    PgQueryParseResult parsed = pg_query_parse(lua_tostring(L, -1));
-    lua_pop(L, 1);
-    const char *stmt = parsed.error ? NULL : strstr(parsed.parse_tree, "\"stmt\":{\"");
-    if (stmt) {
-      stmt += strlen("\"stmt\":{\"");
-      lua_pushlstring(L, stmt, strcspn(stmt, "\""));
-      lua_setfield(L, -2, "kind");
-      lua_pushboolean(L, flag_set(stmt, "\"concurrent\":true"));
-      lua_setfield(L, -2, "concurrent");
-    }
-    pg_query_free_parse_result(parsed);
+    lua_setfield(L, -3, "line");
+    lua_insert(L, -2);
+    describe(L, lua_tostring(L, -2));
+    lua_remove(L, -2);
     lua_rawseti(L, -2, i + 1);
   }
   pg_query_free_split_result(split);

@@ -1,13 +1,16 @@
 #include "bind/stmt.h"
 
 #include <lauxlib.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/bind.h"
 #include "bind/json.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
 #include "script/task.h"
+#include "util/log.h"
 
 void mp_stmt_ref(struct mp_stmt *stmt) { stmt->refs++; }
 
@@ -15,8 +18,6 @@ void mp_stmt_unref(struct mp_stmt *stmt) {
   if (--stmt->refs) return;
   mp_result_unref(stmt->result);
   mp_text_unref(stmt->text);
-  free((void *)(uintptr_t)stmt->missing);
-  free((void *)(uintptr_t)stmt->req.values);
   free(stmt);
 }
 
@@ -35,9 +36,9 @@ static bool known_field(lua_State *L, int table, const char *name) {
 }
 
 /* The values are packed behind one another in `out`, offsets in `at` (-1: NULL). */
-static enum mp_param_form pack(lua_State *L, const char *what, struct mp_text *text, int params, int given, struct mp_buf *out,
+static bool pack(lua_State *L, const char *what, struct mp_text *text, int params, int given, struct mp_buf *out,
                  int *at) {
-  enum mp_param_form form = MP_PARAM_SURE;
+  bool needs_type = false;
   if (text->names && (given < 1 || lua_type(L, params) != LUA_TTABLE))
     mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name", text->names[0]);
   /* A statement without parameters may get the whole input; it takes nothing from it. */
@@ -45,12 +46,14 @@ static enum mp_param_form pack(lua_State *L, const char *what, struct mp_text *t
   if (!text->names && given != text->nparams && !whole)
     mp_luaerr_misuse(L, what, "%d value%s for %d parameter%s", given, given == 1 ? "" : "s", text->nparams,
                      text->nparams == 1 ? "" : "s");
+  int names = lua_gettop(L) + 1;
+  if (text->names) lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
   for (int i = 0; i < text->nparams; i++) {
     char number[12];
     const char *name = number;
     if (text->names) {
       name = text->names[i];
-      lua_pushstring(L, name);
+      lua_rawgeti(L, names, i + 1);
       if (lua_rawget(L, params) == LUA_TNIL && !known_field(L, params, name))
         mp_luaerr_misuse(L, what, "no value for $%s; for NULL pass moonpool.null", name);
     } else {
@@ -58,79 +61,72 @@ static enum mp_param_form pack(lua_State *L, const char *what, struct mp_text *t
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
-    bool given_value = mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &form, what);
+    bool given_value = mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &needs_type, what);
     lua_pop(L, 1);
     at[i] = given_value ? (int)start : -1;
     if (given_value) mp_buf_addc(out, '\0');
   }
   if (out->failed) luaL_error(L, "not enough memory");
-  return form;
+  return !needs_type;
 }
 
-/* Everything that may raise happens before anything is allocated that Lua would not free. */
-static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params, bool may_guess) {
-  int top = lua_gettop(L);
-  int given = params ? top - params + 1 : 0;
-  size_t head = sizeof(char *) * (size_t)(text->nparams + 1);
-  int few[32], *at = few;
-  if (text->nparams > (int)MP_ARRAY_LEN(few))
-    at = lua_newuserdatauv(L, sizeof *at * (size_t)text->nparams, 0);
-  struct mp_buf *out = mp_json_buf_new(L, 0);
-  char where[sizeof((struct mp_stmt *)0)->where];
-  mp_task_where(L, 1, where, sizeof where);
-  enum mp_param_form form = pack(L, what, text, params, given, out, at);
-  if (form == MP_PARAM_GUESSED && (!may_guess || text->ask)) form = MP_PARAM_NEEDS_TYPE;
-  if (form == MP_PARAM_NEEDS_TYPE) {
-    lua_settop(L, top);
-    return NULL;
-  }
-  struct mp_stmt *stmt = calloc(1, sizeof *stmt);
-  char *block = malloc(head + out->len);
-  if (!stmt || !block) {
-    free(stmt);
-    free(block);
-    luaL_error(L, "not enough memory");
-    return NULL; /* not reached */
-  }
-  const char **values = (const char **)(void *)block;
-  if (out->len) memcpy(block + head, out->data, out->len);
-  for (int i = 0; i < text->nparams; i++) values[i] = at[i] < 0 ? NULL : block + head + at[i];
-  stmt->refs = 1;
-  stmt->guessed = form == MP_PARAM_GUESSED;
-  stmt->text = text;
-  mp_text_ref(text);
-  stmt->req = (struct mp_req){.sql = text->sql, .nparams = text->nparams, .values = values};
-  mp_list_init(&stmt->node);
-  memcpy(stmt->where, where, sizeof where);
-  mp_buf_fini(out); /* not left to the collector: this is the hot path */
-  lua_settop(L, top);
-  return stmt;
-}
-
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx, bool may_guess) {
-  return make(L, what, mp_text_get(L, sql_idx, what), params_idx, may_guess);
-}
-
-struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx, bool may_guess) {
-  if (lua_type(L, table_idx) != LUA_TSTRING) mp_luaerr_misuse(L, what, "the name of the table is missing");
-  if (lua_type(L, values_idx) != LUA_TTABLE) mp_luaerr_misuse(L, what, "the values are missing: pass a table");
-  lua_settop(L, values_idx);
-  return make(L, what, mp_text_insert(L, lua_tostring(L, table_idx), values_idx, what), values_idx, may_guess);
-}
-
-struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
-  struct mp_stmt *stmt = calloc(1, sizeof *stmt);
+static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more) {
+  struct mp_stmt *stmt = malloc(sizeof *stmt + more);
   if (!stmt) luaL_error(L, "not enough memory");
+  memset(stmt, 0, offsetof(struct mp_stmt, where));
   stmt->refs = 1;
   stmt->text = text;
   mp_text_ref(text);
-  stmt->req = (struct mp_req){.sql = text->sql, .flags = MP_REQ_DESCRIBE};
+  stmt->req.sql = text->sql;
   mp_list_init(&stmt->node);
   mp_task_where(L, 1, stmt->where, sizeof stmt->where);
   return stmt;
 }
 
-void mp_stmt_described(struct mp_stmt *stmt) {
+/* Everything that may raise happens before the block is allocated, which Lua would not free. */
+static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params, bool one,
+                            const char *missing) {
+  int top = lua_gettop(L);
+  int given = params ? top - params + 1 : 0;
+  int few[32], *at = few;
+  struct mp_buf *out = &mp_bind_of(L)->scratch;
+  luaL_checkstack(L, 8, NULL);
+  if (text->nparams > (int)MP_ARRAY_LEN(few))
+    at = lua_newuserdatauv(L, sizeof *at * (size_t)text->nparams, 0);
+  mp_buf_clear(out);
+  bool complete = pack(L, what, text, params, given, out, at);
+  lua_settop(L, top);
+  if (!complete) return NULL;
+  /* One block: the statement, the pointers to its values, the values, the message. */
+  size_t pointers = sizeof(char *) * (size_t)text->nparams;
+  size_t message = missing ? strlen(missing) + 1 : 0;
+  struct mp_stmt *stmt = allocate(L, text, pointers + out->len + message);
+  const char **values = (const char **)(void *)(stmt + 1);
+  char *bytes = (char *)(values + text->nparams);
+  if (out->len) memcpy(bytes, out->data, out->len);
+  for (int i = 0; i < text->nparams; i++) values[i] = at[i] < 0 ? NULL : bytes + at[i];
+  stmt->req.nparams = text->nparams;
+  stmt->req.values = values;
+  stmt->one = one;
+  if (missing) stmt->missing = memcpy(bytes + out->len, missing, message);
+  return stmt;
+}
+
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text, int params_idx) {
+  return make(L, what, text, params_idx, false, NULL);
+}
+
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx, const char *missing) {
+  return make(L, what, text, params_idx, true, missing);
+}
+
+struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
+  struct mp_stmt *stmt = allocate(L, text, 0);
+  stmt->req.flags = MP_REQ_DESCRIBE;
+  return stmt;
+}
+
+static void described(struct mp_stmt *stmt) {
   struct mp_text *text = stmt->text;
   const PGresult *pg = stmt->result->pg;
   if (text->types || PQnparams(pg) != text->nparams) return;
@@ -139,7 +135,35 @@ void mp_stmt_described(struct mp_stmt *stmt) {
   text->types = types;
 }
 
-void mp_stmt_set_missing(struct mp_stmt *stmt, const char *message) { stmt->missing = strdup(message); }
+static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err *err) {
+  stmt->state = MP_STMT_FAILED;
+  stmt->err = *err;
+  if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
+}
+
+void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result, const struct mp_err *err,
+                    const char *who) {
+  struct mp_err too_large;
+  if (result) stmt->result = mp_result_ref(result);
+  stmt->state = MP_STMT_DONE;
+  bind->stats.statements++;
+  if (err) {
+    fail(bind, stmt, err);
+  } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
+    described(stmt);
+  } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
+    mp_err_set(&too_large, MP_EINVAL, "the result is larger than %zu MiB (MOONPOOL_RESULT_LIMIT): select less, or in parts",
+               bind->result_limit >> 20);
+    fail(bind, stmt, &too_large);
+  }
+  uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
+  bind->stats.statement_us += us;
+  if (bind->slow_query_ms && us > bind->slow_query_ms * 1000) {
+    bind->stats.slow_statements++;
+    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s", (unsigned long long)(us / 1000), stmt->where, who,
+           stmt->text->sql);
+  }
+}
 
 /* The value of the parameter whose name begins `at` (of `len` bytes), or NULL. */
 static const char *named_value(const struct mp_stmt *stmt, const char *at, size_t len) {
@@ -151,20 +175,14 @@ static const char *named_value(const struct mp_stmt *stmt, const char *at, size_
 }
 
 /* "Vehicle not found: $vehicle_id": the names are those of the statement's parameters. */
-static void expand(const struct mp_stmt *stmt, const char *template, char *out, size_t size) {
-  size_t used = 0;
-  for (const char *at = template; *at && used + 1 < size;) {
+static void expand(const struct mp_stmt *stmt, const char *template, struct mp_buf *out) {
+  for (const char *at = template; *at;) {
     size_t name = *at == '$' ? strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") : 0;
     const char *value = name ? named_value(stmt, at + 1, name) : NULL;
-    if (!value) {
-      out[used++] = *at++;
-      continue;
-    }
-    used += (size_t)snprintf(out + used, size - used, "%s", value);
-    if (used >= size) used = size - 1;
-    at += name + 1;
+    if (value) mp_buf_adds(out, value);
+    else mp_buf_addc(out, *at);
+    at += value ? name + 1 : 1;
   }
-  out[used] = '\0';
 }
 
 /* ---- failures ---- */
@@ -172,6 +190,7 @@ static void expand(const struct mp_stmt *stmt, const char *template, char *out, 
 void mp_failure_clear(struct mp_failure *failure) {
   mp_result_unref(failure->result);
   if (failure->text) mp_text_unref(failure->text);
+  free(failure->message);
   *failure = (struct mp_failure){0};
 }
 
@@ -192,15 +211,18 @@ bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   if (!stmt->one || stmt->state != MP_STMT_DONE) return false;
   int rows = PQntuples(stmt->result->pg);
   if (rows == 1) return false;
-  char text[300];
   place(out, stmt);
   if (rows) {
     mp_err_set(&out->err, MP_EINVAL, "one row was expected and %d came", rows);
     strcpy(out->code, "TOO_MANY_ROWS");
     out->status = 500;
   } else {
-    expand(stmt, stmt->missing ? stmt->missing : "no row found", text, sizeof text);
-    mp_err_set(&out->err, MP_EINVAL, "%s", text);
+    struct mp_buf text;
+    mp_buf_init(&text, 64 << 10);
+    expand(stmt, stmt->missing ? stmt->missing : "no row found", &text);
+    mp_err_set(&out->err, MP_EINVAL, "%s", mp_buf_text(&text));
+    out->message = strdup(mp_buf_text(&text)); /* whole: the error value cuts it */
+    mp_buf_fini(&text);
     strcpy(out->code, "RESOURCE_NOT_FOUND");
     out->status = 404;
   }
@@ -247,6 +269,10 @@ static void map_constraint(lua_State *L, int errors_ref) {
 
 void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_ref) {
   mp_luaerr_push(L, &failure->err);
+  if (failure->message) {
+    lua_pushstring(L, failure->message);
+    lua_setfield(L, -2, "message");
+  }
   if (failure->code[0]) {
     lua_pushstring(L, failure->code);
     lua_setfield(L, -2, "code");
@@ -275,6 +301,7 @@ void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_
     set_field(L, "constraint", pg, PG_DIAG_CONSTRAINT_NAME);
     set_field(L, "table", pg, PG_DIAG_TABLE_NAME);
     set_field(L, "column", pg, PG_DIAG_COLUMN_NAME);
+    set_field(L, "position", pg, PG_DIAG_STATEMENT_POSITION);
     map_constraint(L, errors_ref);
   }
 }

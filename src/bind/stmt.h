@@ -17,29 +17,28 @@ struct mp_stmt {
   int refs;
   enum mp_stmt_state state;
   bool one;                 /* exactly one row is promised */
-  bool guessed;             /* a list was sent as JSON without knowing the parameter's type */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */
-  const char *missing;      /* message when `one` finds no row, or NULL */
+  const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
   void *owner;              /* of the driver that sends it */
   char where[96];           /* "scripts/create_deal.lua:41" */
 };
 
-/* Builds a statement from the Lua call on the stack: SQL text at `sql_idx`, parameters from `params_idx` on (one
+/* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one
  * table for $name, or the values themselves for $1). Raises INVALID_ARGUMENT naming `what`.
- * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again.
- * With `may_guess`, what is a list of JSON is sent as JSON although its parameter might be an array: that saves a
- * round trip, and where it is wrong the server refuses (22P02) and a new attempt knows better (text->ask). */
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, int sql_idx, int params_idx, bool may_guess);
-struct mp_stmt *mp_stmt_insert(lua_State *L, const char *what, int table_idx, int values_idx, bool may_guess);
+ * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text, int params_idx);
+/* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx, const char *missing);
 /* Asks for the parameter types of the text; the result fills text->types. */
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
-/* Called by the driver when a description has arrived. */
-void mp_stmt_described(struct mp_stmt *stmt);
-/* `one` without a row: the message that makes it a 404; copied. */
-void mp_stmt_set_missing(struct mp_stmt *stmt, const char *message);
+struct mp_bind;
+/* The server's answer has come: settles the state, keeps the result, counts. `who` is named in the log if
+ * the statement was slow. */
+void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result, const struct mp_err *err,
+                    const char *who);
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
@@ -49,6 +48,7 @@ struct mp_failure {
   struct mp_err err;
   char code[48];            /* "" : by err */
   int status;
+  char *message;            /* where it is longer than err holds, or NULL */
   struct mp_result *result; /* the server's report, or NULL */
   struct mp_text *text;
   char where[96];

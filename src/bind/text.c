@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/bind.h"
 #include "bind/json.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
 #define CACHE_LIMIT 4096 /* texts; then the cache starts anew: scripts that build SQL must not fill memory */
 #define MAX_PARAMS 1600
+#define MAX_COLUMNS 256
 
 void mp_text_ref(struct mp_text *text) { text->refs++; }
 
@@ -21,6 +23,7 @@ void mp_text_unref(struct mp_text *text) {
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
   free(text->names);
   free(text->types);
+  free(text->table);
   free(text->sql);
   free(text);
 }
@@ -119,9 +122,25 @@ static const char *number_params(struct mp_text *text, const char *sql) {
 /* What an operation may send; the transaction, the session and the schema are the host's. */
 static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "LockStmt"};
 
+/* What outlives its transaction on the connection. Also functions that hold a lock or a setting. */
+static bool leaves_state(const char *kind, const char *tree) {
+  static const char *const kinds[] = {"VariableSetStmt", "ListenStmt", "PrepareStmt", "ExecuteStmt", "DeallocateStmt",
+                                      "DiscardStmt",     "LoadStmt",   "DoStmt",      "CallStmt"};
+  static const char *const names[] = {"set_config", "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
+                                      "pg_try_advisory_lock_shared", "setseed"};
+  for (size_t i = 0; i < MP_ARRAY_LEN(kinds); i++)
+    if (!strcmp(kind, kinds[i])) return true;
+  for (size_t i = 0; i < MP_ARRAY_LEN(names); i++) {
+    char node[64];
+    snprintf(node, sizeof node, "{\"String\":{\"sval\":\"%s\"}}", names[i]);
+    if (strstr(tree, node)) return true;
+  }
+  return strstr(tree, "\"relpersistence\":\"t\"") != NULL;
+}
+
 static void classify(struct mp_text *text) {
   PgQueryParseResult parsed = pg_query_parse(text->sql);
-  text->changes_data = true;
+  text->changes_data = text->leaves_state = true;
   if (parsed.error) {
     /* The server knows better, and says so with a position; it may be newer than the parser. */
     snprintf(text->refused, sizeof text->refused, "is no statement that PostgreSQL's parser knows: %s",
@@ -143,6 +162,7 @@ static void classify(struct mp_text *text) {
                "is not for an operation (%s): transaction, session and schema are the host's", text->kind);
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
       snprintf(text->refused, sizeof text->refused, "calls set_config: the session's settings are the host's");
+    text->leaves_state = !stmt || leaves_state(text->kind, stmt);
     text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || strstr(stmt ? stmt : "", "\"InsertStmt\"") ||
                          strstr(stmt ? stmt : "", "\"UpdateStmt\"") || strstr(stmt ? stmt : "", "\"DeleteStmt\"");
   }
@@ -157,7 +177,10 @@ struct box {
 
 static int box_gc(lua_State *L) {
   struct box *box = lua_touserdata(L, 1);
-  if (box->text) mp_text_unref(box->text);
+  if (!box->text) return 0;
+  luaL_unref(L, LUA_REGISTRYINDEX, box->text->names_ref);
+  box->text->names_ref = LUA_NOREF;
+  mp_text_unref(box->text);
   box->text = NULL;
   return 0;
 }
@@ -175,7 +198,7 @@ static void push_cache(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
 }
 
-/* The SQL string is on top; enters it. [-1, +0] */
+/* The SQL string is on top; enters it and leaves its box instead. [-1, +1] */
 static struct mp_text *enter(lua_State *L, const char *what) {
   size_t len;
   const char *sql = lua_tolstring(L, -1, &len);
@@ -199,37 +222,49 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   struct mp_text *text = calloc(1, sizeof *text);
   if (!text) luaL_error(L, "not enough memory");
   text->refs = 1;
+  text->names_ref = LUA_NOREF;
   box->text = text;
   const char *fault = number_params(text, sql);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   classify(text);
-  lua_pushvalue(L, -3); /* sql cache box -> cache[sql] = box */
+  if (text->names) {
+    lua_createtable(L, text->nparams, 0);
+    for (int i = 0; i < text->nparams; i++) {
+      lua_pushstring(L, text->names[i]);
+      lua_rawseti(L, -2, i + 1);
+    }
+    text->names_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  lua_pushvalue(L, -3); /* sql cache box: cache[sql] = box */
   lua_pushvalue(L, -2);
   lua_rawset(L, -4);
-  lua_pop(L, 3);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
   lua_pushinteger(L, count + 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
   return text;
 }
 
-/* The text on top of the stack, popped. */
-static struct mp_text *get_top(lua_State *L, const char *what) {
+/* The SQL string on top of the stack gives way to its box. [-1, +1] */
+static struct mp_text *find_box(lua_State *L, const char *what) {
   push_cache(L);
   lua_pushvalue(L, -2);
-  if (lua_rawget(L, -2) == LUA_TUSERDATA) {
-    struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
-    lua_pop(L, 3);
-    return text;
+  if (lua_rawget(L, -2) != LUA_TUSERDATA) {
+    lua_pop(L, 2);
+    return enter(L, what);
   }
-  lua_pop(L, 2);
-  return enter(L, what);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+  return ((struct box *)lua_touserdata(L, -1))->text;
 }
 
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
   if (lua_type(L, idx) != LUA_TSTRING)
     mp_luaerr_misuse(L, what, "the SQL text is missing (got %s)", luaL_typename(L, idx));
   lua_pushvalue(L, idx);
-  return get_top(L, what);
+  struct mp_text *text = find_box(L, what);
+  lua_pop(L, 1);
+  return text;
 }
 
 /* ---- insert ---- */
@@ -246,13 +281,13 @@ static void add_ident(lua_State *L, struct mp_buf *out, const char *name, const 
   mp_buf_addc(out, '"');
 }
 
-struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
-  const char *names[256];
+/* Writes the text and leaves its box. [-0, +1] */
+static struct mp_text *write_insert(lua_State *L, const char *table, int idx, const char *what) {
+  const char *names[MAX_COLUMNS];
   int n = 0;
-  idx = lua_absindex(L, idx);
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING) mp_luaerr_misuse(L, what, "the values need column names as keys");
-    if (n == (int)MP_ARRAY_LEN(names)) mp_luaerr_misuse(L, what, "more than %d columns", n);
+    if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns", n);
     names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
   }
   qsort(names, (size_t)n, sizeof *names, by_name);
@@ -280,5 +315,49 @@ struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const c
   if (sql->failed) luaL_error(L, "not enough memory");
   lua_pushlstring(L, mp_buf_text(sql), sql->len);
   lua_remove(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
-  return get_top(L, what);
+  struct mp_text *text = find_box(L, what);
+  if (!text->table) text->table = strdup(table);
+  return text;
+}
+
+/* A number that tables with the same keys have in common: short strings are interned, so equal ones have
+ * equal addresses. Only a guess: an address may come again for another string. */
+static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *count) {
+  uint64_t sum = (uintptr_t)table;
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1), n++) {
+    uint64_t key = lua_type(L, -2) == LUA_TSTRING ? (uintptr_t)lua_tostring(L, -2) : 1;
+    sum += (key ^ key >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+  }
+  *count = n;
+  return sum;
+}
+
+static bool same_columns(lua_State *L, const struct mp_text *text, const char *table, int idx, int count) {
+  if (text->nparams != count || strcmp(text->table, table) != 0) return false;
+  bool same = true;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
+  for (int i = 1; same && i <= count; i++) {
+    lua_rawgeti(L, -1, i);
+    same = lua_rawget(L, idx) != LUA_TNIL;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return same;
+}
+
+struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
+  struct mp_bind *bind = mp_bind_of(L);
+  int count;
+  idx = lua_absindex(L, idx);
+  uint64_t hash = hash_columns(L, table, idx, &count);
+  size_t slot = (hash ^ hash >> 32) % MP_ARRAY_LEN(bind->inserts);
+  struct mp_text *text = bind->inserts[slot].hash == hash ? bind->inserts[slot].text : NULL;
+  if (text && count && same_columns(L, text, table, idx, count)) return text;
+  text = write_insert(L, table, idx, what);
+  if (bind->inserts[slot].text) luaL_unref(L, LUA_REGISTRYINDEX, bind->inserts[slot].box_ref);
+  bind->inserts[slot].box_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* the guess keeps the text */
+  bind->inserts[slot].hash = hash;
+  bind->inserts[slot].text = text;
+  return text;
 }

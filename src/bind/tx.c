@@ -40,8 +40,8 @@ static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *
 }
 
 /* Queues the statement of a call `method(tx, sql, params...)`. NULL: describe first. */
-static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what) {
-  struct mp_stmt *stmt = mp_stmt_new(L, what, 2, 3, true);
+static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text) {
+  struct mp_stmt *stmt = mp_stmt_new(L, what, text, 3);
   if (stmt) mp_txn_queue(txn, stmt);
   return stmt;
 }
@@ -57,28 +57,32 @@ static int push_lazy(lua_State *L, struct mp_stmt *stmt) {
 static int tx_one(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:one");
   struct mp_text *text = check_text(L, txn, "tx:one");
-  char message[256] = "";
-  bool by_name = text->names || !text->nparams;
-  if (by_name && !lua_isnoneornil(L, 4)) snprintf(message, sizeof message, "%s", luaL_checkstring(L, 4));
-  int given = lua_gettop(L);
-  if (by_name) lua_settop(L, text->nparams ? 3 : 2);
-  struct mp_stmt *stmt = queue(L, txn, "tx:one");
-  if (!stmt) {
-    if (given == 4) lua_pushstring(L, message);
-    return describe_first(L, txn, "tx:one", text, tx_one);
+  const char *message = NULL;
+  if (text->names || !text->nparams) {
+    lua_settop(L, 4);
+    if (!lua_isnil(L, 4)) message = luaL_checkstring(L, 4);
+    lua_insert(L, 1); /* out of the way: what follows the text is the parameters */
+    if (!text->nparams) lua_settop(L, 3);
+  } else {
+    lua_pushnil(L);
+    lua_insert(L, 1);
   }
-  stmt->one = true;
-  if (message[0]) mp_stmt_set_missing(stmt, message);
+  struct mp_stmt *stmt = mp_stmt_one(L, "tx:one", text, 4, message);
+  lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  if (!stmt) return describe_first(L, txn, "tx:one", text, tx_one);
+  mp_txn_queue(txn, stmt);
   return push_lazy(L, stmt);
 }
 
+/* insert(table, values) */
 static int tx_insert(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:insert");
-  struct mp_stmt *stmt = mp_stmt_insert(L, "tx:insert", 2, 3, true);
-  if (!stmt) {
-    struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
-    return describe_first(L, txn, "tx:insert", text, tx_insert);
-  }
+  if (lua_type(L, 2) != LUA_TSTRING) mp_luaerr_misuse(L, "tx:insert", "the name of the table is missing");
+  if (lua_type(L, 3) != LUA_TTABLE) mp_luaerr_misuse(L, "tx:insert", "the values are missing: pass a table");
+  lua_settop(L, 3);
+  struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
+  struct mp_stmt *stmt = mp_stmt_new(L, "tx:insert", text, 3);
+  if (!stmt) return describe_first(L, txn, "tx:insert", text, tx_insert);
   mp_txn_queue(txn, stmt);
   return push_lazy(L, stmt);
 }
@@ -121,7 +125,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
 static int look_at(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
   struct mp_txn *txn = self(L, what);
   struct mp_text *text = check_text(L, txn, what);
-  struct mp_stmt *stmt = queue(L, txn, what);
+  struct mp_stmt *stmt = queue(L, txn, what, text);
   if (!stmt) return describe_first(L, txn, what, text, method);
   push_lazy(L, stmt);
   return mp_txn_look(L, txn, what, 0, shape);
@@ -135,7 +139,7 @@ static int tx_count(lua_State *L) { return look_at(L, "tx:count", tx_count, shap
 static int tx_exec(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:exec");
   struct mp_text *text = check_text(L, txn, "tx:exec");
-  if (!queue(L, txn, "tx:exec")) return describe_first(L, txn, "tx:exec", text, tx_exec);
+  if (!queue(L, txn, "tx:exec", text)) return describe_first(L, txn, "tx:exec", text, tx_exec);
   return 0;
 }
 
@@ -147,7 +151,7 @@ static int tx_exec(lua_State *L) {
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
   lua_pushfstring(L, format, (int)depth);
   int sql = lua_gettop(L);
-  mp_txn_queue(txn, mp_stmt_new(L, "tx:savepoint", sql, 0, false));
+  mp_txn_queue(txn, mp_stmt_new(L, "tx:savepoint", mp_text_get(L, sql, "tx:savepoint"), 0));
   lua_pop(L, 1);
 }
 
@@ -160,8 +164,8 @@ static int raise_top(lua_State *L, int status, lua_KContext ctx) {
 /* The error is on top: undo, then raise it to the caller. */
 static int savepoint_undo(lua_State *L, struct mp_txn *txn) {
   unsigned depth = mp_txn_machine(txn)->savepoints;
-  mp_txn_undo_savepoint(txn);
-  if (mp_tx_doomed(mp_txn_machine(txn))) return lua_error(L); /* it failed before the savepoint */
+  bool seen = mp_txn_undo_savepoint(txn);
+  if (!seen || mp_tx_doomed(mp_txn_machine(txn))) return lua_error(L); /* nothing to undo, or it failed before */
   queue_control(L, txn, "ROLLBACK TO SAVEPOINT mp_%d", depth);
   queue_control(L, txn, "RELEASE SAVEPOINT mp_%d", depth);
   return mp_txn_look_anyway(L, txn, "tx:savepoint", 0, raise_top);
@@ -230,10 +234,14 @@ static int add_hook(lua_State *L, const char *what, const char *list) {
 static int tx_after_commit(lua_State *L) { return add_hook(L, "tx:after_commit", "after_commit"); }
 static int tx_on_rollback(lua_State *L) { return add_hook(L, "tx:on_rollback", "on_rollback"); }
 
+/* uuid([version]): 7 (default; later ones sort behind earlier ones) or 4 (random) */
 static int tx_uuid(lua_State *L) {
   char text[37];
-  mp_txn_uuid(self(L, "tx:uuid"), text);
-  lua_pushstring(L, text);
+  struct mp_txn *txn = self(L, "tx:uuid");
+  lua_Integer version = luaL_optinteger(L, 2, 7);
+  luaL_argcheck(L, version == 4 || version == 7, 2, "the version is 4 or 7");
+  mp_txn_uuid(txn, (int)version, text);
+  lua_pushlstring(L, text, 36);
   return 1;
 }
 

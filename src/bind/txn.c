@@ -88,7 +88,7 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
   unref(txn, &txn->result_ref);
   unref(txn, &txn->error_ref);
   unref(txn, &txn->hooks_ref);
-  txn->bind->live_transactions--;
+  txn->bind->live_work--;
   free(txn);
 }
 
@@ -96,8 +96,9 @@ static void on_grant(struct mp_lease *lease) {
   struct mp_txn *txn = lease->data;
   txn->waiting = false;
   txn->leased = true;
-  txn->discard = txn->release_wanted = txn->lock_held = false;
+  txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
   txn->round_trips = txn->statements = 0;
+  mp_failure_clear(&txn->failure);
   txn->drawn = 0;
   txn->finished = false;
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
@@ -349,7 +350,7 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
   txn->started_ns = mp_loop_clock_ns(bind->loop);
   txn->started_us = mp_loop_wall_us(bind->loop);
   mp_loop_random(bind->loop, txn->seed, sizeof txn->seed);
-  bind->live_transactions++;
+  bind->live_work++;
   mp_timer_start_at(&txn->deadline, options->tx.deadline_ms);
   *out = txn;
   unsigned actions = mp_tx_start(&txn->tx, &txn->options.tx);

@@ -66,8 +66,9 @@ int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext
 int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k);
 /* Pushes the error of a doomed transaction. [-0, +1] */
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn);
-/* The innermost savepoint is being rolled back to: forgets what failed since and what is queued. */
-void mp_txn_undo_savepoint(struct mp_txn *txn);
+/* The innermost savepoint is being undone: forgets what failed since and what is queued. True if the
+ * server has seen the savepoint and must roll back to it. */
+bool mp_txn_undo_savepoint(struct mp_txn *txn);
 /* The same for whoever holds one of its statements; k(L, status, 0). */
 int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k);
 /* The statement will never have a result: raises why. */
@@ -80,7 +81,7 @@ struct mp_tx *mp_txn_machine(struct mp_txn *txn); /* for savepoints */
 void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn);
 /* The n-th value (from 0) that the script asks for in this attempt: the same on each attempt. */
 uint64_t mp_txn_started_us(const struct mp_txn *txn);
-void mp_txn_uuid(struct mp_txn *txn, char out[37]);
+void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]); /* version 4 or 7 */
 double mp_txn_random(struct mp_txn *txn);
 bool mp_txn_queued(const struct mp_txn *txn);
 

@@ -21,6 +21,7 @@ struct mp_txn {
   bool leased, waiting, refused;
   unsigned syncs_open;      /* segments not answered */
   bool release_wanted, discard;
+  bool discard_after; /* a statement left session state behind: nobody else may get the connection */
   bool lock_held;
 
   /* the segment under way */

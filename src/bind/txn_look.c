@@ -67,10 +67,15 @@ int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_K
   return look(L, what, (struct waiter){txn, k, ctx, true});
 }
 
-void mp_txn_undo_savepoint(struct mp_txn *txn) {
+bool mp_txn_undo_savepoint(struct mp_txn *txn) {
+  bool seen = true;
+  MP_LIST_EACH(node, &txn->queue) {
+    if (!strncmp(MP_LIST_ENTRY(node, struct mp_stmt, node)->req.sql, "SAVEPOINT ", 10)) seen = false;
+  }
   mp_txn_drop_list(&txn->queue);
   mp_tx_savepoint_undone(&txn->tx);
   if (!mp_tx_doomed(&txn->tx)) mp_failure_clear(&txn->failure);
+  return seen;
 }
 
 MP_NORETURN void mp_txn_raise_lost(lua_State *L, struct mp_stmt *stmt) {
@@ -122,9 +127,10 @@ static uint64_t draw(struct mp_txn *txn) {
 
 double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }
 
-void mp_txn_uuid(struct mp_txn *txn, char out[37]) {
+void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
   uint64_t random[2] = {draw(txn), draw(txn)};
-  mp_bind_format_uuid(txn->started_us, random, out);
+  if (version == 4) mp_bind_format_uuid4(random, out);
+  else mp_bind_format_uuid7(txn->started_us, random, out);
 }
 
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {

@@ -19,51 +19,29 @@ void mp_txn_drop_list(struct mp_list *list) {
 static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
-  struct mp_bind *bind = txn->bind;
-  if (result) stmt->result = mp_result_ref(result);
-  stmt->state = err ? MP_STMT_FAILED : MP_STMT_DONE;
-  bind->stats.statements++;
-  if (err || !result) { /* success always has a result */
-    if (!err) return;
-    stmt->err = *err;
-    if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
-    if (stmt->guessed && !strcmp(err->sqlstate, "22P02")) { /* an array after all */
-      stmt->text->ask = true;
-      stmt->err.flags |= MP_ERRF_RETRYABLE;
-    }
-  } else if (req->flags & MP_REQ_DESCRIBE) {
-    mp_stmt_described(stmt);
-  } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
-    stmt->state = MP_STMT_FAILED;
-    mp_err_set(&stmt->err, MP_EINVAL, "the result is larger than %zu bytes: select less, or in parts",
-               bind->result_limit);
-  }
-  uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
-  bind->stats.statement_us += us;
-  if (bind->slow_query_ms && us > bind->slow_query_ms * 1000) {
-    bind->stats.slow_statements++;
-    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s", (unsigned long long)(us / 1000), stmt->where,
-           txn->name, stmt->text->sql);
-  }
+  if (stmt->text->leaves_state) txn->discard_after = true;
+  mp_stmt_answer(txn->bind, stmt, result, err, txn->name);
 }
 
-static void on_frame(struct mp_txn *txn, const struct mp_err *err) {
+static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
   if (!err || err->code == MP_ECANCELED || txn->frame_failed) return;
   txn->frame_failed = true;
   txn->frame_err = *err;
+  mp_failure_clear(&txn->failure);
+  txn->failure.err = *err;
+  if (result) txn->failure.result = mp_result_ref(result); /* a deferred constraint, say */
 }
 
 #define FRAME_CALLBACK(name)                                                                             \
   static void on_##name(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {        \
-    (void)result;                                                                                        \
-    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), err);                                            \
+    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), result, err);                                    \
   }
 FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
-  on_frame(txn, err);
+  on_frame(txn, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
 }
@@ -93,7 +71,7 @@ void mp_txn_release_when_quiet(struct mp_txn *txn) {
   if (txn->syncs_open && !txn->discard) return;
   txn->leased = false;
   mp_timer_stop(&txn->cleanup);
-  mp_pool_release(&txn->lease, txn->discard || txn->lock_held);
+  mp_pool_release(&txn->lease, txn->discard || txn->lock_held || txn->discard_after);
 }
 
 static void segment_over(struct mp_txn *txn) {
@@ -149,7 +127,7 @@ static void settle_batch(struct mp_txn *txn) {
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
   if (result && err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
-    on_frame(txn, err);
+    on_frame(txn, result, err);
     txn->committed = false;
     err = NULL;
   }

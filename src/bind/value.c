@@ -201,8 +201,8 @@ static void add_array(lua_State *L, int idx, Oid element, const char *name, stru
       add_array(L, -1, element, name, out, what, depth + 1);
     } else {
       struct mp_buf *item = mp_json_buf_new(L, 0);
-      enum mp_param_form form = MP_PARAM_SURE;
-      if (mp_param_add(L, -2, element, name, item, &form, what))
+      bool needs_type = false;
+      if (mp_param_add(L, -2, element, name, item, &needs_type, what))
         add_array_text(out, mp_buf_text(item), item->len);
       else
         mp_buf_adds(out, "NULL");
@@ -223,34 +223,7 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
   }
 }
 
-/* Has it string keys, so that it can only be meant as JSON? */
-static bool is_object(lua_State *L, int idx) {
-  bool object = false;
-  idx = lua_absindex(L, idx);
-  lua_pushnil(L);
-  if (lua_next(L, idx)) {
-    object = lua_type(L, -2) == LUA_TSTRING;
-    lua_pop(L, 2);
-  }
-  return object;
-}
-
-/* Does it look like a JSON array: marked as one, or a list of objects? */
-static bool is_json_list(lua_State *L, int idx) {
-  int top = lua_gettop(L);
-  bool list = false;
-  idx = lua_absindex(L, idx);
-  if (lua_getmetatable(L, idx)) {
-    mp_json_push_mark(L, MP_JSON_ARRAY);
-    mp_json_push_mark(L, MP_JSON_RAW_ARRAY);
-    list = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1);
-  }
-  if (!list) list = lua_rawgeti(L, idx, 1) == LUA_TTABLE;
-  lua_settop(L, top);
-  return list;
-}
-
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, enum mp_param_form *form,
+bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, bool *needs_type,
                   const char *what) {
   size_t len;
   const char *text;
@@ -264,7 +237,7 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
     case LUA_TBOOLEAN: mp_buf_adds(out, lua_toboolean(L, idx) ? "true" : "false"); return true;
     case LUA_TNUMBER:
       if (lua_isinteger(L, idx)) {
-        mp_buf_addf(out, "%lld", (long long)lua_tointeger(L, idx));
+        mp_buf_addi(out, lua_tointeger(L, idx));
       } else {
         size_t n = mp_json_format_number(lua_tonumber(L, idx), number);
         if (!n) mp_luaerr_misuse(L, what, "$%s: NaN and infinity cannot be sent", name);
@@ -277,13 +250,18 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         add_bytea(out, text, len);
         return true;
       }
+      /* Only a bytea reads a backslash as more than itself. */
+      if (!type && memchr(text, '\\', len)) {
+        *needs_type = true;
+        return true;
+      }
       if (memchr(text, 0, len)) {
-        if (!type) *form = MP_PARAM_NEEDS_TYPE; /* it may be a bytea */
+        if (!type) *needs_type = true; /* it may be a bytea */
         else mp_luaerr_misuse(L, what, "$%s: text with a NUL byte cannot be stored", name);
         return true;
       }
       if (mp_json_valid_utf8(text, len) != len) {
-        if (!type) *form = MP_PARAM_NEEDS_TYPE;
+        if (!type) *needs_type = true;
         else mp_luaerr_misuse(L, what, "$%s: the text is not valid UTF-8", name);
         return true;
       }
@@ -294,14 +272,11 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         add_array(L, idx, mp_array_element(type), name, out, what, 1);
         return true;
       }
-      if (!type && !is_object(L, idx)) {
-        if (!is_json_list(L, idx)) {
-          *form = MP_PARAM_NEEDS_TYPE;
-          return true;
-        }
-        if (*form == MP_PARAM_SURE) *form = MP_PARAM_GUESSED;
+      if (!type) {
+        *needs_type = true;
+        return true;
       }
-      if (type && type != MP_OID_JSON && type != MP_OID_JSONB)
+      if (type != MP_OID_JSON && type != MP_OID_JSONB)
         mp_luaerr_misuse(L, what, "$%s: a table can be sent as json, jsonb or an array, and the parameter is neither", name);
       if (!mp_json_encode(L, idx, out, 0)) luaL_error(L, "not enough memory");
       return true;

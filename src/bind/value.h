@@ -23,16 +23,10 @@ void mp_value_push(lua_State *L, const PGresult *pg, int row, int col);
 /* Appends the column as a JSON value, in the border's spelling. */
 void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out, unsigned flags);
 
-/* What was made of a value whose form depends on the parameter's type. */
-enum mp_param_form {
-  MP_PARAM_SURE,
-  MP_PARAM_GUESSED,   /* a list from JSON, or of objects: written as JSON */
-  MP_PARAM_NEEDS_TYPE /* nothing was written */
-};
-
 /* Appends the text form of the value at `idx` as a parameter of type `type` (0: not known yet). Returns false,
- * appending nothing, for SQL NULL (nil, json.null). Raises naming `what` and `name`. `*form` only grows. */
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, enum mp_param_form *form,
+ * appending nothing, for SQL NULL (nil, json.null). Raises naming `what` and `name`. `*needs_type` is set, and nothing
+ * appended, if the form depends on the type, which is not known. */
+bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, bool *needs_type,
                   const char *what);
 /* The element type of an array type that we know, or 0. */
 Oid mp_array_element(Oid type);

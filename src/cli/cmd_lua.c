@@ -23,7 +23,11 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
       .config = &cli->config, .app_dir = cli->app_dir, .database_url = url, .pool_min = pool_min};
   if (mp_runtime_open(&rt, &options, &err)) return mp_cli_fail(command, &err);
   int code = mp_runtime_run(rt, push, data, command, &err);
-  if (code == -1) code = mp_cli_fail(command, &err);
+  if (code == -1) {
+    const char *report = mp_runtime_report(rt);
+    fprintf(stderr, "moonpool %s: %s\n", command, *report ? report : err.msg);
+    code = err.code == MP_ENODB ? MP_EXIT_NO_DATABASE : MP_EXIT_FAILED;
+  }
   fflush(stdout);
   if (mp_runtime_close(rt, &close_err)) {
     fprintf(stderr, "moonpool %s: %s\n", command, close_err.msg);
@@ -189,13 +193,30 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool migrate [up | status] [--json | --quiet]\n\n"
-         "  up       apply what is pending (default)\n"
-         "  status   list the migrations and which are applied\n\n"
-         "Each file of migrations/ is one transaction, recorded with a checksum; one runner works at a time. Connects as\n"
-         "the owner: MOONPOOL_OWNER_URL, or the embedded database.");
+    puts("Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
+         "  up          apply what is pending (default), --to N: up to number N\n"
+         "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
+         "  status      list the migrations, and what is wrong: --json for programs\n"
+         "  verify      only say whether files, record and indexes are sound: --json for programs\n"
+         "  new NAME    write an empty migration with the next number\n\n"
+         "Options of up and down:\n"
+         "  --dry-run            run what can be undone in a transaction, roll it back, say what it locked\n"
+         "  --print              only print the statements\n"
+         "  --wait SECONDS       for another migration that runs (default 60)\n"
+         "  --lock-timeout SECONDS\n"
+         "                       for a lock that others would queue behind (default 5); then it lets go and tries again\n"
+         "  --retries N          how often (default 20)\n"
+         "  --quiet              say only what failed\n\n"
+         "A file of migrations/ is applied in one transaction, recorded with a checksum; what stands after the line\n"
+         "`-- migrate:down` undoes it. Statements that cannot run in a transaction, such as CREATE INDEX CONCURRENTLY,\n"
+         "are found and run alone, each recorded: a file that fails goes on where it stopped. `up` drops and rebuilds\n"
+         "INVALID indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
+         "Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
+         "Exit status: 0 ok, 1 failed or not sound, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
+  /* Only files: nothing connects. */
+  if (argc > 1 && !strcmp(argv[1], "new")) return with_host(cli, "migrate", "postgres:///", 0, push_module, &a);
   int code = find_database(cli, "migrate", OWNER, &cluster, &url);
   if (code) return code;
   return with_host(cli, "migrate", url, 0, push_module, &a);

@@ -1,5 +1,6 @@
 /* main.c: moonpool COMMAND [ARGUMENTS]: the table of commands, the options that all share. */
 #include <limits.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +108,10 @@ int main(int argc, char **argv) {
   struct mp_err err;
   const char *app = getenv("MOONPOOL_APP");
   int at = 1;
+  /* Memory that was freed is needed again at once: giving it back to the kernel each time costs page faults. */
+  mallopt(M_TRIM_THRESHOLD, 128 << 20);
+  mallopt(M_TOP_PAD, 4 << 20);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   if (sodium_init() < 0) {
     fputs("moonpool: the system gives no randomness\n", stderr);
     return MP_EXIT_FAILED;

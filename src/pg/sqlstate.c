@@ -37,8 +37,9 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
   const char *routine = PQresultErrorField(pg, PG_DIAG_SOURCE_FUNCTION);
-  char msg[400];
-  snprintf(msg, sizeof msg - 20, "%s", text ? text : PQresultErrorMessage(pg));
+  char msg[sizeof err->msg + 20];
+  mp_err_set(err, MP_ESQL, "%s", text ? text : PQresultErrorMessage(pg)); /* cut between characters */
+  memcpy(msg, err->msg, sizeof err->msg);
   msg[strcspn(msg, "\n")] = '\0';
   if (state && !strncmp(state, "22", 2)) hide_value(msg);
   mp_err_set(err, MP_ESQL, "%s", msg);
@@ -49,7 +50,10 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   }
   memcpy(err->sqlstate, state, 5);
   if (mp_sqlstate_retryable(state)) err->flags |= MP_ERRF_RETRYABLE;
-  if (mp_sqlstate_conn_dead(state)) err->flags |= MP_ERRF_CONN_DEAD;
+  if (mp_sqlstate_conn_dead(state)) {
+    err->code = MP_ECONN;
+    err->flags |= MP_ERRF_CONN_DEAD;
+  }
   /* "cached plan must not change result type": the plan is dropped, a new transaction makes it anew. */
   if (!strcmp(state, "0A000") && routine && !strcmp(routine, "RevalidateCachedQuery"))
     err->flags |= MP_ERRF_RETRYABLE;

@@ -1,8 +1,9 @@
 #include "pg/stmt_cache.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/buf.h"
 
 /* Memory shortage must come back as an error, never as exit(). */
 #define HASH_NONFATAL_OOM 1
@@ -17,7 +18,9 @@ struct mp_stmt {
 };
 
 void mp_stmt_name(unsigned number, char out[MP_STMT_NAME_SIZE]) {
-  snprintf(out, MP_STMT_NAME_SIZE, "mp%u", number);
+  out[0] = 'm';
+  out[1] = 'p';
+  out[2 + mp_format_int(out + 2, number)] = '\0';
 }
 
 void mp_stmt_cache_init(struct mp_stmt_cache *cache, size_t limit) {

@@ -6,6 +6,7 @@
 
 #include "script/luaerr.h"
 #include "script/task_priv.h"
+#include "util/buf.h"
 
 /* ---- the trampoline ----
  * The script's function runs below lua_pcallk with the message handler: the traceback is taken before
@@ -88,7 +89,13 @@ void mp_task_where(lua_State *L, int level, char *out, size_t size) {
     bool own = strncmp(ar.source, "@moonpool/", 10) == 0;
     /* The host's own modules speak for their caller; they are named only if nobody else is there. */
     if (own && out[0]) continue;
-    snprintf(out, size, "%s:%d", *ar.source == '@' ? ar.source + 1 : ar.short_src, ar.currentline);
+    /* On the path of every statement, so without snprintf. */
+    const char *source = *ar.source == '@' ? ar.source + 1 : ar.short_src;
+    size_t len = strlen(source);
+    if (len > size - 24) len = size - 24;
+    memcpy(out, source, len);
+    out[len++] = ':';
+    out[len + mp_format_int(out + len, ar.currentline)] = '\0';
     if (!own) return;
   }
 }

@@ -51,6 +51,22 @@ void mp_buf_addc(struct mp_buf *buf, char c) {
   buf->len++;
 }
 
+size_t mp_format_int(char *out, long long value) {
+  char digits[20];
+  size_t n = 0, len = 0;
+  unsigned long long rest = value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value;
+  do digits[n++] = (char)('0' + rest % 10);
+  while (rest /= 10);
+  if (value < 0) out[len++] = '-';
+  while (n) out[len++] = digits[--n];
+  return len;
+}
+
+void mp_buf_addi(struct mp_buf *buf, long long value) {
+  char *at = mp_buf_reserve(buf, 20);
+  if (at) buf->len += mp_format_int(at, value);
+}
+
 void mp_buf_addf(struct mp_buf *buf, const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);

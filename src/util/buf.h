@@ -23,7 +23,11 @@ char *mp_buf_reserve(struct mp_buf *buf, size_t n);
 void mp_buf_add(struct mp_buf *buf, const void *bytes, size_t n);
 void mp_buf_adds(struct mp_buf *buf, const char *text);
 void mp_buf_addc(struct mp_buf *buf, char c);
+/* The integer in decimal; much cheaper than the format. */
+void mp_buf_addi(struct mp_buf *buf, long long value);
 void mp_buf_addf(struct mp_buf *buf, const char *fmt, ...) MP_PRINTF(2, 3);
+/* Writes `value` in decimal (no terminator) into at least 20 bytes; returns the length. */
+size_t mp_format_int(char *out, long long value);
 /* Terminated text; "" when empty. Borrowed until the next change. */
 const char *mp_buf_text(struct mp_buf *buf);
 

@@ -14,6 +14,16 @@ static const struct {
 #undef X
 };
 
+/* A text that was cut must not end in the middle of a UTF-8 character. */
+static void trim_partial(char *text) {
+  size_t len = strlen(text), at = len;
+  while (at && ((unsigned char)text[at - 1] & 0xc0) == 0x80) at--;
+  if (!at) return;
+  unsigned char lead = (unsigned char)text[at - 1];
+  size_t need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+  if (len - at + 1 < need) text[at - 1] = '\0';
+}
+
 int mp_err_set(struct mp_err *err, enum mp_code code, const char *fmt, ...) {
   if (err) {
     char msg[sizeof err->msg]; /* the arguments may point into err itself */
@@ -21,6 +31,7 @@ int mp_err_set(struct mp_err *err, enum mp_code code, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(msg, sizeof msg, fmt, args);
     va_end(args);
+    trim_partial(msg);
     *err = (struct mp_err){.code = code};
     memcpy(err->msg, msg, sizeof msg);
   }
@@ -36,6 +47,7 @@ int mp_err_wrap(struct mp_err *err, const char *fmt, ...) {
   memcpy(msg, err->msg, sizeof msg);
   size_t used = strlen(context);
   snprintf(err->msg, sizeof err->msg, "%s: %.*s", context, (int)(sizeof msg - used - 3), msg);
+  trim_partial(err->msg);
   return -(int)err->code;
 }
 

@@ -32,6 +32,12 @@ local function public(e)
            operation = e.operation, outcome_unknown = e.outcome_unknown, line = e.line }
 end
 
+-- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of that.
+local function to_json(value, pretty)
+  local text = json.encode(value, { camel = true, decimal_strings = true, sorted = true })
+  return pretty and json.encode(json.decode(text, { decimals = true }), { pretty = true }) or text
+end
+
 local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
 
 return function(options)
@@ -40,10 +46,9 @@ return function(options)
       { border = true, tenant = options.tenant, as = options.as })
   end)
   if ok then
-    print(json.encode(result == nil and json.null or result,
-      { camel = true, decimal_strings = true, sorted = true, pretty = options.pretty }))
+    print(to_json(result == nil and json.null or result, options.pretty))
     return 0
   end
-  io.stderr:write(json.encode({ error = public(result) }, { camel = true, sorted = true, pretty = options.pretty }), "\n")
+  io.stderr:write(to_json({ error = public(result) }, options.pretty), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
 end

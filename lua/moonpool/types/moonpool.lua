@@ -16,6 +16,7 @@
 ---@field table? string
 ---@field column? string
 ---@field query? string             text of the statement
+---@field position? string          of the error in the statement: characters, from 1
 ---@field line? string              place in the script that queued it
 ---@field attempts? integer
 ---@field operation? string
@@ -193,11 +194,13 @@ function db.insert(table_name, values) end
 ---@return T
 function db.transaction(options, fn) end
 
----Keeps one connection for as long as fn runs; its statements are outside a transaction.
+---Keeps one connection for as long as fn runs; its statements are outside a transaction. `timeout`: seconds that one
+---statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes.
 ---@generic T
 ---@param fn fun(conn: moonpool.conn): T
+---@param options? { timeout?: number }
 ---@return T
-function db.lease(fn) end
+function db.lease(fn, options) end
 
 ---A pool of its own, with the same functions.
 ---@param options moonpool.db_options

@@ -1,0 +1,180 @@
+-- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said about it.
+local db         = require "moonpool.db"
+local files      = require "moonpool.migrate.files"
+local indexes    = require "moonpool.migrate.indexes"
+local problem    = require "moonpool.migrate.problem"
+local record     = require "moonpool.migrate.record"
+local runner     = require "moonpool.migrate.runner"
+local session    = require "moonpool.migrate.session"
+local trial      = require "moonpool.migrate.trial"
+local watch      = require "moonpool.migrate.watch"
+
+local plural = problem.plural
+
+local apply = {}
+
+-- What the steps of a run share; fn(context) is called with it.
+local function with_context(options, fn)
+  return session.with_lock(options.wait_s, function(conn)
+    local pid = conn.value "select pg_backend_pid()"
+    -- Often enough that whoever holds a lock is seen before the lock timeout.
+    local interval_s = math.max(0.05, math.min(1, options.lock_timeout_ms / 3000))
+    local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s })
+    local context = {
+      conn = conn, pid = pid, wait_s = options.wait_s, lock_timeout_ms = options.lock_timeout_ms, retries = options.retries,
+    }
+    function context.say(line)
+      if options.quiet then return end
+      watcher.clear()
+      io.stderr:write(line, "\n")
+    end
+    function context.watch(statement)
+      if statement then watcher.blocker = nil else watcher.clear() end
+      watcher.statement = statement
+    end
+    function context.blocker() return watcher.blocker end
+    local ok, result = pcall(fn, context)
+    watcher.stop()
+    if not ok then error(result, 0) end
+    return result
+  end)
+end
+
+local function out(options, line)
+  if options.quiet then return end
+  print(line)
+  io.stdout:flush()
+end
+
+-- The names of the indexes that the pending files build: these are not repaired but made by their statement.
+local function built_by(plan)
+  local names = {}
+  for _, item in ipairs(plan) do
+    for number, statement in ipairs(runner.read(item.file, "up")) do
+      if number > item.done and statement.index and statement.index.name then names[statement.index.name] = true end
+    end
+  end
+  return names
+end
+
+-- The files that `up` runs, with how much of them is done.
+local function plan_up(conn, dir, options)
+  local list, by_version = files.all(dir)
+  local rows, half = record.applied(conn), record.half_done(conn)
+  local pending = record.pending(dir, list, by_version, rows)
+  if half and half.direction == "down" then
+    problem.raise("%s is half undone (%s): finish it with moonpool migrate down", half.name, plural(half.done, "statement"))
+  elseif half and not by_version[half.version] then
+    problem.raise("%s/%s is half applied, but the file is missing: bring it back", dir, half.name)
+  elseif half and pending[1] and pending[1].version ~= half.version then
+    problem.raise("%s is new, but the later %s is half applied: give it a later number", pending[1].path, half.name)
+  end
+  local plan = {}
+  for _, file in ipairs(pending) do
+    if not options.to or file.version <= options.to then
+      plan[#plan + 1] = { file = file, half = half and half.version == file.version and half or nil,
+                          done = half and half.version == file.version and half.done or 0 }
+    end
+  end
+  return plan, #rows
+end
+
+-- The files that `down` runs, the newest first.
+local function plan_down(conn, dir, options)
+  local _, by_version = files.all(dir)
+  local rows, half = record.applied(conn), record.half_done(conn)
+  if half and (not rows[#rows] or rows[#rows].version ~= half.version) then
+    rows[#rows + 1] = { version = half.version, name = half.name, half = true }
+  end
+  local plan, count = {}, options.count or 1
+  for at = #rows, 1, -1 do
+    local row = rows[at]
+    if options.to and row.version <= options.to or not options.to and #plan == count then break end
+    local file = by_version[row.version]
+    if not file then problem.raise("%s/%s is missing: what it did cannot be undone without it", dir, row.name) end
+    if row.checksum and row.checksum ~= file.checksum then
+      problem.raise("%s was changed after it was applied: undo the change first, or its down section may not fit", file.path)
+    end
+    if not file.down then
+      problem.raise("%s has no `-- migrate:down` section: it cannot be undone; nothing was changed", file.path)
+    end
+    local mine = half and half.version == row.version and half or nil
+    plan[#plan + 1] = { file = file, half = mine, done = mine and mine.direction == "down" and mine.done or 0 }
+  end
+  return plan
+end
+
+-- Runs the plan. Gives the exit code.
+local function run_plan(context, plan, direction, options)
+  local verb = direction == "up" and "applied" or "undone"
+  for number, item in ipairs(plan) do
+    local ok, count, duration_ms = pcall(runner.run, context, item.file, direction, item.half)
+    if not ok then
+      if not problem.is(count) then error(count, 0) end
+      io.stderr:write(tostring(count), "\n")
+      local known, half = pcall(record.half_done, context.conn)
+      if known and half then
+        io.stderr:write(string.format(
+          "%s stopped: %s of it done and kept; %s in this run: %s; pending: %s\nremove the cause and run moonpool migrate " ..
+          "%s again: it goes on there\n", item.file.name, plural(half.done, "statement"), verb, plural(number - 1, "migration"),
+          plural(#plan - number + 1, "migration"), direction))
+      else
+        io.stderr:write(string.format("%s was rolled back; %s in this run: %s; pending: %s\n", item.file.name, verb,
+                                      plural(number - 1, "migration"), plural(#plan - number + 1, "migration")))
+      end
+      return 1
+    end
+    out(options, string.format("%s %s (%s, %d ms)", verb, item.file.name, plural(count, "statement"), duration_ms))
+  end
+  return 0
+end
+
+---@class moonpool.migrate.options
+---@field to? integer               up: the last number to apply; down: the last number to keep
+---@field count? integer            down: how many
+---@field wait_s number             for another migration
+---@field lock_timeout_ms integer
+---@field retries integer           after a lock timeout
+---@field quiet? boolean
+---@field dry_run? boolean
+---@field print? boolean
+
+---@param dir string
+---@param options moonpool.migrate.options
+---@return integer exit
+function apply.up(dir, options)
+  if options.print then return trial.print((plan_up(db, dir, options)), "up") end
+  files.all(dir)      -- what is wrong with the files is said without waiting for the lock
+  return with_context(options, function(context)
+    if not options.dry_run then record.create(context.conn) end
+    local plan, applied = plan_up(context.conn, dir, options)
+    if options.dry_run then return trial.run(context, plan, "up") end
+    local names = built_by(plan)      -- and every file is read before any is applied
+    local invalid = indexes.repair(context.conn, names, context)
+    if #plan == 0 then
+      if invalid == 0 then out(options, string.format("nothing to do: %s applied", plural(applied, "migration"))) end
+      return invalid == 0 and 0 or 1
+    end
+    local exit = run_plan(context, plan, "up", options)
+    return exit == 0 and invalid > 0 and 1 or exit
+  end)
+end
+
+---@param dir string
+---@param options moonpool.migrate.options
+---@return integer exit
+function apply.down(dir, options)
+  if options.print then return trial.print(plan_down(db, dir, options), "down") end
+  return with_context(options, function(context)
+    local plan = plan_down(context.conn, dir, options)
+    if #plan == 0 then
+      out(options, "nothing to undo")
+      return 0
+    end
+    if options.dry_run then return trial.run(context, plan, "down") end
+    record.create(context.conn)
+    return run_plan(context, plan, "down", options)
+  end)
+end
+
+return apply

@@ -1,0 +1,145 @@
+-- moonpool.migrate.record: what was applied to the database: a row of moonpool_migrations for each migration, and, only
+-- while one is half done, a row of moonpool_migration_steps for each of its statements. The functions take a connection.
+local host    = require "moonpool.host"
+local problem = require "moonpool.migrate.problem"
+
+local record = {}
+
+local function exists(conn, name)
+  return conn.value("select to_regclass($1) is not null", "public." .. name)
+end
+
+--- Makes the table, or adds the columns that an older moonpool did not have.
+function record.create(conn)
+  if not exists(conn, "moonpool_migrations") then
+    conn.exec [[
+      create table if not exists public.moonpool_migrations (
+        version     bigint      not null,
+        name        text        not null,
+        checksum    text        not null,
+        applied_at  timestamptz not null default now(),
+        duration_ms integer     not null,
+        statements  integer     not null,
+        applied_by  text        default session_user,
+        moonpool    text,
+        constraint moonpool_migrations_pkey primary key (version)
+      )]]
+  elseif not conn.value [[select exists (select from pg_attribute where attrelid = 'public.moonpool_migrations'::regclass
+                                          and attname = 'moonpool' and not attisdropped)]] then
+    conn.exec "alter table public.moonpool_migrations add column if not exists applied_by text"
+    conn.exec "alter table public.moonpool_migrations alter column applied_by set default session_user"
+    conn.exec "alter table public.moonpool_migrations add column if not exists moonpool text"
+  end
+end
+
+---@return table[] rows  by version
+function record.applied(conn)
+  if not exists(conn, "moonpool_migrations") then return {} end
+  return conn.query [[
+    select version, name, checksum, applied_at, duration_ms, statements from public.moonpool_migrations order by version]]
+end
+
+--- The migration that is half done, nil if none is: { version, name, direction, steps = { [number] = row } }.
+function record.half_done(conn)
+  if not exists(conn, "moonpool_migration_steps") then return nil end
+  local half
+  for _, row in ipairs(conn.query [[
+      select version, name, direction, number, checksum, done from public.moonpool_migration_steps
+       order by version, number]]) do
+    half = half or { version = row.version, name = row.name, direction = row.direction, steps = {}, done = 0 }
+    half.steps[row.number] = row
+    if row.done then half.done = half.done + 1 end
+  end
+  return half
+end
+
+--- Notes that a statement begins, or that it is done.
+function record.step(conn, file, direction, statement, done)
+  if not exists(conn, "moonpool_migration_steps") then
+    conn.exec [[
+      create table if not exists public.moonpool_migration_steps (
+        version    bigint      not null,
+        name       text        not null,
+        direction  text        not null,
+        number     integer     not null,
+        checksum   text        not null,
+        done       boolean     not null,
+        changed_at timestamptz not null default now(),
+        constraint moonpool_migration_steps_pkey primary key (version, number)
+      )]]
+  end
+  conn.exec([[
+    insert into public.moonpool_migration_steps (version, name, direction, number, checksum, done)
+    values ($version, $name, $direction, $number, $checksum, $done)
+    on conflict (version, number) do update
+      set done = excluded.done, checksum = excluded.checksum, changed_at = now()]],
+    { version = file.version, name = file.name, direction = direction, number = statement.number,
+      checksum = statement.checksum, done = done })
+end
+
+--- What an interrupted `up` has recorded gives way to the steps of `down`.
+function record.turn(conn, file, statement)
+  conn.exec "begin"
+  conn.exec("delete from public.moonpool_migration_steps where version = $1", file.version)
+  record.step(conn, file, "down", statement, false)
+  conn.exec "commit"
+end
+
+--- Forgets that a statement began: it failed, and the server said so.
+function record.unstep(conn, file, statement)
+  conn.exec("delete from public.moonpool_migration_steps where version = $1 and number = $2", file.version,
+            statement.number)
+end
+
+-- The table of steps goes when nothing is half done.
+local function clear_steps(conn)
+  if exists(conn, "moonpool_migration_steps") then conn.exec "drop table public.moonpool_migration_steps" end
+end
+
+--- The file is applied; within the transaction of its last statements.
+function record.add(conn, file, count, duration_ms)
+  conn.exec([[
+    insert into public.moonpool_migrations (version, name, checksum, statements, duration_ms, moonpool)
+    values ($version, $name, $checksum, $statements, $duration, $moonpool)]],
+    { version = file.version, name = file.name, checksum = file.checksum, statements = count, duration = duration_ms,
+      moonpool = host.version })
+  clear_steps(conn)
+end
+
+--- The file is undone; within the transaction of the last statements.
+function record.remove(conn, file)
+  conn.exec("delete from public.moonpool_migrations where version = $1", file.version)
+  clear_steps(conn)
+end
+
+--- Compares files and record.
+---@return moonpool.migrate.file[] pending
+function record.pending(dir, list, by_version, rows)
+  local applied, newest = {}, nil
+  for _, row in ipairs(rows) do
+    local file = by_version[row.version]
+    if not file then
+      problem.raise("%s/%s was applied to this database at %s, but the file is missing: bring it back (from version " ..
+                    "control, or by updating this checkout)", dir, row.name, row.applied_at)
+    end
+    if file.checksum ~= row.checksum then
+      problem.raise("%s was changed after it was applied at %s:\n  applied  %s\n  file     %s\n" ..
+                    "undo the change, and write a new migration for what is to be different",
+                    file.path, row.applied_at, row.checksum, file.checksum)
+    end
+    applied[row.version], newest = true, file
+  end
+  local pending = {}
+  for _, file in ipairs(list) do
+    if not applied[file.version] then
+      if newest and file.version < newest.version then
+        problem.raise("%s is not applied, but the later %s is: give it a number after all applied ones", file.path,
+                      newest.name)
+      end
+      pending[#pending + 1] = file
+    end
+  end
+  return pending
+end
+
+return record

@@ -1,0 +1,182 @@
+-- moonpool.migrate.runner: applies or undoes one file. What can run in a transaction does so, the whole of it together
+-- with its record; what cannot runs alone, noted before and after, so that a file that stops goes on where it stopped.
+--
+-- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() -> text or nil, wait_s,
+-- lock_timeout_ms, retries.
+local hazards    = require "moonpool.migrate.hazards"
+local host       = require "moonpool.host"
+local indexes    = require "moonpool.migrate.indexes"
+local moonpool   = require "moonpool"
+local problem    = require "moonpool.migrate.problem"
+local record     = require "moonpool.migrate.record"
+local report     = require "moonpool.migrate.report"
+local session    = require "moonpool.migrate.session"
+local statements = require "moonpool.migrate.statements"
+
+local PAUSE_S, PAUSE_CAP_S = 0.5, 10
+
+local runner = {}
+
+-- Others are in the way: that passes.
+local passes = { ["55P03"] = "waited too long for a lock", ["40P01"] = "deadlock" }
+
+-- What a statement fails with whose work was done before, though its end was not recorded.
+local was_done = { ["42P07"] = true, ["42710"] = true, ["42P04"] = true, ["42704"] = true, ["42P01"] = true, ["3D000"] = true }
+
+-- Runs `attempt` (-> ok, statement, failure) again while others are in the way.
+local function with_retries(context, attempt)
+  for number = 1, context.retries + 1 do
+    local ok, statement, failure = attempt()
+    if ok then return true end
+    local reason = type(failure) == "table" and passes[failure.sqlstate]
+    if not reason or number > context.retries then return false, statement, failure end
+    local pause_s = math.min(PAUSE_CAP_S, PAUSE_S * 2 ^ (number - 1)) * (0.5 + math.random() / 2)
+    local blocker = context.blocker()
+    context.say(string.format("  %s:%d: %s%s; nothing was changed, again in %.1f s (%d of %d)", statement.path:match "[^/]*$",
+                              statement.line, reason, blocker and ", held by " .. blocker or "", pause_s, number,
+                              context.retries))
+    moonpool.sleep(pause_s)
+  end
+end
+
+-- The text of a failure: the server's, or one of the host's (a lost connection), or a problem that was made here.
+local function failure_text(statement, failure)
+  if problem.is(failure) then return failure.message end
+  if type(failure) == "table" and failure.message then return report.statement(statement, failure) end
+  error(failure, 0)
+end
+
+local function run_transaction(context, list, after)
+  local conn = context.conn
+  for _, statement in ipairs(list) do
+    if statement.index and statement.index.name then indexes.make_room(conn, statement.index, context) end
+  end
+  session.lock_timeout(conn, context.lock_timeout_ms)
+  local ok, statement, failure = with_retries(context, function()
+    conn.exec "begin"
+    local at
+    local done, reason = pcall(function()
+      for _, current in ipairs(list) do
+        at = current
+        context.watch(current)
+        conn.exec(current.sql)      -- each is waited for: the error then belongs to this statement and no other
+      end
+      context.watch(nil)
+      after()
+      at = { path = list[1] and list[1].path or context.file.path, line = list[#list] and list[#list].line or 1, sql = "commit" }
+      conn.exec "commit"
+    end)
+    context.watch(nil)
+    if not done then pcall(conn.exec, "rollback") end
+    return done, at, reason
+  end)
+  if not ok then problem.raise("%s", failure_text(statement or { path = context.file.path, line = 1, sql = "" }, failure)) end
+end
+
+-- `tolerant`: the statement, or what it undoes, may have been cut off before.
+local function run_alone(context, file, direction, statement, tolerant)
+  local conn, index = context.conn, statement.index
+  if index then
+    if tolerant and indexes.is_built(conn, index) then
+      context.say(string.format("  %s:%d: the index %s had been built before the interruption", file.name, statement.line,
+                                index.name))
+      return record.step(conn, file, direction, statement, true)
+    end
+    indexes.make_room(conn, index, context)
+  end
+  record.step(conn, file, direction, statement, false)
+  session.lock_timeout(conn, statement.patient and 0 or context.lock_timeout_ms)
+  local ok, _, failure = with_retries(context, function()
+    context.watch(statement)
+    local done, reason = pcall(conn.exec, statement.sql)
+    context.watch(nil)
+    if not done and index then
+      local cleaned = indexes.clean_up(conn, index)
+      if not cleaned and type(reason) == "table" then
+        reason.hint = (reason.hint and reason.hint .. "; " or "") .. "an INVALID index was left; the next run drops it"
+      end
+    end
+    return done, statement, reason
+  end)
+  if not ok and tolerant and type(failure) == "table" and was_done[failure.sqlstate] then
+    context.say(string.format("  %s:%d: had been done before the interruption (%s)", file.name, statement.line,
+                              failure.message))
+  elseif not ok then
+    pcall(record.unstep, conn, file, statement)
+    problem.raise("%s", failure_text(statement, failure))
+  elseif index then
+    indexes.check(conn, statement)
+  end
+  record.step(conn, file, direction, statement, true)
+end
+
+-- The statements that an interrupted run has done must still be what they were.
+local function check_done(file, list, half)
+  for number = 1, half.done do
+    local statement, step = list[number], half.steps[number]
+    if not step or not step.done then
+      problem.raise("%s: moonpool_migration_steps is not what moonpool wrote: number %d is missing", file.path, number)
+    elseif not statement or statement.checksum ~= step.checksum then
+      problem.raise("%s:%d: statement %d was changed after it had been applied; the file is half done (%d of %d statements)" ..
+                    ": undo the change; what follows the first %d may be changed", file.path,
+                    statement and statement.line or 1, number, half.done, #list, half.done)
+    end
+  end
+end
+
+--- Splits the part of the file that `direction` ("up" or "down") runs.
+---@return moonpool.migrate.statement[]
+function runner.read(file, direction, note)
+  if direction == "up" then return statements.split(file.up, file.path, 1, note) end
+  return statements.split(file.down, file.path, file.down_line, note)
+end
+
+--- Applies or undoes a file, or goes on with one that is half done. Gives the number of its statements and the time.
+---@param half? table      what record.half_done gave, if it is this file
+---@return integer statements
+---@return integer duration_ms
+function runner.run(context, file, direction, half)
+  local conn, started = context.conn, host.clock()
+  local list = runner.read(file, direction, context.say)
+  local turned = half and half.direction ~= direction       -- `down` of what is half applied
+  if half and not turned then check_done(file, list, half) end
+  local done = half and not turned and half.done or 0
+  context.file = file
+  session.prepare(conn)
+  if done > 0 then
+    context.say(string.format("%s: going on after %d of %s", file.name, done, problem.plural(#list, "statement")))
+    for number = 1, done do      -- what the session was set to
+      if list[number].kind == "VariableSetStmt" and not list[number].tree.is_local then conn.exec(list[number].sql) end
+    end
+  end
+  for _, line in ipairs(hazards.of(conn, table.move(list, done + 1, #list, 1, {}))) do context.say(line) end
+
+  local function finish()
+    if direction == "up" then
+      record.add(conn, file, #list, math.floor((host.clock() - started) * 1000 + 0.5))
+    else
+      record.remove(conn, file)
+    end
+  end
+  local segments = statements.segments(list, done + 1)
+  local whole = #segments <= 1 and done == 0 and not (segments[1] and segments[1].alone)
+  if whole then
+    run_transaction(context, segments[1] or {}, finish)
+    return #list, math.floor((host.clock() - started) * 1000 + 0.5)
+  end
+  if turned then record.turn(conn, file, list[1]) end
+  for _, segment in ipairs(segments) do
+    if segment.alone then
+      local step = half and half.steps[segment[1].number]
+      run_alone(context, file, direction, segment[1], turned or (step ~= nil and not step.done))
+    else
+      run_transaction(context, segment, function()
+        for _, statement in ipairs(segment) do record.step(conn, file, direction, statement, true) end
+      end)
+    end
+  end
+  run_transaction(context, {}, finish)
+  return #list, math.floor((host.clock() - started) * 1000 + 0.5)
+end
+
+return runner

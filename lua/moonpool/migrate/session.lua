@@ -1,0 +1,88 @@
+-- moonpool.migrate.session: the one connection that a migration works on. It holds the session lock itself: should the
+-- process be killed, the lock lasts exactly as long as the statement that the server still runs for it.
+--
+-- The lock is taken by polling, for a waiter inside pg_advisory_lock() holds a snapshot that CREATE INDEX CONCURRENTLY
+-- would wait for.
+local db       = require "moonpool.db"
+local moonpool = require "moonpool"
+local problem  = require "moonpool.migrate.problem"
+
+local LOCK_KEY = "1836019566, 1"    -- two int4, as pg_locks shows them: "moon" in ASCII, and the purpose
+local POLL_S   = 0.25
+
+local session = {}
+
+local holder_query = [[
+  select a.pid, a.usename, a.application_name, coalesce(host(a.client_addr), 'local') as address, a.backend_start
+    from pg_locks l join pg_stat_activity a on a.pid = l.pid
+   where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+     and l.database = (select oid from pg_database where datname = current_database())
+     and (l.classid::bigint, l.objid::bigint) = (]] .. LOCK_KEY .. ")"
+
+local function holder(conn)
+  local row = conn.first(holder_query)
+  if not row then return "another session" end
+  return string.format("process %d (%s%s, %s, connected at %s)", row.pid, row.usename or "unknown",
+                       (row.application_name or "") ~= "" and ", " .. row.application_name or "", row.address,
+                       tostring(row.backend_start))
+end
+
+local function lock(conn, wait_s)
+  local waited_s = 0
+  while not conn.value("select pg_try_advisory_lock(" .. LOCK_KEY .. ")") do
+    if waited_s >= wait_s then
+      problem.raise("another migration still runs after %g s: %s\nwait for it with --wait SECONDS, or end it with " ..
+                    "select pg_terminate_backend(PID), and run migrate again", wait_s, holder(conn))
+    elseif waited_s == 0 then
+      io.stderr:write("waiting for another migration to finish: ", holder(conn), "\n")
+    end
+    moonpool.sleep(POLL_S)
+    waited_s = waited_s + POLL_S
+  end
+end
+
+-- Not every server knows these settings.
+local function try_set(conn, setting)
+  pcall(conn.exec, "set " .. setting)
+end
+
+--- The settings that migrations run with, and nothing that the file before has set.
+function session.prepare(conn)
+  conn.exec "reset session authorization"
+  conn.exec "reset all"
+  conn.exec "set statement_timeout = 0"
+  conn.exec "set idle_in_transaction_session_timeout = 0"
+  try_set(conn, "idle_session_timeout = 0")
+  try_set(conn, "client_connection_check_interval = '1s'")     -- a killed process' statement ends, and so does its lock
+  conn.exec "set application_name = 'moonpool migrate'"
+end
+
+--- How long a statement may wait for a lock while others queue behind it; 0: as long as it takes.
+function session.lock_timeout(conn, ms)
+  conn.exec(string.format("set lock_timeout = %d", ms))
+end
+
+--- Runs fn(conn) on a connection that holds the lock and gives what it returns. `wait_s`: how long to wait for another
+--- migration.
+function session.with_lock(wait_s, fn)
+  local ok, result
+  local function locked(conn)
+    session.prepare(conn)
+    lock(conn, wait_s)
+    ok, result = pcall(fn, conn)
+    -- After a failure the connection may be lost, or in a transaction: then the lock goes with the connection.
+    pcall(function()
+      conn.value("select pg_advisory_unlock(" .. LOCK_KEY .. ")")
+      conn.exec "reset session authorization"
+      conn.exec "reset all"
+    end)
+  end
+  db.lease(function(conn)
+    local held, failure = pcall(locked, conn)      -- what fails in here is raised outside, as it is
+    if not held then ok, result = false, failure end
+  end, { timeout = 0 })
+  if not ok then error(result, 0) end
+  return result
+end
+
+return session

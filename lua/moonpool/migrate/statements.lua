@@ -1,0 +1,135 @@
+-- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run in a transaction, and
+-- the index that it builds. All of it comes from PostgreSQL's own parser.
+local db      = require "moonpool.db"
+local problem = require "moonpool.migrate.problem"
+local report  = require "moonpool.migrate.report"
+local sql     = require "moonpool.sql"
+
+local PARSER_MAJOR = 15     -- the PostgreSQL whose parser is built in
+
+---@class moonpool.migrate.statement
+---@field number integer      from 1, within the text
+---@field sql string
+---@field line integer        in the file
+---@field path string         of the file
+---@field kind? string        the parser's name for it; nil: newer syntax than the parser's
+---@field tree? table         the parser's node
+---@field alone boolean       cannot run in a transaction
+---@field checksum string
+---@field index? { name: string, schema?: string, table: string, table_schema?: string, concurrent: boolean }
+---@field drops_index boolean
+
+local statements = {}
+
+-- Whether it cannot run in a transaction, by kind; the functions look at the node.
+local alone = {
+  IndexStmt                = function(tree) return tree.concurrent end,
+  DropStmt                 = function(tree) return tree.concurrent end,
+  VacuumStmt               = function(tree) return tree.is_vacuumcmd end,
+  ClusterStmt              = function(tree) return not tree.relation end,
+  CreatedbStmt             = true,
+  DropdbStmt               = true,
+  CreateTableSpaceStmt     = true,
+  DropTableSpaceStmt       = true,
+  AlterSystemStmt          = true,
+  CreateSubscriptionStmt   = true,
+  DropSubscriptionStmt     = true,
+  AlterSubscriptionStmt    = true,
+  AlterEnumStmt            = function(tree) return tree.newVal and not tree.oldVal end,   -- unusable until committed
+  AlterDatabaseStmt        = function(tree)
+    for _, option in ipairs(tree.options or {}) do
+      if option.DefElem and option.DefElem.defname == "tablespace" then return true end
+    end
+  end,
+  ReindexStmt = function(tree, concurrent)
+    return concurrent or (tree.kind ~= "REINDEX_OBJECT_INDEX" and tree.kind ~= "REINDEX_OBJECT_TABLE")
+  end,
+  AlterTableStmt = function(tree)
+    for _, command in ipairs(tree.cmds or {}) do
+      local partition = command.AlterTableCmd.def and command.AlterTableCmd.def.PartitionCmd
+      if partition and partition.concurrent then return true end
+    end
+  end,
+}
+
+-- Statements that the runner must not be given.
+local function check(statement)
+  local tree = statement.tree or {}
+  if statement.kind == "TransactionStmt" and not tostring(tree.kind):match "SAVEPOINT" and tree.kind ~= "TRANS_STMT_ROLLBACK_TO"
+     and tree.kind ~= "TRANS_STMT_RELEASE" then
+    problem.raise("%s:%d: a migration does not begin or end transactions, moonpool does: take `%s` out",
+                  statement.path, statement.line, statement.sql)
+  elseif statement.kind == "CopyStmt" and tree.is_from and not tree.filename then
+    problem.raise("%s:%d: COPY FROM STDIN has no input here: use INSERT, or COPY FROM a file of the server",
+                  statement.path, statement.line)
+  elseif statement.index and statement.index.concurrent and not statement.index.name then
+    problem.raise("%s:%d: CREATE INDEX CONCURRENTLY needs a name for its index: without one, what an interrupted build " ..
+                  "leaves behind could not be told from other indexes", statement.path, statement.line)
+  end
+end
+
+local function describe(statement)
+  local rule, tree = alone[statement.kind], statement.tree
+  if not statement.kind then
+    statement.alone = statement.concurrent
+  elseif type(rule) == "function" then
+    statement.alone = rule(tree or {}, statement.concurrent) and true or false
+  else
+    statement.alone = rule or false
+  end
+  if statement.kind == "IndexStmt" and tree then
+    statement.index = { name = tree.idxname, table = tree.relation.relname, schema = tree.relation.schemaname,
+                        concurrent = tree.concurrent or false }
+  end
+  statement.drops_index = statement.kind == "DropStmt" and tree ~= nil and tree.removeType == "OBJECT_INDEX"
+  -- Nothing queues behind these: they wait for older transactions while everybody else works on.
+  statement.patient = statement.alone and (statement.kind == "IndexStmt" or statement.kind == "ReindexStmt"
+                                           or statement.drops_index)
+end
+
+local function server_major()
+  return db.value "select current_setting('server_version_num')::int / 10000"
+end
+
+--- Splits `text`. `first_line` is where it begins in the file at `path`. A text that the built-in parser cannot read is
+--- refused, unless the server is newer than the parser: then the server is to judge, and `note` is told.
+---@return moonpool.migrate.statement[]
+function statements.split(text, path, first_line, note)
+  local ok, list = pcall(sql.split, text)
+  if not ok then
+    if type(list) ~= "table" or not list.sql_line then error(list, 0) end
+    local reason = list
+    if server_major() > PARSER_MAJOR then ok, list = pcall(sql.split, text, true) end
+    if not ok or server_major() <= PARSER_MAJOR then
+      problem.raise("%s", report.syntax(path, first_line, text, reason))
+    end
+    if note then
+      note(string.format("%s:%d: syntax newer than PostgreSQL %d, which moonpool reads: the server judges it, and it is not " ..
+                         "checked for what locks a big table", path, first_line + reason.sql_line - 1, PARSER_MAJOR))
+    end
+  end
+  for number, statement in ipairs(list) do
+    statement.number, statement.path, statement.line = number, path, first_line + statement.line - 1
+    statement.checksum = sql.checksum(statement.sql)
+    describe(statement)
+    check(statement)
+  end
+  return list
+end
+
+--- Groups statements: those that run alone, and runs of others, each of which is one transaction.
+---@return { alone: boolean, [integer]: moonpool.migrate.statement }[]
+function statements.segments(list, from)
+  local segments = {}
+  for number = from or 1, #list do
+    local statement, last = list[number], segments[#segments]
+    if not last or statement.alone or last.alone then
+      last = { alone = statement.alone }
+      segments[#segments + 1] = last
+    end
+    last[#last + 1] = statement
+  end
+  return segments
+end
+
+return statements

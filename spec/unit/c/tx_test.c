@@ -1,0 +1,639 @@
+/* tx_test.c: a transaction's decisions against a simulated script, connection and server with a virtual
+ * clock: seeded random events with faults, and after each of them everything that must always hold.
+ * MP_SEEDS: how many seeds; MP_SEED: only this one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tx/tx.h"
+#include "util/log.h"
+
+enum { STEPS = 400 };
+
+static int failures;
+static unsigned long long seed_now;
+static int step_now;
+
+#define CHECK(cond)                                                                            \
+  do {                                                                                         \
+    if (!(cond) && failures++ < 5)                                                             \
+      printf("%s:%d: seed %llu step %d: not so: %s\n", __FILE__, __LINE__, seed_now, step_now, \
+             #cond);                                                                           \
+  } while (0)
+
+enum script { NONE, RUNNING, LOOKING, FINISHED, KILLED };
+enum segment { QUIET, WORK, COMMIT, ROLLBACK };
+
+struct sim {
+  struct mp_tx tx;
+  uint64_t now, random, wait_until;
+  enum script script;
+  enum segment segment;      /* under way */
+  bool waiting, backing_off, leased, begun, queued;
+  bool in_tx;                /* the server's transaction is open, or may be */
+  bool orphan;               /* the connection was given up with a segment under way */
+  bool answered, commit_lost, aborted;
+  unsigned depth, failed_at; /* savepoints; depth at which it failed, or */
+  bool failed;
+  bool after_cancel, wrong_tag;
+  bool unchecked;            /* a promise must be seen before COMMIT */
+  unsigned stored;           /* how often the server has committed the work */
+  unsigned grants, returns, waits, runs;
+  unsigned by_serialization, by_deadlock, by_connection;
+  struct mp_err last;        /* the latest failure of the attempt that calls for a retry */
+};
+
+static uint64_t draw64(struct sim *s) {
+  s->random ^= s->random << 13;
+  s->random ^= s->random >> 7;
+  s->random ^= s->random << 17;
+  return s->random * 0x2545F4914F6CDD1Du;
+}
+static unsigned draw(struct sim *s, unsigned below) {
+  return (unsigned)((draw64(s) >> 33) % below);
+}
+
+static struct mp_tx_now now(struct sim *s) {
+  uint32_t edge[] = {0, UINT32_MAX, (uint32_t)draw64(s)};
+  return (struct mp_tx_now){.ms = s->now, .random = edge[draw(s, 3)]};
+}
+
+/* ---- errors ---- */
+
+static struct mp_err error_of(enum mp_code code, const char *sqlstate, unsigned flags) {
+  struct mp_err err = {.code = MP_OK};
+  mp_err_set(&err, code, "injected %s", sqlstate);
+  memcpy(err.sqlstate, sqlstate, strlen(sqlstate) + 1);
+  err.flags = flags;
+  return err;
+}
+static struct mp_err serialization(void) { return error_of(MP_ESQL, "40001", MP_ERRF_RETRYABLE); }
+static struct mp_err deadlock(void) { return error_of(MP_ESQL, "40P01", MP_ERRF_RETRYABLE); }
+static struct mp_err duplicate(void) { return error_of(MP_ESQL, "23505", 0); }
+static struct mp_err canceled(void) { return error_of(MP_ESQL, "57014", 0); }
+static struct mp_err connection(void) {
+  return error_of(MP_ECONN, "", MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
+}
+static struct mp_err script_error(void) { return error_of(MP_ESCRIPT, "", 0); }
+static struct mp_err deadline(void) { return error_of(MP_ETIMEOUT, "", 0); }
+
+/* ---- the driver does what the machine decides ---- */
+
+static uint64_t most_backoff(const struct sim *s) {
+  uint64_t most = s->tx.options.backoff_ms;
+  for (unsigned i = 1; i < s->tx.attempt; i++) most *= 2;
+  return most < s->tx.options.backoff_cap_ms ? most : s->tx.options.backoff_cap_ms;
+}
+
+static void act(struct sim *s, unsigned actions);
+
+static void take_back(struct sim *s, bool discard) {
+  CHECK(s->leased);
+  s->returns++;
+  CHECK(s->returns == s->grants); /* once for each */
+  if (discard) {
+    s->orphan = s->segment != QUIET;
+  } else {
+    CHECK(s->segment == QUIET && !s->in_tx);
+  }
+  /* Nobody is left to ask for it: the server rolls back, unless COMMIT is on its way. */
+  if (s->segment == COMMIT && !draw(s, 2)) s->stored++;
+  s->leased = s->in_tx = false;
+  s->segment = QUIET;
+}
+
+static void hear(struct sim *s) {
+  CHECK(!s->answered);
+  CHECK(s->tx.answered);
+  s->answered = true;
+  switch (s->tx.outcome) {
+    case MP_TX_COMMITTED:
+      CHECK(s->begun ? s->stored == 1 : s->stored == 0 && !s->queued);
+      CHECK(s->script == FINISHED && !s->failed);
+      break;
+    case MP_TX_ROLLED_BACK:
+      CHECK(s->stored == 0 && !s->commit_lost);
+      CHECK(s->tx.err.code != MP_OK && (s->tx.err.code != MP_EINTERNAL || s->wrong_tag));
+      CHECK(!(s->tx.err.flags & MP_ERRF_OUTCOME_UNKNOWN));
+      if (s->aborted) CHECK(s->tx.err.code == MP_ETIMEOUT || s->tx.state == MP_TX_ROLLING_BACK);
+      break;
+    case MP_TX_UNKNOWN:
+      CHECK(s->commit_lost);
+      CHECK(s->tx.err.code == MP_EUNKNOWN && s->tx.err.flags == MP_ERRF_OUTCOME_UNKNOWN);
+      break;
+    case MP_TX_PENDING: CHECK(s->tx.outcome != MP_TX_PENDING); break;
+  }
+}
+
+static void send(struct sim *s) {
+  CHECK(s->leased && s->segment == QUIET && !s->commit_lost && !s->answered);
+  CHECK(s->script == LOOKING || s->script == FINISHED);
+  CHECK(s->tx.frame.begin == !s->begun);
+  CHECK(!s->failed);
+  if (s->tx.frame.commit) CHECK(s->script == FINISHED && !s->unchecked);
+  s->segment = s->tx.frame.commit ? COMMIT : WORK;
+  s->begun = s->in_tx = true;
+  s->queued = s->unchecked = false;
+}
+
+static void act(struct sim *s, unsigned actions) {
+  CHECK(!(actions & MP_TX_DO_RELEASE) || !(actions & MP_TX_DO_DISCARD));
+  CHECK(!(actions & MP_TX_DO_KILL) || !(actions & (MP_TX_DO_RUN | MP_TX_DO_RESUME)));
+  if (actions & MP_TX_DO_KILL) {
+    CHECK(s->script == RUNNING || s->script == LOOKING || s->script == FINISHED);
+    s->script = KILLED;
+  }
+  if (actions & MP_TX_DO_CANCEL) {
+    CHECK(s->leased && s->segment == WORK);
+    s->after_cancel = true;
+  }
+  if (actions & MP_TX_DO_SEND) send(s);
+  if (actions & MP_TX_DO_ROLLBACK) {
+    CHECK(s->leased && s->segment == QUIET && s->begun && !s->commit_lost);
+    CHECK(s->script == KILLED || s->script == FINISHED);
+    s->segment = ROLLBACK;
+  }
+  if (actions & MP_TX_DO_RELEASE) take_back(s, false);
+  if (actions & MP_TX_DO_DISCARD) take_back(s, true);
+  if (actions & MP_TX_DO_ACQUIRE) {
+    CHECK(!s->waiting && !s->leased && !s->answered && !s->commit_lost);
+    CHECK(s->grants < s->tx.options.max_attempts);
+    s->waiting = true;
+  }
+  if (actions & MP_TX_DO_WAIT) {
+    CHECK(!s->leased && !s->answered && !s->commit_lost && !s->aborted);
+    CHECK(s->script == KILLED || s->script == FINISHED);
+    CHECK(s->last.flags & MP_ERRF_RETRYABLE);
+    CHECK(s->tx.attempt < s->tx.options.max_attempts);
+    CHECK(s->tx.delay_ms <= most_backoff(s));
+    CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms);
+    s->waits++;
+    if (!strcmp(s->last.sqlstate, "40P01")) s->by_deadlock++;
+    else if (!strcmp(s->last.sqlstate, "40001")) s->by_serialization++;
+    else s->by_connection++;
+    s->backing_off = true;
+    s->wait_until = s->now + s->tx.delay_ms;
+  }
+  if (actions & MP_TX_DO_RUN) {
+    CHECK(s->leased && !s->answered && s->script != RUNNING && s->script != LOOKING);
+    CHECK(s->tx.attempt == ++s->runs && s->runs <= s->tx.options.max_attempts);
+    CHECK(s->runs == 1 || (s->last.flags & MP_ERRF_RETRYABLE));
+    s->script = RUNNING;
+    s->last = (struct mp_err){.code = MP_OK};
+  }
+  if (actions & MP_TX_DO_ANSWER) hear(s);
+  if (actions & MP_TX_DO_RESUME) {
+    CHECK(s->segment == QUIET && s->leased && !s->answered);
+    CHECK(s->script == LOOKING || s->script == FINISHED);
+    if (s->script == LOOKING) {
+      s->script = RUNNING;
+    } else { /* it had returned: something had to be seen before COMMIT */
+      struct mp_err err = s->tx.err;
+      act(s, mp_tx_finished(&s->tx, mp_tx_doomed(&s->tx) ? &err : NULL, false, false));
+    }
+  }
+}
+
+/* ---- what can happen ---- */
+
+static void lose(struct sim *s, bool commit_sent) {
+  struct mp_err err = connection();
+  bool commit = s->segment == COMMIT;
+  if (commit && commit_sent) {
+    s->commit_lost = true;
+    if (draw(s, 2)) s->stored++;
+  }
+  if (!s->failed && !(commit && commit_sent) && s->segment != ROLLBACK) s->last = err;
+  s->segment = QUIET;
+  s->in_tx = false;
+  unsigned actions = mp_tx_lost(&s->tx, &err, commit && commit_sent, now(s));
+  CHECK(actions & MP_TX_DO_DISCARD);
+  CHECK(!(actions & (MP_TX_DO_RELEASE | MP_TX_DO_SEND | MP_TX_DO_ROLLBACK | MP_TX_DO_RESUME)));
+  act(s, actions);
+}
+
+static void fail_here(struct sim *s) {
+  if (s->failed) return;
+  s->failed = true;
+  s->failed_at = s->depth;
+}
+
+static void answer_work(struct sim *s) {
+  struct mp_err err;
+  s->segment = QUIET;
+  if (s->after_cancel) {
+    err = canceled();
+    s->after_cancel = false;
+    act(s, mp_tx_segment(&s->tx, draw(s, 3) ? &err : NULL, false));
+    return;
+  }
+  switch (draw(s, 8)) {
+    case 0: err = duplicate(); break;
+    case 1: err = serialization(); break;
+    case 2: err = deadlock(); break;
+    default: act(s, mp_tx_segment(&s->tx, NULL, false)); return;
+  }
+  bool retryable = err.flags & MP_ERRF_RETRYABLE;
+  if (retryable) s->last = err;
+  else fail_here(s);
+  unsigned actions = mp_tx_segment(&s->tx, &err, false);
+  if (retryable) CHECK((actions & MP_TX_DO_KILL) && !(actions & MP_TX_DO_RESUME));
+  act(s, actions);
+}
+
+static void answer_commit(struct sim *s) {
+  struct mp_err err;
+  s->segment = QUIET;
+  switch (draw(s, 6)) {
+    case 0: err = duplicate(); break;
+    case 1: err = serialization(); break;
+    case 2: err = deadlock(); break;
+    case 3: /* the tag was ROLLBACK */
+      s->in_tx = false;
+      s->wrong_tag = true;
+      act(s, mp_tx_segment(&s->tx, NULL, false));
+      if (s->answered) CHECK(s->tx.outcome == MP_TX_ROLLED_BACK);
+      return;
+    default:
+      s->in_tx = false;
+      s->stored++;
+      act(s, mp_tx_segment(&s->tx, NULL, true));
+      CHECK(s->answered && s->tx.outcome == MP_TX_COMMITTED);
+      return;
+  }
+  if (err.flags & MP_ERRF_RETRYABLE) s->last = err;
+  act(s, mp_tx_segment(&s->tx, &err, false));
+}
+
+static void answer_rollback(struct sim *s) {
+  bool clean = draw(s, 6) != 0;
+  s->segment = QUIET;
+  if (clean) s->in_tx = false;
+  unsigned actions = mp_tx_rolled_back(&s->tx, clean, now(s));
+  CHECK(actions & (clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD));
+  act(s, actions);
+}
+
+static void script_moves(struct sim *s) {
+  struct mp_err err = script_error();
+  switch (draw(s, 12)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3: /* queues, and looks */
+      if (s->failed) return;
+      s->queued = true;
+      s->script = LOOKING;
+      act(s, mp_tx_look(&s->tx));
+      return;
+    case 4: s->queued = s->queued || !s->failed; return;
+    case 5: /* returns */
+      s->script = FINISHED;
+      if (!s->failed && s->depth) s->depth = 0, s->tx.savepoints = 0;
+      s->unchecked = s->queued && !s->failed && draw(s, 2);
+      act(s, mp_tx_finished(&s->tx, NULL, s->queued && !s->failed, s->unchecked));
+      return;
+    case 6: /* raises */
+      s->script = FINISHED;
+      s->queued = false;
+      act(s, mp_tx_finished(&s->tx, &err, false, false));
+      return;
+    case 7: /* sets a savepoint, behind a look */
+      if (s->failed || s->tx.state != MP_TX_OPEN) return;
+      s->depth++;
+      mp_tx_savepoint(&s->tx);
+      return;
+    case 8: /* leaves it well */
+      if (s->failed || !s->depth) return;
+      s->depth--;
+      mp_tx_savepoint_released(&s->tx);
+      return;
+    case 9:
+    case 10: /* undoes it */
+      if (!s->depth) return;
+      mp_tx_savepoint_undone(&s->tx);
+      if (s->failed_at >= s->depth) s->failed = false;
+      s->depth--;
+      CHECK(!mp_tx_doomed(&s->tx) || s->failed);
+      return;
+    default: /* a promise is broken */
+      if (s->tx.state != MP_TX_OPEN) return;
+      err = error_of(MP_ESQL, "", 0);
+      fail_here(s);
+      act(s, mp_tx_fail(&s->tx, &err));
+      return;
+  }
+}
+
+static void abort_it(struct sim *s) {
+  struct mp_err err = deadline();
+  bool had_answer = s->answered;
+  s->aborted = true;
+  if (s->segment == COMMIT) s->commit_lost = true;
+  s->waiting = s->backing_off = false;
+  unsigned actions = mp_tx_abort(&s->tx, &err);
+  if (!had_answer) CHECK(actions & MP_TX_DO_ANSWER);
+  CHECK(!(actions & (MP_TX_DO_RUN | MP_TX_DO_RESUME | MP_TX_DO_ACQUIRE | MP_TX_DO_WAIT)));
+  act(s, actions);
+}
+
+static void granted(struct sim *s) {
+  struct mp_err err = error_of(draw(s, 2) ? MP_ETIMEOUT : MP_ENODB, "", 0);
+  s->waiting = false;
+  if (!draw(s, 12)) {
+    act(s, mp_tx_not_granted(&s->tx, &err));
+    CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
+    return;
+  }
+  s->leased = true;
+  s->begun = s->in_tx = s->queued = s->unchecked = s->failed = s->after_cancel = false;
+  s->depth = 0;
+  s->grants++;
+  act(s, mp_tx_granted(&s->tx));
+  CHECK(s->script == RUNNING);
+}
+
+static void happen(struct sim *s) {
+  s->now += draw(s, 20) ? draw(s, 5) : draw(s, 400);
+  if (!s->answered && (s->now >= s->tx.options.deadline_ms || !draw(s, 80))) {
+    abort_it(s);
+  } else if (s->orphan) { /* what was under way on a connection given up ends with its loss */
+    struct mp_err err = connection();
+    s->orphan = false;
+    CHECK(mp_tx_lost(&s->tx, &err, draw(s, 2), now(s)) == 0);
+  } else if (s->waiting) {
+    granted(s);
+  } else if (s->backing_off) {
+    if (s->now < s->wait_until) s->now = s->wait_until;
+    if (s->now >= s->tx.options.deadline_ms) return;
+    s->backing_off = false;
+    act(s, mp_tx_waited(&s->tx));
+  } else if (s->leased && !draw(s, 25)) {
+    lose(s, draw(s, 3) != 0);
+  } else {
+    switch (s->segment) {
+      case WORK: answer_work(s); return;
+      case COMMIT: answer_commit(s); return;
+      case ROLLBACK: answer_rollback(s); return;
+      case QUIET: break;
+    }
+    if (s->script == RUNNING) script_moves(s);
+  }
+}
+
+static void check(struct sim *s) {
+  const struct mp_tx *tx = &s->tx;
+  CHECK(tx->attempt == s->grants && tx->attempt <= tx->options.max_attempts);
+  CHECK(s->answered == tx->answered);
+  CHECK(s->returns + (s->leased ? 1 : 0) == s->grants);
+  CHECK(s->stored <= 1);
+  if (s->leased) {
+    CHECK(tx->in_flight == (s->segment != QUIET));
+    if (s->script == RUNNING) CHECK(mp_tx_doomed(tx) == s->failed);
+    if (s->script == RUNNING) CHECK(tx->savepoints == s->depth);
+  }
+  CHECK(tx->retries_serialization == s->by_serialization);
+  CHECK(tx->retries_deadlock == s->by_deadlock);
+  CHECK(tx->retries_connection == s->by_connection);
+  CHECK((tx->state == MP_TX_WAITING) == s->waiting);
+  CHECK((tx->state == MP_TX_BACKOFF) == s->backing_off);
+  CHECK((tx->state == MP_TX_ENDED) <= s->answered);
+  if (s->answered && tx->outcome == MP_TX_ROLLED_BACK) CHECK(s->stored == 0);
+  /* A caller hears of a failure that calls for a retry only when there was no attempt or no time left. */
+  if (s->answered && tx->outcome == MP_TX_ROLLED_BACK && !s->aborted && tx->err.flags & MP_ERRF_RETRYABLE &&
+      s->returns == s->waits + 1 && !s->failed)
+    CHECK(tx->attempt == tx->options.max_attempts || s->now + most_backoff(s) >= tx->options.deadline_ms);
+}
+
+static void simulate(unsigned long long seed) {
+  struct sim s = {.random = seed * 0x9E3779B97F4A7C15u + 1, .now = 1000};
+  seed_now = seed;
+  step_now = 0;
+  struct mp_tx_options options = {
+      .isolation = MP_SERIALIZABLE,
+      .max_attempts = 1 + draw(&s, 6),
+      .backoff_ms = draw(&s, 4) ? 1 + draw(&s, 100) : 0,
+      .backoff_cap_ms = 1 + draw(&s, 300),
+      .deadline_ms = s.now + (draw(&s, 5) ? 5000 : draw(&s, 300)),
+  };
+  act(&s, mp_tx_start(&s.tx, &options));
+  check(&s);
+  for (step_now = 1; step_now < STEPS && !failures; step_now++) {
+    if (s.tx.state == MP_TX_ENDED && !s.orphan) break;
+    happen(&s);
+    check(&s);
+  }
+  bool came_to_its_end = s.tx.state == MP_TX_ENDED && s.answered && !s.leased;
+  if (!failures) CHECK(came_to_its_end);
+}
+
+/* ---- single rules ---- */
+
+static struct mp_tx_options plain(void) {
+  return (struct mp_tx_options){.isolation = MP_SERIALIZABLE, .max_attempts = 10, .backoff_ms = 100,
+                                .backoff_cap_ms = 2000, .deadline_ms = 1000000};
+}
+
+static void opened(struct mp_tx *tx, const struct mp_tx_options *options) {
+  CHECK(mp_tx_start(tx, options) == MP_TX_DO_ACQUIRE);
+  CHECK(mp_tx_granted(tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_look(tx) == MP_TX_DO_SEND && tx->frame.begin && !tx->frame.commit);
+}
+
+static void pauses_double(void) {
+  static const uint64_t most[] = {100, 200, 400, 800, 1600, 2000, 2000, 2000, 2000};
+  struct mp_tx_options options = plain();
+  struct mp_err err = serialization();
+  struct mp_tx tx;
+  opened(&tx, &options);
+  for (unsigned i = 0; i < MP_ARRAY_LEN(most); i++) {
+    CHECK(mp_tx_segment(&tx, &err, false) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
+    struct mp_tx_now at = {.ms = 0, .random = UINT32_MAX};
+    CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+    CHECK(tx.delay_ms == most[i]);
+    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND && tx.frame.begin);
+  }
+  mp_tx_segment(&tx, &err, false);
+  struct mp_tx_now at = {.ms = 0, .random = 0};
+  CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(!strcmp(tx.err.sqlstate, "40001") && tx.attempt == 10 && tx.retries_serialization == 9);
+}
+
+/* Full jitter: any part of the limit, none of it too. */
+static void pauses_are_random(void) {
+  static const uint32_t parts[] = {0, UINT32_MAX / 4, UINT32_MAX / 2, UINT32_MAX};
+  struct mp_tx_options options = plain();
+  struct mp_err err = serialization();
+  for (unsigned i = 0; i < MP_ARRAY_LEN(parts); i++) {
+    struct mp_tx_now at = {.ms = 0, .random = parts[i]};
+    struct mp_tx tx;
+    opened(&tx, &options);
+    mp_tx_segment(&tx, &err, false);
+    mp_tx_rolled_back(&tx, true, at);
+    CHECK(tx.delay_ms == (uint64_t)parts[i] * 100 / UINT32_MAX);
+  }
+}
+
+/* The error that the caller hears is the last attempt's. */
+static void last_error_counts(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err first = serialization(), second = duplicate();
+  struct mp_tx_now at = {.ms = 0, .random = 0};
+  struct mp_tx tx;
+  opened(&tx, &options);
+  mp_tx_segment(&tx, &first, false);
+  mp_tx_rolled_back(&tx, true, at);
+  mp_tx_waited(&tx);
+  mp_tx_granted(&tx);
+  mp_tx_look(&tx);
+  mp_tx_segment(&tx, &second, false);
+  mp_tx_finished(&tx, NULL, false, false);
+  mp_tx_rolled_back(&tx, true, at);
+  CHECK(tx.answered && !strcmp(tx.err.sqlstate, "23505") && tx.attempt == 2);
+}
+
+static void no_time_left(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = serialization();
+  struct mp_tx_now at = {.ms = options.deadline_ms - 100, .random = UINT32_MAX};
+  struct mp_tx tx;
+  opened(&tx, &options);
+  mp_tx_segment(&tx, &err, false);
+  CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "40001"));
+}
+
+static void tag_of_commit(void) {
+  struct mp_tx_options options = plain();
+  struct mp_tx_now at = {.ms = 0, .random = 0};
+  struct mp_tx tx;
+  opened(&tx, &options);
+  CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_RESUME);
+  CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_SEND && tx.frame.commit && !tx.frame.begin);
+  CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_ROLLBACK);
+  CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_EINTERNAL);
+}
+
+static void lost_at_commit(bool commit_sent) {
+  struct mp_tx_options options = plain();
+  struct mp_tx_now at = {.ms = 0, .random = 0};
+  struct mp_err err = connection();
+  struct mp_tx tx;
+  opened(&tx, &options);
+  mp_tx_segment(&tx, NULL, false);
+  mp_tx_finished(&tx, NULL, true, false);
+  unsigned actions = mp_tx_lost(&tx, &err, commit_sent, at);
+  if (commit_sent) {
+    CHECK(actions == (MP_TX_DO_DISCARD | MP_TX_DO_ANSWER));
+    CHECK(tx.outcome == MP_TX_UNKNOWN && tx.err.code == MP_EUNKNOWN && tx.attempt == 1);
+    CHECK(!(tx.err.flags & MP_ERRF_RETRYABLE));
+  } else {
+    CHECK(actions == (MP_TX_DO_DISCARD | MP_TX_DO_WAIT) && tx.retries_connection == 1);
+  }
+}
+
+/* A script that asked for nothing costs no round trip; one that looked at nothing costs one. */
+static void nothing_to_do(void) {
+  struct mp_tx_options options = plain();
+  struct mp_tx tx;
+  mp_tx_start(&tx, &options);
+  mp_tx_granted(&tx);
+  CHECK(mp_tx_finished(&tx, NULL, false, false) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_COMMITTED);
+  mp_tx_start(&tx, &options);
+  mp_tx_granted(&tx);
+  CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND && tx.frame.begin && tx.frame.commit);
+  CHECK(mp_tx_segment(&tx, NULL, true) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+}
+
+/* A failure in a savepoint is undone with it; one in front of it is not. */
+static void savepoints(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = duplicate();
+  struct mp_tx tx;
+  opened(&tx, &options);
+  mp_tx_segment(&tx, NULL, false);
+  mp_tx_savepoint(&tx);
+  mp_tx_look(&tx);
+  CHECK(mp_tx_segment(&tx, &err, false) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
+  mp_tx_savepoint_undone(&tx);
+  CHECK(!mp_tx_doomed(&tx) && tx.savepoints == 0 && tx.err.code == MP_OK);
+  mp_tx_look(&tx);
+  CHECK(mp_tx_segment(&tx, &err, false) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
+  mp_tx_savepoint(&tx);
+  mp_tx_savepoint_undone(&tx);
+  CHECK(mp_tx_doomed(&tx) && !strcmp(tx.err.sqlstate, "23505"));
+}
+
+/* Its error tells why, whatever the script made of it. */
+static void doomed_and_caught(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = duplicate();
+  struct mp_tx_now at = {.ms = 0, .random = 0};
+  struct mp_tx tx;
+  opened(&tx, &options);
+  mp_tx_segment(&tx, &err, false);
+  CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_ROLLBACK);
+  CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "23505"));
+}
+
+/* Asked for twice: the machine ends this one transaction, and says so. */
+static void forbidden_move(void) {
+  struct mp_tx_options options = plain();
+  struct mp_tx tx;
+  opened(&tx, &options);
+  CHECK(mp_tx_granted(&tx) == (MP_TX_DO_KILL | MP_TX_DO_DISCARD | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_EINTERNAL);
+}
+
+static void words(void) {
+  enum mp_isolation level = MP_SERIALIZABLE;
+  CHECK(mp_isolation_parse(NULL, &level) && level == MP_READ_COMMITTED);
+  CHECK(mp_isolation_parse("repeatable read", &level) && level == MP_REPEATABLE_READ);
+  CHECK(mp_isolation_parse("serializable", &level) && level == MP_SERIALIZABLE);
+  CHECK(!mp_isolation_parse("SERIALIZABLE ", &level));
+  for (level = MP_READ_COMMITTED; level <= MP_SERIALIZABLE; level++) {
+    enum mp_isolation back = MP_READ_COMMITTED;
+    CHECK(mp_isolation_parse(mp_isolation_name(level), &back) && back == level);
+  }
+  struct mp_tx_options o = plain();
+  CHECK(!strcmp(mp_tx_begin_sql(&o), "BEGIN ISOLATION LEVEL SERIALIZABLE"));
+  o.read_only = true;
+  CHECK(!strcmp(mp_tx_begin_sql(&o), "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"));
+  o.deferrable = true;
+  CHECK(!strcmp(mp_tx_begin_sql(&o), "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE"));
+  o = (struct mp_tx_options){.isolation = MP_REPEATABLE_READ};
+  CHECK(!strcmp(mp_tx_begin_sql(&o), "BEGIN ISOLATION LEVEL REPEATABLE READ"));
+}
+
+static void silent(enum mp_log_level level, const char *topic, const char *text, void *data) {
+  (void)level, (void)topic, (void)text, (void)data;
+}
+
+int main(void) {
+  const char *seeds = getenv("MP_SEEDS"), *only = getenv("MP_SEED");
+  pauses_double();
+  pauses_are_random();
+  last_error_counts();
+  no_time_left();
+  tag_of_commit();
+  lost_at_commit(false);
+  lost_at_commit(true);
+  nothing_to_do();
+  savepoints();
+  doomed_and_caught();
+  words();
+  mp_log_set_sink(silent, NULL); /* the forbidden move is reported there */
+  forbidden_move();
+  mp_log_set_sink(NULL, NULL);
+  if (only) {
+    simulate(strtoull(only, NULL, 10));
+  } else {
+    unsigned long long n = seeds ? strtoull(seeds, NULL, 10) : 100000;
+    for (unsigned long long i = 1; i <= n && !failures; i++) simulate(i);
+  }
+  return failures ? 1 : 0;
+}
