@@ -54,6 +54,7 @@ return moonpool.operation {
   actor     = "salesperson_id",
   isolation = "serializable",
   timeout   = 10,
+  retries   = 10,     -- dealerships share index pages: on small tables their snapshots collide now and then
   lane      = "deal_number:$dealership_id",
   errors    = { deals_number_key = { "DUPLICATE_DEAL_NUMBER", 409 } },
 

@@ -109,7 +109,7 @@ end
 -- of N locks itself up with N callers.
 local function join(tx, op, input)
   local tenant = op.tenant and input[op.tenant]
-  if tenant and tx.tenant and tenant ~= tx.tenant then
+  if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
       message = op.name .. " was called for another tenant than the transaction's" }, 0)
   end
@@ -118,7 +118,11 @@ local function join(tx, op, input)
       message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name, op.isolation,
         tx.isolation) }, 0)
   end
-  return tx:savepoint(function(inner) return op.run(inner, input) end)
+  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end)
+  if ok then return result end
+  local own = errors.is(result) and result.constraint and op.errors and op.errors[result.constraint]
+  if own then result.code, result.status, result.message = own[1], own[2] or result.status, own[3] or result.message end
+  error(result, 0)
 end
 
 -- -> result, info

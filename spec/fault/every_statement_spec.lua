@@ -212,4 +212,34 @@ describe("create_deal, disturbed at every statement,", function()
     assert.are.equal(1, ours:count("customers", { last_name = "0" }))
     assert.are.equal(1, ours:count("customers", { last_name = "1" }))
   end)
+
+  it("calls a conflict by one name, whether a statement or COMMIT meets it", function()
+    local function meet(write_first)
+      return failure(ours.db.transaction, { tenant = ours.id, isolation = "serializable", retries = 0 }, function(tx)
+        local function write(via, name)
+          via:insert("customers", { id = via:uuid(), dealership_id = ours.id, first_name = "Conflict", last_name = name })
+        end
+        tx:value("select count(*) from customers where dealership_id = $1", ours.id)
+        if write_first then
+          write(tx, "mine")
+          tx:flush()
+        end
+        moonpool.all { function()
+          ours.db.transaction({ tenant = ours.id, isolation = "serializable" }, function(other)
+            other:value("select count(*) from customers where dealership_id = $1", ours.id)
+            write(other, "other")
+          end)
+        end }
+        if not write_first then write(tx, "mine") end
+      end)
+    end
+    local at_commit, at_statement = meet(true), meet(false)
+    assert.are.equal("40001", at_commit.sqlstate)
+    assert.are.equal("40001", at_statement.sqlstate)
+    assert.is_true(at_commit.retryable)
+    assert.is_true(at_statement.retryable)
+    assert.are.equal(at_statement.code, at_commit.code)
+    assert.are.equal(at_statement.status, at_commit.status)
+    assert.are.equal(0, ours:count("customers", { last_name = "mine" }))
+  end)
 end)

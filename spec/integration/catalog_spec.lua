@@ -151,7 +151,8 @@ local queries = {
 
   ["what moonpool_owner makes is nobody else's until granted"] = [[
     select role as name from unnest(array['moonpool_owner', 'moonpool_system']) as role
-     where not exists (select from pg_default_acl where defaclrole = role::regrole and defaclobjtype = 'f' and defaclnamespace = 0
+     where not exists (select from pg_default_acl
+                        where defaclrole = role::regrole and defaclobjtype = 'f' and defaclnamespace = 0
                           and not exists (select from aclexplode(defaclacl) as acl where acl.grantee = 0))]],
 
   ["only the three roles have rights"] = [[
@@ -250,7 +251,8 @@ local function sound(part)
       foreign key (dealership_id, deal_id) references deals (dealership_id, id)]]),
     take("enable", "alter table things enable row level security"),
     take("force", "alter table things force row level security"),
-    take("policy", ("create policy tenant on things using (dealership_id = %s) with check (dealership_id = %s)"):format(own, own)),
+    take("policy", ("create policy tenant on things using (dealership_id = %s) with check (dealership_id = %s)")
+      :format(own, own)),
     take("owner", "alter table things owner to moonpool_owner"),
   }
   local present = {}
@@ -261,12 +263,14 @@ end
 
 local definer = [[
   create function system.peek() returns bigint language sql security definer %s as 'select count(*) from public.deals']]
+local hello = "create function system.hello() returns text language sql %s as 'select ''hello''::text'"
 
 -- { what it is, the statements, the finding }
 local broken = {
   { "a key without the dealership", sound { key = "alter table things add constraint things_pkey primary key (id)" },
     "the primary key begins with the dealership: things (things_pkey)" },
-  { "the dealership behind the id", sound { key = "alter table things add constraint things_pkey primary key (id, dealership_id)" },
+  { "the dealership behind the id", sound {
+      key = "alter table things add constraint things_pkey primary key (id, dealership_id)" },
     "the primary key begins with the dealership: things (things_pkey)" },
   { "no key", sound { key = "select 1" }, "the primary key begins with the dealership: things" },
   { "a dealership that may be null", sound { key = "alter table things add primary key (id)",
@@ -277,7 +281,8 @@ local broken = {
   { "a global unique index", sound { "create unique index things_name on things (lower(name))" },
     "unique means unique in a dealership: things (things_name)" },
   { "no row level security", sound { enable = "select 1" }, "row level security is enabled and forced: things" },
-  { "row level security that the owner escapes", sound { force = "select 1" }, "row level security is enabled and forced: things" },
+  { "row level security that the owner escapes", sound { force = "select 1" },
+    "row level security is enabled and forced: things" },
   { "no policy", sound { policy = "select 1" }, "one policy says whose rows these are, to read and to write: things" },
   { "a policy without WITH CHECK", sound { policy = ("create policy tenant on things using (dealership_id = %s)"):format(own) },
     "one policy says whose rows these are, to read and to write: things" },
@@ -309,15 +314,17 @@ local broken = {
       reference = [[alter table things add constraint things_deal_fkey
         foreign key (dealership_id, deal_id) references deals (dealership_id, id) on delete cascade]] },
     "foreign keys change no rows: things_deal_fkey" },
-  { "no time of change", sound { "grant select, update on things to moonpool_app", "alter table things drop column updated_at" },
+  { "no time of change", sound {
+      "grant select, update on things to moonpool_app", "alter table things drop column updated_at" },
     "rows tell when they were made and changed: things.updated_at" },
   { "no time of making", sound { "alter table things drop column created_at" },
     "rows tell when they were made and changed: things.created_at" },
   { "a trigger", { [[create trigger touch before update on deals for each row
       execute function suppress_redundant_updates_trigger()]] }, "no triggers and no rules: touch" },
   { "a rule", { "create rule quiet as on delete to deals do instead nothing" }, "no triggers and no rules: quiet" },
-  { "a view that reads as its owner", { "create view all_deals as select * from deals", "alter view all_deals owner to moonpool_owner",
-      "grant select on all_deals to moonpool_app" }, "no view shows what a policy hides: all_deals" },
+  { "a view that reads as its owner", { "create view all_deals as select * from deals",
+      "alter view all_deals owner to moonpool_owner", "grant select on all_deals to moonpool_app" },
+    "no view shows what a policy hides: all_deals" },
   { "a view of which one column can be read", { "create view all_deals as select * from deals",
       "grant select (id) on all_deals to moonpool_app" }, "no view shows what a policy hides: all_deals" },
   { "a materialised view", { "create materialized view all_deals as select * from deals",
@@ -327,13 +334,14 @@ local broken = {
   { "a schema of another role", { "create schema extra" }, "schemas belong to the two owners: extra" },
   { "a function with a superuser's rights", { definer:format "set search_path = pg_catalog, pg_temp" },
     "functions with their owner's rights are moonpool_system's, with a pinned search_path: system.peek()" },
-  { "a function whose search_path is the caller's", { definer:format "", "alter function system.peek() owner to moonpool_system" },
+  { "a function whose search_path is the caller's", { definer:format "",
+      "alter function system.peek() owner to moonpool_system" },
     "functions with their owner's rights are moonpool_system's, with a pinned search_path: system.peek()" },
-  { "a function that the public may call", { "create function system.hello() returns text language sql as 'select ''hello''::text'" },
+  { "a function that the public may call", { hello:format "" },
     "the public has nothing: system.hello()" },
-  { "a leakproof function", { "create function system.hello() returns text language sql leakproof as 'select ''hello''::text'" },
+  { "a leakproof function", { hello:format "leakproof" },
     "no function claims to be leakproof: system.hello()" },
-  { "a function that is not in the list", { "create function system.hello() returns text language sql as 'select ''hello''::text'",
+  { "a function that is not in the list", { hello:format "",
       "revoke all on function system.hello() from public", "grant execute on function system.hello() to moonpool_app" },
     "the application role calls the functions of the list: system.hello()" },
   { "a table for the public", { "grant select on permissions to public" }, "the public has nothing: permissions" },
@@ -347,7 +355,8 @@ local broken = {
   { "later functions for the public", {
       "alter default privileges for role moonpool_owner grant execute on functions to public" },
     "what moonpool_owner makes is nobody else's until granted: moonpool_owner" },
-  { "rights of a further role", { "create role clerk", "grant select on deals to clerk" }, "only the three roles have rights: deals: clerk" },
+  { "rights of a further role", { "create role clerk", "grant select on deals to clerk" },
+    "only the three roles have rights: deals: clerk" },
   { "deleting", { "grant delete on deals to moonpool_app" },
     "the application role has the rights of the list: deals has delete insert select update" },
   { "truncating", { "grant truncate on deals to moonpool_app" },

@@ -1,9 +1,10 @@
 -- moonpool migrate: run as a process, on an empty database and in a project folder of the spec's own.
-local moonpool = require "moonpool"
-local db       = require "moonpool.db"
-local sql      = require "moonpool.sql"
-local test     = require "moonpool.test"
-local command  = require "spec.support.command"
+local command   = require "spec.support.command"
+local json      = require "moonpool.json"
+local migration = require "spec.support.migration"
+local moonpool  = require "moonpool"
+
+local assert_says, assert_says_not = migration.says, migration.says_not
 
 local first = [[
 create table apples (
@@ -21,36 +22,14 @@ create table pears (id integer primary key);
 ]]
 
 describe("moonpool migrate", function()
-  local database, owner, folder
+  local project, owner, folder, migrate, options, exists
 
   before_each(function()
-    database = test.database { empty = true }
-    owner = db.open { url = database.owner_url, max = 2 }
-    folder = command.folder { ["migrations/0001_apples.sql"] = first, ["scripts/.keep"] = "" }
+    project = migration.project { ["0001_apples.sql"] = first }
+    owner, folder, migrate, options, exists = project.owner, project.folder, project.migrate, project.options, project.exists
   end)
 
-  after_each(function()
-    owner.close()
-    folder.remove()
-  end)
-
-  local function options(dir)
-    return { dir = dir or folder.path, env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url } }
-  end
-
-  local function migrate(args)
-    return command.run("migrate " .. (args or ""), options())
-  end
-
-  local function exists(name)
-    return owner.value("select to_regclass($1) is not null", name)
-  end
-
-  local function assert_says(output, ...)
-    for _, words in ipairs { ... } do
-      assert.truthy(output:find(words, 1, true), string.format("%q is not in the output:\n%s", words, output))
-    end
-  end
+  after_each(function() project.remove() end)
 
   describe("up", function()
     it("applies what is pending and records it", function()
@@ -105,7 +84,8 @@ describe("moonpool migrate", function()
       folder.write("migrations/0001_apples.sql", "create table apples (id integer);\ncreat table pears (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "0001_apples.sql:2: ", "syntax error")
+      assert_says(output, "0001_apples.sql:2: syntax error at or near \"creat\"",
+                  "     2 | creat table pears (id integer);\n       | ^\n", "nothing of this file was applied")
       assert.is_false(exists "apples")
     end)
 
@@ -161,6 +141,7 @@ describe("moonpool migrate", function()
 
     it("says so when there is no migrations folder", function()
       folder.delete "migrations/0001_apples.sql"
+      folder.delete "migrations/.keep"
       assert(os.remove(folder.path .. "/migrations"))
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
@@ -182,6 +163,56 @@ describe("moonpool migrate", function()
       assert_says(output, "applied 0001_apples.sql")
     end)
 
+    it("does not wait longer than it was told to", function()
+      owner.lease(function(conn)
+        assert.is_true(conn.value "select pg_try_advisory_lock(1836019566, 1)")
+        local output, exit = migrate "up --wait 0.3"
+        assert.are.equal(1, exit)
+        assert_says(output, "another migration still runs after 0.3 s: process " .. conn.value "select pg_backend_pid()",
+                    "--wait SECONDS", "pg_terminate_backend")
+        conn.value "select pg_advisory_unlock(1836019566, 1)"
+      end)
+      assert.is_false(exists "apples")
+    end)
+
+    it("applies no further than --to", function()
+      folder.write("migrations/0002_pears.sql", second)
+      assert_says(project.must "up --to 1", "applied 0001_apples.sql")
+      assert.is_false(exists "pears")
+      assert_says(project.must "up --to 2", "applied 0002_pears.sql")
+    end)
+
+    it("points at the place in the statement that the server means", function()
+      folder.write("migrations/0002_pears.sql", "-- Obst und Gemüse\nselect 'ä' as a,\n  'ü' || colour from apples;\n")
+      local output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.sql:3: column \"colour\" does not exist", "42703",
+                  "     3 |   'ü' || colour from apples\n       |          ^\n")
+    end)
+
+    it("reports what is only judged at the end of the transaction", function()
+      folder.write("migrations/0002_pears.sql", "create table pears (id integer references apples deferrable initially " ..
+                                                "deferred);\ninsert into pears values (7);\n")
+      local output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.sql:2: ", "23503", "0002_pears.sql was rolled back")
+      assert.is_false(exists "pears")
+    end)
+
+    it("says nothing but what failed with --quiet", function()
+      assert.are.equal("", project.must "up --quiet")
+    end)
+
+    it("records who applied it, and with which moonpool, in a record of an older one too", function()
+      project.must "up"
+      owner.exec "alter table moonpool_migrations drop column applied_by, drop column moonpool"
+      folder.write("migrations/0002_pears.sql", second)
+      project.must "up"
+      local row = owner.one "select * from moonpool_migrations where version = 2"
+      assert.are.equal("moonpool_owner", row.applied_by)
+      assert.are.equal(moonpool.version, row.moonpool)
+    end)
+
     it("gives two at once one application", function()
       local one, other = command.start("migrate up", options()), command.start("migrate up", options())
       local output_one, exit_one = command.finish(one)
@@ -197,12 +228,12 @@ describe("moonpool migrate", function()
     it("lists pending and applied, and changes nothing", function()
       local output, exit = migrate "status"
       assert.are.equal(0, exit, output)
-      assert_says(output, "pending  0001_apples.sql", "1 migration, 1 pending")
+      assert_says(output, "pending   0001_apples.sql", "1 migration, 1 pending")
       assert.is_false(exists "moonpool_migrations")
       migrate "up"
       output, exit = migrate "status"
       assert.are.equal(0, exit, output)
-      assert_says(output, "applied  0001_apples.sql", "1 migration, 0 pending")
+      assert_says(output, "applied   0001_apples.sql", "1 migration, 0 pending")
     end)
 
     it("fails when a file was changed or is missing", function()
@@ -212,14 +243,243 @@ describe("moonpool migrate", function()
       folder.delete "migrations/0001_apples.sql"
       local output, exit = migrate "status"
       assert.are.equal(1, exit)
-      assert_says(output, "missing  0001_apples.sql", "changed  0002_pears.sql")
+      assert_says(output, "missing   0001_apples.sql", "changed   0002_pears.sql")
     end)
   end)
 
-  it("answers an unknown word with its usage", function()
-    local output, exit = migrate "sideways"
-    assert.are.equal(2, exit)
-    assert_says(output, "sideways", "usage: moonpool migrate")
+  describe("a lock that others hold", function()
+    before_each(function()
+      project.must "up"
+      folder.write("migrations/0002_colour.sql", "select 1;\nalter table apples add column colour text;\n")
+    end)
+
+    it("is not waited for as long as others queue behind it, but tried again", function()
+      project.while_open("select * from apples", function(reader, commit)
+        local handle = project.start "up --lock-timeout 0.2"
+        assert_says(handle:read "l", "0002_colour.sql:2: waits for process " .. reader, "idle in transaction")
+        assert_says(handle:read "l", "0002_colour.sql:2: waited too long for a lock, held by process " .. reader,
+                    "nothing was changed, again in", "(1 of 20)")
+        -- Meanwhile the next reader is served.
+        assert.are.equal(0, owner.value "select count(*) from apples")
+        commit()
+        local output, exit = command.finish(handle)
+        assert.are.equal(0, exit, output)
+        assert_says(output, "applied 0002_colour.sql")
+      end)
+    end)
+
+    it("is given up after --retries, and nothing was changed", function()
+      project.while_open("select * from apples", function()
+        local output, exit = migrate "up --lock-timeout 0.2 --retries 1"
+        assert.are.equal(1, exit)
+        assert_says(output, "again in", "(1 of 1)", "0002_colour.sql:2: canceling statement due to lock timeout", "55P03",
+                    "other sessions use the table", "0002_colour.sql was rolled back")
+      end)
+      assert_says(project.must "status", "pending   0002_colour.sql")
+    end)
+  end)
+
+  describe("a big table", function()
+    it("is warned of where a statement locks it for long", function()
+      folder.write("migrations/0002_fill.sql", "insert into apples select generate_series(1, 120000);\nanalyze apples;\n")
+      project.must "up"
+      local warned = {
+        "create index apples_again on apples (id)", "alter table apples alter column id type bigint",
+        "alter table apples add column a uuid default gen_random_uuid()", "alter table apples add column b bigserial",
+        "alter table apples add column c integer generated always as (id + 1) stored",
+        "alter table apples alter column c set not null", "alter table apples add constraint d check (id > 0)",
+        "alter table apples add constraint e foreign key (id) references apples", "alter table apples add unique (c)",
+        "reindex table apples", "reindex index apples_by_id", "cluster apples using apples_pkey",
+      }
+      local quiet = {
+        "create index concurrently apples_safe on apples (id)", "alter table apples add column f timestamptz default now()",
+        "alter table apples add constraint g check (id > 0) not valid", "alter table apples validate constraint g",
+        "create table small (id integer)", "create index small_id on small (id)", "alter table apples rename column f to h",
+      }
+      local lines = {}
+      for _, list in ipairs { warned, quiet } do table.move(list, 1, #list, #lines + 1, lines) end
+      folder.write("migrations/0003_change.sql", table.concat(lines, ";\n") .. ";\n")
+      local output = project.must "up"
+      for line in ipairs(warned) do
+        assert_says(output, ("warning: %s/migrations/0003_change.sql:%d: locks "):format(folder.path, line))
+      end
+      local _, count = output:gsub("warning: ", "")
+      assert.are.equal(#warned, count, output)
+      assert_says(output, ":1: locks apples, which has about 120000 rows (", "builds the index while nobody writes: CREATE INDEX")
+    end)
+  end)
+
+  describe("--dry-run", function()
+    it("tries all that is pending, says what it locks, and changes nothing", function()
+      project.must "up"
+      folder.write("migrations/0002_pears.sql", second .. "alter table apples add column colour text;\n")
+      folder.write("migrations/0003_more.sql", "insert into pears values (1);\ncreate index concurrently p on pears (id);\n")
+      local output = project.must "up --dry-run"
+      assert_says(output, "would apply 0002_pears.sql (2 statements, 2 tried)", "0003_more.sql:2 would run outside a transaction",
+                  "would apply 0003_more.sql (2 statements, 1 tried)", "locks apples: AccessExclusiveLock",
+                  "dry run: nothing was changed")
+      assert_says_not(output, "locks pears")
+      assert.is_false(exists "pears")
+      assert_says(project.must "status", "pending   0002_pears.sql")
+    end)
+
+    it("leaves no record table behind", function()
+      project.must "up --dry-run"
+      assert.is_false(exists "moonpool_migrations")
+    end)
+
+    it("fails where the files would", function()
+      folder.write("migrations/0002_pears.sql", "alter table pears add column colour text;\n")
+      local output, exit = migrate "up --dry-run"
+      assert.are.equal(1, exit)
+      assert_says(output, "would apply 0001_apples.sql", "0002_pears.sql:1: relation \"pears\" does not exist",
+                  "dry run: nothing was changed")
+      assert.is_false(exists "apples")
+    end)
+
+    it("tries down too", function()
+      project.must "up"
+      assert_says(project.must "down --dry-run", "would undo 0001_apples.sql (1 statement, 1 tried)", "locks apples")
+      assert.is_true(exists "apples")
+    end)
+  end)
+
+  it("prints the statements with --print, and runs none", function()
+    folder.write("migrations/0002_pears.sql", second .. "vacuum pears;\n")
+    local output = project.must "up --print"
+    assert_says(output, "-- " .. folder.path .. "/migrations/0001_apples.sql", "create index apples_by_id on apples (id);",
+                "-- line 3, outside a transaction\nvacuum pears;")
+    assert_says_not(output, "drop table")
+    assert.is_false(exists "apples")
+  end)
+
+  describe("down", function()
+    local undoable = "create table %s (id integer);\n-- migrate:down\ndrop table %s;\n"
+
+    before_each(function()
+      folder.write("migrations/0002_pears.sql", undoable:format("pears", "pears"))
+      folder.write("migrations/0003_plums.sql", undoable:format("plums", "plums"))
+      project.must "up"
+    end)
+
+    it("undoes the last one, or several, or all after a number", function()
+      assert.truthy(project.must "down":match "^undone 0003_plums%.sql %(1 statement, %d+ ms%)\n$")
+      assert.is_false(exists "plums")
+      assert.is_true(exists "pears")
+      project.must "up"
+      assert_says(project.must "down 2", "undone 0003_plums.sql", "undone 0002_pears.sql")
+      assert.are.equal(1, owner.value "select count(*) from moonpool_migrations")
+      project.must "up"
+      assert_says(project.must "down --to 2", "undone 0003_plums.sql")
+      project.must "down --to 0"
+      assert.is_false(exists "apples")
+      assert.are.equal("nothing to undo\n", project.must "down")
+    end)
+
+    it("is refused before anything is undone where a section is missing", function()
+      folder.write("migrations/0002_pears.sql", "create table pears (id integer);\n")
+      local output, exit = migrate "down 3"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.sql has no `-- migrate:down` section", "nothing was changed")
+      assert.is_true(exists "plums")
+    end)
+
+    it("undoes nothing of a file whose section fails, and names the line in the file", function()
+      folder.write("migrations/0003_plums.sql", "create table plums (id integer);\n\n-- migrate:down\n" ..
+                                                "drop table plums;\n\ndrop table damsons;\n")
+      local output, exit = migrate "down"
+      assert.are.equal(1, exit)
+      assert_says(output, "0003_plums.sql:6: table \"damsons\" does not exist", "42P01", "0003_plums.sql was rolled back")
+      assert.is_true(exists "plums")
+      assert_says(project.must "status", "applied   0003_plums.sql")
+    end)
+
+    it("is refused for a file that was changed, or is gone", function()
+      folder.write("migrations/0003_plums.sql", undoable:format("damsons", "damsons"))
+      local output, exit = migrate "down"
+      assert.are.equal(1, exit)
+      assert_says(output, "0003_plums.sql was changed after it was applied")
+      folder.delete "migrations/0003_plums.sql"
+      output, exit = migrate "down"
+      assert.are.equal(1, exit)
+      assert_says(output, "0003_plums.sql is missing")
+    end)
+  end)
+
+  describe("verify", function()
+    it("also reads what is pending, and what would undo it", function()
+      assert.are.equal("sound: 1 migration, 1 pending, no INVALID index\n", project.must "verify")
+      folder.write("migrations/0002_pears.sql", "creat table pears (id integer);\n")
+      folder.write("migrations/0003_plums.sql", "select 1;\n-- migrate:down\nselect 1;\ndrop tabel plums;\n")
+      local output, exit = migrate "verify"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.sql:1: syntax error", "0003_plums.sql:4: syntax error", "2 faults")
+    end)
+
+    it("fails for a changed, a missing and a late file", function()
+      folder.write("migrations/0002_pears.sql", second)
+      folder.write("migrations/0004_plums.sql", "select 1;\n")
+      project.must "up"
+      folder.write("migrations/0001_apples.sql", (first:gsub("integer", "bigint")))
+      folder.delete "migrations/0002_pears.sql"
+      folder.write("migrations/0003_late.sql", "select 1;\n")
+      local output, exit = migrate "verify"
+      assert.are.equal(1, exit)
+      assert_says(output, "0001_apples.sql was changed", "0002_pears.sql is missing", "0003_late.sql is not applied", "3 faults")
+    end)
+
+    it("answers programs in JSON, as status does", function()
+      project.must "up"
+      folder.write("migrations/0002_pears.sql", second)
+      for _, word in ipairs { "status", "verify" } do
+        local answer = json.decode(project.must(word .. " --json"))
+        assert.are.equal(1, answer.pending)
+        assert.is_true(answer.sound)
+        assert.are.equal("applied", answer.migrations[1].state)
+        assert.are.equal(64, #answer.migrations[1].appliedChecksum)
+        assert.are.equal("pending", answer.migrations[2].state)
+        assert.are.same({ 0, 0 }, { #answer.faults, #answer.invalidIndexes })
+      end
+    end)
+  end)
+
+  describe("new", function()
+    it("writes an empty migration with the next number, which can be applied and undone", function()
+      folder.write("migrations/0007_pears.sql", second)
+      local path = folder.path .. "/migrations/0008_add_service_orders.sql"
+      assert.are.equal(path .. "\n", project.must "new 'Add service-orders'")
+      project.must "up"
+      assert_says(project.must "down", "undone 0008_add_service_orders.sql (0 statements")
+    end)
+
+    it("needs no database, and refuses a name that is none", function()
+      local output, exit = migrate("new things", { DATABASE_URL = "postgres://nobody@127.0.0.1:1/x" })
+      assert.are.equal(0, exit, output)
+      output, exit = migrate "new ../../evil"
+      assert.are.equal(1, exit)
+      assert_says(output, "letters, digits and _")
+    end)
+  end)
+
+  it("answers what it does not understand with its usage", function()
+    for args, message in pairs {
+      ["sideways"] = "unknown command sideways", ["up --jason"] = "unknown option --jason",
+      ["up --json"] = "--json does not go with up", ["status --dry-run"] = "--dry-run does not go with status",
+      ["up --to"] = "--to takes a migration's number", ["up --to=x"] = "not x", ["down zero"] = "not zero",
+      ["down 1 --to 1"] = "a count or --to, not both", ["up now"] = "unexpected argument now", ["new"] = "new takes a name",
+      ["up --lock-timeout 0"] = "--lock-timeout takes", ["up --dry-run --print"] = "two different things",
+    } do
+      local output, exit = migrate(args)
+      assert.are.equal(2, exit, args .. ": " .. output)
+      assert_says(output, message, "usage: moonpool migrate")
+    end
+  end)
+
+  it("exits with 3 when there is no database", function()
+    for _, args in ipairs { "up", "down", "status", "verify" } do
+      local output, exit = migrate(args, { MOONPOOL_OWNER_URL = "postgres://nobody@127.0.0.1:1/x" })
+      assert.are.equal(3, exit, output)
+    end
   end)
 
   it("applies the project's own migrations, and their down parts undo them", function()
@@ -227,18 +487,8 @@ describe("moonpool migrate", function()
     assert.are.equal(0, exit, output)
     assert_says(output, "applied 0001_core.sql")
     assert.is_true(exists "audit_log")
-
-    local names = {}
-    for _, row in ipairs(owner.query "select name from moonpool_migrations order by version desc") do
-      names[#names + 1] = row.name
-    end
-    for _, name in ipairs(names) do
-      local file = assert(io.open(moonpool.app_dir .. "/migrations/" .. name))
-      local down = file:read("a"):match "\n%-%- migrate:down\n(.*)$"
-      file:close()
-      assert.is_string(down, name .. " has no down part")
-      for _, statement in ipairs(sql.split(down)) do owner.exec(statement.sql) end
-    end
+    output, exit = command.run("migrate down --to 0", options(moonpool.app_dir))
+    assert.are.equal(0, exit, output)
     assert.are.equal(0, owner.value [[
       select count(*) from pg_class
        where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> 'moonpool_migrations']])

@@ -97,7 +97,9 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
   }
   if (shot->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
-    mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than DB_QUERY_TIMEOUT and was canceled");
+    mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
+               shot->source->timeout_ms == shot->source->bind->query_timeout_ms ? "DB_QUERY_TIMEOUT"
+                                                                                : "its connection allows");
   shot_over(shot);
 }
 
@@ -118,7 +120,6 @@ static void transmit(struct shot *shot) {
 }
 
 static void fire(struct shot *shot, struct mp_conn *conn) {
-  struct mp_bind *bind = shot->source->bind;
   shot->conn = conn;
   shot->state = SHOT_SENT;
   shot->stmt->owner = shot;
@@ -358,13 +359,55 @@ static void tenant_option(lua_State *L, int idx, struct mp_bind *bind, struct mp
   mp_luaerr_misuse(L, "db.transaction", "tenant is a string or { field = string }");
 }
 
-/* transaction([{isolation=, read_only=, tenant=, timeout=, retries=}], fn) -> what fn(tx) returns */
+/* A misspelled option must not become a default. */
+static void check_options(lua_State *L, int idx) {
+  static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout", "retries", "tenant"};
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+    bool found = false;
+    for (size_t i = 0; i < MP_ARRAY_LEN(known); i++) found = found || !strcmp(name, known[i]);
+    if (!found)
+      mp_luaerr_misuse(L, "db.transaction",
+                       "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant", name);
+  }
+}
+
+static bool flag_option(lua_State *L, const char *name) {
+  if (lua_getfield(L, 1, name) != LUA_TBOOLEAN && !lua_isnil(L, -1))
+    mp_luaerr_misuse(L, "db.transaction", "%s is true or false", name);
+  return lua_toboolean(L, -1);
+}
+
+static void isolation_option(lua_State *L, enum mp_isolation *out) {
+  if (lua_getfield(L, 1, "isolation") != LUA_TNIL &&
+      (lua_type(L, -1) != LUA_TSTRING || !mp_isolation_parse(lua_tostring(L, -1), out)))
+    mp_luaerr_misuse(L, "db.transaction", "isolation \"%s\" is none of: read committed, repeatable read, serializable",
+                     luaL_tolstring(L, -1, NULL));
+}
+
+static uint64_t timeout_option(lua_State *L) {
+  if (lua_getfield(L, 1, "timeout") == LUA_TNIL) return 30000;
+  double seconds = lua_tonumber(L, -1);
+  if (lua_type(L, -1) != LUA_TNUMBER || !(seconds > 0 && seconds <= 86400))
+    mp_luaerr_misuse(L, "db.transaction", "timeout is a number of seconds, up to 86400");
+  return (uint64_t)(seconds * 1000);
+}
+
+static unsigned retries_option(lua_State *L) {
+  if (lua_getfield(L, 1, "retries") == LUA_TNIL) return MP_TX_ATTEMPTS - 1;
+  lua_Integer retries = lua_tointeger(L, -1);
+  if (!lua_isinteger(L, -1) || retries < 0 || retries > 100)
+    mp_luaerr_misuse(L, "db.transaction", "retries is an integer from 0 to 100");
+  return (unsigned)retries;
+}
+
+/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=}], fn) -> what fn(tx) returns */
 static int db_transaction(lua_State *L) {
   struct source *source = usable(L, "db.transaction");
   struct mp_bind *bind = source->bind;
-  struct mp_txn_options options = {.pool = source->pool, .name = "db.transaction", .errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF};
+  struct mp_txn_options options = {
+      .pool = source->pool, .name = "db.transaction", .errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF};
   struct mp_err err;
-  double timeout_s = 30;
   if (source->kept) mp_luaerr_misuse(L, "db.transaction", "not on a kept connection");
   if (lua_isfunction(L, 1)) {
     lua_newtable(L);
@@ -373,21 +416,16 @@ static int db_transaction(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_settop(L, 2);
-  const char *isolation = option_string(L, 1, "isolation");
-  if (!mp_isolation_parse(isolation, &options.tx.isolation))
-    mp_luaerr_misuse(L, "db.transaction", "unknown isolation \"%s\": read committed, repeatable read or serializable",
-                     isolation);
-  lua_getfield(L, 1, "read_only");
-  options.tx.read_only = lua_toboolean(L, -1);
-  lua_getfield(L, 1, "deferrable");
-  options.tx.deferrable = lua_toboolean(L, -1);
-  if (lua_getfield(L, 1, "timeout") != LUA_TNIL) timeout_s = luaL_checknumber(L, -1);
-  options.tx.max_attempts = MP_TX_ATTEMPTS;
-  if (lua_getfield(L, 1, "retries") != LUA_TNIL) options.tx.max_attempts = (unsigned)luaL_checkinteger(L, -1) + 1;
+  check_options(L, 1);
+  isolation_option(L, &options.tx.isolation);
+  options.tx.read_only = flag_option(L, "read_only");
+  options.tx.deferrable = flag_option(L, "deferrable");
+  uint64_t timeout_ms = timeout_option(L);
+  options.tx.max_attempts = retries_option(L) + 1;
   tenant_option(L, 1, bind, &options);
   options.tx.backoff_ms = MP_TX_BACKOFF_MS;
   options.tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
-  options.tx.deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)(timeout_s * 1000);
+  options.tx.deadline_ms = mp_loop_now_ms(bind->loop) + timeout_ms;
   mp_wait_check(L, "db.transaction");
   struct waiting_txn *waiting = lua_newuserdatauv(L, sizeof *waiting, 0);
   *waiting = (struct waiting_txn){.bind = bind, .answer_ref = LUA_NOREF};

@@ -139,6 +139,10 @@ static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err
   stmt->state = MP_STMT_FAILED;
   stmt->err = *err;
   if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
+  if (!strncmp(err->sqlstate, "42", 2)) { /* a column may have changed its type: ask anew */
+    free(stmt->text->types);
+    stmt->text->types = NULL;
+  }
 }
 
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result, const struct mp_err *err,

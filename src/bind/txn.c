@@ -89,6 +89,8 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
   unref(txn, &txn->error_ref);
   unref(txn, &txn->hooks_ref);
   txn->bind->live_work--;
+  free(txn->tenant);
+  free(txn->set_tenant_sql);
   free(txn);
 }
 
@@ -316,6 +318,29 @@ static void on_cleanup(struct mp_timer *timer) {
   mp_txn_release_when_quiet(txn);
 }
 
+/* SET LOCAL takes a literal only. The setting's name is an identifier that the operation was loaded with. */
+static int set_tenant_text(struct mp_txn *txn, const struct mp_txn_options *options) {
+  struct mp_buf sql;
+  mp_buf_init(&sql, 0);
+  mp_buf_addf(&sql, "SET LOCAL app.%s = '", options->tenant_field);
+  for (const char *at = options->tenant; *at; at++) {
+    if (*at == '\'') mp_buf_addc(&sql, '\'');
+    mp_buf_addc(&sql, *at);
+  }
+  mp_buf_addc(&sql, '\'');
+  txn->tenant = strdup(options->tenant);
+  if (sql.failed || !txn->tenant) {
+    mp_buf_fini(&sql);
+    free(txn->tenant);
+    return -1;
+  }
+  mp_buf_text(&sql);
+  txn->set_tenant_sql = sql.data; /* the buffer's memory is ours now */
+  txn->options.tenant = txn->tenant;
+  txn->options.tenant_field = NULL; /* the caller's; only the text is needed from here on */
+  return 0;
+}
+
 int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
   struct mp_txn *txn = calloc(1, sizeof *txn);
@@ -328,17 +353,9 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
   txn->tx_ref = txn->hooks_ref = txn->result_ref = txn->error_ref = LUA_NOREF;
   snprintf(txn->name, sizeof txn->name, "%s", options->name);
   txn->options.name = txn->name;
-  if (options->tenant) {
-    snprintf(txn->tenant_field, sizeof txn->tenant_field, "%s", options->tenant_field);
-    snprintf(txn->tenant, sizeof txn->tenant, "%s", options->tenant);
-    size_t n = (size_t)snprintf(txn->set_tenant_sql, sizeof txn->set_tenant_sql, "SET LOCAL app.%s = '", txn->tenant_field);
-    for (const char *at = txn->tenant; *at && n + 4 < sizeof txn->set_tenant_sql; at++) {
-      if (*at == '\'') txn->set_tenant_sql[n++] = '\'';
-      txn->set_tenant_sql[n++] = *at;
-    }
-    memcpy(txn->set_tenant_sql + n, "'", 2);
-    txn->options.tenant = txn->tenant;
-    txn->options.tenant_field = txn->tenant_field;
+  if (options->tenant && set_tenant_text(txn, options)) {
+    free(txn);
+    return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   }
   snprintf(txn->key_text, sizeof txn->key_text, "%lld", (long long)options->lock_key);
   txn->key_values[0] = txn->key_text;

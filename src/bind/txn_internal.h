@@ -10,7 +10,8 @@ struct mp_txn {
   struct mp_txn_options options;
   struct mp_txn_calls calls;
   void *data;
-  char name[64], tenant_field[64], tenant[256];
+  char name[64];
+  char *tenant, *set_tenant_sql; /* NULL: none */
   struct mp_tx tx;
   bool answered;
   struct mp_timer deadline, wait, cleanup;
@@ -29,7 +30,7 @@ struct mp_txn {
   struct mp_list batch;     /* sent */
   struct mp_req begin, set_tenant, commit, rollback, lock, unlock;
   struct mp_sync sync, lock_sync, unlock_sync;
-  char set_tenant_sql[420], key_text[24];
+  char key_text[24];
   const char *key_values[1];
   struct mp_failure failure;      /* the first of the attempt that counts */
   bool frame_failed, commit_sent, committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */

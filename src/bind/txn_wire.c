@@ -175,7 +175,7 @@ static void send_begin(struct mp_txn *txn) {
   }
   txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
   mp_conn_send(conn, &txn->begin);
-  if (txn->tenant[0]) {
+  if (txn->tenant) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
     txn->set_tenant = (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);

@@ -192,7 +192,9 @@ static void add_array(lua_State *L, int idx, Oid element, const char *name, stru
   idx = lua_absindex(L, idx);
   if (depth > 6) mp_luaerr_misuse(L, what, "$%s: an array of more than 6 dimensions", name);
   luaL_checkstack(L, 4, "array too deep");
-  lua_Integer n = (lua_Integer)lua_rawlen(L, idx);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, idx), keys = 0;
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) keys++;
+  if (keys != n) mp_luaerr_misuse(L, what, "$%s: a list is needed, without holes and without names", name);
   mp_buf_addc(out, '{');
   for (lua_Integer i = 1; i <= n; i++) {
     if (i > 1) mp_buf_addc(out, ',');

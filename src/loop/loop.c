@@ -105,7 +105,7 @@ void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms) {
 }
 
 void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms) {
-  mp_timer_start_at(timer, uv_now(timer->loop->uv) + delay_ms);
+  mp_timer_start_at(timer, mp_loop_now_ms(timer->loop) + delay_ms);
 }
 
 void mp_timer_stop(struct mp_timer *timer) {
@@ -178,7 +178,11 @@ int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
 }
 
 uv_loop_t *mp_loop_uv(struct mp_loop *loop) { return loop->uv; }
-uint64_t mp_loop_now_ms(struct mp_loop *loop) { return uv_now(loop->uv); }
+/* Read anew: libuv caches the time once per iteration, and a script may have computed for seconds since. */
+uint64_t mp_loop_now_ms(struct mp_loop *loop) {
+  uv_update_time(loop->uv);
+  return uv_now(loop->uv);
+}
 
 uint64_t mp_loop_clock_ns(struct mp_loop *loop) {
   (void)loop;

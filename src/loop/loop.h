@@ -22,7 +22,7 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) MP_MUS
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err);
 
 uv_loop_t *mp_loop_uv(struct mp_loop *loop); /* borrowed */
-uint64_t mp_loop_now_ms(struct mp_loop *loop);  /* monotonic, cached once per iteration */
+uint64_t mp_loop_now_ms(struct mp_loop *loop);  /* monotonic, the clock of timers */
 uint64_t mp_loop_clock_ns(struct mp_loop *loop); /* monotonic, read now */
 uint64_t mp_loop_wall_us(struct mp_loop *loop);  /* microseconds since 1970-01-01 UTC */
 void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n); /* from the system's generator */

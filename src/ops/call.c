@@ -18,13 +18,13 @@ struct call {
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;
-  char name[64], tenant_field[64], tenant[256];
+  char name[64], tenant_field[64];
   enum stage stage;
   bool abandoned, committed;
   unsigned starts;
   uint64_t began_ns, lane_us;
   struct mp_txn_info info;
-  int run_ref, input_ref, again_ref, answer_ref; /* registry */
+  int run_ref, input_ref, again_ref, answer_ref, tenant_ref; /* registry */
 };
 
 static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
@@ -40,6 +40,7 @@ static void free_call(struct call *call) {
   unref(call, &call->input_ref);
   unref(call, &call->again_ref);
   unref(call, &call->answer_ref);
+  unref(call, &call->tenant_ref);
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
   call->ops->live_calls--;
@@ -206,13 +207,16 @@ static int host_transact(lua_State *L) {
   if (!call) return luaL_error(L, "not enough memory");
   ops->live_calls++;
   call->ops = ops;
-  call->run_ref = call->input_ref = call->again_ref = call->answer_ref = LUA_NOREF;
+  call->run_ref = call->input_ref = call->again_ref = call->answer_ref = call->tenant_ref = LUA_NOREF;
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
   struct mp_txn_options *o = &call->options;
   char isolation[32];
   o->name = string_field(L, 1, "name", call->name, sizeof call->name);
   o->tenant_field = string_field(L, 1, "tenant_field", call->tenant_field, sizeof call->tenant_field);
-  o->tenant = string_field(L, 1, "tenant", call->tenant, sizeof call->tenant);
+  if (lua_getfield(L, 1, "tenant") == LUA_TSTRING) {
+    o->tenant = lua_tostring(L, -1);
+    call->tenant_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* anchors the text */
+  }
   o->errors_ref = table_ref(L, 1, "errors");
   o->caller_ref = table_ref(L, 1, "caller");
   o->restricted = true;

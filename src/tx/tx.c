@@ -101,7 +101,9 @@ unsigned mp_tx_granted(struct mp_tx *tx) {
 }
 
 unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err) {
-  if (!tx->err.code || tx->attempt == 0) tx->err = *err;
+  struct mp_err before = tx->err;
+  tx->err = *err;
+  if (tx->attempt) mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt, before.msg);
   if (!move(tx, MP_TX_ENDED)) return broken(tx);
   return answer(tx, MP_TX_ROLLED_BACK);
 }

@@ -103,16 +103,16 @@ function status.list(dir, as_json)
     return #faults == 0 and 0 or 1
   end
   for _, entry in ipairs(entries) do
-    print((string.format("%-9s%-40s %s", entry.state, entry.name, entry.applied_at or ""):gsub("%s+$", "")))
+    print((string.format("%-10s%-40s %s", entry.state, entry.name, entry.applied_at or ""):gsub("%s+$", "")))
     if entry.state == "changed" then
-      print("           applied " .. entry.applied_checksum)
-      print("           file    " .. entry.checksum)
+      print("          applied " .. entry.applied_checksum)
+      print("          file    " .. entry.checksum)
     elseif entry.state == "half-done" then
-      print("           " .. problem.plural(entry.done, "statement") .. " done, going " .. entry.direction)
+      print("          " .. problem.plural(entry.done, "statement") .. " done, going " .. entry.direction)
     end
   end
   for _, index in ipairs(invalid) do
-    print(string.format("%-9sindex %s on %s%s", index.builder and "building" or "INVALID", index.full, index.on,
+    print(string.format("%-10sindex %s on %s%s", index.builder and "building" or "INVALID", index.full, index.on,
                         index.builder and " by process " .. index.builder or ""))
   end
   print(string.format("%s, %d pending", problem.plural(#entries, "migration"), pending))

@@ -28,19 +28,19 @@ struct sim {
   struct mp_tx tx;
   uint64_t now, random, wait_until;
   enum script script;
-  enum segment segment;      /* under way */
+  enum segment segment; /* under way */
   bool waiting, backing_off, leased, begun, queued;
-  bool in_tx;                /* the server's transaction is open, or may be */
-  bool orphan;               /* the connection was given up with a segment under way */
+  bool in_tx;  /* the server's transaction is open, or may be */
+  bool orphan; /* the connection was given up with a segment under way */
   bool answered, commit_lost, aborted;
   unsigned depth, failed_at; /* savepoints; depth at which it failed, or */
   bool failed;
   bool after_cancel, wrong_tag;
-  bool unchecked;            /* a promise must be seen before COMMIT */
-  unsigned stored;           /* how often the server has committed the work */
+  bool unchecked;  /* a promise must be seen before COMMIT */
+  unsigned stored; /* how often the server has committed the work */
   unsigned grants, returns, waits, runs;
   unsigned by_serialization, by_deadlock, by_connection;
-  struct mp_err last;        /* the latest failure of the attempt that calls for a retry */
+  struct mp_err last; /* the latest failure of the attempt that calls for a retry */
 };
 
 static uint64_t draw64(struct sim *s) {
@@ -168,9 +168,12 @@ static void act(struct sim *s, unsigned actions) {
     CHECK(s->tx.delay_ms <= most_backoff(s));
     CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms);
     s->waits++;
-    if (!strcmp(s->last.sqlstate, "40P01")) s->by_deadlock++;
-    else if (!strcmp(s->last.sqlstate, "40001")) s->by_serialization++;
-    else s->by_connection++;
+    if (!strcmp(s->last.sqlstate, "40P01"))
+      s->by_deadlock++;
+    else if (!strcmp(s->last.sqlstate, "40001"))
+      s->by_serialization++;
+    else
+      s->by_connection++;
     s->backing_off = true;
     s->wait_until = s->now + s->tx.delay_ms;
   }
@@ -234,8 +237,10 @@ static void answer_work(struct sim *s) {
     default: act(s, mp_tx_segment(&s->tx, NULL, false)); return;
   }
   bool retryable = err.flags & MP_ERRF_RETRYABLE;
-  if (retryable) s->last = err;
-  else fail_here(s);
+  if (retryable)
+    s->last = err;
+  else
+    fail_here(s);
   unsigned actions = mp_tx_segment(&s->tx, &err, false);
   if (retryable) CHECK((actions & MP_TX_DO_KILL) && !(actions & MP_TX_DO_RESUME));
   act(s, actions);
@@ -400,9 +405,10 @@ static void check(struct sim *s) {
   CHECK((tx->state == MP_TX_ENDED) <= s->answered);
   if (s->answered && tx->outcome == MP_TX_ROLLED_BACK) CHECK(s->stored == 0);
   /* A caller hears of a failure that calls for a retry only when there was no attempt or no time left. */
-  if (s->answered && tx->outcome == MP_TX_ROLLED_BACK && !s->aborted && tx->err.flags & MP_ERRF_RETRYABLE &&
-      s->returns == s->waits + 1 && !s->failed)
-    CHECK(tx->attempt == tx->options.max_attempts || s->now + most_backoff(s) >= tx->options.deadline_ms);
+  if (s->answered && tx->outcome == MP_TX_ROLLED_BACK && !s->aborted &&
+      tx->err.flags & MP_ERRF_RETRYABLE && s->returns == s->waits + 1 && !s->failed)
+    CHECK(tx->attempt == tx->options.max_attempts ||
+          s->now + most_backoff(s) >= tx->options.deadline_ms);
 }
 
 static void simulate(unsigned long long seed) {
@@ -430,8 +436,11 @@ static void simulate(unsigned long long seed) {
 /* ---- single rules ---- */
 
 static struct mp_tx_options plain(void) {
-  return (struct mp_tx_options){.isolation = MP_SERIALIZABLE, .max_attempts = 10, .backoff_ms = 100,
-                                .backoff_cap_ms = 2000, .deadline_ms = 1000000};
+  return (struct mp_tx_options){.isolation = MP_SERIALIZABLE,
+                                .max_attempts = 10,
+                                .backoff_ms = 100,
+                                .backoff_cap_ms = 2000,
+                                .deadline_ms = 1000000};
 }
 
 static void opened(struct mp_tx *tx, const struct mp_tx_options *options) {
@@ -510,7 +519,8 @@ static void tag_of_commit(void) {
   struct mp_tx tx;
   opened(&tx, &options);
   CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_RESUME);
-  CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_SEND && tx.frame.commit && !tx.frame.begin);
+  CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_SEND && tx.frame.commit &&
+        !tx.frame.begin);
   CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_ROLLBACK);
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_EINTERNAL);
@@ -544,7 +554,8 @@ static void nothing_to_do(void) {
   CHECK(tx.outcome == MP_TX_COMMITTED);
   mp_tx_start(&tx, &options);
   mp_tx_granted(&tx);
-  CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND && tx.frame.begin && tx.frame.commit);
+  CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND && tx.frame.begin &&
+        tx.frame.commit);
   CHECK(mp_tx_segment(&tx, NULL, true) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
 }
 
