@@ -76,8 +76,8 @@ local seed = {
   [[insert into approved_lenders (dealership_id, id, rate_request_id, lender_id, approval_status, selected)
     select r.dealership_id, gen_random_uuid(), r.id,
            seed.id(40, ('x' || left(r.dealership_id::text, 8))::bit(32)::bigint - 1 + 20 * k),
-           case when k < 3 then 'approved' else 'declined' end, k = 1
-      from rate_requests r, generate_series(1, 4) k]],
+           case when k < 2 then 'approved' else 'declined' end, k = 1
+      from rate_requests r, generate_series(1, 3) k]],
   [[drop schema seed cascade]],
   -- As good as new, so that an index is chosen for what it is and not for the order in which its rows came.
   [[reindex table users]], [[reindex table customers]], [[reindex table vehicles]], [[reindex table deals]],

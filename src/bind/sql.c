@@ -9,6 +9,8 @@
 #include "bind/text.h"
 #include "script/luaerr.h"
 
+#define TREE_MAX ((size_t)1 << 20) /* bytes of a statement's tree that Lua is given: rows to insert are not looked into */
+
 static lua_Integer line_of(const char *text, long offset) {
   lua_Integer line = 1;
   for (long i = 0; i < offset && text[i]; i++) line += text[i] == '\n';
@@ -79,7 +81,7 @@ static void describe(lua_State *L, const char *sql) {
     stmt += strlen("\"stmt\":{\"");
     lua_pushlstring(L, stmt, strcspn(stmt, "\""));
     lua_setfield(L, -2, "kind");
-    if (!mp_json_decode(L, parsed.parse_tree, strlen(parsed.parse_tree), MP_JSON_RAW, &err)) {
+    if (!mp_json_decode_max(L, parsed.parse_tree, strlen(parsed.parse_tree), TREE_MAX, MP_JSON_RAW, &err)) {
       lua_getfield(L, -1, "stmts");
       lua_geti(L, -1, 1);
       lua_getfield(L, -1, "stmt");
@@ -100,7 +102,7 @@ static void describe(lua_State *L, const char *sql) {
 }
 
 /* split(text, [lenient]) -> { {sql=, line=, kind=, concurrent=, tree=}, ... }; `tree` is the statement's node as
- * PostgreSQL names its fields, absent where it nests too deep. A text that the parser does not read raises; with
+ * PostgreSQL names its fields, absent where it is too big or too deep. A text that the parser does not read raises; with
  * `lenient` it is split by the scanner, and a statement that is not understood has `unread`, the reason, and no kind. */
 static int sql_split(lua_State *L) {
   const char *text = luaL_checkstring(L, 1);

@@ -1,9 +1,12 @@
 -- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said about it.
 local db         = require "moonpool.db"
+local errors     = require "moonpool.errors"
 local files      = require "moonpool.migrate.files"
+local host       = require "moonpool.host"
 local indexes    = require "moonpool.migrate.indexes"
 local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
+local report     = require "moonpool.migrate.report"
 local runner     = require "moonpool.migrate.runner"
 local session    = require "moonpool.migrate.session"
 local trial      = require "moonpool.migrate.trial"
@@ -19,9 +22,11 @@ local function with_context(options, fn)
     local pid = conn.value "select pg_backend_pid()"
     -- Often enough that whoever holds a lock is seen before the lock timeout.
     local interval_s = math.max(0.05, math.min(1, options.lock_timeout_ms / 3000))
-    local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s })
+    local has_second = host.pool_stats().max > 1
+    local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s, blind = not has_second })
     local context = {
-      conn = conn, pid = pid, wait_s = options.wait_s, lock_timeout_ms = options.lock_timeout_ms, retries = options.retries,
+      conn = conn, pid = pid, has_second = has_second,
+      wait_s = options.wait_s, lock_timeout_ms = options.lock_timeout_ms, retries = options.retries,
     }
     function context.say(line)
       if options.quiet then return end
@@ -47,10 +52,10 @@ local function out(options, line)
 end
 
 -- The names of the indexes that the pending files build: these are not repaired but made by their statement.
-local function built_by(plan)
+local function built_by(conn, plan)
   local names = {}
   for _, item in ipairs(plan) do
-    for number, statement in ipairs(runner.read(item.file, "up")) do
+    for number, statement in ipairs(runner.read(conn, item.file, "up")) do
       if number > item.done and statement.index and statement.index.name then names[statement.index.name] = true end
     end
   end
@@ -104,24 +109,30 @@ local function plan_down(conn, dir, options)
   return plan
 end
 
+-- What is to be said after a failure: how much of the file is done. The connection may be lost.
+local function outcome(context, file, direction)
+  local known, half = pcall(record.half_done, context.conn)
+  if not known and context.has_second then known, half = pcall(record.half_done, db) end
+  if not known then return file.name .. " stopped; moonpool migrate status tells what is done" end
+  if not half then return file.name .. " was rolled back" end
+  return string.format("%s stopped: %s of it done and kept; remove the cause and run moonpool migrate %s again: it goes on " ..
+                       "there", file.name, plural(half.done, "statement"), direction)
+end
+
 -- Runs the plan. Gives the exit code.
 local function run_plan(context, plan, direction, options)
   local verb = direction == "up" and "applied" or "undone"
   for number, item in ipairs(plan) do
     local ok, count, duration_ms = pcall(runner.run, context, item.file, direction, item.half)
     if not ok then
-      if not problem.is(count) then error(count, 0) end
-      io.stderr:write(tostring(count), "\n")
-      local known, half = pcall(record.half_done, context.conn)
-      if known and half then
-        io.stderr:write(string.format(
-          "%s stopped: %s of it done and kept; %s in this run: %s; pending: %s\nremove the cause and run moonpool migrate " ..
-          "%s again: it goes on there\n", item.file.name, plural(half.done, "statement"), verb, plural(number - 1, "migration"),
-          plural(#plan - number + 1, "migration"), direction))
-      else
-        io.stderr:write(string.format("%s was rolled back; %s in this run: %s; pending: %s\n", item.file.name, verb,
-                                      plural(number - 1, "migration"), plural(#plan - number + 1, "migration")))
+      if errors.is(count) then
+        count = report.other(item.file.path, count)
+      elseif not problem.is(count) then
+        error(count, 0)
       end
+      io.stderr:write(string.format("%s\n%s\n%s in this run: %s; pending: %s\n", tostring(count),
+                                    outcome(context, item.file, direction), verb, plural(number - 1, "migration"),
+                                    plural(#plan - number + 1, "migration")))
       return 1
     end
     out(options, string.format("%s %s (%s, %d ms)", verb, item.file.name, plural(count, "statement"), duration_ms))
@@ -143,13 +154,13 @@ end
 ---@param options moonpool.migrate.options
 ---@return integer exit
 function apply.up(dir, options)
-  if options.print then return trial.print((plan_up(db, dir, options)), "up") end
+  if options.print then return trial.print(db, (plan_up(db, dir, options)), "up") end
   files.all(dir)      -- what is wrong with the files is said without waiting for the lock
   return with_context(options, function(context)
     if not options.dry_run then record.create(context.conn) end
     local plan, applied = plan_up(context.conn, dir, options)
     if options.dry_run then return trial.run(context, plan, "up") end
-    local names = built_by(plan)      -- and every file is read before any is applied
+    local names = built_by(context.conn, plan)      -- and every file is read before any is applied
     local invalid = indexes.repair(context.conn, names, context)
     if #plan == 0 then
       if invalid == 0 then out(options, string.format("nothing to do: %s applied", plural(applied, "migration"))) end
@@ -164,7 +175,7 @@ end
 ---@param options moonpool.migrate.options
 ---@return integer exit
 function apply.down(dir, options)
-  if options.print then return trial.print(plan_down(db, dir, options), "down") end
+  if options.print then return trial.print(db, plan_down(db, dir, options), "down") end
   return with_context(options, function(context)
     local plan = plan_down(context.conn, dir, options)
     if #plan == 0 then

@@ -109,14 +109,15 @@ function indexes.is_built(conn, index)
   return found ~= nil and found.valid
 end
 
---- After a failed build: takes away what it left. Gives true, or false and why it is still there.
-function indexes.clean_up(conn, index)
+--- After a failed build: takes away what it left, unless that takes long: the next run does it too. Gives true, or false
+--- and why it is still there.
+function indexes.clean_up(conn, index, lock_timeout_ms)
   local ok, failure = pcall(function()
     local found = find(conn, index)
     if not found or found.valid then return end
     local invalid = invalid_named(conn, found.full)
     if invalid and not invalid.builder then
-      session.lock_timeout(conn, 5000)
+      session.lock_timeout(conn, lock_timeout_ms)
       conn.exec("drop index concurrently if exists " .. found.full)
     end
   end)

@@ -42,10 +42,14 @@ end
 --- The migration that is half done, nil if none is: { version, name, direction, steps = { [number] = row } }.
 function record.half_done(conn)
   if not exists(conn, "moonpool_migration_steps") then return nil end
+  local ok, rows = pcall(conn.query, [[
+    select version, name, direction, number, checksum, done from public.moonpool_migration_steps order by version, number]])
+  if not ok then
+    if rows.sqlstate == "42P01" then return nil end      -- it was finished this very moment
+    error(rows, 0)
+  end
   local half
-  for _, row in ipairs(conn.query [[
-      select version, name, direction, number, checksum, done from public.moonpool_migration_steps
-       order by version, number]]) do
+  for _, row in ipairs(rows) do
     half = half or { version = row.version, name = row.name, direction = row.direction, steps = {}, done = 0 }
     half.steps[row.number] = row
     if row.done then half.done = half.done + 1 end

@@ -53,6 +53,12 @@ function report.syntax(path, first_line, text, failure)
   return table.concat(lines, "\n")
 end
 
+--- A failure that no statement of the file is the reason of.
+---@param failure moonpool.error
+function report.other(path, failure)
+  return string.format("%s: %s%s", path, failure.message, failure.sqlstate and "\n  SQLSTATE  " .. failure.sqlstate or "")
+end
+
 --- A statement that the server refused.
 ---@param statement moonpool.migrate.statement
 ---@param failure moonpool.error

@@ -63,11 +63,18 @@ local function run_transaction(context, list, after)
       end
       context.watch(nil)
       after()
-      at = { path = list[1] and list[1].path or context.file.path, line = list[#list] and list[#list].line or 1, sql = "commit" }
+      at = { path = context.file.path, line = list[#list] and list[#list].line or 1, sql = "commit" }
       conn.exec "commit"
     end)
     context.watch(nil)
-    if not done then pcall(conn.exec, "rollback") end
+    if not done then
+      pcall(conn.exec, "rollback")
+      if type(reason) == "table" and reason.outcome_unknown then
+        reason.message = at and at.sql == "commit" and
+          "the connection was lost at COMMIT, which may or may not have happened; moonpool migrate status tells" or
+          "the connection was lost, and with it the transaction"
+      end
+    end
     return done, at, reason
   end)
   if not ok then problem.raise("%s", failure_text(statement or { path = context.file.path, line = 1, sql = "" }, failure)) end
@@ -85,13 +92,13 @@ local function run_alone(context, file, direction, statement, tolerant)
     indexes.make_room(conn, index, context)
   end
   record.step(conn, file, direction, statement, false)
-  session.lock_timeout(conn, statement.patient and 0 or context.lock_timeout_ms)
   local ok, _, failure = with_retries(context, function()
+    session.lock_timeout(conn, statement.patient and 0 or context.lock_timeout_ms)
     context.watch(statement)
     local done, reason = pcall(conn.exec, statement.sql)
     context.watch(nil)
     if not done and index then
-      local cleaned = indexes.clean_up(conn, index)
+      local cleaned = indexes.clean_up(conn, index, context.lock_timeout_ms)
       if not cleaned and type(reason) == "table" then
         reason.hint = (reason.hint and reason.hint .. "; " or "") .. "an INVALID index was left; the next run drops it"
       end
@@ -126,9 +133,9 @@ end
 
 --- Splits the part of the file that `direction` ("up" or "down") runs.
 ---@return moonpool.migrate.statement[]
-function runner.read(file, direction, note)
-  if direction == "up" then return statements.split(file.up, file.path, 1, note) end
-  return statements.split(file.down, file.path, file.down_line, note)
+function runner.read(conn, file, direction, note)
+  if direction == "up" then return statements.split(conn, file.up, file.path, 1, note) end
+  return statements.split(conn, file.down, file.path, file.down_line, note)
 end
 
 --- Applies or undoes a file, or goes on with one that is half done. Gives the number of its statements and the time.
@@ -137,7 +144,7 @@ end
 ---@return integer duration_ms
 function runner.run(context, file, direction, half)
   local conn, started = context.conn, host.clock()
-  local list = runner.read(file, direction, context.say)
+  local list = runner.read(conn, file, direction, context.say)
   local turned = half and half.direction ~= direction       -- `down` of what is half applied
   if half and not turned then check_done(file, list, half) end
   local done = half and not turned and half.done or 0

@@ -19,9 +19,10 @@ local holder_query = [[
      and l.database = (select oid from pg_database where datname = current_database())
      and (l.classid::bigint, l.objid::bigint) = (]] .. LOCK_KEY .. ")"
 
-local function holder(conn)
+--- Who holds the lock, in words; nil if nobody does.
+function session.holder(conn)
   local row = conn.first(holder_query)
-  if not row then return "another session" end
+  if not row then return nil end
   return string.format("process %d (%s%s, %s, connected at %s)", row.pid, row.usename or "unknown",
                        (row.application_name or "") ~= "" and ", " .. row.application_name or "", row.address,
                        tostring(row.backend_start))
@@ -32,9 +33,9 @@ local function lock(conn, wait_s)
   while not conn.value("select pg_try_advisory_lock(" .. LOCK_KEY .. ")") do
     if waited_s >= wait_s then
       problem.raise("another migration still runs after %g s: %s\nwait for it with --wait SECONDS, or end it with " ..
-                    "select pg_terminate_backend(PID), and run migrate again", wait_s, holder(conn))
+                    "select pg_terminate_backend(PID), and run migrate again", wait_s, session.holder(conn) or "another session")
     elseif waited_s == 0 then
-      io.stderr:write("waiting for another migration to finish: ", holder(conn), "\n")
+      io.stderr:write("waiting for another migration to finish: ", session.holder(conn) or "another session", "\n")
     end
     moonpool.sleep(POLL_S)
     waited_s = waited_s + POLL_S

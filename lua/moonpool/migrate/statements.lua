@@ -1,6 +1,5 @@
 -- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run in a transaction, and
 -- the index that it builds. All of it comes from PostgreSQL's own parser.
-local db      = require "moonpool.db"
 local problem = require "moonpool.migrate.problem"
 local report  = require "moonpool.migrate.report"
 local sql     = require "moonpool.sql"
@@ -23,8 +22,8 @@ local statements = {}
 
 -- Whether it cannot run in a transaction, by kind; the functions look at the node.
 local alone = {
-  IndexStmt                = function(tree) return tree.concurrent end,
-  DropStmt                 = function(tree) return tree.concurrent end,
+  IndexStmt                = function(_, concurrent) return concurrent end,
+  DropStmt                 = function(_, concurrent) return concurrent end,
   VacuumStmt               = function(tree) return tree.is_vacuumcmd end,
   ClusterStmt              = function(tree) return not tree.relation end,
   CreatedbStmt             = true,
@@ -52,11 +51,24 @@ local alone = {
   end,
 }
 
+local function has_parameter(node)
+  if type(node) ~= "table" then return false end
+  if node.ParamRef then return true end
+  for _, child in pairs(node) do
+    if has_parameter(child) then return true end
+  end
+  return false
+end
+
+local within_transaction = { TRANS_STMT_SAVEPOINT = true, TRANS_STMT_RELEASE = true, TRANS_STMT_ROLLBACK_TO = true }
+
 -- Statements that the runner must not be given.
 local function check(statement)
   local tree = statement.tree or {}
-  if statement.kind == "TransactionStmt" and not tostring(tree.kind):match "SAVEPOINT" and tree.kind ~= "TRANS_STMT_ROLLBACK_TO"
-     and tree.kind ~= "TRANS_STMT_RELEASE" then
+  if has_parameter(tree) then
+    problem.raise("%s:%d: $1 outside of quotes has no value here: in a function's body, give the argument a name and use it",
+                  statement.path, statement.line)
+  elseif statement.kind == "TransactionStmt" and not within_transaction[tree.kind] then
     problem.raise("%s:%d: a migration does not begin or end transactions, moonpool does: take `%s` out",
                   statement.path, statement.line, statement.sql)
   elseif statement.kind == "CopyStmt" and tree.is_from and not tree.filename then
@@ -87,22 +99,20 @@ local function describe(statement)
                                            or statement.drops_index)
 end
 
-local function server_major()
-  return db.value "select current_setting('server_version_num')::int / 10000"
+local function server_major(conn)
+  return conn.value "select current_setting('server_version_num')::int / 10000"
 end
 
 --- Splits `text`. `first_line` is where it begins in the file at `path`. A text that the built-in parser cannot read is
---- refused, unless the server is newer than the parser: then the server is to judge, and `note` is told.
+--- refused, unless the server that `conn` speaks to is newer than the parser: then the server is to judge, and `note` is told.
 ---@return moonpool.migrate.statement[]
-function statements.split(text, path, first_line, note)
+function statements.split(conn, text, path, first_line, note)
   local ok, list = pcall(sql.split, text)
   if not ok then
     if type(list) ~= "table" or not list.sql_line then error(list, 0) end
     local reason = list
-    if server_major() > PARSER_MAJOR then ok, list = pcall(sql.split, text, true) end
-    if not ok or server_major() <= PARSER_MAJOR then
-      problem.raise("%s", report.syntax(path, first_line, text, reason))
-    end
+    if server_major(conn) > PARSER_MAJOR then ok, list = pcall(sql.split, text, true) end
+    if not ok then problem.raise("%s", report.syntax(path, first_line, text, reason)) end
     if note then
       note(string.format("%s:%d: syntax newer than PostgreSQL %d, which moonpool reads: the server judges it, and it is not " ..
                          "checked for what locks a big table", path, first_line + reason.sql_line - 1, PARSER_MAJOR))

@@ -7,6 +7,7 @@ local json       = require "moonpool.json"
 local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
 local runner     = require "moonpool.migrate.runner"
+local session    = require "moonpool.migrate.session"
 
 local status = {}
 
@@ -58,8 +59,13 @@ local function faults_of(dir, entries, invalid)
     elseif entry.state == "late" then
       add("%s/%s is not applied, but a later one is: give it a number after all applied ones", dir, entry.name)
     elseif entry.state == "half-done" then
-      add("%s is half %s (%s done): finish it with moonpool migrate %s", entry.name,
-          entry.direction == "up" and "applied" or "undone", problem.plural(entry.done, "statement"), entry.direction)
+      local holder = session.holder(db)
+      local word, count = entry.direction == "up" and "applied" or "undone", problem.plural(entry.done, "statement")
+      if holder then
+        add("%s is being %s right now (%s done) by %s", entry.name, word, count, holder)
+      else
+        add("%s is half %s (%s done): finish it with moonpool migrate %s", entry.name, word, count, entry.direction)
+      end
     end
   end
   for _, index in ipairs(invalid) do
@@ -127,7 +133,7 @@ function status.verify(dir, as_json)
   for _, entry in ipairs(entries) do
     for _, direction in ipairs { "up", "down" } do
       if entry.file and entry.file[direction] then
-        local ok, failure = pcall(runner.read, entry.file, direction)
+        local ok, failure = pcall(runner.read, db, entry.file, direction)
         if not ok then
           if not problem.is(failure) then error(failure, 0) end
           faults[#faults + 1] = failure.message

@@ -16,10 +16,10 @@ end
 
 --- Prints the statements of the files: the output can be read, and run.
 ---@param plan { file: moonpool.migrate.file, done: integer }[]
-function trial.print(plan, direction)
+function trial.print(conn, plan, direction)
   for _, item in ipairs(plan) do
     print("-- " .. item.file.path)
-    for number, statement in ipairs(runner.read(item.file, direction)) do
+    for number, statement in ipairs(runner.read(conn, item.file, direction)) do
       if number > item.done then
         print(string.format("-- line %d%s\n%s;\n", statement.line, statement.alone and ", outside a transaction" or "",
                             statement.sql))
@@ -53,7 +53,7 @@ function trial.run(context, plan, direction)
   local failed, skipped = nil, false
   conn.exec "begin"
   for _, item in ipairs(plan) do
-    local list = runner.read(item.file, direction, context.say)
+    local list = runner.read(conn, item.file, direction, context.say)
     for _, line in ipairs(hazards.of(conn, table.move(list, item.done + 1, #list, 1, {}))) do context.say(line) end
     local tried = 0
     for number = item.done + 1, #list do
@@ -78,7 +78,7 @@ function trial.run(context, plan, direction)
     print(string.format("would %s %s (%s, %d tried)", direction == "up" and "apply" or "undo", item.file.name,
                         problem.plural(#list - item.done, "statement"), tried))
   end
-  if not failed then print_locks(context.pid) end
+  if not failed and context.has_second then print_locks(context.pid) end
   conn.exec "rollback"
   if failed then
     io.stdout:flush()

@@ -60,7 +60,8 @@ local function is_terminal()
   return on_terminal
 end
 
---- Watches the backend `pid` until stop() is called. `options`: quiet, interval (seconds). `watcher.statement` is what is
+--- Watches the backend `pid` until stop() is called. `options`: quiet, interval (seconds), blind (there is no connection
+--- to look from). `watcher.statement` is what is
 --- shown in front; `watcher.blocker` who it waited for last.
 function watch.start(pid, options)
   local watcher = { over = false, statement = nil, blocker = nil }
@@ -86,7 +87,7 @@ function watch.start(pid, options)
 
   local function look()
     local statement = watcher.statement
-    if not statement then return end
+    if not statement or options.blind then return end
     local ok, row = pcall(db.first, query, { pid = pid })
     if not ok or not row or watcher.statement ~= statement then return end
     if row.blocker then watcher.blocker = blocker_text(row) end
