@@ -132,19 +132,10 @@ function operation.call(op, input, options)
   local checked = check(op, raw, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked), {} end
-  return host.transact({
-    name         = op.name,
-    isolation    = op.isolation,
-    read_only    = op.read_only,
-    deferrable   = op.deferrable,
-    timeout      = options.timeout or op.timeout,
-    attempts     = op.retries + 1,
-    lane         = lane_of(op, checked),
-    tenant_field = op.tenant,
-    tenant       = op.tenant and (options.tenant or checked[op.tenant]),
-    errors       = op.errors,
-    caller       = { user_id = options.as, tenant = options.tenant },
-  }, op.run, checked, function() return check(op, raw, options) end)
+  local again  = function() return check(op, raw, options) end
+  local tenant = op.tenant and (options.tenant or checked[op.tenant])
+  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
+  return host.transact(op, checked, again, lane_of(op, checked), tenant or nil, caller or nil, options.timeout or op.timeout)
 end
 
 return operation

@@ -55,11 +55,21 @@ function test.database(options)
   }
 end
 
+-- 1 and a word about it if the specs left transactions or checked-out connections behind.
+local function left_behind()
+  local active, live = host.pool_stats().active_connections, host.transaction_stats().live_transactions
+  if active == 0 and live == 0 then return 0 end
+  io.stderr:write(("moonpool spec: left behind after the last spec: %d connections in use, %d pieces of work\n"):format(
+    active, live))
+  return 1
+end
+
 -- run_specs(arguments) -> exit code: what `moonpool spec` does once the cluster is there.
 function test.run_specs(arguments)
   -- The copy that databases are made of; later the pool's own connections would be in its way.
   test.admin().exec "create database moonpool_template template moonpool"
   local code = require "moonpool.spec" (arguments)
+  code = math.max(code, left_behind())
   for name in pairs(made) do test.admin().exec(("drop database if exists %s with (force)"):format(name)) end
   test.admin().close()
   return code

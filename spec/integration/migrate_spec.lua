@@ -72,7 +72,7 @@ describe("moonpool migrate", function()
       folder.write("migrations/0003_plums.sql", "create table plums (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "applied 0001_apples.sql", "migrations/0002_pears.sql:4: ", "42P07", "0002_pears.sql was rolled back",
+      assert_says(output, "applied 0001_apples.sql", "migrations/0002_pears.sql:4: ", "42P07", "nothing of 0002_pears.sql is applied",
                   "applied in this run: 1 migration", "pending: 2 migrations")
       assert.is_true(exists "apples")
       assert.is_false(exists "pears")
@@ -195,7 +195,7 @@ describe("moonpool migrate", function()
                                                 "deferred);\ninsert into pears values (7);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "0002_pears.sql:2: ", "23503", "0002_pears.sql was rolled back")
+      assert_says(output, "0002_pears.sql:2: ", "23503", "nothing of 0002_pears.sql is applied")
       assert.is_false(exists "pears")
     end)
 
@@ -273,7 +273,7 @@ describe("moonpool migrate", function()
         local output, exit = migrate "up --lock-timeout 0.2 --retries 1"
         assert.are.equal(1, exit)
         assert_says(output, "again in", "(1 of 1)", "0002_colour.sql:2: canceling statement due to lock timeout", "55P03",
-                    "other sessions use the table", "0002_colour.sql was rolled back")
+                    "other sessions use the table", "nothing of 0002_colour.sql is applied")
       end)
       assert_says(project.must "status", "pending   0002_colour.sql")
     end)
@@ -389,7 +389,7 @@ describe("moonpool migrate", function()
                                                 "drop table plums;\n\ndrop table damsons;\n")
       local output, exit = migrate "down"
       assert.are.equal(1, exit)
-      assert_says(output, "0003_plums.sql:6: table \"damsons\" does not exist", "42P01", "0003_plums.sql was rolled back")
+      assert_says(output, "0003_plums.sql:6: table \"damsons\" does not exist", "42P01", "nothing of 0003_plums.sql is undone")
       assert.is_true(exists "plums")
       assert_says(project.must "status", "applied   0003_plums.sql")
     end)

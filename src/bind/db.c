@@ -19,6 +19,7 @@ struct source {
   bool kept;
   bool dirty;             /* kept: session state was left on it */
   uint64_t timeout_ms;    /* of one statement; 0: none */
+  bool patient;           /* kept: held for long, and its statements take long, on purpose */
 };
 
 static struct source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
@@ -123,6 +124,7 @@ static void fire(struct shot *shot, struct mp_conn *conn) {
   shot->conn = conn;
   shot->state = SHOT_SENT;
   shot->stmt->owner = shot;
+  shot->stmt->patient = shot->source->patient;
   if (shot->stmt->text->leaves_state) {
     if (shot->source->kept) shot->source->dirty = true;
     else shot->dirty = true;
@@ -476,7 +478,6 @@ static struct source *push_source(lua_State *L, struct mp_bind *bind, struct mp_
 
 struct lease_wait {
   struct source *source;
-  bool patient; /* it will be held for long, on purpose */
   struct mp_token token;
   struct mp_err err;
 };
@@ -484,7 +485,7 @@ struct lease_wait {
 static void lease_granted(struct mp_lease *lease) {
   struct lease_wait *wait = lease->data;
   wait->source->kept = true;
-  lease->leak_told = wait->patient;
+  lease->leak_told = wait->source->patient;
   mp_wait_ready(wait->source->bind->sched, wait->token);
 }
 
@@ -534,8 +535,9 @@ static int db_lease(lua_State *L) {
   lua_settop(L, 1);
   struct source *source = push_source(L, from->bind, from->pool);
   if (timeout_s >= 0) source->timeout_ms = (uint64_t)(timeout_s * 1000);
+  source->patient = timeout_s == 0;
   struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
-  *wait = (struct lease_wait){.source = source, .patient = timeout_s == 0};
+  *wait = (struct lease_wait){.source = source};
   mp_wait_check(L, "db.lease");
   source->lease = (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
   source->lease.deadline_ms = mp_loop_now_ms(from->bind->loop) + 30000;

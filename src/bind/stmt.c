@@ -162,7 +162,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   }
   uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
   bind->stats.statement_us += us;
-  if (bind->slow_query_ms && us > bind->slow_query_ms * 1000) {
+  if (bind->slow_query_ms && !stmt->patient && us > bind->slow_query_ms * 1000) {
     bind->stats.slow_statements++;
     mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s", (unsigned long long)(us / 1000), stmt->where, who,
            stmt->text->sql);

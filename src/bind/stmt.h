@@ -17,6 +17,7 @@ struct mp_stmt {
   int refs;
   enum mp_stmt_state state;
   bool one;                 /* exactly one row is promised */
+  bool patient;             /* it may take long: not reported as slow */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */

@@ -188,15 +188,54 @@ static int64_t lock_key(const char *lane, size_t len) {
   return key;
 }
 
-/* transact(options, run, input, again) -> result, info. options: name, isolation, read_only, deferrable, timeout,
- * attempts, lane, tenant_field, tenant, errors, caller. */
+static double number_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  double value = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static bool flag_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static int value_ref(lua_State *L, int idx) {
+  if (lua_isnil(L, idx)) return LUA_NOREF;
+  lua_pushvalue(L, idx);
+  return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT };
+
+/* What the definition says of the transaction; its strings live as long as the operation does. */
+static void read_operation(lua_State *L, struct call *call) {
+  struct mp_txn_options *o = &call->options;
+  char isolation[32];
+  o->name = string_field(L, OPERATION, "name", call->name, sizeof call->name);
+  o->tenant_field = string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
+  o->errors_ref = table_ref(L, OPERATION, "errors");
+  o->restricted = true;
+  mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation), &o->tx.isolation);
+  o->tx.read_only = flag_field(L, "read_only");
+  o->tx.deferrable = flag_field(L, "deferrable");
+  o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;
+  o->tx.backoff_ms = MP_TX_BACKOFF_MS;
+  o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
+  lua_getfield(L, OPERATION, "run");
+  call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* transact(operation, input, again, lane, tenant, caller, timeout) -> result, info. `again` gives the input anew. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  luaL_checktype(L, 4, LUA_TFUNCTION);
-  lua_settop(L, 4);
+  luaL_checktype(L, OPERATION, LUA_TTABLE);
+  luaL_checktype(L, AGAIN, LUA_TFUNCTION);
+  lua_settop(L, TIMEOUT);
+  double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (ops->draining) {
     mp_err_set(&err, MP_ECLOSED, "the host is shutting down and takes no new calls");
@@ -207,41 +246,19 @@ static int host_transact(lua_State *L) {
   if (!call) return luaL_error(L, "not enough memory");
   ops->live_calls++;
   call->ops = ops;
-  call->run_ref = call->input_ref = call->again_ref = call->answer_ref = call->tenant_ref = LUA_NOREF;
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
+  call->answer_ref = LUA_NOREF;
   struct mp_txn_options *o = &call->options;
-  char isolation[32];
-  o->name = string_field(L, 1, "name", call->name, sizeof call->name);
-  o->tenant_field = string_field(L, 1, "tenant_field", call->tenant_field, sizeof call->tenant_field);
-  if (lua_getfield(L, 1, "tenant") == LUA_TSTRING) {
-    o->tenant = lua_tostring(L, -1);
-    call->tenant_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* anchors the text */
-  }
-  o->errors_ref = table_ref(L, 1, "errors");
-  o->caller_ref = table_ref(L, 1, "caller");
-  o->restricted = true;
-  mp_isolation_parse(string_field(L, 1, "isolation", isolation, sizeof isolation), &o->tx.isolation);
-  lua_getfield(L, 1, "read_only");
-  o->tx.read_only = lua_toboolean(L, -1);
-  lua_getfield(L, 1, "deferrable");
-  o->tx.deferrable = lua_toboolean(L, -1);
-  lua_getfield(L, 1, "timeout");
-  double timeout_s = lua_tonumber(L, -1);
-  lua_getfield(L, 1, "attempts");
-  o->tx.max_attempts = (unsigned)lua_tointeger(L, -1);
-  o->tx.backoff_ms = MP_TX_BACKOFF_MS;
-  o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
-  o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
-  lua_pushvalue(L, 2);
-  call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_pushvalue(L, 3);
-  call->input_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_pushvalue(L, 4);
-  call->again_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  read_operation(L, call);
+  o->tenant = lua_tostring(L, TENANT);
+  call->tenant_ref = value_ref(L, TENANT);
+  call->input_ref = value_ref(L, INPUT);
+  call->again_ref = value_ref(L, AGAIN);
+  o->caller_ref = value_ref(L, CALLER);
   call->began_ns = mp_loop_clock_ns(ops->bind->loop);
+  o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
   size_t lane_len = 0;
-  lua_getfield(L, 1, "lane");
-  const char *lane = lua_tolstring(L, -1, &lane_len);
+  const char *lane = lua_tolstring(L, LANE, &lane_len);
   if (lane) {
     /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is free. */
     o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;

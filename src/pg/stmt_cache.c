@@ -1,5 +1,6 @@
 #include "pg/stmt_cache.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,8 @@ static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_se
     /* Without memory the name stays on the server until the session ends: waste, not an error. */
     if (cache->dropped_len < cache->dropped_cap) cache->dropped[cache->dropped_len++] = stmt->number;
   }
+  for (size_t i = 0; i < MP_ARRAY_LEN(cache->front); i++)
+    if (cache->front[i].stmt == stmt) cache->front[i].stmt = NULL;
   HASH_DEL(cache->table, stmt);
   mp_list_remove(&stmt->lru);
   cache->count--;
@@ -55,8 +58,13 @@ void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
 }
 
 static struct mp_stmt *lookup(struct mp_stmt_cache *cache, const char *sql) {
-  struct mp_stmt *stmt;
+  size_t slot = ((uintptr_t)sql >> 4) % MP_ARRAY_LEN(cache->front);
+  struct mp_stmt *stmt = cache->front[slot].stmt;
+  /* Compared all the same: another text may have come to the same address. */
+  if (stmt && cache->front[slot].address == sql && !strcmp(stmt->sql, sql)) return stmt;
   HASH_FIND(hh, cache->table, sql, strlen(sql), stmt);
+  cache->front[slot].address = sql;
+  cache->front[slot].stmt = stmt;
   return stmt;
 }
 

@@ -14,6 +14,11 @@ struct mp_stmt; /* stmt_cache.c */
 
 struct mp_stmt_cache {
   struct mp_stmt *table;
+  /* In front of the table: texts live long, so the address of one mostly tells which it is. */
+  struct {
+    const char *address;
+    struct mp_stmt *stmt;
+  } front[64];
   struct mp_list lru;
   size_t count, limit;
   unsigned next_number;

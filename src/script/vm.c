@@ -54,6 +54,8 @@ static int open_state(lua_State *L) {
   struct mp_vm *vm = lua_touserdata(L, 1);
   luaL_checkversion(L);
   luaL_openlibs(L);
+  /* A cycle starts when memory has grown to three times what was alive: calls are short and leave little. */
+  lua_gc(L, LUA_GCINC, 300, 0, 0);
   lua_pushlightuserdata(L, vm);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &vm_key);
   mp_co_open(L);

@@ -114,7 +114,9 @@ local function outcome(context, file, direction)
   local known, half = pcall(record.half_done, context.conn)
   if not known and context.has_second then known, half = pcall(record.half_done, db) end
   if not known then return file.name .. " stopped; moonpool migrate status tells what is done" end
-  if not half then return file.name .. " was rolled back" end
+  if not half or half.done == 0 then
+    return string.format("nothing of %s is %s", file.name, direction == "up" and "applied" or "undone")
+  end
   return string.format("%s stopped: %s of it done and kept; remove the cause and run moonpool migrate %s again: it goes on " ..
                        "there", file.name, plural(half.done, "statement"), direction)
 end
