@@ -66,7 +66,7 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- "deal_number:$dealership_id" with the input's values.
+-- "invoice_number:$company_id" with the input's values.
 local function lane_of(op, input)
   return op.lane and (op.lane:gsub("%$([%a_][%w_]*)", function(name)
     local value = input[name]

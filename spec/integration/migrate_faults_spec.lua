@@ -31,7 +31,8 @@ describe("moonpool migrate", function()
       end_backend "pg_terminate_backend"
       local output, exit = command.finish(handle)
       assert.are.equal(1, exit)
-      says(output, "0002_colour.sql:2: the connection was lost, and with it the transaction", "nothing of 0002_colour.sql is applied")
+      says(output, "0002_colour.sql:2: the connection was lost, and with it the transaction",
+           "nothing of 0002_colour.sql is applied")
       commit()
     end)
     assert.is_false(project.exists "pears")
@@ -90,6 +91,16 @@ describe("moonpool migrate", function()
       assert.are.equal(0, exit, output)
     end)
     project.must "verify"
+  end)
+
+  it("says that its record failed, not the statement before it", function()
+    project.write("0002_role.sql", "set role moonpool_system;\nselect 1;\n")
+    local output, exit = project.migrate "up"
+    assert.are.equal(1, exit)
+    says(output, "0002_role.sql:2: permission denied for table moonpool_migrations", "42501",
+         "moonpool's own record of the migration", "nothing of 0002_role.sql is applied")
+    project.write("0002_role.sql", "set role moonpool_system;\nselect 1;\nreset role;\n")
+    project.must "up"
   end)
 
   it("refuses a parameter outside of quotes, and knows dollar quotes", function()

@@ -59,7 +59,8 @@ describe("moonpool migrate, outside a transaction,", function()
 
   it("has no time limit", function()
     project.write("0002_slow.sql", "select pg_sleep(0.5);\nvacuum apples;\nselect pg_sleep(0.5);\n")
-    local output, exit = project.migrate("up", { DB_QUERY_TIMEOUT = 100, DB_STATEMENT_TIMEOUT = 100, SLOW_QUERY_PLACE = 100 })
+    local output, exit = project.migrate("up", { DB_QUERY_TIMEOUT = 100, DB_STATEMENT_TIMEOUT = 100,
+                                                 DB_SLOW_QUERY_THRESHOLD = 100 })
     assert.are.equal(0, exit, output)
     says_not(output, "warn")
   end)

@@ -72,7 +72,8 @@ describe("moonpool migrate", function()
       folder.write("migrations/0003_plums.sql", "create table plums (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "applied 0001_apples.sql", "migrations/0002_pears.sql:4: ", "42P07", "nothing of 0002_pears.sql is applied",
+      assert_says(output, "applied 0001_apples.sql", "migrations/0002_pears.sql:4: ", "42P07",
+                  "nothing of 0002_pears.sql is applied",
                   "applied in this run: 1 migration", "pending: 2 migrations")
       assert.is_true(exists "apples")
       assert.is_false(exists "pears")

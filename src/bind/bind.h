@@ -5,8 +5,9 @@
  *   params.c  Lua values -> parameters               value.c   columns -> Lua values
  *   stmt.c    one statement from queue to result     row.c     (lazy) rows
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
- *   db.c      moonpool.db                            host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions
+ *   db.c      moonpool.db                            shot.c    one statement outside of transactions
+ *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
+ *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
  * Owner: the runtime. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -26,7 +27,7 @@ struct mp_bind {
   struct mp_sched *sched;
   struct mp_vm *vm;
   struct mp_pool *pool;          /* the default database's */
-  const char *tenant_field;      /* "dealership_id": the setting is app.<field>; NULL: no operation has one */
+  const char *tenant_field;      /* "company_id": the setting is app.<field>; NULL: no operation has one */
   uint64_t query_timeout_ms;     /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit;           /* bytes of one result */
@@ -61,6 +62,7 @@ void mp_bind_format_uuid4(const uint64_t random[2], char out[37]); /* random, RF
 void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
+int mp_open_password(lua_State *L);
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */
 

@@ -248,6 +248,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   mp_vm_preload(bind->vm, "moonpool.json", mp_open_json);
   mp_vm_preload(bind->vm, "moonpool.sql", mp_open_sql);
   mp_vm_preload(bind->vm, "moonpool.db", mp_open_db);
+  mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
 }
 
 void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }

@@ -178,7 +178,7 @@ static const char *named_value(const struct mp_stmt *stmt, const char *at, size_
   return NULL;
 }
 
-/* "Vehicle not found: $vehicle_id": the names are those of the statement's parameters. */
+/* "Order not found: $order_id": the names are those of the statement's parameters. */
 static void expand(const struct mp_stmt *stmt, const char *template, struct mp_buf *out) {
   for (const char *at = template; *at;) {
     size_t name = *at == '$' ? strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") : 0;

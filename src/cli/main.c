@@ -31,7 +31,7 @@ static const struct command {
 } commands[] = {
     {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout", mp_cmd_call},
     {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
-    {"migrate", "[up | status]", "bring the database to the state of migrations/", mp_cmd_migrate},
+    {"migrate", "[up | down | status | verify | new NAME]", "bring the database to the state of migrations/", mp_cmd_migrate},
     {"spec", "[PATHS] [busted options]", "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
     {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},
     {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
@@ -49,7 +49,7 @@ static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
        "Usage: moonpool [--app DIR] COMMAND [ARGUMENTS]\n"
        "\n"
        "  moonpool migrate up\n"
-       "  moonpool call create_deal @deal.json\n"
+       "  moonpool call place_order @order.json\n"
        "  moonpool run scripts/tools/report.lua\n"
        "\n"
        "Commands:");

@@ -62,8 +62,10 @@ local function run_transaction(context, list, after)
         conn.exec(current.sql)      -- each is waited for: the error then belongs to this statement and no other
       end
       context.watch(nil)
+      local line = list[#list] and list[#list].line or 1
+      at = { path = context.file.path, line = line, sql = "moonpool's own record of the migration" }
       after()
-      at = { path = context.file.path, line = list[#list] and list[#list].line or 1, sql = "commit" }
+      at = { path = context.file.path, line = line, sql = "commit" }
       conn.exec "commit"
     end)
     context.watch(nil)

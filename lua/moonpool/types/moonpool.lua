@@ -38,9 +38,8 @@
 -- Transactions ---------------------------------------------------------------------------------------------------------
 
 ---@class moonpool.caller
----@field user_id string
----@field dealership_id? string
----@field scopes? string[]
+---@field user_id? string   `--as`, or the token's
+---@field tenant? string    `--tenant`, or the token's
 
 ---One attempt of a transaction. It is dead once its function has returned.
 ---@class moonpool.tx
@@ -216,19 +215,21 @@ function db.close() end
 ---@field summary string
 ---@field input moonpool.schema
 ---@field output? moonpool.schema
----@field tenant? string                  input field that names the dealership
+---@field tenant? string                  input field that names the tenant
 ---@field actor? string                   input field that names who acts, where no caller is known
 ---@field isolation? moonpool.isolation   default "read committed"
 ---@field timeout? number                 seconds over all attempts, waits included
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
+---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
 ---@field read_only? boolean
+---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field run fun(tx: moonpool.tx, input: table): any
 
 ---@class moonpool.operation
 
 ---@class moonpool.call_options
----@field tenant? string   dealership of the caller
+---@field tenant? string   tenant of the caller
 ---@field as? string       user who calls
 
 ---@class moonpool.call_info

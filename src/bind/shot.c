@@ -1,0 +1,172 @@
+/* shot.c: one statement on a pooled (or kept) connection, from the call to its result. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/row.h"
+#include "bind/source.h"
+#include "bind/txn.h"
+#include "script/luaerr.h"
+
+/* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it (`pending`). */
+struct shot {
+  struct mp_source *source;
+  struct mp_stmt *stmt;
+  struct mp_lease lease;     /* unless the source keeps a connection */
+  struct mp_conn *conn;
+  struct mp_sync sync;
+  struct mp_timer timeout;
+  struct mp_token token;
+  enum { SHOT_WAITING, SHOT_SENT, SHOT_DONE } state;
+  bool abandoned, timed_out, sent_again;
+  bool dirty;                /* it leaves session state: the connection is not for others */
+  int self_ref;              /* keeps the userdata alive until it is done */
+};
+
+static void shot_over(struct shot *shot) {
+  struct mp_bind *bind = shot->source->bind;
+  shot->state = SHOT_DONE;
+  mp_timer_stop(&shot->timeout);
+  bind->live_work--;
+  if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
+  if (!shot->abandoned) mp_wait_ready(bind->sched, shot->token);
+  luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, shot->self_ref);
+}
+
+static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
+  struct shot *shot = stmt->owner;
+  mp_stmt_answer(shot->source->bind, stmt, result, err, "moonpool.db");
+}
+
+static void transmit(struct shot *shot);
+
+/* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
+static bool stale(const struct shot *shot) {
+  const struct mp_err *err = &shot->stmt->err;
+  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && err->flags & MP_ERRF_RETRYABLE &&
+         (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
+}
+
+static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+  struct shot *shot = MP_CONTAINER_OF(sync, struct shot, sync);
+  struct mp_stmt *stmt = shot->stmt;
+  bool ended = err || (stmt->state == MP_STMT_FAILED && stmt->err.flags & MP_ERRF_CONN_DEAD);
+  if (!ended && stale(shot)) {
+    shot->sent_again = true;
+    mp_result_unref(stmt->result);
+    stmt->result = NULL;
+    transmit(shot);
+    return;
+  }
+  if (result && err) { /* the statement succeeded and its commit did not: a deferred constraint */
+    mp_result_unref(stmt->result);
+    stmt->result = mp_result_ref(result);
+    stmt->state = MP_STMT_FAILED;
+    stmt->err = *err;
+  } else if (ended && stmt->text->changes_data) {
+    /* It committed by itself, or it did not: nobody is left to tell. */
+    if (err) stmt->err = *err;
+    stmt->state = MP_STMT_FAILED;
+    mp_err_wrap(&stmt->err, "the connection was lost while the statement ran; it may or may not be stored");
+    stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
+  }
+  if (shot->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
+    mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
+               shot->source->timeout_ms == shot->source->bind->query_timeout_ms ? "DB_QUERY_TIMEOUT"
+                                                                                : "its connection allows");
+  shot_over(shot);
+}
+
+static void on_timeout(struct mp_timer *timer) {
+  struct shot *shot = MP_CONTAINER_OF(timer, struct shot, timeout);
+  struct mp_err err;
+  shot->timed_out = true;
+  (void)mp_conn_cancel(shot->conn, NULL, NULL, &err);
+}
+
+static void transmit(struct shot *shot) {
+  shot->stmt->state = MP_STMT_SENT;
+  shot->stmt->sent_ns = mp_loop_clock_ns(shot->source->bind->loop);
+  shot->stmt->req.on_done = on_stmt;
+  shot->sync.on_done = on_sync;
+  mp_conn_send(shot->conn, &shot->stmt->req);
+  mp_conn_sync(shot->conn, &shot->sync);
+}
+
+static void fire(struct shot *shot, struct mp_conn *conn) {
+  shot->conn = conn;
+  shot->state = SHOT_SENT;
+  shot->stmt->owner = shot;
+  shot->stmt->patient = shot->source->patient;
+  if (shot->stmt->text->leaves_state) {
+    if (shot->source->kept) shot->source->dirty = true;
+    else shot->dirty = true;
+  }
+  if (shot->source->timeout_ms) mp_timer_start(&shot->timeout, shot->source->timeout_ms);
+  transmit(shot);
+}
+
+static void on_grant(struct mp_lease *lease) { fire(lease->data, lease->conn); }
+
+static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
+  struct shot *shot = lease->data;
+  shot->stmt->state = MP_STMT_FAILED;
+  shot->stmt->err = *err;
+  shot_over(shot);
+}
+
+static void on_abandon(void *data) {
+  struct shot *shot = data;
+  struct mp_err err;
+  shot->abandoned = true;
+  if (shot->state == SHOT_WAITING) {
+    mp_pool_abandon(&shot->lease);
+    shot_over(shot);
+  } else if (shot->state == SHOT_SENT) {
+    (void)mp_conn_cancel(shot->conn, NULL, NULL, &err); /* it ends soon, and gives the connection back */
+  }
+}
+
+static int shot_gc(lua_State *L) {
+  struct shot *shot = lua_touserdata(L, 1);
+  if (shot->stmt) mp_stmt_unref(shot->stmt);
+  shot->stmt = NULL;
+  return 0;
+}
+
+/* Runs the statement and continues with `k`, the row that holds its result on top. Takes the reference. */
+int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what, lua_KContext ctx,
+                 lua_KFunction k) {
+  struct mp_bind *bind = source->bind;
+  struct mp_err err;
+  struct shot *shot = lua_newuserdatauv(L, sizeof *shot, 1);
+  *shot = (struct shot){.source = source, .stmt = stmt};
+  if (luaL_newmetatable(L, "moonpool.shot")) {
+    lua_pushcfunction(L, shot_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, lua_upvalueindex(1)); /* the source lives as long as the shot */
+  lua_setiuservalue(L, -2, 1);
+  mp_wait_check(L, what);
+  mp_timer_init(&shot->timeout, bind->loop, on_timeout);
+  if (!source->kept) {
+    shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
+    shot->lease.deadline_ms = mp_loop_now_ms(bind->loop) + (bind->query_timeout_ms ? bind->query_timeout_ms : 30000);
+    mp_list_init(&shot->lease.node);
+    snprintf(shot->lease.where, sizeof shot->lease.where, "%s", stmt->where);
+    if (mp_pool_acquire(source->pool, &shot->lease, &err)) {
+      mp_luaerr_push(L, &err);
+      return lua_error(L);
+    }
+  }
+  bind->live_work++;
+  lua_pushvalue(L, -1);
+  shot->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  mp_row_bind(mp_row_push_lazy(L), stmt);
+  lua_remove(L, -2); /* the shot is anchored; its place is the row's */
+  shot->token = mp_wait_begin(L, on_abandon, shot);
+  if (source->kept) fire(shot, source->lease.conn);
+  return mp_wait_yield(L, ctx, k);
+}
