@@ -40,6 +40,18 @@ local fields = {
 
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
+-- "invoice_number:$company_id" as its pieces: texts at odd places, names of input fields at even ones.
+local function lane_pieces(lane)
+  local pieces, from = {}, 1
+  for at, name, behind in lane:gmatch "()%$([%a_][%w_]*)()" do
+    pieces[#pieces + 1] = lane:sub(from, at - 1)
+    pieces[#pieces + 1] = name
+    from = behind
+  end
+  pieces[#pieces + 1] = lane:sub(from)
+  return pieces
+end
+
 -- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
 function operation.define(definition)
   if type(definition) ~= "table" then error("moonpool.operation: expected a table", 2) end
@@ -61,21 +73,26 @@ function operation.define(definition)
     if op[name] == nil then op[name] = value end
   end
   op.name = "operation"
+  op.lane_pieces = op.lane and lane_pieces(op.lane)
   return setmetatable(op, Operation)
 end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- "invoice_number:$company_id" with the input's values.
+-- The lane with the input's values.
 local function lane_of(op, input)
-  return op.lane and (op.lane:gsub("%$([%a_][%w_]*)", function(name)
-    local value = input[name]
+  local pieces = op.lane_pieces
+  if not pieces then return nil end
+  local lane = pieces[1]
+  for i = 2, #pieces, 2 do
+    local value = input[pieces[i]]
     if value == nil then
       error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
-        message = ("the lane %q of %s names `%s`, which the input has not"):format(op.lane, op.name, name) }, 0)
+        message = ("the lane %q of %s names `%s`, which the input has not"):format(op.lane, op.name, pieces[i]) }, 0)
     end
-    return tostring(value)
-  end))
+    lane = lane .. tostring(value) .. pieces[i + 1]
+  end
+  return lane
 end
 
 -- A fresh, checked copy of the input.

@@ -57,8 +57,13 @@ end
 
 -- 1 and a word about it if the specs left transactions or checked-out connections behind.
 local function left_behind()
-  local active, live = host.pool_stats().active_connections, host.transaction_stats().live_transactions
-  if active == 0 and live == 0 then return 0 end
+  local patience = host.clock() + 5 -- a rollback may still be under way
+  local active, live
+  repeat
+    active, live = host.pool_stats().active_connections, host.transaction_stats().live_transactions
+    if active == 0 and live == 0 then return 0 end
+    host.sleep(0)
+  until host.clock() > patience
   io.stderr:write(("moonpool spec: left behind after the last spec: %d connections in use, %d pieces of work\n"):format(
     active, live))
   return 1

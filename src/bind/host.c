@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <lauxlib.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,18 @@ static int host_cpu(lua_State *L) {
   getrusage(RUSAGE_SELF, &usage);
   lua_pushnumber(L, (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
                         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+  return 1;
+}
+
+/* sha256(text) -> hex */
+static int host_sha256(lua_State *L) {
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len);
+  unsigned char hash[crypto_hash_sha256_BYTES];
+  char digits[2 * sizeof hash + 1];
+  crypto_hash_sha256(hash, (const unsigned char *)text, len);
+  sodium_bin2hex(digits, sizeof digits, hash, sizeof hash);
+  lua_pushstring(L, digits);
   return 1;
 }
 
@@ -219,6 +232,7 @@ int mp_open_host(lua_State *L) {
       {"now", host_now},
       {"clock", host_clock},
       {"cpu", host_cpu},
+      {"sha256", host_sha256},
       {"log", host_log},
       {"list", host_list},
       {"load_file", host_load_file},

@@ -251,9 +251,9 @@ static int password_verify(lua_State *L) {
 /* needs_rehash(hash) -> true if it was made with other settings, or is none of ours */
 static int password_needs_rehash(lua_State *L) {
   size_t length;
-  const char *hash = lua_tolstring(L, 1, &length);
   if (lua_type(L, 1) != LUA_TSTRING)
     mp_luaerr_misuse(L, "password.needs_rehash", "the hash must be a string, not %s", luaL_typename(L, 1));
+  const char *hash = lua_tolstring(L, 1, &length);
   lua_pushboolean(L, length >= crypto_pwhash_STRBYTES ||
                          crypto_pwhash_str_needs_rehash(hash, PASSES, (size_t)MEMORY_KIB * 1024) != 0);
   return 1;

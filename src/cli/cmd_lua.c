@@ -130,7 +130,8 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
   struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
-  return with_host(cli, "run", url, 0, push_script, &a);
+  /* A script may live long, so it gets the pool as it is set; the other commands connect when they need to. */
+  return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }
 
 /* ---- call ---- */

@@ -65,9 +65,14 @@ end
 local HEX = "%x"
 local UUID = "^" .. table.concat({ HEX:rep(8), HEX:rep(4), HEX:rep(4), HEX:rep(4), HEX:rep(12) }, "%-") .. "$"
 
-values.uuid = format("uuid", "be a UUID", function(text)
-  return #text == 36 and text:find(UUID) and text:lower() or nil
-end)
+-- The pattern admits nothing but ASCII, so the text needs no other check.
+values.uuid = schema.new("uuid", {
+  convert = function(_, value, run)
+    if type(value) == "string" and #value == 36 and value:find(UUID) then return value:lower() end
+    if type(value) ~= "string" then return run:fail("must be a string") end
+    return check_text(value, run) and run:fail("must be a UUID")
+  end,
+})
 
 -- something@domain.tld: enough to catch a slip; only a message sent to it proves an address.
 values.email = format("email", "look like an e-mail address", function(text)
