@@ -1,11 +1,11 @@
 -- Creates a deal: the customer (new or known), the vehicle reserved, the number, the first scenario, the audit entries.
 -- Two round trips: everything that can be asked before something must be known, then everything that is written.
 local moonpool  = require "moonpool"
+local decimal   = require "moonpool.decimal"
 local is        = require "moonpool.is"
 local audit     = require "lib.audit"
 local numbering = require "lib.numbering"
-
-local amount = is.decimal:min(0):max(9999999999)
+local scenarios = require "lib.scenario"
 
 local customer_data = is.object {
   first_name = is.string:min(1):max(100),
@@ -17,20 +17,6 @@ local customer_data = is.object {
   state      = is.string:max(50):optional(),
   zip_code   = is.string:max(20):optional(),
   county     = is.string:max(100):optional(),
-}
-
-local scenario_data = is.object {
-  name                 = is.string:min(1):max(100):default("Scenario 1"),
-  scenario_type        = is.enum { "FINANCE_DEAL", "CASH_DEAL", "LEASE_DEAL" }:default("FINANCE_DEAL"),
-  term                 = is.integer:min(1):max(120):default(60),          -- months
-  apr                  = is.decimal:min(0):max(99):default("8.9"),        -- per cent
-  down_payment         = amount:default("0"),
-  trade_allowance      = amount:default("0"),
-  trade_payoff         = amount:default("0"),
-  total_tax            = amount:default("0"),
-  total_fees           = amount:default("0"),
-  monthly_payment      = amount:default("0"),
-  aftermarket_products = is.array(is.any):optional(),
 }
 
 local sellable = { available = true, pending = true }
@@ -45,7 +31,7 @@ return moonpool.operation {
     customer_data    = customer_data:optional(),
     vehicle_id       = is.uuid:optional(),
     trade_vehicle_id = is.uuid:optional(),
-    scenario_data    = scenario_data:default({}),
+    scenario_data    = scenarios.data:default({}),
     initial_state    = is.enum { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" }:default("DRAFT"),
   },
   output = is.object { deal = is.row, scenario = is.row, customer = is.row, vehicle = is.row:optional() },
@@ -123,6 +109,8 @@ return moonpool.operation {
       active_scenario_id   = scenario_id,
     })
     local data = input.scenario_data
+    data.vehicle_price = vehicle and vehicle.price or decimal "0.00"
+    local amounts = scenarios.compute(data)
     local scenario = tx:insert("deal_scenarios", {
       id                   = scenario_id,
       dealership_id        = input.dealership_id,
@@ -131,7 +119,7 @@ return moonpool.operation {
       scenario_type        = data.scenario_type,
       vehicle_id           = input.vehicle_id,
       trade_vehicle_id     = input.trade_vehicle_id,
-      vehicle_price        = vehicle and vehicle.price or 0,
+      vehicle_price        = data.vehicle_price,
       term                 = data.term,
       apr                  = data.apr,
       down_payment         = data.down_payment,
@@ -139,7 +127,10 @@ return moonpool.operation {
       trade_payoff         = data.trade_payoff,
       total_tax            = data.total_tax,
       total_fees           = data.total_fees,
-      monthly_payment      = data.monthly_payment,
+      amount_financed      = amounts.amount_financed,
+      monthly_payment      = amounts.monthly_payment,
+      total_cost           = amounts.total_cost,
+      cash_due_at_signing  = amounts.cash_due_at_signing,
       aftermarket_products = data.aftermarket_products,
     })
 

@@ -22,7 +22,8 @@ local function first_letter(params)
     params[case] = from
     params["past_" .. case] = from:lower() ~= "z" and string.char(from:byte() + 1) or nil
   end
-  return params.past_upper and " and (last_name >= $upper and last_name < $past_upper or last_name >= $lower and last_name < $past_lower)"
+  return params.past_upper and [[ and (last_name >= $upper and last_name < $past_upper
+                                       or last_name >= $lower and last_name < $past_lower)]]
     or " and (last_name >= $upper or last_name >= $lower)"
 end
 
@@ -47,7 +48,7 @@ return moonpool.operation {
     last_name     = prefix:optional():describe("beginning of the last name, in any case"),
     first_name    = prefix:optional():describe("beginning of the first name, in any case"),
     email         = is.email:optional(),
-    phone         = is.string:pattern("^[(][0-9][0-9][0-9][)] [0-9][0-9][0-9][-][0-9][0-9][0-9][0-9]$", "(XXX) XXX-XXXX"):optional(),
+    phone         = is.string:pattern("^[(]%d%d%d[)] %d%d%d[-]%d%d%d%d$", "(XXX) XXX-XXXX"):optional(),
     limit         = paging.limit,
     cursor        = paging.cursor:optional():describe("nextCursor of the page before"),
   },

@@ -1,5 +1,5 @@
 -- Notes what became of an e-mail message. The first `sent` sets the time; a reason is kept while the message is bounced or
--- failed. Telling the same status again changes nothing and leaves no entry.
+-- failed. Each of the two that changes leaves an audit entry; telling the same again changes nothing and leaves none.
 local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 local accounts = require "lib.accounts"
@@ -30,21 +30,28 @@ return moonpool.operation {
     -- Round trip 1: the message is locked, and judged by what it was before.
     local actor  = accounts.actor(tx, input)
     local before = tx:one([[
-      select status, deal_id from email_messages
-       where dealership_id = $dealership_id and id = $message_id for no key update]], input, "E-mail message not found: $message_id")
+      select status, error_message, deal_id from email_messages
+       where dealership_id = $dealership_id and id = $message_id for no key update]],
+      input, "E-mail message not found: $message_id")
     local message = tx:one([[
-      update email_messages
+      update email_messages m
          set status        = $status,
-             error_message = case when $status in ('bounced', 'failed') then coalesce($error_message, error_message) end,
-             sent_at       = case when $status = 'sent' then coalesce(sent_at, now()) else sent_at end,
-             updated_at    = case when status = $status and $error_message is null then updated_at else now() end
-       where dealership_id = $dealership_id and id = $message_id
-      returning id, dealership_id, deal_id, customer_id, folder, status, subject, error_message, sent_at, updated_at]],
+             error_message = next.error_message,
+             sent_at       = case when $status = 'sent' then coalesce(m.sent_at, now()) else m.sent_at end,
+             updated_at    = case when m.status = $status and m.error_message is not distinct from next.error_message
+                                  then m.updated_at else now() end
+        from (select case when $status in ('bounced', 'failed') then coalesce($error_message, error_message) end as error_message
+                from email_messages where dealership_id = $dealership_id and id = $message_id) next
+       where m.dealership_id = $dealership_id and m.id = $message_id
+      returning m.id, m.dealership_id, m.deal_id, m.customer_id, m.folder, m.status, m.subject, m.error_message, m.sent_at,
+                m.updated_at]],
       input, "E-mail message not found: $message_id")
 
-    if before.status ~= input.status then
-      audit.changed(tx, "email_message", input.message_id, { actor = actor, deal_id = before.deal_id,
-        field_name = "status", old_value = before.status, new_value = input.status })
+    for _, field in ipairs { "status", "error_message" } do
+      if before[field] ~= message[field] then
+        audit.changed(tx, "email_message", input.message_id, { actor = actor, deal_id = before.deal_id,
+          field_name = field, old_value = before[field], new_value = message[field] })
+      end
     end
     return { message = message }
   end,

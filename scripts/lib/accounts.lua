@@ -39,33 +39,35 @@ function accounts.check_login_email(email)
   if email:find("[^\x21-\x7e]") then invalid("email", "must consist of ASCII characters") end
 end
 
---- Who acts: the caller that the host knows, else the user in `input.user_id`. Queues the check that it is one of the
---- dealership's own.
+--- Who acts: the caller that the host knows, else the user in `input.user_id`. Queues the check that whoever is named is one
+--- of the dealership's own.
 ---@param tx moonpool.tx
 ---@param input { dealership_id: string, user_id?: string }
 ---@return string user_id
 function accounts.actor(tx, input)
-  local caller  = tx.caller
-  local user_id = caller and caller.user_id or input.user_id
-  if not user_id then invalid("userId", "is required where no caller is known") end
-  if user_id ~= input.user_id and input.user_id then
-    tx:one("select id from users where dealership_id = $dealership_id and id = $user_id", input, "User not found: $user_id")
+  local caller = tx.caller and tx.caller.user_id
+  if not (caller or input.user_id) then invalid("userId", "is required where no caller is known") end
+  local function check(user_id)
+    tx:one("select id from users where dealership_id = $dealership_id and id = $user_id",
+           { dealership_id = input.dealership_id, user_id = user_id }, "User not found: $user_id")
   end
-  tx:one("select id from users where dealership_id = $dealership_id and id = $user_id",
-         { dealership_id = input.dealership_id, user_id = user_id }, "User not found: $user_id")
-  return user_id
+  if caller then check(caller) end
+  if input.user_id and input.user_id ~= caller then check(input.user_id) end
+  return caller or input.user_id
 end
 
 --- Adds an entry to the security log. Never give it a password, nor what was typed as a login.
 ---@param tx moonpool.tx
 ---@param event { user_id: string, event_type: string, success: boolean, metadata?: table }
 function accounts.log(tx, event)
-  -- Not tx:insert, whose RETURNING * would read the columns that only the server fills.
-  tx:exec([[
-    insert into security_audit_log (dealership_id, id, user_id, event_type, success, metadata)
-    values ($dealership_id, $id, $user_id, $event_type, $success, $metadata)]],
-    { dealership_id = tx.tenant, id = tx:uuid(), user_id = event.user_id, event_type = event.event_type,
-      success = event.success, metadata = event.metadata or {} })
+  tx:insert("security_audit_log", {
+    id            = tx:uuid(),
+    dealership_id = tx.tenant,
+    user_id       = event.user_id,
+    event_type    = event.event_type,
+    success       = event.success,
+    metadata      = event.metadata,
+  })
 end
 
 -- Logins ---------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 -- The audit log: who did what to which thing. Entries are queued in the caller's transaction, so they are written with
 -- what they tell of, or not at all.
+local decimal = require "moonpool.decimal"
+local json    = require "moonpool.json"
+
 local audit = {}
 
 -- Who acts: the caller that the host knows, otherwise whom the operation names (a developer's command line).
@@ -52,6 +55,40 @@ end
 ---@param change audit.change
 function audit.changed(tx, entity_type, entity_id, change)
   write(tx, "update", entity_type, entity_id, change)
+end
+
+-- A value as the log keeps it: nil for NULL, and text that is equal where the values are.
+local function text(value)
+  if value == nil or value == json.null then return nil end
+  if type(value) == "table" then return json.encode(value, { sorted = true, decimal_strings = true }) end
+  return tostring(value)
+end
+
+local function same(a, b)
+  if decimal.is(a) and decimal.is(b) then return a == b end
+  return text(a) == text(b)
+end
+
+--- Records each field that a change gives another value, in the order of their names: one entry each, with old and new.
+---@param tx moonpool.tx
+---@param entity_type string
+---@param entity_id string
+---@param before moonpool.row            the row as it was
+---@param after table<string, any>       columns and their new values; json.null for NULL
+---@param entry audit.entry
+---@return string[] fields               those that changed
+function audit.changes(tx, entity_type, entity_id, before, after, entry)
+  local fields = {}
+  for field, value in pairs(after) do
+    if not same(before[field], value) then fields[#fields + 1] = field end
+  end
+  table.sort(fields)
+  for _, field in ipairs(fields) do
+    local change = { field_name = field, old_value = text(before[field]), new_value = text(after[field]) }
+    for name, value in pairs(entry) do change[name] = value end
+    write(tx, "update", entity_type, entity_id, change)
+  end
+  return fields
 end
 
 return audit

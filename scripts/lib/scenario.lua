@@ -8,7 +8,7 @@ local money    = require "lib.money"
 local scenario = {}
 
 local amount  = is.decimal:min(0):max(9999999999):scale(2)
-local name    = is.string:min(1):max(100)
+local name    = is.string:min(1):max(100):pattern("%S", "text that is not blank")
 local kind    = is.enum { "FINANCE_DEAL", "CASH_DEAL", "LEASE_DEAL" }
 local term    = is.integer:min(1):max(120)              -- months
 local apr     = is.decimal:min(0):max(99):scale(4)      -- per cent
@@ -52,8 +52,8 @@ scenario.changes = is.object {
 }
 
 --- What `compute` reads.
-scenario.inputs = { "scenario_type", "vehicle_price", "term", "apr", "down_payment", "trade_allowance", "trade_payoff", "total_tax",
-                    "total_fees" }
+scenario.inputs = { "scenario_type", "vehicle_price", "term", "apr", "down_payment", "trade_allowance", "trade_payoff",
+                    "total_tax", "total_fees" }
 
 ---@class scenario.terms       each field of scenario.inputs, and:
 ---@field monthly_payment? moonpool.decimal   what the caller says it is

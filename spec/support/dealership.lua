@@ -77,6 +77,12 @@ function dealership:trade_vehicle(values)
   return self:insert("trade_vehicles", with_defaults(values, { year = 2016, make = "Honda", model = "Civic" }))
 end
 
+--- A message in the dealership's own mailbox.
+function dealership:email_message(values)
+  return self:insert("email_messages", with_defaults(values, {
+    folder = "drafts", from_address = "sales@example.com", to_addresses = { "cora@example.com" }, subject = "Your car" }))
+end
+
 --- A deal put straight into the tables, without its operation.
 function dealership:deal(values)
   return self:insert("deals", with_defaults(values, { salesperson_id = self.salesperson.id }))
@@ -85,6 +91,13 @@ end
 --- The smallest legal input of create_deal, with the given fields added.
 function dealership:deal_input(values)
   return with_defaults(values, { dealership_id = self.id, salesperson_id = self.salesperson.id })
+end
+
+--- The smallest legal input of register_user, under a name that nobody has, with the given fields added.
+function dealership:registration(values)
+  local name = unique "new"
+  return with_defaults(values, { dealership_id = self.id, username = name, email = name .. "@example.com",
+                                 full_name = "Nell Newman", password = "Correct-Horse-7" })
 end
 
 ---@param options? { db?: moonpool.db, timezone?: string }

@@ -13,7 +13,8 @@ static const struct number {
   uint64_t def, low, high;
   size_t offset;
 } numbers[] = {
-#define X(field, name, def, low, high, unit, help) {name, unit, help, def, low, high, offsetof(struct mp_config, field)},
+#define X(field, name, def, low, high, unit, help) \
+  {name, unit, help, def, low, high, offsetof(struct mp_config, field)},
     MP_CONFIG_NUMBERS(X)
 #undef X
 };
@@ -27,12 +28,15 @@ static const struct text {
      offsetof(struct mp_config, database_url), true},
     {"MOONPOOL_OWNER_URL", "the same database as the owner of its tables, for migrate", NULL,
      offsetof(struct mp_config, owner_url), true},
-    {"MOONPOOL_LOG", "form of log lines", "auto text json", offsetof(struct mp_config, log_format), false},
-    {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug", offsetof(struct mp_config, log_level), false},
+    {"MOONPOOL_LOG", "form of log lines", "auto text json", offsetof(struct mp_config, log_format),
+     false},
+    {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug",
+     offsetof(struct mp_config, log_level), false},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */
-static const char *const others[] = {"MOONPOOL_STATE", "MOONPOOL_PGBIN", "MOONPOOL_APP", "MOONPOOL_BIN"};
+static const char *const others[] = {"MOONPOOL_STATE", "MOONPOOL_PGBIN", "MOONPOOL_APP",
+                                     "MOONPOOL_BIN"};
 
 static uint64_t *number_at(const struct mp_config *config, const struct number *n) {
   return (uint64_t *)(void *)((char *)(uintptr_t)config + n->offset);
@@ -49,14 +53,16 @@ static bool among(const char *word, const char *list) {
   return false;
 }
 
-static int read_number(struct mp_config *config, const struct number *n, const char *given, struct mp_err *err) {
+static int read_number(struct mp_config *config, const struct number *n, const char *given,
+                       struct mp_err *err) {
   char *end;
   errno = 0;
   unsigned long long value = strtoull(given, &end, 10);
   if (!*given || *end || errno || strchr(given, '-') || value < n->low || value > n->high)
-    return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be a whole number from %llu to %llu%s%s (%s)", n->name,
-                      given, (unsigned long long)n->low, (unsigned long long)n->high, *n->unit ? " " : "", n->unit,
-                      n->help);
+    return mp_err_set(err, MP_EINVAL,
+                      "%s is \"%.40s\"; it must be a whole number from %llu to %llu%s%s (%s)",
+                      n->name, given, (unsigned long long)n->low, (unsigned long long)n->high,
+                      *n->unit ? " " : "", n->unit, n->help);
   *number_at(config, n) = value;
   return 0;
 }
@@ -85,14 +91,16 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
     const char *given = getenv(texts[i].name);
     if (!given || !*given) continue;
     if (texts[i].values && !among(given, texts[i].values))
-      return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name, given, texts[i].values);
+      return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name,
+                        given, texts[i].values);
     *text_at(config, &texts[i]) = strdup(given);
   }
   for (char **var = environ; *var; var++) {
     size_t len = strcspn(*var, "=");
     if (strncmp(*var, "MOONPOOL_", 9) != 0 && strncmp(*var, "DB_POOL_", 8) != 0) continue;
     if (!known(*var, len))
-      return mp_err_set(err, MP_EINVAL, "unknown setting %.*s; `moonpool config` lists them all", (int)len, *var);
+      return mp_err_set(err, MP_EINVAL, "unknown setting %.*s; `moonpool config` lists them all",
+                        (int)len, *var);
   }
   if (config->pool_min > config->pool_max) {
     if (!getenv("DB_POOL_MIN")) /* only the maximum was lowered */
@@ -124,11 +132,11 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
       snprintf(shown, sizeof shown, "%s", value);
     }
     if (json)
-      fprintf(out, "%s  \"%s\": {\"value\": \"%s\", \"origin\": \"%s\"}", comma, texts[i].name, shown,
-              value ? "environment" : "default");
+      fprintf(out, "%s  \"%s\": {\"value\": \"%s\", \"origin\": \"%s\"}", comma, texts[i].name,
+              shown, value ? "environment" : "default");
     else
-      fprintf(out, "%-26s %-14s %-12s %s\n", texts[i].name, *shown ? shown : "-", value ? "environment" : "default",
-              texts[i].help);
+      fprintf(out, "%-26s %-14s %-12s %s\n", texts[i].name, *shown ? shown : "-",
+              value ? "environment" : "default", texts[i].help);
     comma = ",\n";
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
@@ -136,9 +144,11 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
     char value[40];
     snprintf(value, sizeof value, "%llu", (unsigned long long)*number_at(config, &numbers[i]));
     if (json) {
-      fprintf(out, "%s  \"%s\": {\"value\": %s, \"origin\": \"%s\"}", comma, numbers[i].name, value, origin);
+      fprintf(out, "%s  \"%s\": {\"value\": %s, \"origin\": \"%s\"}", comma, numbers[i].name, value,
+              origin);
     } else {
-      if (*numbers[i].unit) snprintf(value + strlen(value), sizeof value - strlen(value), " %s", numbers[i].unit);
+      if (*numbers[i].unit)
+        snprintf(value + strlen(value), sizeof value - strlen(value), " %s", numbers[i].unit);
       fprintf(out, "%-26s %-14s %-12s %s\n", numbers[i].name, value, origin, numbers[i].help);
     }
   }

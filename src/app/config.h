@@ -10,23 +10,37 @@
 #include "util/err.h"
 
 /*        field                 environment name            default  lowest  highest   unit   help */
-#define MP_CONFIG_NUMBERS(X)                                                                                     \
-  X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "", "most connections to the database")                                \
-  X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")                                  \
-  X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms", "for one connection, name look-up included") \
-  X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms", "idle connections above the minimum are closed after it") \
-  X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms", "the server ends a statement that runs longer; 0: never") \
-  X(query_timeout_ms, "DB_QUERY_TIMEOUT", 30000, 0, 86400000, "ms", "the host cancels a statement outside of transactions; 0: never") \
-  X(slow_query_ms, "DB_SLOW_QUERY_THRESHOLD", 1000, 0, 86400000, "ms", "slower statements are logged and counted; 0: none") \
-  X(queue_limit, "MOONPOOL_QUEUE_LIMIT", 1000, 0, 1000000, "", "waiters for a connection; further ones get BUSY") \
-  X(lane_limit, "MOONPOOL_LANE_LIMIT", 4096, 0, 1000000, "", "calls that wait in lanes; further ones get BUSY")  \
-  X(health_interval_ms, "MOONPOOL_HEALTH_INTERVAL", 30000, 100, 86400000, "ms", "an idle connection is asked whether it lives") \
-  X(max_lifetime_ms, "MOONPOOL_MAX_LIFETIME", 1800000, 0, 604800000, "ms", "a connection is replaced after it; 0: never") \
-  X(leak_ms, "MOONPOOL_LEAK_THRESHOLD", 60000, 0, 86400000, "ms", "a connection held longer is reported with its holder; 0: never") \
-  X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms", "time for work in progress when the host stops")  \
-  X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "", "prepared statements kept per connection; 0: none") \
-  X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB", "for all Lua values of the host")        \
-  X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB", "for the result of one statement")
+#define MP_CONFIG_NUMBERS(X)                                                      \
+  X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "", "most connections to the database") \
+  X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")   \
+  X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms",             \
+    "for one connection, name look-up included")                                  \
+  X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms",                 \
+    "idle connections above the minimum are closed after it")                     \
+  X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms",       \
+    "the server ends a statement that runs longer; 0: never")                     \
+  X(query_timeout_ms, "DB_QUERY_TIMEOUT", 30000, 0, 86400000, "ms",               \
+    "the host cancels a statement outside of transactions; 0: never")             \
+  X(slow_query_ms, "DB_SLOW_QUERY_THRESHOLD", 1000, 0, 86400000, "ms",            \
+    "slower statements are logged and counted; 0: none")                          \
+  X(queue_limit, "MOONPOOL_QUEUE_LIMIT", 1000, 0, 1000000, "",                    \
+    "waiters for a connection; further ones get BUSY")                            \
+  X(lane_limit, "MOONPOOL_LANE_LIMIT", 4096, 0, 1000000, "",                      \
+    "calls that wait in lanes; further ones get BUSY")                            \
+  X(health_interval_ms, "MOONPOOL_HEALTH_INTERVAL", 30000, 100, 86400000, "ms",   \
+    "an idle connection is asked whether it lives")                               \
+  X(max_lifetime_ms, "MOONPOOL_MAX_LIFETIME", 1800000, 0, 604800000, "ms",        \
+    "a connection is replaced after it; 0: never")                                \
+  X(leak_ms, "MOONPOOL_LEAK_THRESHOLD", 60000, 0, 86400000, "ms",                 \
+    "a connection held longer is reported with its holder; 0: never")             \
+  X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                   \
+    "time for work in progress when the host stops")                              \
+  X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \
+    "prepared statements kept per connection; 0: none")                           \
+  X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \
+    "for all Lua values of the host")                                             \
+  X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",              \
+    "for the result of one statement")
 
 struct mp_config {
   char *database_url; /* DATABASE_URL; NULL: the embedded database */

@@ -15,7 +15,8 @@
 #include "util/list.h"
 #include "util/log.h"
 
-#define POOL_CLOSE_MS 2000 /* for connections that are on their way back when everything else has ended */
+#define POOL_CLOSE_MS \
+  2000 /* for connections that are on their way back when everything else has ended */
 
 struct mp_runtime {
   struct mp_loop *loop;
@@ -30,7 +31,7 @@ struct mp_runtime {
   bool signals;
   struct mp_timer drain_timer;
   bool stopping, killed;
-  struct mp_list pools;  /* struct open_pool: the default one and what scripts opened */
+  struct mp_list pools; /* struct open_pool: the default one and what scripts opened */
   bool pools_closing;
 
   /* the main task */
@@ -42,8 +43,8 @@ struct mp_runtime {
 
 /* ---- pools ---- */
 
-static void pool_options(const struct mp_config *config, const char *url, struct mp_pool_options *out, char *settings,
-                         size_t size) {
+static void pool_options(const struct mp_config *config, const char *url,
+                         struct mp_pool_options *out, char *settings, size_t size) {
   snprintf(settings, size, "-c statement_timeout=%llu -c idle_in_transaction_session_timeout=60000",
            (unsigned long long)config->statement_timeout_ms);
   *out = (struct mp_pool_options){
@@ -73,8 +74,8 @@ static void on_pool_closed(void *data) {
   free(open);
 }
 
-static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsigned max, struct mp_pool **out,
-                     struct mp_err *err) {
+static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsigned max,
+                     struct mp_pool **out, struct mp_err *err) {
   struct mp_pool_options options;
   char settings[160];
   struct open_pool *open = calloc(1, sizeof *open);
@@ -158,12 +159,14 @@ static void close_signal(uv_signal_t *handle) {
   uv_close((uv_handle_t *)handle, NULL);
 }
 
-int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options, struct mp_err *err) {
+int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
+                    struct mp_err *err) {
   struct mp_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   rt->config = *options->config;
   mp_list_init(&rt->pools);
-  rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level = NULL;
+  rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
+      NULL;
   struct mp_vm_options vm = {.app_dir = options->app_dir,
                              .lua_dir = options->lua_dir,
                              .memory_limit = (size_t)rt->config.memory_limit_mb << 20};
@@ -171,7 +174,9 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
-  if (!rv) rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max, &rt->pool, err);
+  if (!rv)
+    rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
+                   &rt->pool, err);
   if (rv) {
     (void)mp_runtime_close(rt, NULL);
     return rv;
@@ -192,7 +197,8 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, rt);
   if (lua_pcall(L, 1, 0, 0)) {
-    rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s", luaL_tolstring(L, -1, NULL));
+    rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s",
+                    luaL_tolstring(L, -1, NULL));
     lua_pop(L, 2);
     (void)mp_runtime_close(rt, NULL);
     return rv;
@@ -260,8 +266,8 @@ static void watch_signals(struct mp_runtime *rt) {
 
 static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_work; }
 
-int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data, const char *name,
-                   struct mp_err *err) {
+int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
+                   const char *name, struct mp_err *err) {
   lua_State *L = mp_vm_lua(rt->vm);
   struct start start = {rt, push, data, name};
   if (!rt->signals) watch_signals(rt);
@@ -274,12 +280,11 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
     lua_pop(L, 1);
     return -1;
   }
-  while (!rt->ended && mp_sched_tasks(rt->sched) && mp_loop_run_once(rt->loop, true)) {
-  }
+  while (!rt->ended && mp_sched_tasks(rt->sched) && mp_loop_run_once(rt->loop, true)) {}
   /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain timeout. */
-  if (!mp_timer_running(&rt->drain_timer) && busy(rt)) mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
-  while (busy(rt) && mp_loop_run_once(rt->loop, true)) {
-  }
+  if (!mp_timer_running(&rt->drain_timer) && busy(rt))
+    mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
+  while (busy(rt) && mp_loop_run_once(rt->loop, true)) {}
   mp_timer_stop(&rt->drain_timer);
   if (!rt->ended) {
     mp_err_set(err, MP_ECANCELED, "stopped by a signal before %s ended", name);
@@ -304,8 +309,7 @@ static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
   struct mp_timer guard;
   mp_timer_init(&guard, rt->loop, nothing);
   mp_timer_start(&guard, limit_ms);
-  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {
-  }
+  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {}
   mp_timer_stop(&guard);
 }
 
@@ -323,8 +327,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (!open->closing) mp_pool_close(open->pool, mp_loop_now_ms(rt->loop), on_pool_closed, open);
     open->closing = true;
   }
-  while ((!mp_list_empty(&rt->pools) || rt->bind.live_work) && mp_loop_run_once(rt->loop, true)) {
-  }
+  while ((!mp_list_empty(&rt->pools) || rt->bind.live_work) && mp_loop_run_once(rt->loop, true)) {}
   if (rt->vm) mp_vm_close(rt->vm);
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);

@@ -13,17 +13,18 @@ struct mp_runtime;
 struct mp_runtime_options {
   const struct mp_config *config; /* borrowed while opening */
   const char *app_dir;
-  const char *database_url;       /* what the pool connects to */
-  const char *lua_dir;            /* NULL, or a folder in front of the built-in modules */
-  unsigned pool_min;              /* connections opened at once, whatever the settings say */
+  const char *database_url; /* what the pool connects to */
+  const char *lua_dir;      /* NULL, or a folder in front of the built-in modules */
+  unsigned pool_min;        /* connections opened at once, whatever the settings say */
 };
 
-int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options, struct mp_err *err) MP_MUST_CHECK;
+int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
+                    struct mp_err *err) MP_MUST_CHECK;
 /* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the loop until
  * the task and everything that it started has ended. The exit code is the task's first result; -1: it raised,
  * and the error is in `err`, all that is to be said of it in mp_runtime_report. */
-int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data, const char *name,
-                   struct mp_err *err);
+int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
+                   const char *name, struct mp_err *err);
 /* What the task raised, with its place and traceback; "" if it did not. Borrowed. */
 const char *mp_runtime_report(struct mp_runtime *rt);
 /* No new calls; what runs has until the drain timeout. Safe to call from signal callbacks of the loop. */

@@ -26,25 +26,28 @@ struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_vm *vm;
-  struct mp_pool *pool;          /* the default database's */
-  const char *tenant_field;      /* "company_id": the setting is app.<field>; NULL: no operation has one */
-  uint64_t query_timeout_ms;     /* for what runs outside of transactions */
+  struct mp_pool *pool; /* the default database's */
+  const char
+      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
-  size_t result_limit;           /* bytes of one result */
+  size_t result_limit; /* bytes of one result */
   struct {
     uint64_t statements, failed_statements, slow_statements, statement_us;
-    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries, transaction_us;
+    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
+        transaction_us;
     uint64_t hook_errors;
   } stats;
-  size_t live_work;              /* transactions and statements that have not given back everything */
-  struct mp_buf scratch;         /* parameters of the statement that is being built */
+  size_t live_work;      /* transactions and statements that have not given back everything */
+  struct mp_buf scratch; /* parameters of the statement that is being built */
   struct {
     uint64_t hash;
     struct mp_text *text;
     int box_ref;
-  } inserts[256];                /* text.c: a guess at the text of an insert by its columns */
+  } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
-  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out, struct mp_err *err);
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                   struct mp_err *err);
   void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
   void *app;
 };
@@ -64,6 +67,7 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 int mp_open_db(lua_State *L);
 int mp_open_password(lua_State *L);
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
-int mp_open_host(lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */
+int mp_open_host(
+    lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */
 
 #endif

@@ -16,7 +16,9 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
   if (mp_txn_of(L))
-    mp_luaerr_misuse(L, what, "not inside a transaction: its statements go through tx, on the connection it has");
+    mp_luaerr_misuse(
+        L, what,
+        "not inside a transaction: its statements go through tx, on the connection it has");
   return source;
 }
 
@@ -97,19 +99,24 @@ static int db_one(lua_State *L) {
   }
   struct mp_stmt *stmt = mp_stmt_one(L, "db.one", text, 3, message);
   lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
-  if (!stmt) return mp_shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
   return mp_shoot(L, source, stmt, "db.one", 0, shape_one);
 }
 
 /* insert(table, values) */
 static int db_insert(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.insert");
-  if (lua_type(L, 1) != LUA_TSTRING) mp_luaerr_misuse(L, "db.insert", "the name of the table is missing");
-  if (lua_type(L, 2) != LUA_TTABLE) mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
+  if (lua_type(L, 1) != LUA_TSTRING)
+    mp_luaerr_misuse(L, "db.insert", "the name of the table is missing");
+  if (lua_type(L, 2) != LUA_TTABLE)
+    mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
   lua_settop(L, 2);
   struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
   struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", text, 2);
-  if (!stmt) return mp_shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert, again);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert,
+                    again);
   return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
 }
 
@@ -162,7 +169,9 @@ static void lease_failed(struct mp_lease *lease, const struct mp_err *err) {
   mp_wait_ready(wait->source->bind->sched, wait->token);
 }
 
-static void lease_abandoned(void *data) { mp_pool_abandon(&((struct lease_wait *)data)->source->lease); }
+static void lease_abandoned(void *data) {
+  mp_pool_abandon(&((struct lease_wait *)data)->source->lease);
+}
 
 /* Stack: 1 function, 2 source, 3 wait, 4 handler, results or error. */
 static int lease_ran(lua_State *L, int status, lua_KContext ctx) {
@@ -206,7 +215,8 @@ static int db_lease(lua_State *L) {
   struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
   *wait = (struct lease_wait){.source = source};
   mp_wait_check(L, "db.lease");
-  source->lease = (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
+  source->lease =
+      (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
   source->lease.deadline_ms = mp_loop_now_ms(from->bind->loop) + 30000;
   mp_list_init(&source->lease.node);
   mp_task_where(L, 1, source->lease.where, sizeof source->lease.where);
@@ -226,7 +236,8 @@ static int db_open(lua_State *L) {
   struct mp_pool *pool;
   struct mp_err err;
   luaL_checktype(L, 1, LUA_TTABLE);
-  const char *url = lua_getfield(L, 1, "url") == LUA_TSTRING ? lua_tostring(L, -1) : NULL; /* stays on the stack */
+  const char *url = lua_getfield(L, 1, "url") == LUA_TSTRING ? lua_tostring(L, -1)
+                                                             : NULL; /* stays on the stack */
   if (!url) mp_luaerr_misuse(L, "db.open", "url is missing: db.open{url = \"postgres://...\"}");
   lua_getfield(L, 1, "max");
   unsigned max = lua_isnil(L, -1) ? 2 : (unsigned)luaL_checkinteger(L, -1);
@@ -252,11 +263,14 @@ static int db_close(lua_State *L) {
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
-      {"query", db_query}, {"first", db_first},   {"value", db_value}, {"count", db_count}, {"exec", db_count},
-      {"one", db_one},     {"insert", db_insert}, {NULL, NULL},
+      {"query", db_query}, {"first", db_first}, {"value", db_value},   {"count", db_count},
+      {"exec", db_count},  {"one", db_one},     {"insert", db_insert}, {NULL, NULL},
   };
-  static const luaL_Reg more[] = {
-      {"transaction", mp_db_transaction}, {"lease", db_lease}, {"open", db_open}, {"close", db_close}, {NULL, NULL}};
+  static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
+                                  {"lease", db_lease},
+                                  {"open", db_open},
+                                  {"close", db_close},
+                                  {NULL, NULL}};
   lua_newtable(L);
   lua_pushvalue(L, -2);
   luaL_setfuncs(L, functions, 1);

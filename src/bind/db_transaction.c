@@ -52,12 +52,14 @@ static int transaction_k(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* The tenant: "id" for the application's own tenant field, or { field = "id" }. The strings stay on the stack. */
-static void tenant_option(lua_State *L, int idx, struct mp_bind *bind, struct mp_txn_options *options) {
+static void tenant_option(lua_State *L, int idx, struct mp_bind *bind,
+                          struct mp_txn_options *options) {
   switch (lua_getfield(L, idx, "tenant")) {
     case LUA_TNIL: return;
     case LUA_TSTRING:
       if (!bind->tenant_field)
-        mp_luaerr_misuse(L, "db.transaction", "no operation names a tenant; pass tenant = { field = value }");
+        mp_luaerr_misuse(L, "db.transaction",
+                         "no operation names a tenant; pass tenant = { field = value }");
       options->tenant_field = bind->tenant_field;
       options->tenant = lua_tostring(L, -1);
       return;
@@ -66,7 +68,9 @@ static void tenant_option(lua_State *L, int idx, struct mp_bind *bind, struct mp
       if (lua_next(L, -2) && lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING) {
         options->tenant_field = lua_tostring(L, -2);
         options->tenant = lua_tostring(L, -1);
-        if (strspn(options->tenant_field, "abcdefghijklmnopqrstuvwxyz_0123456789") == strlen(options->tenant_field)) return;
+        if (strspn(options->tenant_field, "abcdefghijklmnopqrstuvwxyz_0123456789") ==
+            strlen(options->tenant_field))
+          return;
       }
       break;
     default: break;
@@ -76,14 +80,17 @@ static void tenant_option(lua_State *L, int idx, struct mp_bind *bind, struct mp
 
 /* A misspelled option must not become a default. */
 static void check_options(lua_State *L, int idx) {
-  static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout", "retries", "tenant"};
+  static const char *const known[] = {"isolation", "read_only", "deferrable",
+                                      "timeout",   "retries",   "tenant"};
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     bool found = false;
     for (size_t i = 0; i < MP_ARRAY_LEN(known); i++) found = found || !strcmp(name, known[i]);
     if (!found)
-      mp_luaerr_misuse(L, "db.transaction",
-                       "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant", name);
+      mp_luaerr_misuse(
+          L, "db.transaction",
+          "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant",
+          name);
   }
 }
 
@@ -96,7 +103,8 @@ static bool flag_option(lua_State *L, const char *name) {
 static void isolation_option(lua_State *L, enum mp_isolation *out) {
   if (lua_getfield(L, 1, "isolation") != LUA_TNIL &&
       (lua_type(L, -1) != LUA_TSTRING || !mp_isolation_parse(lua_tostring(L, -1), out)))
-    mp_luaerr_misuse(L, "db.transaction", "isolation \"%s\" is none of: read committed, repeatable read, serializable",
+    mp_luaerr_misuse(L, "db.transaction",
+                     "isolation \"%s\" is none of: read committed, repeatable read, serializable",
                      luaL_tolstring(L, -1, NULL));
 }
 
@@ -120,8 +128,10 @@ static unsigned retries_option(lua_State *L) {
 int mp_db_transaction(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.transaction");
   struct mp_bind *bind = source->bind;
-  struct mp_txn_options options = {
-      .pool = source->pool, .name = "db.transaction", .errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF};
+  struct mp_txn_options options = {.pool = source->pool,
+                                   .name = "db.transaction",
+                                   .errors_ref = LUA_NOREF,
+                                   .caller_ref = LUA_NOREF};
   struct mp_err err;
   if (source->kept) mp_luaerr_misuse(L, "db.transaction", "not on a kept connection");
   if (lua_isfunction(L, 1)) {

@@ -43,12 +43,13 @@ struct job {
   struct mp_list node;
   struct hasher *hasher;
   struct mp_token token;
-  unsigned refs;        /* the waiting task's holder, and the thread's; counted on the loop's thread only */
-  bool abandoned;       /* nobody waits any more */
-  bool verify;          /* compare with `hash`, rather than make it */
-  bool decoy;           /* `hash` is nobody's: the answer is no */
+  unsigned
+      refs; /* the waiting task's holder, and the thread's; counted on the loop's thread only */
+  bool abandoned; /* nobody waits any more */
+  bool verify;    /* compare with `hash`, rather than make it */
+  bool decoy;     /* `hash` is nobody's: the answer is no */
   bool yes, no_memory;
-  struct mp_err err;    /* the job could not be started */
+  struct mp_err err; /* the job could not be started */
   size_t length;
   char password[MAX_PASSWORD];
   char hash[crypto_pwhash_STRBYTES];
@@ -70,9 +71,10 @@ static void job_unref(struct job *job) {
 static void work(void *data) {
   struct job *job = data;
   errno = 0;
-  int rv = job->verify ? crypto_pwhash_str_verify(job->hash, job->password, job->length)
-                       : crypto_pwhash_str_alg(job->hash, job->password, job->length, PASSES,
-                                               (size_t)MEMORY_KIB * 1024, crypto_pwhash_ALG_ARGON2ID13);
+  int rv = job->verify
+               ? crypto_pwhash_str_verify(job->hash, job->password, job->length)
+               : crypto_pwhash_str_alg(job->hash, job->password, job->length, PASSES,
+                                       (size_t)MEMORY_KIB * 1024, crypto_pwhash_ALG_ARGON2ID13);
   job->yes = rv == 0 && !job->decoy;
   /* Making a hash fails for nothing else; a comparison that found no memory must not pass for a "no". */
   job->no_memory = rv != 0 && (!job->verify || errno == ENOMEM);
@@ -159,9 +161,11 @@ static int submit(lua_State *L, struct job *job, const char *what, lua_KFunction
   bool now = hasher->running < MAX_RUNNING;
   mp_wait_check(L, what);
   if (now ? start(job) != 0 : hasher->waiting >= MAX_WAITING) {
-    if (now) err = job->err;
+    if (now)
+      err = job->err;
     else
-      mp_err_set(&err, MP_EBUSY, "%s: %u passwords wait to be hashed already; try again in some seconds", what,
+      mp_err_set(&err, MP_EBUSY,
+                 "%s: %u passwords wait to be hashed already; try again in some seconds", what,
                  hasher->waiting);
     mp_luaerr_push(L, &err);
     return lua_error(L);
@@ -179,7 +183,8 @@ static struct job *finished(lua_State *L, const char *what) {
   struct job *job = *(struct job **)lua_touserdata(L, -1);
   struct mp_err err = job->err;
   if (!err.code && !job->no_memory) return job;
-  if (!err.code) mp_err_set(&err, MP_ENOMEM, "%s: no %d MiB of memory to work in", what, MEMORY_KIB / 1024);
+  if (!err.code)
+    mp_err_set(&err, MP_ENOMEM, "%s: no %d MiB of memory to work in", what, MEMORY_KIB / 1024);
   mp_luaerr_push(L, &err);
   lua_error(L);
   return NULL;
@@ -234,15 +239,18 @@ static int verify_begin(lua_State *L, int status, lua_KContext ctx) {
   const char *hash = lua_tolstring(L, 1, &length);
   job->verify = true;
   job->decoy = !hash || length >= sizeof job->hash;
-  if (job->decoy) memcpy(job->hash, no_hash, sizeof no_hash);
-  else memcpy(job->hash, hash, length);
+  if (job->decoy)
+    memcpy(job->hash, no_hash, sizeof no_hash);
+  else
+    memcpy(job->hash, hash, length);
   return submit(L, job, "password.verify", verify_over);
 }
 
 /* verify(hash | nil, password) -> boolean. Without a hash it takes as long and says no. */
 static int password_verify(lua_State *L) {
   if (!lua_isnoneornil(L, 1) && lua_type(L, 1) != LUA_TSTRING)
-    mp_luaerr_misuse(L, "password.verify", "the hash must be a string or nil, not %s", luaL_typename(L, 1));
+    mp_luaerr_misuse(L, "password.verify", "the hash must be a string or nil, not %s",
+                     luaL_typename(L, 1));
   check_password(L, 2, "password.verify");
   lua_settop(L, 2);
   return after_look(L, "password.verify", verify_begin);
@@ -252,10 +260,12 @@ static int password_verify(lua_State *L) {
 static int password_needs_rehash(lua_State *L) {
   size_t length;
   if (lua_type(L, 1) != LUA_TSTRING)
-    mp_luaerr_misuse(L, "password.needs_rehash", "the hash must be a string, not %s", luaL_typename(L, 1));
+    mp_luaerr_misuse(L, "password.needs_rehash", "the hash must be a string, not %s",
+                     luaL_typename(L, 1));
   const char *hash = lua_tolstring(L, 1, &length);
-  lua_pushboolean(L, length >= crypto_pwhash_STRBYTES ||
-                         crypto_pwhash_str_needs_rehash(hash, PASSES, (size_t)MEMORY_KIB * 1024) != 0);
+  lua_pushboolean(L,
+                  length >= crypto_pwhash_STRBYTES ||
+                      crypto_pwhash_str_needs_rehash(hash, PASSES, (size_t)MEMORY_KIB * 1024) != 0);
   return 1;
 }
 
@@ -267,8 +277,10 @@ static int hasher_gc(lua_State *L) {
 }
 
 int mp_open_password(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"hash", password_hash}, {"verify", password_verify}, {"needs_rehash", password_needs_rehash}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"hash", password_hash},
+                                       {"verify", password_verify},
+                                       {"needs_rehash", password_needs_rehash},
+                                       {NULL, NULL}};
   _Static_assert(sizeof no_hash <= crypto_pwhash_STRBYTES, "the decoy fits where hashes do");
   if (luaL_newmetatable(L, HOLDER_TYPE)) {
     lua_pushcfunction(L, holder_gc);

@@ -36,7 +36,9 @@ void mp_row_push(lua_State *L, struct mp_result *result, int n) {
   row->row = n;
 }
 
-struct mp_row *mp_row_push_lazy(lua_State *L) { return push(L); }
+struct mp_row *mp_row_push_lazy(lua_State *L) {
+  return push(L);
+}
 
 void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt) {
   mp_stmt_ref(stmt);
@@ -118,7 +120,8 @@ static size_t distance(const char *a, const char *b) {
       size_t replace = diagonal + (a[i - 1] != b[j - 1]);
       diagonal = row[j];
       size_t insert = row[j - 1] + 1, drop = row[j] + 1;
-      row[j] = replace < insert ? (replace < drop ? replace : drop) : (insert < drop ? insert : drop);
+      row[j] =
+          replace < insert ? (replace < drop ? replace : drop) : (insert < drop ? insert : drop);
     }
   }
   return row[lb];
@@ -134,8 +137,8 @@ static MP_NORETURN void raise_unknown(lua_State *L, const PGresult *pg, const ch
   }
   char where[96];
   mp_task_where(L, 1, where, sizeof where);
-  mp_err_set(&err, MP_ESCRIPT, "the row has no column `%s`%s%s%s", name, nearest ? "; did you mean `" : "",
-             nearest ? nearest : "", nearest ? "`?" : "");
+  mp_err_set(&err, MP_ESCRIPT, "the row has no column `%s`%s%s%s", name,
+             nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "");
   mp_luaerr_push(L, &err);
   lua_pushstring(L, where);
   lua_setfield(L, -2, "line");
@@ -169,7 +172,8 @@ static int index_k(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
   struct mp_row *row = now_settled(L);
-  if (lua_type(L, 2) != LUA_TSTRING) luaL_error(L, "columns are read by name, not by %s", luaL_typename(L, 2));
+  if (lua_type(L, 2) != LUA_TSTRING)
+    luaL_error(L, "columns are read by name, not by %s", luaL_typename(L, 2));
   const char *name = lua_tostring(L, 2);
   int col = find_column(row->result->pg, name);
   if (col < 0) raise_unknown(L, row->result->pg, name);
@@ -273,8 +277,8 @@ static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) 
 
 static void register_type(lua_State *L) {
   static const luaL_Reg meta[] = {
-      {"__index", row_index},   {"__newindex", row_newindex}, {"__pairs", row_pairs},
-      {"__len", row_len},       {"__tostring", row_tostring}, {"__gc", row_gc},
+      {"__index", row_index}, {"__newindex", row_newindex}, {"__pairs", row_pairs},
+      {"__len", row_len},     {"__tostring", row_tostring}, {"__gc", row_gc},
       {NULL, NULL},
   };
   luaL_newmetatable(L, ROW_TYPE);

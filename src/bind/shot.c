@@ -12,15 +12,15 @@
 struct shot {
   struct mp_source *source;
   struct mp_stmt *stmt;
-  struct mp_lease lease;     /* unless the source keeps a connection */
+  struct mp_lease lease; /* unless the source keeps a connection */
   struct mp_conn *conn;
   struct mp_sync sync;
   struct mp_timer timeout;
   struct mp_token token;
   enum { SHOT_WAITING, SHOT_SENT, SHOT_DONE } state;
   bool abandoned, timed_out, sent_again;
-  bool dirty;                /* it leaves session state: the connection is not for others */
-  int self_ref;              /* keeps the userdata alive until it is done */
+  bool dirty;   /* it leaves session state: the connection is not for others */
+  int self_ref; /* keeps the userdata alive until it is done */
 };
 
 static void shot_over(struct shot *shot) {
@@ -44,7 +44,8 @@ static void transmit(struct shot *shot);
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
 static bool stale(const struct shot *shot) {
   const struct mp_err *err = &shot->stmt->err;
-  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && err->flags & MP_ERRF_RETRYABLE &&
+  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again &&
+         err->flags & MP_ERRF_RETRYABLE &&
          (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
 }
 
@@ -68,13 +69,15 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     /* It committed by itself, or it did not: nobody is left to tell. */
     if (err) stmt->err = *err;
     stmt->state = MP_STMT_FAILED;
-    mp_err_wrap(&stmt->err, "the connection was lost while the statement ran; it may or may not be stored");
+    mp_err_wrap(&stmt->err,
+                "the connection was lost while the statement ran; it may or may not be stored");
     stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
   }
   if (shot->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
     mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
-               shot->source->timeout_ms == shot->source->bind->query_timeout_ms ? "DB_QUERY_TIMEOUT"
-                                                                                : "its connection allows");
+               shot->source->timeout_ms == shot->source->bind->query_timeout_ms
+                   ? "DB_QUERY_TIMEOUT"
+                   : "its connection allows");
   shot_over(shot);
 }
 
@@ -100,8 +103,10 @@ static void fire(struct shot *shot, struct mp_conn *conn) {
   shot->stmt->owner = shot;
   shot->stmt->patient = shot->source->patient;
   if (shot->stmt->text->leaves_state) {
-    if (shot->source->kept) shot->source->dirty = true;
-    else shot->dirty = true;
+    if (shot->source->kept)
+      shot->source->dirty = true;
+    else
+      shot->dirty = true;
   }
   if (shot->source->timeout_ms) mp_timer_start(&shot->timeout, shot->source->timeout_ms);
   transmit(shot);
@@ -124,7 +129,8 @@ static void on_abandon(void *data) {
     mp_pool_abandon(&shot->lease);
     shot_over(shot);
   } else if (shot->state == SHOT_SENT) {
-    (void)mp_conn_cancel(shot->conn, NULL, NULL, &err); /* it ends soon, and gives the connection back */
+    (void)mp_conn_cancel(shot->conn, NULL, NULL,
+                         &err); /* it ends soon, and gives the connection back */
   }
 }
 
@@ -136,8 +142,8 @@ static int shot_gc(lua_State *L) {
 }
 
 /* Runs the statement and continues with `k`, the row that holds its result on top. Takes the reference. */
-int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what, lua_KContext ctx,
-                 lua_KFunction k) {
+int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
+             lua_KContext ctx, lua_KFunction k) {
   struct mp_bind *bind = source->bind;
   struct mp_err err;
   struct shot *shot = lua_newuserdatauv(L, sizeof *shot, 1);
@@ -153,7 +159,8 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   mp_timer_init(&shot->timeout, bind->loop, on_timeout);
   if (!source->kept) {
     shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
-    shot->lease.deadline_ms = mp_loop_now_ms(bind->loop) + (bind->query_timeout_ms ? bind->query_timeout_ms : 30000);
+    shot->lease.deadline_ms =
+        mp_loop_now_ms(bind->loop) + (bind->query_timeout_ms ? bind->query_timeout_ms : 30000);
     mp_list_init(&shot->lease.node);
     snprintf(shot->lease.where, sizeof shot->lease.where, "%s", stmt->where);
     if (mp_pool_acquire(source->pool, &shot->lease, &err)) {

@@ -10,13 +10,13 @@
 /* A database, or one connection of it that is kept (db.lease). The functions' first upvalue. */
 struct mp_source {
   struct mp_bind *bind;
-  struct mp_pool *pool;   /* NULL: closed */
-  bool own_pool;          /* made by db.open */
-  struct mp_lease lease;  /* kept: conn is set */
+  struct mp_pool *pool;  /* NULL: closed */
+  bool own_pool;         /* made by db.open */
+  struct mp_lease lease; /* kept: conn is set */
   bool kept;
-  bool dirty;             /* kept: session state was left on it */
-  uint64_t timeout_ms;    /* of one statement; 0: none */
-  bool patient;           /* kept: held for long, and its statements take long, on purpose */
+  bool dirty;          /* kept: session state was left on it */
+  uint64_t timeout_ms; /* of one statement; 0: none */
+  bool patient;        /* kept: held for long, and its statements take long, on purpose */
 };
 
 /* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs
@@ -25,8 +25,8 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what);
 
 /* shot.c: runs one statement, which is a transaction of its own, and continues with `k`, the row that holds its result
  * on top. Takes over the reference. To be returned. */
-int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what, lua_KContext ctx,
-             lua_KFunction k);
+int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
+             lua_KContext ctx, lua_KFunction k);
 
 /* db_transaction.c: db.transaction([options], fn) */
 int mp_db_transaction(lua_State *L);

@@ -9,7 +9,9 @@
 #include "bind/text.h"
 #include "script/luaerr.h"
 
-#define TREE_MAX ((size_t)1 << 20) /* bytes of a statement's tree that Lua is given: rows to insert are not looked into */
+#define TREE_MAX \
+  ((size_t)1     \
+   << 20) /* bytes of a statement's tree that Lua is given: rows to insert are not looked into */
 
 static lua_Integer line_of(const char *text, long offset) {
   lua_Integer line = 1;
@@ -26,8 +28,10 @@ static const char *skip_blank(const char *at, const char *end) {
     } else if (at + 1 < end && at[0] == '/' && at[1] == '*') {
       int depth = 1;
       for (at += 2; at < end && depth; at++) {
-        if (at[0] == '/' && at + 1 < end && at[1] == '*') depth++, at++;
-        else if (at[0] == '*' && at + 1 < end && at[1] == '/') depth--, at++;
+        if (at[0] == '/' && at + 1 < end && at[1] == '*')
+          depth++, at++;
+        else if (at[0] == '*' && at + 1 < end && at[1] == '/')
+          depth--, at++;
       }
     } else {
       return at;
@@ -38,8 +42,8 @@ static const char *skip_blank(const char *at, const char *end) {
 /* The parser counts characters. */
 static long byte_of(const char *text, long characters) {
   long at = 0;
-  for (; characters > 0 && text[at]; characters--)
-    do at++;
+  for (; characters > 0 && text[at]; characters--) do
+      at++;
     while (((unsigned char)text[at] & 0xC0) == 0x80);
   return at;
 }
@@ -63,7 +67,8 @@ static MP_NORETURN void raise_parse(lua_State *L, const char *text, const PgQuer
 static bool says_concurrently(const char *sql) {
   PgQueryScanResult scan = pg_query_scan(sql);
   PgQuery__ScanResult *tokens =
-      scan.error ? NULL : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
+      scan.error ? NULL
+                 : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
   bool found = false;
   for (size_t i = 0; tokens && i < tokens->n_tokens; i++)
     found = found || tokens->tokens[i]->token == PG_QUERY__TOKEN__CONCURRENTLY;
@@ -81,7 +86,8 @@ static void describe(lua_State *L, const char *sql) {
     stmt += strlen("\"stmt\":{\"");
     lua_pushlstring(L, stmt, strcspn(stmt, "\""));
     lua_setfield(L, -2, "kind");
-    if (!mp_json_decode_max(L, parsed.parse_tree, strlen(parsed.parse_tree), TREE_MAX, MP_JSON_RAW, &err)) {
+    if (!mp_json_decode_max(L, parsed.parse_tree, strlen(parsed.parse_tree), TREE_MAX, MP_JSON_RAW,
+                            &err)) {
       lua_getfield(L, -1, "stmts");
       lua_geti(L, -1, 1);
       lua_getfield(L, -1, "stmt");
@@ -91,8 +97,9 @@ static void describe(lua_State *L, const char *sql) {
       lua_pop(L, 4);
     }
   }
-  lua_pushboolean(L, stmt ? strstr(stmt, "\"concurrent\":true") || strstr(stmt, "\"defname\":\"concurrently\"")
-                          : says_concurrently(sql));
+  lua_pushboolean(
+      L, stmt ? strstr(stmt, "\"concurrent\":true") || strstr(stmt, "\"defname\":\"concurrently\"")
+              : says_concurrently(sql));
   lua_setfield(L, -2, "concurrent");
   if (parsed.error) {
     lua_pushstring(L, parsed.error->message);
@@ -107,7 +114,8 @@ static void describe(lua_State *L, const char *sql) {
 static int sql_split(lua_State *L) {
   const char *text = luaL_checkstring(L, 1);
   bool lenient = lua_toboolean(L, 2);
-  PgQuerySplitResult split = lenient ? pg_query_split_with_scanner(text) : pg_query_split_with_parser(text);
+  PgQuerySplitResult split =
+      lenient ? pg_query_split_with_scanner(text) : pg_query_split_with_parser(text);
   if (split.error) {
     /* Copied to the stack first: raising leaves no chance to free. */
     PgQueryError copy = *split.error;
@@ -118,7 +126,8 @@ static int sql_split(lua_State *L) {
   }
   lua_createtable(L, split.n_stmts, 0);
   for (int i = 0; i < split.n_stmts; i++) {
-    const char *begin = text + split.stmts[i]->stmt_location, *end = begin + split.stmts[i]->stmt_len;
+    const char *begin = text + split.stmts[i]->stmt_location,
+               *end = begin + split.stmts[i]->stmt_len;
     begin = skip_blank(begin, end);
     lua_createtable(L, 0, 5);
     lua_pushlstring(L, begin, (size_t)(end - begin));
@@ -145,13 +154,16 @@ static int sql_checksum(lua_State *L) {
   crypto_hash_sha256_init(&state);
   PgQueryScanResult scan = pg_query_scan(text);
   PgQuery__ScanResult *tokens =
-      scan.error ? NULL : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
+      scan.error ? NULL
+                 : pg_query__scan_result__unpack(NULL, scan.pbuf.len, (const void *)scan.pbuf.data);
   if (!tokens) { /* newer syntax than the parser's: the text itself */
     crypto_hash_sha256_update(&state, (const unsigned char *)text, len);
   } else {
     for (size_t i = 0; i < tokens->n_tokens; i++) {
       const PgQuery__ScanToken *token = tokens->tokens[i];
-      if (token->token == PG_QUERY__TOKEN__SQL_COMMENT || token->token == PG_QUERY__TOKEN__C_COMMENT) continue;
+      if (token->token == PG_QUERY__TOKEN__SQL_COMMENT ||
+          token->token == PG_QUERY__TOKEN__C_COMMENT)
+        continue;
       crypto_hash_sha256_update(&state, (const unsigned char *)text + token->start,
                                 (unsigned long long)(token->end - token->start));
       crypto_hash_sha256_update(&state, (const unsigned char *)"\n", 1);

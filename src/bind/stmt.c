@@ -36,16 +36,17 @@ static bool known_field(lua_State *L, int table, const char *name) {
 }
 
 /* The values are packed behind one another in `out`, offsets in `at` (-1: NULL). */
-static bool pack(lua_State *L, const char *what, struct mp_text *text, int params, int given, struct mp_buf *out,
-                 int *at) {
+static bool pack(lua_State *L, const char *what, struct mp_text *text, int params, int given,
+                 struct mp_buf *out, int *at) {
   bool needs_type = false;
   if (text->names && (given < 1 || lua_type(L, params) != LUA_TTABLE))
-    mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name", text->names[0]);
+    mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name",
+                     text->names[0]);
   /* A statement without parameters may get the whole input; it takes nothing from it. */
   bool whole = !text->nparams && given == 1 && lua_type(L, params) == LUA_TTABLE;
   if (!text->names && given != text->nparams && !whole)
-    mp_luaerr_misuse(L, what, "%d value%s for %d parameter%s", given, given == 1 ? "" : "s", text->nparams,
-                     text->nparams == 1 ? "" : "s");
+    mp_luaerr_misuse(L, what, "%d value%s for %d parameter%s", given, given == 1 ? "" : "s",
+                     text->nparams, text->nparams == 1 ? "" : "s");
   int names = lua_gettop(L) + 1;
   if (text->names) lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
   for (int i = 0; i < text->nparams; i++) {
@@ -61,7 +62,8 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
-    bool given_value = mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &needs_type, what);
+    bool given_value =
+        mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &needs_type, what);
     lua_pop(L, 1);
     at[i] = given_value ? (int)start : -1;
     if (given_value) mp_buf_addc(out, '\0');
@@ -84,8 +86,8 @@ static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more)
 }
 
 /* Everything that may raise happens before the block is allocated, which Lua would not free. */
-static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params, bool one,
-                            const char *missing) {
+static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params,
+                            bool one, const char *missing) {
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
   int few[32], *at = few;
@@ -116,7 +118,8 @@ struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text
   return make(L, what, text, params_idx, false, NULL);
 }
 
-struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx, const char *missing) {
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx,
+                            const char *missing) {
   return make(L, what, text, params_idx, true, missing);
 }
 
@@ -145,8 +148,8 @@ static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err
   }
 }
 
-void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result, const struct mp_err *err,
-                    const char *who) {
+void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
+                    const struct mp_err *err, const char *who) {
   struct mp_err too_large;
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
@@ -156,16 +159,18 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
     described(stmt);
   } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
-    mp_err_set(&too_large, MP_EINVAL, "the result is larger than %zu MiB (MOONPOOL_RESULT_LIMIT): select less, or in parts",
-               bind->result_limit >> 20);
+    mp_err_set(
+        &too_large, MP_EINVAL,
+        "the result is larger than %zu MiB (MOONPOOL_RESULT_LIMIT): select less, or in parts",
+        bind->result_limit >> 20);
     fail(bind, stmt, &too_large);
   }
   uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
   bind->stats.statement_us += us;
   if (bind->slow_query_ms && !stmt->patient && us > bind->slow_query_ms * 1000) {
     bind->stats.slow_statements++;
-    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s", (unsigned long long)(us / 1000), stmt->where, who,
-           stmt->text->sql);
+    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s",
+           (unsigned long long)(us / 1000), stmt->where, who, stmt->text->sql);
   }
 }
 
@@ -173,7 +178,8 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
 static const char *named_value(const struct mp_stmt *stmt, const char *at, size_t len) {
   for (int i = 0; stmt->text->names && i < stmt->text->nparams; i++) {
     const char *name = stmt->text->names[i];
-    if (strlen(name) == len && !strncmp(name, at, len)) return stmt->req.values[i] ? stmt->req.values[i] : "NULL";
+    if (strlen(name) == len && !strncmp(name, at, len))
+      return stmt->req.values[i] ? stmt->req.values[i] : "NULL";
   }
   return NULL;
 }
@@ -181,10 +187,15 @@ static const char *named_value(const struct mp_stmt *stmt, const char *at, size_
 /* "Order not found: $order_id": the names are those of the statement's parameters. */
 static void expand(const struct mp_stmt *stmt, const char *template, struct mp_buf *out) {
   for (const char *at = template; *at;) {
-    size_t name = *at == '$' ? strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") : 0;
+    size_t name =
+        *at == '$'
+            ? strspn(at + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+            : 0;
     const char *value = name ? named_value(stmt, at + 1, name) : NULL;
-    if (value) mp_buf_adds(out, value);
-    else mp_buf_addc(out, *at);
+    if (value)
+      mp_buf_adds(out, value);
+    else
+      mp_buf_addc(out, *at);
     at += value ? name + 1 : 1;
   }
 }
@@ -238,12 +249,18 @@ static const struct {
   const char *sqlstate, *code;
   int status;
 } known[] = {
-    {"23505", "UNIQUE_VIOLATION", 409},      {"23503", "FOREIGN_KEY_VIOLATION", 409},
-    {"23514", "CHECK_VIOLATION", 400},       {"23502", "NOT_NULL_VIOLATION", 400},
-    {"23P01", "EXCLUSION_VIOLATION", 409},   {"40001", "SERIALIZATION_FAILURE", 503},
-    {"40P01", "DEADLOCK", 503},              {"57014", "QUERY_CANCELED", 504},
-    {"55P03", "LOCK_TIMEOUT", 503},          {"42501", "PERMISSION_DENIED", 403},
-    {"53300", "TOO_MANY_CONNECTIONS", 503},  {"53100", "DISK_FULL", 503},
+    {"23505", "UNIQUE_VIOLATION", 409},
+    {"23503", "FOREIGN_KEY_VIOLATION", 409},
+    {"23514", "CHECK_VIOLATION", 400},
+    {"23502", "NOT_NULL_VIOLATION", 400},
+    {"23P01", "EXCLUSION_VIOLATION", 409},
+    {"40001", "SERIALIZATION_FAILURE", 503},
+    {"40P01", "DEADLOCK", 503},
+    {"57014", "QUERY_CANCELED", 504},
+    {"55P03", "LOCK_TIMEOUT", 503},
+    {"42501", "PERMISSION_DENIED", 403},
+    {"53300", "TOO_MANY_CONNECTIONS", 503},
+    {"53100", "DISK_FULL", 503},
     {"25006", "READ_ONLY", 400},
 };
 
@@ -263,8 +280,10 @@ static void map_constraint(lua_State *L, int errors_ref) {
     if (lua_type(L, -1) == LUA_TTABLE) {
       static const char *const fields[] = {"code", "status", "message"};
       for (int i = 0; i < 3; i++) {
-        if (lua_rawgeti(L, -1, i + 1) != LUA_TNIL) lua_setfield(L, top, fields[i]);
-        else lua_pop(L, 1);
+        if (lua_rawgeti(L, -1, i + 1) != LUA_TNIL)
+          lua_setfield(L, top, fields[i]);
+        else
+          lua_pop(L, 1);
       }
     }
   }

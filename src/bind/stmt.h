@@ -16,15 +16,15 @@ struct mp_stmt {
   struct mp_list node; /* of the queue, then of the batch under way */
   int refs;
   enum mp_stmt_state state;
-  bool one;                 /* exactly one row is promised */
-  bool patient;             /* it may take long: not reported as slow */
+  bool one;     /* exactly one row is promised */
+  bool patient; /* it may take long: not reported as slow */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
-  void *owner;              /* of the driver that sends it */
-  char where[96];           /* "scripts/create_deal.lua:41" */
+  void *owner;    /* of the driver that sends it */
+  char where[96]; /* "scripts/create_deal.lua:41" */
 };
 
 /* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one
@@ -32,14 +32,15 @@ struct mp_stmt {
  * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
 struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text, int params_idx);
 /* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
-struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx, const char *missing);
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx,
+                            const char *missing);
 /* Asks for the parameter types of the text; the result fills text->types. */
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
 struct mp_bind;
 /* The server's answer has come: settles the state, keeps the result, counts. `who` is named in the log if
  * the statement was slow. */
-void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result, const struct mp_err *err,
-                    const char *who);
+void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
+                    const struct mp_err *err, const char *who);
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
@@ -47,7 +48,7 @@ void mp_stmt_unref(struct mp_stmt *stmt);
 /* Why something failed, with all that an error object tells. */
 struct mp_failure {
   struct mp_err err;
-  char code[48];            /* "" : by err */
+  char code[48]; /* "" : by err */
   int status;
   char *message;            /* where it is longer than err holds, or NULL */
   struct mp_result *result; /* the server's report, or NULL */

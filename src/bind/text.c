@@ -12,7 +12,8 @@
 #include "script/luaerr.h"
 #include "util/buf.h"
 
-#define CACHE_LIMIT 4096 /* texts; then the cache starts anew: scripts that build SQL must not fill memory */
+#define CACHE_LIMIT \
+  4096 /* texts; then the cache starts anew: scripts that build SQL must not fill memory */
 #define MAX_PARAMS 1600
 #define MAX_COLUMNS 256
 
@@ -38,10 +39,13 @@ static bool ident_char(char c) { return isalnum((unsigned char)c) || c == '_'; }
  * server tells the user. Lexical rules: PostgreSQL manual, 4.1. */
 static const char *skip_opaque(const char *at, const char *begin) {
   if (*at == '\'') {
-    bool escapes = at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
+    bool escapes =
+        at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
     for (at++; *at; at++) {
-      if ((escapes && *at == '\\' && at[1]) || (*at == '\'' && at[1] == '\'')) at++;
-      else if (*at == '\'') return at + 1;
+      if ((escapes && *at == '\\' && at[1]) || (*at == '\'' && at[1] == '\''))
+        at++;
+      else if (*at == '\'')
+        return at + 1;
     }
     return at;
   }
@@ -54,8 +58,10 @@ static const char *skip_opaque(const char *at, const char *begin) {
   if (at[0] == '/' && at[1] == '*') {
     int depth = 1;
     for (at += 2; *at && depth; at++) {
-      if (at[0] == '/' && at[1] == '*') depth++, at++;
-      else if (at[0] == '*' && at[1] == '/') depth--, at++;
+      if (at[0] == '/' && at[1] == '*')
+        depth++, at++;
+      else if (at[0] == '*' && at[1] == '/')
+        depth--, at++;
     }
     return at;
   }
@@ -120,14 +126,20 @@ static const char *number_params(struct mp_text *text, const char *sql) {
 /* ---- what kind of statement ---- */
 
 /* What an operation may send; the transaction, the session and the schema are the host's. */
-static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "LockStmt"};
+static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt",
+                                      "DeleteStmt", "MergeStmt",  "LockStmt"};
 
 /* What outlives its transaction on the connection. Also functions that hold a lock or a setting. */
 static bool leaves_state(const char *kind, const char *tree) {
-  static const char *const kinds[] = {"VariableSetStmt", "ListenStmt", "PrepareStmt", "ExecuteStmt", "DeallocateStmt",
-                                      "DiscardStmt",     "LoadStmt",   "DoStmt",      "CallStmt"};
-  static const char *const names[] = {"set_config", "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
-                                      "pg_try_advisory_lock_shared", "setseed"};
+  static const char *const kinds[] = {"VariableSetStmt", "ListenStmt",     "PrepareStmt",
+                                      "ExecuteStmt",     "DeallocateStmt", "DiscardStmt",
+                                      "LoadStmt",        "DoStmt",         "CallStmt"};
+  static const char *const names[] = {"set_config",
+                                      "pg_advisory_lock",
+                                      "pg_advisory_lock_shared",
+                                      "pg_try_advisory_lock",
+                                      "pg_try_advisory_lock_shared",
+                                      "setseed"};
   for (size_t i = 0; i < MP_ARRAY_LEN(kinds); i++)
     if (!strcmp(kind, kinds[i])) return true;
   for (size_t i = 0; i < MP_ARRAY_LEN(names); i++) {
@@ -143,8 +155,8 @@ static void classify(struct mp_text *text) {
   text->changes_data = text->leaves_state = true;
   if (parsed.error) {
     /* The server knows better, and says so with a position; it may be newer than the parser. */
-    snprintf(text->refused, sizeof text->refused, "is no statement that PostgreSQL's parser knows: %s",
-             parsed.error->message);
+    snprintf(text->refused, sizeof text->refused,
+             "is no statement that PostgreSQL's parser knows: %s", parsed.error->message);
   } else {
     const char *stmt = strstr(parsed.parse_tree, "\"stmt\":{\"");
     bool ok = false;
@@ -159,12 +171,15 @@ static void classify(struct mp_text *text) {
       snprintf(text->refused, sizeof text->refused, "has more than one statement");
     else if (!ok)
       snprintf(text->refused, sizeof text->refused,
-               "is not for an operation (%s): transaction, session and schema are the host's", text->kind);
+               "is not for an operation (%s): transaction, session and schema are the host's",
+               text->kind);
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
-      snprintf(text->refused, sizeof text->refused, "calls set_config: the session's settings are the host's");
+      snprintf(text->refused, sizeof text->refused,
+               "calls set_config: the session's settings are the host's");
     text->leaves_state = !stmt || leaves_state(text->kind, stmt);
-    text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || strstr(stmt ? stmt : "", "\"InsertStmt\"") ||
-                         strstr(stmt ? stmt : "", "\"UpdateStmt\"") || strstr(stmt ? stmt : "", "\"DeleteStmt\"");
+    text->changes_data =
+        strcmp(text->kind, "SelectStmt") != 0 || strstr(stmt ? stmt : "", "\"InsertStmt\"") ||
+        strstr(stmt ? stmt : "", "\"UpdateStmt\"") || strstr(stmt ? stmt : "", "\"DeleteStmt\"");
   }
   pg_query_free_parse_result(parsed);
 }
@@ -269,7 +284,9 @@ struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
 
 /* ---- insert ---- */
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static void add_ident(lua_State *L, struct mp_buf *out, const char *name, const char *what) {
   const char *at = name;
@@ -286,7 +303,8 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   const char *names[MAX_COLUMNS];
   int n = 0;
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
-    if (lua_type(L, -2) != LUA_TSTRING) mp_luaerr_misuse(L, what, "the values need column names as keys");
+    if (lua_type(L, -2) != LUA_TSTRING)
+      mp_luaerr_misuse(L, what, "the values need column names as keys");
     if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns", n);
     names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
   }
@@ -333,7 +351,8 @@ static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *coun
   return sum;
 }
 
-static bool same_columns(lua_State *L, const struct mp_text *text, const char *table, int idx, int count) {
+static bool same_columns(lua_State *L, const struct mp_text *text, const char *table, int idx,
+                         int count) {
   if (text->nparams != count || strcmp(text->table, table) != 0) return false;
   bool same = true;
   lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);

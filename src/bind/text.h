@@ -5,24 +5,24 @@
 #ifndef MP_TEXT_H
 #define MP_TEXT_H
 
-#include <lua.h>
 #include <libpq-fe.h>
+#include <lua.h>
 #include <stdbool.h>
 
 #include "util/err.h"
 
 struct mp_text {
   int refs;
-  char *sql;       /* with $1, $2 ... */
-  char **names;    /* nparams names, without the $; NULL: the text is positional itself */
+  char *sql;    /* with $1, $2 ... */
+  char **names; /* nparams names, without the $; NULL: the text is positional itself */
   int nparams;
-  int names_ref;   /* registry: the names as an array of Lua strings; LUA_NOREF without names */
-  char *table;     /* of an insert that the host wrote, else NULL */
-  char kind[32];   /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
+  int names_ref; /* registry: the names as an array of Lua strings; LUA_NOREF without names */
+  char *table;   /* of an insert that the host wrote, else NULL */
+  char kind[32]; /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
   char refused[160]; /* why an operation may not run it, or "" */
   bool changes_data; /* anything but a plain SELECT */
   bool leaves_state; /* in the session: a setting, a lock, a temporary table, a listener */
-  Oid *types;      /* of the parameters, once the server has been asked; else NULL */
+  Oid *types;        /* of the parameters, once the server has been asked; else NULL */
 };
 
 void mp_text_ref(struct mp_text *text);

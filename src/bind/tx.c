@@ -28,19 +28,22 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* The types of the text's parameters are not known and are needed: asks, then calls `method` anew. */
-static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text, lua_CFunction method) {
+static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
+                          lua_CFunction method) {
   mp_txn_queue(txn, mp_stmt_describe(L, text));
   return mp_txn_look(L, txn, what, (lua_KContext)method, again);
 }
 
 static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *what) {
   struct mp_text *text = mp_text_get(L, 2, what);
-  if (mp_txn_restricted(txn) && text->refused[0]) mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
+  if (mp_txn_restricted(txn) && text->refused[0])
+    mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
   return text;
 }
 
 /* Queues the statement of a call `method(tx, sql, params...)`. NULL: describe first. */
-static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text) {
+static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what,
+                             struct mp_text *text) {
   struct mp_stmt *stmt = mp_stmt_new(L, what, text, 3);
   if (stmt) mp_txn_queue(txn, stmt);
   return stmt;
@@ -77,8 +80,10 @@ static int tx_one(lua_State *L) {
 /* insert(table, values) */
 static int tx_insert(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:insert");
-  if (lua_type(L, 2) != LUA_TSTRING) mp_luaerr_misuse(L, "tx:insert", "the name of the table is missing");
-  if (lua_type(L, 3) != LUA_TTABLE) mp_luaerr_misuse(L, "tx:insert", "the values are missing: pass a table");
+  if (lua_type(L, 2) != LUA_TSTRING)
+    mp_luaerr_misuse(L, "tx:insert", "the name of the table is missing");
+  if (lua_type(L, 3) != LUA_TTABLE)
+    mp_luaerr_misuse(L, "tx:insert", "the values are missing: pass a table");
   lua_settop(L, 3);
   struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
   struct mp_stmt *stmt = mp_stmt_new(L, "tx:insert", text, 3);
@@ -101,8 +106,10 @@ static int shape_first(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
   struct mp_result *result = mp_row_result(L, -1);
-  if (PQntuples(result->pg)) mp_row_push(L, result, 0);
-  else lua_pushnil(L);
+  if (PQntuples(result->pg))
+    mp_row_push(L, result, 0);
+  else
+    lua_pushnil(L);
   return 1;
 }
 
@@ -110,8 +117,10 @@ static int shape_value(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
   struct mp_result *result = mp_row_result(L, -1);
-  if (PQntuples(result->pg) && PQnfields(result->pg)) mp_value_push(L, result->pg, 0, 0);
-  else lua_pushnil(L);
+  if (PQntuples(result->pg) && PQnfields(result->pg))
+    mp_value_push(L, result->pg, 0, 0);
+  else
+    lua_pushnil(L);
   return 1;
 }
 
@@ -165,7 +174,8 @@ static int raise_top(lua_State *L, int status, lua_KContext ctx) {
 static int savepoint_undo(lua_State *L, struct mp_txn *txn) {
   unsigned depth = mp_txn_machine(txn)->savepoints;
   bool seen = mp_txn_undo_savepoint(txn);
-  if (!seen || mp_tx_doomed(mp_txn_machine(txn))) return lua_error(L); /* nothing to undo, or it failed before */
+  if (!seen || mp_tx_doomed(mp_txn_machine(txn)))
+    return lua_error(L); /* nothing to undo, or it failed before */
   queue_control(L, txn, "ROLLBACK TO SAVEPOINT mp_%d", depth);
   queue_control(L, txn, "RELEASE SAVEPOINT mp_%d", depth);
   return mp_txn_look_anyway(L, txn, "tx:savepoint", 0, raise_top);
@@ -188,7 +198,8 @@ static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
   struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
   if (!txn) return lua_error(L); /* the attempt ended underneath */
   if (status != LUA_OK && status != LUA_YIELD) return savepoint_undo(L, txn);
-  if (mp_tx_doomed(mp_txn_machine(txn))) { /* its function caught the failure; that does not undo it */
+  if (mp_tx_doomed(
+          mp_txn_machine(txn))) { /* its function caught the failure; that does not undo it */
     mp_txn_push_failure(L, txn);
     return savepoint_undo(L, txn);
   }
@@ -273,32 +284,50 @@ static int flushed(lua_State *L, int status, lua_KContext ctx) {
   return 0;
 }
 
-static int tx_flush(lua_State *L) { return mp_txn_look(L, self(L, "tx:flush"), "tx:flush", 0, flushed); }
+static int tx_flush(lua_State *L) {
+  return mp_txn_look(L, self(L, "tx:flush"), "tx:flush", 0, flushed);
+}
 
 static int tx_index(lua_State *L) {
   struct box *box = luaL_checkudata(L, 1, TX_TYPE);
   const char *name = luaL_checkstring(L, 2);
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-  if (!box->txn) mp_luaerr_misuse(L, "tx", "the transaction is over: tx is only good inside of run");
+  if (!box->txn)
+    mp_luaerr_misuse(L, "tx", "the transaction is over: tx is only good inside of run");
   const struct mp_txn_options *options = mp_txn_options(box->txn);
-  if (!strcmp(name, "attempt")) lua_pushinteger(L, mp_txn_attempt(box->txn));
-  else if (!strcmp(name, "tenant")) lua_pushstring(L, options->tenant);
-  else if (!strcmp(name, "isolation")) lua_pushstring(L, mp_isolation_name(options->tx.isolation));
+  if (!strcmp(name, "attempt"))
+    lua_pushinteger(L, mp_txn_attempt(box->txn));
+  else if (!strcmp(name, "tenant"))
+    lua_pushstring(L, options->tenant);
+  else if (!strcmp(name, "isolation"))
+    lua_pushstring(L, mp_isolation_name(options->tx.isolation));
   else if (!strcmp(name, "caller") && options->caller_ref != LUA_NOREF)
     lua_rawgeti(L, LUA_REGISTRYINDEX, options->caller_ref);
-  else if (!strcmp(name, "caller")) lua_newtable(L);
-  else mp_luaerr_misuse(L, "tx", "there is no tx.%s", name);
+  else if (!strcmp(name, "caller"))
+    lua_newtable(L);
+  else
+    mp_luaerr_misuse(L, "tx", "there is no tx.%s", name);
   return 1;
 }
 
 void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
   static const luaL_Reg methods[] = {
-      {"one", tx_one},         {"insert", tx_insert},       {"query", tx_query},
-      {"first", tx_first},     {"value", tx_value},         {"count", tx_count},
-      {"exec", tx_exec},       {"savepoint", tx_savepoint}, {"after_commit", tx_after_commit},
-      {"on_rollback", tx_on_rollback}, {"uuid", tx_uuid},   {"now", tx_now},
-      {"random", tx_random},   {"flush", tx_flush},         {NULL, NULL},
+      {"one", tx_one},
+      {"insert", tx_insert},
+      {"query", tx_query},
+      {"first", tx_first},
+      {"value", tx_value},
+      {"count", tx_count},
+      {"exec", tx_exec},
+      {"savepoint", tx_savepoint},
+      {"after_commit", tx_after_commit},
+      {"on_rollback", tx_on_rollback},
+      {"uuid", tx_uuid},
+      {"now", tx_now},
+      {"random", tx_random},
+      {"flush", tx_flush},
+      {NULL, NULL},
   };
   struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->txn = txn;

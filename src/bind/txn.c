@@ -1,14 +1,14 @@
 /* txn.c: the driver: life of a transaction, its attempts and its answer. */
-#include "bind/txn_internal.h"
-
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/txn_internal.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
-#define CLEANUP_MS 5000 /* for a cancel and a rollback nobody waits for; then the connection is closed */
+#define CLEANUP_MS \
+  5000 /* for a cancel and a rollback nobody waits for; then the connection is closed */
 
 struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
   struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop)};
@@ -114,7 +114,9 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
 
 static void acquire(struct mp_txn *txn) {
   struct mp_err err;
-  txn->lease = (struct mp_lease){.deadline_ms = txn->options.tx.deadline_ms, .data = txn, .on_grant = on_grant,
+  txn->lease = (struct mp_lease){.deadline_ms = txn->options.tx.deadline_ms,
+                                 .data = txn,
+                                 .on_grant = on_grant,
                                  .on_fail = on_not_granted};
   mp_list_init(&txn->lease.node);
   snprintf(txn->lease.where, sizeof txn->lease.where, "%s", txn->name);
@@ -195,7 +197,8 @@ static int start_hooks_p(lua_State *L) {
   struct mp_txn *txn = ((struct protected *)lua_touserdata(L, 1))->txn;
   bool committed = txn->tx.outcome == MP_TX_COMMITTED;
   char name[96];
-  snprintf(name, sizeof name, "%s hook of %s", committed ? "after_commit" : "on_rollback", txn->name);
+  snprintf(name, sizeof name, "%s hook of %s", committed ? "after_commit" : "on_rollback",
+           txn->name);
   lua_rawgeti(L, LUA_REGISTRYINDEX, txn->hooks_ref);
   lua_getfield(L, -1, committed ? "after_commit" : "on_rollback");
   for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
@@ -233,7 +236,8 @@ static void give_answer(struct mp_txn *txn) {
     if (!own) unref(txn, &txn->error_ref);
     protected(txn, make_error_p, &txn->tx.err);
   }
-  if (txn->hooks_ref != LUA_NOREF && txn->tx.outcome != MP_TX_UNKNOWN) protected(txn, start_hooks_p, NULL);
+  if (txn->hooks_ref != LUA_NOREF && txn->tx.outcome != MP_TX_UNKNOWN)
+  protected(txn, start_hooks_p, NULL);
   txn->calls.on_answer(txn, txn->data);
   txn->answered = true;
 }
@@ -243,7 +247,8 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   if (actions & MP_TX_DO_KILL) kill_script(txn);
   if (actions & MP_TX_DO_CANCEL) {
     mp_timer_start(&txn->cleanup, CLEANUP_MS);
-    if (mp_conn_cancel(txn->lease.conn, NULL, NULL, &err)) mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->name, err.msg);
+    if (mp_conn_cancel(txn->lease.conn, NULL, NULL, &err))
+      mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->name, err.msg);
   }
   if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
@@ -280,8 +285,10 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
 
 void mp_txn_abort(struct mp_txn *txn, const struct mp_err *err) {
   if (txn->waiting) {
-    if (txn->refused) mp_timer_stop(&txn->wait);
-    else mp_pool_abandon(&txn->lease);
+    if (txn->refused)
+      mp_timer_stop(&txn->wait);
+    else
+      mp_pool_abandon(&txn->lease);
     txn->waiting = txn->refused = false;
   }
   mp_txn_act(txn, mp_tx_abort(&txn->tx, err));
@@ -312,7 +319,8 @@ static void on_waited(struct mp_timer *timer) {
 
 static void on_cleanup(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
-  mp_log(MP_LOG_WARN, "pool", "%s: the rollback took longer than %d ms: closing its connection", txn->name, CLEANUP_MS);
+  mp_log(MP_LOG_WARN, "pool", "%s: the rollback took longer than %d ms: closing its connection",
+         txn->name, CLEANUP_MS);
   txn->discard = txn->release_wanted = true;
   /* Closing fails what is under way, and that ends the transaction. */
   mp_txn_release_when_quiet(txn);

@@ -15,16 +15,16 @@
 struct mp_txn;
 
 struct mp_txn_options {
-  struct mp_pool *pool;     /* NULL: the default database's */
+  struct mp_pool *pool; /* NULL: the default database's */
   struct mp_tx_options tx;
   const char *name;         /* shown in reports: "create_deal"; copied */
   const char *tenant_field; /* the setting app.<field> ... */
   const char *tenant;       /* ... is set to this for the transaction; NULL: none. Both copied. */
-  bool lock;                /* hold the session lock `lock_key` around the transaction, so that other hosts' ... */
-  int64_t lock_key;         /* ... work under the same key waits instead of colliding */
-  int errors_ref;           /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
-  int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
-  bool restricted;          /* an operation: only statements that an operation may send */
+  bool lock; /* hold the session lock `lock_key` around the transaction, so that other hosts' ... */
+  int64_t lock_key; /* ... work under the same key waits instead of colliding */
+  int errors_ref; /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
+  int caller_ref;  /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
+  bool restricted; /* an operation: only statements that an operation may send */
 };
 
 struct mp_txn_calls {
@@ -43,7 +43,8 @@ void mp_txn_abort(struct mp_txn *txn, const struct mp_err *err);
 /* In on_answer. */
 struct mp_txn_info {
   enum mp_tx_outcome outcome;
-  unsigned attempts, round_trips, statements; /* the last two: of the last attempt, BEGIN to COMMIT */
+  unsigned attempts, round_trips,
+      statements; /* the last two: of the last attempt, BEGIN to COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
   uint64_t duration_us;
 };
@@ -61,9 +62,11 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what);
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt);
 /* Sends what is queued and continues with k when it has been answered, at once if nothing is queued or
  * under way. A failed transaction raises its error instead. `return mp_txn_look(...)`. */
-int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k);
+int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                lua_KFunction k);
 /* The same, but k runs in any case; it looks for itself whether the transaction is doomed. */
-int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k);
+int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                       lua_KFunction k);
 /* Pushes the error of a doomed transaction. [-0, +1] */
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn);
 /* The innermost savepoint is being undone: forgets what failed since and what is queued. True if the

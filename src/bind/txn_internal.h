@@ -20,20 +20,22 @@ struct mp_txn {
   /* the connection */
   struct mp_lease lease;
   bool leased, waiting, refused;
-  unsigned syncs_open;      /* segments not answered */
+  unsigned syncs_open; /* segments not answered */
   bool release_wanted, discard;
-  bool discard_after; /* a statement left session state behind: nobody else may get the connection */
+  bool
+      discard_after; /* a statement left session state behind: nobody else may get the connection */
   bool lock_held;
 
   /* the segment under way */
-  struct mp_list queue;     /* struct mp_stmt: not sent */
-  struct mp_list batch;     /* sent */
+  struct mp_list queue; /* struct mp_stmt: not sent */
+  struct mp_list batch; /* sent */
   struct mp_req begin, set_tenant, commit, rollback, lock, unlock;
   struct mp_sync sync, lock_sync, unlock_sync;
   char key_text[24];
   const char *key_values[1];
-  struct mp_failure failure;      /* the first of the attempt that counts */
-  bool frame_failed, commit_sent, committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */
+  struct mp_failure failure; /* the first of the attempt that counts */
+  bool frame_failed, commit_sent,
+      committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */
   struct mp_err frame_err;
 
   /* the script */

@@ -11,8 +11,10 @@ struct mp_txn *mp_txn_of(lua_State *L) {
 }
 
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
-  if (txn->failure.err.code) mp_failure_push(L, &txn->failure, txn->options.errors_ref);
-  else mp_luaerr_push(L, &txn->tx.err);
+  if (txn->failure.err.code)
+    mp_failure_push(L, &txn->failure, txn->options.errors_ref);
+  else
+    mp_luaerr_push(L, &txn->tx.err);
 }
 
 static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
@@ -58,19 +60,22 @@ static int look(lua_State *L, const char *what, struct waiter w) {
   return mp_wait_yield(L, (lua_KContext)waiter, looked);
 }
 
-int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k) {
+int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                lua_KFunction k) {
   mp_txn_check(L, txn, what);
   return look(L, what, (struct waiter){txn, k, ctx, false});
 }
 
-int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx, lua_KFunction k) {
+int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                       lua_KFunction k) {
   return look(L, what, (struct waiter){txn, k, ctx, true});
 }
 
 bool mp_txn_undo_savepoint(struct mp_txn *txn) {
   bool seen = true;
   MP_LIST_EACH(node, &txn->queue) {
-    if (!strncmp(MP_LIST_ENTRY(node, struct mp_stmt, node)->req.sql, "SAVEPOINT ", 10)) seen = false;
+    if (!strncmp(MP_LIST_ENTRY(node, struct mp_stmt, node)->req.sql, "SAVEPOINT ", 10))
+      seen = false;
   }
   mp_txn_drop_list(&txn->queue);
   mp_tx_savepoint_undone(&txn->tx);
@@ -86,7 +91,8 @@ MP_NORETURN void mp_txn_raise_lost(lua_State *L, struct mp_stmt *stmt) {
     mp_failure_clear(&failure);
     lua_error(L);
   }
-  mp_luaerr_misuse(L, "row", "the statement queued at %s was never sent: its transaction is over", stmt->where);
+  mp_luaerr_misuse(L, "row", "the statement queued at %s was never sent: its transaction is over",
+                   stmt->where);
 }
 
 int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
@@ -98,7 +104,9 @@ int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
 bool mp_txn_restricted(const struct mp_txn *txn) { return txn->options.restricted; }
 unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
 const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->options; }
-struct mp_tx *mp_txn_machine(struct mp_txn *txn) { return &txn->tx; }
+struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
+  return &txn->tx;
+}
 uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->started_us; }
 
 void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
@@ -129,8 +137,10 @@ double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x
 
 void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
   uint64_t random[2] = {draw(txn), draw(txn)};
-  if (version == 4) mp_bind_format_uuid4(random, out);
-  else mp_bind_format_uuid7(txn->started_us, random, out);
+  if (version == 4)
+    mp_bind_format_uuid4(random, out);
+  else
+    mp_bind_format_uuid7(txn->started_us, random, out);
 }
 
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
@@ -155,6 +165,8 @@ int mp_txn_take_answer(struct mp_txn *txn) {
 
 void mp_tx_lua_current(lua_State *L) {
   struct mp_txn *txn = mp_txn_of(L);
-  if (txn && txn->tx_ref != LUA_NOREF) lua_rawgeti(L, LUA_REGISTRYINDEX, txn->tx_ref);
-  else lua_pushnil(L);
+  if (txn && txn->tx_ref != LUA_NOREF)
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->tx_ref);
+  else
+    lua_pushnil(L);
 }

@@ -32,9 +32,9 @@ static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct 
   if (result) txn->failure.result = mp_result_ref(result); /* a deferred constraint, say */
 }
 
-#define FRAME_CALLBACK(name)                                                                             \
-  static void on_##name(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {        \
-    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), result, err);                                    \
+#define FRAME_CALLBACK(name)                                                                      \
+  static void on_##name(struct mp_req *req, struct mp_result *result, const struct mp_err *err) { \
+    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), result, err);                             \
   }
 FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
@@ -85,7 +85,8 @@ static void on_lock_sync(struct mp_sync *sync, struct mp_result *result, const s
   segment_over(MP_CONTAINER_OF(sync, struct mp_txn, lock_sync));
 }
 
-static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
+                           const struct mp_err *err) {
   (void)result;
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, unlock_sync);
   if (err) txn->discard = true;
@@ -98,7 +99,8 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result, const
 static const struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
-  if (txn->frame_failed && !txn->committed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
+  if (txn->frame_failed && !txn->committed && txn->frame_err.flags & MP_ERRF_RETRYABLE)
+    return &txn->frame_err;
   MP_LIST_EACH(node, &txn->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
@@ -119,14 +121,16 @@ static void settle_batch(struct mp_txn *txn) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&txn->batch))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    stmt->owner = stmt->state == MP_STMT_DONE ? NULL : txn; /* a skipped one still finds its error */
+    stmt->owner =
+        stmt->state == MP_STMT_DONE ? NULL : txn; /* a skipped one still finds its error */
     mp_stmt_unref(stmt);
   }
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
-  if (result && err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
+  if (result &&
+      err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
     on_frame(txn, result, err);
     txn->committed = false;
     err = NULL;
@@ -153,7 +157,9 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
 
 static void send_unlock(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
-  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)", .nparams = 1, .values = txn->key_values,
+  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
+                                .nparams = 1,
+                                .values = txn->key_values,
                                 .on_done = on_unlock};
   txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
   mp_conn_send(conn, &txn->unlock);
@@ -165,7 +171,9 @@ static void send_begin(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   if (txn->options.lock) {
     /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
-    txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)", .nparams = 1, .values = txn->key_values,
+    txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
+                                .nparams = 1,
+                                .values = txn->key_values,
                                 .on_done = on_lock};
     txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
     txn->lock_held = true; /* as good as held until we know better */
@@ -177,7 +185,8 @@ static void send_begin(struct mp_txn *txn) {
   mp_conn_send(conn, &txn->begin);
   if (txn->tenant) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
-    txn->set_tenant = (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+    txn->set_tenant =
+        (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);
   }
 }
@@ -220,4 +229,3 @@ void mp_txn_send_rollback(struct mp_txn *txn) {
   /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
   if (txn->options.lock && txn->lock_held) send_unlock(txn);
 }
-

@@ -12,9 +12,9 @@
 static const struct {
   Oid array, element;
 } array_types[] = {
-    {1000, 16},   {1001, 17},   {1005, 21},   {1007, 23},   {1016, 20},  {1009, 25},  {1014, 1042},
-    {1015, 1043}, {1021, 700},  {1022, 701},  {1028, 26},   {1115, 1114}, {1182, 1082}, {1185, 1184},
-    {1231, 1700}, {2951, 2950}, {199, 114},   {3807, 3802}, {1003, 19},
+    {1000, 16},   {1001, 17},   {1005, 21},  {1007, 23},   {1016, 20},   {1009, 25},   {1014, 1042},
+    {1015, 1043}, {1021, 700},  {1022, 701}, {1028, 26},   {1115, 1114}, {1182, 1082}, {1185, 1184},
+    {1231, 1700}, {2951, 2950}, {199, 114},  {3807, 3802}, {1003, 19},
 };
 
 Oid mp_array_element(Oid type) {
@@ -78,8 +78,10 @@ static const char *push_array(lua_State *L, Oid element, const char *at, const c
       lua_remove(L, -2);
     } else {
       size_t len = strcspn(at, ",}");
-      if (len == 4 && !memcmp(at, "NULL", 4)) lua_pushlightuserdata(L, NULL);
-      else push_scalar(L, element, at, len, column);
+      if (len == 4 && !memcmp(at, "NULL", 4))
+        lua_pushlightuserdata(L, NULL);
+      else
+        push_scalar(L, element, at, len, column);
       at += len;
     }
     lua_rawseti(L, -2, ++n);
@@ -90,7 +92,8 @@ static const char *push_array(lua_State *L, Oid element, const char *at, const c
 
 static void push_json(lua_State *L, const char *text, size_t len, const char *column) {
   struct mp_err err;
-  if (mp_json_decode(L, text, len, MP_JSON_RAW, &err)) luaL_error(L, "column %s: %s", column, err.msg);
+  if (mp_json_decode(L, text, len, MP_JSON_RAW, &err))
+    luaL_error(L, "column %s: %s", column, err.msg);
 }
 
 /* `text` is terminated by the server's answer or by a separator; numbers end there. */
@@ -115,8 +118,10 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, co
     case MP_OID_TIMESTAMP:
     case MP_OID_TIMESTAMPTZ: {
       size_t n = iso_timestamp(text, len, stamp, sizeof stamp);
-      if (n) lua_pushlstring(L, stamp, n);
-      else lua_pushlstring(L, text, len);
+      if (n)
+        lua_pushlstring(L, stamp, n);
+      else
+        lua_pushlstring(L, text, len);
       return;
     }
     default: break;
@@ -137,7 +142,8 @@ void mp_value_push(lua_State *L, const PGresult *pg, int row, int col) {
     push_scalar(L, type, text, (size_t)PQgetlength(pg, row, col), PQfname(pg, col));
 }
 
-void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out, unsigned flags) {
+void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out,
+                   unsigned flags) {
   const char *text = PQgetvalue(pg, row, col);
   size_t len = (size_t)PQgetlength(pg, row, col);
   char stamp[48];
@@ -152,8 +158,10 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
     case MP_OID_INT8:
     case MP_OID_OID: mp_buf_add(out, text, len); return;
     case MP_OID_NUMERIC:
-      if (flags & MP_JSON_DECIMAL_STRINGS) mp_json_add_string(L, out, text, len);
-      else mp_buf_add(out, text, len);
+      if (flags & MP_JSON_DECIMAL_STRINGS)
+        mp_json_add_string(L, out, text, len);
+      else
+        mp_buf_add(out, text, len);
       return;
     case MP_OID_TIMESTAMP:
     case MP_OID_TIMESTAMPTZ: {
@@ -161,9 +169,7 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
       mp_json_add_string(L, out, n ? stamp : text, n ? n : len);
       return;
     }
-    case MP_OID_JSONB: /* the server's own canonical text */
-      mp_buf_add(out, text, len);
-      return;
+    case MP_OID_JSONB: /* the server's own canonical text */ mp_buf_add(out, text, len); return;
     default: break;
   }
   mp_value_push(L, pg, row, col);
@@ -187,14 +193,15 @@ static void add_array_text(struct mp_buf *out, const char *text, size_t len) {
   mp_buf_addc(out, '"');
 }
 
-static void add_array(lua_State *L, int idx, Oid element, const char *name, struct mp_buf *out, const char *what,
-                      int depth) {
+static void add_array(lua_State *L, int idx, Oid element, const char *name, struct mp_buf *out,
+                      const char *what, int depth) {
   idx = lua_absindex(L, idx);
   if (depth > 6) mp_luaerr_misuse(L, what, "$%s: an array of more than 6 dimensions", name);
   luaL_checkstack(L, 4, "array too deep");
   lua_Integer n = (lua_Integer)lua_rawlen(L, idx), keys = 0;
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) keys++;
-  if (keys != n) mp_luaerr_misuse(L, what, "$%s: a list is needed, without holes and without names", name);
+  if (keys != n)
+    mp_luaerr_misuse(L, what, "$%s: a list is needed, without holes and without names", name);
   mp_buf_addc(out, '{');
   for (lua_Integer i = 1; i <= n; i++) {
     if (i > 1) mp_buf_addc(out, ',');
@@ -225,8 +232,8 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
   }
 }
 
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, bool *needs_type,
-                  const char *what) {
+bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out,
+                  bool *needs_type, const char *what) {
   size_t len;
   const char *text;
   char number[32];
@@ -258,13 +265,17 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         return true;
       }
       if (memchr(text, 0, len)) {
-        if (!type) *needs_type = true; /* it may be a bytea */
-        else mp_luaerr_misuse(L, what, "$%s: text with a NUL byte cannot be stored", name);
+        if (!type)
+          *needs_type = true; /* it may be a bytea */
+        else
+          mp_luaerr_misuse(L, what, "$%s: text with a NUL byte cannot be stored", name);
         return true;
       }
       if (mp_json_valid_utf8(text, len) != len) {
-        if (!type) *needs_type = true;
-        else mp_luaerr_misuse(L, what, "$%s: the text is not valid UTF-8", name);
+        if (!type)
+          *needs_type = true;
+        else
+          mp_luaerr_misuse(L, what, "$%s: the text is not valid UTF-8", name);
         return true;
       }
       mp_buf_add(out, text, len);
@@ -279,7 +290,10 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
         return true;
       }
       if (type != MP_OID_JSON && type != MP_OID_JSONB)
-        mp_luaerr_misuse(L, what, "$%s: a table can be sent as json, jsonb or an array, and the parameter is neither", name);
+        mp_luaerr_misuse(
+            L, what,
+            "$%s: a table can be sent as json, jsonb or an array, and the parameter is neither",
+            name);
       if (!mp_json_encode(L, idx, out, 0)) luaL_error(L, "not enough memory");
       return true;
     case LUA_TUSERDATA:
@@ -295,5 +309,6 @@ bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_b
       break;
     default: break;
   }
-  mp_luaerr_misuse(L, what, "$%s: a %s cannot be sent to the database", name, luaL_typename(L, idx));
+  mp_luaerr_misuse(L, what, "$%s: a %s cannot be sent to the database", name,
+                   luaL_typename(L, idx));
 }

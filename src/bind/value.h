@@ -10,9 +10,20 @@
 
 /* Type numbers of the built-in types: PostgreSQL, src/include/catalog/pg_type.dat; they never change. */
 enum {
-  MP_OID_BOOL = 16, MP_OID_BYTEA = 17, MP_OID_INT8 = 20, MP_OID_INT2 = 21, MP_OID_INT4 = 23, MP_OID_OID = 26,
-  MP_OID_JSON = 114, MP_OID_FLOAT4 = 700, MP_OID_FLOAT8 = 701, MP_OID_DATE = 1082, MP_OID_TIMESTAMP = 1114,
-  MP_OID_TIMESTAMPTZ = 1184, MP_OID_NUMERIC = 1700, MP_OID_JSONB = 3802,
+  MP_OID_BOOL = 16,
+  MP_OID_BYTEA = 17,
+  MP_OID_INT8 = 20,
+  MP_OID_INT2 = 21,
+  MP_OID_INT4 = 23,
+  MP_OID_OID = 26,
+  MP_OID_JSON = 114,
+  MP_OID_FLOAT4 = 700,
+  MP_OID_FLOAT8 = 701,
+  MP_OID_DATE = 1082,
+  MP_OID_TIMESTAMP = 1114,
+  MP_OID_TIMESTAMPTZ = 1184,
+  MP_OID_NUMERIC = 1700,
+  MP_OID_JSONB = 3802,
 };
 
 /* Pushes column `col` of row `row`: NULL as nil, int2/4/8 as integer, float as number, numeric as decimal,
@@ -21,13 +32,14 @@ enum {
  * nested tables). [-0, +1] */
 void mp_value_push(lua_State *L, const PGresult *pg, int row, int col);
 /* Appends the column as a JSON value, in the border's spelling. */
-void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out, unsigned flags);
+void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out,
+                   unsigned flags);
 
 /* Appends the text form of the value at `idx` as a parameter of type `type` (0: not known yet). Returns false,
  * appending nothing, for SQL NULL (nil, json.null). Raises naming `what` and `name`. `*needs_type` is set, and nothing
  * appended, if the form depends on the type, which is not known. */
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out, bool *needs_type,
-                  const char *what);
+bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out,
+                  bool *needs_type, const char *what);
 /* The element type of an array type that we know, or 0. */
 Oid mp_array_element(Oid type);
 

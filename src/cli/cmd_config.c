@@ -5,8 +5,9 @@
 
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool config [--json]\n\nPrints every setting, its value and whether it comes from the environment; "
-         "passwords are left out.");
+    puts(
+        "Usage: moonpool config [--json]\n\nPrints every setting, its value and whether it comes from the environment; "
+        "passwords are left out.");
     return MP_EXIT_OK;
   }
   bool json = argc == 2 && !strcmp(argv[1], "--json");

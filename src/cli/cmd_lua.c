@@ -39,17 +39,19 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
 enum role { APP, OWNER };
 
 /* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
-static int find_database(struct mp_cli *cli, const char *command, enum role role, struct mp_cluster *cluster,
-                         const char **url) {
-  struct mp_cluster_options options = {.progress = on_progress, .progress_ctx = (void *)(uintptr_t)command};
+static int find_database(struct mp_cli *cli, const char *command, enum role role,
+                         struct mp_cluster *cluster, const char **url) {
+  struct mp_cluster_options options = {.progress = on_progress,
+                                       .progress_ctx = (void *)(uintptr_t)command};
   struct mp_err err;
   if (cli->config.database_url) {
     *url = role == OWNER ? cli->config.owner_url : cli->config.database_url;
     if (*url) return 0;
-    fprintf(stderr,
-            "moonpool %s: DATABASE_URL is set, so MOONPOOL_OWNER_URL must name the same database as the owner of its "
-            "tables (moonpool db roles prints what prepares the roles)\n",
-            command);
+    fprintf(
+        stderr,
+        "moonpool %s: DATABASE_URL is set, so MOONPOOL_OWNER_URL must name the same database as the owner of its "
+        "tables (moonpool db roles prints what prepares the roles)\n",
+        command);
     return MP_EXIT_USAGE;
   }
   mp_cluster_env_read(&options.env);
@@ -116,10 +118,11 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool run SCRIPT [ARGS...]\n\n"
-         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
-         "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
-         "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+    puts(
+        "Usage: moonpool run SCRIPT [ARGS...]\n\n"
+        "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
+        "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
+        "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
     return MP_EXIT_OK;
   }
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
@@ -158,28 +161,37 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   struct call call = {.pretty = isatty(STDOUT_FILENO)};
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
-         "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
-         "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
-         "JSON on stdout, an error as JSON on stderr.\n\n"
-         "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
-         "  --as USER     id of the user who calls\n"
-         "  --pretty      indented output (default on a terminal)\n"
-         "  --json        one line\n\n"
-         "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
+    puts(
+        "Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+        "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
+        "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
+        "JSON on stdout, an error as JSON on stderr.\n\n"
+        "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
+        "  --as USER     id of the user who calls\n"
+        "  --pretty      indented output (default on a terminal)\n"
+        "  --json        one line\n\n"
+        "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
     return MP_EXIT_OK;
   }
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
     bool option = arg[0] == '-' && arg[1];
-    if (!strcmp(arg, "--pretty")) call.pretty = true;
-    else if (!strcmp(arg, "--json")) call.pretty = false;
-    else if (option && i + 1 < argc && !strcmp(arg, "--tenant")) call.tenant = argv[++i];
-    else if (option && i + 1 < argc && !strcmp(arg, "--as")) call.as = argv[++i];
-    else if (option) return mp_cli_usage("call", "unknown option", arg);
-    else if (!call.name) call.name = arg;
-    else if (!call.input) call.input = arg;
-    else return mp_cli_usage("call", "one argument too many:", arg);
+    if (!strcmp(arg, "--pretty"))
+      call.pretty = true;
+    else if (!strcmp(arg, "--json"))
+      call.pretty = false;
+    else if (option && i + 1 < argc && !strcmp(arg, "--tenant"))
+      call.tenant = argv[++i];
+    else if (option && i + 1 < argc && !strcmp(arg, "--as"))
+      call.as = argv[++i];
+    else if (option)
+      return mp_cli_usage("call", "unknown option", arg);
+    else if (!call.name)
+      call.name = arg;
+    else if (!call.input)
+      call.input = arg;
+    else
+      return mp_cli_usage("call", "one argument too many:", arg);
   }
   if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
   int code = find_database(cli, "call", APP, &cluster, &url);
@@ -194,30 +206,32 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
-         "  up          apply what is pending (default), --to N: up to number N\n"
-         "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
-         "  status      list the migrations, and what is wrong: --json for programs\n"
-         "  verify      only say whether files, record and indexes are sound: --json for programs\n"
-         "  new NAME    write an empty migration with the next number\n\n"
-         "Options of up and down:\n"
-         "  --dry-run            run what can be undone in a transaction, roll it back, say what it locked\n"
-         "  --print              only print the statements\n"
-         "  --wait SECONDS       for another migration that runs (default 60)\n"
-         "  --lock-timeout SECONDS\n"
-         "                       for a lock that others would queue behind (default 5); then it lets go and tries again\n"
-         "  --retries N          how often (default 20)\n"
-         "  --quiet              say only what failed\n\n"
-         "A file of migrations/ is applied in one transaction, recorded with a checksum; what stands after the line\n"
-         "`-- migrate:down` undoes it. Statements that cannot run in a transaction, such as CREATE INDEX CONCURRENTLY,\n"
-         "are found and run alone, each recorded: a file that fails goes on where it stopped. `up` drops and rebuilds\n"
-         "INVALID indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
-         "Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
-         "Exit status: 0 ok, 1 failed or not sound, 2 usage, 3 no database.");
+    puts(
+        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
+        "  up          apply what is pending (default), --to N: up to number N\n"
+        "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
+        "  status      list the migrations, and what is wrong: --json for programs\n"
+        "  verify      only say whether files, record and indexes are sound: --json for programs\n"
+        "  new NAME    write an empty migration with the next number\n\n"
+        "Options of up and down:\n"
+        "  --dry-run            run what can be undone in a transaction, roll it back, say what it locked\n"
+        "  --print              only print the statements\n"
+        "  --wait SECONDS       for another migration that runs (default 60)\n"
+        "  --lock-timeout SECONDS\n"
+        "                       for a lock that others would queue behind (default 5); then it lets go and tries again\n"
+        "  --retries N          how often (default 20)\n"
+        "  --quiet              say only what failed\n\n"
+        "A file of migrations/ is applied in one transaction, recorded with a checksum; what stands after the line\n"
+        "`-- migrate:down` undoes it. Statements that cannot run in a transaction, such as CREATE INDEX CONCURRENTLY,\n"
+        "are found and run alone, each recorded: a file that fails goes on where it stopped. `up` drops and rebuilds\n"
+        "INVALID indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
+        "Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
+        "Exit status: 0 ok, 1 failed or not sound, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
   /* Only files: nothing connects. */
-  if (argc > 1 && !strcmp(argv[1], "new")) return with_host(cli, "migrate", "postgres:///", 0, push_module, &a);
+  if (argc > 1 && !strcmp(argv[1], "new"))
+    return with_host(cli, "migrate", "postgres:///", 0, push_module, &a);
   int code = find_database(cli, "migrate", OWNER, &cluster, &url);
   if (code) return code;
   return with_host(cli, "migrate", url, 0, push_module, &a);
@@ -263,7 +277,8 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   int code = MP_EXIT_OK;
   char migrations[PATH_MAX + 16];
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
-  if (!access(migrations, R_OK)) code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
+  if (!access(migrations, R_OK))
+    code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
   if (mp_cluster_stop(&cluster, &err)) {
     fprintf(stderr, "moonpool spec: the throw-away database did not stop: %s\n", err.msg);
@@ -280,8 +295,9 @@ int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv) {
   int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
   const char *url = "postgres:///"; /* nothing connects unless the script asks */
   if (mp_cli_wants_help(argc, argv)) {
-    puts("Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
-         "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.");
+    puts(
+        "Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
+        "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.");
     return MP_EXIT_OK;
   }
   for (int i = first; i + 1 < argc; i++)

@@ -29,10 +29,13 @@ static const struct command {
   const char *name, *arguments, *help;
   int (*run)(struct mp_cli *cli, int argc, char **argv);
 } commands[] = {
-    {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout", mp_cmd_call},
+    {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout",
+     mp_cmd_call},
     {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
-    {"migrate", "[up | down | status | verify | new NAME]", "bring the database to the state of migrations/", mp_cmd_migrate},
-    {"spec", "[PATHS] [busted options]", "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
+    {"migrate", "[up | down | status | verify | new NAME]",
+     "bring the database to the state of migrations/", mp_cmd_migrate},
+    {"spec", "[PATHS] [busted options]",
+     "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
     {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},
     {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
     {"config", "[--json]", "all settings, their values and where those come from", mp_cmd_config},
@@ -44,26 +47,28 @@ static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
   (void)cli;
   (void)argc;
   (void)argv;
-  puts("moonpool runs operations: Lua scripts that are each one transaction on PostgreSQL.\n"
-       "\n"
-       "Usage: moonpool [--app DIR] COMMAND [ARGUMENTS]\n"
-       "\n"
-       "  moonpool migrate up\n"
-       "  moonpool call place_order @order.json\n"
-       "  moonpool run scripts/tools/report.lua\n"
-       "\n"
-       "Commands:");
+  puts(
+      "moonpool runs operations: Lua scripts that are each one transaction on PostgreSQL.\n"
+      "\n"
+      "Usage: moonpool [--app DIR] COMMAND [ARGUMENTS]\n"
+      "\n"
+      "  moonpool migrate up\n"
+      "  moonpool call place_order @order.json\n"
+      "  moonpool run scripts/tools/report.lua\n"
+      "\n"
+      "Commands:");
   for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
     char usage[80];
     snprintf(usage, sizeof usage, "%s %s", commands[i].name, commands[i].arguments);
-    printf(strlen(usage) <= 34 ? "  %-34s %s\n" : "  %s\n                                     %s\n", usage,
-           commands[i].help);
+    printf(strlen(usage) <= 34 ? "  %-34s %s\n" : "  %s\n                                     %s\n",
+           usage, commands[i].help);
   }
-  puts("\n"
-       "  --app DIR    the project folder (scripts/, migrations/, spec/); default: $MOONPOOL_APP or the current one\n"
-       "\n"
-       "Each command has --help. While DATABASE_URL is unset a private PostgreSQL is used (moonpool db --help).\n"
-       "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+  puts(
+      "\n"
+      "  --app DIR    the project folder (scripts/, migrations/, spec/); default: $MOONPOOL_APP or the current one\n"
+      "\n"
+      "Each command has --help. While DATABASE_URL is unset a private PostgreSQL is used (moonpool db --help).\n"
+      "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
   return MP_EXIT_OK;
 }
 
@@ -72,8 +77,8 @@ bool mp_cli_wants_help(int argc, char **argv) {
 }
 
 int mp_cli_usage(const char *command, const char *fault, const char *arg) {
-  fprintf(stderr, "moonpool%s%s: %s%s%s%s; see: moonpool %s%s--help\n", *command ? " " : "", command, fault,
-          *arg ? " \"" : "", arg, *arg ? "\"" : "", command, *command ? " " : "");
+  fprintf(stderr, "moonpool%s%s: %s%s%s%s; see: moonpool %s%s--help\n", *command ? " " : "",
+          command, fault, *arg ? " \"" : "", arg, *arg ? "\"" : "", command, *command ? " " : "");
   return MP_EXIT_USAGE;
 }
 

@@ -54,7 +54,8 @@ static void heap_down(struct mp_loop *loop, size_t at) {
   for (;;) {
     size_t child = 2 * at + 1;
     if (child >= loop->timers) break;
-    if (child + 1 < loop->timers && loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms) child++;
+    if (child + 1 < loop->timers && loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms)
+      child++;
     if (loop->heap[child]->due_ms >= timer->due_ms) break;
     heap_put(loop, at, loop->heap[child]);
     at = child;
@@ -84,7 +85,8 @@ static void on_timer(uv_timer_t *handle) {
   arm(loop);
 }
 
-void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop, void (*cb)(struct mp_timer *timer)) {
+void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
+                   void (*cb)(struct mp_timer *timer)) {
   *timer = (struct mp_timer){.loop = loop, .cb = cb};
 }
 
@@ -224,8 +226,7 @@ void mp_loop_wake(struct mp_loop *loop) {
 
 void mp_loop_run(struct mp_loop *loop) {
   loop->stopping = false;
-  while (!loop->stopping && uv_run(loop->uv, UV_RUN_ONCE)) {
-  }
+  while (!loop->stopping && uv_run(loop->uv, UV_RUN_ONCE)) {}
 }
 
 bool mp_loop_run_once(struct mp_loop *loop, bool wait) {
@@ -258,15 +259,16 @@ static void work_done(uv_work_t *req, int status) {
   work.done(work.data);
 }
 
-int mp_loop_work(struct mp_loop *loop, void (*run)(void *data), void (*done)(void *data), void *data,
-                 struct mp_err *err) {
+int mp_loop_work(struct mp_loop *loop, void (*run)(void *data), void (*done)(void *data),
+                 void *data, struct mp_err *err) {
   struct work *work = malloc(sizeof *work);
   if (!work) return mp_err_set(err, MP_ENOMEM, "no memory for a job of the thread pool");
   *work = (struct work){.work = run, .done = done, .data = data};
   int rv = uv_queue_work(loop->uv, &work->req, work_run, work_done);
   if (rv) {
     free(work);
-    return mp_err_set(err, MP_EINTERNAL, "cannot start a job of the thread pool: %s", uv_strerror(rv));
+    return mp_err_set(err, MP_EINTERNAL, "cannot start a job of the thread pool: %s",
+                      uv_strerror(rv));
   }
   return 0;
 }

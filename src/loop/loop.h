@@ -21,8 +21,8 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) MP_MUS
  * handles that somebody left open in the error (-MP_EINTERNAL); the memory is freed in any case. */
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err);
 
-uv_loop_t *mp_loop_uv(struct mp_loop *loop); /* borrowed */
-uint64_t mp_loop_now_ms(struct mp_loop *loop);  /* monotonic, the clock of timers */
+uv_loop_t *mp_loop_uv(struct mp_loop *loop);     /* borrowed */
+uint64_t mp_loop_now_ms(struct mp_loop *loop);   /* monotonic, the clock of timers */
 uint64_t mp_loop_clock_ns(struct mp_loop *loop); /* monotonic, read now */
 uint64_t mp_loop_wall_us(struct mp_loop *loop);  /* microseconds since 1970-01-01 UTC */
 void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n); /* from the system's generator */
@@ -46,7 +46,8 @@ struct mp_timer {
   size_t slot; /* place in the loop's heap plus one; 0: not running */
   void (*cb)(struct mp_timer *timer);
 };
-void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop, void (*cb)(struct mp_timer *timer));
+void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
+                   void (*cb)(struct mp_timer *timer));
 /* At or after `due_ms` on the loop's clock; restarts a running timer. */
 void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms);
 void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms);
@@ -55,7 +56,7 @@ static inline bool mp_timer_running(const struct mp_timer *timer) { return timer
 
 /* Work that blocks, on libuv's thread pool: `work` runs there and touches nothing but `data`;
  * `done` runs on the loop's thread. Never calls back before it returns. */
-int mp_loop_work(struct mp_loop *loop, void (*work)(void *data), void (*done)(void *data), void *data,
-                 struct mp_err *err) MP_MUST_CHECK;
+int mp_loop_work(struct mp_loop *loop, void (*work)(void *data), void (*done)(void *data),
+                 void *data, struct mp_err *err) MP_MUST_CHECK;
 
 #endif

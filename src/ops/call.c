@@ -14,7 +14,7 @@ enum stage { IN_LANE, IN_TRANSACTION };
 struct call {
   struct mp_ops *ops;
   struct mp_lane_pass pass;
-  struct mp_timer deadline;  /* while it waits in its lane; the transaction has its own */
+  struct mp_timer deadline; /* while it waits in its lane; the transaction has its own */
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;
@@ -109,13 +109,15 @@ static void start_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
-  if (mp_txn_start(&call->txn, call->ops->bind, &call->options, &calls, call, &err)) fail(call, &err);
+  if (mp_txn_start(&call->txn, call->ops->bind, &call->options, &calls, call, &err))
+    fail(call, &err);
 }
 
 static void on_deadline(struct mp_timer *timer) {
   struct call *call = MP_CONTAINER_OF(timer, struct call, deadline);
   struct mp_err err;
-  mp_err_set(&err, MP_ETIMEOUT, "%s waited for its turn in its lane until its timeout passed; %zu calls wait in lanes",
+  mp_err_set(&err, MP_ETIMEOUT,
+             "%s waited for its turn in its lane until its timeout passed; %zu calls wait in lanes",
              call->name, mp_lanes_waiting(call->ops->lanes));
   fail(call, &err);
 }
@@ -128,8 +130,10 @@ static void on_abandon(void *data) {
   switch (call->stage) {
     case IN_LANE: fail(call, &err); break;
     case IN_TRANSACTION:
-      if (call->txn) mp_txn_abort(call->txn, &err);
-      else free_call(call); /* answered, and its task ended before it could hear it */
+      if (call->txn)
+        mp_txn_abort(call->txn, &err);
+      else
+        free_call(call); /* answered, and its task ended before it could hear it */
       break;
   }
 }
@@ -215,10 +219,12 @@ static void read_operation(lua_State *L, struct call *call) {
   struct mp_txn_options *o = &call->options;
   char isolation[32];
   o->name = string_field(L, OPERATION, "name", call->name, sizeof call->name);
-  o->tenant_field = string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
+  o->tenant_field =
+      string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
   o->errors_ref = table_ref(L, OPERATION, "errors");
   o->restricted = true;
-  mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation), &o->tx.isolation);
+  mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation),
+                     &o->tx.isolation);
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;

@@ -21,7 +21,8 @@ static const unsigned state_moves[] = {
 static const struct mp_sm sm = {"pg", state_names, state_moves};
 
 void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to) {
-  (void)mp_sm_may(&sm, conn->state, to); /* reported; every path from here leads to the end anyway */
+  (void)mp_sm_may(&sm, conn->state,
+                  to); /* reported; every path from here leads to the end anyway */
   conn->state = to;
 }
 
@@ -88,7 +89,8 @@ static void on_end(struct mp_timer *timer) {
   conn->pins++; /* the callbacks below may close us */
   if (before == MP_CONN_OPENING || before == MP_CONN_READY) mp_conn_move(conn, MP_CONN_LOST);
   mp_conn_fail_ops(conn, &end);
-  if (before == MP_CONN_OPENING && conn->events.on_open) conn->events.on_open(conn, conn->data, &end);
+  if (before == MP_CONN_OPENING && conn->events.on_open)
+    conn->events.on_open(conn, conn->data, &end);
   if (before == MP_CONN_READY && conn->events.on_lost) conn->events.on_lost(conn, conn->data, &end);
   mp_conn_unpin(conn);
 }
@@ -120,7 +122,8 @@ void mp_conn_close(struct mp_conn *conn, const char *reason) {
 static void on_connect_timeout(struct mp_timer *timer) {
   struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, connect_timer);
   struct mp_err err;
-  mp_err_set(&err, MP_ENODB, "no answer from the database within the connect timeout (DB_CONNECT_TIMEOUT)");
+  mp_err_set(&err, MP_ENODB,
+             "no answer from the database within the connect timeout (DB_CONNECT_TIMEOUT)");
   err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
   mp_conn_end(conn, &err);
 }
@@ -152,7 +155,8 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
     free(conn);
     return rv;
   }
-  if (options->connect_timeout_ms) mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
+  if (options->connect_timeout_ms)
+    mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
   *out = conn;
   return 0;
 }
@@ -192,9 +196,10 @@ static void cancel_done(void *data) {
   mp_conn_unpin(conn);
 }
 
-int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data), void *data,
-                   struct mp_err *err) {
-  if (!mp_conn_alive(conn)) return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
+int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data),
+                   void *data, struct mp_err *err) {
+  if (!mp_conn_alive(conn))
+    return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
   if (conn->cancel) return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
   PGcancel *cancel = PQgetCancel(conn->pg);
   if (!cancel) return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
@@ -214,7 +219,9 @@ int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, v
 
 /* ---- questions ---- */
 
-bool mp_conn_alive(const struct mp_conn *conn) { return conn->state == MP_CONN_READY && !conn->ending; }
+bool mp_conn_alive(const struct mp_conn *conn) {
+  return conn->state == MP_CONN_READY && !conn->ending;
+}
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
   return mp_conn_alive(conn) && !conn->ops.len && !conn->cancel &&
@@ -225,7 +232,9 @@ PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn) {
   return mp_conn_alive(conn) ? PQtransactionStatus(conn->pg) : PQTRANS_UNKNOWN;
 }
 
-int mp_conn_backend_pid(const struct mp_conn *conn) { return conn->pg ? PQbackendPID(conn->pg) : 0; }
+int mp_conn_backend_pid(const struct mp_conn *conn) {
+  return conn->pg ? PQbackendPID(conn->pg) : 0;
+}
 int mp_conn_server_version(const struct mp_conn *conn) { return PQserverVersion(conn->pg); }
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn) { return conn->opened_ms; }
 

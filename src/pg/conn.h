@@ -27,9 +27,9 @@ struct mp_conn;
 struct mp_conn_options {
   const char *url;              /* anything PQconninfoParse accepts */
   const char *application_name; /* NULL: "moonpool" */
-  const char *settings;         /* server settings for the session, as "-c name=value ...", or NULL */
-  uint64_t connect_timeout_ms;  /* for the whole of resolving and connecting */
-  unsigned statement_cache;     /* prepared statements kept per connection; 0: prepare nothing */
+  const char *settings; /* server settings for the session, as "-c name=value ...", or NULL */
+  uint64_t connect_timeout_ms; /* for the whole of resolving and connecting */
+  unsigned statement_cache;    /* prepared statements kept per connection; 0: prepare nothing */
 };
 
 struct mp_conn_events {
@@ -82,8 +82,8 @@ void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
 
 /* Asks the server to cancel what runs (on the thread pool: libpq's call blocks). The connection may not
  * be reused before on_done, or the cancel may hit the next user's statement. One at a time. */
-int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data), void *data,
-                   struct mp_err *err);
+int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data),
+                   void *data, struct mp_err *err);
 
 /* Ready and, as far as we know, not lost: what is sent now can reach the server. */
 bool mp_conn_alive(const struct mp_conn *conn);

@@ -8,11 +8,11 @@
 #include "pg/stmt_cache.h"
 #include "util/sm.h"
 
-#define MP_CONN_STATE_MAP(X)                             \
+#define MP_CONN_STATE_MAP(X)                                                      \
   X(OPENING, MP_TO(MP_CONN_READY) | MP_TO(MP_CONN_LOST) | MP_TO(MP_CONN_CLOSING)) \
-  X(READY, MP_TO(MP_CONN_LOST) | MP_TO(MP_CONN_CLOSING)) \
-  X(LOST, MP_TO(MP_CONN_CLOSING))                        \
-  X(CLOSING, MP_TO(MP_CONN_CLOSED))                      \
+  X(READY, MP_TO(MP_CONN_LOST) | MP_TO(MP_CONN_CLOSING))                          \
+  X(LOST, MP_TO(MP_CONN_CLOSING))                                                 \
+  X(CLOSING, MP_TO(MP_CONN_CLOSED))                                               \
   X(CLOSED, 0u)
 
 enum mp_conn_state {
@@ -52,7 +52,7 @@ struct mp_conn {
   bool ending;               /* `end` is set: nothing is sent any more */
   int pins;                  /* jobs of the loop that still point here */
   uint64_t opened_ms;
-  struct mp_err last_fatal;  /* the server's last word, which libpq hands out as a notice only */
+  struct mp_err last_fatal; /* the server's last word, which libpq hands out as a notice only */
 
   struct mp_ops ops;
   struct mp_result *result; /* of the op at the head, until libpq says that it is complete */

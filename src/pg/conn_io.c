@@ -12,7 +12,8 @@ static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
   if (ops->len == ops->cap) {
     size_t cap = ops->cap ? ops->cap * 2 : 32;
     struct mp_op *at = malloc(cap * sizeof *at);
-    if (!at) abort(); /* an op that is not noted would shift every later answer to the wrong request */
+    if (!at)
+      abort(); /* an op that is not noted would shift every later answer to the wrong request */
     for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
     free(ops->at);
     *ops = (struct mp_ops){.at = at, .len = ops->len, .cap = cap};
@@ -89,7 +90,8 @@ static int send_prepared(struct mp_conn *conn, struct mp_req *req) {
     number = mp_stmt_add(&conn->stmts, req->sql);
     if (!number) return -1;
     mp_stmt_name(number, name);
-    if (!PQsendPrepare(conn->pg, name, req->sql, req->types ? req->nparams : 0, req->types)) return 0;
+    if (!PQsendPrepare(conn->pg, name, req->sql, req->types ? req->nparams : 0, req->types))
+      return 0;
     ops_push(conn, (struct mp_op){.kind = MP_OP_PARSE, .req = req});
   } else {
     mp_stmt_name(number, name);
@@ -106,7 +108,8 @@ void mp_conn_send(struct mp_conn *conn, struct mp_req *req) {
     if (req->flags & MP_REQ_DESCRIBE || (conn->stmts.limit && !(req->flags & MP_REQ_ONCE)))
       sent = send_prepared(conn, req);
     if (sent < 0)
-      sent = PQsendQueryParams(conn->pg, req->sql, req->nparams, req->types, req->values, NULL, NULL, 0);
+      sent = PQsendQueryParams(conn->pg, req->sql, req->nparams, req->types, req->values, NULL,
+                               NULL, 0);
     if (!sent) lost(conn, "cannot send a statement");
   }
   ops_push(conn, (struct mp_op){.kind = MP_OP_EXEC, .req = req});
@@ -169,7 +172,8 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
         mp_err_set(&err, MP_EINTERNAL, "the server gave no answer to a statement");
         op.req->on_done(op.req, NULL, &err);
       } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
-        mp_err_set(&err, MP_EINVAL, "COPY cannot be sent as a statement; it would end the connection");
+        mp_err_set(&err, MP_EINVAL,
+                   "COPY cannot be sent as a statement; it would end the connection");
         op.req->on_done(op.req, result, &err);
         mp_conn_end(conn, &err);
       } else {
@@ -213,7 +217,8 @@ static void take_answers(struct mp_conn *conn) {
       PQclear(pg);
       conn->aborted_result = true;
     } else if (conn->result) {
-      PQclear(pg); /* one statement gives one result; more can only be the trace of a lost connection */
+      PQclear(
+          pg); /* one statement gives one result; more can only be the trace of a lost connection */
     } else {
       conn->result = mp_result_new(pg);
       if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) answer(conn, ops_pop(conn));
@@ -238,7 +243,8 @@ static bool tls_pending(struct mp_conn *conn) {
 static void notifications(struct mp_conn *conn) {
   PGnotify *notify;
   while (!conn->ending && (notify = PQnotifies(conn->pg))) {
-    if (conn->events.on_notify) conn->events.on_notify(conn, conn->data, notify->relname, notify->extra);
+    if (conn->events.on_notify)
+      conn->events.on_notify(conn, conn->data, notify->relname, notify->extra);
     PQfreemem(notify);
   }
 }

@@ -108,20 +108,23 @@ static void on_connect_io(uv_poll_t *poll, int status, int events) {
 static void connect_now(struct mp_conn *conn, struct mp_resolve *r) {
   struct mp_err err;
   if (r->addr_list.len) {
-    if (!put(r, "host", mp_buf_text(&r->host_list)) || !put(r, "hostaddr", mp_buf_text(&r->addr_list)) ||
+    if (!put(r, "host", mp_buf_text(&r->host_list)) ||
+        !put(r, "hostaddr", mp_buf_text(&r->addr_list)) ||
         !put(r, "port", mp_buf_text(&r->port_list))) {
       mp_err_set(&err, MP_ENOMEM, "no memory to connect");
       mp_conn_end(conn, &err);
       return;
     }
   }
-  conn->pg = PQconnectStartParams((const char *const *)r->keywords, (const char *const *)r->values, 0);
+  conn->pg =
+      PQconnectStartParams((const char *const *)r->keywords, (const char *const *)r->values, 0);
   if (!conn->pg) {
     mp_err_set(&err, MP_ENOMEM, "no memory to connect");
     mp_conn_end(conn, &err);
     return;
   }
-  connect_step(conn, PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
+  connect_step(conn,
+               PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
 static void look_up(struct mp_resolve *r);
@@ -135,13 +138,14 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *list
     return;
   }
   if (status) {
-    snprintf(r->failure, sizeof r->failure, "cannot look up the host name \"%s\": %s", r->hosts[r->at],
-             uv_strerror(status));
+    snprintf(r->failure, sizeof r->failure, "cannot look up the host name \"%s\": %s",
+             r->hosts[r->at], uv_strerror(status));
   } else {
     int n = 0;
     for (struct addrinfo *ai = list; ai && n < MAX_ADDRESSES; ai = ai->ai_next) {
       char addr[INET6_ADDRSTRLEN];
-      if (getnameinfo(ai->ai_addr, ai->ai_addrlen, addr, sizeof addr, NULL, 0, NI_NUMERICHOST)) continue;
+      if (getnameinfo(ai->ai_addr, ai->ai_addrlen, addr, sizeof addr, NULL, 0, NI_NUMERICHOST))
+        continue;
       const char *comma = r->addr_list.len ? "," : "";
       mp_buf_addf(&r->host_list, "%s%s", comma, r->hosts[r->at]);
       mp_buf_addf(&r->addr_list, "%s%s", comma, addr);
@@ -159,7 +163,8 @@ static void look_up(struct mp_resolve *r) {
   struct mp_err err;
   if (r->at < r->nhosts) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    int rv = uv_getaddrinfo(mp_loop_uv(conn->loop), &r->req, on_resolved, r->hosts[r->at], NULL, &hints);
+    int rv =
+        uv_getaddrinfo(mp_loop_uv(conn->loop), &r->req, on_resolved, r->hosts[r->at], NULL, &hints);
     if (!rv) return;
     snprintf(r->failure, sizeof r->failure, "cannot look up host names: %s", uv_strerror(rv));
   }
@@ -183,14 +188,17 @@ void mp_conn_stop_resolve(struct mp_conn *conn) {
 
 /* Whether libpq would have to look up names: not for sockets, and not when addresses are given. */
 static int prepare_hosts(struct mp_resolve *r, struct mp_err *err) {
-  char *const *host = find(r, "host"), *const *hostaddr = find(r, "hostaddr"), *const *port = find(r, "port");
+  char *const *host = find(r, "host"), *const *hostaddr = find(r, "hostaddr"),
+              *const *port = find(r, "port");
   if (!host || !**host || (hostaddr && **hostaddr)) return 0;
   int n = split(*host, r->hosts), ports = 0;
   char *given[MAX_HOSTS];
-  if (n < 0) return mp_err_set(err, MP_EINVAL, "more than %d hosts in the connection string", MAX_HOSTS);
+  if (n < 0)
+    return mp_err_set(err, MP_EINVAL, "more than %d hosts in the connection string", MAX_HOSTS);
   for (int i = 0; i < n; i++) {
     if (r->hosts[i][0] != '/' && r->hosts[i][0] != '@' && r->hosts[i][0]) continue;
-    for (int k = 0; k < n; k++) free(r->hosts[k]); /* sockets: libpq does it without looking anything up */
+    for (int k = 0; k < n; k++)
+      free(r->hosts[k]); /* sockets: libpq does it without looking anything up */
     return 0;
   }
   r->nhosts = n;
@@ -207,7 +215,9 @@ static int read_keywords(struct mp_resolve *r, const char *url, struct mp_err *e
   PQconninfoOption *given = PQconninfoParse(url, NULL), *defaults = PQconndefaults();
   bool ok = given != NULL;
   for (PQconninfoOption *o = defaults; ok && o && o->keyword; o++)
-    if (o->val && *o->val && (!strcmp(o->keyword, "host") || !strcmp(o->keyword, "hostaddr") || !strcmp(o->keyword, "port")))
+    if (o->val && *o->val &&
+        (!strcmp(o->keyword, "host") || !strcmp(o->keyword, "hostaddr") ||
+         !strcmp(o->keyword, "port")))
       ok = put(r, o->keyword, o->val);
   for (PQconninfoOption *o = given; ok && o && o->keyword; o++)
     if (o->val && *o->val) ok = put(r, o->keyword, o->val);
@@ -232,9 +242,11 @@ int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, s
     mp_buf_init(&text, 0);
     mp_buf_addf(&text, "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 %s %s",
                 options->settings ? options->settings : "", own ? *own : "");
-    bool ok = !text.failed && put(r, "options", mp_buf_text(&text)) && put(r, "client_encoding", "UTF8");
+    bool ok =
+        !text.failed && put(r, "options", mp_buf_text(&text)) && put(r, "client_encoding", "UTF8");
     if (ok && !find(r, "application_name"))
-      ok = put(r, "application_name", options->application_name ? options->application_name : "moonpool");
+      ok = put(r, "application_name",
+               options->application_name ? options->application_name : "moonpool");
     /* An attempt at GSS costs a round trip before each connection. */
     if (ok && !find(r, "gssencmode")) ok = put(r, "gssencmode", "disable");
     mp_buf_fini(&text);

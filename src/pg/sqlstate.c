@@ -16,10 +16,10 @@ bool mp_sqlstate_retryable(const char *s) {
 }
 
 bool mp_sqlstate_conn_dead(const char *s) {
-  return !strncmp(s, "08", 2)   /* connection exception */
-         || !strcmp(s, "57P01") /* admin_shutdown */
-         || !strcmp(s, "57P02") /* crash_shutdown */
-         || !strcmp(s, "57P05") /* idle_session_timeout */
+  return !strncmp(s, "08", 2)    /* connection exception */
+         || !strcmp(s, "57P01")  /* admin_shutdown */
+         || !strcmp(s, "57P02")  /* crash_shutdown */
+         || !strcmp(s, "57P05")  /* idle_session_timeout */
          || !strcmp(s, "25P03"); /* idle_in_transaction_session_timeout */
 }
 
@@ -38,7 +38,8 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
   const char *routine = PQresultErrorField(pg, PG_DIAG_SOURCE_FUNCTION);
   char msg[sizeof err->msg + 20];
-  mp_err_set(err, MP_ESQL, "%s", text ? text : PQresultErrorMessage(pg)); /* cut between characters */
+  mp_err_set(err, MP_ESQL, "%s",
+             text ? text : PQresultErrorMessage(pg)); /* cut between characters */
   memcpy(msg, err->msg, sizeof err->msg);
   msg[strcspn(msg, "\n")] = '\0';
   if (state && !strncmp(state, "22", 2)) hide_value(msg);
@@ -57,5 +58,6 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   /* "cached plan must not change result type": the plan is dropped, a new transaction makes it anew. */
   if (!strcmp(state, "0A000") && routine && !strcmp(routine, "RevalidateCachedQuery"))
     err->flags |= MP_ERRF_RETRYABLE;
-  if (!strcmp(state, "26000")) err->flags |= MP_ERRF_RETRYABLE; /* somebody deallocated our statement */
+  if (!strcmp(state, "26000"))
+    err->flags |= MP_ERRF_RETRYABLE; /* somebody deallocated our statement */
 }

@@ -41,7 +41,8 @@ static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_se
       }
     }
     /* Without memory the name stays on the server until the session ends: waste, not an error. */
-    if (cache->dropped_len < cache->dropped_cap) cache->dropped[cache->dropped_len++] = stmt->number;
+    if (cache->dropped_len < cache->dropped_cap)
+      cache->dropped[cache->dropped_len++] = stmt->number;
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(cache->front); i++)
     if (cache->front[i].stmt == stmt) cache->front[i].stmt = NULL;

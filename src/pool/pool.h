@@ -16,25 +16,26 @@
 struct mp_pool;
 
 struct mp_pool_options {
-  struct mp_conn_options conn;   /* strings are copied */
-  unsigned min, max;             /* connections */
-  unsigned queue_limit;          /* waiters; one more is refused with MP_EBUSY */
-  uint64_t idle_timeout_ms;      /* connections above `min` that were idle so long are closed; 0: never */
-  uint64_t max_lifetime_ms;      /* with up to 10 % jitter, closed when idle; 0: never */
-  uint64_t health_interval_ms;   /* an idle connection is asked "are you there" so often */
-  uint64_t leak_ms;              /* a checkout held longer is reported with its place; 0: never */
+  struct mp_conn_options conn; /* strings are copied */
+  unsigned min, max;           /* connections */
+  unsigned queue_limit;        /* waiters; one more is refused with MP_EBUSY */
+  uint64_t
+      idle_timeout_ms; /* connections above `min` that were idle so long are closed; 0: never */
+  uint64_t max_lifetime_ms;    /* with up to 10 % jitter, closed when idle; 0: never */
+  uint64_t health_interval_ms; /* an idle connection is asked "are you there" so often */
+  uint64_t leak_ms;            /* a checkout held longer is reported with its place; 0: never */
 };
 
 /* One checkout: a value in the caller's memory, from acquire to release. */
 struct mp_lease {
   struct mp_list node;
   struct mp_pool *pool;
-  struct mp_conn *conn;   /* NULL while it waits */
-  uint64_t deadline_ms;   /* loop time until which it waits */
-  uint64_t since_ms;      /* waiting, then holding, since */
-  unsigned slot;          /* the pool's */
+  struct mp_conn *conn; /* NULL while it waits */
+  uint64_t deadline_ms; /* loop time until which it waits */
+  uint64_t since_ms;    /* waiting, then holding, since */
+  unsigned slot;        /* the pool's */
   bool leak_told;
-  char where[96];         /* who asked: "create_deal scripts/create_deal.lua:12"; set by the caller */
+  char where[96]; /* who asked: "create_deal scripts/create_deal.lua:12"; set by the caller */
   void *data;
   /* Exactly one of the two is called for each successful acquire, unless it is abandoned before. */
   void (*on_grant)(struct mp_lease *lease);
@@ -56,15 +57,16 @@ void mp_pool_release(struct mp_lease *lease, bool discard);
 
 /* Takes no new acquires (MP_ECLOSED), fails the waiters at `deadline_ms`, closes connections as they come
  * back, and those still out at the deadline. on_drained: all are closed. */
-void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data), void *data);
+void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
+                   void *data);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
 struct mp_pool_stats {
   unsigned total, idle, active, waiting, connecting, parked, max, min;
   uint64_t acquires, timeouts, refused, connects, connect_failures, lost, leaks;
-  uint64_t started_ms;     /* loop time */
-  bool healthy;            /* the last connect or health check succeeded */
-  char last_error[160];    /* of the last failed connect, no secrets */
+  uint64_t started_ms;  /* loop time */
+  bool healthy;         /* the last connect or health check succeeded */
+  char last_error[160]; /* of the last failed connect, no secrets */
 };
 void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out);
 

@@ -22,7 +22,8 @@ void mp_luaerr_note(lua_State *L, lua_State *co, int level);
 /* Copies code and message of the error object at `idx` (or the text of anything else) into `err`. */
 void mp_luaerr_get(lua_State *L, int idx, struct mp_err *err);
 /* Raises INVALID_ARGUMENT (a misuse of the host's API): "db.query: message" with the caller's line. */
-MP_NORETURN void mp_luaerr_misuse(lua_State *L, const char *what, const char *fmt, ...) MP_PRINTF(3, 4);
+MP_NORETURN void mp_luaerr_misuse(lua_State *L, const char *what, const char *fmt, ...)
+    MP_PRINTF(3, 4);
 /* Takes the metatable on top as the one of error objects; called by mp_vm_open. [-1, +0] */
 void mp_luaerr_open(lua_State *L);
 

@@ -16,9 +16,9 @@ struct mp_vm;
 struct mp_sched;
 
 struct mp_vm_options {
-  const char *app_dir;   /* the project folder: scripts/ below it is on the module path */
-  const char *lua_dir;   /* NULL, or a folder that is looked into before the built-in modules */
-  size_t memory_limit;   /* bytes for the whole state; 0: none */
+  const char *app_dir; /* the project folder: scripts/ below it is on the module path */
+  const char *lua_dir; /* NULL, or a folder that is looked into before the built-in modules */
+  size_t memory_limit; /* bytes for the whole state; 0: none */
 };
 
 /* `sched` is borrowed and must outlive the VM. */
@@ -27,7 +27,7 @@ int mp_vm_open(struct mp_vm **out, struct mp_sched *sched, const struct mp_vm_op
 /* Kills what is left of the VM's tasks, with a warning in the log. Not from inside of a task. */
 void mp_vm_close(struct mp_vm *vm);
 
-lua_State *mp_vm_lua(struct mp_vm *vm); /* the main thread; borrowed */
+lua_State *mp_vm_lua(struct mp_vm *vm);      /* the main thread; borrowed */
 size_t mp_vm_memory(const struct mp_vm *vm); /* bytes in use */
 struct mp_vm *mp_vm_of(lua_State *L);
 struct mp_sched *mp_vm_sched(struct mp_vm *vm);

@@ -61,7 +61,8 @@ static void count_retry(struct mp_tx *tx) {
 }
 
 static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
-  return (err->flags & MP_ERRF_RETRYABLE) && tx->attempt < tx->options.max_attempts && !tx->answered;
+  return (err->flags & MP_ERRF_RETRYABLE) && tx->attempt < tx->options.max_attempts &&
+         !tx->answered;
 }
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
@@ -103,7 +104,9 @@ unsigned mp_tx_granted(struct mp_tx *tx) {
 unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err) {
   struct mp_err before = tx->err;
   tx->err = *err;
-  if (tx->attempt) mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt, before.msg);
+  if (tx->attempt)
+    mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt,
+               before.msg);
   if (!move(tx, MP_TX_ENDED)) return broken(tx);
   return answer(tx, MP_TX_ROLLED_BACK);
 }
@@ -146,8 +149,7 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
       /* Also when no attempt is left: a script must not take the failure for its own. */
       if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);
       return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;
-    case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */
-      return MP_TX_DO_RESUME;
+    case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */ return MP_TX_DO_RESUME;
     case MP_TX_COMMITTING:
       if (!failed && committed) {
         move(tx, MP_TX_ENDED);
@@ -210,7 +212,8 @@ unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now) {
   return again_or_end(tx, clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD, now);
 }
 
-unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent, struct mp_tx_now now) {
+unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
+                    struct mp_tx_now now) {
   tx->in_flight = false;
   switch (tx->state) {
     case MP_TX_FRESH:
@@ -228,9 +231,10 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
         tx->retry = may_retry(tx, err);
         return again_or_end(tx, MP_TX_DO_DISCARD, now);
       }
-      mp_err_set(&tx->err, MP_EUNKNOWN,
-                 "the connection was lost after COMMIT was sent: the work may or may not be stored (%s)",
-                 err->msg);
+      mp_err_set(
+          &tx->err, MP_EUNKNOWN,
+          "the connection was lost after COMMIT was sent: the work may or may not be stored (%s)",
+          err->msg);
       tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
       move(tx, MP_TX_ENDED);
       return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
@@ -266,7 +270,8 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       move(tx, MP_TX_CANCELING);
       return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_COMMITTING:
-      mp_err_set(&tx->err, MP_EUNKNOWN, "COMMIT was sent and not answered: the work may or may not be stored (%s)",
+      mp_err_set(&tx->err, MP_EUNKNOWN,
+                 "COMMIT was sent and not answered: the work may or may not be stored (%s)",
                  err->msg);
       tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
       move(tx, MP_TX_ENDED);
@@ -293,9 +298,9 @@ void mp_tx_savepoint_undone(struct mp_tx *tx) {
 }
 
 const char *mp_tx_begin_sql(const struct mp_tx_options *o) {
-#define LEVEL(level)                                                                   \
+#define LEVEL(level)                                                                     \
   (o->read_only ? o->deferrable ? "BEGIN ISOLATION LEVEL " level " READ ONLY DEFERRABLE" \
-                                : "BEGIN ISOLATION LEVEL " level " READ ONLY"          \
+                                : "BEGIN ISOLATION LEVEL " level " READ ONLY"            \
                 : "BEGIN ISOLATION LEVEL " level)
   switch (o->isolation) {
     case MP_READ_COMMITTED: return LEVEL("READ COMMITTED");

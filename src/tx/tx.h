@@ -37,25 +37,26 @@ enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
 struct mp_tx_options {
   enum mp_isolation isolation;
   bool read_only;
-  bool deferrable;           /* with SERIALIZABLE and read_only: waits for a safe snapshot */
-  unsigned max_attempts;     /* 1: never retry */
-  uint64_t backoff_ms;       /* most that is waited before the second attempt; doubles each time */
+  bool deferrable;       /* with SERIALIZABLE and read_only: waits for a safe snapshot */
+  unsigned max_attempts; /* 1: never retry */
+  uint64_t backoff_ms;   /* most that is waited before the second attempt; doubles each time */
   uint64_t backoff_cap_ms;
-  uint64_t deadline_ms;      /* on the driver's clock, over all attempts */
+  uint64_t deadline_ms; /* on the driver's clock, over all attempts */
 };
 
-#define MP_TX_STATE_MAP(X)                                                                          \
-  X(START, MP_TO(MP_TX_WAITING))                                                                    \
-  X(WAITING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_ENDED))                                               \
-  X(FRESH, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
-  X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |               \
-              MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                   \
-  X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |                \
-                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                          \
-  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_ENDED))                                      \
-  X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))              \
-  X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                        \
-  X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                             \
+#define MP_TX_STATE_MAP(X)                                                                   \
+  X(START, MP_TO(MP_TX_WAITING))                                                             \
+  X(WAITING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_ENDED))                                        \
+  X(FRESH,                                                                                   \
+    MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
+  X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |        \
+              MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))            \
+  X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |         \
+                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                   \
+  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_ENDED))                               \
+  X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
+  X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                 \
+  X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                      \
   X(ENDED, 0u)
 
 enum mp_tx_state {
@@ -68,9 +69,10 @@ enum mp_tx_outcome { MP_TX_PENDING, MP_TX_COMMITTED, MP_TX_ROLLED_BACK, MP_TX_UN
 
 /* What the driver does, in this order; several at once are possible. */
 enum {
-  MP_TX_DO_KILL = 1u << 0,     /* the attempt's script must never be resumed */
-  MP_TX_DO_CANCEL = 1u << 1,   /* cancel the statement under way; its segment's end is still reported */
-  MP_TX_DO_SEND = 1u << 2,     /* send what is queued as a segment, framed as tx->frame says */
+  MP_TX_DO_KILL = 1u << 0, /* the attempt's script must never be resumed */
+  MP_TX_DO_CANCEL =
+      1u << 1,             /* cancel the statement under way; its segment's end is still reported */
+  MP_TX_DO_SEND = 1u << 2, /* send what is queued as a segment, framed as tx->frame says */
   MP_TX_DO_ROLLBACK = 1u << 3, /* send ROLLBACK as a segment */
   MP_TX_DO_RELEASE = 1u << 4,  /* give the connection back */
   MP_TX_DO_DISCARD = 1u << 5,  /* give the connection back, never to be used again */
@@ -78,18 +80,18 @@ enum {
   MP_TX_DO_WAIT = 1u << 7,     /* tell mp_tx_waited after tx->delay_ms */
   MP_TX_DO_RUN = 1u << 8,      /* start the script from the top, as attempt tx->attempt */
   MP_TX_DO_RESUME = 1u << 9,   /* the script's look is over: its result or its error is there */
-  MP_TX_DO_ANSWER = 1u << 10,  /* tell the caller tx->outcome and, unless committed, tx->err; once */
+  MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
 };
 
 struct mp_tx {
   struct mp_tx_options options;
   enum mp_tx_state state;
   enum mp_tx_outcome outcome;
-  unsigned attempt;            /* from 1 */
-  struct mp_err err;           /* the failure that decides */
-  bool retry;                  /* ROLLING_BACK: another attempt follows */
+  unsigned attempt;  /* from 1 */
+  struct mp_err err; /* the failure that decides */
+  bool retry;        /* ROLLING_BACK: another attempt follows */
   bool answered;
-  bool in_flight;              /* a segment has not been answered */
+  bool in_flight;                 /* a segment has not been answered */
   unsigned savepoints, failed_at; /* depth now; depth at which the transaction FAILED */
   uint64_t delay_ms;
   struct {
@@ -121,12 +123,13 @@ unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked);
 unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
 /* The connection is gone. `commit_sent`: a COMMIT may have reached the server. */
-unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent, struct mp_tx_now now);
+unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
+                    struct mp_tx_now now);
 /* The deadline passed, or the caller went away; `err` says which. */
 unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
 
-void mp_tx_savepoint(struct mp_tx *tx);           /* one level deeper */
-void mp_tx_savepoint_released(struct mp_tx *tx);  /* one level up, its work kept */
+void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
+void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */
 /* One level up, its work undone: a transaction that FAILED inside is open again. */
 void mp_tx_savepoint_undone(struct mp_tx *tx);
 

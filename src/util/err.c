@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* clang-format off */
 static const struct {
   const char *name, *text;
   int status;
@@ -13,6 +14,7 @@ static const struct {
     MP_ERR_MAP(X)
 #undef X
 };
+/* clang-format on */
 
 /* A text that was cut must not end in the middle of a UTF-8 character. */
 static void trim_partial(char *text) {

@@ -10,19 +10,19 @@
 #include "util/attr.h"
 
 /*      code          name in Lua errors    HTTP status   default text */
-#define MP_ERR_MAP(X)                                                             \
-  X(MP_EINVAL, "INVALID_ARGUMENT", 400, "invalid argument")                       \
-  X(MP_ENOMEM, "OUT_OF_MEMORY", 500, "out of memory")                             \
-  X(MP_ENODB, "NO_DATABASE", 503, "the database cannot be reached")               \
-  X(MP_ECONN, "CONNECTION_LOST", 503, "the database connection was lost")         \
-  X(MP_ESQL, "DATABASE_ERROR", 500, "the database reported an error")             \
-  X(MP_ETIMEOUT, "DEADLINE_EXCEEDED", 504, "the deadline passed")                 \
-  X(MP_EBUSY, "BUSY", 503, "too busy")                                            \
-  X(MP_ECLOSED, "CLOSED", 503, "closed")                                          \
-  X(MP_ECANCELED, "CANCELED", 499, "canceled")                                    \
-  X(MP_EUNKNOWN, "OUTCOME_UNKNOWN", 500, "the outcome of the commit is unknown")  \
-  X(MP_ESCRIPT, "SCRIPT_ERROR", 500, "error in a script")                         \
-  X(MP_EIO, "IO_ERROR", 500, "input or output failed")                            \
+#define MP_ERR_MAP(X)                                                            \
+  X(MP_EINVAL, "INVALID_ARGUMENT", 400, "invalid argument")                      \
+  X(MP_ENOMEM, "OUT_OF_MEMORY", 500, "out of memory")                            \
+  X(MP_ENODB, "NO_DATABASE", 503, "the database cannot be reached")              \
+  X(MP_ECONN, "CONNECTION_LOST", 503, "the database connection was lost")        \
+  X(MP_ESQL, "DATABASE_ERROR", 500, "the database reported an error")            \
+  X(MP_ETIMEOUT, "DEADLINE_EXCEEDED", 504, "the deadline passed")                \
+  X(MP_EBUSY, "BUSY", 503, "too busy")                                           \
+  X(MP_ECLOSED, "CLOSED", 503, "closed")                                         \
+  X(MP_ECANCELED, "CANCELED", 499, "canceled")                                   \
+  X(MP_EUNKNOWN, "OUTCOME_UNKNOWN", 500, "the outcome of the commit is unknown") \
+  X(MP_ESCRIPT, "SCRIPT_ERROR", 500, "error in a script")                        \
+  X(MP_EIO, "IO_ERROR", 500, "input or output failed")                           \
   X(MP_EINTERNAL, "INTERNAL_ERROR", 500, "fault of the host")
 
 enum mp_code {
@@ -40,9 +40,9 @@ enum {
 
 struct mp_err {
   enum mp_code code;
-  int sys;           /* negative errno as libuv gives it, or 0 */
-  unsigned flags;    /* MP_ERRF_* */
-  char sqlstate[6];  /* "" unless the server sent one */
+  int sys;          /* negative errno as libuv gives it, or 0 */
+  unsigned flags;   /* MP_ERRF_* */
+  char sqlstate[6]; /* "" unless the server sent one */
   char msg[490];
 };
 
@@ -53,6 +53,6 @@ int mp_err_wrap(struct mp_err *err, const char *fmt, ...) MP_PRINTF(2, 3);
 
 const char *mp_code_name(enum mp_code code); /* "BUSY": static storage */
 const char *mp_code_text(enum mp_code code);
-int mp_code_status(enum mp_code code);       /* the HTTP status that answers it */
+int mp_code_status(enum mp_code code); /* the HTTP status that answers it */
 
 #endif

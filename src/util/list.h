@@ -40,7 +40,8 @@ static inline struct mp_list *mp_list_pop_front(struct mp_list *head) {
 
 #define MP_LIST_ENTRY(node, type, member) MP_CONTAINER_OF(node, type, member)
 #define MP_LIST_EACH(it, head) for (struct mp_list *it = (head)->next; it != (head); it = it->next)
-#define MP_LIST_EACH_SAFE(it, head) \
-  for (struct mp_list *it = (head)->next, *it##_n = it->next; it != (head); it = it##_n, it##_n = it->next)
+#define MP_LIST_EACH_SAFE(it, head)                                         \
+  for (struct mp_list *it = (head)->next, *it##_n = it->next; it != (head); \
+       it = it##_n, it##_n = it->next)
 
 #endif

@@ -36,8 +36,8 @@ static void default_sink(enum mp_log_level level, const char *topic, const char 
   strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
   flockfile(stderr);
   if (state.json) {
-    fprintf(stderr, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"topic\":\"%s\",\"message\":\"", stamp,
-            now.tv_nsec / 1000000, level_names[level], topic);
+    fprintf(stderr, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"topic\":\"%s\",\"message\":\"",
+            stamp, now.tv_nsec / 1000000, level_names[level], topic);
     json_text(stderr, text);
     fputs("\"}\n", stderr);
   } else {

@@ -7,7 +7,8 @@
 
 enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
 
-typedef void (*mp_log_sink)(enum mp_log_level level, const char *topic, const char *text, void *data);
+typedef void (*mp_log_sink)(enum mp_log_level level, const char *topic, const char *text,
+                            void *data);
 
 /* NULL: the default sink, which writes to standard error. */
 void mp_log_set_sink(mp_log_sink sink, void *data);

@@ -9,9 +9,9 @@
 #define MP_TO(state) (1u << (state))
 
 struct mp_sm {
-  const char *name;               /* of the machine, for reports */
+  const char *name; /* of the machine, for reports */
   const char *const *state_names;
-  const unsigned *moves;          /* allowed target states, by state */
+  const unsigned *moves; /* allowed target states, by state */
 };
 
 /* True if `from` may become `to`; else it reports the forbidden move to the log, and the caller closes the

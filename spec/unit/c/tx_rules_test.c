@@ -7,10 +7,9 @@
 
 static int failures;
 
-#define CHECK(cond)                                                        \
-  do {                                                                     \
-    if (!(cond) && failures++ < 20)                                        \
-      printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);            \
+#define CHECK(cond)                                                                           \
+  do {                                                                                        \
+    if (!(cond) && failures++ < 20) printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
   } while (0)
 
 /* ---- errors ---- */

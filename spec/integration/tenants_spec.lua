@@ -1,0 +1,349 @@
+-- Dealerships that cannot leak: every operation with every id that it takes, of another dealership; and SQL that means harm,
+-- as the application role. An operation or a table that is not described here fails until it is.
+local db         = require "moonpool.db"
+local dealership = require "spec.support.dealership"
+local failure    = require "spec.support.failure"
+local host       = require "moonpool.host"
+local inline     = require "spec.support.inline"
+local moonpool   = require "moonpool"
+local registry   = require "moonpool.registry"
+
+registry.load()
+
+local owner = db.open { url = host.owner_url, max = 2 }
+teardown(function() owner.close() end)
+
+-- What is in every table of a dealership -------------------------------------------------------------------------------
+
+-- name -> the column that names the dealership
+local tables = { dealership_settings = "id" }
+for _, row in ipairs(owner.query [[
+  select case nspname when 'public' then relname else nspname || '.' || relname end as name
+    from pg_class c join pg_namespace n on n.oid = relnamespace join pg_attribute a on attrelid = c.oid
+   where relkind in ('r', 'p') and nspname in ('public', 'system') and attname = 'dealership_id' and not attisdropped]]) do
+  tables[row.name] = "dealership_id"
+end
+
+local function sorted(map)
+  local names = {}
+  for name in pairs(map) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local all_rows = {}
+for _, name in ipairs(sorted(tables)) do
+  all_rows[#all_rows + 1] = ([[select '%s' as name, count(*) as rows, md5(string_agg(t::text, '|' order by t::text)) as content
+    from %s t where %s = any($1::uuid[])]]):format(name, name, tables[name])
+end
+all_rows = table.concat(all_rows, " union all ")
+
+-- Of both dealerships, read as the owner, whom row level security does not bind.
+local function everything(a, b)
+  local seen = {}
+  for _, row in ipairs(owner.query(all_rows, { a.id, b.id })) do
+    seen[row.name] = ("%d rows, %s"):format(row.rows, row.content or "")
+  end
+  return seen
+end
+
+-- Operations -----------------------------------------------------------------------------------------------------------
+
+-- A legal input of each, for dealership d.
+local inputs = {
+  add_vehicle = function(d)
+    return { user_id = d.salesperson.id, year = 2026, make = "Honda", model = "Accord", price = "28500.00" }
+  end,
+  attach_customer = function(d)
+    return { deal_id = d:deal().id, customer_id = d:customer().id, user_id = d.salesperson.id }
+  end,
+  change_deal_state = function(d)
+    return { deal_id = d:deal { vehicle_id = d:vehicle { status = "pending" }.id }.id, user_id = d.salesperson.id,
+             state = "CANCELLED" }
+  end,
+  create_deal = function(d)
+    return { salesperson_id = d.salesperson.id, customer_id = d:customer().id, vehicle_id = d:vehicle().id,
+             trade_vehicle_id = d:trade_vehicle().id }
+  end,
+  generate_deal_number = function(d) return { user_id = d.salesperson.id } end,
+  generate_stock_number = function(d) return { user_id = d.salesperson.id } end,
+  get_deal = function(d) return { deal_id = d:deal().id } end,
+  list_deals = function(d) return { salesperson_id = d.salesperson.id, customer_id = d:customer().id } end,
+  register_user = function(d) return d:registration() end,
+  search_customers = function() return { last_name = "K" } end,
+  update_email_status = function(d)
+    return { message_id = d:email_message().id, user_id = d.salesperson.id, status = "sent" }
+  end,
+  update_scenario = function(d)
+    local deal = d:deal()
+    return { deal_id = deal.id, scenario_id = d:insert("deal_scenarios", { deal_id = deal.id }).id, user_id = d.salesperson.id,
+             scenario_data = { term = 48 } }
+  end,
+  verify_password = function(d) return { login = d.salesperson.username, password = "Wrong-Horse-7" } end,
+}
+
+-- An id of each kind, of dealership d, by the name of the field.
+local ids = {
+  customer_id      = function(d) return d:customer().id end,
+  deal_id          = function(d) return d:deal().id end,
+  message_id       = function(d) return d:email_message().id end,
+  salesperson_id   = function(d) return d.salesperson.id end,
+  scenario_id      = function(d) return d:insert("deal_scenarios", { deal_id = d:deal().id }).id end,
+  trade_vehicle_id = function(d) return d:trade_vehicle().id end,
+  user_id          = function(d) return d.salesperson.id end,
+  vehicle_id       = function(d) return d:vehicle().id end,
+}
+
+-- Paths of all ids in a schema, but the tenant's: { "user_id" }, { "items", 1, "vehicle_id" }.
+local function references(schema, tenant, path, found)
+  path, found = path or {}, found or {}
+  local function descend(step, inner)
+    local longer = { table.unpack(path) }
+    longer[#longer + 1] = step
+    references(inner, tenant, longer, found)
+  end
+  if schema.kind == "uuid" then
+    found[#found + 1] = path
+  elseif schema.kind == "object" then
+    for _, name in ipairs(sorted(schema.fields)) do
+      if #path > 0 or name ~= tenant then descend(name, schema.fields[name]) end
+    end
+  elseif schema.item then
+    descend(1, schema.item)
+  end
+  return found
+end
+
+-- A copy of input with another value at the path.
+local function with(input, path, value)
+  local copy = {}
+  for name, old in pairs(input) do copy[name] = old end
+  local at = copy
+  for i = 1, #path - 1 do
+    local inner = {}
+    for name, old in pairs(at[path[i]] or {}) do inner[name] = old end
+    at[path[i]], at = inner, inner
+  end
+  at[path[#path]] = value
+  return copy
+end
+
+-- What a caller is told, with the id itself left out.
+local function answer(name, input, id, options)
+  local e = failure(moonpool.call, name, input, options)
+  return { code = e.code, status = e.status, sqlstate = e.sqlstate, message = e.message:gsub(id:gsub("%-", "%%-"), "<id>"),
+           fields = e.fields }
+end
+
+describe("an operation", function()
+  local a, b
+
+  before_each(function()
+    a, b = dealership.new(), dealership.new()
+  end)
+
+  local function input_of(name, d)
+    local input = inputs[name](d)
+    if registry.operations[name].tenant then input.dealership_id = d.id end
+    return input
+  end
+
+  it("that is broken hides none", function()
+    assert.are.same({}, registry.broken)
+  end)
+
+  for _, name in ipairs(sorted(registry.operations)) do
+    local op = registry.operations[name]
+
+    describe(name, function()
+      it("is described here", function()
+        assert.is_function(inputs[name], "describe a legal input of " .. name .. " in spec/integration/tenants_spec.lua")
+        assert.is_not_nil(op.input, name .. " needs an input schema")
+      end)
+      if not (inputs[name] and op.input) then return end
+
+      if name ~= "verify_password" then
+        it("works with what is its own", function()
+          moonpool.call(name, input_of(name, a))
+          moonpool.call(name, input_of(name, a), { tenant = a.id, as = a:user { role = "admin" }.id })
+        end)
+      end
+
+      for _, path in ipairs(references(op.input, op.tenant)) do
+        local field = path[#path]
+        it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
+          assert.is_function(ids[field], ("make an id for the field %s in spec/integration/tenants_spec.lua"):format(field))
+          for _, pair in ipairs { { a, b }, { b, a } } do
+            local ours, theirs = pair[1], pair[2]
+            local input, foreign, nobody = input_of(name, ours), ids[field](theirs), moonpool.uuid()
+            for _, options in ipairs { {}, { tenant = ours.id, as = ours.salesperson.id } } do
+              local before = everything(a, b)
+              local told = answer(name, with(input, path, foreign), foreign, options)
+              assert.are.same(answer(name, with(input, path, nobody), nobody, options), told)
+              assert.are.same({ "RESOURCE_NOT_FOUND", 404 }, { told.code, told.status })
+              assert.truthy(told.message:find("not found: <id>", 1, true), told.message)
+              assert.are.same(before, everything(a, b))
+            end
+          end
+        end)
+      end
+
+      if op.tenant then
+        it("refuses a caller of another dealership than the input names", function()
+          for _, pair in ipairs { { a, b }, { b, a } } do
+            local ours, theirs = pair[1], pair[2]
+            local input = input_of(name, theirs)
+            local before = everything(a, b)
+            for _, as in ipairs { ours.salesperson.id, theirs.salesperson.id } do
+              local e = failure(moonpool.call, name, input, { tenant = ours.id, as = as })
+              assert.are.same({ "MULTI_TENANT_VIOLATION", 403 }, { e.code, e.status })
+            end
+            assert.are.same(before, everything(a, b))
+          end
+        end)
+
+        if not op.read_only then
+          it("takes a caller who is another dealership's user for nobody", function()
+            local input, nobody = input_of(name, a), moonpool.uuid()
+            local before = everything(a, b)
+            local told = answer(name, input, b.salesperson.id, { tenant = a.id, as = b.salesperson.id })
+            assert.are.same(answer(name, input, nobody, { tenant = a.id, as = nobody }), told)
+            assert.are.same(before, everything(a, b))
+          end)
+        end
+      else
+        it("has no tenant, and takes no id either", function()
+          assert.are.same({}, references(op.input))
+        end)
+      end
+
+      if op.read_only then
+        it("writes nothing", function()
+          local input = input_of(name, a)
+          local before = everything(a, b)
+          moonpool.call(name, input)
+          assert.are.same(before, everything(a, b))
+        end)
+      end
+    end)
+  end
+end)
+
+-- SQL as the application role ------------------------------------------------------------------------------------------
+
+-- One row, at least, in each table.
+local function fill(d)
+  local function add(name, values)
+    values.dealership_id = d.id
+    return owner.insert(name, values)
+  end
+  local user, customer, vehicle, deal = d.salesperson.id, d:customer().id, d:vehicle().id, d:deal().id
+  local scenario = d:insert("deal_scenarios", { deal_id = deal }).id
+  d:trade_vehicle()
+  d:email_message()
+  add("user_permissions", { user_id = user, permission = "deals.read" })
+  add("customer_notes", { id = moonpool.uuid(), customer_id = customer, user_id = user, note = "Called" })
+  add("customer_vehicles", { id = moonpool.uuid(), customer_id = customer, year = 2018, make = "Honda", model = "Civic" })
+  add("customer_history", { id = moonpool.uuid(), customer_id = customer, event_type = "visit", description = "Walked in" })
+  add("appointments", { id = moonpool.uuid(), user_id = user, vehicle_id = vehicle, title = "Drive",
+                        scheduled_at = "2026-03-14T10:00:00Z" })
+  add("security_audit_log", { id = moonpool.uuid(), user_id = user, event_type = "login", success = true })
+  add("audit_log", { id = moonpool.uuid(), user_id = user, action = "create", entity_type = "deal", entity_id = deal,
+                     deal_id = deal, scenario_id = scenario })
+  add("deal_number_sequences", { current_sequence = 7 })
+  add("dealership_stock_settings", {})
+  local lender = add("lenders", { id = moonpool.uuid(), name = "Bank" }).id
+  add("lender_programs", { id = moonpool.uuid(), lender_id = lender, name = "A", buy_rate = "6.9" })
+  local request = add("rate_requests", { id = moonpool.uuid(), deal_id = deal, requested_by = user, requested_amount = "1.00",
+                                         term = 60 }).id
+  add("approved_lenders", { id = moonpool.uuid(), rate_request_id = request, lender_id = lender })
+  d:transaction(function(tx) tx:exec("select system.seal_audit_log($1, 100)", d.id) end)
+end
+
+describe("SQL of dealership A on what is B's", function()
+  local a, b, before
+
+  setup(function()
+    a, b = dealership.new(), dealership.new()
+    fill(a)
+    fill(b)
+    before = everything(a, b)
+  end)
+
+  -- Rows affected or counted, or the SQLSTATE.
+  local function as_a(method, sql, ...)
+    local params = table.pack(...)
+    local ok, result = pcall(inline.call, function(tx)
+      return tx[method](tx, sql, table.unpack(params, 1, params.n))
+    end, { tenant = "dealership_id" }, { dealership_id = a.id })
+    return ok and result or result.sqlstate or error(result, 0)
+  end
+
+  local function assert_nothing(result)
+    assert.is_true(result == 0 or result == "42501", tostring(result))
+    assert.are.same(before, everything(a, b))
+  end
+
+  for _, name in ipairs(sorted(tables)) do
+    local column = tables[name]
+
+    describe("in " .. name, function()
+      it("has something to find", function()
+        for _, d in ipairs { a, b } do
+          assert.is_true(owner.value(("select count(*) from %s where %s = $1"):format(name, column), d.id) > 0,
+                         "add a row of " .. name .. " in spec/integration/tenants_spec.lua")
+        end
+      end)
+
+      it("finds nothing", function()
+        assert_nothing(as_a("value", ("select count(*) from %s where %s = $1"):format(name, column), b.id))
+        assert_nothing(as_a("value", ("select count(*) from %s where %s <> $1"):format(name, column), a.id))
+        assert_nothing(as_a("value", ("select count(*) from (select * from %s where %s = $1 for update) t"):format(name, column),
+                            b.id))
+      end)
+
+      it("inserts nothing", function()
+        local row = owner.value(("select to_jsonb(t)::text from %s t where %s = $1"):format(name, column), b.id)
+        assert.are.equal("42501", as_a("count",
+          ("insert into %s select (jsonb_populate_record(null::%s, $1::text::jsonb)).*"):format(name, name), row))
+        assert_nothing(0)
+      end)
+
+      it("updates nothing", function()
+        assert_nothing(as_a("count", ("update %s set created_at = now() where %s = $1"):format(name, column), b.id))
+      end)
+
+      it("deletes nothing", function()
+        assert_nothing(as_a("count", ("delete from %s where %s = $1"):format(name, column), b.id))
+      end)
+
+      it("slips in nothing of its own", function()
+        assert.are.equal("42501", as_a("count", ("update %s set %s = $1 where %s = $2"):format(name, column, column), b.id, a.id))
+        assert_nothing(0)
+      end)
+
+      it("cannot empty it", function()
+        failure(as_a, "count", ("truncate %s cascade"):format(name))   -- no statement of an operation, says the host
+        assert_nothing(0)
+      end)
+    end)
+  end
+
+  describe("cannot become B's by", function()
+    for _, sql in ipairs {
+      "set local app.dealership_id = '%s'", "set app.dealership_id = '%s'", "select set_config('app.dealership_id', '%s', true)",
+      "reset app.dealership_id", "set local role moonpool_owner", "set session authorization moonpool_system",
+      "set local row_security = off", "alter table deals disable row level security", "drop policy tenant on deals",
+    } do
+      it(sql:format "B", function()
+        local seen
+        pcall(inline.call, function(tx)
+          tx:exec((sql:format(b.id)))
+          seen = tx:value("select count(*) from deals where dealership_id = $1", b.id)
+        end, { tenant = "dealership_id" }, { dealership_id = a.id })
+        assert.is_true(seen == nil or seen == 0, "rows seen: " .. tostring(seen))
+        assert.are.same(before, everything(a, b))
+      end)
+    end
+  end)
+end)
