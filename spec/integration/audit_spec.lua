@@ -345,7 +345,8 @@ describe("the audit log", function()
     local function name(text, fields) return ("MP_SEED=%d: %s: %s"):format(seed, text, fields and fields.text or "clean") end
     local texts = { "action", "entity_type", "field_name", "old_value", "new_value" }
     local seal_columns = {
-      sealed_at = "sealed_at + interval '%d us'", horizon = "timestamptz '2000-01-01' + interval '%d us'", last_at = "last_at + interval '%d us'",
+      sealed_at = "sealed_at + interval '%d us'",
+      horizon = "timestamptz '2000-01-01' + interval '%d us'", last_at = "last_at + interval '%d us'",
       hash = "sha256(hash || '%d')", prev_hash = "sha256(prev_hash || '%d')", digests = "entries::text[]::bytea[]",
       times = "array_prepend(times[1] - interval '%d us', times[2:])", entries = "entries[2:] || gen_random_uuid()",
     }
@@ -640,6 +641,20 @@ describe("the audit log", function()
       output, exit = run("verify_audit", "--against " .. folder.path .. "/heads")
       assert.are.equal(1, exit)
       says(output, which.id .. ": seal 1 or one before it was rewritten")
+    end)
+
+    it("that seal again and again", function()
+      local which = dealership.new { db = app }
+      add(which)
+      local handle = command.start("run scripts/tools/seal_audit.lua --every 0.01 & echo $!; wait",
+                                   { dir = moonpool.app_dir, env = env })
+      local pid = math.tointeger(tonumber(handle:read "l"))
+      assert.are.equal(which.id .. ": seal 1 covers 1 entry", handle:read "l")
+      add(which)
+      assert.are.equal(which.id .. ": seal 2 covers 1 entry", handle:read "l")
+      os.execute("kill " .. pid)
+      handle:close()
+      assert_clean(check(which))
     end)
 
     it("that know their arguments", function()

@@ -75,7 +75,8 @@ describe("update_scenario", function()
 
     it("in create_deal neither more digits nor more money than a column holds", function()
       for _, data in ipairs { { apr = "8.90001" }, { total_tax = "0.001" }, { monthly_payment = "1.005" },
-                              { total_tax = "9999999999", total_fees = "9999999999" }, { apr = "99", total_tax = "9999999999" } } do
+                              { total_tax = "9999999999", total_fees = "9999999999" },
+                              { apr = "99", total_tax = "9999999999" } } do
         local e = failure(moonpool.call, "create_deal",
                           ours:deal_input { customer_id = ours:customer().id, scenario_data = data })
         assert.are.same({ "VALIDATION_ERROR", 400 }, { e.code, e.status })
