@@ -8,8 +8,8 @@ local numbering = require "lib.numbering"
 local scenarios = require "lib.scenario"
 
 local customer_data = is.object {
-  first_name = is.string:min(1):max(100),
-  last_name  = is.string:min(1):max(100),
+  first_name = is.string:min(1):max(100):pattern("%S", "text that is not blank"),
+  last_name  = is.string:min(1):max(100):pattern("%S", "text that is not blank"),
   email      = is.email:optional(),
   phone      = is.string:pattern("^[(][0-9][0-9][0-9][)] [0-9][0-9][0-9][-][0-9][0-9][0-9][0-9]$"):optional(),
   address    = is.string:max(200):optional(),

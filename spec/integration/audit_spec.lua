@@ -646,8 +646,8 @@ describe("the audit log", function()
     it("that seal again and again", function()
       local which = dealership.new { db = app }
       add(which)
-      local handle = command.start("run scripts/tools/seal_audit.lua --every 0.01 & echo $!; wait",
-                                   { dir = moonpool.app_dir, env = env })
+      local handle = assert(io.popen(("cd '%s' && echo $$ && exec env DATABASE_URL='%s' '%s' run %s 2>/dev/null"):format(
+        moonpool.app_dir, env.DATABASE_URL, command.executable(), "scripts/tools/seal_audit.lua --every 0.01"), "r"))
       local pid = math.tointeger(tonumber(handle:read "l"))
       assert.are.equal(which.id .. ": seal 1 covers 1 entry", handle:read "l")
       add(which)
