@@ -9,7 +9,7 @@ local rights = {
   ["appointments"]              = "insert select update",
   ["approved_lenders"]          = "insert select update",
   ["audit_log"]                 = "insert() select",
-  ["audit_seals"]               = "insert select",
+  ["audit_seals"]               = "select",
   ["customer_history"]          = "insert select",
   ["customer_notes"]            = "insert select update",
   ["customer_vehicles"]         = "insert select update",
@@ -37,7 +37,11 @@ local rights = {
 }
 
 -- Functions that the application role may call.
-local callable = { ["system.find_login(text)"] = true }
+local callable = {
+  ["system.dealerships()"]                = true,
+  ["system.find_login(text)"]             = true,
+  ["system.seal_audit_log(uuid,integer)"] = true,
+}
 
 -- Unique over all dealerships, on purpose: names people log in with, in a table of their own.
 local global_keys = { ["user_logins_key"] = true }

@@ -78,6 +78,7 @@ static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsig
                      struct mp_pool **out, struct mp_err *err) {
   struct mp_pool_options options;
   char settings[160];
+  if (rt->pools_closing) return mp_err_set(err, MP_ECLOSED, "the host is closing");
   struct open_pool *open = calloc(1, sizeof *open);
   if (!open) return mp_err_set(err, MP_ENOMEM, "no memory for a pool");
   pool_options(&rt->config, url, &options, settings, sizeof settings);
@@ -264,6 +265,17 @@ static void watch_signals(struct mp_runtime *rt) {
   rt->signals = true;
 }
 
+static void nothing(struct mp_timer *timer) { (void)timer; }
+
+/* Runs the loop until `rt` has no work left, or the time is over. */
+static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
+  struct mp_timer guard;
+  mp_timer_init(&guard, rt->loop, nothing);
+  mp_timer_start(&guard, limit_ms);
+  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {}
+  mp_timer_stop(&guard);
+}
+
 static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_work; }
 
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
@@ -284,7 +296,9 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
   /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain timeout. */
   if (!mp_timer_running(&rt->drain_timer) && busy(rt))
     mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
-  while (busy(rt) && mp_loop_run_once(rt->loop, true)) {}
+  while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {
+  }
+  if (rt->killed) settle(rt, POOL_CLOSE_MS); /* what does not even end then loses its connection */
   mp_timer_stop(&rt->drain_timer);
   if (!rt->ended) {
     mp_err_set(err, MP_ECANCELED, "stopped by a signal before %s ended", name);
@@ -302,17 +316,6 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
 }
 
-static void nothing(struct mp_timer *timer) { (void)timer; }
-
-/* Runs the loop until `rt` has no work left, or the time is over. */
-static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
-  struct mp_timer guard;
-  mp_timer_init(&guard, rt->loop, nothing);
-  mp_timer_start(&guard, limit_ms);
-  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {}
-  mp_timer_stop(&guard);
-}
-
 /* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after lua_close. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   int rv = 0;
@@ -328,6 +331,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     open->closing = true;
   }
   while ((!mp_list_empty(&rt->pools) || rt->bind.live_work) && mp_loop_run_once(rt->loop, true)) {}
+  rt->bind.pool = NULL;
   if (rt->vm) mp_vm_close(rt->vm);
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);

@@ -66,7 +66,7 @@ static int shape_value(lua_State *L, int status, lua_KContext ctx) {
 static int shape_count(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  lua_pushinteger(L, atoll(PQcmdTuples(mp_row_result(L, -1)->pg)));
+  lua_pushinteger(L, mp_row_affected(L, -1));
   return 1;
 }
 
@@ -127,8 +127,9 @@ static void push_functions(lua_State *L, bool kept);
 static void end_lease(struct mp_source *source) {
   if (!source->kept) return;
   source->kept = false;
+  source->parent->users--;
   source->pool = NULL;
-  mp_pool_release(&source->lease, source->dirty);
+  if (source->lease.pool) mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
 }
 
 static int source_gc(lua_State *L) {
@@ -140,7 +141,7 @@ static int source_gc(lua_State *L) {
 }
 
 static struct mp_source *push_source(lua_State *L, struct mp_bind *bind, struct mp_pool *pool) {
-  struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 0);
+  struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
   *source = (struct mp_source){.bind = bind, .pool = pool, .timeout_ms = bind->query_timeout_ms};
   if (luaL_newmetatable(L, "moonpool.database")) {
     lua_pushcfunction(L, source_gc);
@@ -159,6 +160,7 @@ struct lease_wait {
 static void lease_granted(struct mp_lease *lease) {
   struct lease_wait *wait = lease->data;
   wait->source->kept = true;
+  wait->source->parent->users++;
   lease->leak_told = wait->source->patient;
   mp_wait_ready(wait->source->bind->sched, wait->token);
 }
@@ -210,6 +212,9 @@ static int db_lease(lua_State *L) {
   }
   lua_settop(L, 1);
   struct mp_source *source = push_source(L, from->bind, from->pool);
+  lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the lease */
+  lua_setiuservalue(L, -2, 1);
+  source->parent = from;
   if (timeout_s >= 0) source->timeout_ms = (uint64_t)(timeout_s * 1000);
   source->patient = timeout_s == 0;
   struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
@@ -255,6 +260,8 @@ static int db_open(lua_State *L) {
 static int db_close(lua_State *L) {
   struct mp_source *source = source_of(L);
   if (!source->own_pool) mp_luaerr_misuse(L, "db.close", "only what db.open gave can be closed");
+  if (source->users)
+    mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database", source->users);
   if (source->pool) source->bind->close_pool(source->bind, source->pool);
   source->pool = NULL;
   return 0;

@@ -9,6 +9,7 @@
 
 struct waiting_txn { /* in a userdata on the waiting task's stack, which the registry anchors */
   struct mp_bind *bind;
+  struct mp_source *source;
   struct mp_txn *txn;
   struct mp_token token;
   int fn_ref, self_ref, answer_ref;
@@ -27,6 +28,7 @@ static void on_txn_answer(struct mp_txn *txn, void *data) {
   mp_txn_info(txn, &info);
   waiting->committed = info.outcome == MP_TX_COMMITTED;
   waiting->txn = NULL;
+  waiting->source->users--;
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
   if (!waiting->abandoned) {
     waiting->answer_ref = mp_txn_take_answer(txn);
@@ -152,8 +154,10 @@ int mp_db_transaction(lua_State *L) {
   options.tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
   options.tx.deadline_ms = mp_loop_now_ms(bind->loop) + timeout_ms;
   mp_wait_check(L, "db.transaction");
-  struct waiting_txn *waiting = lua_newuserdatauv(L, sizeof *waiting, 0);
-  *waiting = (struct waiting_txn){.bind = bind, .answer_ref = LUA_NOREF};
+  struct waiting_txn *waiting = lua_newuserdatauv(L, sizeof *waiting, 1);
+  lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the transaction */
+  lua_setiuservalue(L, -2, 1);
+  *waiting = (struct waiting_txn){.bind = bind, .source = source, .answer_ref = LUA_NOREF};
   lua_pushvalue(L, -1);
   waiting->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 2);
@@ -165,6 +169,7 @@ int mp_db_transaction(lua_State *L) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
+  source->users++;
   waiting->token = mp_wait_begin(L, on_txn_abandoned, waiting);
   return mp_wait_yield(L, (lua_KContext)waiting, transaction_k);
 }

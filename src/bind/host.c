@@ -190,6 +190,7 @@ static int host_transaction_stats(lua_State *L) {
 static int host_pool_stats(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   struct mp_pool_stats stats;
+  if (!bind->pool) return luaL_error(L, "the host is closing");
   mp_pool_stats(bind->pool, &stats);
   lua_newtable(L);
   set_int(L, "total_connections", stats.total);
@@ -222,6 +223,7 @@ static int host_pool_stats(lua_State *L) {
 static int host_resize(lua_State *L) {
   lua_Integer min = luaL_checkinteger(L, 1), max = luaL_checkinteger(L, 2);
   if (max < 1 || min < 0 || min > max) mp_luaerr_misuse(L, "pool.resize", "needs 0 <= min <= max and max >= 1");
+  if (!mp_bind_of(L)->pool) return luaL_error(L, "the host is closing");
   mp_pool_resize(mp_bind_of(L)->pool, (unsigned)min, (unsigned)max);
   return 0;
 }

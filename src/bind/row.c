@@ -1,6 +1,7 @@
 #include "bind/row.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/json.h"
@@ -74,6 +75,14 @@ static bool settled(lua_State *L, struct mp_row *row) {
     mp_failure_clear(&failure);
     lua_error(L);
   }
+  if (stmt->too_large) {
+    struct mp_err err;
+    mp_err_set(&err, MP_EINVAL,
+               "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select less, or in parts",
+               stmt->where);
+    mp_luaerr_push(L, &err);
+    lua_error(L);
+  }
   row->result = mp_result_ref(stmt->result);
   row->stmt = NULL;
   mp_stmt_unref(stmt);
@@ -91,6 +100,13 @@ static struct mp_row *now_settled(lua_State *L) {
   struct mp_row *row = lua_touserdata(L, 1);
   if (!settled(L, row)) mp_txn_raise_lost(L, row->stmt);
   return row;
+}
+
+lua_Integer mp_row_affected(lua_State *L, int idx) {
+  struct mp_row *row = lua_touserdata(L, idx);
+  struct mp_result *result = row->stmt ? row->stmt->result : row->result;
+  if (row->stmt && row->stmt->state != MP_STMT_DONE) mp_txn_raise_lost(L, row->stmt);
+  return atoll(PQcmdTuples(result->pg));
 }
 
 struct mp_result *mp_row_result(lua_State *L, int idx) {
@@ -190,6 +206,7 @@ static int row_newindex(lua_State *L) {
 
 static int next_column(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
+  if (!settled(L, row)) luaL_error(L, "this row was not looked at: use pairs(row)");
   int n = PQnfields(row->result->pg);
   int col = lua_isnil(L, 2) ? 0 : find_column(row->result->pg, luaL_checkstring(L, 2)) + 1;
   if (col >= n) return 0;

@@ -15,6 +15,8 @@ void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt);
 /* The result behind the (lazy) row at `idx`, borrowed from it. Raises if its statement failed, broke its promise
  * of one row, or was never sent. */
 struct mp_result *mp_row_result(lua_State *L, int idx);
+/* The number of rows that its statement affected; does not look at the rows themselves. */
+lua_Integer mp_row_affected(lua_State *L, int idx);
 /* Replaces the global tostring by one that looks at a lazy row. */
 void mp_row_open(lua_State *L);
 /* Pushes the array of all rows. [-0, +1] */

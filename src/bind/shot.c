@@ -7,6 +7,9 @@
 #include "bind/source.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
+#include "util/log.h"
+
+#define CLEANUP_MS 5000 /* for a canceled statement to end */
 
 /* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it (`pending`). */
 struct shot {
@@ -18,7 +21,7 @@ struct shot {
   struct mp_timer timeout;
   struct mp_token token;
   enum { SHOT_WAITING, SHOT_SENT, SHOT_DONE } state;
-  bool abandoned, timed_out, sent_again;
+  bool abandoned, timed_out, sent_again, given_up;
   bool dirty;   /* it leaves session state: the connection is not for others */
   int self_ref; /* keeps the userdata alive until it is done */
 };
@@ -28,6 +31,7 @@ static void shot_over(struct shot *shot) {
   shot->state = SHOT_DONE;
   mp_timer_stop(&shot->timeout);
   bind->live_work--;
+  shot->source->users--;
   if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
   if (!shot->abandoned) mp_wait_ready(bind->sched, shot->token);
   luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, shot->self_ref);
@@ -44,7 +48,8 @@ static void transmit(struct shot *shot);
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
 static bool stale(const struct shot *shot) {
   const struct mp_err *err = &shot->stmt->err;
-  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again &&
+  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && !shot->abandoned && !shot->timed_out &&
+         mp_conn_tx_status(shot->conn) == PQTRANS_IDLE &&
          err->flags & MP_ERRF_RETRYABLE &&
          (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
 }
@@ -81,11 +86,31 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   shot_over(shot);
 }
 
+/* Asks the server to end the statement; one that does not answer even that loses its connection. */
+static void cancel(struct shot *shot) {
+  struct mp_err err;
+  (void)mp_conn_cancel(shot->conn, NULL, NULL, &err);
+  mp_timer_start(&shot->timeout, CLEANUP_MS);
+  shot->given_up = true;
+}
+
 static void on_timeout(struct mp_timer *timer) {
   struct shot *shot = MP_CONTAINER_OF(timer, struct shot, timeout);
-  struct mp_err err;
-  shot->timed_out = true;
-  (void)mp_conn_cancel(shot->conn, NULL, NULL, &err);
+  if (!shot->given_up) {
+    shot->timed_out = true;
+    cancel(shot);
+    return;
+  }
+  mp_log(MP_LOG_WARN, "pool", "the statement at %s does not even answer a cancel: closing its connection", shot->stmt->where);
+  /* Closing fails what is under way, and that ends the statement. */
+  struct mp_source *source = shot->source;
+  if (source->kept) {
+    source->dirty = true;
+    mp_pool_release(&source->lease, true);
+  } else {
+    mp_pool_release(&shot->lease, true);
+    shot->conn = NULL;
+  }
 }
 
 static void transmit(struct shot *shot) {
@@ -123,14 +148,12 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
 
 static void on_abandon(void *data) {
   struct shot *shot = data;
-  struct mp_err err;
   shot->abandoned = true;
   if (shot->state == SHOT_WAITING) {
     mp_pool_abandon(&shot->lease);
     shot_over(shot);
   } else if (shot->state == SHOT_SENT) {
-    (void)mp_conn_cancel(shot->conn, NULL, NULL,
-                         &err); /* it ends soon, and gives the connection back */
+    cancel(shot); /* it ends soon, and gives the connection back */
   }
 }
 
@@ -169,6 +192,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
     }
   }
   bind->live_work++;
+  source->users++;
   lua_pushvalue(L, -1);
   shot->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   mp_row_bind(mp_row_push_lazy(L), stmt);

@@ -91,14 +91,20 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
   int few[32], *at = few;
-  struct mp_buf *out = &mp_bind_of(L)->scratch;
+  struct mp_bind *bind = mp_bind_of(L);
   luaL_checkstack(L, 8, NULL);
   if (text->nparams > (int)MP_ARRAY_LEN(few))
     at = lua_newuserdatauv(L, sizeof *at * (size_t)text->nparams, 0);
+  struct mp_buf *out = bind->scratch_used ? mp_json_buf_new(L, 0) : &bind->scratch;
+  bool shared = out == &bind->scratch;
+  if (shared) bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
   mp_buf_clear(out);
   bool complete = pack(L, what, text, params, given, out, at);
-  lua_settop(L, top);
-  if (!complete) return NULL;
+  if (shared) bind->scratch_used = false;
+  if (!complete) {
+    lua_settop(L, top);
+    return NULL;
+  }
   /* One block: the statement, the pointers to its values, the values, the message. */
   size_t pointers = sizeof(char *) * (size_t)text->nparams;
   size_t message = missing ? strlen(missing) + 1 : 0;
@@ -111,6 +117,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   stmt->req.values = values;
   stmt->one = one;
   if (missing) stmt->missing = memcpy(bytes + out->len, missing, message);
+  lua_settop(L, top);
   return stmt;
 }
 
@@ -150,7 +157,6 @@ static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err
 
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
                     const struct mp_err *err, const char *who) {
-  struct mp_err too_large;
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
   bind->stats.statements++;
@@ -159,11 +165,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
     described(stmt);
   } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
-    mp_err_set(
-        &too_large, MP_EINVAL,
-        "the result is larger than %zu MiB (MOONPOOL_RESULT_LIMIT): select less, or in parts",
-        bind->result_limit >> 20);
-    fail(bind, stmt, &too_large);
+    stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }
   uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
   bind->stats.statement_us += us;

@@ -38,6 +38,8 @@ static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *
   struct mp_text *text = mp_text_get(L, 2, what);
   if (mp_txn_restricted(txn) && text->refused[0])
     mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
+  if (!strcmp(text->kind, "TransactionStmt"))
+    mp_luaerr_misuse(L, what, "the transaction is the host's: return to commit, raise to roll back, tx:savepoint");
   return text;
 }
 
@@ -127,7 +129,7 @@ static int shape_value(lua_State *L, int status, lua_KContext ctx) {
 static int shape_count(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  lua_pushinteger(L, atoll(PQcmdTuples(mp_row_result(L, -1)->pg)));
+  lua_pushinteger(L, mp_row_affected(L, -1));
   return 1;
 }
 
@@ -160,7 +162,9 @@ static int tx_exec(lua_State *L) {
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
   lua_pushfstring(L, format, (int)depth);
   int sql = lua_gettop(L);
-  mp_txn_queue(txn, mp_stmt_new(L, "tx:savepoint", mp_text_get(L, sql, "tx:savepoint"), 0));
+  struct mp_stmt *stmt = mp_stmt_new(L, "tx:savepoint", mp_text_get(L, sql, "tx:savepoint"), 0);
+  stmt->control = true;
+  mp_txn_queue(txn, stmt);
   lua_pop(L, 1);
 }
 

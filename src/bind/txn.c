@@ -98,6 +98,7 @@ static void on_grant(struct mp_lease *lease) {
   struct mp_txn *txn = lease->data;
   txn->waiting = false;
   txn->leased = true;
+  txn->bind->scratch_used = false; /* no Lua runs now */
   txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
   txn->round_trips = txn->statements = 0;
   mp_failure_clear(&txn->failure);
@@ -165,8 +166,11 @@ static void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *d
 }
 
 static void kill_script(struct mp_txn *txn) {
-  if (txn->script) mp_task_kill(txn->script);
+  struct mp_task *script = txn->script;
   txn->script = NULL;
+  txn->killing = true;
+  if (script) mp_task_kill(script);
+  txn->killing = false;
   attempt_over(txn);
   mp_txn_drop_list(&txn->queue);
   unref(txn, &txn->result_ref);

@@ -50,12 +50,22 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
   return w.k(L, status, w.ctx);
 }
 
+/* The coroutine that waits was closed, or the task ended from outside: the statements under way have nobody
+ * left, and nothing else may be sent in between. */
+static void on_look_abandoned(void *data) {
+  struct mp_txn *txn = data;
+  struct mp_err err;
+  if (txn->killing) return;
+  mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended", txn->name);
+  mp_txn_abort(txn, &err);
+}
+
 static int look(lua_State *L, const char *what, struct waiter w) {
   if (mp_list_empty(&w.txn->queue)) return w.k(L, LUA_OK, w.ctx);
   mp_wait_check(L, what);
   struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
   *waiter = w;
-  w.txn->look = mp_wait_begin(L, NULL, NULL);
+  w.txn->look = mp_wait_begin(L, on_look_abandoned, w.txn);
   mp_txn_act(w.txn, mp_tx_look(&w.txn->tx));
   return mp_wait_yield(L, (lua_KContext)waiter, looked);
 }
@@ -74,8 +84,7 @@ int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_K
 bool mp_txn_undo_savepoint(struct mp_txn *txn) {
   bool seen = true;
   MP_LIST_EACH(node, &txn->queue) {
-    if (!strncmp(MP_LIST_ENTRY(node, struct mp_stmt, node)->req.sql, "SAVEPOINT ", 10))
-      seen = false;
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) seen = false;
   }
   mp_txn_drop_list(&txn->queue);
   mp_tx_savepoint_undone(&txn->tx);

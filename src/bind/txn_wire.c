@@ -99,7 +99,7 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
 static const struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
-  if (txn->frame_failed && !txn->committed && txn->frame_err.flags & MP_ERRF_RETRYABLE)
+  if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE)
     return &txn->frame_err;
   MP_LIST_EACH(node, &txn->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -136,7 +136,8 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     err = NULL;
   }
   bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
-  const struct mp_err *failed = err || rolling_back ? NULL : first_failure(txn);
+  /* The tag of COMMIT decides alone. */
+  const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
   unsigned actions;
   if (err) {

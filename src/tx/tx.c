@@ -120,6 +120,7 @@ static unsigned send(struct mp_tx *tx, bool commit) {
 }
 
 unsigned mp_tx_look(struct mp_tx *tx) {
+  if (tx->in_flight) return broken(tx); /* one segment at a time */
   if (tx->state == MP_TX_OPEN) { /* stays */
     tx->frame.begin = tx->frame.commit = false;
     tx->in_flight = true;
@@ -181,6 +182,11 @@ unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err) {
 }
 
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked) {
+  if (tx->in_flight && (tx->state == MP_TX_OPEN || tx->state == MP_TX_FAILED)) {
+    struct mp_err early;
+    mp_err_set(&early, MP_EINTERNAL, "the script ended while a statement was under way");
+    return mp_tx_abort(tx, err ? err : &early);
+  }
   switch (tx->state) {
     case MP_TX_FRESH:
       if (!err && queued) return send(tx, !unchecked);
