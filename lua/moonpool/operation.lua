@@ -18,7 +18,10 @@ local fields = {
   summary    = "string",
   input      = is_schema,
   output     = is_schema,
-  tenant     = "string",
+  tenant     = function(value)
+    return not (type(value) == "string" and value:find "^[%a_][%w_]*$" and #value < 60)
+      and "must be the name of an input field" or nil
+  end,
   actor      = "string",
   isolation  = function(value)
     local known = { ["read committed"] = true, ["repeatable read"] = true, ["serializable"] = true }
@@ -95,37 +98,52 @@ local function lane_of(op, input)
   return lane
 end
 
+local function copy_of(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for name, item in next, value do copy[name] = copy_of(item) end
+  return setmetatable(copy, getmetatable(value))
+end
+
 -- A fresh, checked copy of the input.
 local function check(op, input, options)
-  if not op.input then return input end
+  if not op.input then return copy_of(input) end
   if options.border then return op.input:from_json(input) end
   return op.input:check(input)
 end
 
--- The tenant of a call: the caller's, which the input may repeat but not change; else the input's.
+-- The tenant of a call: the caller's, which an input that leaves it out is given.
 local function with_tenant(op, input, options)
   local own, field = options.tenant, op.tenant
-  if not (own and field) then return input end
+  if not (own and field) or (type(input) ~= "table" and input ~= nil) then return input end
   local spelled = options.border and json.camel(field) or field
+  if input and input[spelled] ~= nil then return input end
   local copy = {}
-  if type(input) == "table" then
-    for name, value in next, input do copy[name] = value end
-  elseif input ~= nil then
-    return input -- no object: the schema says so
-  end
-  if copy[spelled] == nil then
-    copy[spelled] = own
-  elseif type(copy[spelled]) == "string" and copy[spelled]:lower() ~= own:lower() then
-    error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
-      message = ("the caller belongs to another tenant than the input's %s names"):format(spelled) }, 0)
-  end
+  for name, value in next, input or copy do copy[name] = value end
+  copy[spelled] = own
   return copy
+end
+
+-- The tenant that the checked input names; it may repeat the caller's but not be another.
+local function tenant_of(op, checked, options)
+  if not op.tenant then return nil end
+  local named = type(checked) == "table" and checked[op.tenant]
+  if named == nil or named == false then
+    error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
+      message = ("%s needs its tenant: `%s` in the input, or the caller's"):format(op.name, op.tenant) }, 0)
+  end
+  named = tostring(named)
+  if options.tenant and named:lower() ~= options.tenant:lower() then
+    error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
+      message = ("the caller belongs to another tenant than the one that the input's %s names"):format(
+        options.border and json.camel(op.tenant) or op.tenant) }, 0)
+  end
+  return named
 end
 
 -- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
 -- of N locks itself up with N callers.
-local function join(tx, op, input)
-  local tenant = op.tenant and input[op.tenant]
+local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
       message = op.name .. " was called for another tenant than the transaction's" }, 0)
@@ -142,17 +160,25 @@ local function join(tx, op, input)
   error(result, 0)
 end
 
+local function timeout_of(op, options)
+  local timeout = options.timeout or op.timeout
+  if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
+    error("moonpool.call: timeout is a number of seconds, up to 86400", 4)
+  end
+  return timeout
+end
+
 -- -> result, info
 function operation.call(op, input, options)
   options = options or {}
   local raw = with_tenant(op, input, options)
   local checked = check(op, raw, options)
+  local tenant = tenant_of(op, checked, options)
   local tx = host.current_tx()
-  if tx then return join(tx, op, checked), {} end
+  if tx then return join(tx, op, checked, tenant), {} end
   local again  = function() return check(op, raw, options) end
-  local tenant = op.tenant and (options.tenant or checked[op.tenant])
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
-  return host.transact(op, checked, again, lane_of(op, checked), tenant or nil, caller or nil, options.timeout or op.timeout)
+  return host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil, timeout_of(op, options))
 end
 
 return operation

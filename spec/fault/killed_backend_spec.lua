@@ -102,21 +102,23 @@ describe("a killed backend", function()
     end)
 
     it("between two statements: the operation starts again", function()
+      local kill, done = fault.killer()
       local result, info = call(adding_customer(function(tx)
         if tx.attempt > 1 then return end
-        local victim = tx:value "select pg_backend_pid()"
-        moonpool.all { function() fault.kill(victim) end }
+        kill(tx:value "select pg_backend_pid()")
       end))
+      done()
       assert.are.equal(2, info.attempts)
       assert_added_once(result)
     end)
 
     it("after its write was sent and seen, before COMMIT: written once", function()
+      local kill, done = fault.killer()
       local result, info = call(adding_customer(nil, function(tx)
         if tx.attempt > 1 then return end
-        local victim = tx:value "select pg_backend_pid()" -- the insert travels along
-        moonpool.all { function() fault.kill(victim) end }
+        kill(tx:value "select pg_backend_pid()") -- the insert travels along
       end))
+      done()
       assert.are.equal(2, info.attempts)
       assert_added_once(result)
     end)

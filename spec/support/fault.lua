@@ -11,6 +11,24 @@ function fault.kill(pid)
   assert(test.admin().value("select pg_terminate_backend($1, 10000)", pid), "the backend did not end")
 end
 
+--- A function that kills a backend from a task of its own, started here: an operation with a tenant, and what it starts,
+--- has no other connection. It waits until the backend is gone. The second function ends the task.
+function fault.killer()
+  local victim, gone, over
+  local task = moonpool.spawn(function()
+    while not victim and not over do moonpool.sleep(0) end
+    if victim then fault.kill(victim) end
+    gone = true
+  end)
+  return function(pid)
+    victim = pid
+    while not gone do moonpool.sleep(0) end
+  end, function()
+    over = true
+    task:wait()
+  end
+end
+
 --- Waits until a backend executes pg_sleep, then ends it.
 ---@param pid fun(): integer?
 function fault.kill_sleeping(pid)

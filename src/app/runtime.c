@@ -235,7 +235,8 @@ static void on_main_done(struct mp_task *task, lua_State *L, bool ok, void *data
   (void)task;
   rt->ended = true;
   if (ok) {
-    rt->exit_code = lua_isinteger(L, 1) ? (int)lua_tointeger(L, 1) : 0;
+    lua_Integer code = lua_isinteger(L, 1) ? lua_tointeger(L, 1) : 0;
+    rt->exit_code = code < 0 || code > 255 ? 255 : (int)code; /* what a process can say */
   } else {
     rt->exit_code = -1;
     mp_luaerr_get(L, -1, &rt->failure);
@@ -296,8 +297,7 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
   /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain timeout. */
   if (!mp_timer_running(&rt->drain_timer) && busy(rt))
     mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
-  while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {
-  }
+  while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {}
   if (rt->killed) settle(rt, POOL_CLOSE_MS); /* what does not even end then loses its connection */
   mp_timer_stop(&rt->drain_timer);
   if (!rt->ended) {

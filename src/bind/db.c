@@ -19,6 +19,9 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what) {
     mp_luaerr_misuse(
         L, what,
         "not inside a transaction: its statements go through tx, on the connection it has");
+  struct mp_task *task = mp_task_of(L);
+  if (task && mp_task_scope(task))
+    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started: use its tx");
   return source;
 }
 
@@ -129,7 +132,8 @@ static void end_lease(struct mp_source *source) {
   source->kept = false;
   source->parent->users--;
   source->pool = NULL;
-  if (source->lease.pool) mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
+  if (source->lease.pool)
+    mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
 }
 
 static int source_gc(lua_State *L) {
@@ -140,12 +144,20 @@ static int source_gc(lua_State *L) {
   return 0;
 }
 
+/* The task of a lease was ended: the connection goes back at once, not at the next collection. */
+static int source_close(lua_State *L) {
+  end_lease(lua_touserdata(L, 1));
+  return 0;
+}
+
 static struct mp_source *push_source(lua_State *L, struct mp_bind *bind, struct mp_pool *pool) {
   struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
   *source = (struct mp_source){.bind = bind, .pool = pool, .timeout_ms = bind->query_timeout_ms};
   if (luaL_newmetatable(L, "moonpool.database")) {
     lua_pushcfunction(L, source_gc);
     lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, source_close);
+    lua_setfield(L, -2, "__close");
   }
   lua_setmetatable(L, -2);
   return source;
@@ -192,6 +204,7 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
     return lua_error(L);
   }
   lua_pushcfunction(L, mp_luaerr_handler);
+  lua_toclose(L, 2);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
   push_functions(L, true);
@@ -209,6 +222,8 @@ static int db_lease(lua_State *L) {
   if (!lua_isnoneornil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);
     if (lua_getfield(L, 2, "timeout") != LUA_TNIL) timeout_s = luaL_checknumber(L, -1);
+    if (lua_isnumber(L, -1) && !(timeout_s >= 0 && timeout_s <= 86400 * 7))
+      mp_luaerr_misuse(L, "db.lease", "timeout is a number of seconds from 0 (none) to a week");
   }
   lua_settop(L, 1);
   struct mp_source *source = push_source(L, from->bind, from->pool);
@@ -245,9 +260,11 @@ static int db_open(lua_State *L) {
                                                              : NULL; /* stays on the stack */
   if (!url) mp_luaerr_misuse(L, "db.open", "url is missing: db.open{url = \"postgres://...\"}");
   lua_getfield(L, 1, "max");
-  unsigned max = lua_isnil(L, -1) ? 2 : (unsigned)luaL_checkinteger(L, -1);
+  lua_Integer max = luaL_optinteger(L, -1, 2);
+  if (max < 1 || max > 1000)
+    mp_luaerr_misuse(L, "db.open", "max is a number of connections from 1 to 1000");
   struct mp_source *source = push_source(L, bind, NULL);
-  if (bind->open_pool(bind, url, max, &pool, &err)) {
+  if (bind->open_pool(bind, url, (unsigned)max, &pool, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
@@ -261,7 +278,8 @@ static int db_close(lua_State *L) {
   struct mp_source *source = source_of(L);
   if (!source->own_pool) mp_luaerr_misuse(L, "db.close", "only what db.open gave can be closed");
   if (source->users)
-    mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database", source->users);
+    mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database",
+                     source->users);
   if (source->pool) source->bind->close_pool(source->bind, source->pool);
   source->pool = NULL;
   return 0;

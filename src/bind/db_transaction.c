@@ -50,7 +50,15 @@ static int transaction_k(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   lua_rawgeti(L, LUA_REGISTRYINDEX, waiting->answer_ref);
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->answer_ref);
+  waiting->answer_ref = LUA_NOREF;
   return waiting->committed ? 1 : lua_error(L);
+}
+
+/* An answer that nobody heard: its task was ended before it was resumed. */
+static int waiting_gc(lua_State *L) {
+  struct waiting_txn *waiting = lua_touserdata(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, waiting->answer_ref);
+  return 0;
 }
 
 /* The tenant: "id" for the application's own tenant field, or { field = "id" }. The strings stay on the stack. */
@@ -158,6 +166,11 @@ int mp_db_transaction(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the transaction */
   lua_setiuservalue(L, -2, 1);
   *waiting = (struct waiting_txn){.bind = bind, .source = source, .answer_ref = LUA_NOREF};
+  if (luaL_newmetatable(L, "moonpool.waiting_txn")) {
+    lua_pushcfunction(L, waiting_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
   lua_pushvalue(L, -1);
   waiting->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 2);

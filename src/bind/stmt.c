@@ -97,7 +97,8 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
     at = lua_newuserdatauv(L, sizeof *at * (size_t)text->nparams, 0);
   struct mp_buf *out = bind->scratch_used ? mp_json_buf_new(L, 0) : &bind->scratch;
   bool shared = out == &bind->scratch;
-  if (shared) bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
+  if (shared)
+    bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
   mp_buf_clear(out);
   bool complete = pack(L, what, text, params, given, out, at);
   if (shared) bind->scratch_used = false;
@@ -136,13 +137,16 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
   return stmt;
 }
 
-static void described(struct mp_stmt *stmt) {
+/* False: the server counts other parameters than we do. */
+static bool described(struct mp_stmt *stmt) {
   struct mp_text *text = stmt->text;
   const PGresult *pg = stmt->result->pg;
-  if (text->types || PQnparams(pg) != text->nparams) return;
+  if (text->types) return true;
+  if (PQnparams(pg) != text->nparams) return false;
   Oid *types = malloc(sizeof *types * (size_t)(text->nparams ? text->nparams : 1));
   for (int i = 0; types && i < text->nparams; i++) types[i] = PQparamtype(pg, i);
   text->types = types;
+  return true;
 }
 
 static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err *err) {
@@ -163,7 +167,11 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   if (err) {
     fail(bind, stmt, err);
   } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
-    described(stmt);
+    struct mp_err miscounted;
+    mp_err_set(
+        &miscounted, MP_EINVAL,
+        "the server sees other parameters in this text than the host does: write them as $1, $2");
+    if (!described(stmt)) fail(bind, stmt, &miscounted);
   } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
     stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }

@@ -31,8 +31,11 @@ void mp_text_unref(struct mp_text *text) {
 
 /* ---- $name -> $1 ---- */
 
-static bool ident_start(char c) { return isalpha((unsigned char)c) || c == '_'; }
-static bool ident_char(char c) { return isalnum((unsigned char)c) || c == '_'; }
+/* Bytes above ASCII are letters to PostgreSQL. */
+static bool ident_start(char c) {
+  return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char)c); }
 
 /* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar quote, a
  * comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the text: the
@@ -129,28 +132,76 @@ static const char *number_params(struct mp_text *text, const char *sql) {
 static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt",
                                       "DeleteStmt", "MergeStmt",  "LockStmt"};
 
-/* What outlives its transaction on the connection. Also functions that hold a lock or a setting. */
+/* What outlives its transaction on the connection: settings, cursors, prepared statements, locks, temporary
+ * tables. Names are looked for as words anywhere in the tree, constants included: a function may be handed SQL. */
 static bool leaves_state(const char *kind, const char *tree) {
-  static const char *const kinds[] = {"VariableSetStmt", "ListenStmt",     "PrepareStmt",
-                                      "ExecuteStmt",     "DeallocateStmt", "DiscardStmt",
-                                      "LoadStmt",        "DoStmt",         "CallStmt"};
-  static const char *const names[] = {"set_config",
-                                      "pg_advisory_lock",
-                                      "pg_advisory_lock_shared",
-                                      "pg_try_advisory_lock",
-                                      "pg_try_advisory_lock_shared",
-                                      "setseed"};
+  static const char *const kinds[] = {
+      "VariableSetStmt", "ListenStmt",  "PrepareStmt",       "ExecuteStmt",
+      "DeallocateStmt",  "DiscardStmt", "LoadStmt",          "DoStmt",
+      "CallStmt",        "FetchStmt",   "DeclareCursorStmt", "TransactionStmt"};
+  static const char *const words[] = {"set_config",
+                                      "advisory_",
+                                      "setseed",
+                                      "pg_temp",
+                                      "_to_xml",
+                                      "dblink",
+                                      "\"relpersistence\":\"t\""};
   for (size_t i = 0; i < MP_ARRAY_LEN(kinds); i++)
     if (!strcmp(kind, kinds[i])) return true;
-  for (size_t i = 0; i < MP_ARRAY_LEN(names); i++) {
-    char node[64];
-    snprintf(node, sizeof node, "{\"String\":{\"sval\":\"%s\"}}", names[i]);
-    if (strstr(tree, node)) return true;
-  }
-  return strstr(tree, "\"relpersistence\":\"t\"") != NULL;
+  for (size_t i = 0; i < MP_ARRAY_LEN(words); i++)
+    if (strstr(tree, words[i])) return true;
+  return false;
 }
 
-static void classify(struct mp_text *text) {
+/* May a SELECT change data? It may if it calls a function that we do not know to be harmless. */
+static bool calls_unknown(const char *tree) {
+  static const char *const harmless[] = {"count",
+                                         "sum",
+                                         "min",
+                                         "max",
+                                         "avg",
+                                         "now",
+                                         "lower",
+                                         "upper",
+                                         "length",
+                                         "round",
+                                         "abs",
+                                         "to_char",
+                                         "coalesce",
+                                         "concat",
+                                         "lpad",
+                                         "greatest",
+                                         "least",
+                                         "array_agg",
+                                         "string_agg",
+                                         "jsonb_agg",
+                                         "json_agg",
+                                         "date_trunc",
+                                         "timezone",
+                                         "extract",
+                                         "generate_series",
+                                         "pg_sleep",
+                                         "pg_backend_pid",
+                                         "pg_terminate_backend",
+                                         "version",
+                                         "current_setting"};
+  static const char head[] = "\"FuncCall\":{\"funcname\":[";
+  for (const char *at = tree; (at = strstr(at, head));) {
+    at += strlen(head);
+    const char *end = strchr(at, ']'), *name = NULL;
+    for (const char *next = at; end && (next = strstr(next, "\"sval\":\"")) && next < end;)
+      name = next += strlen("\"sval\":\"");
+    bool known = false;
+    for (size_t i = 0; name && i < MP_ARRAY_LEN(harmless); i++) {
+      size_t len = strlen(harmless[i]);
+      known = known || (!strncmp(name, harmless[i], len) && name[len] == '"');
+    }
+    if (!known) return true;
+  }
+  return false;
+}
+
+static void classify(struct mp_text *text, const char **fault) {
   PgQueryParseResult parsed = pg_query_parse(text->sql);
   text->changes_data = text->leaves_state = true;
   if (parsed.error) {
@@ -166,20 +217,23 @@ static void classify(struct mp_text *text) {
     }
     for (size_t i = 0; i < MP_ARRAY_LEN(allowed); i++) ok = ok || !strcmp(text->kind, allowed[i]);
     if (!stmt)
-      snprintf(text->refused, sizeof text->refused, "is empty");
+      *fault = "is empty";
     else if (strstr(stmt, "{\"stmt\":{"))
-      snprintf(text->refused, sizeof text->refused, "has more than one statement");
+      *fault = "has more than one statement";
     else if (!ok)
       snprintf(text->refused, sizeof text->refused,
                "is not for an operation (%s): transaction, session and schema are the host's",
                text->kind);
+    else if (strstr(stmt, "\"intoClause\""))
+      snprintf(text->refused, sizeof text->refused,
+               "makes a table (SELECT INTO): the schema is the host's");
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
       snprintf(text->refused, sizeof text->refused,
                "calls set_config: the session's settings are the host's");
     text->leaves_state = !stmt || leaves_state(text->kind, stmt);
-    text->changes_data =
-        strcmp(text->kind, "SelectStmt") != 0 || strstr(stmt ? stmt : "", "\"InsertStmt\"") ||
-        strstr(stmt ? stmt : "", "\"UpdateStmt\"") || strstr(stmt ? stmt : "", "\"DeleteStmt\"");
+    text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || !stmt ||
+                         strstr(stmt, "\"InsertStmt\"") || strstr(stmt, "\"UpdateStmt\"") ||
+                         strstr(stmt, "\"DeleteStmt\"") || calls_unknown(stmt);
   }
   pg_query_free_parse_result(parsed);
 }
@@ -241,7 +295,8 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   box->text = text;
   const char *fault = number_params(text, sql);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
-  classify(text);
+  classify(text, &fault);
+  if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   if (text->names) {
     lua_createtable(L, text->nparams, 0);
     for (int i = 0; i < text->nparams; i++) {

@@ -30,6 +30,7 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
 /* The types of the text's parameters are not known and are needed: asks, then calls `method` anew. */
 static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                           lua_CFunction method) {
+  mp_wait_check(L, what);
   mp_txn_queue(txn, mp_stmt_describe(L, text));
   return mp_txn_look(L, txn, what, (lua_KContext)method, again);
 }
@@ -39,7 +40,9 @@ static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *
   if (mp_txn_restricted(txn) && text->refused[0])
     mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
   if (!strcmp(text->kind, "TransactionStmt"))
-    mp_luaerr_misuse(L, what, "the transaction is the host's: return to commit, raise to roll back, tx:savepoint");
+    mp_luaerr_misuse(
+        L, what,
+        "the transaction is the host's: return to commit, raise to roll back, tx:savepoint");
   return text;
 }
 
@@ -136,6 +139,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
 static int look_at(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
   struct mp_txn *txn = self(L, what);
   struct mp_text *text = check_text(L, txn, what);
+  mp_wait_check(L, what); /* before it is queued: a call that raises must not have happened */
   struct mp_stmt *stmt = queue(L, txn, what, text);
   if (!stmt) return describe_first(L, txn, what, text, method);
   push_lazy(L, stmt);
@@ -156,7 +160,8 @@ static int tx_exec(lua_State *L) {
 
 /* ---- savepoints ---- */
 
-/* Stack of a savepoint: 1 tx, 2 function, 3 message handler, then the function's results or its error.
+/* Stack of a savepoint: 1 tx, 2 function, 3 message handler, 4 and 5 the numbers of hooks that there were, then
+ * the function's results or its error.
  * The host makes the names; they tell the depth. */
 
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
@@ -174,9 +179,31 @@ static int raise_top(lua_State *L, int status, lua_KContext ctx) {
   return lua_error(L);
 }
 
+static void push_hook_count(lua_State *L, struct mp_txn *txn, const char *list) {
+  mp_txn_push_hooks(L, txn);
+  lua_getfield(L, -1, list);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  lua_pop(L, 2);
+  lua_pushinteger(L, n);
+}
+
+/* Hooks for work that is undone are void. */
+static void cut_hooks(lua_State *L, struct mp_txn *txn, const char *list, int count_idx) {
+  lua_Integer keep = lua_tointeger(L, count_idx);
+  mp_txn_push_hooks(L, txn);
+  lua_getfield(L, -1, list);
+  for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > keep; i--) {
+    lua_pushnil(L);
+    lua_rawseti(L, -2, i);
+  }
+  lua_pop(L, 2);
+}
+
 /* The error is on top: undo, then raise it to the caller. */
 static int savepoint_undo(lua_State *L, struct mp_txn *txn) {
   unsigned depth = mp_txn_machine(txn)->savepoints;
+  cut_hooks(L, txn, "after_commit", 4);
+  cut_hooks(L, txn, "on_rollback", 5);
   bool seen = mp_txn_undo_savepoint(txn);
   if (!seen || mp_tx_doomed(mp_txn_machine(txn)))
     return lua_error(L); /* nothing to undo, or it failed before */
@@ -194,7 +221,7 @@ static int savepoint_released(lua_State *L, int status, lua_KContext ctx) {
     return savepoint_undo(L, txn);
   }
   mp_tx_savepoint_released(mp_txn_machine(txn));
-  return lua_gettop(L) - 3;
+  return lua_gettop(L) - 5;
 }
 
 static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
@@ -219,6 +246,8 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext ctx) {
   mp_tx_savepoint(tx);
   queue_control(L, txn, "SAVEPOINT mp_%d", tx->savepoints);
   lua_pushcfunction(L, mp_luaerr_handler);
+  push_hook_count(L, txn, "after_commit");
+  push_hook_count(L, txn, "on_rollback");
   lua_pushvalue(L, 2);
   lua_pushvalue(L, 1);
   return savepoint_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);

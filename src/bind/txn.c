@@ -36,6 +36,8 @@ static int start_script_p(lua_State *L) {
   lua_insert(L, -nargs - 1);
   txn->script = mp_task_start(txn->bind->sched, L, nargs + 1, txn->name, on_script_done, txn);
   mp_task_set_data(txn->script, txn);
+  /* What it spawns has no transaction, and must not reach another tenant's by a connection of its own. */
+  if (txn->tenant && txn->options.restricted) mp_task_set_scope(txn->script, txn);
   return 0;
 }
 
@@ -301,6 +303,11 @@ void mp_txn_abort(struct mp_txn *txn, const struct mp_err *err) {
 static void on_deadline(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, deadline);
   struct mp_err err;
+  if (txn->waiting && !txn->refused && !txn->overdue) {
+    txn->overdue = true; /* the pool's own failure, due now too, tells who holds the connections */
+    mp_timer_start(&txn->deadline, 100);
+    return;
+  }
   mp_err_set(&err, MP_ETIMEOUT, "%s did not finish within its timeout, at attempt %u", txn->name,
              txn->tx.attempt ? txn->tx.attempt : 1);
   mp_txn_abort(txn, &err);

@@ -19,7 +19,7 @@ struct mp_txn {
 
   /* the connection */
   struct mp_lease lease;
-  bool leased, waiting, refused;
+  bool leased, waiting, refused, overdue;
   unsigned syncs_open; /* segments not answered */
   bool release_wanted, discard;
   bool
@@ -47,7 +47,9 @@ struct mp_txn {
   unsigned round_trips, statements;
 
   /* what is the same on each attempt: one seed, a count per attempt */
-  uint64_t seed[2];
+  unsigned char
+      seed[32];        /* a key of ChaCha20: what a script draws tells nothing of what comes next */
+  uint64_t stream[32]; /* its block of 256 bytes number drawn / 32 */
   uint64_t drawn;
 };
 

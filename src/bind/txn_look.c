@@ -1,5 +1,6 @@
 /* txn_look.c: the side that Lua functions see: queueing statements and waiting for them. */
 #include <lauxlib.h>
+#include <sodium.h>
 #include <string.h>
 
 #include "bind/txn_internal.h"
@@ -56,7 +57,8 @@ static void on_look_abandoned(void *data) {
   struct mp_txn *txn = data;
   struct mp_err err;
   if (txn->killing) return;
-  mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended", txn->name);
+  mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
+             txn->name);
   mp_txn_abort(txn, &err);
 }
 
@@ -132,14 +134,20 @@ void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
   txn->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* splitmix64 over seed and count: the n-th draw is the same on each attempt, and nobody can guess the next
- * transaction's, whose seed comes from the system. */
+/* The n-th draw is the same on each attempt. */
 static uint64_t draw(struct mp_txn *txn) {
-  uint64_t z = txn->seed[txn->drawn & 1] + (txn->drawn + 1) * UINT64_C(0x9e3779b97f4a7c15);
+  size_t at = txn->drawn % MP_ARRAY_LEN(txn->stream);
+  if (!at) {
+    static const unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES];
+    uint32_t block =
+        (uint32_t)(txn->drawn * sizeof txn->stream[0] / 64); /* the cipher's blocks are 64 bytes */
+    memset(txn->stream, 0, sizeof txn->stream);
+    crypto_stream_chacha20_ietf_xor_ic((unsigned char *)txn->stream,
+                                       (const unsigned char *)txn->stream, sizeof txn->stream,
+                                       nonce, block, txn->seed);
+  }
   txn->drawn++;
-  z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-  z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-  return z ^ z >> 31;
+  return txn->stream[at];
 }
 
 double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }

@@ -24,7 +24,13 @@ struct call {
   unsigned starts;
   uint64_t began_ns, lane_us;
   struct mp_txn_info info;
+  struct call_box *box;                                      /* on the waiting task's stack */
   int run_ref, input_ref, again_ref, answer_ref, tenant_ref; /* registry */
+};
+
+/* Frees a call whose answer nobody can hear any more: its task was ended before it was resumed. */
+struct call_box {
+  struct call *call;
 };
 
 static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
@@ -44,6 +50,7 @@ static void free_call(struct call *call) {
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
   call->ops->live_calls--;
+  if (call->box) call->box->call = NULL;
   free(call);
 }
 
@@ -125,17 +132,22 @@ static void on_deadline(struct mp_timer *timer) {
 static void on_abandon(void *data) {
   struct call *call = data;
   struct mp_err err;
+  call->box->call = NULL; /* the userdata goes with the task */
+  call->box = NULL;
   call->abandoned = true;
   mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
   switch (call->stage) {
     case IN_LANE: fail(call, &err); break;
     case IN_TRANSACTION:
-      if (call->txn)
-        mp_txn_abort(call->txn, &err);
-      else
-        free_call(call); /* answered, and its task ended before it could hear it */
+      if (call->txn) mp_txn_abort(call->txn, &err);
       break;
   }
+}
+
+static int box_gc(lua_State *L) {
+  struct call_box *box = lua_touserdata(L, 1);
+  if (box->call && box->call->answer_ref != LUA_NOREF) free_call(box->call);
+  return 0;
 }
 
 static void push_info(lua_State *L, const struct call *call) {
@@ -243,6 +255,8 @@ static int host_transact(lua_State *L) {
   lua_settop(L, TIMEOUT);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
+  if (mp_task_scope(mp_task_of(L)))
+    mp_luaerr_misuse(L, "moonpool.call", "not in a task that an operation with a tenant started");
   if (ops->draining) {
     mp_err_set(&err, MP_ECLOSED, "the host is shutting down and takes no new calls");
     mp_luaerr_push(L, &err);
@@ -275,6 +289,14 @@ static int host_transact(lua_State *L) {
       return lua_error(L);
     }
   }
+  struct call_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->call = call;
+  call->box = box;
+  if (luaL_newmetatable(L, "moonpool.call")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
   call->token = mp_wait_begin(L, on_abandon, call);
   if (!lane || call->pass.granted) {
     start_transaction(call);

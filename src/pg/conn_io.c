@@ -178,6 +178,8 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
         mp_conn_end(conn, &err);
       } else {
         mp_err_from_result(&err, result->pg);
+        /* A column's type may have changed under the prepared text. */
+        if (!strncmp(err.sqlstate, "42", 2)) forget_text(conn, op.req, true);
         /* The plan is stale, or somebody deallocated it: the next use prepares it anew. */
         if (err.flags & MP_ERRF_RETRYABLE) {
           if (!strcmp(err.sqlstate, "0A000")) forget_text(conn, op.req, true);

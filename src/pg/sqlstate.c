@@ -12,15 +12,7 @@ bool mp_sqlstate_retryable(const char *s) {
   };
   for (size_t i = 0; i < MP_ARRAY_LEN(retryable); i++)
     if (!strcmp(s, retryable[i])) return true;
-  return mp_sqlstate_conn_dead(s);
-}
-
-bool mp_sqlstate_conn_dead(const char *s) {
-  return !strncmp(s, "08", 2)    /* connection exception */
-         || !strcmp(s, "57P01")  /* admin_shutdown */
-         || !strcmp(s, "57P02")  /* crash_shutdown */
-         || !strcmp(s, "57P05")  /* idle_session_timeout */
-         || !strcmp(s, "25P03"); /* idle_in_transaction_session_timeout */
+  return false;
 }
 
 /* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden) */
@@ -51,13 +43,15 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   }
   memcpy(err->sqlstate, state, 5);
   if (mp_sqlstate_retryable(state)) err->flags |= MP_ERRF_RETRYABLE;
-  if (mp_sqlstate_conn_dead(state)) {
+  /* The severity tells, not the code: a function may raise 08001 for a connection of its own. */
+  const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC"))) {
     err->code = MP_ECONN;
-    err->flags |= MP_ERRF_CONN_DEAD;
+    err->flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   }
   /* "cached plan must not change result type": the plan is dropped, a new transaction makes it anew. */
   if (!strcmp(state, "0A000") && routine && !strcmp(routine, "RevalidateCachedQuery"))
     err->flags |= MP_ERRF_RETRYABLE;
-  if (!strcmp(state, "26000"))
+  if (!strcmp(state, "26000") && strstr(err->msg, "\"mp"))
     err->flags |= MP_ERRF_RETRYABLE; /* somebody deallocated our statement */
 }

@@ -9,8 +9,6 @@
 
 /* The transaction was surely rolled back and the same work may succeed in a new one. */
 bool mp_sqlstate_retryable(const char *sqlstate);
-/* The session is over, or the server is on its way down. */
-bool mp_sqlstate_conn_dead(const char *sqlstate);
 
 /* Fills the error from a failed result: SQLSTATE, flags, and the primary message with the values
  * taken out that class 22 ("data exception") repeats. */

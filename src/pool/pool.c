@@ -160,16 +160,16 @@ static void add_sql(struct mp_buf *buf, const char *sql) {
   if (end < n) mp_buf_adds(buf, "...");
 }
 
-static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease) {
+/* Who, and for how long. The statement goes to the log only: its text may hold values. */
+static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease,
+                       bool with_sql) {
   uint64_t held_ms = now_ms(pool) - lease->since_ms;
   const char *sql = lease->conn ? mp_conn_running_sql(lease->conn) : NULL;
-  mp_buf_addf(buf, "%.60s for %u.%u s, ", lease->where[0] ? lease->where : "(unnamed)",
-              (unsigned)(held_ms / 1000), (unsigned)(held_ms % 1000 / 100));
-  if (!sql) {
-    mp_buf_adds(buf, "no statement running");
-    return;
-  }
-  mp_buf_adds(buf, "running \"");
+  mp_buf_addf(buf, "%.60s for %u.%u s, %s", lease->where[0] ? lease->where : "(unnamed)",
+              (unsigned)(held_ms / 1000), (unsigned)(held_ms % 1000 / 100),
+              sql ? "a statement running" : "no statement running");
+  if (!sql || !with_sql) return;
+  mp_buf_adds(buf, ": \"");
   add_sql(buf, sql);
   mp_buf_addc(buf, '"');
 }
@@ -189,7 +189,7 @@ static void timeout_error(struct mp_pool *pool, const struct mp_lease *lease, st
   MP_LIST_EACH(it, &pool->holders) {
     if (told == HOLDERS_TOLD || buf.len + HOLDER_SIZE > buf.max) break;
     mp_buf_adds(&buf, told++ ? "; " : "; held by ");
-    add_holder(pool, &buf, MP_LIST_ENTRY(it, struct mp_lease, node));
+    add_holder(pool, &buf, MP_LIST_ENTRY(it, struct mp_lease, node), false);
   }
   mp_err_set(err, MP_ETIMEOUT, "%s", mp_buf_text(&buf));
   mp_buf_fini(&buf);
@@ -201,7 +201,7 @@ static void tell_leak(struct pool_slot *slot) {
   lease->leak_told = true;
   struct mp_buf buf;
   mp_buf_init(&buf, 400);
-  add_holder(slot->pool, &buf, lease);
+  add_holder(slot->pool, &buf, lease, true);
   mp_log(MP_LOG_WARN, "pool", "a database connection is held for long, perhaps for ever: %s",
          mp_buf_text(&buf));
   mp_buf_fini(&buf);

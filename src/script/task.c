@@ -79,6 +79,8 @@ struct mp_task *mp_task_of(lua_State *L) {
 }
 void mp_task_set_data(struct mp_task *task, void *data) { task->data = data; }
 void *mp_task_data(const struct mp_task *task) { return task->data; }
+void mp_task_set_scope(struct mp_task *task, const void *scope) { task->scope = scope; }
+const void *mp_task_scope(const struct mp_task *task) { return task->scope; }
 
 void mp_task_where(lua_State *L, int level, char *out, size_t size) {
   lua_Debug ar;

@@ -47,6 +47,10 @@ struct mp_task *mp_task_of(lua_State *L);
 /* Something of the host's own that belongs to the task: the transaction that its statements join. */
 void mp_task_set_data(struct mp_task *task, void *data);
 void *mp_task_data(const struct mp_task *task);
+/* What a task started by another with spawn or all is part of; its own children inherit it. Only compared with
+ * NULL: the host forbids them what would escape from it. */
+void mp_task_set_scope(struct mp_task *task, const void *scope);
+const void *mp_task_scope(const struct mp_task *task);
 /* "scripts/create_deal.lua:41" of the innermost Lua function at or above `level`, "" if there is none. */
 void mp_task_where(lua_State *L, int level, char *out, size_t size);
 

@@ -8,6 +8,11 @@
 
 enum { NOTICE_MS = 1000, MAX_SLEEP_S = 1000000000 };
 
+static void inherit_scope(lua_State *L, struct mp_task *child) {
+  struct mp_task *parent = mp_task_of(L);
+  if (parent) mp_task_set_scope(child, mp_task_scope(parent));
+}
+
 /* ---- sleep ---- */
 
 struct sleeper {
@@ -212,6 +217,7 @@ static int task_spawn(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
+  inherit_scope(L, handle->task);
   return 1;
 }
 
@@ -302,6 +308,7 @@ static int start_children(lua_State *L) {
     lua_rawget(L, 1);
     name_of(L, -1, "all", name, sizeof name);
     child->task = mp_task_start(group->sched, L, 0, name, on_child, child);
+    inherit_scope(L, child->task);
     group->running++;
   }
   return 0;

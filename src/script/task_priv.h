@@ -25,6 +25,7 @@ struct mp_task {
   mp_task_done on_done;
   void *done_data;
   void *data;
+  const void *scope;
   char name[80];
 };
 

@@ -121,7 +121,7 @@ static unsigned send(struct mp_tx *tx, bool commit) {
 
 unsigned mp_tx_look(struct mp_tx *tx) {
   if (tx->in_flight) return broken(tx); /* one segment at a time */
-  if (tx->state == MP_TX_OPEN) { /* stays */
+  if (tx->state == MP_TX_OPEN) {        /* stays */
     tx->frame.begin = tx->frame.commit = false;
     tx->in_flight = true;
     return MP_TX_DO_SEND;
@@ -155,6 +155,15 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
       if (!failed && committed) {
         move(tx, MP_TX_ENDED);
         return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
+      }
+      if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003"))) {
+        /* transaction_resolution_unknown, statement_completion_unknown: the server does not know either */
+        mp_err_set(&tx->err, MP_EUNKNOWN,
+                   "COMMIT was answered with %s: the work may or may not be stored (%s)",
+                   failed->sqlstate, failed->msg);
+        tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+        move(tx, MP_TX_ENDED);
+        return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
       }
       if (failed)
         tx->err = *failed;
