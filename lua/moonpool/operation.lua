@@ -41,6 +41,8 @@ local fields = {
   run        = "function",
 }
 
+local pieces_of = setmetatable({}, { __mode = "k" }) -- of each operation's lane
+
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
 -- "invoice_number:$company_id" as its pieces: texts at odd places, names of input fields at even ones.
@@ -76,7 +78,7 @@ function operation.define(definition)
     if op[name] == nil then op[name] = value end
   end
   op.name = "operation"
-  op.lane_pieces = op.lane and lane_pieces(op.lane)
+  pieces_of[op] = op.lane and lane_pieces(op.lane)
   return setmetatable(op, Operation)
 end
 
@@ -84,7 +86,7 @@ function operation.is(value) return getmetatable(value) == Operation end
 
 -- The lane with the input's values.
 local function lane_of(op, input)
-  local pieces = op.lane_pieces
+  local pieces = pieces_of[op]
   if not pieces then return nil end
   local lane = pieces[1]
   for i = 2, #pieces, 2 do

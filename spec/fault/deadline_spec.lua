@@ -79,15 +79,17 @@ describe("a deadline that passes", function()
 
   it("in the lane, behind another call", function()
     local late, took
+    local outside, done = fault.outside()
     local slow = operation(function(tx)
-      moonpool.all { function()
+      outside(function()
         late, took = timed(function()
           moonpool.call(operation(add, { lane = "late:$dealership_id" }), { dealership_id = ours.id })
         end)
-      end }
+      end)
       return tx:value "select 1"
     end, { lane = "late:$dealership_id", timeout = 10 })
     assert.are.equal(1, moonpool.call(slow, { dealership_id = ours.id }))
+    done()
     assert_late(late, took)
     assert.truthy(late.message:find("lane", 1, true), late.message)
   end)
@@ -97,14 +99,16 @@ describe("a deadline that passes", function()
 
     local function key_of_lane()
       local key
+      local outside, done = fault.outside()
       moonpool.call(operation(function(tx)
         local pid = tx:value "select pg_backend_pid()"
-        moonpool.all { function()
+        outside(function()
           key = db.value([[
             select (classid::bigint << 32 | objid::bigint)::text from pg_locks
              where locktype = 'advisory' and granted and pid = $1::int]], pid)
-        end }
+        end)
       end, { lane = more.lane, isolation = more.isolation, timeout = 10 }), { dealership_id = ours.id })
+      done()
       return assert(key, "the lane takes no lock between hosts")
     end
 

@@ -185,19 +185,20 @@ describe("create_deal, disturbed at every statement,", function()
 
   it("starts again over a real conflict", function()
     local runs = 0
+    local outside, done = fault.outside()
     local reader = moonpool.operation {
       input = is.object { dealership_id = is.uuid }, tenant = "dealership_id", isolation = "serializable",
       run = function(tx, given)
         runs = runs + 1
         local seen = tx:value("select count(*) from customers where dealership_id = $dealership_id", given)
         if tx.attempt == 1 then -- another does the same and is done first
-          moonpool.all { function()
+          outside(function()
             ours.db.transaction({ tenant = ours.id, isolation = "serializable" }, function(other)
               local count_seen = other:value("select count(*) from customers where dealership_id = $1", ours.id)
               other:insert("customers", { id = other:uuid(), dealership_id = ours.id, first_name = "Count",
                                           last_name = tostring(count_seen) })
             end)
-          end }
+          end)
         end
         tx:insert("customers", { id = tx:uuid(), dealership_id = given.dealership_id, first_name = "Count",
                                  last_name = tostring(seen) })
@@ -205,6 +206,7 @@ describe("create_deal, disturbed at every statement,", function()
       end,
     }
     local result, info = moonpool.call_info(reader, { dealership_id = ours.id })
+    done()
     assert.are.equal(2, info.attempts)
     assert.are.equal(2, runs)
     assert.are.equal(1, info.retries_serialization)

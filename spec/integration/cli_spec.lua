@@ -506,7 +506,7 @@ describe("moonpool", function()
     end)
 
     it("by a second signal ends at once", function()
-      local _, code, took = signal("INT", [[
+      local _, code, took = signal("TERM", [[
         local db = require "moonpool.db"
         print "ready"
         io.stdout:flush()

@@ -11,22 +11,33 @@ function fault.kill(pid)
   assert(test.admin().value("select pg_terminate_backend($1, 10000)", pid), "the backend did not end")
 end
 
---- A function that kills a backend from a task of its own, started here: an operation with a tenant, and what it starts,
---- has no other connection. It waits until the backend is gone. The second function ends the task.
-function fault.killer()
-  local victim, gone, over
+--- A function that runs `fn` in a task started here, and waits for it: an operation with a tenant, and what it starts, has
+--- no connection but its own. The second function ends the task.
+function fault.outside()
+  local work, over, ok, result
   local task = moonpool.spawn(function()
-    while not victim and not over do moonpool.sleep(0) end
-    if victim then fault.kill(victim) end
-    gone = true
+    while not over do
+      if work then
+        ok, result = pcall(work)
+        work = nil
+      end
+      moonpool.sleep(0)
+    end
   end)
-  return function(pid)
-    victim = pid
-    while not gone do moonpool.sleep(0) end
+  return function(fn)
+    work = fn
+    while work do moonpool.sleep(0) end
+    return ok or error(result, 0)
   end, function()
     over = true
     task:wait()
   end
+end
+
+--- A function that kills a backend from outside of the operation that calls it, and one that ends what it needs.
+function fault.killer()
+  local outside, done = fault.outside()
+  return function(pid) outside(function() fault.kill(pid) end) end, done
 end
 
 --- Waits until a backend executes pg_sleep, then ends it.

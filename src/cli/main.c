@@ -1,4 +1,5 @@
 /* main.c: moonpool COMMAND [ARGUMENTS]: the table of commands, the options that all share. */
+#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <sodium.h>
@@ -54,7 +55,7 @@ static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
       "\n"
       "  moonpool migrate up\n"
       "  moonpool call place_order @order.json\n"
-      "  moonpool run scripts/tools/report.lua\n"
+      "  moonpool run my_report.lua\n"
       "\n"
       "Commands:");
   for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
@@ -107,6 +108,22 @@ static void set_up_log(const struct mp_config *config) {
     if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
 }
 
+/* Descriptors 0 to 2 must be somebody's, or a socket becomes our standard output. And libpq sends PGTZ and its like
+ * as start parameters, which would beat the host's promise of UTC and ISO 8601. */
+static void clean_environment(void) {
+  int fd;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) close(fd);
+  unsetenv("PGTZ");
+  unsetenv("PGDATESTYLE");
+  unsetenv("PGGEQO");
+  if (getenv("DATABASE_URL")) return;
+  unsetenv("PGSERVICE"); /* the embedded database is no service of anybody's file */
+  unsetenv("PGSERVICEFILE");
+  unsetenv("PGHOSTADDR");
+}
+
 int main(int argc, char **argv) {
   static char app_dir[PATH_MAX];
   struct mp_cli cli = {0};
@@ -117,6 +134,7 @@ int main(int argc, char **argv) {
   mallopt(M_TRIM_THRESHOLD, 128 << 20);
   mallopt(M_TOP_PAD, 4 << 20);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  clean_environment();
   if (sodium_init() < 0) {
     fputs("moonpool: the system gives no randomness\n", stderr);
     return MP_EXIT_FAILED;
@@ -152,7 +170,7 @@ int main(int argc, char **argv) {
     set_up_log(&cli.config);
     int code = commands[i].run(&cli, argc - at, argv + at);
     mp_config_fini(&cli.config);
-    if (fflush(stdout) && code == MP_EXIT_OK) {
+    if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
       perror("moonpool: cannot write the output");
       code = MP_EXIT_FAILED;
     }

@@ -46,8 +46,14 @@ return function(options)
       { border = true, tenant = options.tenant, as = options.as })
   end)
   if ok then
-    print(to_json(result == nil and json.null or result, options.pretty))
-    return 0
+    local done, text = pcall(to_json, result == nil and json.null or result, options.pretty)
+    if done then
+      print(text)
+      return 0
+    end
+    result = errors.new { code = "SCRIPT_ERROR", status = 500, operation = options.name,
+      message = ("%s is done and stored, but its result cannot be written as JSON: %s"):format(options.name,
+        errors.is(text) and text.message or tostring(text)) }
   end
   io.stderr:write(to_json({ error = public(result) }, options.pretty), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
