@@ -77,9 +77,10 @@ static bool settled(lua_State *L, struct mp_row *row) {
   }
   if (stmt->too_large) {
     struct mp_err err;
-    mp_err_set(&err, MP_EINVAL,
-               "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select less, or in parts",
-               stmt->where);
+    mp_err_set(
+        &err, MP_EINVAL,
+        "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select less, or in parts",
+        stmt->where);
     mp_luaerr_push(L, &err);
     lua_error(L);
   }
@@ -208,7 +209,7 @@ static int next_column(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
   if (!settled(L, row)) luaL_error(L, "this row was not looked at: use pairs(row)");
   int n = PQnfields(row->result->pg);
-  int col = lua_isnil(L, 2) ? 0 : find_column(row->result->pg, luaL_checkstring(L, 2)) + 1;
+  int col = lua_isnoneornil(L, 2) ? 0 : find_column(row->result->pg, luaL_checkstring(L, 2)) + 1;
   if (col >= n) return 0;
   lua_pushstring(L, PQfname(row->result->pg, col));
   push_column(L, row, col);

@@ -105,7 +105,7 @@ static void on_grant(struct mp_lease *lease) {
   txn->round_trips = txn->statements = 0;
   mp_failure_clear(&txn->failure);
   txn->drawn = 0;
-  txn->finished = false;
+  txn->finished = txn->orphaned = false;
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
 }
 
@@ -315,6 +315,14 @@ static void on_deadline(struct mp_timer *timer) {
 
 static void on_waited(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, wait);
+  if (txn->orphaned) {
+    struct mp_err err;
+    txn->orphaned = false;
+    mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
+               txn->name);
+    mp_txn_abort(txn, &err);
+    return;
+  }
   if (txn->refused) {
     txn->refused = txn->waiting = false;
     mp_txn_act(txn, mp_tx_not_granted(&txn->tx, &txn->frame_err));

@@ -42,7 +42,7 @@ struct mp_txn {
   struct mp_task *script;
   int tx_ref, hooks_ref;
   struct mp_token look;
-  bool finished, killing;
+  bool finished, killing, orphaned;
   int result_ref, error_ref;
   unsigned round_trips, statements;
 

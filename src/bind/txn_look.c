@@ -27,6 +27,8 @@ static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
 void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
   if (!txn) mp_luaerr_misuse(L, what, "the transaction is over: tx is only good inside of run");
   if (mp_txn_of(L) != txn) mp_luaerr_misuse(L, what, "this tx belongs to another task");
+  if (txn->orphaned)
+    mp_luaerr_misuse(L, what, "the code that waited for this transaction's statements was ended");
   if (mp_tx_doomed(&txn->tx)) raise_failure(L, txn);
 }
 
@@ -55,11 +57,9 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
  * left, and nothing else may be sent in between. */
 static void on_look_abandoned(void *data) {
   struct mp_txn *txn = data;
-  struct mp_err err;
   if (txn->killing) return;
-  mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
-             txn->name);
-  mp_txn_abort(txn, &err);
+  txn->orphaned = true; /* whoever ends the coroutine is still at it: the rest on the next turn */
+  mp_timer_start(&txn->wait, 0);
 }
 
 static int look(lua_State *L, const char *what, struct waiter w) {

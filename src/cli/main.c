@@ -171,7 +171,8 @@ int main(int argc, char **argv) {
     int code = commands[i].run(&cli, argc - at, argv + at);
     mp_config_fini(&cli.config);
     if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
-      perror("moonpool: cannot write the output");
+      fputs("moonpool: the output could not be written; the command itself was carried out\n",
+            stderr);
       code = MP_EXIT_FAILED;
     }
     return code;
