@@ -39,7 +39,7 @@ struct mp_bind {
     uint64_t hook_errors;
   } stats;
   size_t live_work;      /* transactions and statements that have not given back everything */
-  bool scratch_used;             /* a finalizer may build a statement while another is being built */
+  bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
   struct {
     uint64_t hash;

@@ -49,7 +49,8 @@ static void format_uuid(uint64_t high, uint64_t low, char out[37]) {
 #define UUID_VARIANT(low) (((low) & ~(UINT64_C(3) << 62)) | UINT64_C(2) << 62)
 
 void mp_bind_format_uuid7(uint64_t wall_us, const uint64_t random[2], char out[37]) {
-  format_uuid(UUID_VERSION(wall_us / 1000 << 16 | (random[0] & 0xffff), 7), UUID_VARIANT(random[1]), out);
+  format_uuid(UUID_VERSION(wall_us / 1000 << 16 | (random[0] & 0xffff), 7), UUID_VARIANT(random[1]),
+              out);
 }
 
 void mp_bind_format_uuid4(const uint64_t random[2], char out[37]) {
@@ -144,7 +145,8 @@ static int host_list(lua_State *L) {
 /* load_file(path, shown) -> chunk, or nil and the error object */
 static int host_load_file(lua_State *L) {
   struct mp_err err;
-  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err)) return 1;
+  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err))
+    return 1;
   lua_pushnil(L);
   mp_luaerr_push(L, &err);
   return 2;
@@ -180,9 +182,9 @@ static int host_transaction_stats(lua_State *L) {
   set_int(L, "deadlock_retries", bind->stats.deadlock_retries);
   set_int(L, "hook_errors", bind->stats.hook_errors);
   set_int(L, "live_transactions", bind->live_work);
-  lua_pushnumber(L, bind->stats.transactions
-                        ? (double)bind->stats.transaction_us / (double)bind->stats.transactions / 1000
-                        : 0);
+  lua_pushnumber(L, bind->stats.transactions ? (double)bind->stats.transaction_us /
+                                                   (double)bind->stats.transactions / 1000
+                                             : 0);
   lua_setfield(L, -2, "avg_duration");
   return 1;
 }
@@ -222,7 +224,8 @@ static int host_pool_stats(lua_State *L) {
 
 static int host_resize(lua_State *L) {
   lua_Integer min = luaL_checkinteger(L, 1), max = luaL_checkinteger(L, 2);
-  if (max < 1 || min < 0 || min > max) mp_luaerr_misuse(L, "pool.resize", "needs 0 <= min <= max and max >= 1");
+  if (max < 1 || min < 0 || min > max)
+    mp_luaerr_misuse(L, "pool.resize", "needs 0 <= min <= max and max >= 1");
   if (!mp_bind_of(L)->pool) return luaL_error(L, "the host is closing");
   mp_pool_resize(mp_bind_of(L)->pool, (unsigned)min, (unsigned)max);
   return 0;

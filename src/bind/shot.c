@@ -48,8 +48,8 @@ static void transmit(struct shot *shot);
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
 static bool stale(const struct shot *shot) {
   const struct mp_err *err = &shot->stmt->err;
-  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && !shot->abandoned && !shot->timed_out &&
-         mp_conn_tx_status(shot->conn) == PQTRANS_IDLE &&
+  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && !shot->abandoned &&
+         !shot->timed_out && mp_conn_tx_status(shot->conn) == PQTRANS_IDLE &&
          err->flags & MP_ERRF_RETRYABLE &&
          (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
 }
@@ -101,7 +101,9 @@ static void on_timeout(struct mp_timer *timer) {
     cancel(shot);
     return;
   }
-  mp_log(MP_LOG_WARN, "pool", "the statement at %s does not even answer a cancel: closing its connection", shot->stmt->where);
+  mp_log(MP_LOG_WARN, "pool",
+         "the statement at %s does not even answer a cancel: closing its connection",
+         shot->stmt->where);
   /* Closing fails what is under way, and that ends the statement. */
   struct mp_source *source = shot->source;
   if (source->kept) {

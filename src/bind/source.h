@@ -10,11 +10,11 @@
 /* A database, or one connection of it that is kept (db.lease). The functions' first upvalue. */
 struct mp_source {
   struct mp_bind *bind;
-  struct mp_pool *pool;  /* NULL: closed */
-  bool own_pool;         /* made by db.open */
-  unsigned users;        /* statements, leases and transactions that have not ended */
+  struct mp_pool *pool;     /* NULL: closed */
+  bool own_pool;            /* made by db.open */
+  unsigned users;           /* statements, leases and transactions that have not ended */
   struct mp_source *parent; /* kept: where the connection came from */
-  struct mp_lease lease; /* kept: conn is set */
+  struct mp_lease lease;    /* kept: conn is set */
   bool kept;
   bool dirty;          /* kept: session state was left on it */
   uint64_t timeout_ms; /* of one statement; 0: none */

@@ -90,7 +90,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
                             bool one, const char *missing) {
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
-  int few[32], *at = few;
+  int few[32] = {0}, *at = few;
   struct mp_bind *bind = mp_bind_of(L);
   luaL_checkstack(L, 8, NULL);
   if (text->nparams > (int)MP_ARRAY_LEN(few))
@@ -172,7 +172,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
         &miscounted, MP_EINVAL,
         "the server sees other parameters in this text than the host does: write them as $1, $2");
     if (!described(stmt)) fail(bind, stmt, &miscounted);
-  } else if (bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
+  } else if (result && bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
     stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }
   uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;

@@ -16,10 +16,10 @@ struct mp_stmt {
   struct mp_list node; /* of the queue, then of the batch under way */
   int refs;
   enum mp_stmt_state state;
-  bool one;     /* exactly one row is promised */
+  bool one;       /* exactly one row is promised */
   bool too_large; /* the result is beyond the limit: whoever looks at its rows is told */
   bool control;   /* the host's own: a savepoint's */
-  bool patient; /* it may take long: not reported as slow */
+  bool patient;   /* it may take long: not reported as slow */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */

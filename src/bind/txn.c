@@ -61,7 +61,7 @@ static int make_error_p(lua_State *L) {
 }
 
 /* False: not even the memory for that. */
-static bool protected(struct mp_txn *txn, lua_CFunction fn, const struct mp_err *err) {
+static bool in_lua(struct mp_txn *txn, lua_CFunction fn, const struct mp_err *err) {
   lua_State *L = mp_vm_lua(txn->bind->vm);
   struct protected p = {txn, err};
   lua_pushcfunction(L, fn);
@@ -240,10 +240,10 @@ static void give_answer(struct mp_txn *txn) {
     /* The script's own error tells more, unless something else decided. */
     bool own = txn->finished && txn->error_ref != LUA_NOREF && txn->tx.outcome == MP_TX_ROLLED_BACK;
     if (!own) unref(txn, &txn->error_ref);
-    protected(txn, make_error_p, &txn->tx.err);
+    in_lua(txn, make_error_p, &txn->tx.err);
   }
   if (txn->hooks_ref != LUA_NOREF && txn->tx.outcome != MP_TX_UNKNOWN)
-  protected(txn, start_hooks_p, NULL);
+    in_lua(txn, start_hooks_p, NULL);
   txn->calls.on_answer(txn, txn->data);
   txn->answered = true;
 }
@@ -270,7 +270,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
     unref(txn, &txn->hooks_ref); /* what a failed attempt wanted after its commit is void */
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
-  if (actions & MP_TX_DO_RUN && !protected(txn, start_script_p, NULL)) {
+  if (actions & MP_TX_DO_RUN && !in_lua(txn, start_script_p, NULL)) {
     mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
     actions |= mp_tx_abort(&txn->tx, &err);
     if (actions & MP_TX_DO_RELEASE) txn->release_wanted = true;

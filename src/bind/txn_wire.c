@@ -99,8 +99,7 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
 static const struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
-  if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE)
-    return &txn->frame_err;
+  if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
   MP_LIST_EACH(node, &txn->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;

@@ -59,7 +59,7 @@ static void in_order(void) {
 
 static void leave_while_waiting(void) {
   struct mp_lanes *lanes = lanes_of(10);
-  struct mp_lane_pass a, b, c;
+  struct mp_lane_pass a = {0}, b = {0}, c = {0};
   CHECK(!enter(lanes, "k", &a) && !enter(lanes, "k", &b) && !enter(lanes, "k", &c));
   CHECK(!mp_lane_leave(lanes, &b) && !b.lane); /* nobody's turn comes by that */
   CHECK(a.granted && !c.granted && mp_lanes_waiting(lanes) == 1);
