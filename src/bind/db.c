@@ -15,6 +15,7 @@ static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_
 struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
+  mp_wait_check(L, what); /* before anything is made */
   if (mp_txn_of(L))
     mp_luaerr_misuse(
         L, what,
