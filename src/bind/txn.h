@@ -82,7 +82,7 @@ const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn);
 struct mp_tx *mp_txn_machine(struct mp_txn *txn); /* for savepoints */
 /* Pushes the table { after_commit = {...}, on_rollback = {...} } of the attempt. [-0, +1] */
 void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn);
-/* The n-th value (from 0) that the script asks for in this attempt: the same on each attempt. */
+/* What tx:now, tx:uuid and tx:random give: the n-th draw is the same on each attempt. */
 uint64_t mp_txn_started_us(const struct mp_txn *txn);
 void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]); /* version 4 or 7 */
 double mp_txn_random(struct mp_txn *txn);

@@ -112,7 +112,8 @@ function tx:on_rollback(fn) end
 
 ---A version 7 uuid, the same one on every attempt.
 ---@return string
-function tx:uuid() end
+---@param version? 4|7  default 7
+function tx:uuid(version) end
 
 ---The time as ISO 8601 in UTC, the same one on every attempt.
 ---@return string
