@@ -7,13 +7,15 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
+ *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
+ *   guard.c   pcall and xpcall inside transactions
  * Owner: the runtime. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
 #include <lua.h>
 
+#include "admit/budget.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -32,6 +34,12 @@ struct mp_bind {
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit; /* bytes of one result */
+  uint64_t
+      commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
+  struct mp_budget retries;
+  /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
+  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
+  uint64_t witness_asked_ms;
   struct {
     uint64_t statements, failed_statements, slow_statements, statement_us;
     uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,

@@ -175,7 +175,7 @@ int mp_db_transaction(lua_State *L) {
   waiting->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 2);
   waiting->fn_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  static const struct mp_txn_calls calls = {push_fn, on_txn_answer};
+  static const struct mp_txn_calls calls = {.push_script = push_fn, .on_answer = on_txn_answer};
   if (mp_txn_start(&waiting->txn, bind, &options, &calls, waiting, &err)) {
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->self_ref);

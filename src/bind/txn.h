@@ -25,12 +25,19 @@ struct mp_txn_options {
   int errors_ref; /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
   int caller_ref;  /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
   bool restricted; /* an operation: only statements that an operation may send */
+  uint64_t statement_timeout_ms,
+      lock_timeout_ms; /* for this transaction; 0: as the session has it */
+  /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the result; it stands
+   * for the input whose hash (text) is `input_hash`. Both copied. */
+  const char *key_id, *input_hash;
 };
 
 struct mp_txn_calls {
   /* Pushes the script's function and its arguments (without tx, which comes first); returns how many. Called
    * protected, once per attempt: what it gives must be fresh each time. */
   int (*push_script)(lua_State *L, void *data);
+  /* With a key: the script's result is on top; replaces it by the text that the key keeps. Called protected. */
+  void (*encode_result)(lua_State *L, void *data);
   /* The answer; the transaction must not be used afterwards. */
   void (*on_answer)(struct mp_txn *txn, void *data);
 };
@@ -46,6 +53,8 @@ struct mp_txn_info {
   unsigned attempts, round_trips,
       statements; /* the last two: of the last attempt, BEGIN to COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
+  bool recalled; /* the key was used before: the answer is the text that it kept */
+  bool resolved; /* a COMMIT was lost, and its outcome found out */
   uint64_t duration_us;
 };
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out);

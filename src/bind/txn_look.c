@@ -34,6 +34,7 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
 
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->owner = txn;
+  txn->changed |= stmt->text->changes_data && !stmt->control;
   mp_list_push_back(&txn->queue, &stmt->node);
 }
 
@@ -169,6 +170,8 @@ void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
       .retries_serialization = txn->tx.retries_serialization,
       .retries_deadlock = txn->tx.retries_deadlock,
       .retries_connection = txn->tx.retries_connection,
+      .recalled = txn->recalled,
+      .resolved = txn->tx.resolved,
       .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->started_ns) / 1000,
   };
 }

@@ -38,6 +38,8 @@ static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct 
   }
 FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
+FRAME_CALLBACK(set_timeout)
+FRAME_CALLBACK(set_lock_timeout)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
@@ -139,17 +141,21 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
   unsigned actions;
+  if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
     lost = *err;
     txn->discard = true;
     mp_failure_clear(&txn->failure);
-    settle_batch(txn);
+    if (txn->commit_sent)
+      mp_txn_keep_lost(txn);
+    else
+      settle_batch(txn);
     actions = mp_tx_lost(&txn->tx, &lost, txn->commit_sent, mp_txn_now(txn));
   } else if (rolling_back) {
     actions = mp_tx_rolled_back(&txn->tx, !txn->discard, mp_txn_now(txn));
   } else {
     settle_batch(txn);
-    actions = mp_tx_segment(&txn->tx, failed, txn->committed);
+    actions = mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
   }
   txn->syncs_open--;
   mp_txn_act(txn, actions);
@@ -159,12 +165,22 @@ static void send_unlock(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
                                 .nparams = 1,
-                                .values = txn->key_values,
+                                .values = txn->lock_values,
                                 .on_done = on_unlock};
   txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
   mp_conn_send(conn, &txn->unlock);
   mp_conn_sync(conn, &txn->unlock_sync);
   txn->syncs_open++;
+}
+
+/* SET LOCAL: nobody else who uses the connection meets it. */
+static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size_t size,
+                         const char *name, uint64_t ms,
+                         void (*on_done)(struct mp_req *, struct mp_result *,
+                                         const struct mp_err *)) {
+  snprintf(sql, size, "SET LOCAL %s = %llu", name, (unsigned long long)ms);
+  *req = (struct mp_req){.sql = sql, .flags = MP_REQ_ONCE, .on_done = on_done};
+  mp_conn_send(txn->lease.conn, req);
 }
 
 static void send_begin(struct mp_txn *txn) {
@@ -173,7 +189,7 @@ static void send_begin(struct mp_txn *txn) {
     /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
     txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
                                 .nparams = 1,
-                                .values = txn->key_values,
+                                .values = txn->lock_values,
                                 .on_done = on_lock};
     txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
     txn->lock_held = true; /* as good as held until we know better */
@@ -189,6 +205,14 @@ static void send_begin(struct mp_txn *txn) {
         (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);
   }
+  if (txn->options.statement_timeout_ms)
+    send_setting(txn, &txn->set_timeout, txn->timeout_sql, sizeof txn->timeout_sql,
+                 "statement_timeout", txn->options.statement_timeout_ms, on_set_timeout);
+  if (txn->options.lock_timeout_ms)
+    send_setting(txn, &txn->set_lock_timeout, txn->lock_timeout_sql, sizeof txn->lock_timeout_sql,
+                 "lock_timeout", txn->options.lock_timeout_ms, on_set_lock_timeout);
+  if (mp_txn_witness_unknown(txn)) mp_txn_ask_witness(txn);
+  if (txn->options.key_id) mp_txn_send_key(txn);
 }
 
 void mp_txn_send_segment(struct mp_txn *txn) {
@@ -207,8 +231,13 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     txn->statements++;
   }
   if (txn->tx.frame.commit) {
+    bool witness =
+        txn->changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
+    txn->tx.options.witness = witness;
+    if (witness) mp_txn_send_witness(txn);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
-    txn->commit_sent = mp_conn_alive(conn);
+    txn->commit_sent = txn->changed && mp_conn_alive(conn); /* else its loss is no matter */
+    if (witness) mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};
