@@ -9,7 +9,7 @@ local operation = {}
 
 local Operation = { __name = "moonpool.operation" }
 
-local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true }
+local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
 
 -- field -> what it must be: a Lua type, or a function that tells what is wrong.
 local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
@@ -42,6 +42,14 @@ local fields = {
       or nil
   end,
   lane       = "string",
+  group      = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
+      or nil
+  end,
+  group_ms   = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
+      and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
   errors     = "table",
   run        = "function",
 }
@@ -79,6 +87,9 @@ function operation.define(definition)
     op[name] = value
   end
   if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  if op.group and not op.lane then
+    error("moonpool.operation: `group` needs a `lane`: calls that wait there share a transaction", 2)
+  end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end

@@ -24,6 +24,15 @@
 
 struct mp_text;
 
+/* Statements of the host's own, for transactions of several calls. */
+enum mp_control {
+  MP_CONTROL_SAVEPOINT,
+  MP_CONTROL_RELEASE,
+  MP_CONTROL_UNDO,
+  MP_CONTROL_WITNESS,
+  MP_CONTROLS
+};
+
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
@@ -54,6 +63,7 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
+  struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);

@@ -270,4 +270,8 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
 }
 
-void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }
+void mp_bind_fini(struct mp_bind *bind) {
+  mp_buf_fini(&bind->scratch);
+  for (int i = 0; i < MP_CONTROLS; i++)
+    if (bind->controls[i]) mp_text_unref(bind->controls[i]);
+}

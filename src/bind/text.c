@@ -29,6 +29,17 @@ void mp_text_unref(struct mp_text *text) {
   free(text);
 }
 
+struct mp_text *mp_text_raw(const char *sql) {
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) return NULL;
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  text->sql = strdup(sql);
+  if (text->sql) return text;
+  free(text);
+  return NULL;
+}
+
 /* ---- $name -> $1 ---- */
 
 /* Bytes above ASCII are letters to PostgreSQL. */
