@@ -410,8 +410,22 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
+/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+static int host_lanes(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_setfield(L, -2, "active");
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_setfield(L, -2, "waiting");
+  return 1;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lanes, 1);
+  lua_setfield(L, -2, "lanes");
 }
