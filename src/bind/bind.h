@@ -8,7 +8,7 @@
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
  *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
- * Owner: the runtime. It must outlive the VM's tasks. */
+ * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
@@ -22,22 +22,32 @@
 
 struct mp_text;
 
+/* What all VMs of a runtime have done together. */
+struct mp_bind_stats {
+  uint64_t statements, failed_statements, slow_statements, statement_us;
+  uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
+      transaction_us;
+  uint64_t hook_errors;
+};
+
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
-  struct mp_vm *vm;
-  struct mp_pool *pool; /* the default database's */
-  const char
-      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit; /* bytes of one result */
-  struct {
-    uint64_t statements, failed_statements, slow_statements, statement_us;
-    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
-        transaction_us;
-    uint64_t hook_errors;
-  } stats;
+  struct mp_bind_stats *stats;
+  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                   struct mp_err *err);
+  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  void *app;
+
+  /* Of this VM alone, from here on: mp_bind_init starts them anew. */
+  struct mp_vm *vm;
+  const char
+      *tenant_field;     /* "company_id": the setting is app.<field>; NULL: no operation has one */
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
@@ -46,12 +56,10 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
-  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
-  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
-                   struct mp_err *err);
-  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
-  void *app;
 };
+
+/* For a further VM of the same runtime: shares what `of` shares. */
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
 
 /* Registers all modules of bind/ with the VM. Raises; call it protected. */
 void mp_bind_open(struct mp_bind *bind, lua_State *L);
