@@ -84,6 +84,22 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
+-- What names a field that the input has not, or nil.
+function operation.fault(op)
+  local input = op.input and op.input.kind == "object" and op.input.fields
+  if not input then return nil end
+  local function missing(what, name)
+    if name == nil or input[name] then return nil end
+    local near = nearest(name, input)
+    return ("%s names `%s`, which the input has not%s"):format(what, name,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
+  local fault = missing("tenant", op.tenant) or missing("actor", op.actor)
+  local pieces = pieces_of[op] or {}
+  for i = 2, #pieces, 2 do fault = fault or missing(("lane %q"):format(op.lane), pieces[i]) end
+  return fault
+end
+
 -- The lane with the input's values.
 local function lane_of(op, input)
   local pieces = pieces_of[op]
@@ -179,7 +195,8 @@ function operation.call(op, input, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
   local again  = function() return check(op, raw, options) end
-  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
+  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
+    scopes = options.scopes }
   return host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil, timeout_of(op, options))
 end
 
