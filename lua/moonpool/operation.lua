@@ -57,23 +57,28 @@ local function lane_pieces(lane)
   return pieces
 end
 
+-- `field` tells the registry where to look: `return moonpool.operation {…}` is a tail call, which has no line.
+local function refuse(field, message, ...)
+  error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
+    message = ("moonpool.operation: " .. message):format(...) }, 0)
+end
+
 -- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
 function operation.define(definition)
-  if type(definition) ~= "table" then error("moonpool.operation: expected a table", 2) end
+  if type(definition) ~= "table" then refuse(nil, "expected a table") end
   local op = {}
   for name, value in pairs(definition) do
     local rule = fields[name]
     if not rule then
       local near = nearest(tostring(name), fields)
-      error(("moonpool.operation: there is no field `%s`%s"):format(tostring(name),
-        near and ("; did you mean `%s`?"):format(near) or ""), 2)
+      refuse(name, "there is no field `%s`%s", tostring(name), near and ("; did you mean `%s`?"):format(near) or "")
     end
     local fault = type(rule) == "function" and rule(value)
     if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
-    if fault then error(("moonpool.operation: %s %s"):format(name, fault), 2) end
+    if fault then refuse(name, "%s %s", name, fault) end
     op[name] = value
   end
-  if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end
@@ -84,20 +89,20 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- What names a field that the input has not, or nil.
-function operation.fault(op)
+-- Raises if it names a field that the input has not.
+function operation.check_names(op)
   local input = op.input and op.input.kind == "object" and op.input.fields
-  if not input then return nil end
-  local function missing(what, name)
-    if name == nil or input[name] then return nil end
+  if not input then return end
+  local function check_name(field, name)
+    if name == nil or input[name] then return end
     local near = nearest(name, input)
-    return ("%s names `%s`, which the input has not%s"):format(what, name,
+    refuse(field, "%s names `%s`, which the input has not%s", field, name,
       near and ("; did you mean `%s`?"):format(near) or "")
   end
-  local fault = missing("tenant", op.tenant) or missing("actor", op.actor)
+  check_name("tenant", op.tenant)
+  check_name("actor", op.actor)
   local pieces = pieces_of[op] or {}
-  for i = 2, #pieces, 2 do fault = fault or missing(("lane %q"):format(op.lane), pieces[i]) end
-  return fault
+  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
 end
 
 -- The lane with the input's values.

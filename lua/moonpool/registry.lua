@@ -12,26 +12,42 @@ local function script_error(line, message)
   return errors.new { code = "SCRIPT_ERROR", status = 500, line = line, message = message }
 end
 
--- Runs one file of scripts/: true and what it returns, or false and the error.
-local function run_file(file)
+-- "scripts/x.lua:12", the line of the file that sets the field of a definition.
+local function place_of(field, file)
+  local number = 0
+  for line in ((host.source and host.source(file) or "") .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    if field and line:find("%f[%w_]" .. tostring(field):gsub("%W", "%%%0") .. "%s*=") then
+      return ("scripts/%s:%d"):format(file, number)
+    end
+  end
+  return "scripts/" .. file
+end
+
+-- Runs one file of scripts/, and `judge` on what it returns: true and that, or false and the error.
+local function run_file(file, judge)
   local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
   if not chunk then return false, fault end
-  local ok, result = pcall(chunk)
-  if ok or errors.is(result) then return ok, result end
-  return false, script_error(nil, tostring(result))
+  local ok, result = pcall(function()
+    local value = chunk()
+    if judge then judge(value) end
+    return value
+  end)
+  if ok then return true, result end
+  if not errors.is(result) then return false, script_error(nil, tostring(result)) end
+  if result.field then result.line, result.field = place_of(result.field, file), nil end
+  return false, result
 end
 
 -- Its operation, or nil and the error.
-local function load_operation(name, file)
+local function load_operation(file)
   local shown = "scripts/" .. file
-  local ok, result = run_file(file)
-  if not ok then return nil, result end
-  if not operation.is(result) then
-    return nil, script_error(shown, shown .. " must return moonpool.operation { … }")
-  end
-  local fault = operation.fault(result)
-  if fault then return nil, script_error(shown, ("%s: %s"):format(name, fault)) end
-  return result
+  local ok, result = run_file(file, function(value)
+    if not operation.is(value) then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
+    operation.check_names(value)
+  end)
+  if ok then return result end
+  return nil, result
 end
 
 -- The *.lua of scripts/ and below that belong to this state: all of its generation's, or what is on disk.
@@ -55,7 +71,7 @@ function registry.load()
   for _, file in ipairs(registry.files()) do
     local name = file:match "^([%a_][%w_]*)%.lua$"
     if name and name ~= "smoke" then
-      local op, fault = load_operation(name, file)
+      local op, fault = load_operation(file)
       if op and op.tenant and field and op.tenant ~= field then
         op, fault = nil, script_error("scripts/" .. file,
           ("%s names the tenant `%s`, other operations `%s`: one application has one tenant field"):format(

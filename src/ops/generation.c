@@ -52,7 +52,20 @@ static int push_self(lua_State *L) {
   return 1;
 }
 
+/* source(name) -> the text of a file below scripts/, or nil */
+static int push_source(lua_State *L) {
+  const struct mp_generation *gen = lua_touserdata(L, lua_upvalueindex(1));
+  const struct mp_file *file = mp_files_find(gen->files, luaL_checkstring(L, 1));
+  if (file)
+    lua_pushlstring(L, file->text, file->size);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
 static int open_modules(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"generation", push_self}, {"source", push_source}, {NULL, NULL}};
   struct mp_generation *gen = lua_touserdata(L, 1);
   mp_bind_open(&gen->bind, L);
   lua_getglobal(L, "require");
@@ -60,8 +73,7 @@ static int open_modules(lua_State *L) {
   lua_call(L, 1, 1);
   mp_ops_open(&gen->ops, L);
   lua_pushlightuserdata(L, gen);
-  lua_pushcclosure(L, push_self, 1);
-  lua_setfield(L, -2, "generation");
+  luaL_setfuncs(L, functions, 1);
   return 0;
 }
 
