@@ -90,14 +90,15 @@ describe("a call that is under way when scripts/ is loaded anew", function()
     only_the_new_one()
   end)
 
-  it("hands its lane on to a call of the new generation", function()
-    host = serving.start(files(1, wait_for_lock, 'lane = "one",'))
+  for what, more in pairs { [""] = 'lane = "one",', [", which no group of its own takes along"] = 'lane = "one", group = 8,' } do
+  it("hands its lane on to a call of the new generation" .. what, function()
+    host = serving.start(files(1, wait_for_lock, more))
     local first, second
     db.lease(function(conn)
       conn.query("select pg_advisory_lock($1)", LOCK)
       first = host:send { ["do"] = "call", name = "work" }
       scratch.await("the first call", function() return waiters() == 1 end)
-      host:write(files(2, "", 'lane = "one",'))
+      host:write(files(2, "", more))
       assert.is_true(host:reload().ok)
       second = host:send { ["do"] = "call", name = "work" }
       scratch.await("the second call", function()
@@ -111,6 +112,7 @@ describe("a call that is under way when scripts/ is loaded anew", function()
     assert.are.equal(2, second.finish().result.version)
     only_the_new_one()
   end)
+  end
 
   it("is ended when it outlives the drain limit; it is told, and the log says who it was", function()
     host = serving.start(files(1, wait_for_lock), { env = { MOONPOOL_GENERATION_DRAIN = "50" } })

@@ -18,7 +18,7 @@
 
 enum { MAX_LINE = 16 << 20, MAX_CLIENTS = 1000, BACKLOG = 128 };
 
-struct mp_control {
+struct mp_control_channel {
   uv_pipe_t listener;
   struct mp_sched *sched;
   lua_State *main;
@@ -31,7 +31,7 @@ struct mp_control {
 
 struct client {
   struct mp_list node;
-  struct mp_control *control;
+  struct mp_control_channel *control;
   uv_pipe_t pipe;
   struct mp_buf in;
   struct mp_task *task; /* answers a line */
@@ -83,7 +83,7 @@ int mp_control_path(const char *app_dir, long pid, char *out, size_t size, struc
 
 /* ---- the end of a client ---- */
 
-static void free_when_closed(struct mp_control *control) {
+static void free_when_closed(struct mp_control_channel *control) {
   if (--control->handles || !control->closing) return;
   free(control->path); /* the handler's reference goes with its state */
   free(control);
@@ -91,7 +91,7 @@ static void free_when_closed(struct mp_control *control) {
 
 static void on_client_closed(uv_handle_t *handle) {
   struct client *client = handle->data;
-  struct mp_control *control = client->control;
+  struct mp_control_channel *control = client->control;
   mp_buf_fini(&client->in);
   free(client);
   free_when_closed(control);
@@ -169,7 +169,7 @@ static int start_line(lua_State *L) {
 }
 
 static void next_line(struct client *client) {
-  struct mp_control *control = client->control;
+  struct mp_control_channel *control = client->control;
   if (client->task || uv_is_closing((uv_handle_t *)&client->pipe)) return;
   char *end = client->in.len ? memchr(client->in.data, '\n', client->in.len) : NULL;
   if (!end || control->draining) {
@@ -218,7 +218,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 }
 
 static void on_connection(uv_stream_t *stream, int status) {
-  struct mp_control *control = stream->data;
+  struct mp_control_channel *control = stream->data;
   if (status < 0) return;
   struct client *client = calloc(1, sizeof *client);
   if (!client) return;
@@ -238,9 +238,9 @@ static void on_connection(uv_stream_t *stream, int status) {
 
 static void on_listener_closed(uv_handle_t *handle) { free_when_closed(handle->data); }
 
-int mp_control_open(struct mp_control **out, struct mp_sched *sched, lua_State *L, const char *path,
-                    struct mp_err *err) {
-  struct mp_control *control = calloc(1, sizeof *control);
+int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua_State *L,
+                    const char *path, struct mp_err *err) {
+  struct mp_control_channel *control = calloc(1, sizeof *control);
   int ref = luaL_ref(L, LUA_REGISTRYINDEX);
   if (!control) return mp_err_set(err, MP_ENOMEM, "no memory for the control channel");
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
@@ -265,13 +265,13 @@ int mp_control_open(struct mp_control **out, struct mp_sched *sched, lua_State *
   return 0;
 }
 
-static void close_listener(struct mp_control *control) {
+static void close_listener(struct mp_control_channel *control) {
   if (uv_is_closing((uv_handle_t *)&control->listener)) return; /* or closed */
   if (control->path) unlink(control->path);
   uv_close((uv_handle_t *)&control->listener, on_listener_closed);
 }
 
-void mp_control_drain(struct mp_control *control) {
+void mp_control_drain(struct mp_control_channel *control) {
   control->draining = true;
   close_listener(control);
   MP_LIST_EACH_SAFE(node, &control->clients) {
@@ -279,7 +279,7 @@ void mp_control_drain(struct mp_control *control) {
   }
 }
 
-void mp_control_close(struct mp_control *control) {
+void mp_control_close(struct mp_control_channel *control) {
   if (!control) return;
   control->closing = true;
   MP_LIST_EACH_SAFE(node, &control->clients) {

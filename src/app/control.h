@@ -13,18 +13,18 @@
 #include "loop/loop.h"
 #include "script/task.h"
 
-struct mp_control;
+struct mp_control_channel;
 
 /* Where the socket of a host would lie; `pid` 0: only the part in front of the process id. */
 int mp_control_path(const char *app_dir, long pid, char *out, size_t size,
                     struct mp_err *err) MP_MUST_CHECK;
 
 /* Listens. The function on top of L gets each line and returns the answer. [-1, +0] */
-int mp_control_open(struct mp_control **out, struct mp_sched *sched, lua_State *L, const char *path,
-                    struct mp_err *err) MP_MUST_CHECK;
+int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua_State *L,
+                    const char *path, struct mp_err *err) MP_MUST_CHECK;
 /* Takes no more connections, ends those that wait for nothing. What is under way is answered. */
-void mp_control_drain(struct mp_control *control);
+void mp_control_drain(struct mp_control_channel *control);
 /* Ends all. The memory goes when libuv has closed the handles: turn the loop until then. NULL is none. */
-void mp_control_close(struct mp_control *control);
+void mp_control_close(struct mp_control_channel *control);
 
 #endif

@@ -22,6 +22,8 @@
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */
 
+#define RETRY_RESERVE 500 /* retries that a burst of conflicts may take at once */
+
 struct mp_runtime {
   struct mp_loop *loop;
   struct mp_sched *sched;
@@ -30,9 +32,10 @@ struct mp_runtime {
   struct mp_lanes *lanes;
   struct mp_bind bind;
   struct mp_bind_stats stats;
+  struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;
-  struct mp_control *control;
+  struct mp_control_channel *control;
   struct mp_config config; /* numbers only */
   char *app_dir;
   uv_signal_t sigterm, sigint, sighup;
@@ -255,12 +258,15 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .vm = rt->vm,
                               .pool = rt->pool,
                               .stats = &rt->stats,
+                              .retries = &rt->retries,
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
+                              .commit_timeout_ms = rt->config.commit_timeout_ms,
                               .open_pool = bind_open_pool,
                               .close_pool = bind_close_pool,
                               .app = rt};
+  mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
   struct mp_generations_options generations = {.bind = &rt->bind,
                                                .lanes = rt->lanes,

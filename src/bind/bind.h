@@ -7,13 +7,15 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
+ *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
+ *   guard.c   pcall and xpcall inside transactions
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
 #include <lua.h>
 
+#include "admit/budget.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -21,6 +23,15 @@
 #include "util/buf.h"
 
 struct mp_text;
+
+/* Statements of the host's own, for transactions of several calls. */
+enum mp_control {
+  MP_CONTROL_SAVEPOINT,
+  MP_CONTROL_RELEASE,
+  MP_CONTROL_UNDO,
+  MP_CONTROL_WITNESS,
+  MP_CONTROLS
+};
 
 /* What all VMs of a runtime have done together. */
 struct mp_bind_stats {
@@ -37,6 +48,9 @@ struct mp_bind {
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit; /* bytes of one result */
+  uint64_t
+      commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
+  struct mp_budget *retries;
   struct mp_bind_stats *stats;
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
@@ -47,7 +61,10 @@ struct mp_bind {
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */
   struct mp_vm *vm;
   const char
-      *tenant_field;     /* "company_id": the setting is app.<field>; NULL: no operation has one */
+      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
+  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
+  uint64_t witness_asked_ms;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
@@ -56,6 +73,7 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
+  struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */
