@@ -154,8 +154,8 @@ int mp_cluster_make_dir(struct mp_cluster *c, struct mp_err *err) {
 
 /* A directory that holds anything else than ours is somebody's: its rights are not for us to change. */
 static bool is_ours(const char *dir) {
-  static const char *const names[] = {".",    "..",       "lock",     "log",       "run",
-                                      "data", "data.new", "data.old", "socket_dir"};
+  static const char *const names[] = {".",    "..",       "lock",     "log",        "run",
+                                      "data", "data.new", "data.old", "socket_dir", "control"};
   DIR *d = opendir(dir);
   if (!d) return false;
   bool ours = true;

@@ -9,7 +9,7 @@
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
  *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
  *   guard.c   pcall and xpcall inside transactions
- * Owner: the runtime. It must outlive the VM's tasks. */
+ * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
@@ -33,28 +33,38 @@ enum mp_control {
   MP_CONTROLS
 };
 
+/* What all VMs of a runtime have done together. */
+struct mp_bind_stats {
+  uint64_t statements, failed_statements, slow_statements, statement_us;
+  uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
+      transaction_us;
+  uint64_t hook_errors;
+};
+
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
-  struct mp_vm *vm;
-  struct mp_pool *pool; /* the default database's */
-  const char
-      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit; /* bytes of one result */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
-  struct mp_budget retries;
+  struct mp_budget *retries;
+  struct mp_bind_stats *stats;
+  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                   struct mp_err *err);
+  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  void *app;
+
+  /* Of this VM alone, from here on: mp_bind_init starts them anew. */
+  struct mp_vm *vm;
+  const char
+      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
   enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
   uint64_t witness_asked_ms;
-  struct {
-    uint64_t statements, failed_statements, slow_statements, statement_us;
-    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
-        transaction_us;
-    uint64_t hook_errors;
-  } stats;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
@@ -64,12 +74,10 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
-  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
-  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
-                   struct mp_err *err);
-  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
-  void *app;
 };
+
+/* For a further VM of the same runtime: shares what `of` shares. */
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
 
 /* Registers all modules of bind/ with the VM. Raises; call it protected. */
 void mp_bind_open(struct mp_bind *bind, lua_State *L);

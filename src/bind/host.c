@@ -185,18 +185,18 @@ static void set_int(lua_State *L, const char *name, uint64_t value) {
 static int host_transaction_stats(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   lua_newtable(L);
-  set_int(L, "total_transactions", bind->stats.transactions);
-  set_int(L, "committed_transactions", bind->stats.committed);
-  set_int(L, "rolled_back_transactions", bind->stats.rolled_back);
-  set_int(L, "retried_transactions", bind->stats.retried);
-  set_int(L, "failed_transactions", bind->stats.failed);
-  set_int(L, "unknown_transactions", bind->stats.unknown);
-  set_int(L, "deadlock_retries", bind->stats.deadlock_retries);
-  set_int(L, "hook_errors", bind->stats.hook_errors);
+  set_int(L, "total_transactions", bind->stats->transactions);
+  set_int(L, "committed_transactions", bind->stats->committed);
+  set_int(L, "rolled_back_transactions", bind->stats->rolled_back);
+  set_int(L, "retried_transactions", bind->stats->retried);
+  set_int(L, "failed_transactions", bind->stats->failed);
+  set_int(L, "unknown_transactions", bind->stats->unknown);
+  set_int(L, "deadlock_retries", bind->stats->deadlock_retries);
+  set_int(L, "hook_errors", bind->stats->hook_errors);
   set_int(L, "live_transactions", bind->live_work);
-  lua_pushnumber(L, bind->stats.transactions ? (double)bind->stats.transaction_us /
-                                                   (double)bind->stats.transactions / 1000
-                                             : 0);
+  lua_pushnumber(L, bind->stats->transactions ? (double)bind->stats->transaction_us /
+                                                    (double)bind->stats->transactions / 1000
+                                              : 0);
   lua_setfield(L, -2, "avg_duration");
   return 1;
 }
@@ -221,11 +221,11 @@ static int host_pool_stats(lua_State *L) {
   set_int(L, "connect_failures", stats.connect_failures);
   set_int(L, "lost", stats.lost);
   set_int(L, "leaks", stats.leaks);
-  set_int(L, "total_queries", bind->stats.statements);
-  set_int(L, "slow_queries", bind->stats.slow_statements);
-  set_int(L, "failed_queries", bind->stats.failed_statements);
-  lua_pushnumber(L, bind->stats.statements
-                        ? (double)bind->stats.statement_us / (double)bind->stats.statements / 1000
+  set_int(L, "total_queries", bind->stats->statements);
+  set_int(L, "slow_queries", bind->stats->slow_statements);
+  set_int(L, "failed_queries", bind->stats->failed_statements);
+  lua_pushnumber(L, bind->stats->statements
+                        ? (double)bind->stats->statement_us / (double)bind->stats->statements / 1000
                         : 0);
   lua_setfield(L, -2, "avg_query_time");
   set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
@@ -268,6 +268,13 @@ int mp_open_host(lua_State *L) {
   lua_pushstring(L, MOONPOOL_VERSION);
   lua_setfield(L, -2, "version");
   return 1;
+}
+
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm) {
+  size_t shared = offsetof(struct mp_bind, vm);
+  memcpy(bind, of, shared);
+  memset((char *)bind + shared, 0, sizeof *bind - shared);
+  bind->vm = vm;
 }
 
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {

@@ -174,7 +174,7 @@ static bool described(struct mp_stmt *stmt) {
 static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err *err) {
   stmt->state = MP_STMT_FAILED;
   stmt->err = *err;
-  if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
+  if (err->code != MP_ECANCELED) bind->stats->failed_statements++;
   if (!strncmp(err->sqlstate, "42", 2)) { /* a column may have changed its type: ask anew */
     free(stmt->text->types);
     stmt->text->types = NULL;
@@ -185,7 +185,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
                     const struct mp_err *err, const char *who) {
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
-  bind->stats.statements++;
+  bind->stats->statements++;
   if (err) {
     fail(bind, stmt, err);
   } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
@@ -198,9 +198,9 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
     stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }
   uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
-  bind->stats.statement_us += us;
+  bind->stats->statement_us += us;
   if (bind->slow_query_ms && !stmt->patient && us > bind->slow_query_ms * 1000) {
-    bind->stats.slow_statements++;
+    bind->stats->slow_statements++;
     mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s",
            (unsigned long long)(us / 1000), stmt->where, who, stmt->text->sql);
   }

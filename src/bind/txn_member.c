@@ -257,7 +257,7 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   struct mp_err err;
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
-  bind->stats.hook_errors++;
+  bind->stats->hook_errors++;
   mp_log(MP_LOG_ERROR, "script", "%s failed: %s", mp_task_name(task), err.msg);
 }
 
@@ -282,17 +282,17 @@ static int start_hooks_p(lua_State *L) {
 static void count(const struct mp_member *member) {
   const struct mp_txn *txn = member->txn;
   struct mp_bind *bind = txn->bind;
-  bind->stats.transactions++;
-  bind->stats.transaction_us += (mp_loop_clock_ns(bind->loop) - member->started_ns) / 1000;
-  bind->stats.deadlock_retries += txn->tx.retries_deadlock;
-  if (txn->tx.attempt > 1) bind->stats.retried++;
+  bind->stats->transactions++;
+  bind->stats->transaction_us += (mp_loop_clock_ns(bind->loop) - member->started_ns) / 1000;
+  bind->stats->deadlock_retries += txn->tx.retries_deadlock;
+  if (txn->tx.attempt > 1) bind->stats->retried++;
   switch (member->outcome) {
-    case MP_TX_COMMITTED: bind->stats.committed++; break;
-    case MP_TX_UNKNOWN: bind->stats.unknown++; break;
+    case MP_TX_COMMITTED: bind->stats->committed++; break;
+    case MP_TX_UNKNOWN: bind->stats->unknown++; break;
     case MP_TX_PENDING:
     case MP_TX_ROLLED_BACK:
-      bind->stats.rolled_back++;
-      if (txn->tx.err.code != MP_ESCRIPT) bind->stats.failed++;
+      bind->stats->rolled_back++;
+      if (txn->tx.err.code != MP_ESCRIPT) bind->stats->failed++;
       break;
   }
 }

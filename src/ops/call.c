@@ -159,7 +159,9 @@ static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *o
   struct call *last = data;
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
-  if (!call || call->alone || !fits(&last->options, &call->options)) return NULL;
+  /* Not one of another generation: its script lives in another state. */
+  if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
+    return NULL;
   mp_lane_join(call->ops->lanes, pass);
   enter_transaction(call);
   call->txn = txn;
