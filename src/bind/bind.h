@@ -7,13 +7,18 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
+ *   guard.c   pcall and xpcall inside transactions   redact.c    SQL texts as they may be shown
+ *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
+ *   history.c the last statements
  * Owner: the runtime. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
 #include <lua.h>
 
+#include "admit/lane.h"
+#include "bind/history.h"
+#include "bind/metrics.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -31,13 +36,12 @@ struct mp_bind {
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
-  size_t result_limit; /* bytes of one result */
-  struct {
-    uint64_t statements, failed_statements, slow_statements, statement_us;
-    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
-        transaction_us;
-    uint64_t hook_errors;
-  } stats;
+  size_t result_limit;          /* bytes of one result */
+  struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
+  struct mp_meters *meters;     /* what the host counts in them */
+  struct mp_history *history;   /* the last statements */
+  const struct mp_lanes *lanes; /* to be looked at */
+  uint64_t opened_ms;           /* loop time */
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */

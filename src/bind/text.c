@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "bind/redact.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
@@ -24,9 +25,15 @@ void mp_text_unref(struct mp_text *text) {
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
   free(text->names);
   free(text->types);
+  free(text->shown);
   free(text->table);
   free(text->sql);
   free(text);
+}
+
+const char *mp_text_shown(struct mp_text *text) {
+  if (!text->shown) text->shown = mp_sql_redacted(text->sql);
+  return text->shown;
 }
 
 /* ---- $name -> $1 ---- */

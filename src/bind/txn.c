@@ -195,7 +195,7 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   struct mp_err err;
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
-  bind->stats.hook_errors++;
+  mp_metrics_hook_error(bind->meters);
   mp_log(MP_LOG_ERROR, "script", "%s failed: %s", mp_task_name(task), err.msg);
 }
 
@@ -216,26 +216,26 @@ static int start_hooks_p(lua_State *L) {
 
 /* ---- the machine's actions, in their order ---- */
 
-static void count(struct mp_txn *txn) {
-  struct mp_bind *bind = txn->bind;
-  bind->stats.transactions++;
-  bind->stats.transaction_us += (mp_loop_clock_ns(bind->loop) - txn->started_ns) / 1000;
-  bind->stats.deadlock_retries += txn->tx.retries_deadlock;
-  if (txn->tx.attempt > 1) bind->stats.retried++;
-  switch (txn->tx.outcome) {
-    case MP_TX_COMMITTED: bind->stats.committed++; break;
-    case MP_TX_UNKNOWN: bind->stats.unknown++; break;
-    case MP_TX_PENDING:
-    case MP_TX_ROLLED_BACK:
-      bind->stats.rolled_back++;
-      if (txn->tx.err.code != MP_ESCRIPT) bind->stats.failed++;
-      break;
-  }
+static void report(struct mp_txn *txn) {
+  const struct mp_tx *tx = &txn->tx;
+  struct mp_tx_report r = {
+      .operation = txn->name,
+      .isolation = txn->options.tx.isolation,
+      .end = tx->outcome == MP_TX_COMMITTED ? MP_TX_END_COMMITTED
+             : tx->outcome == MP_TX_UNKNOWN ? MP_TX_END_UNKNOWN
+                                            : MP_TX_END_ROLLED_BACK,
+      .err = tx->outcome == MP_TX_COMMITTED ? NULL : &tx->err,
+      .attempts = tx->attempt,
+      .round_trips = txn->round_trips,
+      .statements = txn->statements,
+      .retries = {tx->retries_serialization, tx->retries_deadlock, tx->retries_connection},
+      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->started_ns) / 1000};
+  mp_metrics_transaction(txn->bind->meters, &r);
 }
 
 static void give_answer(struct mp_txn *txn) {
   mp_timer_stop(&txn->deadline);
-  count(txn);
+  report(txn);
   if (txn->tx.outcome != MP_TX_COMMITTED) {
     /* The script's own error tells more, unless something else decided. */
     bool own = txn->finished && txn->error_ref != LUA_NOREF && txn->tx.outcome == MP_TX_ROLLED_BACK;
