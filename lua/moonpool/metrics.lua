@@ -43,4 +43,30 @@ function metrics.slow(options)
   return host.statements(limit, math.max(threshold, 0.001))
 end
 
+local function entry_of(number)
+  for _, entry in ipairs(host.statements(200, 0.001)) do
+    if entry.number == number then return entry end
+  end
+end
+
+-- plan(number) -> the lines of the plan that the server makes for a statement of the history, its values unknown; or nil
+-- and the reason. Nothing is run.
+function metrics.plan(number)
+  local entry = entry_of(number)
+  if not entry then return nil, "gone" end
+  local params = 0
+  for n in entry.query:gmatch "%$(%d+)" do params = math.max(params, math.tointeger(n)) end
+  local nulls = params > 0 and "(" .. ("null, "):rep(params - 1) .. "null)" or ""
+  local db = require "moonpool.db" -- here: it needs what this module is loaded by
+  local ok, plan = pcall(db.lease, function(conn)
+    conn.exec "set plan_cache_mode = force_generic_plan"
+    conn.exec("prepare moonpool_plan as " .. entry.query)
+    local lines = {}
+    for i, row in ipairs(conn.query("explain execute moonpool_plan" .. nulls)) do lines[i] = row["QUERY PLAN"] end
+    return lines
+  end)
+  if ok then return plan end
+  return nil, type(plan) == "table" and plan.message or tostring(plan)
+end
+
 return metrics

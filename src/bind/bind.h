@@ -7,9 +7,9 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions   redact.c    SQL texts as they may be shown
+ *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
- *   history.c the last statements
+ *   history.c the last statements                health.c   does the database answer
  * Owner: the runtime. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -71,6 +71,7 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
 int mp_open_password(lua_State *L);
+int mp_health_ping(lua_State *L); /* host.ping */
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(
     lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */

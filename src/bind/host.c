@@ -15,6 +15,7 @@
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
+#include "script/every.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
@@ -112,10 +113,11 @@ static int host_sha256(lua_State *L) {
   return 1;
 }
 
+/* log(level, text, [topic]) */
 static int host_log(lua_State *L) {
   static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
   enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
-  mp_log(level, "script", "%s", luaL_checkstring(L, 2));
+  mp_log(level, luaL_optstring(L, 3, "script"), "%s", luaL_checkstring(L, 2));
   return 0;
 }
 
@@ -217,6 +219,8 @@ static int host_pool_stats(lua_State *L) {
   set_int(L, "total_queries", totals->statements);
   set_int(L, "slow_queries", totals->slow_statements);
   set_int(L, "failed_queries", totals->failed_statements);
+  set_int(L, "unexpected_failures", totals->unexpected_failures);
+  set_int(L, "health_failures", totals->health_failures);
   set_average(L, "avg_query_time", totals->statement_us, totals->statements);
   set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
   lua_pushboolean(L, stats.healthy);
@@ -248,10 +252,12 @@ int mp_open_host(lua_State *L) {
       {"transaction_stats", host_transaction_stats},
       {"pool_stats", host_pool_stats},
       {"resize", host_resize},
+      {"ping", mp_health_ping},
       {NULL, NULL},
   };
   luaL_newlib(L, functions);
   mp_task_lua(L); /* sleep, spawn, all */
+  mp_every_lua(L);
   mp_metrics_lua(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");

@@ -78,7 +78,7 @@
   X(memory, "process_resident_memory_bytes", MP_GAUGE, "Resident memory.", NULL)                   \
   X(fds, "process_open_fds", MP_GAUGE, "Open file descriptors.", NULL)
 
-struct op { /* what an operation counts in; series are found when they are first needed */
+struct op { /* what an operation counts in */
   UT_hash_handle hh;
   char name[64];
   struct mp_series *queries, *slow, *round_trips, *retries[MP_RETRY_COUNT];
@@ -111,6 +111,9 @@ static const char *const reason_names[] = {"serialization", "deadlock", "connect
 /* ---- life ---- */
 
 int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_err *err) {
+  /* The usual ones are there from the start. */
+  static const char *const classes[] = {"none", "22", "23", "25", "40", "42",
+                                        "53",   "55", "57", "P0", "XX"};
   static const double sizes[] = {1, 2, 5, 10, 20, 50, 100};
   static const struct {
     struct mp_metric_options options;
@@ -139,6 +142,7 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
       return rv;
     }
   }
+  for (size_t i = 0; i < MP_ARRAY_LEN(classes); i++) SERIES(meters->query_errors, classes[i]);
   mp_series_set(SERIES(meters->build_info, MOONPOOL_VERSION), 1);
   *out = meters;
   return 0;
@@ -168,15 +172,31 @@ struct mp_series *mp_meters_loop_lag(struct mp_meters *meters) {
 
 /* ---- counting ---- */
 
+/* All at once: the increase of a series that appears with a count is unknown to Prometheus. */
+static void find_series(struct mp_meters *meters, struct op *op) {
+  op->queries = SERIES(meters->query_duration, op->name);
+  op->slow = SERIES(meters->slow_queries, op->name);
+  op->round_trips = SERIES(meters->round_trips, op->name);
+  for (int i = 0; i < MP_RETRY_COUNT; i++)
+    op->retries[i] = SERIES(meters->retries, op->name, reason_names[i]);
+}
+
+static struct op *other_of(struct mp_meters *meters) {
+  if (!meters->other.queries) find_series(meters, &meters->other);
+  return &meters->other;
+}
+
 static struct op *op_of(struct mp_meters *meters, const char *name) {
   struct op *op;
   size_t len = strlen(name);
   HASH_FIND(hh, meters->ops, name, len, op);
   if (op) return op;
-  if (HASH_COUNT(meters->ops) >= MP_METRIC_SERIES || len >= sizeof op->name) return &meters->other;
+  if (HASH_COUNT(meters->ops) >= MP_METRIC_SERIES || len >= sizeof op->name)
+    return other_of(meters);
   op = calloc(1, sizeof *op);
-  if (!op) return &meters->other;
+  if (!op) return other_of(meters);
   memcpy(op->name, name, len);
+  find_series(meters, op);
   HASH_ADD_KEYPTR(hh, meters->ops, op->name, len, op);
   return op;
 }
@@ -213,15 +233,10 @@ void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report 
                    **end = &op->at[r->isolation].ends[r->end];
   if (!*duration) *duration = SERIES(meters->transaction_duration, op->name, isolation);
   if (!*end) *end = SERIES(meters->transactions, op->name, isolation, end_names[r->end]);
-  if (!op->round_trips) op->round_trips = SERIES(meters->round_trips, op->name);
   mp_series_observe_us(*duration, r->duration_us);
   mp_series_add(*end, 1);
   mp_series_add(op->round_trips, r->round_trips);
-  for (int i = 0; i < MP_RETRY_COUNT; i++) {
-    if (!r->retries[i]) continue;
-    if (!op->retries[i]) op->retries[i] = SERIES(meters->retries, op->name, reason_names[i]);
-    mp_series_add(op->retries[i], r->retries[i]);
-  }
+  for (int i = 0; i < MP_RETRY_COUNT; i++) mp_series_add(op->retries[i], r->retries[i]);
   if (r->in_lane) mp_series_observe_us(ONLY(meters->lane_wait), r->lane_us);
   if (r->group_size) mp_series_observe(ONLY(meters->group_size), r->group_size);
   meters->totals.transactions++;
@@ -237,7 +252,6 @@ void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report 
 void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report *r) {
   struct op *op = op_of(meters, r->operation);
   char class[3];
-  if (!op->queries) op->queries = SERIES(meters->query_duration, op->name);
   mp_series_observe_us(op->queries, r->duration_us);
   meters->totals.statements++;
   meters->totals.statement_us += r->duration_us;
@@ -245,9 +259,9 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
     const char *of = r->err->sqlstate[0] ? reason_of(r->err, class) : "none";
     mp_series_add(SERIES(meters->query_errors, of), 1);
     meters->totals.failed_statements++;
+    if (strcmp(of, "23") != 0 && strcmp(of, "40") != 0) meters->totals.unexpected_failures++;
   }
   if (r->slow) {
-    if (!op->slow) op->slow = SERIES(meters->slow_queries, op->name);
     mp_series_add(op->slow, 1);
     meters->totals.slow_statements++;
   }

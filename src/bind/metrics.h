@@ -85,7 +85,8 @@ struct mp_totals {
       deadlock_retries, transaction_us;
   uint64_t statements, failed_statements, slow_statements, statement_us;
   uint64_t hook_errors;
-  unsigned health_failures; /* in a row */
+  uint64_t unexpected_failures; /* of statements, without broken constraints and what is retried */
+  unsigned health_failures;     /* in a row */
 };
 const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
 

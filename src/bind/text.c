@@ -9,7 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
-#include "bind/redact.h"
+#include "pg/redact.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
@@ -304,6 +304,8 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   classify(text, &fault);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  if (!text->names && !strcmp(text->kind, "PrepareStmt"))
+    text->nparams = 0; /* its $n are its own */
   if (text->names) {
     lua_createtable(L, text->nparams, 0);
     for (int i = 0; i < text->nparams; i++) {

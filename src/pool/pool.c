@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pg/redact.h"
 #include "pool/policy.h"
 #include "util/buf.h"
 #include "util/log.h"
@@ -159,20 +160,17 @@ static void ping(struct pool_slot *slot) {
 
 /* ---- who holds what ---- */
 
-/* On one line, cut between characters. */
+/* Without its values, cut between characters. */
 static void add_sql(struct mp_buf *buf, const char *sql) {
-  size_t n = strlen(sql), end = n < SQL_TOLD ? n : SQL_TOLD;
-  while (end < n && end && ((unsigned char)sql[end] & 0xC0) == 0x80) end--;
-  bool blank = true;
-  for (size_t i = 0; i < end; i++) {
-    char c = (unsigned char)sql[i] < ' ' ? ' ' : sql[i];
-    if (c != ' ' || !blank) mp_buf_addc(buf, c);
-    blank = c == ' ';
-  }
+  char *shown = mp_sql_redacted(sql);
+  size_t n = shown ? strlen(shown) : 0, end = n < SQL_TOLD ? n : SQL_TOLD;
+  while (end < n && end && ((unsigned char)shown[end] & 0xC0) == 0x80) end--;
+  if (shown) mp_buf_add(buf, shown, end);
   if (end < n) mp_buf_adds(buf, "...");
+  free(shown);
 }
 
-/* Who, and for how long. The statement goes to the log only: its text may hold values. */
+/* Who, and for how long. The statement goes to the log only. */
 static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease,
                        bool with_sql) {
   uint64_t held_ms = now_ms(pool) - lease->since_ms;

@@ -1,4 +1,4 @@
-#include "bind/redact.h"
+#include "pg/redact.h"
 
 #include <pg_query.h>
 #include <pg_query/pg_query.pb-c.h>
