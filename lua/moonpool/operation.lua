@@ -9,10 +9,14 @@ local operation = {}
 
 local Operation = { __name = "moonpool.operation" }
 
-local defaults = { isolation = "read committed", timeout = 30, retries = 3 }
+local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
 
 -- field -> what it must be: a Lua type, or a function that tells what is wrong.
 local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
+
+local function is_seconds(value)
+  return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
+end
 
 local fields = {
   summary    = "string",
@@ -29,14 +33,23 @@ local fields = {
   end,
   read_only  = "boolean",
   deferrable = "boolean",
-  timeout    = function(value)
-    return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
-  end,
+  witness    = "boolean",
+  timeout    = is_seconds,
+  statement_timeout = is_seconds,
+  lock_timeout      = is_seconds,
   retries    = function(value)
     return not (math.type(value) == "integer" and value >= 0 and value <= 100) and "must be an integer from 0 to 100"
       or nil
   end,
   lane       = "string",
+  group      = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
+      or nil
+  end,
+  group_ms   = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
+      and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
   errors     = "table",
   run        = "function",
 }
@@ -74,6 +87,9 @@ function operation.define(definition)
     op[name] = value
   end
   if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  if op.group and not op.lane then
+    error("moonpool.operation: `group` needs a `lane`: calls that wait there share a transaction", 2)
+  end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end
@@ -170,6 +186,33 @@ local function timeout_of(op, options)
   return timeout
 end
 
+-- What the host needs to know of a call's idempotency key; nil without one.
+local function key_of(op, raw, options)
+  local key = options.key
+  if key == nil then return nil end
+  if type(key) ~= "string" or key == "" or #key > 255 then
+    error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
+      message = "the idempotency key is a text of 1 to 255 bytes" }, 0)
+  end
+  if op.read_only then return nil end -- nothing to do twice
+  local border = options.border or false
+  return {
+    key    = (border and "border " or "lua ") .. key,
+    input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
+    encode = function(result)
+      return json.encode(result == nil and json.null or result,
+        { sorted = true, camel = border, decimal_strings = border })
+    end,
+  }
+end
+
+-- A kept result is JSON: at the border it is the answer as it stands.
+local function recalled(text, border)
+  local result = json.decode(text, { decimals = true })
+  if result == json.null then return nil end
+  return border and json.raw(result) or result
+end
+
 -- -> result, info
 function operation.call(op, input, options)
   options = options or {}
@@ -180,7 +223,11 @@ function operation.call(op, input, options)
   if tx then return join(tx, op, checked, tenant), {} end
   local again  = function() return check(op, raw, options) end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
-  return host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil, timeout_of(op, options))
+  local key    = key_of(op, raw, options)
+  local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
+    timeout_of(op, options), key)
+  if key then result = recalled(result, options.border) end
+  return result, info
 end
 
 return operation

@@ -96,6 +96,23 @@ describe("transaction statistics", function()
     assert.are.same({ 1, 1 }, { retries "serialization" - serialization, retries "deadlock" - deadlock })
   end)
 
+  it("tell how long calls waited in lanes, and how many shared a transaction", function()
+    local op = operation { lane = "metrics_spec", isolation = "serializable", group = 10, function(tx)
+      tx:exec "select 1"
+    end }
+    local before = seen()
+    local function grown(now, name) return now:value(name) - before:value(name) end
+    local fns = {}
+    for i = 1, 20 do fns[i] = function() moonpool.call(op, {}) end end
+    moonpool.all(fns)
+    local now = seen()
+    assert.are.equal(20, grown(now, "moonpool_lane_wait_seconds_count"))
+    assert.are.equal(20, grown(now, "moonpool_group_size_sum"))
+    assert.is_true(grown(now, "moonpool_group_size_count") < 20)
+    assert.are.equal(20, stats_of(op).committed)
+    assert.are.equal(0, now:value "moonpool_lane_waiters")
+  end)
+
   it("count an error in a hook", function()
     local op = operation { function(tx) tx:after_commit(function() error "spec" end) end }
     local before = metrics.transactions().hook_errors

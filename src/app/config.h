@@ -35,6 +35,10 @@
     "a connection held longer is reported with its holder; 0: never")             \
   X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                   \
     "time for work in progress when the host stops")                              \
+  X(commit_timeout_ms, "MOONPOOL_COMMIT_TIMEOUT", 5000, 100, 600000, "ms",        \
+    "for the answer to a COMMIT; then its outcome is looked up")                  \
+  X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                      \
+    "retries per hundred transactions in the long run; 0: no limit")              \
   X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \
     "prepared statements kept per connection; 0: none")                           \
   X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \

@@ -18,6 +18,8 @@
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */
 
+#define RETRY_RESERVE 500 /* retries that a burst of conflicts may take at once */
+
 struct mp_runtime {
   struct mp_loop *loop;
   struct mp_sched *sched;
@@ -203,9 +205,11 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
+                              .commit_timeout_ms = rt->config.commit_timeout_ms,
                               .open_pool = bind_open_pool,
                               .close_pool = bind_close_pool,
                               .app = rt};
+  mp_budget_init(&rt->bind.retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
   lua_State *L = mp_vm_lua(rt->vm);
   lua_pushcfunction(L, open_modules);

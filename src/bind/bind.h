@@ -7,6 +7,7 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
+ *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
@@ -16,6 +17,7 @@
 
 #include <lua.h>
 
+#include "admit/budget.h"
 #include "admit/lane.h"
 #include "bind/history.h"
 #include "bind/metrics.h"
@@ -26,6 +28,15 @@
 #include "util/buf.h"
 
 struct mp_text;
+
+/* Statements of the host's own, for transactions of several calls. */
+enum mp_control {
+  MP_CONTROL_SAVEPOINT,
+  MP_CONTROL_RELEASE,
+  MP_CONTROL_UNDO,
+  MP_CONTROL_WITNESS,
+  MP_CONTROLS
+};
 
 struct mp_bind {
   struct mp_loop *loop;
@@ -42,6 +53,12 @@ struct mp_bind {
   struct mp_history *history;   /* the last statements */
   const struct mp_lanes *lanes; /* to be looked at */
   uint64_t opened_ms;           /* loop time */
+  uint64_t
+      commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
+  struct mp_budget retries;
+  /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
+  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
+  uint64_t witness_asked_ms;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
@@ -50,6 +67,7 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
+  struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);

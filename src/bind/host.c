@@ -167,6 +167,18 @@ static int host_set_tenant_field(lua_State *L) {
   return 0;
 }
 
+/* url_user(url) -> the role that a connection string names, or nil */
+static int host_url_user(lua_State *L) {
+  PQconninfoOption *options = PQconninfoParse(luaL_checkstring(L, 1), NULL);
+  char user[64] = "";
+  for (PQconninfoOption *o = options; o && o->keyword; o++)
+    if (!strcmp(o->keyword, "user") && o->val) snprintf(user, sizeof user, "%s", o->val);
+  PQconninfoFree(options);
+  if (!*user) return 0;
+  lua_pushstring(L, user);
+  return 1;
+}
+
 static void set_int(lua_State *L, const char *name, uint64_t value) {
   lua_pushinteger(L, (lua_Integer)value);
   lua_setfield(L, -2, name);
@@ -249,6 +261,7 @@ int mp_open_host(lua_State *L) {
       {"load_file", host_load_file},
       {"current_tx", host_current_tx},
       {"set_tenant_field", host_set_tenant_field},
+      {"url_user", host_url_user},
       {"transaction_stats", host_transaction_stats},
       {"pool_stats", host_pool_stats},
       {"resize", host_resize},
@@ -279,4 +292,8 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
 }
 
-void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }
+void mp_bind_fini(struct mp_bind *bind) {
+  mp_buf_fini(&bind->scratch);
+  for (int i = 0; i < MP_CONTROLS; i++)
+    if (bind->controls[i]) mp_text_unref(bind->controls[i]);
+}

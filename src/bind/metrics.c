@@ -220,7 +220,8 @@ static void count_end(struct mp_meters *meters, struct op *op, const struct mp_t
     case MP_TX_END_ROLLED_BACK:
     case MP_TX_END_COUNT: totals->rolled_back++; break;
   }
-  if (!r->err || r->err->code == MP_ESCRIPT) return; /* the script's own decision, or its mistake */
+  if (!r->err || !r->err->code || r->err->code == MP_ESCRIPT)
+    return; /* the script's own decision, or its mistake */
   totals->failed++;
   op->at[r->isolation].failed++;
   mp_series_add(SERIES(meters->transaction_failures, op->name, reason_of(r->err, class)), 1);
@@ -237,7 +238,6 @@ void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report 
   mp_series_add(*end, 1);
   mp_series_add(op->round_trips, r->round_trips);
   for (int i = 0; i < MP_RETRY_COUNT; i++) mp_series_add(op->retries[i], r->retries[i]);
-  if (r->in_lane) mp_series_observe_us(ONLY(meters->lane_wait), r->lane_us);
   if (r->group_size) mp_series_observe(ONLY(meters->group_size), r->group_size);
   meters->totals.transactions++;
   meters->totals.transaction_us += r->duration_us;
@@ -265,6 +265,10 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
     mp_series_add(op->slow, 1);
     meters->totals.slow_statements++;
   }
+}
+
+void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us) {
+  mp_series_observe_us(ONLY(meters->lane_wait), waited_us);
 }
 
 void mp_metrics_hook_error(struct mp_meters *meters) {

@@ -51,12 +51,10 @@ struct mp_tx_report {
   enum mp_isolation isolation;
   enum mp_tx_end end;       /* RESOLVED_*: COMMIT's answer was lost, and then found out */
   const struct mp_err *err; /* why it did not commit; NULL if it did */
-  unsigned attempts, round_trips, statements;
+  unsigned attempts, round_trips;
   unsigned retries[MP_RETRY_COUNT];
-  unsigned group_size;  /* calls in this database transaction; 0: not told */
-  bool in_lane;         /* lane_us says something */
+  unsigned group_size;  /* calls in this database transaction; 0: another of them tells */
   uint64_t duration_us; /* over all attempts and waits */
-  uint64_t lane_us;     /* waited for its turn */
 };
 
 /* A transaction has ended: reported once by whoever drives it. */
@@ -75,6 +73,8 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
 
 /* ---- others ---- */
 
+/* A call has got its turn in its lane, after so long. */
+void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
 /* One health check of the database has ended; gives how many have failed in a row. */
 unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);

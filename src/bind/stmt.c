@@ -131,6 +131,28 @@ struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text
   return make(L, what, text, params_idx, true, missing);
 }
 
+struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values) {
+  size_t bytes = sizeof(char *) * (size_t)nparams;
+  for (int i = 0; i < nparams; i++) bytes += values[i] ? strlen(values[i]) + 1 : 0;
+  struct mp_stmt *stmt = calloc(1, sizeof *stmt + bytes);
+  if (!stmt) return NULL;
+  const char **at = (const char **)(void *)(stmt + 1);
+  char *text_at = (char *)(at + nparams);
+  for (int i = 0; i < nparams; i++) {
+    at[i] = values[i] ? text_at : NULL;
+    if (values[i]) text_at = stpcpy(text_at, values[i]) + 1;
+  }
+  stmt->refs = 1;
+  stmt->control = true;
+  stmt->text = text;
+  mp_text_ref(text);
+  stmt->req.sql = text->sql;
+  stmt->req.nparams = nparams;
+  stmt->req.values = at;
+  mp_list_init(&stmt->node);
+  return stmt;
+}
+
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
   struct mp_stmt *stmt = allocate(L, text, 0);
   stmt->req.flags = MP_REQ_DESCRIBE;

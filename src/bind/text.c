@@ -36,6 +36,17 @@ const char *mp_text_shown(struct mp_text *text) {
   return text->shown;
 }
 
+struct mp_text *mp_text_raw(const char *sql) {
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) return NULL;
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  text->sql = strdup(sql);
+  if (text->sql) return text;
+  free(text);
+  return NULL;
+}
+
 /* ---- $name -> $1 ---- */
 
 /* Bytes above ASCII are letters to PostgreSQL. */
@@ -208,6 +219,15 @@ static bool calls_unknown(const char *tree) {
   return false;
 }
 
+/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type or a column? */
+static bool names_host_schema(const char *tree) {
+  static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
+                                      "[{\"String\":{\"sval\":\"moonpool\"}},"};
+  for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++)
+    if (strstr(tree, marks[i])) return true;
+  return false;
+}
+
 static void classify(struct mp_text *text, const char **fault) {
   PgQueryParseResult parsed = pg_query_parse(text->sql);
   text->changes_data = text->leaves_state = true;
@@ -237,6 +257,9 @@ static void classify(struct mp_text *text, const char **fault) {
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
       snprintf(text->refused, sizeof text->refused,
                "calls set_config: the session's settings are the host's");
+    else if (names_host_schema(stmt))
+      snprintf(text->refused, sizeof text->refused,
+               "names the schema moonpool, whose tables are the host's own");
     text->leaves_state = !stmt || leaves_state(text->kind, stmt);
     text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || !stmt ||
                          strstr(stmt, "\"InsertStmt\"") || strstr(stmt, "\"UpdateStmt\"") ||

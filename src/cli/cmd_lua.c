@@ -140,7 +140,7 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
 /* ---- call ---- */
 
 struct call {
-  const char *name, *input, *tenant, *as;
+  const char *name, *input, *tenant, *as, *key;
   bool pretty;
 };
 
@@ -149,7 +149,7 @@ static int push_call(lua_State *L, void *data) {
   push_require(L, "moonpool.cli.call");
   lua_newtable(L);
 #define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
-  SET(name), SET(input), SET(tenant), SET(as);
+  SET(name), SET(input), SET(tenant), SET(as), SET(key);
 #undef SET
   lua_pushboolean(L, call->pretty);
   lua_setfield(L, -2, "pretty");
@@ -162,12 +162,13 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+        "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
         "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
         "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
         "JSON on stdout, an error as JSON on stderr.\n\n"
         "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
         "  --as USER     id of the user who calls\n"
+        "  --key KEY     idempotency key: the same call under the same key is done once, and gives the same answer\n"
         "  --pretty      indented output (default on a terminal)\n"
         "  --json        one line\n\n"
         "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
@@ -184,6 +185,8 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
       call.tenant = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--as"))
       call.as = argv[++i];
+    else if (option && i + 1 < argc && !strcmp(arg, "--key"))
+      call.key = argv[++i];
     else if (option)
       return mp_cli_usage("call", "unknown option", arg);
     else if (!call.name)
