@@ -143,8 +143,9 @@ static void encode_result(lua_State *L, void *data) {
 static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
-  if (!call->alone)
-    call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  if (call->alone) return; /* it has had its turn */
+  call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
 }
 
 /* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
