@@ -75,6 +75,8 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
+  void *spare[32];                       /* txn.c: blocks of transactions that are over */
+  size_t nspare;
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */
