@@ -17,6 +17,9 @@ local moonpool = {
   operation = operation.define,
   uuid      = host.uuid,
   now       = host.now,
+  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code belongs to; nil in scripts
+  -- that are run from the command line.
+  generation = host.generation or function() return nil end,
 }
 
 -- A wait inside a transaction looks at what is queued first: what failed must not be waited upon. In a group the

@@ -11,7 +11,7 @@
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
- * Owner: the runtime. It must outlive the VM's tasks. */
+ * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
@@ -26,6 +26,7 @@
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/list.h"
 
 struct mp_text;
 
@@ -41,10 +42,7 @@ enum mp_control {
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
-  struct mp_vm *vm;
-  struct mp_pool *pool; /* the default database's */
-  const char
-      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   size_t result_limit;          /* bytes of one result */
@@ -55,7 +53,18 @@ struct mp_bind {
   uint64_t opened_ms;           /* loop time */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
-  struct mp_budget retries;
+  struct mp_budget *retries;
+  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                   struct mp_err *err);
+  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  void *app;
+
+  /* Of this VM alone, from here on: mp_bind_init starts them anew. */
+  struct mp_vm *vm;
+  struct mp_list meters_node; /* so that what all VMs use can be summed up */
+  const char
+      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
   enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
   uint64_t witness_asked_ms;
@@ -68,12 +77,10 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
-  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
-  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
-                   struct mp_err *err);
-  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
-  void *app;
 };
+
+/* For a further VM of the same runtime: shares what `of` shares. */
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
 
 /* Registers all modules of bind/ with the VM. Raises; call it protected. */
 void mp_bind_open(struct mp_bind *bind, lua_State *L);

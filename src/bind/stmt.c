@@ -143,7 +143,7 @@ struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *c
     if (values[i]) text_at = stpcpy(text_at, values[i]) + 1;
   }
   stmt->refs = 1;
-  stmt->control = true;
+  stmt->control = stmt->patient = true;
   stmt->text = text;
   mp_text_ref(text);
   stmt->req.sql = text->sql;

@@ -12,7 +12,7 @@
 
 struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
   struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop),
-                        .no_retry = !mp_budget_left(&txn->bind->retries)};
+                        .no_retry = !mp_budget_left(txn->bind->retries)};
   mp_loop_random(txn->bind->loop, &n.random, sizeof n.random);
   return n;
 }
@@ -210,7 +210,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   }
   if (actions & MP_TX_DO_WAIT) {
     if (!txn->tx.in_doubt && txn->tx.err.flags & MP_ERRF_RETRYABLE)
-      mp_budget_spend(&txn->bind->retries);
+      mp_budget_spend(txn->bind->retries);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
   if (actions & MP_TX_DO_RUN) {
@@ -355,7 +355,7 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
   mp_timer_init(&txn->wait, bind->loop, on_waited);
   mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
   bind->live_work++;
-  mp_budget_earn(&bind->retries);
+  mp_budget_earn(bind->retries);
   *out = txn;
   unsigned actions = mp_tx_start(&txn->tx, &txn->options.tx);
   if (actions != MP_TX_DO_ACQUIRE) abort();

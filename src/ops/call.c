@@ -160,7 +160,9 @@ static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *o
   struct call *last = data;
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
-  if (!call || call->alone || !fits(&last->options, &call->options)) return NULL;
+  /* Not one of another generation: its script lives in another state. */
+  if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
+    return NULL;
   mp_lane_join(call->ops->lanes, pass);
   enter_transaction(call);
   call->txn = txn;
@@ -411,8 +413,22 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
+/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+static int host_lanes(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_setfield(L, -2, "active");
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_setfield(L, -2, "waiting");
+  return 1;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lanes, 1);
+  lua_setfield(L, -2, "lanes");
 }
