@@ -456,6 +456,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     mp_loop_run_once(rt->loop, false);
   }
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  mp_log_flush();
   free(rt->app_dir);
   mp_history_unref(rt->history);
   mp_meters_unref(rt->meters);

@@ -26,6 +26,7 @@
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/list.h"
 
 struct mp_text;
 
@@ -61,6 +62,7 @@ struct mp_bind {
 
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */
   struct mp_vm *vm;
+  struct mp_list meters_node; /* so that what all VMs use can be summed up */
   const char
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */

@@ -292,6 +292,7 @@ void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   lua_pushlightuserdata(L, bind);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+  mp_meters_join(bind->meters, bind);
   mp_guard_open(L);
   mp_row_open(L);
   mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
@@ -303,6 +304,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 }
 
 void mp_bind_fini(struct mp_bind *bind) {
+  if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)
     if (bind->controls[i]) mp_text_unref(bind->controls[i]);
