@@ -264,7 +264,7 @@ static void start(int who) {
                                   .keyed = call->keyed,
                                   .max_attempts = 1 + draw(ATTEMPTS),
                                   .backoff_ms = 1 + draw(100),
-                                  .backoff_cap_ms = 1 + draw(300),
+                                  .backoff_cap_ms = 50 + draw(300),
                                   .deadline_ms = call->deadline};
   call->stage = IN_TX;
   call->stamp++;
