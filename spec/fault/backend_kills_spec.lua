@@ -28,7 +28,6 @@ describe("deals whose backends are ended", function()
   end)
 
   it("always come to be known", function()
-    pending "lost COMMITs are not resolved yet"
     local report, details = backend_kills.run { own = own, callers = 10, each = 60, terminate = 20, kill = 2, seed = seed }
     assert.are.equal(0, report.unresolved, assert_clean(report, details))
   end)

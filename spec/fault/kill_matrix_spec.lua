@@ -20,7 +20,6 @@ describe("create_deal, cut at any message,", function()
   it("is never stored when the caller was told that it failed", function() zero "denied" end)
   it("succeeds, or nobody knows: a cut before COMMIT is retried", function() zero "failed" end)
   it("always comes to be known", function()
-    pending "lost COMMITs are not resolved yet"
     zero "unresolved"
   end)
 end)

@@ -32,6 +32,13 @@ function caller:call(name, input, options)
   return order(self, { name = name, input = input, options = options })
 end
 
+--- The same in two steps, for what is to happen in between.
+function caller:start_call(name, input, options)
+  self.process:say(moonpool.json.encode { name = name, input = input, options = options })
+end
+
+function caller:answer() return moonpool.json.decode(self.process:hear()) end
+
 --- Waits until it has no connection any more: the next call makes one.
 function caller:cold() order(self, { cold = true }) end
 

@@ -22,9 +22,13 @@ function companion:hear()
   return (assert(self.answers:read "l", "the process beside the spec has ended"))
 end
 
-function companion:ask(line)
+function companion:say(line)
   self.orders:write(line, "\n")
   self.orders:flush()
+end
+
+function companion:ask(line)
+  self:say(line)
   return self:hear()
 end
 

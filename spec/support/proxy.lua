@@ -41,7 +41,7 @@ function proxy:order(line)
   return answer
 end
 
---- Forgets everything, and arms these faults: "B answer cut before", … (nil: none)
+--- Forgets everything, and arms these faults: "B commit cut before", … (nil: none)
 function proxy:watch(...)
   self:order "watch"
   for _, fault in pairs { ... } do self:order("at " .. fault) end

@@ -9,7 +9,7 @@
 --     SIDE    F: from the host (front end), B: from the server (back end); each is numbered on its own
 --     WHICH   N: the N-th message since `watch`, over all connections; a connection's start is numbered with the rest
 --             begin1, begin2 …: a transaction's messages, those of BEGIN being the first (F)
---             commit: the message that executes COMMIT (F); answer: the server's answer to COMMIT (B)
+--             commit, insert …: the next that executes such a command (F), or the next answer to one (B)
 --     ACTION  cut before | cut within K | cut after    pass nothing of it, its first K bytes, or all of it; then close
 --             delay MS                                 hold it, and what comes behind it
 --             freeze                                   pass nothing any more, in both directions; nothing is closed
@@ -19,7 +19,7 @@
 --                            COMMANDS are those that the host has executed in this transaction and that were passed on
 --   list                     the messages since `watch`: SIDE NAME BYTES COMMAND, separated by `;`
 -- Shorter: `cut never`, `cut message N`, `cut commit before` and `cut commit after` are `watch`, followed by
--- `at F beginN cut before`, `at F commit cut before`, `at B answer cut before`.
+-- `at F beginN cut before`, `at F commit cut before`, `at B commit cut before`.
 local uv = require "luv"
 
 local server_path, answers_path = arg[1], arg[2]
@@ -65,11 +65,11 @@ end
 -- The name of a command: the first word of its text.
 local function word(sql) return (sql:match "^%s*(%a+)" or "?"):upper() end
 
--- What a message says of itself: the command that it belongs to, and whether it is COMMIT or its answer.
+-- What a message says of itself: the command that it belongs to, and that in lower case if it executes or answers it.
 local function understand(link, side, kind, body)
   if side == "B" then
     local tag = kind == "C" and body:match "^%Z*"
-    return tag, tag == "COMMIT" and "answer"
+    return tag, tag and tag:match "^%a+":lower()
   elseif kind == "P" then
     local name, sql = body:match "^(%Z*)%z(%Z*)%z"
     link.statements[name] = word(sql)
@@ -78,7 +78,7 @@ local function understand(link, side, kind, body)
     link.bound = link.statements[body:match "^%Z*%z(%Z*)%z"] or "?"
     return link.bound
   elseif kind == "E" then
-    return link.bound, link.bound == "COMMIT" and "commit"
+    return link.bound, link.bound:lower()
   end
 end
 
@@ -138,8 +138,8 @@ local function take(link, flow, kind, whole, body)
     if fault.side == side and (fault.which == tostring(n) or fault.which == special
                                or fault.which == "begin" .. (link.inside or "")) then
       table.remove(faults, i)
-      told[#told + 1] = ("%s %d %s %s"):format(side, n, special or names[side][kind] or "Startup",
-        table.concat(link.executed, ","))
+      local what = side == "B" and "answer" or special or names.F[kind] or "Startup"
+      told[#told + 1] = ("%s %d %s %s"):format(side, n, what, table.concat(link.executed, ","))
       return acts[fault.action](link, flow, whole, fault.first, fault.second)
     end
   end
@@ -224,7 +224,7 @@ local shorter = {
   ["^cut never$"] = false,
   ["^cut message (%d+)$"] = "F begin%s cut before",
   ["^cut commit before$"] = "F commit cut before",
-  ["^cut commit after$"] = "B answer cut before",
+  ["^cut commit after$"] = "B commit cut before",
 }
 
 local function arm(text)
