@@ -58,7 +58,7 @@ describe("SQLSTATE", function()
   after_each(fault.assert_quiet)
 
   -- An operation that stores one thing and fails in its first attempt. Gives how it ended, and the times it is stored.
-  local function run(fail)
+  local function run(fail, fields)
     local attempts = 0
     local id = moonpool.uuid()
     local ok, result, info = pcall(moonpool.call_info, inline.define(function(tx)
@@ -67,7 +67,7 @@ describe("SQLSTATE", function()
       if fail.statement and attempts == 1 then tx:exec("select sqlstates.fail($1)", fail.statement) end
       tx:value "select 1"
       return {}
-    end), {})
+    end, fields), {})
     return { ok = ok, error = not ok and result or nil, info = info, attempts = attempts,
              stored = schema.owner.value("select count(*) from sqlstates.things where id = $1", id) }
   end
@@ -95,6 +95,9 @@ describe("SQLSTATE", function()
   end)
   each("commit", function(code, rule)
     it(code .. " of COMMIT is " .. rule, function() expect[rule](run { commit = code }, code) end)
+    it(code .. " of COMMIT is " .. rule .. " in a lane, too, with its lock behind COMMIT", function()
+      expect[rule](run({ commit = code }, { isolation = "serializable", lane = "sqlstates" }), code)
+    end)
   end)
 
   it("08007 of COMMIT is told as unknown where there is no witness", function()
