@@ -13,6 +13,7 @@ local moonpool = {
   decimal   = require "moonpool.decimal",
   host      = host,
   metrics   = require "moonpool.metrics",
+  outbox    = require "moonpool.outbox",
 
   operation = operation.define,
   uuid      = host.uuid,

@@ -51,6 +51,12 @@ function registry.load()
   if field then host.set_tenant_field(field) end
 end
 
+-- All operations by name.
+function registry.all()
+  if not loaded then registry.load() end
+  return registry.operations
+end
+
 function registry.get(name)
   if operation.is(name) then return name end
   if not loaded then registry.load() end

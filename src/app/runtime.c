@@ -125,6 +125,13 @@ static int host_tasks(lua_State *L) {
   return 1;
 }
 
+/* stopping(): was the host told to end? */
+static int host_stopping(lua_State *L) {
+  struct mp_runtime *rt = lua_touserdata(L, lua_upvalueindex(1));
+  lua_pushboolean(L, rt->stopping);
+  return 1;
+}
+
 static int open_modules(lua_State *L) {
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_bind_open(&rt->bind, L);
@@ -135,6 +142,11 @@ static int open_modules(lua_State *L) {
   lua_pushlightuserdata(L, rt);
   lua_pushcclosure(L, host_tasks, 1);
   lua_setfield(L, -2, "tasks");
+  lua_pushlightuserdata(L, rt);
+  lua_pushcclosure(L, host_stopping, 1);
+  lua_setfield(L, -2, "stopping");
+  lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
+  lua_setfield(L, -2, "keep_hours");
   return 0;
 }
 

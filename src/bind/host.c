@@ -12,10 +12,12 @@
 #include "bind/bind.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
+#include "script/signal.h"
 #include "util/log.h"
 
 static const char bind_key;
@@ -263,6 +265,8 @@ int mp_open_host(lua_State *L) {
   };
   luaL_newlib(L, functions);
   mp_task_lua(L); /* sleep, spawn, all */
+  mp_signal_open(L);
+  mp_publish_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/txn.h"
 #include "bind/value.h"
@@ -21,6 +22,8 @@ static struct mp_txn *self(lua_State *L, const char *what) {
   mp_txn_check(L, box->txn, what);
   return box->txn;
 }
+
+struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what) { return self(L, what); }
 
 static int again(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
@@ -359,6 +362,7 @@ void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
       {"uuid", tx_uuid},
       {"now", tx_now},
       {"random", tx_random},
+      {"publish", mp_tx_publish},
       {"flush", tx_flush},
       {NULL, NULL},
   };
