@@ -7,20 +7,21 @@ local store = require "moonpool.outbox_store"
 
 local outbox = {}
 
-local NOTIFY_S = 0.05       -- at most one notification in so much time: its sender holds a lock that all others need
-local notified, pending = 0, false
+local under_way, again = false, false
 
--- A notification is only there to be fast: the relay also looks by itself. So it is not part of the transaction.
+-- A notification is only there to be fast: the relay also looks by itself. So it is not part of the transaction, whose
+-- commit would wait for those of all others that notify; and while one is under way, further ones are only one more.
 local function notify()
-  local wait_s = notified + NOTIFY_S - host.clock()
-  if wait_s > 0 then
-    if pending then return end
-    pending = true
-    host.sleep(wait_s)
-    pending = false
+  if under_way then
+    again = true
+    return
   end
-  notified = host.clock()
-  pcall(db.value, "select pg_notify($1, '')", store.channel)
+  under_way = true
+  repeat
+    again = false
+    local ok = pcall(db.value, "select pg_notify($1, '')", store.channel)
+  until not (again and ok)
+  under_way = false
 end
 
 host.on_publish(notify)

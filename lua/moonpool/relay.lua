@@ -209,7 +209,7 @@ local function serve(conn, subscribers, state)
       local now, idle = host.clock(), true
       for _, subscriber in ipairs(subscribers) do idle = idle and subscriber:idle(now) end
       if idle and state.until_idle then break end
-      housekeeping.turn()
+      if not state.until_idle then housekeeping.turn() end
       state.signal:wait(math.min(state.poll_s, next_look(subscribers, host.clock())))
     end
   end)
