@@ -266,7 +266,7 @@ local nothing = setmetatable({}, { __close = function() end })
 
 -- A notification makes every subscriber look.
 function relay.listen(subscribers, state)
-  if state.until_idle or not db.listen then return nothing end
+  if state.until_idle then return nothing end
   local ok, handle = pcall(db.listen, store.channel, function()
     for _, subscriber in ipairs(subscribers) do subscriber.look_at = 0 end
     state.signal:set()

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "bind/bind.h"
+#include "bind/listen.h"
 #include "ops/call.h"
 #include "script/luaerr.h"
 #include "script/task.h"
@@ -336,6 +337,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
     settle(rt, POOL_CLOSE_MS);
   }
+  mp_listen_stop(&rt->bind);
   rt->pools_closing = true;
   MP_LIST_EACH(node, &rt->pools) {
     struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);

@@ -12,6 +12,7 @@
 #include "bind/bind.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "bind/listen.h"
 #include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/text.h"
@@ -267,6 +268,7 @@ int mp_open_host(lua_State *L) {
   mp_task_lua(L); /* sleep, spawn, all */
   mp_signal_open(L);
   mp_publish_open(L);
+  mp_listen_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
@@ -287,4 +289,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
 }
 
-void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }
+void mp_bind_fini(struct mp_bind *bind) {
+  mp_listen_fini(bind);
+  mp_buf_fini(&bind->scratch);
+}
