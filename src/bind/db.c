@@ -310,6 +310,16 @@ static int db_close(lua_State *L) {
   return 0;
 }
 
+/* db.stream and its like are Lua on top of the other functions: module(db) -> function. The table is on top. */
+static void add_lua_function(lua_State *L, const char *name, const char *module) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -2);
+  lua_call(L, 1, 1);
+  lua_setfield(L, -2, name);
+}
+
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
@@ -331,6 +341,7 @@ static void push_functions(lua_State *L, bool kept) {
     luaL_setfuncs(L, more, 1);
   }
   lua_remove(L, -2);
+  if (!kept) add_lua_function(L, "stream", "moonpool.stream");
 }
 
 int mp_open_db(lua_State *L) {
