@@ -14,6 +14,7 @@ local moonpool = {
   host      = host,
   metrics   = require "moonpool.metrics",
   outbox    = require "moonpool.outbox",
+  cache     = require "moonpool.cache",
 
   operation = operation.define,
   uuid      = host.uuid,

@@ -35,6 +35,8 @@
     "a connection held longer is reported with its holder; 0: never")             \
   X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                   \
     "time for work in progress when the host stops")                              \
+  X(cache_limit_mb, "MOONPOOL_CACHE_LIMIT", 32, 1, 1048576, "MiB",                \
+    "for what moonpool.cache keeps")                                              \
   X(keep_hours, "MOONPOOL_KEEP_HOURS", 24, 1, 8760, "h",                          \
     "old witnesses and delivered messages are kept")                              \
   X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \

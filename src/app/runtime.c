@@ -13,6 +13,7 @@
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/cache.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -25,6 +26,7 @@ struct mp_runtime {
   struct mp_vm *vm;
   struct mp_pool *pool;
   struct mp_lanes *lanes;
+  struct mp_cache *cache;
   struct mp_bind bind;
   struct mp_ops ops;
   struct mp_config config; /* numbers only */
@@ -187,6 +189,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   int rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
+  if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
@@ -200,6 +203,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .sched = rt->sched,
                               .vm = rt->vm,
                               .pool = rt->pool,
+                              .cache = rt->cache,
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
@@ -350,6 +354,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
+  mp_cache_unref(rt->cache);
   if (rt->sched) mp_sched_unref(rt->sched);
   if (rt->signals) {
     close_signal(&rt->sigterm);

@@ -7,6 +7,7 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
+ *   cache.c   moonpool.cache
  *   listen.c  db.listen                              publish.c   tx:publish, the host's own statements in operations
  *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
  * Owner: the runtime. It must outlive the VM's tasks. */
@@ -22,6 +23,7 @@
 #include "util/buf.h"
 
 struct mp_text;
+struct mp_cache;
 struct mp_listen;
 
 struct mp_bind {
@@ -48,6 +50,7 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256];           /* text.c: a guess at the text of an insert by its columns */
+  struct mp_cache *cache;   /* the runtime's: it outlives every Lua state */
   struct mp_listen *listen; /* listen.h; NULL until somebody listens */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "bind/bind.h"
+#include "bind/cache.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
 #include "bind/listen.h"
@@ -269,6 +270,7 @@ int mp_open_host(lua_State *L) {
   mp_signal_open(L);
   mp_publish_open(L);
   mp_listen_open(L);
+  mp_cache_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
