@@ -3,7 +3,6 @@ local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
-local moonpool    = require "moonpool"
 local schedules   = require "moonpool.schedules"
 
 -- Without it a host serves all the same; only `moonpool reload` cannot find it.
@@ -21,9 +20,6 @@ return function(options)
   end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
-  local jobs = moonpool.spawn(schedules.run)
-  host.wait_stop()
-  schedules.stop()
-  jobs:wait()
+  while not host.wait_stop(1) do schedules.tick() end
   return 0
 end

@@ -31,4 +31,24 @@ return {
                    and has_table_privilege($1, 'moonpool.witness', 'insert')
                    and has_column_privilege($1, 'moonpool.witness', 'result', 'update')]],
   },
+  -- schedule: what runs by itself; of many hosts the one that moves `due` on runs it.
+  {
+    statements = {
+      [[create table moonpool.schedule (
+          operation   text        not null,
+          due         timestamptz not null,
+          host        text,
+          started_at  timestamptz,
+          held_until  timestamptz,
+          finished_at timestamptz,
+          runs        bigint      not null default 0,
+          failures    bigint      not null default 0,
+          missed      bigint      not null default 0,
+          last_error  text,
+          constraint schedule_pkey primary key (operation)
+        )]],
+    },
+    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
+    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+  },
 }
