@@ -51,7 +51,8 @@ local function claim(name, entry, at, missed)
        set due = to_timestamp($3), host = $4, started_at = clock_timestamp(), finished_at = null, runs = runs + 1,
            missed = missed + $5, failures = failures + case when held_until is null then 0 else 1 end,
            held_until = clock_timestamp() + make_interval(secs => $6)
-     where operation = $1 and floor(extract(epoch from due))::bigint = $2 and (held_until is null or held_until < clock_timestamp())]],
+     where operation = $1 and floor(extract(epoch from due))::bigint = $2
+       and (held_until is null or held_until < clock_timestamp())]],
     name, entry.seen, at, host.name, missed, entry.timeout + HELD_S) == 1
 end
 
