@@ -169,6 +169,14 @@ describe("a running host", function()
       assert.truthy(output:find('"ok":false', 1, true), output)
     end)
 
+    it("and `moonpool config`, which tells the generation and its files", function()
+      start(serving.versions(1))
+      local output, code = run "config"
+      assert.are.equal(0, code, output)
+      assert.truthy(output:find(("served by process %d\n  generation 1, current, since 20"):format(host:pid()), 1, true), output)
+      assert.truthy(output:find("\n    %x+ lib/late.lua\n"), output)
+    end)
+
     it("says so when it does not run, even if it was killed", function()
       start(serving.versions(1))
       host:signal "KILL"
