@@ -30,8 +30,10 @@ struct mp_runtime {
   struct mp_vm *vm;
   struct mp_pool *pool;
   struct mp_lanes *lanes;
+  struct mp_metrics *metrics;
+  struct mp_meters *meters;
+  struct mp_history *history;
   struct mp_bind bind;
-  struct mp_bind_stats stats;
   struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;
@@ -97,6 +99,7 @@ static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsig
   pool_options(&rt->config, url, &options, settings, sizeof settings);
   options.min = min;
   options.max = max;
+  if (!rt->pool) options.meters = mp_meters_pool(rt->meters); /* the default database's alone */
   int rv = mp_pool_open(&open->pool, rt->loop, &options, err);
   if (rv) {
     free(open);
@@ -263,6 +266,10 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
+  if (!rv) rv = mp_metrics_new(&rt->metrics, err);
+  if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
+  if (!rv) rv = mp_history_new(&rt->history, err);
+  if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
                    &rt->pool, err);
@@ -276,8 +283,12 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .sched = rt->sched,
                               .vm = rt->vm,
                               .pool = rt->pool,
-                              .stats = &rt->stats,
                               .retries = &rt->retries,
+                              .lanes = rt->lanes,
+                              .metrics = rt->metrics,
+                              .meters = rt->meters,
+                              .history = rt->history,
+                              .opened_ms = mp_loop_now_ms(rt->loop),
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
@@ -465,6 +476,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   }
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
   free(rt->app_dir);
+  mp_history_unref(rt->history);
+  mp_meters_unref(rt->meters);
+  mp_metrics_unref(rt->metrics);
   free(rt);
   return rv;
 }

@@ -9,6 +9,8 @@
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
  *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
  *   guard.c   pcall and xpcall inside transactions
+ *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
+ *   history.c the last statements                health.c   does the database answer
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -16,6 +18,9 @@
 #include <lua.h>
 
 #include "admit/budget.h"
+#include "admit/lane.h"
+#include "bind/history.h"
+#include "bind/metrics.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -33,25 +38,21 @@ enum mp_control {
   MP_CONTROLS
 };
 
-/* What all VMs of a runtime have done together. */
-struct mp_bind_stats {
-  uint64_t statements, failed_statements, slow_statements, statement_us;
-  uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
-      transaction_us;
-  uint64_t hook_errors;
-};
-
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
-  size_t result_limit; /* bytes of one result */
+  size_t result_limit;          /* bytes of one result */
+  struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
+  struct mp_meters *meters;     /* what the host counts in them */
+  struct mp_history *history;   /* the last statements */
+  const struct mp_lanes *lanes; /* to be looked at */
+  uint64_t opened_ms;           /* loop time */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
   struct mp_budget *retries;
-  struct mp_bind_stats *stats;
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);
@@ -93,6 +94,7 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
 int mp_open_password(lua_State *L);
+int mp_health_ping(lua_State *L); /* host.ping */
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(
     lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */

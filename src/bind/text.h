@@ -23,10 +23,13 @@ struct mp_text {
   bool changes_data; /* anything but a plain SELECT */
   bool leaves_state; /* in the session: a setting, a lock, a temporary table, a listener */
   Oid *types;        /* of the parameters, once the server has been asked; else NULL */
+  char *shown;       /* see mp_text_shown */
 };
 
 void mp_text_ref(struct mp_text *text);
 void mp_text_unref(struct mp_text *text);
+/* The text as anybody may read it (redact.h); made when it is first asked for. NULL: no memory. */
+const char *mp_text_shown(struct mp_text *text);
 
 /* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for a text that is
  * no statement, has several, or mixes $name with $1. [-0, +0] */

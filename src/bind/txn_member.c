@@ -257,7 +257,7 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   struct mp_err err;
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
-  bind->stats->hook_errors++;
+  mp_metrics_hook_error(bind->meters);
   mp_log(MP_LOG_ERROR, "script", "%s failed: %s", mp_task_name(task), err.msg);
 }
 
@@ -279,22 +279,36 @@ static int start_hooks_p(lua_State *L) {
 
 /* ---- the answer ---- */
 
-static void count(const struct mp_member *member) {
-  const struct mp_txn *txn = member->txn;
-  struct mp_bind *bind = txn->bind;
-  bind->stats->transactions++;
-  bind->stats->transaction_us += (mp_loop_clock_ns(bind->loop) - member->started_ns) / 1000;
-  bind->stats->deadlock_retries += txn->tx.retries_deadlock;
-  if (txn->tx.attempt > 1) bind->stats->retried++;
-  switch (member->outcome) {
-    case MP_TX_COMMITTED: bind->stats->committed++; break;
-    case MP_TX_UNKNOWN: bind->stats->unknown++; break;
+static enum mp_tx_end end_of(enum mp_tx_outcome outcome, bool resolved) {
+  switch (outcome) {
+    case MP_TX_COMMITTED: return resolved ? MP_TX_END_RESOLVED_COMMITTED : MP_TX_END_COMMITTED;
+    case MP_TX_UNKNOWN: return MP_TX_END_UNKNOWN;
     case MP_TX_PENDING:
-    case MP_TX_ROLLED_BACK:
-      bind->stats->rolled_back++;
-      if (txn->tx.err.code != MP_ESCRIPT) bind->stats->failed++;
-      break;
+    case MP_TX_ROLLED_BACK: break;
   }
+  return resolved ? MP_TX_END_RESOLVED_ROLLED_BACK : MP_TX_END_ROLLED_BACK;
+}
+
+/* What the members of a group have in common is counted with the first. */
+static void report(const struct mp_member *member, const struct mp_err *err) {
+  const struct mp_txn *txn = member->txn;
+  const struct mp_tx *tx = &txn->tx;
+  struct mp_tx_report r = {
+      .operation = member->name,
+      .isolation = txn->options.tx.isolation,
+      .end = end_of(member->outcome, tx->resolved),
+      .err = member->outcome == MP_TX_COMMITTED ? NULL : err,
+      .attempts = tx->attempt,
+      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - member->started_ns) / 1000,
+  };
+  if (member == &txn->first) {
+    r.group_size = txn->nmembers;
+    r.round_trips = txn->round_trips;
+    r.retries[MP_RETRY_SERIALIZATION] = tx->retries_serialization;
+    r.retries[MP_RETRY_DEADLOCK] = tx->retries_deadlock;
+    r.retries[MP_RETRY_CONNECTION] = tx->retries_connection;
+  }
+  mp_metrics_transaction(txn->bind->meters, &r);
 }
 
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
@@ -304,7 +318,7 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
   member->outcome = outcome;
   member->again = again;
   if (!again) {
-    count(member);
+    report(member, err);
     if (member->stored && outcome == MP_TX_COMMITTED) in_lua(member, push_stored_p, NULL);
     if (outcome != MP_TX_COMMITTED) {
       /* The script's own error tells more, unless something else decided. */

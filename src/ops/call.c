@@ -143,8 +143,9 @@ static void encode_result(lua_State *L, void *data) {
 static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
-  if (!call->alone)
-    call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  if (call->alone) return; /* it has had its turn */
+  call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
 }
 
 /* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
@@ -412,8 +413,22 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
+/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+static int host_lanes(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_setfield(L, -2, "active");
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_setfield(L, -2, "waiting");
+  return 1;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lanes, 1);
+  lua_setfield(L, -2, "lanes");
 }
