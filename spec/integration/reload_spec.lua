@@ -53,9 +53,15 @@ describe("a running host", function()
       assert.is_true(report.ok)
       assert.are.equal(2, report.generation)
       assert.are.equal(3, report.changed)
-      assert.truthy(report.report:find("lib/early.lua", 1, true), report.report)
+      assert.truthy(report.report:find("lib/early.lua, lib/late.lua, versions.lua", 1, true), report.report)
+      host:write { ["scripts/more.lua"] = operation "return 1" }
+      host.folder.delete "scripts/lib/late.lua"
+      report = host:reload()
+      assert.truthy(report.report:find("changed: -lib/late.lua, +more.lua", 1, true), report.report)
+      host:write(serving.versions(2))
+      assert.is_true(host:reload().ok)
       local result = host:call("versions").result
-      assert.are.same({ 2, 2, 2, 2 }, { result.operation, result.lib, result.late, result.number })
+      assert.are.same({ 2, 2, 2, 4 }, { result.operation, result.lib, result.late, result.number })
     end)
 
     it("changes nothing for a broken file, and tells all faults at once", function()

@@ -127,6 +127,13 @@ static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
   }
 }
 
+static void bind_sum(struct mp_bind *bind, size_t *live_work, size_t *memory) {
+  struct mp_runtime *rt = bind->app;
+  mp_generations_sum(rt->generations, live_work, memory);
+  *live_work += rt->bind.live_work;
+  *memory += mp_vm_memory(rt->vm);
+}
+
 /* ---- open ---- */
 
 static int host_tasks(lua_State *L) {
@@ -295,6 +302,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .commit_timeout_ms = rt->config.commit_timeout_ms,
                               .open_pool = bind_open_pool,
                               .close_pool = bind_close_pool,
+                              .sum = bind_sum,
                               .app = rt};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};

@@ -57,6 +57,8 @@ struct mp_bind {
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);
   void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  /* Over all states of the host: work that has not ended, bytes of Lua values. */
+  void (*sum)(struct mp_bind *bind, size_t *live_work, size_t *memory);
   void *app;
 
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */

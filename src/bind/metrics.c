@@ -336,9 +336,11 @@ void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind) {
     mp_series_set(ONLY(meters->lanes_waiting), (double)mp_lanes_waiting(bind->lanes));
     mp_series_set(ONLY(meters->lanes_active), (double)mp_lanes_active(bind->lanes));
   }
-  mp_series_set(ONLY(meters->live_work), (double)bind->live_work);
+  size_t live_work, memory;
+  bind->sum(bind, &live_work, &memory);
+  mp_series_set(ONLY(meters->live_work), (double)live_work);
   mp_series_set(ONLY(meters->tasks), (double)mp_sched_tasks(bind->sched));
-  mp_series_set(ONLY(meters->lua_memory), (double)mp_vm_memory(bind->vm));
+  mp_series_set(ONLY(meters->lua_memory), (double)memory);
   struct mp_series *started = ONLY(meters->start_time);
   if (started->value == 0) {
     uint64_t up_ms = mp_loop_now_ms(bind->loop) - bind->opened_ms;
