@@ -67,7 +67,7 @@ end
 
 -- The same, and what it took: attempts, round_trips, statements, duration_ms, lane_ms …
 function moonpool.call_info(name, input, options)
-  return operation.call(registry.get(name), input, options)
+  return operation.call(registry.get(name), input, options, true)
 end
 
 moonpool.log = {}

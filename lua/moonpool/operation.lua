@@ -247,8 +247,8 @@ local function recalled(text, border)
   return border and json.raw(result) or result
 end
 
--- -> result, info
-function operation.call(op, input, options)
+-- -> result, and if wanted: info, what it took
+function operation.call(op, input, options, want_info)
   options = options or {}
   local raw = with_tenant(op, input, options)
   local checked = check(op, raw, options)
@@ -260,7 +260,7 @@ function operation.call(op, input, options)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key)
+    timeout_of(op, options), key, want_info)
   if key then result = recalled(result, options.border) end
   return result, info
 end

@@ -127,13 +127,6 @@ static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
   }
 }
 
-static void bind_sum(struct mp_bind *bind, size_t *live_work, size_t *memory) {
-  struct mp_runtime *rt = bind->app;
-  mp_generations_sum(rt->generations, live_work, memory);
-  *live_work += rt->bind.live_work;
-  *memory += mp_vm_memory(rt->vm);
-}
-
 /* ---- open ---- */
 
 static int host_tasks(lua_State *L) {
@@ -302,7 +295,6 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .commit_timeout_ms = rt->config.commit_timeout_ms,
                               .open_pool = bind_open_pool,
                               .close_pool = bind_close_pool,
-                              .sum = bind_sum,
                               .app = rt};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
@@ -483,6 +475,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     mp_loop_run_once(rt->loop, false);
   }
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  mp_log_flush();
   free(rt->app_dir);
   mp_history_unref(rt->history);
   mp_meters_unref(rt->meters);

@@ -26,6 +26,7 @@
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/list.h"
 
 struct mp_text;
 
@@ -57,12 +58,11 @@ struct mp_bind {
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);
   void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
-  /* Over all states of the host: work that has not ended, bytes of Lua values. */
-  void (*sum)(struct mp_bind *bind, size_t *live_work, size_t *memory);
   void *app;
 
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */
   struct mp_vm *vm;
+  struct mp_list meters_node; /* so that what all VMs use can be summed up */
   const char
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
@@ -77,6 +77,8 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
+  void *spare[32];                       /* txn.c: blocks of transactions that are over */
+  size_t nspare;
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */

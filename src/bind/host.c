@@ -69,7 +69,10 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
   struct tm tm;
   gmtime_r(&seconds, &tm);
   size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-  snprintf(out + n, 32 - n, ".%06uZ", (unsigned)(wall_us % 1000000));
+  unsigned micros = (unsigned)(wall_us % 1000000);
+  out[n] = '.';
+  for (size_t i = 6; i; i--, micros /= 10) out[n + i] = (char)('0' + micros % 10);
+  memcpy(out + n + 7, "Z", 2);
 }
 
 static int host_uuid(lua_State *L) {
@@ -289,6 +292,7 @@ void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   lua_pushlightuserdata(L, bind);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+  mp_meters_join(bind->meters, bind);
   mp_guard_open(L);
   mp_row_open(L);
   mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
@@ -300,7 +304,9 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 }
 
 void mp_bind_fini(struct mp_bind *bind) {
+  if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)
     if (bind->controls[i]) mp_text_unref(bind->controls[i]);
+  while (bind->nspare) free(bind->spare[--bind->nspare]);
 }

@@ -107,7 +107,8 @@ static const char *nearest(const char *given) {
 static void set_up_log(const struct mp_config *config) {
   static const char *const levels[] = {"error", "warn", "info", "debug"};
   const char *format = config->log_format ? config->log_format : "auto";
-  mp_log_set_json(!strcmp(format, "json"));
+  bool for_people = strcmp(format, "auto") ? !strcmp(format, "text") : isatty(STDERR_FILENO);
+  mp_log_set_json(!for_people);
   for (size_t i = 0; config->log_level && i < MP_ARRAY_LEN(levels); i++)
     if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
 }

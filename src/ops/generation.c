@@ -272,19 +272,12 @@ void mp_generations_kill(struct mp_generations *set) {
   }
 }
 
-void mp_generations_sum(const struct mp_generations *set, size_t *live_work, size_t *memory) {
-  *live_work = *memory = 0;
-  MP_LIST_EACH(node, &set->all) {
-    const struct mp_generation *gen = MP_LIST_ENTRY(node, struct mp_generation, node);
-    *live_work += gen->bind.live_work;
-    *memory += mp_vm_memory(gen->vm);
-  }
-}
-
 bool mp_generations_busy(const struct mp_generations *set) {
-  size_t live_work, memory;
-  mp_generations_sum(set, &live_work, &memory);
-  return set->working || live_work;
+  if (set->working) return true;
+  MP_LIST_EACH(node, &set->all) {
+    if (MP_LIST_ENTRY(node, struct mp_generation, node)->bind.live_work) return true;
+  }
+  return false;
 }
 
 void mp_generations_free(struct mp_generations *set) {

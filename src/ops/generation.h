@@ -67,8 +67,6 @@ void mp_generations_watch(struct mp_generations *set, uint64_t interval_ms);
 
 /* ---- for reports ---- */
 
-/* Over all states: transactions and statements under way, bytes of Lua values. */
-void mp_generations_sum(const struct mp_generations *set, size_t *live_work, size_t *memory);
 unsigned mp_generations_current(const struct mp_generations *set); /* its number; 0: none */
 /* Pushes a list of { number, state, opened_at, age, calls, memory, files = { name = hash } }, the current one
  * first. [-0, +1] */
