@@ -129,6 +129,47 @@ describe("a running host", function()
       assert.are.equal(7, host:call("versions").result.late)
     end)
 
+    it("takes no notice of tools/, of hidden files, and of what is no Lua", function()
+      start(serving.versions(1))
+      host:write { ["scripts/tools/seed.lua"] = "x = =", ["scripts/.versions.lua"] = "x = =", ["scripts/notes.txt"] = "x = =",
+                   ["scripts/lib/versions.lua~"] = "x = =" }
+      assert(os.execute(("ln -s nobody@nowhere '%s/scripts/.#versions.lua'; mkfifo '%s/scripts/pipe.lua'"):format(
+        host.folder.path, host.folder.path)))
+      local report = host:reload()
+      assert.is_true(report.ok, report.report)
+      assert.are.equal(0, report.changed)
+    end)
+
+    it("follows scripts/ to another folder, as a release that is linked in", function()
+      start(serving.versions(1))
+      for name, text in pairs(serving.versions(2)) do host:write { ["next/" .. name] = text } end
+      assert(os.execute(("cd '%s' && mv scripts old && ln -s next/scripts scripts"):format(host.folder.path)))
+      assert.is_true(host:reload().ok)
+      assert.are.equal(2, host:call("versions").result.late)
+    end)
+
+    it("says so when there is no scripts/ any more", function()
+      start(serving.versions(1))
+      assert(os.execute(("rm -r '%s/scripts'"):format(host.folder.path)))
+      local report = host:reload()
+      assert.is_false(report.ok)
+      assert.truthy(report.report:find("cannot read", 1, true), report.report)
+      assert.are.equal(1, host:call("versions").result.late)
+    end)
+
+    it("counts reloads and shows the generation in the metrics", function()
+      start { ["scripts/page.lua"] = operation 'return { text = require("moonpool.metrics").text() }' }
+      assert.is_true(host:reload().ok)
+      host:write { ["scripts/broken.lua"] = "x = =" }
+      assert.is_false(host:reload().ok)
+      scratch.await("the ends of two", function() return #host:generations() == 1 end)
+      local page = host:call("page").result.text
+      for _, line in ipairs { 'moonpool_reloads_total{result="loaded"} 2', 'moonpool_reloads_total{result="refused"} 1',
+                              "moonpool_generation 2", "moonpool_generations_open 1" } do
+        assert.truthy(page:find("\n" .. line .. "\n", 1, true), page)
+      end
+    end)
+
     it("loads a module that is required hours later as it was", function()
       start(serving.versions(1))
       host:write { ["scripts/lib/late.lua"] = "return { version = 2 }" }

@@ -220,7 +220,7 @@ static void on_sweep(struct mp_timer *timer) {
       case MP_GEN_LOADING:
       case MP_GEN_CURRENT: continue;
       case MP_GEN_RETIRING:
-        if (is_free(gen)) move(gen, MP_GEN_CLOSING);
+        if (is_free(gen)) mp_generation_close(gen, "nobody uses it");
         break;
       case MP_GEN_CLOSING: break;
     }
