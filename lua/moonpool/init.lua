@@ -13,6 +13,8 @@ local moonpool = {
   decimal   = require "moonpool.decimal",
   host      = host,
   metrics   = require "moonpool.metrics",
+  outbox    = require "moonpool.outbox",
+  cache     = require "moonpool.cache",
 
   operation = operation.define,
   uuid      = host.uuid,

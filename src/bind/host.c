@@ -10,13 +10,17 @@
 #include <time.h>
 
 #include "bind/bind.h"
+#include "bind/cache.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "bind/listen.h"
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
 #include "script/every.h"
 #include "script/luaerr.h"
+#include "script/signal.h"
 #include "util/log.h"
 
 static const char bind_key;
@@ -275,6 +279,10 @@ int mp_open_host(lua_State *L) {
   mp_task_lua(L); /* sleep, spawn, all */
   mp_every_lua(L);
   mp_metrics_lua(L);
+  mp_signal_open(L);
+  mp_publish_open(L);
+  mp_listen_open(L);
+  mp_cache_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
@@ -304,6 +312,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 }
 
 void mp_bind_fini(struct mp_bind *bind) {
+  mp_listen_fini(bind);
   if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)

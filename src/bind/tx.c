@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/txn.h"
 #include "bind/value.h"
@@ -28,6 +29,10 @@ static struct mp_txn *self(lua_State *L, const char *what) {
   if (!box) mp_luaerr_misuse(L, what, "call it with a colon, as %s(...)", what);
   mp_txn_check(L, box->txn, what);
   return box->txn;
+}
+
+struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what) {
+  return self(L, what);
 }
 
 static int again(lua_State *L, int status, lua_KContext ctx) {
@@ -370,6 +375,7 @@ void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
       {"uuid", tx_uuid},
       {"now", tx_now},
       {"random", tx_random},
+      {"publish", mp_tx_publish},
       {"flush", tx_flush},
       {NULL, NULL},
   };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/listen.h"
 #include "ops/generation_priv.h"
 #include "util/log.h"
 #include "util/sm.h"
@@ -198,6 +199,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
   if (set->current == gen) set->current = NULL;
   mp_timer_stop(&gen->drain);
   move(gen, MP_GEN_CLOSING);
+  mp_listen_stop(&gen->bind);
   mp_invoke_fail_all(gen, why);
   mp_task_kill_all(set->bind.sched, mp_vm_lua(gen->vm));
   mp_generations_sweep_soon(set);
