@@ -74,92 +74,99 @@ local function find(name, tried)
   return nil
 end
 
--- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
-local loading = {}
--- task -> the name that it waits for another task to load
-local waiting = {}
--- The innermost module that a task is loading.
-local current = {}
+-- new_require(loaded, find) -> a function `require` over a table of modules of its own. find(name, tried) gives a
+-- loader and what to call it with, or nil.
+local function new_require(loaded, find)
+  -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
+  local loading = {}
+  -- task -> the name that it waits for another task to load
+  local waiting = {}
+  -- The innermost module that a task is loading.
+  local current = {}
 
--- How `name`, being loaded by this task, came to be asked for again: "a -> b -> a".
-local function path_to(name, from)
-  local names = { name }
-  while from and from ~= name do
-    table.insert(names, 1, from)
-    from = loading[from] and loading[from].by
-  end
-  table.insert(names, 1, name)
-  return table.concat(names, " -> ")
-end
-
--- Would the wait of `me` for `name` never end, because its owner waits for a module of ours?
-local function circle(me, name)
-  local names = { name }
-  local entry = loading[name]
-  while entry do
-    if entry.task == me then return table.concat(names, " -> ") end
-    name = waiting[entry.task]
-    names[#names + 1] = name
-    entry = name and loading[name]
-  end
-  return nil
-end
-
-local ending = {
-  __close = function(entry)
-    loading[entry.name] = nil
-    current[entry.task] = entry.by
-    entry.gate:open()
-  end,
-}
-
-local function load_module(name, me)
-  local tried = {}
-  local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
-  loading[name], current[me] = entry, name
-  local loader, data = find(name, tried)
-  if not loader then
-    error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
-  end
-  local value = loader(name, data)
-  if value ~= nil then
-    loaded[name] = value
-  elseif loaded[name] == nil then
-    loaded[name] = true
-  end
-  return loaded[name], data
-end
-
--- Waits until another task has ended loading `name`.
-local function wait_for(name, me, entry)
-  local names = circle(me, name)
-  if names then
-    error("module '" .. name .. "' requires itself through another task: " .. names, 3)
-  end
-  waiting[me] = name
-  local _ <close> = setmetatable({}, { __close = function() waiting[me] = nil end })
-  entry.gate:wait()
-end
-
-rawset(_G, "require", function(name, ...)
-  if type(name) == "number" then name = tostring(name) end
-  if type(name) ~= "string" then
-    error("bad argument #1 to 'require' (string expected, got "
-      .. (name == nil and select("#", ...) == 0 and "no value" or type(name)) .. ")", 2)
-  end
-  if loaded[name] then return loaded[name] end
-  if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
-    error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
-  end
-  local me = host.task()
-  while loading[name] do
-    local entry = loading[name]
-    if entry.task == me then
-      error("module '" .. name .. "' requires itself: " .. path_to(name, current[me]), 2)
+  -- How `name`, being loaded by this task, came to be asked for again: "a -> b -> a".
+  local function path_to(name, from)
+    local names = { name }
+    while from and from ~= name do
+      table.insert(names, 1, from)
+      from = loading[from] and loading[from].by
     end
-    wait_for(name, me, entry)
-    if loaded[name] then return loaded[name] end
+    table.insert(names, 1, name)
+    return table.concat(names, " -> ")
   end
-  local value, data = load_module(name, me)
-  return value, data
-end)
+
+  -- Would the wait of `me` for `name` never end, because its owner waits for a module of ours?
+  local function circle(me, name)
+    local names = { name }
+    local entry = loading[name]
+    while entry do
+      if entry.task == me then return table.concat(names, " -> ") end
+      name = waiting[entry.task]
+      names[#names + 1] = name
+      entry = name and loading[name]
+    end
+    return nil
+  end
+
+  local ending = {
+    __close = function(entry)
+      loading[entry.name] = nil
+      current[entry.task] = entry.by
+      entry.gate:open()
+    end,
+  }
+
+  local function load_module(name, me)
+    local tried = {}
+    local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
+    loading[name], current[me] = entry, name
+    local loader, data = find(name, tried)
+    if not loader then
+      error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
+    end
+    local value = loader(name, data)
+    if value ~= nil then
+      loaded[name] = value
+    elseif loaded[name] == nil then
+      loaded[name] = true
+    end
+    return loaded[name], data
+  end
+
+  -- Waits until another task has ended loading `name`.
+  local function wait_for(name, me, entry)
+    local names = circle(me, name)
+    if names then
+      error("module '" .. name .. "' requires itself through another task: " .. names, 3)
+    end
+    waiting[me] = name
+    local _ <close> = setmetatable({}, { __close = function() waiting[me] = nil end })
+    entry.gate:wait()
+  end
+
+  return function(name, ...)
+    if type(name) == "number" then name = tostring(name) end
+    if type(name) ~= "string" then
+      error("bad argument #1 to 'require' (string expected, got "
+        .. (name == nil and select("#", ...) == 0 and "no value" or type(name)) .. ")", 2)
+    end
+    if loaded[name] then return loaded[name] end
+    if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
+      error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
+    end
+    local me = host.task()
+    while loading[name] do
+      local entry = loading[name]
+      if entry.task == me then
+        error("module '" .. name .. "' requires itself: " .. path_to(name, current[me]), 2)
+      end
+      wait_for(name, me, entry)
+      if loaded[name] then return loaded[name] end
+    end
+    local value, data = load_module(name, me)
+    return value, data
+  end
+end
+
+rawset(_G, "require", new_require(loaded, find))
+loaded["moonpool.new_require"] = new_require -- for sandbox.lua

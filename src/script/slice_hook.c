@@ -12,6 +12,7 @@
 
 enum {
   CLOSE_MS = 10,  /* for the <close> variables of a task that was killed */
+  STUCK_MS = 100, /* CPU time that code which cannot yield may take from the loop */
   REPORT_MS = 50, /* slices longer than this are counted, and told */
   REPORT_EVERY_MS = 1000,
 };
@@ -129,6 +130,31 @@ static bool inside_host(lua_State *L, lua_Debug *ar) {
   return lua_getinfo(L, "S", ar) && strncmp(ar->source, "@moonpool/", 10) == 0;
 }
 
+/* Past its CPU time it is condemned. */
+static bool exhausted(lua_State *L, struct mp_task *task) {
+  if (!task->account) return false;
+  if (!mp_account_out_of_time(task->account, mp_slice_cpu_ns(&task->sched->slice))) return false;
+  mp_task_condemn(task, L, L, MP_ESCRIPT_TIMEOUT);
+  return true;
+}
+
+static bool stuck(struct mp_task *task) {
+  return task->account && mp_slice_cpu_ns(&task->sched->slice) > STUCK_MS * UINT64_C(1000000);
+}
+
+bool mp_task_limited(const struct mp_task *task) { return task && task->account; }
+
+void mp_task_checkpoint(lua_State *L, const char *what) {
+  struct mp_task *task = mp_task_of(L);
+  if (!task || task != task->sched->running || !task->account) return;
+  if (exhausted(L, task)) {
+    mp_slice_arm(L);
+  } else if (!stuck(task)) {
+    return;
+  }
+  luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
+}
+
 /* What is to be done with the code on L. */
 static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct mp_task *task) {
   struct mp_slice *slice = &task->sched->slice;
@@ -138,9 +164,10 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
   if (!task->fatal && !task->doomed) {
     if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
     mp_slice_report(task, L);
-    if (!task->account || !mp_account_out_of_time(task->account, mp_slice_cpu_ns(slice)))
-      return may_yield(L, task) && !inside_host(L, ar) ? YIELD : GO_ON;
-    mp_task_condemn(task, L, L, MP_ESCRIPT_TIMEOUT);
+    if (!exhausted(L, task)) {
+      if (may_yield(L, task) && !inside_host(L, ar)) return YIELD;
+      if (!stuck(task)) return GO_ON;
+    }
   } else if (task->fatal && task->fatal_ref == LUA_NOREF) {
     mp_task_condemn(task, L, L, task->fatal);
   }
@@ -163,7 +190,11 @@ void mp_slice_hook(lua_State *L, lua_Debug *ar) {
       return;
     case RAISE:
       mp_slice_switch(&task->sched->slice, L);
-      luaL_error(L, "%s is being ended", task->name);
+      luaL_error(
+          L, task->fatal || task->doomed || task->state == MP_TASK_ENDED
+                 ? "the task is being ended"
+                 : "this code keeps everybody else waiting and cannot be interrupted where it is "
+                   "(table.sort, string.gsub, __tostring, a message handler ...)");
       return;
     case GO_ON: break;
   }

@@ -42,6 +42,11 @@ typedef void (*mp_task_done)(struct mp_task *task, lua_State *L, bool ok, void *
  * the next turn. `name` is shown in reports (copied). Raises only for memory. [-(nargs+1), +0] */
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
                               mp_task_done on_done, void *data);
+/* Has it limits of its own, or those of the task that started it? `task` may be NULL. */
+bool mp_task_limited(const struct mp_task *task);
+/* For C functions that may take long, every some thousand steps: raises `what` when the task, if it is limited, has
+ * kept the loop for long, or ends it when its CPU time is used up. */
+void mp_task_checkpoint(lua_State *L, const char *what);
 /* Before its first turn. Without it a task shares the limits of the one that started it, if any. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),

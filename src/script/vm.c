@@ -12,6 +12,7 @@
 #include "script/embed.h"
 #include "script/luaerr.h"
 #include "script/require.h"
+#include "script/safe.h"
 #include "script/task.h"
 #include "script/task_priv.h"
 #include "util/buf.h"
@@ -93,6 +94,7 @@ static int open_state(lua_State *L) {
   lua_gc(L, LUA_GCINC, 300, 0, 0);
   lua_pushlightuserdata(L, vm);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &vm_key);
+  mp_safe_open(L);
   mp_co_open(L);
   mp_require_open(L, vm->lua_dir);
   lua_getglobal(L, "require");
