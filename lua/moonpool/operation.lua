@@ -9,7 +9,7 @@ local operation = {}
 
 local Operation = { __name = "moonpool.operation" }
 
-local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true }
+local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
 
 -- field -> what it must be: a Lua type, or a function that tells what is wrong.
 local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
@@ -42,6 +42,14 @@ local fields = {
       or nil
   end,
   lane       = "string",
+  group      = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
+      or nil
+  end,
+  group_ms   = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
+      and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
   errors     = "table",
   run        = "function",
 }
@@ -62,23 +70,31 @@ local function lane_pieces(lane)
   return pieces
 end
 
+-- `field` tells the registry where to look: `return moonpool.operation {…}` is a tail call, which has no line.
+local function refuse(field, message, ...)
+  error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
+    message = ("moonpool.operation: " .. message):format(...) }, 0)
+end
+
 -- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
 function operation.define(definition)
-  if type(definition) ~= "table" then error("moonpool.operation: expected a table", 2) end
+  if type(definition) ~= "table" then refuse(nil, "expected a table") end
   local op = {}
   for name, value in pairs(definition) do
     local rule = fields[name]
     if not rule then
       local near = nearest(tostring(name), fields)
-      error(("moonpool.operation: there is no field `%s`%s"):format(tostring(name),
-        near and ("; did you mean `%s`?"):format(near) or ""), 2)
+      refuse(name, "there is no field `%s`%s", tostring(name), near and ("; did you mean `%s`?"):format(near) or "")
     end
     local fault = type(rule) == "function" and rule(value)
     if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
-    if fault then error(("moonpool.operation: %s %s"):format(name, fault), 2) end
+    if fault then refuse(name, "%s %s", name, fault) end
     op[name] = value
   end
-  if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
+  if op.group and not op.lane then
+    refuse("group", "`group` needs a `lane`: calls that wait there share a transaction")
+  end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end
@@ -88,6 +104,22 @@ function operation.define(definition)
 end
 
 function operation.is(value) return getmetatable(value) == Operation end
+
+-- Raises if it names a field that the input has not.
+function operation.check_names(op)
+  local input = op.input and op.input.kind == "object" and op.input.fields
+  if not input then return end
+  local function check_name(field, name)
+    if name == nil or input[name] then return end
+    local near = nearest(name, input)
+    refuse(field, "%s names `%s`, which the input has not%s", field, name,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
+  check_name("tenant", op.tenant)
+  check_name("actor", op.actor)
+  local pieces = pieces_of[op] or {}
+  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
+end
 
 -- The lane with the input's values.
 local function lane_of(op, input)
@@ -211,7 +243,8 @@ function operation.call(op, input, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
   local again  = function() return check(op, raw, options) end
-  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
+  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
+    scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
     timeout_of(op, options), key)

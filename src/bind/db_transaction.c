@@ -42,7 +42,7 @@ static void on_txn_abandoned(void *data) {
   struct mp_err err;
   waiting->abandoned = true;
   mp_err_set(&err, MP_ECANCELED, "the task that waited for the transaction was ended");
-  if (waiting->txn) mp_txn_abort(waiting->txn, &err);
+  if (waiting->txn) mp_txn_abort(waiting->txn, waiting, &err);
 }
 
 static int transaction_k(lua_State *L, int status, lua_KContext ctx) {

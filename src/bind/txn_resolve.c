@@ -91,14 +91,13 @@ static void on_witness(struct mp_req *req, struct mp_result *result, const struc
 void mp_txn_send_witness(struct mp_txn *txn) {
   mp_bind_uuid(txn->bind, txn->witness_id);
   txn->witness_values[0] = txn->witness_id;
-  txn->witness_values[1] = txn->name;
-  txn->witness_values[2] = txn->tenant;
+  txn->witness_values[1] = txn->m->name;
+  txn->witness_values[2] = txn->m->tenant;
   txn->witness = (struct mp_req){
       .sql = "insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)",
       .nparams = 3,
       .values = txn->witness_values,
       .on_done = on_witness};
-  txn->old_backend = mp_conn_backend_pid(txn->lease.conn);
   mp_conn_send(txn->lease.conn, &txn->witness);
 }
 
@@ -120,12 +119,12 @@ void mp_txn_send_key(struct mp_txn *txn) {
   static const char sql[] =
       "insert into moonpool.witness (id, operation, tenant, input_hash) values ($1, $2, $3, $4)";
   txn->set_key =
-      (struct mp_req){.sql = txn->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
+      (struct mp_req){.sql = txn->m->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
   mp_conn_send(txn->lease.conn, &txn->set_key);
-  txn->claim_values[0] = txn->key_id;
-  txn->claim_values[1] = txn->name;
-  txn->claim_values[2] = txn->tenant;
-  txn->claim_values[3] = txn->input_hash;
+  txn->claim_values[0] = txn->m->key_id;
+  txn->claim_values[1] = txn->m->name;
+  txn->claim_values[2] = txn->m->tenant;
+  txn->claim_values[3] = txn->m->input_hash;
   txn->claim_key =
       (struct mp_req){.sql = sql, .nparams = 4, .values = txn->claim_values, .on_done = on_claim};
   mp_conn_send(txn->lease.conn, &txn->claim_key);
@@ -239,7 +238,7 @@ static void on_look_key(struct mp_req *req, struct mp_result *result, const stru
   if (err || !PQntuples(result->pg)) return;
   const char *hash = PQgetvalue(result->pg, 0, 0);
   r->key_found = true;
-  r->key_refused = strcmp(hash, r->txn->input_hash) != 0;
+  r->key_refused = strcmp(hash, r->txn->m->input_hash) != 0;
   if (!PQgetisnull(result->pg, 0, 1)) r->stored = strdup(PQgetvalue(result->pg, 0, 1));
 }
 
@@ -334,9 +333,9 @@ static void on_columns_sync(struct mp_sync *sync, struct mp_result *result,
   }
   r->begin = (struct mp_req){.sql = "BEGIN READ ONLY", .on_done = on_begin};
   mp_conn_send(conn, &r->begin);
-  if (txn->tenant) {
-    r->set_tenant =
-        (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+  if (txn->m->tenant) {
+    r->set_tenant = (struct mp_req){
+        .sql = txn->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &r->set_tenant);
   }
   for (size_t i = 0; i < r->nrereads; i++) {
@@ -393,8 +392,8 @@ static bool read_rows(struct mp_resolve *r) {
 /* ---- the answer ---- */
 
 static void take_stored(struct mp_txn *txn, struct mp_resolve *r) {
-  txn->recalled = true;
-  txn->stored = r->stored;
+  txn->m->recalled = true;
+  txn->m->stored = r->stored;
   r->stored = NULL;
 }
 
@@ -444,7 +443,7 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
     take_stored(txn, r);
     done = true;
   }
-  if (done && !txn->recalled && read_rows(r)) return;
+  if (done && !txn->m->recalled && read_rows(r)) return;
   over(txn, done ? MP_TX_DONE : MP_TX_NOT_DONE, NULL);
 }
 
@@ -455,8 +454,8 @@ static void send_witness_question(struct mp_resolve *r, struct mp_conn *conn) {
   r->set_id = (struct mp_req){.sql = r->set_id_sql, .flags = MP_REQ_ONCE, .on_done = on_set_id};
   mp_conn_send(conn, &r->set_id);
   r->claim_values[0] = txn->witness_id;
-  r->claim_values[1] = txn->name;
-  r->claim_values[2] = txn->tenant;
+  r->claim_values[1] = txn->m->name;
+  r->claim_values[2] = txn->m->tenant;
   r->claim = (struct mp_req){
       .sql =
           "insert into moonpool.witness (id, operation, tenant, void) values ($1, $2, $3, true) "
@@ -474,10 +473,10 @@ static void send_witness_question(struct mp_resolve *r, struct mp_conn *conn) {
 
 static void send_key_question(struct mp_resolve *r, struct mp_conn *conn) {
   struct mp_txn *txn = r->txn;
-  r->set_key =
-      (struct mp_req){.sql = txn->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_resolve_set_key};
+  r->set_key = (struct mp_req){
+      .sql = txn->m->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_resolve_set_key};
   mp_conn_send(conn, &r->set_key);
-  r->key_value[0] = txn->key_id;
+  r->key_value[0] = txn->m->key_id;
   r->look_key = (struct mp_req){
       .sql = "select coalesce(input_hash, ''), result from moonpool.witness where id = $1",
       .nparams = 1,
@@ -491,7 +490,7 @@ void mp_txn_send_resolve(struct mp_txn *txn) {
   struct mp_resolve *r = calloc(1, sizeof *r);
   if (!r) {
     struct mp_err err;
-    mp_err_set(&err, MP_ENOMEM, "no memory to find out what became of %s", txn->name);
+    mp_err_set(&err, MP_ENOMEM, "no memory to find out what became of %s", txn->m->name);
     mp_txn_act(txn, mp_tx_abort(&txn->tx, &err));
     return;
   }
@@ -517,7 +516,7 @@ void mp_txn_send_resolve(struct mp_txn *txn) {
   r->begin = (struct mp_req){.sql = "BEGIN ISOLATION LEVEL READ COMMITTED", .on_done = on_begin};
   mp_conn_send(conn, &r->begin);
   if (r->asked_witness) send_witness_question(r, conn);
-  if (txn->options.key_id) send_key_question(r, conn);
+  if (txn->m->options.key_id) send_key_question(r, conn);
   r->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   mp_conn_send(conn, &r->commit);
   r->sync = (struct mp_sync){.on_done = on_resolve_sync};

@@ -20,7 +20,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
   if (stmt->text->leaves_state) txn->discard_after = true;
-  mp_stmt_answer(txn->bind, stmt, result, err, txn->name);
+  mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name);
 }
 
 static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
@@ -107,10 +107,14 @@ static const struct mp_err *first_failure(struct mp_txn *txn) {
     bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
     if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
       mp_failure_of_stmt(&txn->failure, stmt);
+      txn->failed_member = stmt->part;
+      txn->control_failed = stmt->control;
       found = true;
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
       mp_failure_clear(&txn->failure);
       txn->failure = broken;
+      txn->failed_member = stmt->part;
+      txn->control_failed = false;
       found = true;
     }
   }
@@ -199,10 +203,10 @@ static void send_begin(struct mp_txn *txn) {
   }
   txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
   mp_conn_send(conn, &txn->begin);
-  if (txn->tenant) {
+  if (txn->m->tenant && !txn->grouped) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
-    txn->set_tenant =
-        (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+    txn->set_tenant = (struct mp_req){
+        .sql = txn->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);
   }
   if (txn->options.statement_timeout_ms)
@@ -212,14 +216,24 @@ static void send_begin(struct mp_txn *txn) {
     send_setting(txn, &txn->set_lock_timeout, txn->lock_timeout_sql, sizeof txn->lock_timeout_sql,
                  "lock_timeout", txn->options.lock_timeout_ms, on_set_lock_timeout);
   if (mp_txn_witness_unknown(txn)) mp_txn_ask_witness(txn);
-  if (txn->options.key_id) mp_txn_send_key(txn);
+  if (txn->m->options.key_id) mp_txn_send_key(txn);
+}
+
+static bool changes_data(const struct mp_txn *txn) {
+  bool changes = false;
+  MP_LIST_EACH(node, &txn->members) {
+    const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    bool counts = member->state == MP_MEMBER_RUNNING || member->state == MP_MEMBER_RETURNED;
+    changes |= counts && member->changed;
+  }
+  return changes;
 }
 
 void mp_txn_send_segment(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   struct mp_list *node;
   uint64_t sent_ns = mp_loop_clock_ns(txn->bind->loop);
-  txn->frame_failed = txn->committed = txn->commit_sent = false;
+  txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
   if (txn->tx.frame.begin) send_begin(txn);
   while ((node = mp_list_pop_front(&txn->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -228,15 +242,18 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     stmt->sent_ns = sent_ns;
     stmt->req.on_done = on_stmt;
     mp_conn_send(conn, &stmt->req);
+    struct mp_member *member = stmt->part;
+    if (stmt == member->savepoint) member->savepoint = NULL;
     txn->statements++;
   }
   if (txn->tx.frame.commit) {
-    bool witness =
-        txn->changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
+    bool changed = changes_data(txn);
+    bool witness = changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
     txn->tx.options.witness = witness;
-    if (witness) mp_txn_send_witness(txn);
+    txn->old_backend = mp_conn_backend_pid(conn);
+    if (witness && !txn->grouped) mp_txn_send_witness(txn);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
-    txn->commit_sent = txn->changed && mp_conn_alive(conn); /* else its loss is no matter */
+    txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
     if (witness) mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }

@@ -14,13 +14,13 @@ static void on_progress(void *ctx, const char *text) {
   fprintf(stderr, "moonpool %s: %s\n", (const char *)ctx, text);
 }
 
-/* Opens a host on `url`, runs the task, closes it. */
-static int with_host(struct mp_cli *cli, const char *command, const char *url, unsigned pool_min,
-                     int (*push)(lua_State *L, void *data), void *data) {
+int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime_options *given,
+                int (*push)(lua_State *L, void *data), void *data) {
   struct mp_runtime *rt;
   struct mp_err err, close_err;
-  struct mp_runtime_options options = {
-      .config = &cli->config, .app_dir = cli->app_dir, .database_url = url, .pool_min = pool_min};
+  struct mp_runtime_options options = *given;
+  options.config = &cli->config;
+  options.app_dir = cli->app_dir;
   if (mp_runtime_open(&rt, &options, &err)) return mp_cli_fail(command, &err);
   int code = mp_runtime_run(rt, push, data, command, &err);
   if (code == -1) {
@@ -36,9 +36,14 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
   return code;
 }
 
+static int with_host(struct mp_cli *cli, const char *command, const char *url, unsigned pool_min,
+                     int (*push)(lua_State *L, void *data), void *data) {
+  struct mp_runtime_options options = {.database_url = url, .pool_min = pool_min};
+  return mp_cli_host(cli, command, &options, push, data);
+}
+
 enum role { APP, OWNER };
 
-/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
 static int find_database(struct mp_cli *cli, const char *command, enum role role,
                          struct mp_cluster *cluster, const char **url) {
   struct mp_cluster_options options = {.progress = on_progress,
@@ -58,6 +63,11 @@ static int find_database(struct mp_cli *cli, const char *command, enum role role
   if (mp_cluster_ensure(&options, cluster, &err)) return mp_cli_fail(command, &err);
   *url = role == OWNER ? cluster->owner_url : cluster->app_url;
   return 0;
+}
+
+int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *cluster,
+                    const char **url) {
+  return find_database(cli, command, APP, cluster, url);
 }
 
 /* ---- Lua modules of lua/moonpool/cli: each returns function(arguments) -> exit code ---- */

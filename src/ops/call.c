@@ -21,6 +21,7 @@ struct call {
   char name[64], tenant_field[64];
   enum stage stage;
   bool abandoned, committed;
+  bool alone; /* its group came to nothing */
   char key_id[37], input_hash[65];
   unsigned starts;
   uint64_t began_ns, lane_us;
@@ -85,10 +86,30 @@ static void fail(struct call *call, const struct mp_err *err) {
   mp_wait_ready(call->ops->bind->sched, call->token);
 }
 
+/* Its group came to nothing: once more, without one. The one who leads holds the lane already. */
+static void do_again(struct call *call) {
+  call->alone = true;
+  if (call->abandoned) {
+    struct mp_err err;
+    mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
+    fail(call, &err);
+  } else if (mp_lane_leads(&call->pass)) {
+    start_transaction(call);
+  } else {
+    mp_lane_wait_again(call->ops->lanes, &call->pass);
+    call->stage = IN_LANE;
+    mp_timer_start_at(&call->deadline, call->options.tx.deadline_ms);
+  }
+}
+
 static void on_answer(struct mp_txn *txn, void *data) {
   struct call *call = data;
   mp_txn_info(txn, &call->info);
   call->txn = NULL;
+  if (call->info.again) {
+    do_again(call);
+    return;
+  }
   call->committed = call->info.outcome == MP_TX_COMMITTED;
   leave_lane(call);
   if (call->abandoned) {
@@ -119,14 +140,46 @@ static void encode_result(lua_State *L, void *data) {
   lua_call(L, 1, 1);
 }
 
-static void start_transaction(struct call *call) {
-  static const struct mp_txn_calls calls = {push_script, encode_result, on_answer};
-  struct mp_err err;
+static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
+  if (call->alone) return; /* it has had its turn */
   call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
-  if (mp_txn_start(&call->txn, call->ops->bind, &call->options, &calls, call, &err))
-    fail(call, &err);
+  if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
+}
+
+/* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
+static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b) {
+  return b->group > 1 && a->tx.isolation == b->tx.isolation && a->tx.read_only == b->tx.read_only &&
+         a->tx.witness == b->tx.witness && !a->tenant == !b->tenant && !b->key_id &&
+         !b->statement_timeout_ms && !b->lock_timeout_ms;
+}
+
+/* Whoever waits right behind in the lane comes along. */
+static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
+  struct call *last = data;
+  struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
+  struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
+  /* Not one of another generation: its script lives in another state. */
+  if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
+    return NULL;
+  mp_lane_join(call->ops->lanes, pass);
+  enter_transaction(call);
+  call->txn = txn;
+  *options = call->options;
+  return call;
+}
+
+static void start_transaction(struct call *call) {
+  static const struct mp_txn_calls calls = {.push_script = push_script,
+                                            .encode_result = encode_result,
+                                            .join = join_group,
+                                            .on_answer = on_answer};
+  struct mp_txn_options options = call->options;
+  struct mp_err err;
+  enter_transaction(call);
+  if (call->alone || !fits(&options, &options)) options.group = 0;
+  if (mp_txn_start(&call->txn, call->ops->bind, &options, &calls, call, &err)) fail(call, &err);
 }
 
 static void on_deadline(struct mp_timer *timer) {
@@ -148,7 +201,7 @@ static void on_abandon(void *data) {
   switch (call->stage) {
     case IN_LANE: fail(call, &err); break;
     case IN_TRANSACTION:
-      if (call->txn) mp_txn_abort(call->txn, &err);
+      if (call->txn) mp_txn_abort(call->txn, call, &err);
       break;
   }
 }
@@ -169,6 +222,7 @@ static void push_info(lua_State *L, const struct call *call) {
   SET("retries_serialization", info->retries_serialization);
   SET("retries_deadlock", info->retries_deadlock);
   SET("retries_connection", info->retries_connection);
+  SET("group", info->group);
 #undef SET
   lua_pushboolean(L, info->recalled);
   lua_setfield(L, -2, "recalled");
@@ -255,6 +309,8 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
   o->statement_timeout_ms = (uint64_t)(number_field(L, "statement_timeout") * 1000);
   o->lock_timeout_ms = (uint64_t)(number_field(L, "lock_timeout") * 1000);
+  o->group = (unsigned)number_field(L, "group");
+  o->group_ms = (uint64_t)number_field(L, "group_ms");
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;
   o->tx.backoff_ms = MP_TX_BACKOFF_MS;
   o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
@@ -357,8 +413,22 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
+/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+static int host_lanes(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_setfield(L, -2, "active");
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_setfield(L, -2, "waiting");
+  return 1;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lanes, 1);
+  lua_setfield(L, -2, "lanes");
 }

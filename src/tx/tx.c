@@ -86,15 +86,15 @@ static unsigned begin_attempt(struct mp_tx *tx) {
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
 static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
   uint64_t delay = backoff(tx, now.random);
-  bool again =
-      tx->retry && !tx->answered && !now.no_retry && now.ms + delay < tx->options.deadline_ms;
-  if (tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD)) note_failure(tx, again ? delay : 0);
-  if (tx->retry && now.no_retry)
-    mp_err_wrap(&tx->err, "not tried again, the host's budget for retries is used up");
+  bool failed = tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
+  bool refused = tx->retry && failed && now.no_retry;
+  bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
+  if (failed) note_failure(tx, again ? delay : 0);
+  if (refused) mp_err_wrap(&tx->err, "not tried again, the host's budget for retries is used up");
   if (again) {
     if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
-    count_retry(tx);
-    tx->delay_ms = delay;
+    if (failed) count_retry(tx);
+    tx->delay_ms = failed ? delay : 0;
     return release | MP_TX_DO_WAIT;
   }
   if (!move(tx, MP_TX_ENDED)) return broken(tx);
@@ -322,9 +322,7 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
-    case MP_TX_CANCELING:
-      move(tx, MP_TX_ENDED);
-      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING: return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
@@ -366,7 +364,36 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       tx->retry = false;
       keep_first(tx, err);
       return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING: /* for a restart, that nobody wants any more */
+      if (tx->retry) tx->err = *err;
+      tx->retry = false;
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
+  tx->err = *why;
+  tx->err.flags = 0;
+  tx->retry = true;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      move(tx, MP_TX_BACKOFF);
+      tx->delay_ms = 0;
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT;
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx);
+      move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL;
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_COMMITTING:
+    case MP_TX_ROLLING_BACK:
     case MP_TX_CANCELING:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -381,6 +408,14 @@ void mp_tx_savepoint_undone(struct mp_tx *tx) {
     move(tx, MP_TX_OPEN);
   }
   tx->savepoints--;
+}
+
+void mp_tx_rewound(struct mp_tx *tx) {
+  if (tx->state == MP_TX_FAILED) {
+    tx->err = (struct mp_err){0};
+    move(tx, MP_TX_OPEN);
+  }
+  tx->savepoints = 0;
 }
 
 const char *mp_tx_begin_sql(const struct mp_tx_options *o) {

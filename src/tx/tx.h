@@ -62,7 +62,7 @@ struct mp_tx_options {
               MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))            \
   X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |         \
                 MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                   \
-  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_ENDED))                               \
+  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))        \
   X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
   X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                 \
   X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                      \
@@ -162,10 +162,16 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
 /* The deadline passed, or the caller went away; `err` says which. */
 unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
 
+/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of them is not
+ * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
+
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
 void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */
 /* One level up, its work undone: a transaction that FAILED inside is open again. */
 void mp_tx_savepoint_undone(struct mp_tx *tx);
+/* All levels up, the outermost savepoint's work undone. */
+void mp_tx_rewound(struct mp_tx *tx);
 
 /* Only ROLLBACK (or ROLLBACK TO a savepoint) can follow. */
 static inline bool mp_tx_doomed(const struct mp_tx *tx) { return tx->state == MP_TX_FAILED; }
