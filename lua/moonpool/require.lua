@@ -41,42 +41,51 @@ local function from_folder(folder, file, shown, name)
   return chunk, shown
 end
 
+local function note(tried, place)
+  if not tried[place] then tried[#tried + 1], tried[place] = place, true end
+end
+
+-- A module of the app's scripts/ folder: chunk, the path that errors show | nil.
+local function from_scripts(name, tried)
+  local stem = name:gsub("%.", "/")
+  for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
+    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name)
+    if chunk then return chunk, data end
+    note(tried, host.app_dir .. "/scripts/" .. file)
+  end
+  return nil
+end
+
 -- loader, data | nil; what was tried is appended to `tried`.
 local function find(name, tried)
-  local function note(place)
-    if not tried[place] then tried[#tried + 1], tried[place] = place, true end
-  end
   if preload[name] ~= nil then return preload[name], ":preload:" end
-  note("package.preload['" .. name .. "']")
+  note(tried, "package.preload['" .. name .. "']")
   local stem = name:gsub("%.", "/")
   for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
     if host.lua_dir then
       local chunk, data = from_folder(host.lua_dir, file, file, name)
       if chunk then return chunk, data end
-      note(host.lua_dir .. "/" .. file)
+      note(tried, host.lua_dir .. "/" .. file)
     end
     local chunk = host.built_in(file)
     if chunk then return chunk, file end
   end
-  note("the modules of the host")
-  for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
-    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name)
-    if chunk then return chunk, data end
-    note(host.app_dir .. "/scripts/" .. file)
-  end
+  note(tried, "the modules of the host")
+  local chunk, shown = from_scripts(name, tried)
+  if chunk then return chunk, shown end
   for i = 2, #searchers do
     local loader, data = searchers[i](name)
     if type(loader) == "function" then return loader, data end
     if type(loader) == "string" then
-      for place in loader:gmatch("no file '([^']*)'") do note(place) end
+      for place in loader:gmatch("no file '([^']*)'") do note(tried, place) end
     end
   end
   return nil
 end
 
--- new_require(loaded, find) -> a function `require` over a table of modules of its own. find(name, tried) gives a
+-- new_require(known, search) -> a function `require` over a table of modules of its own. search(name, tried) gives a
 -- loader and what to call it with, or nil.
-local function new_require(loaded, find)
+local function new_require(known, search)
   -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
   local loading = {}
   -- task -> the name that it waits for another task to load
@@ -120,17 +129,17 @@ local function new_require(loaded, find)
     local tried = {}
     local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
     loading[name], current[me] = entry, name
-    local loader, data = find(name, tried)
+    local loader, data = search(name, tried)
     if not loader then
       error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
     end
     local value = loader(name, data)
     if value ~= nil then
-      loaded[name] = value
-    elseif loaded[name] == nil then
-      loaded[name] = true
+      known[name] = value
+    elseif known[name] == nil then
+      known[name] = true
     end
-    return loaded[name], data
+    return known[name], data
   end
 
   -- Waits until another task has ended loading `name`.
@@ -150,7 +159,7 @@ local function new_require(loaded, find)
       error("bad argument #1 to 'require' (string expected, got "
         .. (name == nil and select("#", ...) == 0 and "no value" or type(name)) .. ")", 2)
     end
-    if loaded[name] then return loaded[name] end
+    if known[name] then return known[name] end
     if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
       error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
     end
@@ -161,7 +170,7 @@ local function new_require(loaded, find)
         error("module '" .. name .. "' requires itself: " .. path_to(name, current[me]), 2)
       end
       wait_for(name, me, entry)
-      if loaded[name] then return loaded[name] end
+      if known[name] then return known[name] end
     end
     local value, data = load_module(name, me)
     return value, data
@@ -169,4 +178,4 @@ local function new_require(loaded, find)
 end
 
 rawset(_G, "require", new_require(loaded, find))
-loaded["moonpool.new_require"] = new_require -- for sandbox.lua
+loaded["moonpool.requires"] = { new = new_require, from_scripts = from_scripts } -- for sandbox.lua
