@@ -33,9 +33,10 @@ sandbox.limits = { cpu_ms = 1000, memory = 64 << 20 }
 
 -- What `require` gives, and what of it. The rest of scripts/ comes by its own name: require "lib.numbering".
 sandbox.modules = {
-  ["moonpool"]          = [[all call call_info decimal fail generation json log metrics now null operation sleep spawn
+  ["moonpool"]          = [[all cache call call_info decimal fail generation json log metrics now null operation sleep spawn
     timeout uuid version]],
-  ["moonpool.db"]       = "count exec first insert lease one query transaction value",
+  ["moonpool.cache"]    = "delete get invalidate set stats",
+  ["moonpool.db"]       = "count exec first insert lease notify one query stream transaction value",
   ["moonpool.decimal"]  = "is max min",
   ["moonpool.is"]       = [[any array boolean date decimal email enum integer map null number object one_of row schema
     string timestamp uuid]],

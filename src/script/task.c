@@ -62,7 +62,7 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
     task->fatal_ref = LUA_NOREF;
     struct mp_task *parent = mp_task_of(L);
     if (parent) task->account = mp_account_ref(parent->account);
-    snprintf(task->name, sizeof task->name, "%s", name ? name : "task");
+    mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
     if (task) mp_account_unref(task->account);
