@@ -46,6 +46,7 @@ struct mp_runtime {
   uv_signal_t sigterm, sigint, sighup;
   bool signals, serving;
   struct mp_token stop_token; /* of the task that waits for the stop */
+  struct mp_timer stop_timer;
   struct mp_timer drain_timer;
   bool stopping, killed;
   struct mp_list pools; /* struct open_pool: the default one and what scripts opened */
@@ -145,20 +146,32 @@ static int host_tasks(lua_State *L) {
 
 static struct mp_runtime *rt_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
-static int no_results(lua_State *L, int status, lua_KContext ctx) {
-  (void)L;
+static int wait_stop_k(lua_State *L, int status, lua_KContext ctx) {
+  struct mp_runtime *rt = (struct mp_runtime *)ctx;
   (void)status;
-  (void)ctx;
-  return 0;
+  mp_timer_stop(&rt->stop_timer);
+  lua_pushboolean(L, rt->stopping);
+  return 1;
 }
 
-/* wait_stop(): until the host is told to stop. One task only. */
+static void on_stop_timer(struct mp_timer *timer) {
+  struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, stop_timer);
+  mp_wait_ready(rt->sched, rt->stop_token);
+}
+
+static void stop_wait_abandoned(void *data) {
+  struct mp_runtime *rt = data;
+  mp_timer_stop(&rt->stop_timer);
+}
+
+/* wait_stop(seconds) -> is the host told to stop? For the main task alone. */
 static int host_wait_stop(lua_State *L) {
   struct mp_runtime *rt = rt_of(L);
+  double seconds = luaL_checknumber(L, 1);
   mp_wait_check(L, "host.wait_stop");
-  rt->stop_token = mp_wait_begin(L, NULL, NULL);
-  if (rt->stopping) mp_wait_ready(rt->sched, rt->stop_token);
-  return mp_wait_yield(L, 0, no_results);
+  rt->stop_token = mp_wait_begin(L, stop_wait_abandoned, rt);
+  mp_timer_start(&rt->stop_timer, rt->stopping || seconds <= 0 ? 0 : (uint64_t)(seconds * 1000));
+  return mp_wait_yield(L, (lua_KContext)rt, wait_stop_k);
 }
 
 static int host_stop(lua_State *L) {
@@ -200,6 +213,11 @@ static int open_modules(lua_State *L) {
   lua_pushstring(L, "moonpool.host");
   lua_call(L, 1, 1);
   mp_ops_open(&rt->ops, L);
+  char name[80] = "";
+  gethostname(name, sizeof name - 16);
+  snprintf(name + strlen(name), 16, "/%ld", (long)getpid());
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "name");
   mp_generations_lua(L, rt->generations);
   lua_pushlightuserdata(L, rt);
   luaL_setfuncs(L, functions, 1);
@@ -271,6 +289,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     return rv;
   }
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
+  mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
   rt->bind = (struct mp_bind){.loop = rt->loop,
                               .sched = rt->sched,
                               .vm = rt->vm,

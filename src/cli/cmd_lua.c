@@ -129,12 +129,15 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool run SCRIPT [ARGS...]\n\n"
+        "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
         "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
-        "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+        "whatever Lua may; with --sandbox, no more than an operation: its globals, 1 s of CPU time, 64 MB of memory.\n"
+        "Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
     return MP_EXIT_OK;
   }
+  bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
+  if (sandbox) argc--, argv++;
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
   if (access(argv[1], R_OK)) {
     fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
@@ -143,6 +146,10 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
   struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  if (sandbox) {
+    a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
+    return with_host(cli, "run", url, 0, push_module, &a);
+  }
   /* A script may live long, so it gets the pool as it is set; the other commands connect when they need to. */
   return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }

@@ -1,18 +1,13 @@
 /* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload`, which speaks to it. */
-#include <dirent.h>
-#include <errno.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <yajl/yajl_tree.h>
 
-#include "app/control.h"
 #include "cli/cli.h"
-#include "util/buf.h"
+#include "cli/hosts.h"
 #include "util/log.h"
 
 /* ---- serve ---- */
@@ -73,31 +68,6 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- reload ---- */
 
-/* Sends the line, reads the answer's. 0, or errno. */
-static int ask(const char *path, const char *line, struct mp_buf *answer) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), sys = 0;
-  size_t len = strlen(path);
-  if (len < sizeof address.sun_path) memcpy(address.sun_path, path, len + 1);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
-    sys = errno;
-  } else if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0) {
-    sys = errno;
-  }
-  while (!sys && (!answer->len || answer->data[answer->len - 1] != '\n')) {
-    char *room = mp_buf_reserve(answer, 4096);
-    ssize_t n = room ? recv(fd, room, 4096, 0) : -1;
-    if (n > 0)
-      answer->len += (size_t)n;
-    else if (n == 0)
-      sys = ECONNRESET;
-    else if (errno != EINTR)
-      sys = room ? errno : ENOMEM;
-  }
-  if (fd >= 0) close(fd);
-  return sys;
-}
-
 /* What a person reads of the answer; whether the reload was good. */
 static bool tell(const char *pid, const char *text) {
   static const char *ok_path[] = {"ok", NULL}, *report_path[] = {"report", NULL};
@@ -118,10 +88,26 @@ static bool tell(const char *pid, const char *text) {
   return good;
 }
 
+struct verdict {
+  bool json, failed;
+};
+
+static void on_answer(void *data, const char *pid, const char *answer, int sys) {
+  struct verdict *verdict = data;
+  if (!answer) {
+    fprintf(stderr, "moonpool reload: process %s gave no answer: %s\n", pid, strerror(sys));
+    verdict->failed = true;
+  } else if (verdict->json) {
+    fputs(answer, stdout);
+    verdict->failed |= !strstr(answer, "\"ok\":true");
+  } else {
+    verdict->failed |= !tell(pid, answer);
+  }
+}
+
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
-  char prefix[200], path[600];
   struct mp_err err;
-  bool json = argc == 2 && !strcmp(argv[1], "--json");
+  struct verdict verdict = {.json = argc == 2 && !strcmp(argv[1], "--json")};
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool reload [--json]\n\n"
@@ -130,39 +116,10 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 all have reloaded, 1 one has not, or none runs, 2 usage.");
     return MP_EXIT_OK;
   }
-  if (argc > 1 && !json) return mp_cli_usage("reload", "unknown argument", argv[1]);
-  if (mp_control_path(cli->app_dir, 0, prefix, sizeof prefix, &err))
-    return mp_cli_fail("reload", &err);
-  char *name = strrchr(prefix, '/');
-  *name++ = '\0';
-  DIR *dir = opendir(prefix);
-  int code = MP_EXIT_OK, hosts = 0;
-  for (struct dirent *entry; dir && (entry = readdir(dir));) {
-    if (strncmp(entry->d_name, name, strlen(name)) != 0) continue;
-    struct mp_buf answer;
-    char pid[32];
-    snprintf(pid, sizeof pid, "%.*s", (int)strcspn(entry->d_name + strlen(name), "."),
-             entry->d_name + strlen(name));
-    snprintf(path, sizeof path, "%s/%s", prefix, entry->d_name);
-    mp_buf_init(&answer, 0);
-    int sys = ask(path, "{\"do\":\"reload\"}\n", &answer);
-    if (sys == ECONNREFUSED) {
-      unlink(path); /* of a process that was killed */
-    } else if (sys) {
-      fprintf(stderr, "moonpool reload: process %s gave no answer: %s\n", pid, strerror(sys));
-      code = MP_EXIT_FAILED;
-      hosts++;
-    } else {
-      hosts++;
-      if (json) fputs(mp_buf_text(&answer), stdout);
-      if (json ? !strstr(mp_buf_text(&answer), "\"ok\":true") : !tell(pid, mp_buf_text(&answer)))
-        code = MP_EXIT_FAILED;
-    }
-    mp_buf_fini(&answer);
-  }
-  if (dir) closedir(dir);
-  if (hosts) return code;
-  fprintf(stderr, "moonpool reload: no `moonpool serve` of %s runs (looked into %s)\n",
-          cli->app_dir, prefix);
+  if (argc > 1 && !verdict.json) return mp_cli_usage("reload", "unknown argument", argv[1]);
+  int hosts = mp_hosts_ask(cli->app_dir, "{\"do\":\"reload\"}\n", on_answer, &verdict, &err);
+  if (hosts < 0) return mp_cli_fail("reload", &err);
+  if (hosts > 0) return verdict.failed ? MP_EXIT_FAILED : MP_EXIT_OK;
+  fprintf(stderr, "moonpool reload: no `moonpool serve` of %s runs here\n", cli->app_dir);
   return MP_EXIT_FAILED;
 }

@@ -3,6 +3,7 @@ local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
+local jobs        = require "moonpool.jobs"
 local moonpool    = require "moonpool"
 local schedules   = require "moonpool.schedules"
 
@@ -21,9 +22,7 @@ return function(options)
   end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
-  local jobs = moonpool.spawn(schedules.run)
-  host.wait_stop()
-  schedules.stop()
-  jobs:wait()
+  moonpool.spawn(jobs.run)
+  while not host.wait_stop(1) do schedules.tick() end
   return 0
 end

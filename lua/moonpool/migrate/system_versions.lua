@@ -131,4 +131,25 @@ return {
                    and has_table_privilege($1, 'moonpool.failure', 'update')
                    and has_function_privilege($1, 'moonpool.prune(interval, integer)', 'execute')]],
   },
+
+  -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
+  {
+    statements = {
+      [[create table moonpool.schedule (
+          operation   text        not null,
+          due         timestamptz not null,
+          host        text,
+          started_at  timestamptz,
+          held_until  timestamptz,
+          finished_at timestamptz,
+          runs        bigint      not null default 0,
+          failures    bigint      not null default 0,
+          missed      bigint      not null default 0,
+          last_error  text,
+          constraint schedule_pkey primary key (operation)
+        )]],
+    },
+    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
+    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+  },
 }
