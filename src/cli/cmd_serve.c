@@ -1,4 +1,4 @@
-/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload`, which speaks to it. */
+/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `why`, which speak to it. */
 #include <dirent.h>
 #include <errno.h>
 #include <lauxlib.h>
@@ -98,8 +98,8 @@ static int ask(const char *path, const char *line, struct mp_buf *answer) {
   return sys;
 }
 
-/* What a person reads of the answer; whether the reload was good. */
-static bool tell(const char *pid, const char *text) {
+/* What a person reads of the answer; whether it was good. `refused`: what is said of a host whose was not. */
+static bool tell(const char *command, const char *pid, const char *text, const char *refused) {
   static const char *ok_path[] = {"ok", NULL}, *report_path[] = {"report", NULL};
   static const char *error_path[] = {"error", "message", NULL};
   yajl_val tree = yajl_tree_parse(text, NULL, 0);
@@ -113,14 +113,53 @@ static bool tell(const char *pid, const char *text) {
   if (good)
     printf("process %s: %s\n", pid, said);
   else
-    fprintf(stderr, "moonpool reload: process %s keeps what it has:\n%s\n", pid, said);
+    fprintf(stderr, "moonpool %s: process %s%s:\n%s\n", command, pid, refused, said);
   yajl_tree_free(tree);
   return good;
 }
 
-int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
+/* Sends the line to every `moonpool serve` of the project and tells what they answer. `any`: one good answer is
+ * enough. */
+static int ask_all(struct mp_cli *cli, const char *command, const char *line, bool json, bool any,
+                   const char *refused) {
   char prefix[200], path[600];
   struct mp_err err;
+  if (mp_control_path(cli->app_dir, 0, prefix, sizeof prefix, &err))
+    return mp_cli_fail(command, &err);
+  char *name = strrchr(prefix, '/');
+  *name++ = '\0';
+  DIR *dir = opendir(prefix);
+  int hosts = 0, good = 0;
+  for (struct dirent *entry; dir && (entry = readdir(dir));) {
+    if (strncmp(entry->d_name, name, strlen(name)) != 0) continue;
+    struct mp_buf answer;
+    char pid[32];
+    snprintf(pid, sizeof pid, "%.*s", (int)strcspn(entry->d_name + strlen(name), "."),
+             entry->d_name + strlen(name));
+    snprintf(path, sizeof path, "%s/%s", prefix, entry->d_name);
+    mp_buf_init(&answer, 0);
+    int sys = ask(path, line, &answer);
+    if (sys == ECONNREFUSED) {
+      unlink(path); /* of a process that was killed */
+    } else if (sys) {
+      fprintf(stderr, "moonpool %s: process %s gave no answer: %s\n", command, pid, strerror(sys));
+      hosts++;
+    } else {
+      hosts++;
+      if (json) fputs(mp_buf_text(&answer), stdout);
+      good += json ? strstr(mp_buf_text(&answer), "\"ok\":true") != NULL
+                   : tell(command, pid, mp_buf_text(&answer), refused);
+    }
+    mp_buf_fini(&answer);
+  }
+  if (dir) closedir(dir);
+  if (hosts) return (any ? good > 0 : good == hosts) ? MP_EXIT_OK : MP_EXIT_FAILED;
+  fprintf(stderr, "moonpool %s: no `moonpool serve` of %s runs (looked into %s)\n", command,
+          cli->app_dir, prefix);
+  return MP_EXIT_FAILED;
+}
+
+int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
   bool json = argc == 2 && !strcmp(argv[1], "--json");
   if (mp_cli_wants_help(argc, argv)) {
     puts(
@@ -131,38 +170,38 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
     return MP_EXIT_OK;
   }
   if (argc > 1 && !json) return mp_cli_usage("reload", "unknown argument", argv[1]);
-  if (mp_control_path(cli->app_dir, 0, prefix, sizeof prefix, &err))
-    return mp_cli_fail("reload", &err);
-  char *name = strrchr(prefix, '/');
-  *name++ = '\0';
-  DIR *dir = opendir(prefix);
-  int code = MP_EXIT_OK, hosts = 0;
-  for (struct dirent *entry; dir && (entry = readdir(dir));) {
-    if (strncmp(entry->d_name, name, strlen(name)) != 0) continue;
-    struct mp_buf answer;
-    char pid[32];
-    snprintf(pid, sizeof pid, "%.*s", (int)strcspn(entry->d_name + strlen(name), "."),
-             entry->d_name + strlen(name));
-    snprintf(path, sizeof path, "%s/%s", prefix, entry->d_name);
-    mp_buf_init(&answer, 0);
-    int sys = ask(path, "{\"do\":\"reload\"}\n", &answer);
-    if (sys == ECONNREFUSED) {
-      unlink(path); /* of a process that was killed */
-    } else if (sys) {
-      fprintf(stderr, "moonpool reload: process %s gave no answer: %s\n", pid, strerror(sys));
-      code = MP_EXIT_FAILED;
-      hosts++;
-    } else {
-      hosts++;
-      if (json) fputs(mp_buf_text(&answer), stdout);
-      if (json ? !strstr(mp_buf_text(&answer), "\"ok\":true") : !tell(pid, mp_buf_text(&answer)))
-        code = MP_EXIT_FAILED;
-    }
-    mp_buf_fini(&answer);
+  return ask_all(cli, "reload", "{\"do\":\"reload\"}\n", json, false, " keeps what it has");
+}
+
+/* ---- why ---- */
+
+int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
+  char line[120];
+  const char *id = NULL;
+  bool json = false, notable = false;
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"
+        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts and round trips, and the\n"
+        "statements that travelled in each. The id is in the error and in the answer of the call. Without an id the last\n"
+        "calls are listed; with --notable those that failed, were retried or were slow, which are kept longer.\n\n"
+        "Exit status: 0 ok, 1 not known or none runs, 2 usage.");
+    return MP_EXIT_OK;
   }
-  if (dir) closedir(dir);
-  if (hosts) return code;
-  fprintf(stderr, "moonpool reload: no `moonpool serve` of %s runs (looked into %s)\n",
-          cli->app_dir, prefix);
-  return MP_EXIT_FAILED;
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--json"))
+      json = true;
+    else if (!strcmp(argv[i], "--notable"))
+      notable = true;
+    else if (!id && strlen(argv[i]) <= 40 &&
+             strspn(argv[i], "0123456789abcdefABCDEF-") == strlen(argv[i]) && argv[i][0] != '-')
+      id = argv[i];
+    else
+      return mp_cli_usage("why", "this is no call's id", argv[i]);
+  }
+  if (id)
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"id\":\"%s\"}\n", id);
+  else
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"notable\":%s}\n", notable ? "true" : "false");
+  return ask_all(cli, "why", line, json, true, "");
 }

@@ -37,6 +37,7 @@ static const struct command {
      mp_cmd_serve},
     {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
      mp_cmd_reload},
+    {"why", "[CALL_ID]", "what a call of a running host did, step by step", mp_cmd_why},
     {"migrate", "[up | down | status | verify | new NAME]",
      "bring the database to the state of migrations/", mp_cmd_migrate},
     {"spec", "[PATHS] [busted options]",
