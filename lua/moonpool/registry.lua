@@ -109,6 +109,12 @@ function registry.broken_names()
   return names
 end
 
+-- All operations by name.
+function registry.all()
+  if not loaded then registry.load() end
+  return registry.operations
+end
+
 function registry.get(name)
   if operation.is(name) then return name end
   if not loaded then registry.load() end

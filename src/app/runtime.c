@@ -10,12 +10,14 @@
 #include "app/cluster.h"
 #include "app/control.h"
 #include "bind/bind.h"
+#include "bind/listen.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/cache.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -34,6 +36,7 @@ struct mp_runtime {
   struct mp_meters *meters;
   struct mp_history *history;
   struct mp_recorder *recorder;
+  struct mp_cache *cache;
   struct mp_bind bind;
   struct mp_budget retries;
   struct mp_ops ops;
@@ -181,12 +184,17 @@ static int host_control_open(lua_State *L) {
   return 1;
 }
 
+/* stopping(): was the host told to end? */
+static int host_stopping(lua_State *L) {
+  struct mp_runtime *rt = rt_of(L);
+  lua_pushboolean(L, rt->stopping);
+  return 1;
+}
+
 static int open_modules(lua_State *L) {
-  static const luaL_Reg functions[] = {{"tasks", host_tasks},
-                                       {"wait_stop", host_wait_stop},
-                                       {"stop", host_stop},
-                                       {"control_open", host_control_open},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"tasks", host_tasks}, {"stopping", host_stopping},         {"wait_stop", host_wait_stop},
+      {"stop", host_stop},   {"control_open", host_control_open}, {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_bind_open(&rt->bind, L);
   lua_getglobal(L, "require");
@@ -196,6 +204,8 @@ static int open_modules(lua_State *L) {
   mp_generations_lua(L, rt->generations);
   lua_pushlightuserdata(L, rt);
   luaL_setfuncs(L, functions, 1);
+  lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
+  lua_setfield(L, -2, "keep_hours");
   return 0;
 }
 
@@ -248,6 +258,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
+  if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
@@ -273,6 +284,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .history = rt->history,
                               .recorder = rt->recorder,
                               .opened_ms = mp_loop_now_ms(rt->loop),
+                              .cache = rt->cache,
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
@@ -438,6 +450,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (rt->generations) mp_generations_kill(rt->generations);
     settle(rt, POOL_CLOSE_MS);
   }
+  mp_listen_stop(&rt->bind);
   rt->pools_closing = true;
   MP_LIST_EACH(node, &rt->pools) {
     struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
@@ -451,6 +464,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
+  mp_cache_unref(rt->cache);
   if (rt->sched) mp_sched_unref(rt->sched);
   if (rt->signals) {
     close_signal(&rt->sigterm);

@@ -12,6 +12,8 @@
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
  *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
+ *   cache.c   moonpool.cache                     listen.c  db.listen
+ *   publish.c tx:publish, the host's own statements in operations
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -31,6 +33,8 @@
 #include "util/list.h"
 
 struct mp_text;
+struct mp_cache;
+struct mp_listen;
 
 /* Statements of the host's own, for transactions of several calls. */
 enum mp_control {
@@ -53,6 +57,7 @@ struct mp_bind {
   struct mp_history *history;   /* the last statements */
   struct mp_recorder *recorder; /* what the last calls did */
   const struct mp_lanes *lanes; /* to be looked at */
+  struct mp_cache *cache;       /* it outlives every Lua state */
   uint64_t opened_ms;           /* loop time */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
@@ -80,6 +85,9 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
+  void *spare[32];                       /* txn.c: blocks of transactions that are over */
+  size_t nspare;
+  struct mp_listen *listen; /* listen.h; NULL until somebody listens */
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */

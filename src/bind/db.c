@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/listen.h"
 #include "bind/row.h"
 #include "bind/source.h"
 #include "bind/txn.h"
@@ -74,6 +75,13 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
+static int shape_none(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  mp_row_result(L, -1); /* a failed statement raises here */
+  return 0;
+}
+
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct mp_source *source = mp_source_usable(L, what);
   struct mp_text *text = mp_text_get(L, 1, what);
@@ -122,6 +130,22 @@ static int db_insert(lua_State *L) {
     return mp_shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert,
                     again);
   return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
+}
+
+static int notify(lua_State *L) { return run(L, "db.notify", notify, shape_none); }
+
+/* notify(channel, [payload]) */
+static int db_notify(lua_State *L) {
+  luaL_checkstring(L, 1);
+  luaL_optstring(L, 2, "");
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushliteral(L, "");
+    lua_replace(L, 2);
+  }
+  lua_pushliteral(L, "select pg_notify($1, $2)");
+  lua_insert(L, 1);
+  return notify(L);
 }
 
 /* ---- lease: one connection for a while ---- */
@@ -286,6 +310,16 @@ static int db_close(lua_State *L) {
   return 0;
 }
 
+/* db.stream and its like are Lua on top of the other functions: module(db) -> function. The table is on top. */
+static void add_lua_function(lua_State *L, const char *name, const char *module) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -2);
+  lua_call(L, 1, 1);
+  lua_setfield(L, -2, name);
+}
+
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
@@ -294,6 +328,8 @@ static void push_functions(lua_State *L, bool kept) {
   };
   static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
                                   {"lease", db_lease},
+                                  {"listen", mp_db_listen},
+                                  {"notify", db_notify},
                                   {"open", db_open},
                                   {"close", db_close},
                                   {NULL, NULL}};
@@ -305,6 +341,7 @@ static void push_functions(lua_State *L, bool kept) {
     luaL_setfuncs(L, more, 1);
   }
   lua_remove(L, -2);
+  if (!kept) add_lua_function(L, "stream", "moonpool.stream");
 }
 
 int mp_open_db(lua_State *L) {

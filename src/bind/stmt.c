@@ -50,7 +50,7 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
   int names = lua_gettop(L) + 1;
   if (text->names) lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
   for (int i = 0; i < text->nparams; i++) {
-    char number[12];
+    char number[24];
     const char *name = number;
     if (text->names) {
       name = text->names[i];
@@ -58,7 +58,7 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
       if (lua_rawget(L, params) == LUA_TNIL && !known_field(L, params, name))
         mp_luaerr_misuse(L, what, "no value for $%s; for NULL pass moonpool.null", name);
     } else {
-      snprintf(number, sizeof number, "%d", i + 1);
+      number[mp_format_int(number, i + 1)] = '\0';
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
@@ -192,11 +192,11 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
                                    .wall_us = mp_loop_wall_us(bind->loop),
                                    .duration_us = r->duration_us,
                                    .rows = rows_of(stmt)};
-  snprintf(entry.operation, sizeof entry.operation, "%s", r->operation);
+  mp_copy_text(entry.operation, sizeof entry.operation, r->operation);
   memcpy(entry.where, stmt->where, sizeof entry.where);
   if (r->err) {
     memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
-    snprintf(entry.code, sizeof entry.code, "%s", mp_code_name(r->err->code));
+    mp_copy_text(entry.code, sizeof entry.code, mp_code_name(r->err->code));
     snprintf(entry.message, sizeof entry.message, "%.190s", r->err->msg);
   }
   mp_history_add(bind->history, &entry, r->slow || r->err);

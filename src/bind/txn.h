@@ -110,6 +110,8 @@ void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]); /* version 4 or
 double mp_txn_random(struct mp_txn *txn);
 bool mp_txn_queued(const struct mp_txn *txn);
 
+/* tx.c: the transaction behind argument 1, a tx that is good; else it raises. */
+struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what);
 /* Pushes the tx of the running attempt, or nil outside of a transaction. [-0, +1] */
 void mp_tx_lua_current(lua_State *L);
 /* tx.c: the userdata that scripts get; emptied when the attempt is over. */

@@ -21,6 +21,7 @@ struct call {
   char name[64], tenant_field[64];
   enum stage stage;
   bool abandoned, committed;
+  bool wants_info;
   bool alone; /* its group came to nothing */
   char key_id[37], input_hash[65];
   unsigned starts;
@@ -258,20 +259,21 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, call->answer_ref);
   bool committed = call->committed;
   if (committed) {
-    push_info(L, call);
+    if (call->wants_info) push_info(L, call);
   } else if (mp_luaerr_is(L, -1)) {
     lua_pushstring(L, call->name);
     lua_setfield(L, -2, "operation");
     lua_pushstring(L, call->id);
     lua_setfield(L, -2, "call_id");
   }
+  int n = call->wants_info ? 2 : 1;
   free_call(call);
-  return committed ? 2 : lua_error(L);
+  return committed ? n : lua_error(L);
 }
 
 static const char *string_field(lua_State *L, int idx, const char *name, char *out, size_t size) {
   const char *text = lua_getfield(L, idx, name) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-  if (text) snprintf(out, size, "%s", text);
+  if (text) mp_copy_text(out, size, text);
   lua_pop(L, 1);
   return text ? out : NULL;
 }
@@ -311,7 +313,7 @@ static int value_ref(lua_State *L, int idx) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY };
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
@@ -378,14 +380,14 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
       mp_flight_begin(call->ops->bind->recorder, call->id, call->name, known ? user : NULL, lane);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key) -> result, info. `again` gives the input
+/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info) -> result[, info]. `again` gives the input
  * anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, KEY);
+  lua_settop(L, INFO);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (mp_task_scope(mp_task_of(L)))
@@ -409,6 +411,7 @@ static int host_transact(lua_State *L) {
   call->again_ref = value_ref(L, AGAIN);
   o->caller_ref = value_ref(L, CALLER);
   if (!lua_isnil(L, KEY)) read_key(L, call);
+  call->wants_info = lua_toboolean(L, INFO);
   call->began_ns = mp_loop_clock_ns(ops->bind->loop);
   o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
   size_t lane_len = 0;
