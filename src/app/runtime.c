@@ -35,6 +35,7 @@ struct mp_runtime {
   struct mp_metrics *metrics;
   struct mp_meters *meters;
   struct mp_history *history;
+  struct mp_recorder *recorder;
   struct mp_cache *cache;
   struct mp_bind bind;
   struct mp_budget retries;
@@ -280,6 +281,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
   if (!rv) rv = mp_history_new(&rt->history, err);
+  if (!rv) rv = mp_recorder_new(&rt->recorder, rt->loop, rt->config.slow_query_ms, err);
   if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
@@ -299,6 +301,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .metrics = rt->metrics,
                               .meters = rt->meters,
                               .history = rt->history,
+                              .recorder = rt->recorder,
                               .opened_ms = mp_loop_now_ms(rt->loop),
                               .cache = rt->cache,
                               .query_timeout_ms = rt->config.query_timeout_ms,
@@ -491,6 +494,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
   mp_log_flush();
   free(rt->app_dir);
+  mp_recorder_unref(rt->recorder);
   mp_history_unref(rt->history);
   mp_meters_unref(rt->meters);
   mp_metrics_unref(rt->metrics);

@@ -1,4 +1,4 @@
-/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload`, which speaks to it. */
+/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`, which speak to it. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,8 +68,16 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- reload ---- */
 
-/* What a person reads of the answer; whether the reload was good. */
-static bool tell(const char *pid, const char *text) {
+/* What is asked of every `moonpool serve` of the project, and how it went. */
+struct question {
+  const char *command;
+  const char *refused; /* what is said of a host whose answer was not good */
+  bool json;
+  int good;
+};
+
+/* What a person reads of the answer; whether it was good. */
+static bool tell(const struct question *question, const char *pid, const char *text) {
   static const char *ok_path[] = {"ok", NULL}, *report_path[] = {"report", NULL};
   static const char *error_path[] = {"error", "message", NULL};
   yajl_val tree = yajl_tree_parse(text, NULL, 0);
@@ -83,31 +91,40 @@ static bool tell(const char *pid, const char *text) {
   if (good)
     printf("process %s: %s\n", pid, said);
   else
-    fprintf(stderr, "moonpool reload: process %s keeps what it has:\n%s\n", pid, said);
+    fprintf(stderr, "moonpool %s: process %s%s:\n%s\n", question->command, pid, question->refused,
+            said);
   yajl_tree_free(tree);
   return good;
 }
 
-struct verdict {
-  bool json, failed;
-};
-
 static void on_answer(void *data, const char *pid, const char *answer, int sys) {
-  struct verdict *verdict = data;
+  struct question *question = data;
   if (!answer) {
-    fprintf(stderr, "moonpool reload: process %s gave no answer: %s\n", pid, strerror(sys));
-    verdict->failed = true;
-  } else if (verdict->json) {
+    fprintf(stderr, "moonpool %s: process %s gave no answer: %s\n", question->command, pid,
+            strerror(sys));
+  } else if (question->json) {
     fputs(answer, stdout);
-    verdict->failed |= !strstr(answer, "\"ok\":true");
+    question->good += strstr(answer, "\"ok\":true") != NULL;
   } else {
-    verdict->failed |= !tell(pid, answer);
+    question->good += tell(question, pid, answer);
   }
 }
 
-int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
+/* `any`: one good answer is enough. */
+static int ask_all(struct mp_cli *cli, struct question *question, const char *line, bool any) {
   struct mp_err err;
-  struct verdict verdict = {.json = argc == 2 && !strcmp(argv[1], "--json")};
+  int hosts = mp_hosts_ask(cli->app_dir, line, on_answer, question, &err);
+  if (hosts < 0) return mp_cli_fail(question->command, &err);
+  if (hosts > 0)
+    return (any ? question->good > 0 : question->good == hosts) ? MP_EXIT_OK : MP_EXIT_FAILED;
+  fprintf(stderr, "moonpool %s: no `moonpool serve` of %s runs here\n", question->command,
+          cli->app_dir);
+  return MP_EXIT_FAILED;
+}
+
+int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
+  struct question question = {.command = "reload", .refused = " keeps what it has"};
+  question.json = argc == 2 && !strcmp(argv[1], "--json");
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool reload [--json]\n\n"
@@ -116,10 +133,40 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 all have reloaded, 1 one has not, or none runs, 2 usage.");
     return MP_EXIT_OK;
   }
-  if (argc > 1 && !verdict.json) return mp_cli_usage("reload", "unknown argument", argv[1]);
-  int hosts = mp_hosts_ask(cli->app_dir, "{\"do\":\"reload\"}\n", on_answer, &verdict, &err);
-  if (hosts < 0) return mp_cli_fail("reload", &err);
-  if (hosts > 0) return verdict.failed ? MP_EXIT_FAILED : MP_EXIT_OK;
-  fprintf(stderr, "moonpool reload: no `moonpool serve` of %s runs here\n", cli->app_dir);
-  return MP_EXIT_FAILED;
+  if (argc > 1 && !question.json) return mp_cli_usage("reload", "unknown argument", argv[1]);
+  return ask_all(cli, &question, "{\"do\":\"reload\"}\n", false);
+}
+
+/* ---- why ---- */
+
+int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
+  char line[120];
+  const char *id = NULL;
+  bool notable = false;
+  struct question question = {.command = "why", .refused = ""};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"
+        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts and round trips, and the\n"
+        "statements that travelled in each. The id is in the error and in the answer of the call. Without an id the last\n"
+        "calls are listed; with --notable those that failed, were retried or were slow, which are kept longer.\n\n"
+        "Exit status: 0 ok, 1 not known or none runs, 2 usage.");
+    return MP_EXIT_OK;
+  }
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--json"))
+      question.json = true;
+    else if (!strcmp(argv[i], "--notable"))
+      notable = true;
+    else if (!id && strlen(argv[i]) <= 40 &&
+             strspn(argv[i], "0123456789abcdefABCDEF-") == strlen(argv[i]) && argv[i][0] != '-')
+      id = argv[i];
+    else
+      return mp_cli_usage("why", "this is no call's id", argv[i]);
+  }
+  if (id)
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"id\":\"%s\"}\n", id);
+  else
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"notable\":%s}\n", notable ? "true" : "false");
+  return ask_all(cli, &question, line, true);
 }

@@ -37,6 +37,7 @@ static const struct command {
      mp_cmd_serve},
     {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
      mp_cmd_reload},
+    {"why", "[CALL_ID]", "what a call of a running host did, step by step", mp_cmd_why},
     {"relay", "[--once]", "hand what was published to its subscribers", mp_cmd_relay},
     {"outbox", "[list | subscribers | retry | drop | forget NAME]",
      "messages that failed, and who gets what", mp_cmd_outbox},

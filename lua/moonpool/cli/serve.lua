@@ -1,4 +1,5 @@
 -- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for changes, runs schedules.
+local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
@@ -22,7 +23,9 @@ return function(options)
   end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
+  alerts.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
+  alerts.stop()
   return 0
 end
