@@ -7,6 +7,7 @@ local outbox    = require "moonpool.outbox"
 local says = migration.says
 
 local files = {
+  ["migrations/.keep"] = "",
   ["scripts/place_order.lua"] = [[
     return require "moonpool".operation { run = function(tx, input) tx:publish("spec.order", input, input.customer) end }]],
   ["scripts/spec_bill.lua"] = [[
@@ -50,6 +51,17 @@ describe("on the command line", function()
     says(run("outbox prune", 0), "removed")
     run("outbox forget spec_bill", 0)
     says(run("outbox forget spec_bill", 1), "there is no subscriber")
+  end)
+
+  it("a database without the host's tables is told how to get them, and gets them without any migration", function()
+    local database = require "moonpool.test".database { empty = true }
+    local env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url }
+    says(run("call place_order '{\"number\":1}'", 1, env), "moonpool migrate up")
+    says(run("relay --once", 1, env), "moonpool migrate up")
+    run("migrate up", 0, env)
+    run("call place_order '{\"number\":1}'", 0, env)
+    says(run("relay --once", 0, env), "billed 1")
+    database.drop()
   end)
 
   it("a subscriber is not called", function()
