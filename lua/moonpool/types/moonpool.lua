@@ -299,7 +299,7 @@ function db.close() end
 ---@field stats fun(): table
 
 ---@class moonpool.outbox
----@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table<string, moonpool.operation> }): table
+---@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table }): table
 ---@field list fun(filter?: { subscriber?: string, message?: integer, dead?: boolean }): moonpool.row[]
 ---@field retry fun(filter?: table): integer
 ---@field drop fun(filter?: table): integer
