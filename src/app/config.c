@@ -28,10 +28,12 @@ static const struct text {
      offsetof(struct mp_config, database_url), true},
     {"MOONPOOL_OWNER_URL", "the same database as the owner of its tables, for migrate", NULL,
      offsetof(struct mp_config, owner_url), true},
-    {"MOONPOOL_LOG", "form of log lines", "auto text json", offsetof(struct mp_config, log_format),
-     false},
+    {"MOONPOOL_LOG", "form of log lines; auto: text on a terminal, else json", "auto text json",
+     offsetof(struct mp_config, log_format), false},
     {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug",
      offsetof(struct mp_config, log_level), false},
+    {"MOONPOOL_TZ", "time zone of schedules: \"Europe/Berlin\"; unset: UTC", NULL,
+     offsetof(struct mp_config, time_zone), false},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */

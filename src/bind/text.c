@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "pg/redact.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
@@ -24,9 +25,26 @@ void mp_text_unref(struct mp_text *text) {
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
   free(text->names);
   free(text->types);
+  free(text->shown);
   free(text->table);
   free(text->sql);
   free(text);
+}
+
+const char *mp_text_shown(struct mp_text *text) {
+  if (!text->shown) text->shown = mp_sql_redacted(text->sql);
+  return text->shown;
+}
+
+struct mp_text *mp_text_raw(const char *sql) {
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) return NULL;
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  text->sql = strdup(sql);
+  if (text->sql) return text;
+  free(text);
+  return NULL;
 }
 
 /* ---- $name -> $1 ---- */
@@ -310,6 +328,8 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   classify(text, &fault);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  if (!text->names && !strcmp(text->kind, "PrepareStmt"))
+    text->nparams = 0; /* its $n are its own */
   if (text->names) {
     lua_createtable(L, text->nparams, 0);
     for (int i = 0; i < text->nparams; i++) {

@@ -58,7 +58,7 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
         (struct mp_task){.sched = sched, .main = main, .co = co, .ref = ref, .nargs = nargs + 1};
     task->on_done = on_done;
     task->done_data = data;
-    snprintf(task->name, sizeof task->name, "%s", name ? name : "task");
+    mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
     free(task);

@@ -9,8 +9,9 @@ return {
           id         uuid        not null,
           operation  text        not null,
           tenant     text,
-          input_hash bytea,
+          input_hash text,
           result     text,
+        void       boolean     not null default false,
           created_at timestamptz not null default now(),
           constraint witness_pkey primary key (id)
         )]],
