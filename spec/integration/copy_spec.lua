@@ -7,6 +7,7 @@ local inline   = require "spec.support.inline"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
+local test     = require "moonpool.test"
 
 describe("COPY", function()
   local schema
@@ -117,6 +118,48 @@ describe("COPY", function()
       coroutine.close(co)
       scratch.await("the connection to come back", function() return host.pool_stats().active_connections == 0 end)
     end
+    assert.are.equal(0, count())
+  end)
+
+  it("fails when its connection is lost, whichever way it goes", function()
+    local function kill()
+      test.admin().value [[
+        select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
+         where datname = 'moonpool' and query like 'copy%' and state = 'active']]
+    end
+    local rows = 0
+    local e = failure(db.copy_in, "copies.items (id, name)", function()
+      rows = rows + 1
+      if rows == 10 then kill() end
+      return { rows, ("x"):rep(10000) }
+    end)
+    assert.are.equal("CONNECTION_LOST", e.code)
+    assert.is_nil(e.outcome_unknown)
+    e = failure(db.lease, function(conn)      -- all was put, and the end waits
+      conn.copy_start "copy copies.items (id, name) from stdin"
+      conn.copy_put "1\ta\n"
+      schema.owner.transaction({}, function(tx)
+        tx:exec "insert into copies.items (id) values (1)"
+        tx:flush()
+        moonpool.spawn(function()
+          scratch.await("the COPY to wait for the row", function()
+            return test.admin().value [[
+              select exists (select from pg_stat_activity
+                              where datname = 'moonpool' and query like 'copy%' and wait_event_type = 'Lock')]]
+          end)
+          kill()
+        end)
+        local _, failed = pcall(conn.copy_end)
+        error(failed, 0)
+      end)
+    end)
+    assert.is_true(e.outcome_unknown)
+    local killed
+    e = failure(db.copy_out, "select repeat('x', 10000) from generate_series(1, 100000)", function()
+      if not killed then kill() end
+      killed = true
+    end)
+    assert.are.equal("CONNECTION_LOST", e.code)
     assert.are.equal(0, count())
   end)
 

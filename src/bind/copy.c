@@ -17,7 +17,8 @@ struct mp_copier {
   struct mp_bind *bind;
   struct mp_timer timeout;
   struct mp_token token;
-  bool waiting, ready, done, late;
+  bool waiting, done, late;
+  bool storing;              /* all was put: when the connection is lost now, nobody knows */
   struct mp_failure failure; /* done: why it failed, or no code */
   lua_Integer rows;
   char sql[];
@@ -36,16 +37,17 @@ static void wake(struct mp_copier *copier) {
   copier->waiting = false;
 }
 
-static void on_ready(struct mp_copy *copy) {
-  struct mp_copier *copier = MP_CONTAINER_OF(copy, struct mp_copier, copy);
-  copier->ready = true;
-  wake(copier);
-}
+static void on_ready(struct mp_copy *copy) { wake(MP_CONTAINER_OF(copy, struct mp_copier, copy)); }
 
 static void on_done(struct mp_copy *copy, struct mp_result *result, const struct mp_err *err) {
   struct mp_copier *copier = MP_CONTAINER_OF(copy, struct mp_copier, copy);
   copier->done = true;
   if (err) copier->failure.err = *err;
+  if (err && copier->storing && err->flags & MP_ERRF_CONN_DEAD) {
+    mp_err_wrap(&copier->failure.err,
+                "the connection was lost at the end of COPY; it may or may not be stored");
+    copier->failure.err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
+  }
   if (err && result) copier->failure.result = mp_result_ref(result);
   if (!err) copier->rows = (lua_Integer)strtoll(PQcmdTuples(result->pg), NULL, 10);
   if (!copier->source)
@@ -226,8 +228,10 @@ int mp_copy_end(lua_State *L) {
   struct mp_copier *copier = copier_of(L, "copy_end");
   const char *reason = luaL_optstring(L, 1, NULL);
   mp_wait_check(L, "copy_end");
-  if (!copier->done && copier->copy.state == MP_COPY_PUTTING)
+  if (!copier->done && copier->copy.state == MP_COPY_PUTTING) {
+    copier->storing = !reason;
     mp_conn_copy_end(copier->source->lease.conn, reason);
+  }
   if (copier->done) return ended(L, LUA_OK, (lua_KContext)copier);
   return wait(L, copier, "copy_end", ended);
 }
