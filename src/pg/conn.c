@@ -225,7 +225,7 @@ bool mp_conn_alive(const struct mp_conn *conn) {
 }
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
-  return mp_conn_alive(conn) && !conn->ops.len && !conn->cancel &&
+  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !conn->cancel &&
          PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
 }
 
