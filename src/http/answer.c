@@ -185,10 +185,7 @@ size_t mp_http_stream_write(struct mp_http_request *request, const char *bytes, 
                         {.base = (char *)(uintptr_t)bytes, .len = n},
                         {.base = (char *)(uintptr_t) "\r\n", .len = 2}};
   mp_http_conn_write(conn, conn->framed ? pieces : pieces + 1, conn->framed ? 3 : 1);
-  if (conn->unsent > conn->server->options.unsent_bytes) {
-    conn->server->stats.lost++;
-    mp_http_conn_close(conn);
-  }
+  if (conn->unsent > conn->server->options.unsent_bytes) mp_http_conn_close(conn);
   return conn->unsent;
 }
 
