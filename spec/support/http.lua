@@ -73,9 +73,9 @@ function http.start(path, args, options)
   return server
 end
 
---- The echo server of the C specs, with these settings ("idle_ms=100").
+--- The echo server, built beside the executable that runs us, with these settings ("idle_ms=100").
 function http.echo(...)
-  return http.start(os.getenv "MOONPOOL_HTTP_ECHO" or "build/spec/http_echo", { ... })
+  return http.start(os.getenv "HTTP_ECHO" or uv.exepath():gsub("[^/]*$", "spec/http_echo"), { ... })
 end
 
 -- ---- clients ----

@@ -102,7 +102,7 @@ static enum mp_http_parse feed_head(struct mp_http_parser *parser, const char *b
 
 static enum mp_http_parse finish(struct mp_http_parser *parser) {
   parser->at = MP_HTTP_AT_END;
-  parser->message.body = (struct mp_http_text){parser->body.data, parser->body.len};
+  parser->message.body = (struct mp_http_text){mp_buf_text(&parser->body), parser->body.len};
   return MP_HTTP_DONE;
 }
 
