@@ -12,6 +12,9 @@ local function line(text)
   return (tostring(text):gsub("%c+", " "))
 end
 
+--- Each error object of this state says from now on which generation of scripts/ it comes from.
+function errors.set_generation(number) metatable.__index = { generation = number } end
+
 -- CODE: message (SQLSTATE 23505, constraint users_email_key) at scripts/create_user.lua:12
 function metatable:__tostring()
   local text = line(rawget(self, "code") or "ERROR")

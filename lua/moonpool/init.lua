@@ -17,24 +17,32 @@ local moonpool = {
   operation = operation.define,
   uuid      = host.uuid,
   now       = host.now,
+  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code belongs to; nil in scripts
+  -- that are run from the command line.
+  generation = host.generation or function() return nil end,
 }
 
--- A wait inside a transaction looks at what is queued first: what failed must not be waited upon.
-local function after_look(wait)
+-- A wait inside a transaction looks at what is queued first: what failed must not be waited upon. In a group the
+-- others would wait too.
+local function after_look(wait, name)
   return function(...)
     local tx = host.current_tx()
+    if tx and tx.grouped then
+      error(errors.new { code = "INVALID_ARGUMENT", status = 500,
+        message = ("%s: an operation with `group` may wait for nothing but its statements"):format(name) }, 2)
+    end
     if tx then tx:flush() end
     return wait(...)
   end
 end
 
-moonpool.all   = after_look(host.all)
-moonpool.sleep = after_look(host.sleep)
+moonpool.all   = after_look(host.all, "moonpool.all")
+moonpool.sleep = after_look(host.sleep, "moonpool.sleep")
 
 -- spawn(fn, …) -> a handle: :wait() gives what fn returned, or raises its error.
 local Handle = { __name = "moonpool.spawned" }
 Handle.__index = Handle
-Handle.wait = after_look(function(handle) return handle[1]:wait() end)
+Handle.wait = after_look(function(handle) return handle[1]:wait() end, "wait")
 
 function moonpool.spawn(...)
   return setmetatable({ host.spawn(...) }, Handle)

@@ -1,7 +1,72 @@
--- moonpool.metrics: what the host counts.
+-- moonpool.metrics: what the host counts, and counters of a script's own.
 local host = require "moonpool.host"
 
-return {
-  pool         = host.pool_stats,
-  transactions = host.transaction_stats,
+local metrics = {
+  pool         = host.pool_stats,        -- connections, waiters, statements
+  transactions = host.transaction_stats, -- totals
+  operations   = host.operation_stats,   -- an array: one entry per operation and isolation, with percentiles
+  counter      = host.counter,
+  gauge        = host.gauge,
+  histogram    = host.histogram,
+  text         = host.metrics_text,      -- the page that Prometheus reads
 }
+
+local function options_of(what, given, name, low, high)
+  given = given or {}
+  if type(given) ~= "table" then error(("metrics.%s: expected { %s = … }"):format(what, name), 3) end
+  for key in pairs(given) do
+    if key ~= name and key ~= "limit" then
+      error(("metrics.%s: unknown option `%s`"):format(what, tostring(key)), 3)
+    end
+  end
+  local function number(key, default, from, to)
+    local value = given[key]
+    if value == nil then return default end
+    if type(value) ~= "number" or not (value >= from and value <= to) then
+      error(("metrics.%s: %s is a number from %s to %s"):format(what, key, from, to), 4)
+    end
+    return value
+  end
+  return number(name, low, 0, high), math.tointeger(number("limit", 100, 0, 100) // 1)
+end
+
+-- queries{limit=} -> the last statements (up to 100), newest first. Their texts hold no values.
+function metrics.queries(options)
+  local _, limit = options_of("queries", options, "limit", 100, 100)
+  return host.statements(limit, 0)
+end
+
+-- slow{threshold=, limit=} -> the last statements that took at least so many ms; default: the slow log's threshold.
+-- The slow and the failed ones are kept apart, so that traffic does not wash them away.
+function metrics.slow(options)
+  local threshold, limit = options_of("slow", options, "threshold", host.slow_query_ms, 86400000)
+  return host.statements(limit, math.max(threshold, 0.001))
+end
+
+local function entry_of(number)
+  for _, entry in ipairs(host.statements(200, 0.001)) do
+    if entry.number == number then return entry end
+  end
+end
+
+-- plan(number) -> the lines of the plan that the server makes for a statement of the history, its values unknown; or nil
+-- and the reason. Nothing is run.
+function metrics.plan(number)
+  local entry = entry_of(number)
+  if not entry then return nil, "gone" end
+  local params = 0
+  for n in entry.query:gmatch "%$(%d+)" do params = math.max(params, math.tointeger(n)) end
+  local nulls = params > 0 and "(" .. ("null, "):rep(params - 1) .. "null)" or ""
+  local db = require "moonpool.db" -- here: it needs what this module is loaded by
+  local ok, plan = pcall(db.lease, function(conn)
+    conn.exec "set plan_cache_mode = force_generic_plan"
+    conn.exec("prepare moonpool_plan as " .. entry.query)
+    local lines = {}
+    for i, row in ipairs(conn.query("explain execute moonpool_plan" .. nulls)) do lines[i] = row["QUERY PLAN"] end
+    return lines
+  end)
+  if ok then return plan end
+  return nil, type(plan) == "table" and plan.message or tostring(plan)
+end
+
+return metrics

@@ -9,10 +9,14 @@ local operation = {}
 
 local Operation = { __name = "moonpool.operation" }
 
-local defaults = { isolation = "read committed", timeout = 30, retries = 3 }
+local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
 
 -- field -> what it must be: a Lua type, or a function that tells what is wrong.
 local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
+
+local function is_seconds(value)
+  return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
+end
 
 local fields = {
   summary    = "string",
@@ -29,14 +33,23 @@ local fields = {
   end,
   read_only  = "boolean",
   deferrable = "boolean",
-  timeout    = function(value)
-    return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
-  end,
+  witness    = "boolean",
+  timeout    = is_seconds,
+  statement_timeout = is_seconds,
+  lock_timeout      = is_seconds,
   retries    = function(value)
     return not (math.type(value) == "integer" and value >= 0 and value <= 100) and "must be an integer from 0 to 100"
       or nil
   end,
   lane       = "string",
+  group      = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
+      or nil
+  end,
+  group_ms   = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
+      and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
   errors     = "table",
   run        = "function",
 }
@@ -57,23 +70,31 @@ local function lane_pieces(lane)
   return pieces
 end
 
+-- `field` tells the registry where to look: `return moonpool.operation {…}` is a tail call, which has no line.
+local function refuse(field, message, ...)
+  error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
+    message = ("moonpool.operation: " .. message):format(...) }, 0)
+end
+
 -- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
 function operation.define(definition)
-  if type(definition) ~= "table" then error("moonpool.operation: expected a table", 2) end
+  if type(definition) ~= "table" then refuse(nil, "expected a table") end
   local op = {}
   for name, value in pairs(definition) do
     local rule = fields[name]
     if not rule then
       local near = nearest(tostring(name), fields)
-      error(("moonpool.operation: there is no field `%s`%s"):format(tostring(name),
-        near and ("; did you mean `%s`?"):format(near) or ""), 2)
+      refuse(name, "there is no field `%s`%s", tostring(name), near and ("; did you mean `%s`?"):format(near) or "")
     end
     local fault = type(rule) == "function" and rule(value)
     if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
-    if fault then error(("moonpool.operation: %s %s"):format(name, fault), 2) end
+    if fault then refuse(name, "%s %s", name, fault) end
     op[name] = value
   end
-  if not op.run then error("moonpool.operation: `run` is missing: run = function(tx, input) … end", 2) end
+  if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
+  if op.group and not op.lane then
+    refuse("group", "`group` needs a `lane`: calls that wait there share a transaction")
+  end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end
@@ -83,6 +104,22 @@ function operation.define(definition)
 end
 
 function operation.is(value) return getmetatable(value) == Operation end
+
+-- Raises if it names a field that the input has not.
+function operation.check_names(op)
+  local input = op.input and op.input.kind == "object" and op.input.fields
+  if not input then return end
+  local function check_name(field, name)
+    if name == nil or input[name] then return end
+    local near = nearest(name, input)
+    refuse(field, "%s names `%s`, which the input has not%s", field, name,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
+  check_name("tenant", op.tenant)
+  check_name("actor", op.actor)
+  local pieces = pieces_of[op] or {}
+  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
+end
 
 -- The lane with the input's values.
 local function lane_of(op, input)
@@ -170,6 +207,33 @@ local function timeout_of(op, options)
   return timeout
 end
 
+-- What the host needs to know of a call's idempotency key; nil without one.
+local function key_of(op, raw, options)
+  local key = options.key
+  if key == nil then return nil end
+  if type(key) ~= "string" or key == "" or #key > 255 then
+    error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
+      message = "the idempotency key is a text of 1 to 255 bytes" }, 0)
+  end
+  if op.read_only then return nil end -- nothing to do twice
+  local border = options.border or false
+  return {
+    key    = (border and "border " or "lua ") .. key,
+    input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
+    encode = function(result)
+      return json.encode(result == nil and json.null or result,
+        { sorted = true, camel = border, decimal_strings = border })
+    end,
+  }
+end
+
+-- A kept result is JSON: at the border it is the answer as it stands.
+local function recalled(text, border)
+  local result = json.decode(text, { decimals = true })
+  if result == json.null then return nil end
+  return border and json.raw(result) or result
+end
+
 -- -> result, info
 function operation.call(op, input, options)
   options = options or {}
@@ -179,8 +243,13 @@ function operation.call(op, input, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
   local again  = function() return check(op, raw, options) end
-  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant }
-  return host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil, timeout_of(op, options))
+  local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
+    scopes = options.scopes }
+  local key    = key_of(op, raw, options)
+  local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
+    timeout_of(op, options), key)
+  if key then result = recalled(result, options.border) end
+  return result, info
 end
 
 return operation

@@ -8,36 +8,74 @@ local registry = { operations = {}, broken = {} }
 
 local loaded = false
 
--- Runs one file; its operation, or nil and the error.
-local function load_file(dir, file)
+local function script_error(line, message)
+  return errors.new { code = "SCRIPT_ERROR", status = 500, line = line, message = message }
+end
+
+-- "scripts/x.lua:12", the line of the file that sets the field of a definition.
+local function place_of(field, file)
+  local number = 0
+  for line in ((host.source and host.source(file) or "") .. "\n"):gmatch "(.-)\n" do
+    number = number + 1
+    if field and line:find("%f[%w_]" .. tostring(field):gsub("%W", "%%%0") .. "%s*=") then
+      return ("scripts/%s:%d"):format(file, number)
+    end
+  end
+  return "scripts/" .. file
+end
+
+-- Runs one file of scripts/, and `judge` on what it returns: true and that, or false and the error.
+local function run_file(file, judge)
+  local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
+  if not chunk then return false, fault end
+  local ok, result = pcall(function()
+    local value = chunk()
+    if judge then judge(value) end
+    return value
+  end)
+  if ok then return true, result end
+  if not errors.is(result) then return false, script_error(nil, tostring(result)) end
+  if result.field then result.line, result.field = place_of(result.field, file), nil end
+  return false, result
+end
+
+-- Its operation, or nil and the error.
+local function load_operation(file)
   local shown = "scripts/" .. file
-  local chunk, fault = host.load_file(dir .. "/" .. file, shown)
-  if not chunk then return nil, fault end
-  local ok, result = pcall(chunk)
-  if not ok then
-    return nil, errors.is(result) and result
-      or errors.new { code = "SCRIPT_ERROR", status = 500, message = tostring(result) }
+  local ok, result = run_file(file, function(value)
+    if not operation.is(value) then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
+    operation.check_names(value)
+  end)
+  if ok then return result end
+  return nil, result
+end
+
+-- The *.lua of scripts/ and below that belong to this state: all of its generation's, or what is on disk.
+function registry.files()
+  local names = {}
+  if host.generation then
+    for name in pairs(host.generation().files) do names[#names + 1] = name end
+    table.sort(names)
+  else
+    for _, name in ipairs(host.list(host.app_dir .. "/scripts") or {}) do
+      if name:find "%.lua$" then names[#names + 1] = name end
+    end
   end
-  if not operation.is(result) then
-    return nil, errors.new { code = "SCRIPT_ERROR", status = 500, line = shown,
-      message = shown .. " must return moonpool.operation { … }" }
-  end
-  return result
+  return names
 end
 
 -- Reads all of scripts/. A broken file does not hide the others; calling it gives its error.
 function registry.load()
   loaded = true
-  local dir = host.app_dir .. "/scripts"
   local field
-  for _, file in ipairs(host.list(dir) or {}) do
+  for _, file in ipairs(registry.files()) do
     local name = file:match "^([%a_][%w_]*)%.lua$"
-    if name then
-      local op, fault = load_file(dir, file)
+    if name and name ~= "smoke" then
+      local op, fault = load_operation(file)
       if op and op.tenant and field and op.tenant ~= field then
-        op, fault = nil, errors.new { code = "SCRIPT_ERROR", status = 500, line = "scripts/" .. file,
-          message = ("%s names the tenant `%s`, other operations `%s`: one application has one tenant field"):format(
-            name, op.tenant, field) }
+        op, fault = nil, script_error("scripts/" .. file,
+          ("%s names the tenant `%s`, other operations `%s`: one application has one tenant field"):format(
+            name, op.tenant, field))
       end
       if op then
         op.name = name
@@ -49,6 +87,26 @@ function registry.load()
     end
   end
   if field then host.set_tenant_field(field) end
+end
+
+-- Runs scripts/smoke.lua, if there is one: true, or false and the error. It raises, or returns false, if this state of
+-- scripts/ must not take calls.
+function registry.smoke()
+  for _, file in ipairs(registry.files()) do
+    if file == "smoke.lua" then
+      local ok, result = run_file(file)
+      if ok and result == false then return false, script_error("scripts/smoke.lua", "it returned false") end
+      return ok, result
+    end
+  end
+  return true
+end
+
+function registry.broken_names()
+  local names = {}
+  for name in pairs(registry.broken) do names[#names + 1] = name end
+  table.sort(names)
+  return names
 end
 
 function registry.get(name)

@@ -141,9 +141,33 @@ struct mp_lane_pass *mp_lane_leave(struct mp_lanes *lanes, struct mp_lane_pass *
     return NULL;
   }
   struct mp_lane_pass *next = MP_LIST_ENTRY(lane->passes.next, struct mp_lane_pass, node);
+  if (next->granted) return NULL;
   next->granted = true;
   lanes->waiting--;
   return next;
+}
+
+bool mp_lane_leads(const struct mp_lane_pass *pass) {
+  return !pass->lane || pass->lane->passes.next == &pass->node;
+}
+
+struct mp_lane_pass *mp_lane_behind(const struct mp_lane_pass *pass) {
+  if (!pass->lane || !pass->granted) return NULL;
+  for (struct mp_list *node = pass->node.next; node != &pass->lane->passes; node = node->next) {
+    struct mp_lane_pass *behind = MP_LIST_ENTRY(node, struct mp_lane_pass, node);
+    if (!behind->granted) return behind;
+  }
+  return NULL;
+}
+
+void mp_lane_join(struct mp_lanes *lanes, struct mp_lane_pass *pass) {
+  pass->granted = true;
+  lanes->waiting--;
+}
+
+void mp_lane_wait_again(struct mp_lanes *lanes, struct mp_lane_pass *pass) {
+  pass->granted = false;
+  lanes->waiting++;
 }
 
 size_t mp_lanes_waiting(const struct mp_lanes *lanes) { return lanes->waiting; }

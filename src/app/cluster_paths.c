@@ -99,11 +99,14 @@ int mp_cluster_urls(struct mp_cluster *c, struct mp_err *err) {
   return 0;
 }
 
-/* mkdir with the exact mode, whatever the umask; an existing directory is left alone. */
+/* mkdir with the whole mode, whatever the umask; an existing directory is left alone. Another start may have
+ * opened the new directory for the server already: rights are only added. */
 static int make_one(const char *path, mode_t mode, bool *made) {
   if (mkdir(path, mode) == 0) {
+    struct stat st;
     if (made) *made = true;
-    return chmod(path, mode);
+    if (stat(path, &st) != 0) return -1;
+    return (st.st_mode & mode) == mode ? 0 : chmod(path, (st.st_mode & 07777) | mode);
   }
   if (errno != EEXIST && errno != EROFS && errno != EACCES) return -1;
   int sys = errno;
@@ -151,8 +154,8 @@ int mp_cluster_make_dir(struct mp_cluster *c, struct mp_err *err) {
 
 /* A directory that holds anything else than ours is somebody's: its rights are not for us to change. */
 static bool is_ours(const char *dir) {
-  static const char *const names[] = {".",    "..",       "lock",     "log",       "run",
-                                      "data", "data.new", "data.old", "socket_dir"};
+  static const char *const names[] = {".",    "..",       "lock",     "log",        "run",
+                                      "data", "data.new", "data.old", "socket_dir", "control"};
   DIR *d = opendir(dir);
   if (!d) return false;
   bool ours = true;

@@ -32,6 +32,8 @@ static const struct text {
      false},
     {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug",
      offsetof(struct mp_config, log_level), false},
+    {"MOONPOOL_TZ", "time zone of schedules: \"Europe/Berlin\"; unset: UTC", NULL,
+     offsetof(struct mp_config, time_zone), false},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */

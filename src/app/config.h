@@ -35,6 +35,18 @@
     "a connection held longer is reported with its holder; 0: never")             \
   X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                   \
     "time for work in progress when the host stops")                              \
+  X(watch_ms, "MOONPOOL_WATCH", 500, 0, 3600000, "ms",                            \
+    "serve looks for changes in scripts/ that often; 0: never")                   \
+  X(settle_ms, "MOONPOOL_SETTLE", 100, 0, 60000, "ms",                            \
+    "a reload waits until scripts/ has been the same for it")                     \
+  X(load_ms, "MOONPOOL_LOAD_TIMEOUT", 10000, 10, 600000, "ms",                    \
+    "for loading scripts/ and for scripts/smoke.lua")                             \
+  X(generation_drain_ms, "MOONPOOL_GENERATION_DRAIN", 60000, 0, 86400000, "ms",   \
+    "calls that began before a reload are ended after it")                        \
+  X(commit_timeout_ms, "MOONPOOL_COMMIT_TIMEOUT", 5000, 100, 600000, "ms",        \
+    "for the answer to a COMMIT; then its outcome is looked up")                  \
+  X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                      \
+    "retries per hundred transactions in the long run; 0: no limit")              \
   X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \
     "prepared statements kept per connection; 0: none")                           \
   X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \
@@ -47,6 +59,7 @@ struct mp_config {
   char *owner_url;    /* MOONPOOL_OWNER_URL */
   char *log_format;   /* MOONPOOL_LOG: text | json | auto */
   char *log_level;    /* MOONPOOL_LOG_LEVEL */
+  char *time_zone;    /* MOONPOOL_TZ */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

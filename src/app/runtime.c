@@ -4,10 +4,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
+#include "app/cluster.h"
+#include "app/control.h"
 #include "bind/bind.h"
 #include "ops/call.h"
+#include "ops/invoke.h"
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
@@ -18,17 +22,27 @@
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */
 
+#define RETRY_RESERVE 500 /* retries that a burst of conflicts may take at once */
+
 struct mp_runtime {
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_vm *vm;
   struct mp_pool *pool;
   struct mp_lanes *lanes;
+  struct mp_metrics *metrics;
+  struct mp_meters *meters;
+  struct mp_history *history;
   struct mp_bind bind;
+  struct mp_budget retries;
   struct mp_ops ops;
+  struct mp_generations *generations;
+  struct mp_control_channel *control;
   struct mp_config config; /* numbers only */
-  uv_signal_t sigterm, sigint;
-  bool signals;
+  char *app_dir;
+  uv_signal_t sigterm, sigint, sighup;
+  bool signals, serving;
+  struct mp_token stop_token; /* of the task that waits for the stop */
   struct mp_timer drain_timer;
   bool stopping, killed;
   struct mp_list pools; /* struct open_pool: the default one and what scripts opened */
@@ -84,6 +98,7 @@ static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsig
   pool_options(&rt->config, url, &options, settings, sizeof settings);
   options.min = min;
   options.max = max;
+  if (!rt->pool) options.meters = mp_meters_pool(rt->meters); /* the default database's alone */
   int rv = mp_pool_open(&open->pool, rt->loop, &options, err);
   if (rv) {
     free(open);
@@ -125,16 +140,61 @@ static int host_tasks(lua_State *L) {
   return 1;
 }
 
+static struct mp_runtime *rt_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+static int no_results(lua_State *L, int status, lua_KContext ctx) {
+  (void)L;
+  (void)status;
+  (void)ctx;
+  return 0;
+}
+
+/* wait_stop(): until the host is told to stop. One task only. */
+static int host_wait_stop(lua_State *L) {
+  struct mp_runtime *rt = rt_of(L);
+  mp_wait_check(L, "host.wait_stop");
+  rt->stop_token = mp_wait_begin(L, NULL, NULL);
+  if (rt->stopping) mp_wait_ready(rt->sched, rt->stop_token);
+  return mp_wait_yield(L, 0, no_results);
+}
+
+static int host_stop(lua_State *L) {
+  mp_runtime_stop(rt_of(L));
+  return 0;
+}
+
+/* control_open(handler) -> path: each line that comes is given to handler, which returns the answer */
+static int host_control_open(lua_State *L) {
+  struct mp_runtime *rt = rt_of(L);
+  struct mp_err err;
+  char path[MP_CLUSTER_PATH];
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (rt->control) return luaL_error(L, "the control channel is open already");
+  lua_settop(L, 1);
+  if (mp_control_path(rt->app_dir, (long)getpid(), path, sizeof path, &err) ||
+      mp_control_open(&rt->control, rt->sched, L, path, &err)) {
+    mp_luaerr_push(L, &err);
+    return lua_error(L);
+  }
+  lua_pushstring(L, path);
+  return 1;
+}
+
 static int open_modules(lua_State *L) {
+  static const luaL_Reg functions[] = {{"tasks", host_tasks},
+                                       {"wait_stop", host_wait_stop},
+                                       {"stop", host_stop},
+                                       {"control_open", host_control_open},
+                                       {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_bind_open(&rt->bind, L);
   lua_getglobal(L, "require");
   lua_pushstring(L, "moonpool.host");
   lua_call(L, 1, 1);
   mp_ops_open(&rt->ops, L);
+  mp_generations_lua(L, rt->generations);
   lua_pushlightuserdata(L, rt);
-  lua_pushcclosure(L, host_tasks, 1);
-  lua_setfield(L, -2, "tasks");
+  luaL_setfuncs(L, functions, 1);
   return 0;
 }
 
@@ -148,11 +208,20 @@ static void on_signal(uv_signal_t *handle, int number) {
   }
 }
 
+static void on_hangup(uv_signal_t *handle, int number) {
+  struct mp_runtime *rt = handle->data;
+  struct mp_err err;
+  (void)number;
+  if (mp_generations_reload(rt->generations, NULL, &err))
+    mp_log(MP_LOG_WARN, "host", "no reload: %s", err.msg);
+}
+
 /* Everybody who still works is told that it is over; transactions roll back. */
 static void on_drain_timeout(struct mp_timer *timer) {
   struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, drain_timer);
   rt->killed = true;
   mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+  mp_generations_kill(rt->generations);
 }
 
 static void close_signal(uv_signal_t *handle) {
@@ -168,13 +237,21 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   mp_list_init(&rt->pools);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
       NULL;
+  rt->config.time_zone = NULL;
+  rt->serving = options->serving;
+  rt->app_dir = strdup(options->app_dir);
   struct mp_vm_options vm = {.app_dir = options->app_dir,
                              .lua_dir = options->lua_dir,
                              .memory_limit = (size_t)rt->config.memory_limit_mb << 20};
-  int rv = mp_loop_open(&rt->loop, NULL, err);
+  int rv = rt->app_dir ? 0 : mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
+  if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
+  if (!rv) rv = mp_metrics_new(&rt->metrics, err);
+  if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
+  if (!rv) rv = mp_history_new(&rt->history, err);
+  if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
                    &rt->pool, err);
@@ -187,13 +264,34 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .sched = rt->sched,
                               .vm = rt->vm,
                               .pool = rt->pool,
+                              .retries = &rt->retries,
+                              .lanes = rt->lanes,
+                              .metrics = rt->metrics,
+                              .meters = rt->meters,
+                              .history = rt->history,
+                              .opened_ms = mp_loop_now_ms(rt->loop),
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
+                              .commit_timeout_ms = rt->config.commit_timeout_ms,
                               .open_pool = bind_open_pool,
                               .close_pool = bind_close_pool,
                               .app = rt};
+  mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
+  struct mp_generations_options generations = {.bind = &rt->bind,
+                                               .lanes = rt->lanes,
+                                               .app_dir = rt->app_dir,
+                                               .lua_dir = options->lua_dir,
+                                               .memory_limit = vm.memory_limit,
+                                               .settle_ms = rt->config.settle_ms,
+                                               .load_ms = rt->config.load_ms,
+                                               .drain_ms = rt->config.generation_drain_ms};
+  rv = mp_generations_new(&rt->generations, &generations, err);
+  if (rv) {
+    (void)mp_runtime_close(rt, NULL);
+    return rv;
+  }
   lua_State *L = mp_vm_lua(rt->vm);
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, rt);
@@ -258,9 +356,12 @@ static void watch_signals(struct mp_runtime *rt) {
   uv_loop_t *uv = mp_loop_uv(rt->loop);
   uv_signal_init(uv, &rt->sigterm);
   uv_signal_init(uv, &rt->sigint);
-  rt->sigterm.data = rt->sigint.data = rt;
+  uv_signal_init(uv, &rt->sighup);
+  rt->sigterm.data = rt->sigint.data = rt->sighup.data = rt;
   uv_signal_start(&rt->sigterm, on_signal, SIGTERM);
   uv_signal_start(&rt->sigint, on_signal, SIGINT);
+  if (rt->serving) uv_signal_start(&rt->sighup, on_hangup, SIGHUP);
+  uv_unref((uv_handle_t *)&rt->sighup);
   uv_unref((uv_handle_t *)&rt->sigterm);
   uv_unref((uv_handle_t *)&rt->sigint);
   rt->signals = true;
@@ -268,16 +369,21 @@ static void watch_signals(struct mp_runtime *rt) {
 
 static void nothing(struct mp_timer *timer) { (void)timer; }
 
+/* Connections that somebody's work has not given back yet, and the like. */
+static bool unfinished(const struct mp_runtime *rt) {
+  return rt->bind.live_work || (rt->generations && mp_generations_busy(rt->generations));
+}
+
 /* Runs the loop until `rt` has no work left, or the time is over. */
 static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
   struct mp_timer guard;
   mp_timer_init(&guard, rt->loop, nothing);
   mp_timer_start(&guard, limit_ms);
-  while (rt->bind.live_work && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {}
+  while (unfinished(rt) && mp_timer_running(&guard) && mp_loop_run_once(rt->loop, true)) {}
   mp_timer_stop(&guard);
 }
 
-static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || rt->bind.live_work; }
+static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || unfinished(rt); }
 
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
                    const char *name, struct mp_err *err) {
@@ -313,6 +419,9 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   mp_log(MP_LOG_INFO, "host", "stopping: no new calls, %llu ms for the %zu in progress",
          (unsigned long long)rt->config.drain_ms, rt->ops.live_calls);
   rt->stopping = rt->ops.draining = true;
+  mp_generations_stop(rt->generations);
+  if (rt->control) mp_control_drain(rt->control);
+  mp_wait_ready(rt->sched, rt->stop_token);
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
 }
 
@@ -321,7 +430,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   int rv = 0;
   if (rt->vm) {
     rt->ops.draining = true;
+    mp_control_close(rt->control);
     mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+    if (rt->generations) mp_generations_kill(rt->generations);
     settle(rt, POOL_CLOSE_MS);
   }
   rt->pools_closing = true;
@@ -330,8 +441,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (!open->closing) mp_pool_close(open->pool, mp_loop_now_ms(rt->loop), on_pool_closed, open);
     open->closing = true;
   }
-  while ((!mp_list_empty(&rt->pools) || rt->bind.live_work) && mp_loop_run_once(rt->loop, true)) {}
+  while ((!mp_list_empty(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
   rt->bind.pool = NULL;
+  mp_generations_free(rt->generations);
   if (rt->vm) mp_vm_close(rt->vm);
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);
@@ -340,9 +452,14 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   if (rt->signals) {
     close_signal(&rt->sigterm);
     close_signal(&rt->sigint);
+    close_signal(&rt->sighup);
     mp_loop_run_once(rt->loop, false);
   }
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  free(rt->app_dir);
+  mp_history_unref(rt->history);
+  mp_meters_unref(rt->meters);
+  mp_metrics_unref(rt->metrics);
   free(rt);
   return rv;
 }

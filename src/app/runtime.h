@@ -1,9 +1,10 @@
-/* runtime.h: one host: loop, scheduler, VM, pool, lanes, operations, wired together. Nothing in it is
+/* runtime.h: one host: loop, scheduler, VM, pool, lanes, operations and their generations, wired together. Nothing in it is
  * global: a process may have several. Owner: whoever opened it. */
 #ifndef MP_RUNTIME_H
 #define MP_RUNTIME_H
 
 #include <lua.h>
+#include <stdbool.h>
 
 #include "app/config.h"
 #include "util/err.h"
@@ -16,6 +17,7 @@ struct mp_runtime_options {
   const char *database_url; /* what the pool connects to */
   const char *lua_dir;      /* NULL, or a folder in front of the built-in modules */
   unsigned pool_min;        /* connections opened at once, whatever the settings say */
+  bool serving;             /* SIGHUP reloads scripts/ */
 };
 
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,

@@ -7,13 +7,20 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
- *   guard.c   pcall and xpcall inside transactions   password.c  moonpool.password
- * Owner: the runtime. It must outlive the VM's tasks. */
+ *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
+ *   guard.c   pcall and xpcall inside transactions
+ *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
+ *   history.c the last statements                health.c   does the database answer
+ * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
 
 #include <lua.h>
 
+#include "admit/budget.h"
+#include "admit/lane.h"
+#include "bind/history.h"
+#include "bind/metrics.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -22,22 +29,43 @@
 
 struct mp_text;
 
+/* Statements of the host's own, for transactions of several calls. */
+enum mp_control {
+  MP_CONTROL_SAVEPOINT,
+  MP_CONTROL_RELEASE,
+  MP_CONTROL_UNDO,
+  MP_CONTROL_WITNESS,
+  MP_CONTROLS
+};
+
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
-  struct mp_vm *vm;
-  struct mp_pool *pool; /* the default database's */
-  const char
-      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
-  size_t result_limit; /* bytes of one result */
-  struct {
-    uint64_t statements, failed_statements, slow_statements, statement_us;
-    uint64_t transactions, committed, rolled_back, failed, unknown, retried, deadlock_retries,
-        transaction_us;
-    uint64_t hook_errors;
-  } stats;
+  size_t result_limit;          /* bytes of one result */
+  struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
+  struct mp_meters *meters;     /* what the host counts in them */
+  struct mp_history *history;   /* the last statements */
+  const struct mp_lanes *lanes; /* to be looked at */
+  uint64_t opened_ms;           /* loop time */
+  uint64_t
+      commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
+  struct mp_budget *retries;
+  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
+  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+                   struct mp_err *err);
+  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
+  void *app;
+
+  /* Of this VM alone, from here on: mp_bind_init starts them anew. */
+  struct mp_vm *vm;
+  const char
+      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
+  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
+  uint64_t witness_asked_ms;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */
@@ -46,12 +74,11 @@ struct mp_bind {
     struct mp_text *text;
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
-  /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
-  int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
-                   struct mp_err *err);
-  void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);
-  void *app;
+  struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
 };
+
+/* For a further VM of the same runtime: shares what `of` shares. */
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
 
 /* Registers all modules of bind/ with the VM. Raises; call it protected. */
 void mp_bind_open(struct mp_bind *bind, lua_State *L);
@@ -67,6 +94,7 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
 int mp_open_password(lua_State *L);
+int mp_health_ping(lua_State *L); /* host.ping */
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(
     lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */

@@ -42,7 +42,7 @@ static void on_txn_abandoned(void *data) {
   struct mp_err err;
   waiting->abandoned = true;
   mp_err_set(&err, MP_ECANCELED, "the task that waited for the transaction was ended");
-  if (waiting->txn) mp_txn_abort(waiting->txn, &err);
+  if (waiting->txn) mp_txn_abort(waiting->txn, waiting, &err);
 }
 
 static int transaction_k(lua_State *L, int status, lua_KContext ctx) {
@@ -175,7 +175,7 @@ int mp_db_transaction(lua_State *L) {
   waiting->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushvalue(L, 2);
   waiting->fn_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  static const struct mp_txn_calls calls = {push_fn, on_txn_answer};
+  static const struct mp_txn_calls calls = {.push_script = push_fn, .on_answer = on_txn_answer};
   if (mp_txn_start(&waiting->txn, bind, &options, &calls, waiting, &err)) {
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->self_ref);

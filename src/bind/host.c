@@ -15,6 +15,7 @@
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
+#include "script/every.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
@@ -112,10 +113,11 @@ static int host_sha256(lua_State *L) {
   return 1;
 }
 
+/* log(level, text, [topic]) */
 static int host_log(lua_State *L) {
   static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
   enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
-  mp_log(level, "script", "%s", luaL_checkstring(L, 2));
+  mp_log(level, luaL_optstring(L, 3, "script"), "%s", luaL_checkstring(L, 2));
   return 0;
 }
 
@@ -165,32 +167,49 @@ static int host_set_tenant_field(lua_State *L) {
   return 0;
 }
 
+/* url_user(url) -> the role that a connection string names, or nil */
+static int host_url_user(lua_State *L) {
+  PQconninfoOption *options = PQconninfoParse(luaL_checkstring(L, 1), NULL);
+  char user[64] = "";
+  for (PQconninfoOption *o = options; o && o->keyword; o++)
+    if (!strcmp(o->keyword, "user") && o->val) snprintf(user, sizeof user, "%s", o->val);
+  PQconninfoFree(options);
+  if (!*user) return 0;
+  lua_pushstring(L, user);
+  return 1;
+}
+
 static void set_int(lua_State *L, const char *name, uint64_t value) {
   lua_pushinteger(L, (lua_Integer)value);
   lua_setfield(L, -2, name);
 }
 
+static void set_average(lua_State *L, const char *name, uint64_t sum_us, uint64_t count) {
+  lua_pushnumber(L, count ? (double)sum_us / (double)count / 1000 : 0);
+  lua_setfield(L, -2, name);
+}
+
 static int host_transaction_stats(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
+  const struct mp_totals *totals = mp_meters_totals(bind->meters);
   lua_newtable(L);
-  set_int(L, "total_transactions", bind->stats.transactions);
-  set_int(L, "committed_transactions", bind->stats.committed);
-  set_int(L, "rolled_back_transactions", bind->stats.rolled_back);
-  set_int(L, "retried_transactions", bind->stats.retried);
-  set_int(L, "failed_transactions", bind->stats.failed);
-  set_int(L, "unknown_transactions", bind->stats.unknown);
-  set_int(L, "deadlock_retries", bind->stats.deadlock_retries);
-  set_int(L, "hook_errors", bind->stats.hook_errors);
+  set_int(L, "total_transactions", totals->transactions);
+  set_int(L, "committed_transactions", totals->committed);
+  set_int(L, "rolled_back_transactions", totals->rolled_back);
+  set_int(L, "retried_transactions", totals->retried);
+  set_int(L, "failed_transactions", totals->failed);
+  set_int(L, "unknown_transactions", totals->unknown);
+  set_int(L, "resolved_transactions", totals->resolved);
+  set_int(L, "deadlock_retries", totals->deadlock_retries);
+  set_int(L, "hook_errors", totals->hook_errors);
   set_int(L, "live_transactions", bind->live_work);
-  lua_pushnumber(L, bind->stats.transactions ? (double)bind->stats.transaction_us /
-                                                   (double)bind->stats.transactions / 1000
-                                             : 0);
-  lua_setfield(L, -2, "avg_duration");
+  set_average(L, "avg_duration", totals->transaction_us, totals->transactions);
   return 1;
 }
 
 static int host_pool_stats(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
+  const struct mp_totals *totals = mp_meters_totals(bind->meters);
   struct mp_pool_stats stats;
   if (!bind->pool) return luaL_error(L, "the host is closing");
   mp_pool_stats(bind->pool, &stats);
@@ -209,13 +228,12 @@ static int host_pool_stats(lua_State *L) {
   set_int(L, "connect_failures", stats.connect_failures);
   set_int(L, "lost", stats.lost);
   set_int(L, "leaks", stats.leaks);
-  set_int(L, "total_queries", bind->stats.statements);
-  set_int(L, "slow_queries", bind->stats.slow_statements);
-  set_int(L, "failed_queries", bind->stats.failed_statements);
-  lua_pushnumber(L, bind->stats.statements
-                        ? (double)bind->stats.statement_us / (double)bind->stats.statements / 1000
-                        : 0);
-  lua_setfield(L, -2, "avg_query_time");
+  set_int(L, "total_queries", totals->statements);
+  set_int(L, "slow_queries", totals->slow_statements);
+  set_int(L, "failed_queries", totals->failed_statements);
+  set_int(L, "unexpected_failures", totals->unexpected_failures);
+  set_int(L, "health_failures", totals->health_failures);
+  set_average(L, "avg_query_time", totals->statement_us, totals->statements);
   set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
   lua_pushboolean(L, stats.healthy);
   lua_setfield(L, -2, "healthy");
@@ -243,18 +261,29 @@ int mp_open_host(lua_State *L) {
       {"load_file", host_load_file},
       {"current_tx", host_current_tx},
       {"set_tenant_field", host_set_tenant_field},
+      {"url_user", host_url_user},
       {"transaction_stats", host_transaction_stats},
       {"pool_stats", host_pool_stats},
       {"resize", host_resize},
+      {"ping", mp_health_ping},
       {NULL, NULL},
   };
   luaL_newlib(L, functions);
   mp_task_lua(L); /* sleep, spawn, all */
+  mp_every_lua(L);
+  mp_metrics_lua(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
   lua_setfield(L, -2, "version");
   return 1;
+}
+
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm) {
+  size_t shared = offsetof(struct mp_bind, vm);
+  memcpy(bind, of, shared);
+  memset((char *)bind + shared, 0, sizeof *bind - shared);
+  bind->vm = vm;
 }
 
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {
@@ -270,4 +299,8 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
 }
 
-void mp_bind_fini(struct mp_bind *bind) { mp_buf_fini(&bind->scratch); }
+void mp_bind_fini(struct mp_bind *bind) {
+  mp_buf_fini(&bind->scratch);
+  for (int i = 0; i < MP_CONTROLS; i++)
+    if (bind->controls[i]) mp_text_unref(bind->controls[i]);
+}

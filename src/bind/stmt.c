@@ -131,6 +131,28 @@ struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text
   return make(L, what, text, params_idx, true, missing);
 }
 
+struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values) {
+  size_t bytes = sizeof(char *) * (size_t)nparams;
+  for (int i = 0; i < nparams; i++) bytes += values[i] ? strlen(values[i]) + 1 : 0;
+  struct mp_stmt *stmt = calloc(1, sizeof *stmt + bytes);
+  if (!stmt) return NULL;
+  const char **at = (const char **)(void *)(stmt + 1);
+  char *text_at = (char *)(at + nparams);
+  for (int i = 0; i < nparams; i++) {
+    at[i] = values[i] ? text_at : NULL;
+    if (values[i]) text_at = stpcpy(text_at, values[i]) + 1;
+  }
+  stmt->refs = 1;
+  stmt->control = stmt->patient = true;
+  stmt->text = text;
+  mp_text_ref(text);
+  stmt->req.sql = text->sql;
+  stmt->req.nparams = nparams;
+  stmt->req.values = at;
+  mp_list_init(&stmt->node);
+  return stmt;
+}
+
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
   struct mp_stmt *stmt = allocate(L, text, 0);
   stmt->req.flags = MP_REQ_DESCRIBE;
@@ -149,39 +171,68 @@ static bool described(struct mp_stmt *stmt) {
   return true;
 }
 
-static void fail(struct mp_bind *bind, struct mp_stmt *stmt, const struct mp_err *err) {
+static void fail(struct mp_stmt *stmt, const struct mp_err *err) {
   stmt->state = MP_STMT_FAILED;
   stmt->err = *err;
-  if (err->code != MP_ECANCELED) bind->stats.failed_statements++;
   if (!strncmp(err->sqlstate, "42", 2)) { /* a column may have changed its type: ask anew */
     free(stmt->text->types);
     stmt->text->types = NULL;
   }
 }
 
+static int rows_of(const struct mp_stmt *stmt) {
+  if (stmt->state == MP_STMT_FAILED || !stmt->result) return -1;
+  int rows = PQntuples(stmt->result->pg);
+  return rows ? rows : atoi(PQcmdTuples(stmt->result->pg));
+}
+
+static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
+                     const struct mp_stmt_report *r) {
+  struct mp_history_entry entry = {.text = stmt->text,
+                                   .wall_us = mp_loop_wall_us(bind->loop),
+                                   .duration_us = r->duration_us,
+                                   .rows = rows_of(stmt)};
+  snprintf(entry.operation, sizeof entry.operation, "%s", r->operation);
+  memcpy(entry.where, stmt->where, sizeof entry.where);
+  if (r->err) {
+    memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
+    snprintf(entry.code, sizeof entry.code, "%s", mp_code_name(r->err->code));
+    snprintf(entry.message, sizeof entry.message, "%.190s", r->err->msg);
+  }
+  mp_history_add(bind->history, &entry, r->slow || r->err);
+}
+
+/* To the metrics, the history and the log. What was skipped because another failed has never run. */
+static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who) {
+  struct mp_stmt_report r = {.operation = who,
+                             .duration_us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000};
+  if (stmt->state == MP_STMT_FAILED) r.err = &stmt->err;
+  if (r.err && r.err->code == MP_ECANCELED) return;
+  r.slow = bind->slow_query_ms && !stmt->patient && r.duration_us > bind->slow_query_ms * 1000;
+  mp_metrics_statement(bind->meters, &r);
+  if (stmt->control || stmt->req.flags & MP_REQ_DESCRIBE) return; /* the host's own */
+  remember(bind, stmt, &r);
+  if (r.slow)
+    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.400s",
+           (unsigned long long)(r.duration_us / 1000), stmt->where, who, mp_text_shown(stmt->text));
+}
+
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
                     const struct mp_err *err, const char *who) {
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
-  bind->stats.statements++;
   if (err) {
-    fail(bind, stmt, err);
+    fail(stmt, err);
   } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
     struct mp_err miscounted;
     mp_err_set(
         &miscounted, MP_EINVAL,
         "the server sees other parameters in this text than the host does: write them as $1, $2");
-    if (!described(stmt)) fail(bind, stmt, &miscounted);
+    if (!described(stmt)) fail(stmt, &miscounted);
   } else if (result && bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
     stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }
-  uint64_t us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000;
-  bind->stats.statement_us += us;
-  if (bind->slow_query_ms && !stmt->patient && us > bind->slow_query_ms * 1000) {
-    bind->stats.slow_statements++;
-    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.200s",
-           (unsigned long long)(us / 1000), stmt->where, who, stmt->text->sql);
-  }
+  report(bind, stmt, who);
 }
 
 /* The value of the parameter whose name begins `at` (of `len` bytes), or NULL. */

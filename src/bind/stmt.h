@@ -26,6 +26,7 @@ struct mp_stmt {
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
   void *owner;    /* of the driver that sends it */
+  void *part;     /* the driver's: for which of the calls that it serves */
   char where[96]; /* "scripts/create_deal.lua:41" */
 };
 
@@ -36,6 +37,8 @@ struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text
 /* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
 struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx,
                             const char *missing);
+/* A statement of the host's own; the values are copied. NULL: no memory. Does not raise. */
+struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values);
 /* Asks for the parameter types of the text; the result fills text->types. */
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
 struct mp_bind;

@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "pg/redact.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
@@ -24,9 +25,26 @@ void mp_text_unref(struct mp_text *text) {
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
   free(text->names);
   free(text->types);
+  free(text->shown);
   free(text->table);
   free(text->sql);
   free(text);
+}
+
+const char *mp_text_shown(struct mp_text *text) {
+  if (!text->shown) text->shown = mp_sql_redacted(text->sql);
+  return text->shown;
+}
+
+struct mp_text *mp_text_raw(const char *sql) {
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) return NULL;
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  text->sql = strdup(sql);
+  if (text->sql) return text;
+  free(text);
+  return NULL;
 }
 
 /* ---- $name -> $1 ---- */
@@ -201,6 +219,15 @@ static bool calls_unknown(const char *tree) {
   return false;
 }
 
+/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type or a column? */
+static bool names_host_schema(const char *tree) {
+  static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
+                                      "[{\"String\":{\"sval\":\"moonpool\"}},"};
+  for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++)
+    if (strstr(tree, marks[i])) return true;
+  return false;
+}
+
 static void classify(struct mp_text *text, const char **fault) {
   PgQueryParseResult parsed = pg_query_parse(text->sql);
   text->changes_data = text->leaves_state = true;
@@ -230,6 +257,9 @@ static void classify(struct mp_text *text, const char **fault) {
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
       snprintf(text->refused, sizeof text->refused,
                "calls set_config: the session's settings are the host's");
+    else if (names_host_schema(stmt))
+      snprintf(text->refused, sizeof text->refused,
+               "names the schema moonpool, whose tables are the host's own");
     text->leaves_state = !stmt || leaves_state(text->kind, stmt);
     text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || !stmt ||
                          strstr(stmt, "\"InsertStmt\"") || strstr(stmt, "\"UpdateStmt\"") ||
@@ -297,6 +327,8 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   classify(text, &fault);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  if (!text->names && !strcmp(text->kind, "PrepareStmt"))
+    text->nparams = 0; /* its $n are its own */
   if (text->names) {
     lua_createtable(L, text->nparams, 0);
     for (int i = 0; i < text->nparams; i++) {

@@ -23,16 +23,22 @@ struct mp_text {
   bool changes_data; /* anything but a plain SELECT */
   bool leaves_state; /* in the session: a setting, a lock, a temporary table, a listener */
   Oid *types;        /* of the parameters, once the server has been asked; else NULL */
+  char *shown;       /* see mp_text_shown */
 };
 
 void mp_text_ref(struct mp_text *text);
 void mp_text_unref(struct mp_text *text);
+/* The text as anybody may read it (redact.h); made when it is first asked for. NULL: no memory. */
+const char *mp_text_shown(struct mp_text *text);
 
 /* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for a text that is
  * no statement, has several, or mixes $name with $1. [-0, +0] */
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
 /* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...) returning *`. */
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
+
+/* A text of the host's own, not cached, the caller's reference. NULL: no memory. */
+struct mp_text *mp_text_raw(const char *sql);
 
 /* The Lua module "moonpool.sql": split, checksum, kind. */
 int mp_open_sql(lua_State *L);

@@ -335,6 +335,8 @@ static int tx_index(lua_State *L) {
     lua_pushstring(L, options->tenant);
   else if (!strcmp(name, "isolation"))
     lua_pushstring(L, mp_isolation_name(options->tx.isolation));
+  else if (!strcmp(name, "grouped"))
+    lua_pushboolean(L, options->group > 1);
   else if (!strcmp(name, "caller") && options->caller_ref != LUA_NOREF)
     lua_rawgeti(L, LUA_REGISTRYINDEX, options->caller_ref);
   else if (!strcmp(name, "caller"))

@@ -25,20 +25,33 @@ struct mp_txn_options {
   int errors_ref; /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
   int caller_ref;  /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
   bool restricted; /* an operation: only statements that an operation may send */
+  uint64_t statement_timeout_ms,
+      lock_timeout_ms; /* for this transaction; 0: as the session has it */
+  /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the result; it stands
+   * for the input whose hash (text) is `input_hash`. Both copied. */
+  const char *key_id, *input_hash;
+  unsigned group;    /* this many calls may share a transaction (mp_txn_calls.join); 0, 1: none */
+  uint64_t group_ms; /* nobody joins later than this after the first began */
 };
 
 struct mp_txn_calls {
   /* Pushes the script's function and its arguments (without tx, which comes first); returns how many. Called
    * protected, once per attempt: what it gives must be fresh each time. */
   int (*push_script)(lua_State *L, void *data);
-  /* The answer; the transaction must not be used afterwards. */
+  /* With a key: the script's result is on top; replaces it by the text that the key keeps. Called protected. */
+  void (*encode_result)(lua_State *L, void *data);
+  /* Another call that may share the transaction of the call `data`, the last that joined: fills in its options
+   * and gives its data, or NULL. May be NULL. */
+  void *(*join)(struct mp_txn *txn, void *data, struct mp_txn_options *options);
+  /* The answer to one call; it must not use the transaction afterwards. */
   void (*on_answer)(struct mp_txn *txn, void *data);
 };
 
 int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) MP_MUST_CHECK;
-/* The caller went away or its deadline passed. on_answer comes before it returns. */
-void mp_txn_abort(struct mp_txn *txn, const struct mp_err *err);
+/* The caller `data` went away. on_answer comes, mostly before it returns; while COMMIT is under way when that is
+ * over. */
+void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err);
 
 /* In on_answer. */
 struct mp_txn_info {
@@ -46,6 +59,11 @@ struct mp_txn_info {
   unsigned attempts, round_trips,
       statements; /* the last two: of the last attempt, BEGIN to COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
+  bool
+      again; /* the group that it was in came to nothing, for no fault that could be told: do it alone */
+  unsigned group; /* calls that shared the transaction */
+  bool recalled;  /* the key was used before: the answer is the text that it kept */
+  bool resolved;  /* a COMMIT was lost, and its outcome found out */
   uint64_t duration_us;
 };
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out);

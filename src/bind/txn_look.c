@@ -13,7 +13,7 @@ struct mp_txn *mp_txn_of(lua_State *L) {
 
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
   if (txn->failure.err.code)
-    mp_failure_push(L, &txn->failure, txn->options.errors_ref);
+    mp_failure_push(L, &txn->failure, txn->m->options.errors_ref);
   else
     mp_luaerr_push(L, &txn->tx.err);
 }
@@ -34,6 +34,8 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
 
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->owner = txn;
+  stmt->part = txn->m;
+  txn->m->changed |= stmt->text->changes_data && !stmt->control;
   mp_list_push_back(&txn->queue, &stmt->node);
 }
 
@@ -112,17 +114,17 @@ int mp_txn_look_for(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
   return mp_txn_look(L, txn, "a look at a row", 0, k);
 }
 
-bool mp_txn_restricted(const struct mp_txn *txn) { return txn->options.restricted; }
+bool mp_txn_restricted(const struct mp_txn *txn) { return txn->m->options.restricted; }
 unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
-const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->options; }
+const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->m->options; }
 struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
   return &txn->tx;
 }
-uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->started_us; }
+uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->m->started_us; }
 
 void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
-  if (txn->hooks_ref != LUA_NOREF) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->hooks_ref);
+  if (txn->m->hooks_ref != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->hooks_ref);
     return;
   }
   lua_createtable(L, 0, 2);
@@ -131,23 +133,23 @@ void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
   lua_newtable(L);
   lua_setfield(L, -2, "on_rollback");
   lua_pushvalue(L, -1);
-  txn->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  txn->m->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* The n-th draw is the same on each attempt. */
 static uint64_t draw(struct mp_txn *txn) {
-  size_t at = txn->drawn % MP_ARRAY_LEN(txn->stream);
+  size_t at = txn->m->drawn % MP_ARRAY_LEN(txn->m->stream);
   if (!at) {
     static const unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES];
-    uint32_t block =
-        (uint32_t)(txn->drawn * sizeof txn->stream[0] / 64); /* the cipher's blocks are 64 bytes */
-    memset(txn->stream, 0, sizeof txn->stream);
-    crypto_stream_chacha20_ietf_xor_ic((unsigned char *)txn->stream,
-                                       (const unsigned char *)txn->stream, sizeof txn->stream,
-                                       nonce, block, txn->seed);
+    uint32_t block = (uint32_t)(txn->m->drawn * sizeof txn->m->stream[0] /
+                                64); /* the cipher's blocks are 64 bytes */
+    memset(txn->m->stream, 0, sizeof txn->m->stream);
+    crypto_stream_chacha20_ietf_xor_ic((unsigned char *)txn->m->stream,
+                                       (const unsigned char *)txn->m->stream, sizeof txn->m->stream,
+                                       nonce, block, txn->m->seed);
   }
-  txn->drawn++;
-  return txn->stream[at];
+  txn->m->drawn++;
+  return txn->m->stream[at];
 }
 
 double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }
@@ -157,24 +159,29 @@ void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
   if (version == 4)
     mp_bind_format_uuid4(random, out);
   else
-    mp_bind_format_uuid7(txn->started_us, random, out);
+    mp_bind_format_uuid7(txn->m->started_us, random, out);
 }
 
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
   *out = (struct mp_txn_info){
-      .outcome = txn->tx.outcome,
+      .outcome = txn->m->outcome,
       .attempts = txn->tx.attempt,
       .round_trips = txn->round_trips,
       .statements = txn->statements,
       .retries_serialization = txn->tx.retries_serialization,
       .retries_deadlock = txn->tx.retries_deadlock,
       .retries_connection = txn->tx.retries_connection,
-      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->started_ns) / 1000,
+      .again = txn->m->again,
+      .group = txn->nmembers,
+      .recalled = txn->m->recalled,
+      .resolved = txn->tx.resolved,
+      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->m->started_ns) / 1000,
   };
 }
 
 int mp_txn_take_answer(struct mp_txn *txn) {
-  int *ref = txn->tx.outcome == MP_TX_COMMITTED ? &txn->result_ref : &txn->error_ref;
+  struct mp_member *m = txn->m;
+  int *ref = m->outcome == MP_TX_COMMITTED ? &m->result_ref : &m->error_ref;
   int taken = *ref;
   *ref = LUA_NOREF;
   return taken;
@@ -182,8 +189,8 @@ int mp_txn_take_answer(struct mp_txn *txn) {
 
 void mp_tx_lua_current(lua_State *L) {
   struct mp_txn *txn = mp_txn_of(L);
-  if (txn && txn->tx_ref != LUA_NOREF)
-    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->tx_ref);
+  if (txn && txn->m->tx_ref != LUA_NOREF)
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->tx_ref);
   else
     lua_pushnil(L);
 }

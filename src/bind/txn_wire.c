@@ -20,7 +20,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
   if (stmt->text->leaves_state) txn->discard_after = true;
-  mp_stmt_answer(txn->bind, stmt, result, err, txn->name);
+  mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name);
 }
 
 static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
@@ -38,6 +38,8 @@ static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct 
   }
 FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
+FRAME_CALLBACK(set_timeout)
+FRAME_CALLBACK(set_lock_timeout)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
@@ -105,10 +107,14 @@ static const struct mp_err *first_failure(struct mp_txn *txn) {
     bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
     if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
       mp_failure_of_stmt(&txn->failure, stmt);
+      txn->failed_member = stmt->part;
+      txn->control_failed = stmt->control;
       found = true;
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
       mp_failure_clear(&txn->failure);
       txn->failure = broken;
+      txn->failed_member = stmt->part;
+      txn->control_failed = false;
       found = true;
     }
   }
@@ -139,17 +145,21 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
   unsigned actions;
+  if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
     lost = *err;
     txn->discard = true;
     mp_failure_clear(&txn->failure);
-    settle_batch(txn);
+    if (txn->commit_sent)
+      mp_txn_keep_lost(txn);
+    else
+      settle_batch(txn);
     actions = mp_tx_lost(&txn->tx, &lost, txn->commit_sent, mp_txn_now(txn));
   } else if (rolling_back) {
     actions = mp_tx_rolled_back(&txn->tx, !txn->discard, mp_txn_now(txn));
   } else {
     settle_batch(txn);
-    actions = mp_tx_segment(&txn->tx, failed, txn->committed);
+    actions = mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
   }
   txn->syncs_open--;
   mp_txn_act(txn, actions);
@@ -159,12 +169,22 @@ static void send_unlock(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
                                 .nparams = 1,
-                                .values = txn->key_values,
+                                .values = txn->lock_values,
                                 .on_done = on_unlock};
   txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
   mp_conn_send(conn, &txn->unlock);
   mp_conn_sync(conn, &txn->unlock_sync);
   txn->syncs_open++;
+}
+
+/* SET LOCAL: nobody else who uses the connection meets it. */
+static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size_t size,
+                         const char *name, uint64_t ms,
+                         void (*on_done)(struct mp_req *, struct mp_result *,
+                                         const struct mp_err *)) {
+  snprintf(sql, size, "SET LOCAL %s = %llu", name, (unsigned long long)ms);
+  *req = (struct mp_req){.sql = sql, .flags = MP_REQ_ONCE, .on_done = on_done};
+  mp_conn_send(txn->lease.conn, req);
 }
 
 static void send_begin(struct mp_txn *txn) {
@@ -173,7 +193,7 @@ static void send_begin(struct mp_txn *txn) {
     /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
     txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
                                 .nparams = 1,
-                                .values = txn->key_values,
+                                .values = txn->lock_values,
                                 .on_done = on_lock};
     txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
     txn->lock_held = true; /* as good as held until we know better */
@@ -183,19 +203,37 @@ static void send_begin(struct mp_txn *txn) {
   }
   txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
   mp_conn_send(conn, &txn->begin);
-  if (txn->tenant) {
+  if (txn->m->tenant && !txn->grouped) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
-    txn->set_tenant =
-        (struct mp_req){.sql = txn->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+    txn->set_tenant = (struct mp_req){
+        .sql = txn->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);
   }
+  if (txn->options.statement_timeout_ms)
+    send_setting(txn, &txn->set_timeout, txn->timeout_sql, sizeof txn->timeout_sql,
+                 "statement_timeout", txn->options.statement_timeout_ms, on_set_timeout);
+  if (txn->options.lock_timeout_ms)
+    send_setting(txn, &txn->set_lock_timeout, txn->lock_timeout_sql, sizeof txn->lock_timeout_sql,
+                 "lock_timeout", txn->options.lock_timeout_ms, on_set_lock_timeout);
+  if (mp_txn_witness_unknown(txn)) mp_txn_ask_witness(txn);
+  if (txn->m->options.key_id) mp_txn_send_key(txn);
+}
+
+static bool changes_data(const struct mp_txn *txn) {
+  bool changes = false;
+  MP_LIST_EACH(node, &txn->members) {
+    const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    bool counts = member->state == MP_MEMBER_RUNNING || member->state == MP_MEMBER_RETURNED;
+    changes |= counts && member->changed;
+  }
+  return changes;
 }
 
 void mp_txn_send_segment(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   struct mp_list *node;
   uint64_t sent_ns = mp_loop_clock_ns(txn->bind->loop);
-  txn->frame_failed = txn->committed = txn->commit_sent = false;
+  txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
   if (txn->tx.frame.begin) send_begin(txn);
   while ((node = mp_list_pop_front(&txn->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -204,11 +242,19 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     stmt->sent_ns = sent_ns;
     stmt->req.on_done = on_stmt;
     mp_conn_send(conn, &stmt->req);
+    struct mp_member *member = stmt->part;
+    if (stmt == member->savepoint) member->savepoint = NULL;
     txn->statements++;
   }
   if (txn->tx.frame.commit) {
+    bool changed = changes_data(txn);
+    bool witness = changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
+    txn->tx.options.witness = witness;
+    txn->old_backend = mp_conn_backend_pid(conn);
+    if (witness && !txn->grouped) mp_txn_send_witness(txn);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
-    txn->commit_sent = mp_conn_alive(conn);
+    txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
+    if (witness) mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};

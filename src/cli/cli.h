@@ -7,6 +7,7 @@
 
 #include "app/cluster.h"
 #include "app/config.h"
+#include "app/runtime.h"
 
 /* Exit codes, for all commands. */
 enum { MP_EXIT_OK = 0, MP_EXIT_FAILED = 1, MP_EXIT_USAGE = 2, MP_EXIT_NO_DATABASE = 3 };
@@ -22,9 +23,17 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_db(int argc, char **argv);
 
+/* Opens a host, runs what `push` pushes (runtime.h) as its main task, closes it. The exit code. */
+int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime_options *given,
+                int (*push)(lua_State *L, void *data), void *data);
+/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
+int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *cluster,
+                    const char **url);
 /* Prints "moonpool COMMAND: message" and gives the exit code that fits. */
 int mp_cli_fail(const char *command, const struct mp_err *err);
 /* "unknown option" and where the help is; MP_EXIT_USAGE. */

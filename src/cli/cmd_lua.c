@@ -14,13 +14,13 @@ static void on_progress(void *ctx, const char *text) {
   fprintf(stderr, "moonpool %s: %s\n", (const char *)ctx, text);
 }
 
-/* Opens a host on `url`, runs the task, closes it. */
-static int with_host(struct mp_cli *cli, const char *command, const char *url, unsigned pool_min,
-                     int (*push)(lua_State *L, void *data), void *data) {
+int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime_options *given,
+                int (*push)(lua_State *L, void *data), void *data) {
   struct mp_runtime *rt;
   struct mp_err err, close_err;
-  struct mp_runtime_options options = {
-      .config = &cli->config, .app_dir = cli->app_dir, .database_url = url, .pool_min = pool_min};
+  struct mp_runtime_options options = *given;
+  options.config = &cli->config;
+  options.app_dir = cli->app_dir;
   if (mp_runtime_open(&rt, &options, &err)) return mp_cli_fail(command, &err);
   int code = mp_runtime_run(rt, push, data, command, &err);
   if (code == -1) {
@@ -36,9 +36,14 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
   return code;
 }
 
+static int with_host(struct mp_cli *cli, const char *command, const char *url, unsigned pool_min,
+                     int (*push)(lua_State *L, void *data), void *data) {
+  struct mp_runtime_options options = {.database_url = url, .pool_min = pool_min};
+  return mp_cli_host(cli, command, &options, push, data);
+}
+
 enum role { APP, OWNER };
 
-/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
 static int find_database(struct mp_cli *cli, const char *command, enum role role,
                          struct mp_cluster *cluster, const char **url) {
   struct mp_cluster_options options = {.progress = on_progress,
@@ -58,6 +63,11 @@ static int find_database(struct mp_cli *cli, const char *command, enum role role
   if (mp_cluster_ensure(&options, cluster, &err)) return mp_cli_fail(command, &err);
   *url = role == OWNER ? cluster->owner_url : cluster->app_url;
   return 0;
+}
+
+int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *cluster,
+                    const char **url) {
+  return find_database(cli, command, APP, cluster, url);
 }
 
 /* ---- Lua modules of lua/moonpool/cli: each returns function(arguments) -> exit code ---- */
@@ -140,7 +150,7 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
 /* ---- call ---- */
 
 struct call {
-  const char *name, *input, *tenant, *as;
+  const char *name, *input, *tenant, *as, *key;
   bool pretty;
 };
 
@@ -149,7 +159,7 @@ static int push_call(lua_State *L, void *data) {
   push_require(L, "moonpool.cli.call");
   lua_newtable(L);
 #define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
-  SET(name), SET(input), SET(tenant), SET(as);
+  SET(name), SET(input), SET(tenant), SET(as), SET(key);
 #undef SET
   lua_pushboolean(L, call->pretty);
   lua_setfield(L, -2, "pretty");
@@ -162,12 +172,13 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool call [--tenant ID] [--as USER] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+        "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
         "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
         "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
         "JSON on stdout, an error as JSON on stderr.\n\n"
         "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
         "  --as USER     id of the user who calls\n"
+        "  --key KEY     idempotency key: the same call under the same key is done once, and gives the same answer\n"
         "  --pretty      indented output (default on a terminal)\n"
         "  --json        one line\n\n"
         "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
@@ -184,6 +195,8 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
       call.tenant = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--as"))
       call.as = argv[++i];
+    else if (option && i + 1 < argc && !strcmp(arg, "--key"))
+      call.key = argv[++i];
     else if (option)
       return mp_cli_usage("call", "unknown option", arg);
     else if (!call.name)

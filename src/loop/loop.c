@@ -5,14 +5,18 @@
 #include <string.h>
 
 #include "util/log.h"
+#include "util/metrics.h"
 
 struct mp_loop {
   uv_loop_t *uv;
   bool owned;
   uv_loop_t own;
-  uv_check_t check; /* runs the turn after each poll */
-  uv_idle_t idle;   /* armed while a turn is wanted: keeps the poll from waiting */
-  uv_timer_t timer; /* the earliest of `heap` */
+  uv_check_t check;            /* runs the turn after each poll */
+  uv_prepare_t prepare;        /* the end of an iteration's work: before it polls again */
+  struct mp_series *lag;       /* NULL: nobody measures */
+  uint64_t polled_ns, idle_ns; /* at the last poll; time spent waiting in polls, over all */
+  uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
+  uv_timer_t timer;            /* the earliest of `heap` */
   int handles_open;
   bool wanted, stopping;
   mp_turn_cb turn;
@@ -31,6 +35,19 @@ static void run_turn(struct mp_loop *loop) {
 }
 
 static void on_check(uv_check_t *check) { run_turn(check->data); }
+static void on_prepare(uv_prepare_t *prepare) {
+  struct mp_loop *loop = prepare->data;
+  if (!loop->lag) return;
+  uint64_t now_ns = uv_hrtime(), idle_ns = uv_metrics_idle_time(loop->uv);
+  uint64_t passed_ns = now_ns - loop->polled_ns, waited_ns = idle_ns - loop->idle_ns;
+  if (loop->polled_ns && waited_ns <= passed_ns)
+    mp_series_observe(loop->lag, (double)(passed_ns - waited_ns) / 1e9);
+  loop->polled_ns = now_ns;
+  loop->idle_ns = idle_ns;
+}
+
+void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag) { loop->lag = lag; }
+
 static void on_idle(uv_idle_t *idle) { (void)idle; }
 
 /* ---- timers: a binary heap whose entries know their place ---- */
@@ -134,15 +151,19 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) {
     free(loop);
     return mp_err_set(err, MP_EINTERNAL, "cannot make an event loop: %s", uv_strerror(rv));
   }
+  (void)uv_loop_configure(loop->uv, UV_METRICS_IDLE_TIME); /* else waiting counts as work */
   uv_check_init(loop->uv, &loop->check);
+  uv_prepare_init(loop->uv, &loop->prepare);
   uv_idle_init(loop->uv, &loop->idle);
   uv_timer_init(loop->uv, &loop->timer);
-  loop->check.data = loop->idle.data = loop->timer.data = loop;
-  loop->handles_open = 3;
+  loop->check.data = loop->prepare.data = loop->idle.data = loop->timer.data = loop;
+  loop->handles_open = 4;
   uv_check_start(&loop->check, on_check);
-  /* The check serves others and does not keep the loop alive; an armed idle handle or timer does, for
+  uv_prepare_start(&loop->prepare, on_prepare);
+  /* These two serve others and do not keep the loop alive; an armed idle handle or timer does, for
    * then there is something to come. */
   uv_unref((uv_handle_t *)&loop->check);
+  uv_unref((uv_handle_t *)&loop->prepare);
   *out = loop;
   return 0;
 }
@@ -161,7 +182,9 @@ static void name_open(uv_handle_t *handle, void *data) {
 
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
   int rv = 0;
+  loop->lag = NULL;
   uv_close((uv_handle_t *)&loop->check, on_own_closed);
+  uv_close((uv_handle_t *)&loop->prepare, on_own_closed);
   uv_close((uv_handle_t *)&loop->idle, on_own_closed);
   uv_close((uv_handle_t *)&loop->timer, on_own_closed);
   while (loop->handles_open) uv_run(loop->uv, UV_RUN_NOWAIT);

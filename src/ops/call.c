@@ -21,11 +21,13 @@ struct call {
   char name[64], tenant_field[64];
   enum stage stage;
   bool abandoned, committed;
+  bool alone; /* its group came to nothing */
+  char key_id[37], input_hash[65];
   unsigned starts;
   uint64_t began_ns, lane_us;
   struct mp_txn_info info;
-  struct call_box *box;                                      /* on the waiting task's stack */
-  int run_ref, input_ref, again_ref, answer_ref, tenant_ref; /* registry */
+  struct call_box *box; /* on the waiting task's stack */
+  int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref; /* registry */
 };
 
 /* Frees a call whose answer nobody can hear any more: its task was ended before it was resumed. */
@@ -47,6 +49,7 @@ static void free_call(struct call *call) {
   unref(call, &call->again_ref);
   unref(call, &call->answer_ref);
   unref(call, &call->tenant_ref);
+  unref(call, &call->encode_ref);
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
   call->ops->live_calls--;
@@ -83,10 +86,30 @@ static void fail(struct call *call, const struct mp_err *err) {
   mp_wait_ready(call->ops->bind->sched, call->token);
 }
 
+/* Its group came to nothing: once more, without one. The one who leads holds the lane already. */
+static void do_again(struct call *call) {
+  call->alone = true;
+  if (call->abandoned) {
+    struct mp_err err;
+    mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
+    fail(call, &err);
+  } else if (mp_lane_leads(&call->pass)) {
+    start_transaction(call);
+  } else {
+    mp_lane_wait_again(call->ops->lanes, &call->pass);
+    call->stage = IN_LANE;
+    mp_timer_start_at(&call->deadline, call->options.tx.deadline_ms);
+  }
+}
+
 static void on_answer(struct mp_txn *txn, void *data) {
   struct call *call = data;
   mp_txn_info(txn, &call->info);
   call->txn = NULL;
+  if (call->info.again) {
+    do_again(call);
+    return;
+  }
   call->committed = call->info.outcome == MP_TX_COMMITTED;
   leave_lane(call);
   if (call->abandoned) {
@@ -110,14 +133,53 @@ static int push_script(lua_State *L, void *data) {
   return 1;
 }
 
-static void start_transaction(struct call *call) {
-  static const struct mp_txn_calls calls = {push_script, on_answer};
-  struct mp_err err;
+static void encode_result(lua_State *L, void *data) {
+  struct call *call = data;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->encode_ref);
+  lua_insert(L, -2);
+  lua_call(L, 1, 1);
+}
+
+static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
+  if (call->alone) return; /* it has had its turn */
   call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
-  if (mp_txn_start(&call->txn, call->ops->bind, &call->options, &calls, call, &err))
-    fail(call, &err);
+  if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
+}
+
+/* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
+static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b) {
+  return b->group > 1 && a->tx.isolation == b->tx.isolation && a->tx.read_only == b->tx.read_only &&
+         a->tx.witness == b->tx.witness && !a->tenant == !b->tenant && !b->key_id &&
+         !b->statement_timeout_ms && !b->lock_timeout_ms;
+}
+
+/* Whoever waits right behind in the lane comes along. */
+static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
+  struct call *last = data;
+  struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
+  struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
+  /* Not one of another generation: its script lives in another state. */
+  if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
+    return NULL;
+  mp_lane_join(call->ops->lanes, pass);
+  enter_transaction(call);
+  call->txn = txn;
+  *options = call->options;
+  return call;
+}
+
+static void start_transaction(struct call *call) {
+  static const struct mp_txn_calls calls = {.push_script = push_script,
+                                            .encode_result = encode_result,
+                                            .join = join_group,
+                                            .on_answer = on_answer};
+  struct mp_txn_options options = call->options;
+  struct mp_err err;
+  enter_transaction(call);
+  if (call->alone || !fits(&options, &options)) options.group = 0;
+  if (mp_txn_start(&call->txn, call->ops->bind, &options, &calls, call, &err)) fail(call, &err);
 }
 
 static void on_deadline(struct mp_timer *timer) {
@@ -139,7 +201,7 @@ static void on_abandon(void *data) {
   switch (call->stage) {
     case IN_LANE: fail(call, &err); break;
     case IN_TRANSACTION:
-      if (call->txn) mp_txn_abort(call->txn, &err);
+      if (call->txn) mp_txn_abort(call->txn, call, &err);
       break;
   }
 }
@@ -160,7 +222,12 @@ static void push_info(lua_State *L, const struct call *call) {
   SET("retries_serialization", info->retries_serialization);
   SET("retries_deadlock", info->retries_deadlock);
   SET("retries_connection", info->retries_connection);
+  SET("group", info->group);
 #undef SET
+  lua_pushboolean(L, info->recalled);
+  lua_setfield(L, -2, "recalled");
+  lua_pushboolean(L, info->resolved);
+  lua_setfield(L, -2, "resolved");
   lua_pushnumber(L, (double)info->duration_us / 1000);
   lua_setfield(L, -2, "duration_ms");
   lua_pushnumber(L, (double)call->lane_us / 1000);
@@ -224,7 +291,7 @@ static int value_ref(lua_State *L, int idx) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT };
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
@@ -239,6 +306,11 @@ static void read_operation(lua_State *L, struct call *call) {
                      &o->tx.isolation);
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
+  o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
+  o->statement_timeout_ms = (uint64_t)(number_field(L, "statement_timeout") * 1000);
+  o->lock_timeout_ms = (uint64_t)(number_field(L, "lock_timeout") * 1000);
+  o->group = (unsigned)number_field(L, "group");
+  o->group_ms = (uint64_t)number_field(L, "group_ms");
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;
   o->tx.backoff_ms = MP_TX_BACKOFF_MS;
   o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
@@ -246,13 +318,46 @@ static void read_operation(lua_State *L, struct call *call) {
   call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout) -> result, info. `again` gives the input anew. */
+/* The id of a key's row: of one tenant's keys, so that nobody meets another's. */
+static void key_id(const char *tenant, const char *key, size_t len, char out[37]) {
+  unsigned char h[16];
+  crypto_generichash_state state;
+  crypto_generichash_init(&state, NULL, 0, sizeof h);
+  if (tenant) crypto_generichash_update(&state, (const unsigned char *)tenant, strlen(tenant));
+  crypto_generichash_update(&state, (const unsigned char *)"", 1);
+  crypto_generichash_update(&state, (const unsigned char *)key, len);
+  crypto_generichash_final(&state, h, sizeof h);
+  uint64_t halves[2];
+  memcpy(halves, h, sizeof halves);
+  mp_bind_format_uuid4(halves, out);
+}
+
+/* { key = text, input = what the key stands for, encode = function } at KEY. */
+static void read_key(lua_State *L, struct call *call) {
+  size_t key_len, input_len;
+  unsigned char hash[32];
+  lua_getfield(L, KEY, "key");
+  const char *key = luaL_checklstring(L, -1, &key_len);
+  lua_getfield(L, KEY, "input");
+  const char *input = luaL_checklstring(L, -1, &input_len);
+  key_id(lua_tostring(L, TENANT), key, key_len, call->key_id);
+  crypto_generichash(hash, sizeof hash, (const unsigned char *)input, input_len, NULL, 0);
+  sodium_bin2hex(call->input_hash, sizeof call->input_hash, hash, sizeof hash);
+  call->options.key_id = call->key_id;
+  call->options.input_hash = call->input_hash;
+  lua_getfield(L, KEY, "encode");
+  call->encode_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 2);
+}
+
+/* transact(operation, input, again, lane, tenant, caller, timeout, key) -> result, info. `again` gives the input
+ * anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, TIMEOUT);
+  lua_settop(L, KEY);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (mp_task_scope(mp_task_of(L)))
@@ -267,7 +372,7 @@ static int host_transact(lua_State *L) {
   ops->live_calls++;
   call->ops = ops;
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
-  call->answer_ref = LUA_NOREF;
+  call->answer_ref = call->encode_ref = LUA_NOREF;
   struct mp_txn_options *o = &call->options;
   read_operation(L, call);
   o->tenant = lua_tostring(L, TENANT);
@@ -275,6 +380,7 @@ static int host_transact(lua_State *L) {
   call->input_ref = value_ref(L, INPUT);
   call->again_ref = value_ref(L, AGAIN);
   o->caller_ref = value_ref(L, CALLER);
+  if (!lua_isnil(L, KEY)) read_key(L, call);
   call->began_ns = mp_loop_clock_ns(ops->bind->loop);
   o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
   size_t lane_len = 0;
@@ -307,8 +413,22 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
+/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+static int host_lanes(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_setfield(L, -2, "active");
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_setfield(L, -2, "waiting");
+  return 1;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lanes, 1);
+  lua_setfield(L, -2, "lanes");
 }

@@ -25,6 +25,14 @@ static void hide_value(char *msg) {
   strcpy(at, hidden); /* fits: callers leave room */
 }
 
+/* syntax error at or near "'secret'": what is a name or a key word is shown, a value of the text is not. */
+static bool near_a_value(const char *msg) {
+  const char *near = strstr(msg, "at or near \"");
+  if (!near) return false;
+  near += strlen("at or near \"");
+  return (*near >= '0' && *near <= '9') || strpbrk(near, "'$") != NULL;
+}
+
 void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
@@ -34,7 +42,7 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
              text ? text : PQresultErrorMessage(pg)); /* cut between characters */
   memcpy(msg, err->msg, sizeof err->msg);
   msg[strcspn(msg, "\n")] = '\0';
-  if (state && !strncmp(state, "22", 2)) hide_value(msg);
+  if (state && (!strncmp(state, "22", 2) || near_a_value(msg))) hide_value(msg);
   mp_err_set(err, MP_ESQL, "%s", msg);
   if (!state) { /* libpq made the error up: the connection broke */
     err->code = MP_ECONN;

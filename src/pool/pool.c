@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pg/redact.h"
 #include "pool/policy.h"
 #include "util/buf.h"
 #include "util/log.h"
+#include "util/metrics.h"
 
 enum {
   PARK_POLL_MS = 10, /* a parked connection is asked so often whether its cancel has ended */
@@ -25,6 +27,7 @@ struct pool_slot {
   struct mp_req ping;
   struct mp_sync ping_sync;
   bool ping_failed;
+  uint64_t opening_ns; /* when its connect began */
 };
 
 struct mp_pool {
@@ -36,6 +39,7 @@ struct mp_pool {
   unsigned slot_count;
   struct mp_list holders; /* leases that have a connection, the oldest first */
   struct mp_timer deliver, wake, park;
+  struct mp_pool_meters meters;
   uint64_t started_ms;
   bool drained, outage_told;
   void (*on_closed)(void *data);
@@ -49,6 +53,13 @@ static uint64_t draw(struct mp_pool *pool) {
   uint64_t random;
   mp_loop_random(pool->loop, &random, sizeof random);
   return random;
+}
+
+/* Observes the time since `since_ns`; returns the time now. */
+static uint64_t observe(struct mp_pool *pool, struct mp_series *series, uint64_t since_ns) {
+  uint64_t now_ns = mp_loop_clock_ns(pool->loop);
+  if (series) mp_series_observe(series, (double)(now_ns - since_ns) / 1e9);
+  return now_ns;
 }
 
 /* ---- carrying out the policy's decisions ---- */
@@ -75,6 +86,7 @@ static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) 
   } else {
     if (pool->outage_told) mp_log(MP_LOG_INFO, "pool", "the database can be reached again");
     pool->outage_told = false;
+    observe(pool, pool->meters.connect, slot->opening_ns);
     mp_policy_connected(pool->policy, now_ms(pool), slot->index, draw(pool));
   }
   pump(pool);
@@ -116,6 +128,7 @@ static void open_conn(struct pool_slot *slot) {
       .on_open = on_open, .on_lost = on_lost, .on_closed = on_closed};
   struct mp_pool *pool = slot->pool;
   struct mp_err err;
+  slot->opening_ns = mp_loop_clock_ns(pool->loop);
   if (!mp_conn_open(&slot->conn, pool->loop, &pool->conn_options, &events, slot, &err)) return;
   slot->conn = NULL;
   remember_error(pool, &err);
@@ -147,20 +160,17 @@ static void ping(struct pool_slot *slot) {
 
 /* ---- who holds what ---- */
 
-/* On one line, cut between characters. */
+/* Without its values, cut between characters. */
 static void add_sql(struct mp_buf *buf, const char *sql) {
-  size_t n = strlen(sql), end = n < SQL_TOLD ? n : SQL_TOLD;
-  while (end < n && end && ((unsigned char)sql[end] & 0xC0) == 0x80) end--;
-  bool blank = true;
-  for (size_t i = 0; i < end; i++) {
-    char c = (unsigned char)sql[i] < ' ' ? ' ' : sql[i];
-    if (c != ' ' || !blank) mp_buf_addc(buf, c);
-    blank = c == ' ';
-  }
+  char *shown = mp_sql_redacted(sql);
+  size_t n = shown ? strlen(shown) : 0, end = n < SQL_TOLD ? n : SQL_TOLD;
+  while (end < n && end && ((unsigned char)shown[end] & 0xC0) == 0x80) end--;
+  if (shown) mp_buf_add(buf, shown, end);
   if (end < n) mp_buf_adds(buf, "...");
+  free(shown);
 }
 
-/* Who, and for how long. The statement goes to the log only: its text may hold values. */
+/* Who, and for how long. The statement goes to the log only. */
 static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease,
                        bool with_sql) {
   uint64_t held_ms = now_ms(pool) - lease->since_ms;
@@ -261,6 +271,7 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
     lease->slot = delivery->slot;
     lease->conn = slot->conn;
     lease->since_ms = now_ms(pool);
+    lease->since_ns = observe(pool, pool->meters.wait, lease->since_ns);
     mp_list_push_back(&pool->holders, &lease->node);
     lease->on_grant(lease);
     return;
@@ -326,6 +337,7 @@ void mp_pool_release(struct mp_lease *lease, bool discard) {
     how = MP_RELEASE_REUSE;
   else if (!discard && may_become_reusable(lease->conn))
     how = MP_RELEASE_PARK;
+  observe(pool, pool->meters.use, lease->since_ns);
   detach(slot);
   mp_policy_release(pool->policy, now_ms(pool), slot->index, how);
   pump(pool);
@@ -341,6 +353,7 @@ int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err 
   lease->pool = pool;
   lease->conn = NULL;
   lease->since_ms = now_ms(pool);
+  lease->since_ns = mp_loop_clock_ns(pool->loop);
   lease->leak_told = false;
   pump(pool);
   return 0;
@@ -396,6 +409,7 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
       !grow_slots(pool, options->max))
     return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
   pool->conn_options = options->conn;
+  pool->meters = options->meters;
   pool->conn_options.url = pool->url;
   pool->conn_options.application_name = pool->application_name;
   pool->conn_options.settings = pool->settings;

@@ -15,6 +15,13 @@
 
 struct mp_pool;
 
+struct mp_series;
+
+/* Where the pool counts seconds (util/metrics.h); NULL: nowhere. */
+struct mp_pool_meters {
+  struct mp_series *wait, *use, *connect; /* for a connection; with one; to open one */
+};
+
 struct mp_pool_options {
   struct mp_conn_options conn; /* strings are copied */
   unsigned min, max;           /* connections */
@@ -24,6 +31,7 @@ struct mp_pool_options {
   uint64_t max_lifetime_ms;    /* with up to 10 % jitter, closed when idle; 0: never */
   uint64_t health_interval_ms; /* an idle connection is asked "are you there" so often */
   uint64_t leak_ms;            /* a checkout held longer is reported with its place; 0: never */
+  struct mp_pool_meters meters;
 };
 
 /* One checkout: a value in the caller's memory, from acquire to release. */
@@ -33,6 +41,7 @@ struct mp_lease {
   struct mp_conn *conn; /* NULL while it waits */
   uint64_t deadline_ms; /* loop time until which it waits */
   uint64_t since_ms;    /* waiting, then holding, since */
+  uint64_t since_ns;    /* the same, on the finer clock */
   unsigned slot;        /* the pool's */
   bool leak_told;
   char where[96]; /* who asked: "create_deal scripts/create_deal.lua:12"; set by the caller */

@@ -4,7 +4,6 @@
 
 #include <lauxlib.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "script/embed.h"
 #include "script/gate.h"
@@ -24,8 +23,7 @@ static int load_file(lua_State *L) {
 }
 
 static int is_file(lua_State *L) {
-  struct stat st;
-  lua_pushboolean(L, stat(luaL_checkstring(L, 1), &st) == 0 && S_ISREG(st.st_mode));
+  lua_pushboolean(L, mp_vm_is_file(mp_vm_of(L), luaL_checkstring(L, 1)));
   return 1;
 }
 

@@ -1,7 +1,9 @@
 /* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
 #include <assert.h>
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "script/luaerr.h"
 #include "script/task_priv.h"
@@ -210,6 +212,22 @@ struct mp_loop *mp_sched_loop(struct mp_sched *sched) {
   return sched->loop;
 }
 size_t mp_sched_tasks(const struct mp_sched *sched) { return sched->count; }
+
+size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names, size_t size) {
+  size_t count = 0, used = 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  lua_State *main = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  if (names) names[0] = '\0';
+  MP_LIST_EACH(node, &sched->tasks) {
+    const struct mp_task *task = MP_LIST_ENTRY(node, struct mp_task, all);
+    if (task->main != main) continue;
+    count++;
+    if (names && used + strlen(task->name) + 3 < size)
+      used += (size_t)snprintf(names + used, size - used, "%s%s", used ? ", " : "", task->name);
+  }
+  return count;
+}
 
 bool mp_sched_add(struct mp_sched *sched, struct mp_task *task) {
   if (!slot_take(sched, task)) return false;

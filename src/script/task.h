@@ -24,6 +24,8 @@ int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err
 void mp_sched_unref(struct mp_sched *sched); /* all tasks must have ended */
 struct mp_loop *mp_sched_loop(struct mp_sched *sched);
 size_t mp_sched_tasks(const struct mp_sched *sched); /* tasks that have not ended */
+/* Those of L's state; the names of the first ones go to `names` unless it is NULL. */
+size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names, size_t size);
 
 /* How a task ended. On success its results lie on `L`, from index 1 to the top; on failure the error
  * object (luaerr.h), made where it was raised and with its traceback, is on top. They are gone after

@@ -21,6 +21,7 @@ struct mp_vm {
   lua_State *L;
   struct mp_sched *sched;
   char *app_dir, *lua_dir;
+  struct mp_files *files;
   size_t used, limit;
 };
 
@@ -76,6 +77,7 @@ int mp_vm_open(struct mp_vm **out, struct mp_sched *sched, const struct mp_vm_op
   vm->limit = options->memory_limit;
   vm->app_dir = strdup(options->app_dir ? options->app_dir : ".");
   vm->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
+  vm->files = options->files ? mp_files_ref(options->files) : NULL;
   if (vm->app_dir && (vm->lua_dir || !options->lua_dir)) vm->L = lua_newstate(count, vm);
   if (!vm->L) {
     mp_vm_close(vm);
@@ -102,6 +104,7 @@ void mp_vm_close(struct mp_vm *vm) {
     mp_task_kill_all(vm->sched, vm->L);
     lua_close(vm->L);
   }
+  mp_files_unref(vm->files);
   free(vm->app_dir);
   free(vm->lua_dir);
   free(vm);
@@ -123,7 +126,29 @@ struct mp_vm *mp_vm_of(lua_State *L) {
 
 /* ---- chunks ---- */
 
-static int read_file(const char *path, struct mp_buf *buf, struct mp_err *err) {
+/* The name below scripts/, if the VM has these files in memory. */
+static const char *name_in_files(const struct mp_vm *vm, const char *path) {
+  size_t len = strlen(vm->app_dir);
+  if (!vm->files || strncmp(path, vm->app_dir, len) != 0) return NULL;
+  return strncmp(path + len, "/scripts/", 9) ? NULL : path + len + 9;
+}
+
+bool mp_vm_is_file(const struct mp_vm *vm, const char *path) {
+  const char *name = name_in_files(vm, path);
+  struct stat st;
+  if (name) return mp_files_find(vm->files, name) != NULL;
+  return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int read_file(const struct mp_vm *vm, const char *path, struct mp_buf *buf,
+                     struct mp_err *err) {
+  const char *name = name_in_files(vm, path);
+  if (name) {
+    const struct mp_file *file = mp_files_find(vm->files, name);
+    if (!file) return mp_err_set(err, MP_EIO, "cannot read %s: %s", path, strerror(ENOENT));
+    mp_buf_add(buf, file->text, file->size);
+    return buf->failed ? mp_err_set(err, MP_ENOMEM, "no memory to load %s", path) : 0;
+  }
   FILE *file = fopen(path, "rb");
   struct stat st;
   if (!file) {
@@ -153,11 +178,10 @@ static int read_file(const char *path, struct mp_buf *buf, struct mp_err *err) {
 
 int mp_vm_load_file(struct mp_vm *vm, lua_State *L, const char *path, const char *shown,
                     struct mp_err *err) {
-  (void)vm;
   struct mp_buf text, name;
   mp_buf_init(&text, MAX_CHUNK);
   mp_buf_init(&name, 0);
-  int rv = read_file(path, &text, err);
+  int rv = read_file(vm, path, &text, err);
   if (rv) goto out;
   mp_buf_addc(&name, '@');
   mp_buf_adds(&name, shown);

@@ -2,14 +2,16 @@
  *
  * Chunks are loaded as text only. `require` is a Lua function, so that a module's body may wait; it
  * looks into package.preload, the modules built in, the app's scripts/ folder and, last, Lua's own
- * path and cpath. Owner: the runtime (later: a generation). */
+ * path and cpath. Owner: the runtime or a generation. */
 #ifndef MP_VM_H
 #define MP_VM_H
 
 #include <lua.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "loop/loop.h"
+#include "script/files.h"
 #include "util/err.h"
 
 struct mp_vm;
@@ -19,6 +21,8 @@ struct mp_vm_options {
   const char *app_dir; /* the project folder: scripts/ below it is on the module path */
   const char *lua_dir; /* NULL, or a folder that is looked into before the built-in modules */
   size_t memory_limit; /* bytes for the whole state; 0: none */
+  struct mp_files
+      *files; /* NULL, or what scripts/ holds for this VM, whatever is on disk; shared */
 };
 
 /* `sched` is borrowed and must outlive the VM. */
@@ -32,6 +36,7 @@ size_t mp_vm_memory(const struct mp_vm *vm); /* bytes in use */
 struct mp_vm *mp_vm_of(lua_State *L);
 struct mp_sched *mp_vm_sched(struct mp_vm *vm);
 const char *mp_vm_app_dir(const struct mp_vm *vm);
+bool mp_vm_is_file(const struct mp_vm *vm, const char *path);
 
 /* Pushes the chunk of a file, named "@" + `shown` (the path that errors show). MP_EIO: cannot be read;
  * MP_ESCRIPT: "file:line: message". Never raises. [-0, +1 on success] */

@@ -46,7 +46,8 @@ static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
 /* Exponential back-off with full jitter: a random part of a limit that doubles. */
 static uint64_t backoff(const struct mp_tx *tx, uint32_t random) {
   uint64_t limit = tx->options.backoff_ms;
-  for (unsigned i = 1; i < tx->attempt && limit < tx->options.backoff_cap_ms; i++) limit *= 2;
+  unsigned doubled = tx->attempt + tx->waits;
+  for (unsigned i = 1; i < doubled && limit < tx->options.backoff_cap_ms; i++) limit *= 2;
   if (limit > tx->options.backoff_cap_ms) limit = tx->options.backoff_cap_ms;
   return limit * random / UINT32_MAX;
 }
@@ -60,22 +61,93 @@ static void count_retry(struct mp_tx *tx) {
     tx->retries_serialization++;
 }
 
+/* Repeating what only reads is harmless whatever became of the connection. */
 static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
-  return (err->flags & MP_ERRF_RETRYABLE) && tx->attempt < tx->options.max_attempts &&
-         !tx->answered;
+  unsigned flags = MP_ERRF_RETRYABLE | (tx->options.read_only ? MP_ERRF_CONN_DEAD : 0u);
+  return (err->flags & flags) && tx->attempt < tx->options.max_attempts && !tx->answered;
+}
+
+static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
+  struct mp_tx_retry *entry = &tx->history[tx->failed_attempts++ % MP_TX_HISTORY];
+  memcpy(entry->sqlstate, tx->err.sqlstate, sizeof entry->sqlstate);
+  entry->code = tx->err.code;
+  entry->delay_ms = (uint32_t)delay_ms;
+}
+
+static unsigned begin_attempt(struct mp_tx *tx) {
+  if (!move(tx, MP_TX_FRESH)) return broken(tx);
+  tx->attempt++;
+  tx->err = (struct mp_err){0};
+  tx->retry = tx->in_flight = false;
+  tx->savepoints = tx->waits = 0;
+  return MP_TX_DO_RUN;
 }
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
 static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
   uint64_t delay = backoff(tx, now.random);
-  if (tx->retry && !tx->answered && now.ms + delay < tx->options.deadline_ms) {
+  bool failed = tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
+  bool refused = tx->retry && failed && now.no_retry;
+  bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
+  if (failed) note_failure(tx, again ? delay : 0);
+  if (refused) mp_err_wrap(&tx->err, "not tried again, the host's budget for retries is used up");
+  if (again) {
     if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
-    count_retry(tx);
-    tx->delay_ms = delay;
+    if (failed) count_retry(tx);
+    tx->delay_ms = failed ? delay : 0;
     return release | MP_TX_DO_WAIT;
   }
   if (!move(tx, MP_TX_ENDED)) return broken(tx);
   return release | answer(tx, MP_TX_ROLLED_BACK);
+}
+
+/* ---- in doubt ---- */
+
+static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err *why) {
+  struct mp_err err;
+  mp_err_set(&err, MP_EUNKNOWN,
+             "COMMIT was sent and its answer did not come: the work may or may not be stored (%s)",
+             why->msg);
+  err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+  tx->err = err;
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return release | answer(tx, MP_TX_UNKNOWN);
+}
+
+/* Nothing else may be done before it is known: another attempt could do the work twice. */
+static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
+                      struct mp_tx_now now) {
+  uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
+  bool resolvable = tx->options.witness && !tx->overdue && !tx->answered;
+  if (!resolvable || now.ms + delay >= tx->options.deadline_ms) return unknown(tx, release, err);
+  if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;
+  tx->in_doubt = true;
+  tx->err = *err;
+  if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+  tx->waits++;
+  tx->delay_ms = delay;
+  return release | MP_TX_DO_WAIT;
+}
+
+unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
+                        struct mp_tx_now now) {
+  if (tx->state != MP_TX_RESOLVING) return 0;
+  bool doubted = tx->in_doubt;
+  tx->in_doubt = tx->in_flight = false;
+  tx->resolved |= doubted;
+  if (verdict == MP_TX_DONE) {
+    move(tx, MP_TX_ENDED);
+    return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
+  }
+  if (verdict == MP_TX_REFUSED) tx->err = *refused;
+  if (doubted) note_failure(tx, 0);
+  if (verdict == MP_TX_REFUSED || (doubted && (!tx->retry || now.no_retry))) {
+    if (verdict != MP_TX_REFUSED) mp_err_wrap(&tx->err, "nothing was stored");
+    move(tx, MP_TX_ENDED);
+    return MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+  }
+  if (doubted) tx->retries_connection++;
+  return begin_attempt(tx);
 }
 
 /* ---- events ---- */
@@ -93,16 +165,15 @@ unsigned mp_tx_waited(struct mp_tx *tx) {
 }
 
 unsigned mp_tx_granted(struct mp_tx *tx) {
-  if (!move(tx, MP_TX_FRESH)) return broken(tx);
-  tx->attempt++;
-  tx->err = (struct mp_err){0};
-  tx->retry = tx->in_flight = false;
-  tx->savepoints = 0;
-  return MP_TX_DO_RUN;
+  if (!tx->in_doubt && !tx->options.keyed) return begin_attempt(tx);
+  if (!move(tx, MP_TX_RESOLVING)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_RESOLVE;
 }
 
-unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err) {
+unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now) {
   struct mp_err before = tx->err;
+  if (tx->in_doubt) return doubt(tx, 0, err, now);
   tx->err = *err;
   if (tx->attempt)
     mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt,
@@ -142,7 +213,8 @@ static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
   return MP_TX_DO_KILL | roll_back(tx);
 }
 
-unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed) {
+unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
+                       struct mp_tx_now now) {
   tx->in_flight = false;
   switch (tx->state) {
     case MP_TX_OPEN:
@@ -156,17 +228,13 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
         move(tx, MP_TX_ENDED);
         return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
       }
-      if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003"))) {
-        /* transaction_resolution_unknown, statement_completion_unknown: the server does not know either */
-        mp_err_set(&tx->err, MP_EUNKNOWN,
-                   "COMMIT was answered with %s: the work may or may not be stored (%s)",
-                   failed->sqlstate, failed->msg);
-        tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
-        move(tx, MP_TX_ENDED);
-        return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
-      }
-      if (failed)
+      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know either */
+      if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003")))
+        return doubt(tx, MP_TX_DO_DISCARD, failed, now);
+      if (failed && !tx->overdue)
         tx->err = *failed;
+      else if (failed)
+        tx->err = tx->late;
       else
         mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
       tx->retry = may_retry(tx, &tx->err);
@@ -177,6 +245,7 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
     case MP_TX_FRESH:
     case MP_TX_ROLLING_BACK:
     case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -216,6 +285,7 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
     case MP_TX_COMMITTING:
     case MP_TX_ROLLING_BACK:
     case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -241,23 +311,18 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
         keep_first(tx, err);
       return MP_TX_DO_KILL | again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_COMMITTING:
-      if (!commit_sent) {
-        tx->err = *err;
-        tx->retry = may_retry(tx, err);
-        return again_or_end(tx, MP_TX_DO_DISCARD, now);
-      }
-      mp_err_set(
-          &tx->err, MP_EUNKNOWN,
-          "the connection was lost after COMMIT was sent: the work may or may not be stored (%s)",
-          err->msg);
-      tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
-      move(tx, MP_TX_ENDED);
-      return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
+      if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);
+      tx->err = tx->overdue ? tx->late : *err;
+      tx->retry = may_retry(tx, &tx->err);
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_RESOLVING:
+      if (tx->in_doubt) return doubt(tx, MP_TX_DO_DISCARD, err, now);
+      tx->err = *err;
+      tx->retry = may_retry(tx, err);
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
-    case MP_TX_CANCELING:
-      move(tx, MP_TX_ENDED);
-      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING: return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
@@ -271,6 +336,7 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
+      if (tx->in_doubt) return unknown(tx, 0, err);
       tx->err = *err;
       tx->state = MP_TX_ENDED;
       return answer(tx, MP_TX_ROLLED_BACK);
@@ -285,17 +351,49 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       move(tx, MP_TX_CANCELING);
       return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_COMMITTING:
-      mp_err_set(&tx->err, MP_EUNKNOWN,
-                 "COMMIT was sent and not answered: the work may or may not be stored (%s)",
-                 err->msg);
-      tx->err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+      if (tx->overdue) return unknown(tx, MP_TX_DO_DISCARD, err);
+      tx->overdue = true;
+      tx->late = *err;
+      return MP_TX_DO_CANCEL | MP_TX_DO_GRACE;
+    case MP_TX_RESOLVING:
+      if (tx->in_doubt) return unknown(tx, MP_TX_DO_DISCARD, err);
+      tx->err = *err;
       move(tx, MP_TX_ENDED);
-      return MP_TX_DO_DISCARD | answer(tx, MP_TX_UNKNOWN);
+      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_ROLLING_BACK:
       tx->retry = false;
       keep_first(tx, err);
       return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING: /* for a restart, that nobody wants any more */
+      if (tx->retry) tx->err = *err;
+      tx->retry = false;
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
+  tx->err = *why;
+  tx->err.flags = 0;
+  tx->retry = true;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      move(tx, MP_TX_BACKOFF);
+      tx->delay_ms = 0;
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT;
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx);
+      move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL;
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_COMMITTING:
+    case MP_TX_ROLLING_BACK:
     case MP_TX_CANCELING:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -310,6 +408,14 @@ void mp_tx_savepoint_undone(struct mp_tx *tx) {
     move(tx, MP_TX_OPEN);
   }
   tx->savepoints--;
+}
+
+void mp_tx_rewound(struct mp_tx *tx) {
+  if (tx->state == MP_TX_FAILED) {
+    tx->err = (struct mp_err){0};
+    move(tx, MP_TX_OPEN);
+  }
+  tx->savepoints = 0;
 }
 
 const char *mp_tx_begin_sql(const struct mp_tx_options *o) {

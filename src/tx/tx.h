@@ -3,20 +3,24 @@
  * what it answers. A driver may be real (bind/txn.c) or a simulator.
  *
  *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
- *               ^         |       |         |                     FRESH: BEGIN has not been sent
- *               |         |   COMMITTING    |                     OPEN: in a transaction
- *            BACKOFF      |    |  |  |      |                     FAILED: a statement failed; only ROLLBACK helps
- *               ^         v    v  |  v      v                     CANCELING: a statement still runs that nobody wants
- *               +---- ROLLING_BACK <-- CANCELING                  ENDED: the caller has its answer and the
- *                              |  |                                      connection is given back
- *                              ENDED
+ *             ^  |  ____^ |       |         |                     FRESH: BEGIN has not been sent
+ *             |  v /      |   COMMITTING    |                     OPEN: in a transaction
+ *             | RESOLVING |    |  |  |      |                     FAILED: a statement failed; only ROLLBACK helps
+ *             |  |  |     v    v  |  v      v                     CANCELING: a statement still runs that nobody wants
+ *            BACKOFF <-- ROLLING_BACK <-- CANCELING               RESOLVING: was the work done? (a lost COMMIT, a key)
+ *                              |  |                               ENDED: the caller has its answer and the
+ *                              ENDED                                     connection is given back
  *
  * Rules that it keeps:
  * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN would
  *   leave the statements behind it to commit one by one.
  * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and no error.
  * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot stays).
- * - A connection that is lost before COMMIT was sent is a rollback; after that the outcome is unknown.
+ * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is in doubt:
+ *   where it left a witness (options.witness) a new connection resolves it, and nothing else is done before;
+ *   without one, or if the deadline passes first, the outcome is unknown.
+ * - A deadline that passes while COMMIT is under way cancels and waits a little (MP_TX_GRACE_MS): mostly the
+ *   server can still tell.
  * - A failed statement dooms the transaction whatever the script makes of the error, unless a savepoint
  *   that was set before it is rolled back to. */
 #ifndef MP_TX_H
@@ -33,6 +37,8 @@ enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
 #define MP_TX_ATTEMPTS 4
 #define MP_TX_BACKOFF_MS 100
 #define MP_TX_BACKOFF_CAP_MS 2000
+#define MP_TX_GRACE_MS 1000
+#define MP_TX_HISTORY 8 /* failed attempts that are remembered with their reason */
 
 struct mp_tx_options {
   enum mp_isolation isolation;
@@ -42,21 +48,25 @@ struct mp_tx_options {
   uint64_t backoff_ms;   /* most that is waited before the second attempt; doubles each time */
   uint64_t backoff_cap_ms;
   uint64_t deadline_ms; /* on the driver's clock, over all attempts */
+  bool witness;         /* the driver can find out what became of a lost COMMIT */
+  bool keyed;           /* each attempt first asks whether the work was done before (RESOLVING) */
 };
 
 #define MP_TX_STATE_MAP(X)                                                                   \
   X(START, MP_TO(MP_TX_WAITING))                                                             \
-  X(WAITING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_ENDED))                                        \
+  X(WAITING,                                                                                 \
+    MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_RESOLVING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
   X(FRESH,                                                                                   \
     MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
   X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |        \
               MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))            \
   X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |         \
                 MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                   \
-  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_ENDED))                               \
+  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))        \
   X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
   X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                 \
   X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                      \
+  X(RESOLVING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))               \
   X(ENDED, 0u)
 
 enum mp_tx_state {
@@ -81,6 +91,15 @@ enum {
   MP_TX_DO_RUN = 1u << 8,      /* start the script from the top, as attempt tx->attempt */
   MP_TX_DO_RESUME = 1u << 9,   /* the script's look is over: its result or its error is there */
   MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
+  MP_TX_DO_RESOLVE = 1u << 11, /* find out whether the work is committed; then mp_tx_resolved */
+  MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_abort again after MP_TX_GRACE_MS unless it has ended */
+};
+
+/* Why an attempt failed, and how long was waited before the next. */
+struct mp_tx_retry {
+  char sqlstate[6]; /* "" : no answer of the server */
+  enum mp_code code;
+  uint32_t delay_ms; /* 0: none followed, or at once */
 };
 
 struct mp_tx {
@@ -91,6 +110,10 @@ struct mp_tx {
   struct mp_err err; /* the failure that decides */
   bool retry;        /* ROLLING_BACK: another attempt follows */
   bool answered;
+  bool in_doubt; /* a COMMIT was lost and may or may not have been carried out */
+  bool resolved; /* it was in doubt, and is no more */
+  bool overdue;  /* the deadline passed while COMMIT was under way: `late` */
+  struct mp_err late;
   bool in_flight;                 /* a segment has not been answered */
   unsigned savepoints, failed_at; /* depth now; depth at which the transaction FAILED */
   uint64_t delay_ms;
@@ -98,40 +121,57 @@ struct mp_tx {
     bool begin, commit;
   } frame;
   unsigned retries_serialization, retries_deadlock, retries_connection;
+  unsigned waits; /* back-offs since the attempt began: those of a resolution */
+  struct mp_tx_retry
+      history[MP_TX_HISTORY]; /* of the last failed attempts; number i at i % MP_TX_HISTORY */
+  unsigned failed_attempts;
 };
 
-/* The driver's clock and 32 random bits. */
+/* The driver's clock, 32 random bits, and whether the host may retry at all (admit/budget.h). */
 struct mp_tx_now {
   uint64_t ms;
   uint32_t random;
+  bool no_retry;
 };
 
 /* Each event returns MP_TX_DO_* bits. */
 unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options);
 unsigned mp_tx_granted(struct mp_tx *tx);
-unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err);
+unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
 unsigned mp_tx_waited(struct mp_tx *tx);
 /* The script looks: statements are queued and it waits. Not when mp_tx_doomed. */
 unsigned mp_tx_look(struct mp_tx *tx);
 /* A segment was answered: `failed` is its first failure, or NULL. If it carried COMMIT and nothing
  * failed, `committed` tells whether the tag was COMMIT. */
-unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed);
+unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
+                       struct mp_tx_now now);
+/* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if COMMIT was
+ * lost, never will be; or `refused`: the key stands for other work. */
+enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };
+unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
+                        struct mp_tx_now now);
 /* A row that a statement promised is missing, or the like: the host fails the transaction. */
 unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
 /* The script returned (err NULL) or raised. `queued`: statements wait that nobody looked at; `unchecked`:
  * some of them promise something that must be seen before COMMIT. */
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked);
 unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
-/* The connection is gone. `commit_sent`: a COMMIT may have reached the server. */
+/* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached the server. */
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now);
 /* The deadline passed, or the caller went away; `err` says which. */
 unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
 
+/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of them is not
+ * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
+
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
 void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */
 /* One level up, its work undone: a transaction that FAILED inside is open again. */
 void mp_tx_savepoint_undone(struct mp_tx *tx);
+/* All levels up, the outermost savepoint's work undone. */
+void mp_tx_rewound(struct mp_tx *tx);
 
 /* Only ROLLBACK (or ROLLBACK TO a savepoint) can follow. */
 static inline bool mp_tx_doomed(const struct mp_tx *tx) { return tx->state == MP_TX_FAILED; }

@@ -1,4 +1,5 @@
 -- `moonpool call NAME [JSON | @FILE | -]`: one operation, its result as JSON on stdout.
+local border   = require "moonpool.border"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
@@ -18,23 +19,9 @@ local function read_input(source)
     status = 400 }, 0)
 end
 
-local function decode(text)
-  local ok, value = pcall(json.decode, text, { decimals = true })
-  if ok then return value end
-  local message = errors.is(value) and value.message or tostring(value):gsub("^.-:%d+: ", "")
-  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is no JSON: " .. message }, 0)
-end
-
--- What a caller may see of an error: never SQL, DETAIL or a traceback.
-local function public(e)
-  if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
-  return { code = e.code, message = e.message, status = e.status, fields = e.fields, attempts = e.attempts,
-           operation = e.operation, outcome_unknown = e.outcome_unknown, line = e.line }
-end
-
 -- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of that.
 local function to_json(value, pretty)
-  local text = json.encode(value, { camel = true, decimal_strings = true, sorted = true })
+  local text = border.encode(value)
   return pretty and json.encode(json.decode(text, { decimals = true }), { pretty = true }) or text
 end
 
@@ -42,19 +29,17 @@ local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
 
 return function(options)
   local ok, result = pcall(function()
-    return moonpool.call(options.name, decode(read_input(options.input)),
-      { border = true, tenant = options.tenant, as = options.as })
+    return moonpool.call(options.name, border.decode(read_input(options.input)),
+      { border = true, tenant = options.tenant, as = options.as, key = options.key })
   end)
   if ok then
-    local done, text = pcall(to_json, result == nil and json.null or result, options.pretty)
+    local done, text = pcall(to_json, result, options.pretty)
     if done then
       print(text)
       return 0
     end
-    result = errors.new { code = "SCRIPT_ERROR", status = 500, operation = options.name,
-      message = ("%s is done and stored, but its result cannot be written as JSON: %s"):format(options.name,
-        errors.is(text) and text.message or tostring(text)) }
+    result = border.unwritable(options.name, text)
   end
-  io.stderr:write(to_json({ error = public(result) }, options.pretty), "\n")
+  io.stderr:write(to_json({ error = border.public(result) }, options.pretty), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
 end

@@ -9,6 +9,7 @@ local record     = require "moonpool.migrate.record"
 local report     = require "moonpool.migrate.report"
 local runner     = require "moonpool.migrate.runner"
 local session    = require "moonpool.migrate.session"
+local system     = require "moonpool.migrate.system"
 local trial      = require "moonpool.migrate.trial"
 local watch      = require "moonpool.migrate.watch"
 
@@ -159,7 +160,11 @@ function apply.up(dir, options)
   if options.print then return trial.print(db, (plan_up(db, dir, options)), "up") end
   files.all(dir)      -- what is wrong with the files is said without waiting for the lock
   return with_context(options, function(context)
-    if not options.dry_run then record.create(context.conn) end
+    if not options.dry_run then
+      system.ensure(context.conn, function(line) out(options, line) end)
+      session.prepare(context.conn)
+      record.create(context.conn)
+    end
     local plan, applied = plan_up(context.conn, dir, options)
     if options.dry_run then return trial.run(context, plan, "up") end
     local names = built_by(context.conn, plan)      -- and every file is read before any is applied

@@ -8,6 +8,7 @@ local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
 local runner     = require "moonpool.migrate.runner"
 local session    = require "moonpool.migrate.session"
+local system     = require "moonpool.migrate.system"
 
 local status = {}
 
@@ -89,7 +90,8 @@ local function print_json(entries, invalid, faults, pending)
     bad[#bad + 1] = { name = index.full, table = index.on, builtBy = index.builder }
   end
   print(json.encode { migrations = list, pending = pending, invalidIndexes = bad, faults = json.array(faults),
-                      sound = #faults == 0 })
+                      sound = #faults == 0,
+                      system = { version = system.version(db), latest = system.latest } })
 end
 
 local function look(dir)
@@ -120,6 +122,11 @@ function status.list(dir, as_json)
   for _, index in ipairs(invalid) do
     print(string.format("%-10sindex %s on %s%s", index.builder and "building" or "INVALID", index.full, index.on,
                         index.builder and " by process " .. index.builder or ""))
+  end
+  local version = system.version(db)
+  if version ~= system.latest then
+    print(string.format("the host's own tables: schema moonpool is at version %d, this host's is %d%s", version, system.latest,
+                        version < system.latest and ": moonpool migrate up" or ""))
   end
   print(string.format("%s, %d pending", problem.plural(#entries, "migration"), pending))
   return #faults == 0 and 0 or 1

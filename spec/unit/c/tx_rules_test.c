@@ -29,6 +29,8 @@ static struct mp_err connection(void) {
 
 /* ---- rules ---- */
 
+static const struct mp_tx_now start_of_time = {.ms = 0, .random = 0};
+
 static struct mp_tx_options plain(void) {
   return (struct mp_tx_options){.isolation = MP_SERIALIZABLE,
                                 .max_attempts = 10,
@@ -50,14 +52,14 @@ static void pauses_double(void) {
   struct mp_tx tx;
   opened(&tx, &options);
   for (unsigned i = 0; i < MP_ARRAY_LEN(most); i++) {
-    CHECK(mp_tx_segment(&tx, &err, false) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
+    CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
     struct mp_tx_now at = {.ms = 0, .random = UINT32_MAX};
     CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
     CHECK(tx.delay_ms == most[i]);
     CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
     CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND && tx.frame.begin);
   }
-  mp_tx_segment(&tx, &err, false);
+  mp_tx_segment(&tx, &err, false, start_of_time);
   struct mp_tx_now at = {.ms = 0, .random = 0};
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(!strcmp(tx.err.sqlstate, "40001") && tx.attempt == 10 && tx.retries_serialization == 9);
@@ -72,7 +74,7 @@ static void pauses_are_random(void) {
     struct mp_tx_now at = {.ms = 0, .random = parts[i]};
     struct mp_tx tx;
     opened(&tx, &options);
-    mp_tx_segment(&tx, &err, false);
+    mp_tx_segment(&tx, &err, false, start_of_time);
     mp_tx_rolled_back(&tx, true, at);
     CHECK(tx.delay_ms == (uint64_t)parts[i] * 100 / UINT32_MAX);
   }
@@ -85,12 +87,12 @@ static void last_error_counts(void) {
   struct mp_tx_now at = {.ms = 0, .random = 0};
   struct mp_tx tx;
   opened(&tx, &options);
-  mp_tx_segment(&tx, &first, false);
+  mp_tx_segment(&tx, &first, false, start_of_time);
   mp_tx_rolled_back(&tx, true, at);
   mp_tx_waited(&tx);
   mp_tx_granted(&tx);
   mp_tx_look(&tx);
-  mp_tx_segment(&tx, &second, false);
+  mp_tx_segment(&tx, &second, false, start_of_time);
   mp_tx_finished(&tx, NULL, false, false);
   mp_tx_rolled_back(&tx, true, at);
   CHECK(tx.answered && !strcmp(tx.err.sqlstate, "23505") && tx.attempt == 2);
@@ -102,7 +104,7 @@ static void no_time_left(void) {
   struct mp_tx_now at = {.ms = options.deadline_ms - 100, .random = UINT32_MAX};
   struct mp_tx tx;
   opened(&tx, &options);
-  mp_tx_segment(&tx, &err, false);
+  mp_tx_segment(&tx, &err, false, start_of_time);
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "40001"));
 }
@@ -112,10 +114,10 @@ static void tag_of_commit(void) {
   struct mp_tx_now at = {.ms = 0, .random = 0};
   struct mp_tx tx;
   opened(&tx, &options);
-  CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_RESUME);
+  CHECK(mp_tx_segment(&tx, NULL, false, start_of_time) == MP_TX_DO_RESUME);
   CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_SEND && tx.frame.commit &&
         !tx.frame.begin);
-  CHECK(mp_tx_segment(&tx, NULL, false) == MP_TX_DO_ROLLBACK);
+  CHECK(mp_tx_segment(&tx, NULL, false, start_of_time) == MP_TX_DO_ROLLBACK);
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_EINTERNAL);
 }
@@ -126,7 +128,7 @@ static void lost_at_commit(bool commit_sent) {
   struct mp_err err = connection();
   struct mp_tx tx;
   opened(&tx, &options);
-  mp_tx_segment(&tx, NULL, false);
+  mp_tx_segment(&tx, NULL, false, start_of_time);
   mp_tx_finished(&tx, NULL, true, false);
   unsigned actions = mp_tx_lost(&tx, &err, commit_sent, at);
   if (commit_sent) {
@@ -150,7 +152,7 @@ static void nothing_to_do(void) {
   mp_tx_granted(&tx);
   CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND && tx.frame.begin &&
         tx.frame.commit);
-  CHECK(mp_tx_segment(&tx, NULL, true) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(mp_tx_segment(&tx, NULL, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
 }
 
 /* A failure in a savepoint is undone with it; one in front of it is not. */
@@ -159,14 +161,14 @@ static void savepoints(void) {
   struct mp_err err = duplicate();
   struct mp_tx tx;
   opened(&tx, &options);
-  mp_tx_segment(&tx, NULL, false);
+  mp_tx_segment(&tx, NULL, false, start_of_time);
   mp_tx_savepoint(&tx);
   mp_tx_look(&tx);
-  CHECK(mp_tx_segment(&tx, &err, false) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
+  CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
   mp_tx_savepoint_undone(&tx);
   CHECK(!mp_tx_doomed(&tx) && tx.savepoints == 0 && tx.err.code == MP_OK);
   mp_tx_look(&tx);
-  CHECK(mp_tx_segment(&tx, &err, false) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
+  CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
   mp_tx_savepoint(&tx);
   mp_tx_savepoint_undone(&tx);
   CHECK(mp_tx_doomed(&tx) && !strcmp(tx.err.sqlstate, "23505"));
@@ -179,7 +181,7 @@ static void doomed_and_caught(void) {
   struct mp_tx_now at = {.ms = 0, .random = 0};
   struct mp_tx tx;
   opened(&tx, &options);
-  mp_tx_segment(&tx, &err, false);
+  mp_tx_segment(&tx, &err, false, start_of_time);
   CHECK(mp_tx_finished(&tx, NULL, false, false) == MP_TX_DO_ROLLBACK);
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "23505"));

@@ -21,7 +21,7 @@ static int step_now;
   } while (0)
 
 enum script { NONE, RUNNING, LOOKING, FINISHED, KILLED };
-enum segment { QUIET, WORK, COMMIT, ROLLBACK };
+enum segment { QUIET, WORK, COMMIT, ROLLBACK, RESOLVE };
 
 struct sim {
   struct mp_tx tx;
@@ -35,6 +35,11 @@ struct sim {
   unsigned depth, failed_at; /* savepoints; depth at which it failed, or */
   bool failed;
   bool after_cancel, wrong_tag;
+  bool doubted;     /* a COMMIT was lost, now or before */
+  bool done_before; /* under the key */
+  bool overdue;     /* the deadline passed during COMMIT */
+  bool no_retry;    /* the budget was empty once */
+  uint64_t grace_until;
   bool unchecked;  /* a promise must be seen before COMMIT */
   unsigned stored; /* how often the server has committed the work */
   unsigned grants, returns, waits, runs;
@@ -54,7 +59,9 @@ static unsigned draw(struct sim *s, unsigned below) {
 
 static struct mp_tx_now now(struct sim *s) {
   uint32_t edge[] = {0, UINT32_MAX, (uint32_t)draw64(s)};
-  return (struct mp_tx_now){.ms = s->now, .random = edge[draw(s, 3)]};
+  bool no_retry = !draw(s, 40);
+  s->no_retry |= no_retry;
+  return (struct mp_tx_now){.ms = s->now, .random = edge[draw(s, 3)], .no_retry = no_retry};
 }
 
 /* ---- errors ---- */
@@ -80,7 +87,7 @@ static struct mp_err deadline(void) { return error_of(MP_ETIMEOUT, "", 0); }
 
 static uint64_t most_backoff(const struct sim *s) {
   uint64_t most = s->tx.options.backoff_ms;
-  for (unsigned i = 1; i < s->tx.attempt; i++) most *= 2;
+  for (unsigned i = 1; i < s->tx.attempt + s->tx.waits && most < 100000; i++) most *= 2;
   return most < s->tx.options.backoff_cap_ms ? most : s->tx.options.backoff_cap_ms;
 }
 
@@ -107,14 +114,15 @@ static void hear(struct sim *s) {
   s->answered = true;
   switch (s->tx.outcome) {
     case MP_TX_COMMITTED:
-      CHECK(s->begun ? s->stored == 1 : s->stored == 0 && !s->queued);
-      CHECK(s->script == FINISHED && !s->failed);
+      CHECK(s->begun || s->done_before ? s->stored == 1 : s->stored == 0 && !s->queued);
+      CHECK(s->done_before || (s->script == FINISHED && !s->failed));
       break;
     case MP_TX_ROLLED_BACK:
       CHECK(s->stored == 0 && !s->commit_lost);
       CHECK(s->tx.err.code != MP_OK && (s->tx.err.code != MP_EINTERNAL || s->wrong_tag));
       CHECK(!(s->tx.err.flags & MP_ERRF_OUTCOME_UNKNOWN));
-      if (s->aborted) CHECK(s->tx.err.code == MP_ETIMEOUT || s->tx.state == MP_TX_ROLLING_BACK);
+      if (s->aborted && !s->wrong_tag)
+        CHECK(s->tx.err.code == MP_ETIMEOUT || s->tx.state == MP_TX_ROLLING_BACK);
       break;
     case MP_TX_UNKNOWN:
       CHECK(s->commit_lost);
@@ -143,8 +151,14 @@ static void act(struct sim *s, unsigned actions) {
     s->script = KILLED;
   }
   if (actions & MP_TX_DO_CANCEL) {
-    CHECK(s->leased && s->segment == WORK);
-    s->after_cancel = true;
+    CHECK(s->leased && (s->segment == WORK || s->overdue));
+    s->after_cancel = s->segment == WORK;
+  }
+  CHECK(!(actions & MP_TX_DO_GRACE) || s->overdue);
+  if (actions & MP_TX_DO_RESOLVE) {
+    CHECK(s->leased && s->segment == QUIET && !s->answered);
+    CHECK(s->tx.in_doubt ? s->commit_lost : s->tx.options.keyed && !s->commit_lost);
+    s->segment = RESOLVE;
   }
   if (actions & MP_TX_DO_SEND) send(s);
   if (actions & MP_TX_DO_ROLLBACK) {
@@ -155,19 +169,22 @@ static void act(struct sim *s, unsigned actions) {
   if (actions & MP_TX_DO_RELEASE) take_back(s, false);
   if (actions & MP_TX_DO_DISCARD) take_back(s, true);
   if (actions & MP_TX_DO_ACQUIRE) {
-    CHECK(!s->waiting && !s->leased && !s->answered && !s->commit_lost);
-    CHECK(s->grants < s->tx.options.max_attempts);
+    CHECK(!s->waiting && !s->leased && !s->answered && s->commit_lost == s->tx.in_doubt);
+    CHECK(s->runs < s->tx.options.max_attempts || s->tx.in_doubt);
     s->waiting = true;
   }
   if (actions & MP_TX_DO_WAIT) {
-    CHECK(!s->leased && !s->answered && !s->commit_lost && !s->aborted);
-    CHECK(s->script == KILLED || s->script == FINISHED);
-    CHECK(s->last.flags & MP_ERRF_RETRYABLE);
-    CHECK(s->tx.attempt < s->tx.options.max_attempts);
+    CHECK(!s->leased && !s->answered && !s->aborted);
+    CHECK(s->commit_lost == s->tx.in_doubt);
+    CHECK(s->script == KILLED || s->script == FINISHED || s->tx.options.keyed);
+    CHECK(s->tx.in_doubt || s->last.flags & MP_ERRF_RETRYABLE);
+    CHECK(s->tx.attempt < s->tx.options.max_attempts || s->tx.in_doubt);
     CHECK(s->tx.delay_ms <= most_backoff(s));
     CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms);
     s->waits++;
-    if (!strcmp(s->last.sqlstate, "40P01"))
+    if (s->tx.in_doubt) {
+      CHECK(s->tx.options.witness);
+    } else if (!strcmp(s->last.sqlstate, "40P01"))
       s->by_deadlock++;
     else if (!strcmp(s->last.sqlstate, "40001"))
       s->by_serialization++;
@@ -180,6 +197,9 @@ static void act(struct sim *s, unsigned actions) {
     CHECK(s->leased && !s->answered && s->script != RUNNING && s->script != LOOKING);
     CHECK(s->tx.attempt == ++s->runs && s->runs <= s->tx.options.max_attempts);
     CHECK(s->runs == 1 || (s->last.flags & MP_ERRF_RETRYABLE));
+    CHECK(!s->commit_lost && !s->stored);
+    s->begun = s->in_tx = s->queued = s->unchecked = s->failed = s->after_cancel = false;
+    s->depth = 0;
     s->script = RUNNING;
     s->last = (struct mp_err){.code = MP_OK};
   }
@@ -202,10 +222,11 @@ static void lose(struct sim *s, bool commit_sent) {
   struct mp_err err = connection();
   bool commit = s->segment == COMMIT;
   if (commit && commit_sent) {
-    s->commit_lost = true;
+    s->commit_lost = s->doubted = true;
     if (draw(s, 2)) s->stored++;
   }
-  if (!s->failed && !(commit && commit_sent) && s->segment != ROLLBACK) s->last = err;
+  if (!s->failed && !(commit && commit_sent) && s->segment != ROLLBACK && !s->tx.in_doubt)
+    s->last = err;
   s->segment = QUIET;
   s->in_tx = false;
   unsigned actions = mp_tx_lost(&s->tx, &err, commit && commit_sent, now(s));
@@ -226,21 +247,21 @@ static void answer_work(struct sim *s) {
   if (s->after_cancel) {
     err = canceled();
     s->after_cancel = false;
-    act(s, mp_tx_segment(&s->tx, draw(s, 3) ? &err : NULL, false));
+    act(s, mp_tx_segment(&s->tx, draw(s, 3) ? &err : NULL, false, now(s)));
     return;
   }
   switch (draw(s, 8)) {
     case 0: err = duplicate(); break;
     case 1: err = serialization(); break;
     case 2: err = deadlock(); break;
-    default: act(s, mp_tx_segment(&s->tx, NULL, false)); return;
+    default: act(s, mp_tx_segment(&s->tx, NULL, false, now(s))); return;
   }
   bool retryable = err.flags & MP_ERRF_RETRYABLE;
   if (retryable)
     s->last = err;
   else
     fail_here(s);
-  unsigned actions = mp_tx_segment(&s->tx, &err, false);
+  unsigned actions = mp_tx_segment(&s->tx, &err, false, now(s));
   if (retryable) CHECK((actions & MP_TX_DO_KILL) && !(actions & MP_TX_DO_RESUME));
   act(s, actions);
 }
@@ -255,18 +276,18 @@ static void answer_commit(struct sim *s) {
     case 3: /* the tag was ROLLBACK */
       s->in_tx = false;
       s->wrong_tag = true;
-      act(s, mp_tx_segment(&s->tx, NULL, false));
+      act(s, mp_tx_segment(&s->tx, NULL, false, now(s)));
       if (s->answered) CHECK(s->tx.outcome == MP_TX_ROLLED_BACK);
       return;
     default:
       s->in_tx = false;
       s->stored++;
-      act(s, mp_tx_segment(&s->tx, NULL, true));
+      act(s, mp_tx_segment(&s->tx, NULL, true, now(s)));
       CHECK(s->answered && s->tx.outcome == MP_TX_COMMITTED);
       return;
   }
   if (err.flags & MP_ERRF_RETRYABLE) s->last = err;
-  act(s, mp_tx_segment(&s->tx, &err, false));
+  act(s, mp_tx_segment(&s->tx, &err, false, now(s)));
 }
 
 static void answer_rollback(struct sim *s) {
@@ -276,6 +297,34 @@ static void answer_rollback(struct sim *s) {
   unsigned actions = mp_tx_rolled_back(&s->tx, clean, now(s));
   CHECK(actions & (clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD));
   act(s, actions);
+}
+
+static void answer_resolve(struct sim *s) {
+  struct mp_err err = error_of(MP_EINVAL, "", 0);
+  bool doubted = s->tx.in_doubt;
+  s->segment = QUIET;
+  if (!doubted && !draw(s, 20)) {
+    act(s, mp_tx_resolved(&s->tx, MP_TX_REFUSED, &err, now(s)));
+    CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
+    return;
+  }
+  if (!doubted && s->tx.options.keyed && !s->runs && !draw(s, 4)) {
+    s->done_before = true;
+    s->stored++;
+  }
+  s->commit_lost = false;
+  if (s->stored) {
+    act(s, mp_tx_resolved(&s->tx, MP_TX_DONE, NULL, now(s)));
+    CHECK(s->answered && s->tx.outcome == MP_TX_COMMITTED);
+    return;
+  }
+  unsigned runs = s->runs;
+  if (doubted) s->last = connection();
+  if (doubted) s->by_connection++; /* taken back where no attempt follows */
+  unsigned actions = mp_tx_resolved(&s->tx, MP_TX_NOT_DONE, NULL, now(s));
+  if (doubted && !(actions & MP_TX_DO_RUN)) s->by_connection--;
+  act(s, actions);
+  CHECK(s->answered ? s->tx.outcome == MP_TX_ROLLED_BACK : s->runs == runs + 1);
 }
 
 static void script_moves(struct sim *s) {
@@ -332,11 +381,18 @@ static void script_moves(struct sim *s) {
 static void abort_it(struct sim *s) {
   struct mp_err err = deadline();
   bool had_answer = s->answered;
+  bool first = s->segment == COMMIT && !s->overdue;
   s->aborted = true;
-  if (s->segment == COMMIT) s->commit_lost = true;
+  if (first) {
+    s->overdue = true;
+    s->grace_until = s->now + MP_TX_GRACE_MS;
+  } else if (s->segment == COMMIT) {
+    s->commit_lost = true;
+  }
   s->waiting = s->backing_off = false;
   unsigned actions = mp_tx_abort(&s->tx, &err);
-  if (!had_answer) CHECK(actions & MP_TX_DO_ANSWER);
+  if (first) CHECK(actions == (MP_TX_DO_CANCEL | MP_TX_DO_GRACE));
+  if (!had_answer && !first) CHECK(actions & MP_TX_DO_ANSWER);
   CHECK(!(actions & (MP_TX_DO_RUN | MP_TX_DO_RESUME | MP_TX_DO_ACQUIRE | MP_TX_DO_WAIT)));
   act(s, actions);
 }
@@ -345,21 +401,22 @@ static void granted(struct sim *s) {
   struct mp_err err = error_of(draw(s, 2) ? MP_ETIMEOUT : MP_ENODB, "", 0);
   s->waiting = false;
   if (!draw(s, 12)) {
-    act(s, mp_tx_not_granted(&s->tx, &err));
-    CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
+    bool doubted = s->tx.in_doubt;
+    act(s, mp_tx_not_granted(&s->tx, &err, now(s)));
+    if (!doubted) CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
     return;
   }
   s->leased = true;
-  s->begun = s->in_tx = s->queued = s->unchecked = s->failed = s->after_cancel = false;
-  s->depth = 0;
   s->grants++;
   act(s, mp_tx_granted(&s->tx));
-  CHECK(s->script == RUNNING);
+  CHECK(s->script == RUNNING || s->segment == RESOLVE);
 }
 
 static void happen(struct sim *s) {
   s->now += draw(s, 20) ? draw(s, 5) : draw(s, 400);
-  if (!s->answered && (s->now >= s->tx.options.deadline_ms || !draw(s, 80))) {
+  bool due =
+      s->overdue ? s->now >= s->grace_until : s->now >= s->tx.options.deadline_ms || !draw(s, 80);
+  if (!s->answered && due) {
     abort_it(s);
   } else if (s->orphan) { /* what was under way on a connection given up ends with its loss */
     struct mp_err err = connection();
@@ -379,6 +436,7 @@ static void happen(struct sim *s) {
       case WORK: answer_work(s); return;
       case COMMIT: answer_commit(s); return;
       case ROLLBACK: answer_rollback(s); return;
+      case RESOLVE: answer_resolve(s); return;
       case QUIET: break;
     }
     if (s->script == RUNNING) script_moves(s);
@@ -387,7 +445,7 @@ static void happen(struct sim *s) {
 
 static void check(struct sim *s) {
   const struct mp_tx *tx = &s->tx;
-  CHECK(tx->attempt == s->grants && tx->attempt <= tx->options.max_attempts);
+  CHECK(tx->attempt == s->runs && tx->attempt <= tx->options.max_attempts);
   CHECK(s->answered == tx->answered);
   CHECK(s->returns + (s->leased ? 1 : 0) == s->grants);
   CHECK(s->stored <= 1);
@@ -405,7 +463,8 @@ static void check(struct sim *s) {
   if (s->answered && tx->outcome == MP_TX_ROLLED_BACK) CHECK(s->stored == 0);
   /* A caller hears of a failure that calls for a retry only when there was no attempt or no time left. */
   if (s->answered && tx->outcome == MP_TX_ROLLED_BACK && !s->aborted &&
-      tx->err.flags & MP_ERRF_RETRYABLE && s->returns == s->waits + 1 && !s->failed)
+      tx->err.flags & MP_ERRF_RETRYABLE && s->returns == s->waits + 1 && !s->failed &&
+      !s->no_retry && !s->doubted)
     CHECK(tx->attempt == tx->options.max_attempts ||
           s->now + most_backoff(s) >= tx->options.deadline_ms);
 }
@@ -420,6 +479,8 @@ static void simulate(unsigned long long seed) {
       .backoff_ms = draw(&s, 4) ? 1 + draw(&s, 100) : 0,
       .backoff_cap_ms = 1 + draw(&s, 300),
       .deadline_ms = s.now + (draw(&s, 5) ? 5000 : draw(&s, 300)),
+      .witness = draw(&s, 3) != 0,
+      .keyed = !draw(&s, 4),
   };
   act(&s, mp_tx_start(&s.tx, &options));
   check(&s);

@@ -1,0 +1,208 @@
+-- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
+-- `start` feeds it every ten seconds.
+local host  = require "moonpool.host"
+local rules = require "moonpool.alerts.rules"
+
+local alerts = { rules = rules }
+
+local INTERVAL_S = 10
+local PING_MS    = 5000
+local RETURN     = 0.2 -- how far a value must come back before its alert may fall
+local KEPT_S     = 3600
+
+local ranks = { warning = 1, critical = 2 }
+
+-- ---- pure ----
+
+--- The state before the first sample.
+function alerts.new()
+  return { samples = {}, first = 1, levels = {}, active = {} }
+end
+
+-- The youngest sample that is at least `age_s` old, else the oldest.
+local function sample_before(state, at, age_s)
+  local samples, low, high = state.samples, state.first, #state.samples
+  if at - samples[low].at <= age_s then return samples[low] end
+  while low < high do
+    local middle = (low + high + 1) // 2
+    if at - samples[middle].at >= age_s then low = middle else high = middle - 1 end
+  end
+  return samples[low]
+end
+
+--- The value of a rule from a sample and an earlier one; nil: nothing can be said.
+function alerts.value(rule, before, now)
+  if rule.only and now.active_connections <= rule.only * now.max_connections then return nil end
+  if rule.of == "now" then return now[rule.field] end
+  if rule.of == "increase" then return now[rule.field] - before[rule.field] end
+  local count = now[rule.field[2]] - before[rule.field[2]]
+  return count > 0 and (now[rule.field[1]] - before[rule.field[1]]) / count or nil
+end
+
+local function beyond(rule, value, threshold)
+  if rule.sense == "above" then return value > threshold end
+  if rule.sense == "below" then return value < threshold end
+  return value >= threshold
+end
+
+-- The level of a value; one that is there already holds until the value is clearly back.
+local function level_of(rule, value, current)
+  if value == nil then return nil end
+  local slack = rule.sense == "below" and 1 + RETURN or 1 - RETURN
+  for _, level in ipairs { "critical", "warning" } do
+    local held = current and ranks[current] >= ranks[level]
+    if beyond(rule, value, rule[level]) or held and beyond(rule, value, rule[level] * slack) then return level end
+  end
+  return nil
+end
+
+local function copy_of(alert)
+  local copy = {}
+  for name, value in pairs(alert) do copy[name] = value end
+  return copy
+end
+
+local function text_of(rule, value)
+  local shown = math.tointeger(value) or value
+  if rule.unit == "s" then shown = ("%.0f ms"):format(value * 1000) end
+  return (rule.message:format(shown))
+end
+
+-- One rule's level after this sample: a change must have lasted.
+local function settle(entry, rule, target, at)
+  local up = (ranks[target] or 0) > (ranks[entry.level] or 0)
+  if target == entry.level then
+    entry.wanted, entry.wanted_at = nil, nil
+  elseif entry.wanted == nil or (entry.up ~= up) then
+    entry.wanted, entry.wanted_at, entry.up = target or "none", at, up
+  else
+    entry.wanted = target or "none"
+  end
+  if entry.wanted and at - entry.wanted_at >= (up and rule.for_s or rule.clear_s) then
+    entry.level = target
+    entry.since = target and (entry.since or at) or nil -- it may have got worse since
+    entry.wanted, entry.wanted_at = nil, nil
+    return true
+  end
+  return false
+end
+
+--- Takes a sample (alerts.sample; `at` is in seconds and rises) and gives the alerts that are active, the worst first, and
+--- what changed: { name=, from=, to=, … }.
+function alerts.step(state, now)
+  local samples = state.samples
+  samples[#samples + 1] = now
+  while now.at - samples[state.first].at > KEPT_S + INTERVAL_S and state.first < #samples do
+    samples[state.first] = false
+    state.first = state.first + 1
+  end
+  if state.first > 1000 then
+    state.samples = table.move(samples, state.first, #samples, 1, {})
+    state.first = 1
+  end
+  local active, changes = {}, {}
+  for _, rule in ipairs(rules) do
+    local entry = state.levels[rule.name] or {}
+    state.levels[rule.name] = entry
+    local value = alerts.value(rule, sample_before(state, now.at, rule.over_s or 0), now)
+    local from = entry.level
+    local changed = settle(entry, rule, level_of(rule, value, from), now.at)
+    if value ~= nil then entry.value = value end
+    local alert = {
+      name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
+      threshold = rule[entry.level or from], message = entry.value and text_of(rule, entry.value), action = rule.action,
+    }
+    if entry.level then active[#active + 1] = alert end
+    if changed then
+      local change = copy_of(alert)
+      change.from, change.to = from, entry.level
+      changes[#changes + 1] = change
+    end
+  end
+  table.sort(active, function(a, b)
+    if a.severity ~= b.severity then return ranks[a.severity] > ranks[b.severity] end
+    return a.name < b.name
+  end)
+  state.active = active
+  return active, changes
+end
+
+-- ---- in the host ----
+
+local state, ticker
+local hooks = {}
+
+--- What the rules look at, now.
+function alerts.sample()
+  local pool, transactions = host.pool_stats(), host.transaction_stats()
+  return {
+    at = host.clock(),
+    waiting_clients = pool.waiting_clients, idle_connections = pool.idle_connections,
+    active_connections = pool.active_connections, max_connections = pool.max,
+    slow_queries = pool.slow_queries, failed_queries = pool.unexpected_failures,
+    queries = pool.total_queries, query_seconds = pool.avg_query_time * pool.total_queries / 1000,
+    deadlock_retries = transactions.deadlock_retries, health_failures = pool.health_failures,
+  }
+end
+
+local function tell(change)
+  if not change.to then
+    host.log("info", ("resolved: %s"):format(change.title), "alert")
+  elseif ranks[change.to] < (ranks[change.from] or 0) then
+    host.log("warn", ("%s, was %s: %s"):format(change.to, change.from, change.message), "alert")
+  else
+    host.log(change.to == "critical" and "error" or "warn",
+      ("%s: %s; %s"):format(change.to, change.message, change.action), "alert")
+  end
+  for _, hook in ipairs(hooks) do
+    host.spawn(hook, change) -- its failure is logged and stops nobody
+  end
+end
+
+-- ISO 8601 of a moment on the host's clock.
+local function wall_time(at)
+  return os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(os.time() - (host.clock() - at)))
+end
+
+--- Takes a sample, and asks the database whether it is there.
+function alerts.tick()
+  state = state or alerts.new()
+  host.health_checked((host.ping(PING_MS)))
+  local _, changes = alerts.step(state, alerts.sample())
+  for _, change in ipairs(changes) do
+    change.since = change.since and wall_time(change.since)
+    tell(change)
+  end
+end
+
+--- Evaluates from now on, every ten seconds; what a serving host does.
+function alerts.start()
+  if ticker then return end
+  state = alerts.new()
+  alerts.step(state, alerts.sample()) -- what happened before is not within the first hour
+  ticker = host.every(INTERVAL_S, "alerts", alerts.tick)
+end
+
+function alerts.stop()
+  if ticker then ticker:stop() end
+  ticker = nil
+end
+
+--- fn(change) is called when an alert rises, worsens, eases or falls: { name, title, severity, from, to, value, threshold,
+--- message, action, since }; `to` is nil when it is over. It may wait.
+function alerts.on_change(fn)
+  if type(fn) ~= "function" then error("alerts.on_change: expected a function", 2) end
+  hooks[#hooks + 1] = fn
+end
+
+--- The active alerts, the worst first.
+function alerts.list()
+  local list = {}
+  for i, alert in ipairs(state and state.active or {}) do
+    list[i] = copy_of(alert)
+    list[i].since = wall_time(alert.since)
+  end
+  return list
+end
+
+return alerts

@@ -1,0 +1,65 @@
+-- The thresholds, as data: what the host evaluates (alerts.lua) and what Prometheus is given (alerts/prometheus.lua).
+--
+-- An alert rises when its value is beyond a threshold (`above`: greater, `below`: less, `at_least`) for `for_s` seconds, and
+-- falls when it has been back by a fifth for `clear_s` seconds: a value that hovers around a threshold is one alert, not many.
+--   of      how the value comes out of two samples: "now"; "increase" over `over_s`; "mean" of what came in over `over_s`
+--   field   of a sample (alerts.sample); a mean has two: the sum and the count
+--   only    the alert is about a pool that cannot grow: looked at only while so large a share of it is in use
+--   promql  the same value for Prometheus
+-- The `%s` of a message is the value.
+
+return {
+  {
+    name = "waiting_clients", title = "Waiting clients", warning = 3, critical = 10, sense = "above",
+    of = "now", field = "waiting_clients", for_s = 10, clear_s = 60,
+    message = "%s wait for a database connection",
+    action = "look at moonpool_pool_use_seconds and the slow queries; raise DB_POOL_MAX if the database has room",
+    promql = "moonpool_pool_waiters",
+  },
+  {
+    name = "idle_connections", title = "Idle connections", warning = 3, critical = 1, sense = "below",
+    of = "now", field = "idle_connections", only = 0.8, for_s = 10, clear_s = 60,
+    message = "%s connections are idle and the pool is nearly at its maximum",
+    action = "the pool is too small for bursts: raise DB_POOL_MAX",
+    promql = 'moonpool_pool_connections{state="idle"}',
+    promql_only = 'and on (job, instance) moonpool_pool_connections{state="active"} '
+      .. "> on (job, instance) 0.8 * moonpool_pool_connections_max",
+  },
+  {
+    name = "slow_queries", title = "Slow queries per hour", warning = 50, critical = 200, sense = "above",
+    of = "increase", field = "slow_queries", over_s = 3600, for_s = 0, clear_s = 60,
+    message = "%s slow queries within an hour",
+    action = "GET /api/db/slow-queries names the operation and the line",
+    promql = "sum by (job, instance) (increase(moonpool_slow_queries_total[1h]))",
+  },
+  {
+    -- A broken constraint (23) is a caller's mistake that the operation answers; a serialization failure (40) is retried.
+    name = "failed_queries", title = "Failed queries per hour", warning = 10, critical = 50, sense = "above",
+    of = "increase", field = "failed_queries", over_s = 3600, for_s = 0, clear_s = 60,
+    message = "%s queries failed within an hour, constraints and retried ones not counted",
+    action = "GET /api/db/query-history shows their errors",
+    promql = 'sum by (job, instance) (increase(moonpool_query_errors_total{sqlstate_class!~"23|40"}[1h]))',
+  },
+  {
+    name = "deadlock_retries", title = "Deadlock retries per hour", warning = 5, critical = 20, sense = "above",
+    of = "increase", field = "deadlock_retries", over_s = 3600, for_s = 0, clear_s = 60,
+    message = "%s transactions were retried after a deadlock within an hour",
+    action = "let operations lock rows in one order, or give them one lane",
+    promql = 'sum by (job, instance) (increase(moonpool_transaction_retries_total{reason="deadlock"}[1h]))',
+  },
+  {
+    name = "avg_query_time", title = "Average query time", warning = 0.1, critical = 0.5, sense = "above", unit = "s",
+    of = "mean", field = { "query_seconds", "queries" }, over_s = 300, for_s = 10, clear_s = 60,
+    message = "a query takes %s on the average of five minutes",
+    action = "GET /api/db/slow-queries; is the database short of CPU, or waiting for locks?",
+    promql = "sum by (job, instance) (rate(moonpool_query_duration_seconds_sum[5m])) "
+      .. "/ sum by (job, instance) (rate(moonpool_query_duration_seconds_count[5m]))",
+  },
+  {
+    name = "health_check", title = "Failed health checks in a row", warning = 1, critical = 3, sense = "at_least",
+    of = "now", field = "health_failures", for_s = 0, clear_s = 0,
+    message = "the database has failed %s health checks in a row",
+    action = "is the database up, and can this host reach it?",
+    promql = "moonpool_health_check_failures",
+  },
+}

@@ -1,0 +1,80 @@
+-- moonpool.generation: what the host does inside the state of a generation: loads scripts/, and serves calls.
+local border    = require "moonpool.border"
+local errors    = require "moonpool.errors"
+local host      = require "moonpool.host"
+local operation = require "moonpool.operation"
+local registry  = require "moonpool.registry"
+
+local generation = {}
+
+-- A fault as a compiler says it: "scripts/create_order.lua:12: message".
+local function fault_text(fault, file)
+  local message = errors.is(fault) and fault.message or tostring(fault)
+  if message:find "^scripts/[^\n:]+:%d+: " then return message end
+  return ("%s: %s"):format(errors.is(fault) and fault.line or "scripts/" .. file, message)
+end
+
+-- Faults in the order of their files, each once: a broken module is the fault of all that require it.
+local function collect()
+  local texts = {}
+  local function add(text)
+    local plain = text:gsub(" %(in module '[^']*'%)$", "")
+    if not texts[plain] then texts[#texts + 1], texts[plain] = plain, true end
+  end
+  return texts, add
+end
+
+-- A module that none requires yet may be required by a call: it must compile too.
+local function compile_all(add)
+  for _, name in ipairs(registry.files()) do
+    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name)
+    if not chunk then add(fault_text(fault, name)) end
+  end
+end
+
+local function run_smoke(add)
+  local ok, fault = registry.smoke()
+  if not ok then add("scripts/smoke.lua refuses this state of scripts/: " .. fault_text(fault, "smoke.lua")) end
+end
+
+-- What an entry that is no operation gives is a text already.
+local function serve_entry(name, input, options)
+  return require(options.entry)(name, input, options)
+end
+
+local function serve_operation(name, input, options)
+  options.border = true
+  return (operation.call(registry.get(name), border.decode(input), options))
+end
+
+-- (name, JSON text, options) -> ok, JSON text, status, detail
+local function serve(name, input, options)
+  local ok, result = pcall(options.entry and serve_entry or serve_operation, name, input, options)
+  if ok then
+    if options.entry then return true, result, 200 end
+    local done, text = pcall(border.encode, result)
+    if done then return true, text, 200 end
+    result = border.unwritable(name, text)
+  end
+  local public = border.public(result)
+  public.generation = generation.number
+  return false, border.encode(public), public.status or 500, border.detail(result)
+end
+
+-- -> the function that serves calls; or nil and all that is wrong with scripts/, a line each.
+function generation.open()
+  generation.number = host.generation().number
+  errors.set_generation(generation.number)
+  local texts, add = collect()
+  compile_all(add)
+  registry.load()
+  for _, name in ipairs(registry.broken_names()) do add(fault_text(registry.broken[name], name .. ".lua")) end
+  if not texts[1] then run_smoke(add) end
+  if texts[1] then
+    table.sort(texts)
+    return nil, table.concat(texts, "\n")
+  end
+  return serve
+end
+
+return generation

@@ -1,0 +1,34 @@
+-- moonpool.generations: the generations of scripts/ in a host that serves; for the host's own jobs, not for operations.
+local host   = require "moonpool.host"
+local border = require "moonpool.border"
+local errors = require "moonpool.errors"
+local json   = require "moonpool.json"
+
+local native = host.generations or error("moonpool.generations: this code has none; they belong to `moonpool serve`", 2)
+
+local generations = {
+  reload  = native.reload,  -- () -> { ok, generation, files, changed, ms, report }
+  current = native.current, -- () -> the number of the generation that takes calls, 0: none
+  list    = native.list,    -- () -> { { number, state, opened_at, age, calls, memory, files }, … }
+  watch   = native.watch,   -- (seconds between two looks at scripts/; 0: none)
+  -- (name, JSON text, options) -> ok, JSON text, generation, status, detail
+  call_json = native.call,
+}
+
+-- call(name, input, options) -> result, generation: an operation of the current generation; its failure is raised as its
+-- caller may see it. Values travel as JSON. Options: tenant, as, scopes, key, timeout.
+function generations.call(name, input, options)
+  local ok, text, number = native.call(name, border.encode(input or json.decode "{}"), options)
+  local value = json.decode(text, { decimals = true })
+  if ok then return value, number end
+  error(errors.new(value), 2)
+end
+
+-- operations() -> what each operation of the current generation is: name, summary, every, …
+function generations.operations()
+  local ok, text = native.call("operations", nil, { entry = "moonpool.describe" })
+  local value = json.decode(text)
+  return ok and value or error(errors.new(value), 2)
+end
+
+return generations

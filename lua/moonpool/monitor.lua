@@ -1,0 +1,175 @@
+-- moonpool.monitor: the bodies of the monitoring pages, with the field names that dashboards and scripts read. Each function
+-- gives a table for JSON and the HTTP status; `params` are those of the query string, as text.
+local alerts  = require "moonpool.alerts"
+local errors  = require "moonpool.errors"
+local host    = require "moonpool.host"
+local json    = require "moonpool.json"
+local metrics = require "moonpool.metrics"
+
+local monitor = {}
+
+local PING_MS  = 2000
+local FRESH_S  = 1   -- so long one look at the database serves all who ask
+local SLOWEST  = 86400000
+
+-- 2026-11-23T18:09:27.123Z
+local function now()
+  return (host.now():gsub("(%.%d%d%d)%d*Z$", "%1Z"))
+end
+
+-- ---- parameters ----
+
+local function number_of(params, name, default, low, high)
+  local given = params and params[name]
+  if given == nil or given == "" then return default end
+  local value = tonumber(given)
+  if not value or value ~= value or value < low then
+    error(errors.new { code = "VALIDATION_ERROR", status = 400,
+      message = ("%s must be a number from %d to %d"):format(name, low, high) }, 0)
+  end
+  return math.min(value, high)
+end
+
+-- ---- is the database there ----
+
+local checked_at, checking, verdict = nil, false, nil
+
+-- Is the database there? One asks for all, at most once a second, and nobody waits behind another's question.
+local function database_answers()
+  if checking or checked_at and host.clock() - checked_at < FRESH_S then
+    if verdict == nil then return host.pool_stats().healthy end
+    return verdict
+  end
+  checking = true
+  local _ <close> = setmetatable({}, { __close = function() checking = false end }) -- also if the asking task is ended
+  verdict = host.ping(PING_MS)
+  checked_at = host.clock()
+  return verdict
+end
+
+--- GET /health, for a load balancer: does this host take work? `draining`: it is about to stop.
+function monitor.ready(draining)
+  local ready = not draining and database_answers()
+  return { healthy = ready }, ready and 200 or 503
+end
+
+--- GET /api/db/health
+function monitor.health()
+  local healthy = database_answers()
+  return { status = healthy and "healthy" or "unhealthy", timestamp = now() }, healthy and 200 or 503
+end
+
+-- ---- numbers ----
+
+local function pool_fields()
+  local pool = metrics.pool()
+  return {
+    totalConnections = pool.total_connections, idleConnections = pool.idle_connections,
+    activeConnections = pool.active_connections, waitingClients = pool.waiting_clients,
+    totalQueries = pool.total_queries, slowQueries = pool.slow_queries, failedQueries = pool.failed_queries,
+    avgQueryTime = pool.avg_query_time, uptime = pool.uptime,
+    maxConnections = pool.max, minConnections = pool.min,
+  }
+end
+
+local function transaction_fields()
+  local totals = metrics.transactions()
+  return {
+    totalTransactions = totals.total_transactions, committedTransactions = totals.committed_transactions,
+    rolledBackTransactions = totals.rolled_back_transactions, retriedTransactions = totals.retried_transactions,
+    failedTransactions = totals.failed_transactions, deadlockRetries = totals.deadlock_retries,
+    avgDuration = totals.avg_duration,
+    unknownTransactions = totals.unknown_transactions, resolvedTransactions = totals.resolved_transactions,
+  }
+end
+
+local function stamped(fields)
+  fields.timestamp = now()
+  return fields, 200
+end
+
+--- GET /api/db/metrics
+function monitor.metrics()
+  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(), health = database_answers() }, 200
+end
+
+--- GET /api/db/pool-metrics
+function monitor.pool_metrics() return stamped(pool_fields()) end
+
+--- GET /api/db/transaction-stats
+function monitor.transaction_stats() return stamped(transaction_fields()) end
+
+--- One entry per operation and isolation, with percentiles in ms.
+function monitor.operations()
+  local list = json.array()
+  for i, entry in ipairs(metrics.operations()) do
+    list[i] = {
+      operation = entry.operation, isolation = entry.isolation, total = entry.total, committed = entry.committed,
+      rolledBack = entry.rolled_back, failed = entry.failed, unknown = entry.unknown, retried = entry.retried,
+      avgDuration = entry.avg_duration, p50 = entry.p50, p95 = entry.p95, p99 = entry.p99,
+    }
+  end
+  return { timestamp = now(), operations = list, count = #list }, 200
+end
+
+-- ---- statements ----
+
+local function queries_of(entries)
+  local list = json.array()
+  for i, entry in ipairs(entries) do
+    list[i] = {
+      query = entry.query, duration = entry.duration, timestamp = entry.timestamp, success = entry.success,
+      error = entry.error, sqlstate = entry.sqlstate, rows = entry.rows, operation = entry.operation, line = entry.line,
+      number = entry.number,
+    }
+  end
+  return list
+end
+
+--- GET /api/db/query-history?limit=20
+function monitor.query_history(params)
+  local limit = math.floor(number_of(params, "limit", 20, 0, 100))
+  local queries = queries_of(metrics.queries { limit = limit })
+  return { timestamp = now(), queries = queries, count = #queries }, 200
+end
+
+--- GET /api/db/slow-queries?threshold=1000 (ms)
+function monitor.slow_queries(params)
+  local threshold = number_of(params, "threshold", host.slow_query_ms, 0, SLOWEST)
+  local queries = queries_of(metrics.slow { threshold = threshold })
+  return { timestamp = now(), threshold = threshold, queries = queries, count = #queries }, 200
+end
+
+--- The plan of a statement of the history, by its number; 404 if it is gone, 400 if it has no plan.
+function monitor.plan(params)
+  local number = math.floor(number_of(params, "number", 0, 0, SLOWEST * SLOWEST))
+  local plan, why = metrics.plan(number)
+  if not plan then return { error = { code = "NO_PLAN", message = why } }, why == "gone" and 404 or 400 end
+  return { timestamp = now(), number = number, plan = json.array(plan) }, 200
+end
+
+-- ---- alerts ----
+
+--- GET /api/db/alerts
+function monitor.alerts()
+  local list = json.array()
+  for i, alert in ipairs(alerts.list()) do
+    list[i] = {
+      name = alert.name, title = alert.title, severity = alert.severity, value = alert.value, threshold = alert.threshold,
+      message = alert.message, action = alert.action, since = alert.since,
+    }
+  end
+  return { timestamp = now(), alerts = list, count = #list }, 200
+end
+
+--- GET /api/db/test, in development only: the server's time and version.
+function monitor.test(params)
+  if not (params and params.development) then
+    return { error = { code = "FORBIDDEN", message = "only in development" } }, 403
+  end
+  local db = require "moonpool.db" -- here: a page that hardly anybody asks for
+  local row = db.one "select now() as time, version() as version"
+  return { timestamp = now(), success = true, time = row.time, version = row.version }, 200
+end
+
+return monitor

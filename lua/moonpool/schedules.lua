@@ -1,0 +1,5 @@
+local schedules = {}
+function schedules.list() return {} end
+function schedules.run() end
+function schedules.stop() end
+return schedules

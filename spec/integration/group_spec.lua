@@ -1,0 +1,254 @@
+-- Calls that wait in a lane share a transaction: each stays atomic, with its own tenant, failure, hooks and answer.
+local moonpool   = require "moonpool"
+local is         = require "moonpool.is"
+local db         = require "moonpool.db"
+local dealership = require "spec.support.dealership"
+local failure    = require "spec.support.failure"
+local fault      = require "spec.support.fault"
+
+describe("a group", function()
+  local ours, seen, hooks, gate, own
+
+  setup(function()
+    own = db.open { url = moonpool.host.admin_url, max = 1 }
+    own.exec [[create function group_spec_fail(state text) returns int language plpgsql as
+               $$ begin raise exception 'on purpose' using errcode = state; end $$]]
+  end)
+  teardown(function()
+    own.exec "drop function group_spec_fail"
+    own.close()
+  end)
+  before_each(function()
+    ours, seen, hooks = dealership.new(), {}, {}
+  end)
+  after_each(fault.assert_quiet)
+
+  local function operation(run, more)
+    local definition = { input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id",
+                         lane = "group:$dealership_id", group = 16, group_ms = 10000, timeout = 10, run = run }
+    for name, value in pairs(more or {}) do definition[name] = value end
+    return moonpool.operation(definition)
+  end
+
+  local function insert(tx, input, name)
+    return tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = name or input.name,
+                                    last_name = "Grouped" })
+  end
+
+  -- Holds the lane until all of `names` wait behind, then lets them go. -> results or errors, infos
+  local function together(op, names, more)
+    local holder = operation(function() while not gate do moonpool.host.sleep(0.001) end end, { group = 1 })
+    gate = false
+    local tasks, answers, infos = {}, {}, {}
+    tasks[1] = function() moonpool.call(holder, { dealership_id = ours.id, name = "holder" }) end
+    for i, name in ipairs(names) do
+      tasks[#tasks + 1] = function()
+        local ok, result, info = pcall(moonpool.call_info, type(op) == "table" and op[i] or op,
+          { dealership_id = more and more[i] or ours.id, name = name })
+        answers[i], infos[i] = result, info
+        if not ok then answers[i] = result end
+      end
+    end
+    tasks[#tasks + 1] = function()
+      fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting >= #names end)
+      gate = true
+    end
+    moonpool.all(tasks)
+    return answers, infos
+  end
+
+  local function names_stored()
+    local names = {}
+    for i, row in ipairs(ours:rows("customers")) do names[i] = row.first_name end
+    table.sort(names)
+    return names
+  end
+
+  it("is one transaction, in order, and each gets its own answer", function()
+    local op = operation(function(tx, input)
+      seen[#seen + 1] = input.name
+      tx:after_commit(function() hooks[#hooks + 1] = input.name end)
+      local row = insert(tx, input)
+      return { name = row.first_name, xid = tx:value "select pg_current_xact_id()::text" }
+    end)
+    local answers, infos = together({ op, op, op, op }, { "a", "b", "c", "d" })
+    assert.are.same({ "a", "b", "c", "d" }, seen)
+    for i, name in ipairs { "a", "b", "c", "d" } do
+      assert.are.equal(name, answers[i].name)
+      assert.are.equal(answers[1].xid, answers[i].xid)
+      assert.are.equal(4, infos[i].group)
+    end
+    assert.are.same({ "a", "b", "c", "d" }, names_stored())
+    table.sort(hooks)
+    assert.are.same({ "a", "b", "c", "d" }, hooks)
+  end)
+
+  it("works with rows that nobody looked at, and with calls that send nothing", function()
+    local lazy = operation(function(tx, input) return { row = insert(tx, input) } end)
+    local idle = operation(function(_, input) return input.name end)
+    local only = operation(function(tx, input) insert(tx, input) end)
+    local answers = together({ lazy, idle, only, lazy, idle }, { "a", "b", "c", "d", "e" })
+    assert.are.equal("a", answers[1].row.first_name)
+    assert.are.equal("b", answers[2])
+    assert.is_nil(answers[3])
+    assert.are.equal("d", answers[4].row.first_name)
+    assert.are.equal("e", answers[5])
+    assert.are.same({ "a", "c", "d" }, names_stored())
+  end)
+
+  it("undoes the one whose script fails, before or after it has sent something", function()
+    local undone = {}
+    local op = operation(function(tx, input)
+      tx:on_rollback(function(e) undone[input.name] = e.code end)
+      insert(tx, input)
+      if input.name == "b" then moonpool.fail("EARLY", "nothing of it was sent") end
+      tx:flush()
+      if input.name == "d" then moonpool.fail("LATER", "something was") end
+      insert(tx, input, input.name .. "2")
+      return input.name
+    end)
+    local answers = together(op, { "a", "b", "c", "d", "e" })
+    assert.are.equal("a", answers[1])
+    assert.are.equal("EARLY", answers[2].code)
+    assert.are.equal("c", answers[3])
+    assert.are.equal("LATER", answers[4].code)
+    assert.are.equal("e", answers[5])
+    assert.are.same({ "a", "a2", "c", "c2", "e", "e2" }, names_stored())
+    fault.eventually("hooks ran", function() return undone.b and undone.d end)
+    assert.are.same({ b = "EARLY", d = "LATER" }, undone)
+  end)
+
+  it("undoes the one whose statement fails, seen at once or with the next one's", function()
+    local op = operation(function(tx, input)
+      seen[#seen + 1] = input.name
+      local row = insert(tx, input)
+      if input.name == "b" then tx:exec "select 1 / 0" end -- travels with c's first statements
+      if input.name == "d" then
+        assert(row.first_name == "d")
+        tx:value "select 1 / 0"
+      end
+      if input.name == "c" then assert(row.first_name == "c") end
+      return input.name
+    end)
+    local answers = together(op, { "a", "b", "c", "d", "e" })
+    assert.are.equal("a", answers[1])
+    assert.are.equal("22012", answers[2].sqlstate)
+    assert.are.equal("c", answers[3])
+    assert.are.equal("22012", answers[4].sqlstate)
+    assert.are.equal("e", answers[5])
+    assert.are.same({ "a", "c", "e" }, names_stored())
+    assert.are.same({ "a", "b", "c", "c", "d", "e" }, seen) -- c began anew behind b
+  end)
+
+  it("undoes the last one too when what it left unseen fails", function()
+    local op = operation(function(tx, input)
+      insert(tx, input)
+      if input.name == "c" then tx:exec "select 1 / 0" end
+      return input.name
+    end)
+    local answers = together(op, { "a", "b", "c" })
+    assert.are.equal("22012", answers[3].sqlstate)
+    assert.are.same({ "a", "b" }, names_stored())
+  end)
+
+  it("whose members all fail stores nothing", function()
+    local op = operation(function(tx, input)
+      insert(tx, input)
+      moonpool.fail("NO_" .. input.name:upper(), "no")
+    end)
+    local answers = together(op, { "a", "b" })
+    assert.are.equal("NO_A", answers[1].code)
+    assert.are.equal("NO_B", answers[2].code)
+    assert.are.same({}, names_stored())
+  end)
+
+  it("keeps promises of rows that nobody looked at", function()
+    local op = operation(function(tx, input)
+      insert(tx, input)
+      if input.name == "b" then tx:one("select 1 from customers where first_name = $name", { name = "none" }, "None: $name") end
+      return input.name
+    end)
+    local answers = together(op, { "a", "b", "c" })
+    assert.are.equal("RESOURCE_NOT_FOUND", answers[2].code)
+    assert.are.equal("None: none", answers[2].message)
+    assert.are.same({ "a", "c" }, names_stored())
+  end)
+
+  it("starts anew as a whole after a serialization failure", function()
+    local failed = false
+    local op = operation(function(tx, input)
+      seen[#seen + 1] = input.name
+      insert(tx, input)
+      if input.name == "b" and not failed then
+        failed = true
+        tx:value("select group_spec_fail('40001')")
+      end
+      return { name = input.name, attempt = tx.attempt }
+    end)
+    local answers, infos = together(op, { "a", "b", "c" })
+    for i, name in ipairs { "a", "b" } do
+      assert.are.same({ name = name, attempt = 2 }, answers[i])
+      assert.are.equal(2, infos[i].group)
+    end
+    assert.are.same({ name = "c", attempt = 1 }, answers[3]) -- it had not come in yet
+    assert.are.same({ "a", "b", "a", "b", "c" }, seen)
+    assert.are.same({ "a", "b", "c" }, names_stored())
+  end)
+
+  it("that fails at COMMIT is done one by one", function()
+    local op = operation(function(tx, input)
+      insert(tx, input)
+      if input.name == "b" then
+        tx:insert("deals", { id = tx:uuid(), dealership_id = input.dealership_id, deal_number = "2026-1123-0001",
+                             salesperson_id = ours.salesperson.id, active_scenario_id = tx:uuid() }) -- checked at COMMIT
+      end
+      return input.name
+    end)
+    local answers, infos = together(op, { "a", "b", "c" })
+    assert.are.equal("a", answers[1])
+    assert.are.equal("c", answers[3])
+    assert.are.equal(1, infos[3].group)
+    assert.are.equal("23503", answers[2].sqlstate, tostring(answers[2]))
+    assert.are.same({ "a", "c" }, names_stored())
+  end)
+
+  it("may use savepoints and calls inside", function()
+    local op = operation(function(tx, input)
+      pcall(tx.savepoint, tx, function()
+        insert(tx, input, input.name .. "-undone")
+        moonpool.fail("X", "x")
+      end)
+      tx:savepoint(function() insert(tx, input) end)
+      return input.name
+    end)
+    assert.are.same({ "a", "b" }, (together(op, { "a", "b" })))
+    assert.are.same({ "a", "b" }, names_stored())
+  end)
+
+  it("waits for nothing but the database", function()
+    local op = operation(function() moonpool.sleep(0.001) end)
+    local e = failure(function() moonpool.call(op, { dealership_id = ours.id, name = "a" }) end)
+    assert.truthy(e.message:find("may wait for nothing but its statements", 1, true), e.message)
+  end)
+
+  it("goes on without the one whose deadline passes", function()
+    local slow = operation(function(tx, input)
+      insert(tx, input)
+      tx:value "select pg_sleep(60)"
+    end, { timeout = 0.5 })
+    local quick = operation(function(tx, input)
+      insert(tx, input)
+      return input.name
+    end)
+    local answers = together({ quick, slow, quick }, { "a", "b", "c" })
+    assert.are.equal("a", answers[1])
+    assert.are.equal("DEADLINE_EXCEEDED", answers[2].code)
+    assert.are.equal("c", answers[3])
+    assert.are.same({ "a", "c" }, names_stored())
+  end)
+
+  it("needs a lane", function()
+    local e = failure(function() moonpool.operation { group = 2, run = print } end)
+    assert.truthy(tostring(e):find("`group` needs a `lane`", 1, true), tostring(e))
+  end)
+end)

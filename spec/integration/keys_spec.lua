@@ -1,0 +1,152 @@
+-- Idempotency keys: the same key gives the same answer, whatever happened in between; and what witnesses leave.
+local moonpool   = require "moonpool"
+local is         = require "moonpool.is"
+local db         = require "moonpool.db"
+local command    = require "spec.support.command"
+local dealership = require "spec.support.dealership"
+local failure    = require "spec.support.failure"
+local fault      = require "spec.support.fault"
+
+describe("an idempotency key", function()
+  local ours, runs
+  before_each(function()
+    ours, runs = dealership.new(), 0
+  end)
+  after_each(fault.assert_quiet)
+
+  local add = moonpool.operation {
+    input = is.object { dealership_id = is.uuid, name = is.string, pause = is.boolean:optional() },
+    tenant = "dealership_id",
+    isolation = "serializable",
+    run = function(tx, input)
+      runs = runs + 1
+      if input.name == "Bad" then moonpool.fail("BAD_NAME", "no") end
+      local row = tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = input.name,
+                                           last_name = "Key" })
+      return { customer = row, price = moonpool.decimal "12.50", at = tx:now() }
+    end,
+  }
+  add.name = "add_customer"
+
+  local function call(name, key, more)
+    local options = { key = key }
+    for field, value in pairs(more or {}) do options[field] = value end
+    return moonpool.call(add, { dealership_id = ours.id, name = name }, options)
+  end
+
+  it("gives the same answer twice, and the work is done once", function()
+    local first = call("Ann", "k1")
+    local second = call("Ann", "k1")
+    assert.are.same(first, second)
+    assert.are.equal(moonpool.decimal "12.5", second.price)
+    assert.are.equal("Ann", second.customer.first_name)
+    assert.are.equal(1, runs)
+    assert.are.equal(1, ours:count("customers"))
+  end)
+
+  it("is refused for another input", function()
+    call("Ann", "k1")
+    local e = failure(function() call("Bob", "k1") end)
+    assert.are.equal("IDEMPOTENCY_KEY_REUSED", e.code)
+    assert.are.equal(422, e.status)
+    assert.are.equal(1, ours:count("customers"))
+  end)
+
+  it("is its tenant's own", function()
+    local other = dealership.new()
+    call("Ann", "k1")
+    moonpool.call(add, { dealership_id = other.id, name = "Eve" }, { key = "k1" })
+    assert.are.equal(1, ours:count("customers"))
+    assert.are.equal(1, other:count("customers"))
+  end)
+
+  it("of a call that failed can be used again", function()
+    failure(function() call("Bad", "k1") end)
+    failure(function() call("Bad", "k1") end)
+    assert.are.equal(2, runs)
+    assert.are.equal("Ann", call("Ann", "k1").customer.first_name)
+  end)
+
+  it("makes calls at the same time wait: one does the work, all get the answer", function()
+    local answers = moonpool.all {
+      function() return call("Ann", "k1") end, function() return call("Ann", "k1") end,
+      function() return call("Ann", "k1") end, function() return call("Ann", "k1") end,
+    }
+    for i = 2, 4 do assert.are.same(answers[1], answers[i]) end
+    assert.are.equal(1, ours:count("customers"))
+  end)
+
+  it("must be a text", function()
+    assert.are.equal("VALIDATION_ERROR", failure(function() call("Ann", "") end).code)
+    assert.are.equal("VALIDATION_ERROR", failure(function() call("Ann", 7) end).code)
+    assert.are.equal("VALIDATION_ERROR", failure(function() call("Ann", ("x"):rep(256)) end).code)
+  end)
+
+  it("whose result cannot be kept undoes the work", function()
+    local odd = moonpool.operation { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+      run = function(tx, input)
+        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = "A", last_name = "B" })
+        return { f = print }
+      end }
+    local e = failure(function() moonpool.call(odd, { dealership_id = ours.id }, { key = "k" }) end)
+    assert.truthy(e.message:find("a function cannot be JSON", 1, true), e.message)
+    assert.are.equal(0, ours:count("customers"))
+  end)
+
+  it("works from the command line", function()
+    local input = moonpool.json.encode { dealershipId = ours.id, salespersonId = ours.salesperson.id,
+                                         customerData = { firstName = "Walt", lastName = "Inman" } }
+    local folder = command.folder { ["input.json"] = input }
+    local function create(more)
+      return command.run(("--app '%s' call --json --key one %s create_deal @input.json"):format(moonpool.app_dir, more or ""),
+        { dir = folder.path, env = { DATABASE_URL = moonpool.host.app_url } })
+    end
+    local first, code = create()
+    assert.are.equal(0, code, first)
+    local second = create()
+    assert.are.equal(first, second)
+    assert.truthy(first:find('"dealNumber":"', 1, true), first)
+    local _, deals = fault.assert_ledger(ours)
+    assert.are.equal(1, deals)
+    folder.remove()
+  end)
+
+  describe("and the witness that each write leaves", function()
+    local own
+    setup(function() own = db.open { url = moonpool.host.admin_url, max = 1 } end)
+    teardown(function() own.close() end)
+
+    local function witnesses()
+      return own.value("select count(*) from moonpool.witness where tenant = $1 and not void", ours.id)
+    end
+
+    it("is one row", function()
+      call "Ann"
+      assert.are.equal(1, witnesses())
+    end)
+
+    it("is not left by what only reads, fails, or opts out", function()
+      local function run(fn, more)
+        local definition = { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id", run = fn }
+        for name, value in pairs(more or {}) do definition[name] = value end
+        return moonpool.call(moonpool.operation(definition), { dealership_id = ours.id })
+      end
+      run(function(tx) return tx:value "select 1" end)
+      run(function(tx) return tx:value "select 1" end, { read_only = true })
+      run(function(tx, input)
+        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = "A", last_name = "B" })
+      end, { witness = false })
+      failure(function() call "Bad" end)
+      assert.are.equal(0, witnesses())
+    end)
+
+    it("can be seen by no operation", function()
+      call "Ann"
+      local peek = moonpool.operation { input = is.object {}, run = function(tx)
+        return tx:value "select count(*) from moonpool.witness"
+      end }
+      assert.truthy(failure(function() moonpool.call(peek, {}) end).message:find("names the schema moonpool", 1, true))
+      assert.are.equal(0, db.value "select count(*) from moonpool.witness")
+    end)
+  end)
+end)

@@ -1,0 +1,103 @@
+/* metrics.h: what the host counts of transactions, statements and itself. Whoever finishes one of them reports it
+ * here, once; the series are found by the operation's name and kept, so a report is a look-up and some additions.
+ * The names are a contract with dashboards and rules: the table in scripts/monitoring/README.md.
+ * Owner: the runtime. It must outlive the tasks. */
+#ifndef MP_BIND_METRICS_H
+#define MP_BIND_METRICS_H
+
+#include <lua.h>
+
+#include "pool/pool.h"
+#include "tx/tx.h"
+#include "util/err.h"
+#include "util/metrics.h"
+
+struct mp_bind;
+struct mp_meters;
+
+int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics,
+                  struct mp_err *err) MP_MUST_CHECK;
+void mp_meters_unref(struct mp_meters *meters);
+
+/* For the layers below to observe in: the default pool, and the loop. */
+struct mp_pool_meters mp_meters_pool(struct mp_meters *meters);
+struct mp_series *mp_meters_loop_lag(struct mp_meters *meters);
+
+/* ---- transactions ---- */
+
+#define MP_TX_END_MAP(X)                      \
+  X(COMMITTED, "committed")                   \
+  X(ROLLED_BACK, "rolled_back")               \
+  X(UNKNOWN, "unknown")                       \
+  X(RESOLVED_COMMITTED, "resolved_committed") \
+  X(RESOLVED_ROLLED_BACK, "resolved_rolled_back")
+
+enum mp_tx_end {
+#define X(name, text) MP_TX_END_##name,
+  MP_TX_END_MAP(X)
+#undef X
+      MP_TX_END_COUNT
+};
+
+enum mp_retry_reason {
+  MP_RETRY_SERIALIZATION,
+  MP_RETRY_DEADLOCK,
+  MP_RETRY_CONNECTION,
+  MP_RETRY_COUNT
+};
+
+struct mp_tx_report {
+  const char *operation; /* "create_invoice"; "db.transaction" for a script's own */
+  enum mp_isolation isolation;
+  enum mp_tx_end end;       /* RESOLVED_*: COMMIT's answer was lost, and then found out */
+  const struct mp_err *err; /* why it did not commit; NULL if it did */
+  unsigned attempts, round_trips;
+  unsigned retries[MP_RETRY_COUNT];
+  unsigned group_size;  /* calls in this database transaction; 0: another of them tells */
+  uint64_t duration_us; /* over all attempts and waits */
+};
+
+/* A transaction has ended: reported once by whoever drives it. */
+void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report *report);
+
+/* ---- statements ---- */
+
+struct mp_stmt_report {
+  const char *operation;
+  const struct mp_err *err; /* NULL: it succeeded */
+  uint64_t duration_us;     /* from sending to the answer */
+  bool slow;
+};
+
+void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report *report);
+
+/* ---- others ---- */
+
+/* A call has got its turn in its lane, after so long. */
+void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
+void mp_metrics_hook_error(struct mp_meters *meters);
+/* One health check of the database has ended; gives how many have failed in a row. */
+unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);
+
+/* Totals since the start, over all operations. */
+struct mp_totals {
+  uint64_t transactions, committed, rolled_back, failed, unknown, resolved, retried,
+      deadlock_retries, transaction_us;
+  uint64_t statements, failed_statements, slow_statements, statement_us;
+  uint64_t hook_errors;
+  uint64_t unexpected_failures; /* of statements, without broken constraints and what is retried */
+  unsigned health_failures;     /* in a row */
+};
+const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
+
+/* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody looks. */
+void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind);
+
+/* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=, committed=,
+ * rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99= }, durations in ms. [-0, +1] */
+void mp_meters_push_operations(lua_State *L, struct mp_meters *meters);
+
+/* metrics_lua.c: adds counter, gauge, histogram and metrics_text to the table on top. [-0, +0] */
+void mp_metrics_lua(lua_State *L);
+
+#endif

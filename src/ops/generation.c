@@ -1,0 +1,272 @@
+/* generation.c: the states of a generation, and the set. */
+#include "ops/generation.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/generation_priv.h"
+#include "util/log.h"
+#include "util/sm.h"
+
+enum { SWEEP_MS = 20 };
+
+static const char *const state_names[] = {
+#define X(name, moves) #name,
+    MP_GENERATION_STATES(X)
+#undef X
+};
+static const unsigned state_moves[] = {
+#define X(name, moves) moves,
+    MP_GENERATION_STATES(X)
+#undef X
+};
+static const struct mp_sm machine = {"generation", state_names, state_moves};
+
+static void move(struct mp_generation *gen, enum mp_generation_state to) {
+  if (mp_sm_may(&machine, gen->state, to)) gen->state = to;
+}
+
+static size_t tasks_of(const struct mp_generation *gen, char *names, size_t size) {
+  return mp_sched_tasks_of(gen->set->bind.sched, mp_vm_lua(gen->vm), names, size);
+}
+
+/* ---- open and close ---- */
+
+static int push_self(lua_State *L) {
+  struct mp_generation *gen = lua_touserdata(L, lua_upvalueindex(1));
+  char opened_at[32];
+  mp_bind_timestamp(gen->opened_us, opened_at);
+  lua_createtable(L, 0, 3);
+  lua_pushinteger(L, gen->number);
+  lua_setfield(L, -2, "number");
+  lua_pushstring(L, opened_at);
+  lua_setfield(L, -2, "opened_at");
+  lua_createtable(L, 0, (int)mp_files_count(gen->files));
+  for (size_t i = 0; i < mp_files_count(gen->files); i++) {
+    const struct mp_file *file = mp_files_at(gen->files, i);
+    lua_pushstring(L, file->hash);
+    lua_setfield(L, -2, file->name);
+  }
+  lua_setfield(L, -2, "files");
+  return 1;
+}
+
+/* source(name) -> the text of a file below scripts/, or nil */
+static int push_source(lua_State *L) {
+  const struct mp_generation *gen = lua_touserdata(L, lua_upvalueindex(1));
+  const struct mp_file *file = mp_files_find(gen->files, luaL_checkstring(L, 1));
+  if (file)
+    lua_pushlstring(L, file->text, file->size);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+static int open_modules(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"generation", push_self}, {"source", push_source}, {NULL, NULL}};
+  struct mp_generation *gen = lua_touserdata(L, 1);
+  mp_bind_open(&gen->bind, L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "moonpool.host");
+  lua_call(L, 1, 1);
+  mp_ops_open(&gen->ops, L);
+  lua_pushlightuserdata(L, gen);
+  luaL_setfuncs(L, functions, 1);
+  return 0;
+}
+
+static void free_generation(struct mp_generation *gen) {
+  mp_timer_stop(&gen->drain);
+  mp_list_remove(&gen->node);
+  if (gen->vm) {
+    mp_vm_close(gen->vm);
+    mp_bind_fini(&gen->bind);
+  }
+  mp_files_unref(gen->files);
+  free(gen);
+}
+
+static void on_drain_limit(struct mp_timer *timer) {
+  struct mp_generation *gen = MP_CONTAINER_OF(timer, struct mp_generation, drain);
+  char names[300];
+  size_t count = tasks_of(gen, names, sizeof names);
+  mp_log(MP_LOG_WARN, "host",
+         "generation %u was replaced %llu s ago and is still held by %zu tasks (%s); they are "
+         "ended and roll back",
+         gen->number, (unsigned long long)gen->set->options.drain_ms / 1000, count, names);
+  mp_generation_close(gen, "its generation was replaced and the drain limit has passed");
+}
+
+int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
+                       struct mp_files *files, struct mp_err *err) {
+  struct mp_generation *gen = calloc(1, sizeof *gen);
+  if (!gen) return mp_err_set(err, MP_ENOMEM, "no memory for a generation");
+  gen->set = set;
+  gen->number = ++set->last_number;
+  gen->files = mp_files_ref(files);
+  gen->entry_ref = LUA_NOREF;
+  mp_list_init(&gen->calls);
+  mp_list_push_back(&set->all, &gen->node);
+  mp_timer_init(&gen->drain, set->bind.loop, on_drain_limit);
+  gen->opened_us = mp_loop_wall_us(set->bind.loop);
+  gen->opened_ms = mp_loop_now_ms(set->bind.loop);
+  struct mp_vm_options vm = {.app_dir = set->app_dir,
+                             .lua_dir = set->lua_dir,
+                             .memory_limit = set->options.memory_limit,
+                             .files = files};
+  int rv = mp_vm_open(&gen->vm, set->bind.sched, &vm, err);
+  if (rv) {
+    free_generation(gen);
+    return rv;
+  }
+  mp_bind_init(&gen->bind, &set->bind, gen->vm);
+  gen->ops = (struct mp_ops){.bind = &gen->bind, .lanes = set->options.lanes};
+  lua_State *L = mp_vm_lua(gen->vm);
+  lua_pushcfunction(L, open_modules);
+  lua_pushlightuserdata(L, gen);
+  if (lua_pcall(L, 1, 0, 0)) {
+    rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s",
+                    luaL_tolstring(L, -1, NULL));
+    free_generation(gen);
+    return rv;
+  }
+  *out = gen;
+  return 0;
+}
+
+void mp_generation_install(struct mp_generation *gen) {
+  struct mp_generations *set = gen->set;
+  struct mp_generation *old = set->current;
+  move(gen, MP_GEN_CURRENT);
+  set->current = gen;
+  if (!old) return;
+  move(old, MP_GEN_RETIRING);
+  mp_timer_start(&old->drain, set->options.drain_ms);
+  mp_generations_sweep_soon(set);
+}
+
+void mp_generation_close(struct mp_generation *gen, const char *why) {
+  struct mp_generations *set = gen->set;
+  if (gen->state == MP_GEN_CLOSING) return;
+  if (set->current == gen) set->current = NULL;
+  mp_timer_stop(&gen->drain);
+  move(gen, MP_GEN_CLOSING);
+  mp_invoke_fail_all(gen, why);
+  mp_task_kill_all(set->bind.sched, mp_vm_lua(gen->vm));
+  mp_generations_sweep_soon(set);
+}
+
+/* ---- who may go ---- */
+
+/* Nothing of it is left: no task, no call, no transaction that still rolls back. */
+static bool is_free(const struct mp_generation *gen) {
+  return !gen->call_count && !gen->bind.live_work && !gen->ops.live_calls &&
+         !tasks_of(gen, NULL, 0);
+}
+
+static void on_sweep(struct mp_timer *timer) {
+  struct mp_generations *set = MP_CONTAINER_OF(timer, struct mp_generations, sweep);
+  bool more = false;
+  MP_LIST_EACH_SAFE(node, &set->all) {
+    struct mp_generation *gen = MP_LIST_ENTRY(node, struct mp_generation, node);
+    switch (gen->state) {
+      case MP_GEN_LOADING:
+      case MP_GEN_CURRENT: continue;
+      case MP_GEN_RETIRING:
+        if (is_free(gen)) move(gen, MP_GEN_CLOSING);
+        break;
+      case MP_GEN_CLOSING: break;
+    }
+    if (gen->state == MP_GEN_CLOSING && is_free(gen))
+      free_generation(gen);
+    else
+      more = true;
+  }
+  if (more) mp_timer_start(&set->sweep, SWEEP_MS);
+}
+
+/* Looked at now and then rather than counted: tasks, hooks and what they spawn come and go in many places. */
+void mp_generations_sweep_soon(struct mp_generations *set) {
+  if (!mp_timer_running(&set->sweep)) mp_timer_start(&set->sweep, SWEEP_MS);
+}
+
+/* ---- the set ---- */
+
+int mp_generations_new(struct mp_generations **out, const struct mp_generations_options *options,
+                       struct mp_err *err) {
+  struct mp_generations *set = calloc(1, sizeof *set);
+  if (!set) return mp_err_set(err, MP_ENOMEM, "no memory for generations");
+  set->options = *options;
+  mp_bind_init(&set->bind, options->bind, NULL);
+  set->app_dir = strdup(options->app_dir);
+  set->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
+  set->options.bind = NULL;
+  mp_list_init(&set->all);
+  mp_timer_init(&set->sweep, set->bind.loop, on_sweep);
+  mp_reload_init(set);
+  if (!set->app_dir || (options->lua_dir && !set->lua_dir)) {
+    mp_generations_free(set);
+    return mp_err_set(err, MP_ENOMEM, "no memory for generations");
+  }
+  *out = set;
+  return 0;
+}
+
+void mp_generations_stop(struct mp_generations *set) {
+  set->stopping = true;
+  mp_reload_stop(set);
+}
+
+void mp_generations_kill(struct mp_generations *set) {
+  mp_generations_stop(set);
+  MP_LIST_EACH(node, &set->all) {
+    mp_generation_close(MP_LIST_ENTRY(node, struct mp_generation, node), "the host is stopping");
+  }
+}
+
+bool mp_generations_busy(const struct mp_generations *set) {
+  if (set->working) return true;
+  MP_LIST_EACH(node, &set->all) {
+    if (MP_LIST_ENTRY(node, struct mp_generation, node)->bind.live_work) return true;
+  }
+  return false;
+}
+
+void mp_generations_free(struct mp_generations *set) {
+  if (!set) return;
+  mp_generations_kill(set);
+  mp_timer_stop(&set->sweep);
+  MP_LIST_EACH_SAFE(node, &set->all) {
+    free_generation(MP_LIST_ENTRY(node, struct mp_generation, node));
+  }
+  free(set->app_dir);
+  free(set->lua_dir);
+  free(set);
+}
+
+unsigned mp_generations_current(const struct mp_generations *set) {
+  return set->current ? set->current->number : 0;
+}
+
+void mp_generations_push(lua_State *L, const struct mp_generations *set) {
+  static const char *const shown[] = {"loading", "current", "retiring", "closing"};
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (struct mp_list *node = set->all.prev; node != &set->all; node = node->prev) {
+    struct mp_generation *gen = MP_LIST_ENTRY(node, struct mp_generation, node);
+    lua_pushlightuserdata(L, gen);
+    lua_pushcclosure(L, push_self, 1);
+    lua_call(L, 0, 1);
+    lua_pushstring(L, shown[gen->state]);
+    lua_setfield(L, -2, "state");
+    lua_pushinteger(L, (lua_Integer)gen->call_count);
+    lua_setfield(L, -2, "calls");
+    lua_pushinteger(L, (lua_Integer)mp_vm_memory(gen->vm));
+    lua_setfield(L, -2, "memory");
+    lua_pushnumber(L, (double)(mp_loop_now_ms(set->bind.loop) - gen->opened_ms) / 1000);
+    lua_setfield(L, -2, "age");
+    lua_rawseti(L, -2, ++n);
+  }
+}

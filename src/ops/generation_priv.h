@@ -1,0 +1,93 @@
+/* generation_priv.h: what generation.c (the set and its states), reload.c (how one comes) and invoke.c (who
+ * calls into one) share. */
+#ifndef MP_GENERATION_PRIV_H
+#define MP_GENERATION_PRIV_H
+
+#include "ops/call.h"
+#include "ops/generation.h"
+#include "script/files.h"
+
+#define MP_GENERATION_STATES(X)                              \
+  X(LOADING, MP_TO(MP_GEN_CURRENT) | MP_TO(MP_GEN_CLOSING))  \
+  X(CURRENT, MP_TO(MP_GEN_RETIRING) | MP_TO(MP_GEN_CLOSING)) \
+  X(RETIRING, MP_TO(MP_GEN_CLOSING))                         \
+  X(CLOSING, 0)
+
+enum mp_generation_state {
+#define X(name, moves) MP_GEN_##name,
+  MP_GENERATION_STATES(X)
+#undef X
+};
+
+struct mp_generation {
+  struct mp_list node;
+  struct mp_generations *set;
+  enum mp_generation_state state;
+  unsigned number;
+  struct mp_files *files;
+  struct mp_vm *vm;
+  struct mp_bind bind;
+  struct mp_ops ops;
+  struct mp_list calls; /* struct mp_invocation */
+  size_t call_count;
+  int entry_ref;         /* the Lua function that serves calls */
+  uint64_t opened_us;    /* wall clock */
+  uint64_t opened_ms;    /* the loop's */
+  struct mp_timer drain; /* while RETIRING */
+};
+
+enum mp_reload_stage { MP_RELOAD_NONE, MP_RELOAD_READING, MP_RELOAD_SETTLING, MP_RELOAD_LOADING };
+
+struct mp_generations {
+  struct mp_generations_options options;
+  struct mp_bind bind; /* what new states share */
+  char *app_dir, *lua_dir;
+  struct mp_list all; /* struct mp_generation */
+  struct mp_generation *current;
+  unsigned last_number;
+  struct mp_timer sweep;
+  bool stopping;
+
+  /* reload.c */
+  struct {
+    enum mp_reload_stage stage;
+    struct mp_list told, next; /* struct mp_reload: of this one, of the one behind it */
+    bool again, quiet;         /* quiet: nobody asked, so unchanged files are no reload */
+    bool again_asked;          /* of the one behind: somebody asked */
+    struct mp_files *read;     /* the last reading */
+    struct mp_generation *loading;
+    struct mp_timer timer; /* SETTLING: the pause; LOADING: the deadline */
+    uint64_t began_ns;
+    unsigned readings;
+  } reload;
+  struct {
+    uint64_t interval_ms, stamp;
+    struct mp_timer timer;
+    bool looking;
+  } watch;
+  bool working; /* on the thread pool: a reading or a look */
+};
+
+/* ---- generation.c ---- */
+
+/* Opens a state on the files, without running anything of theirs. */
+int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
+                       struct mp_files *files, struct mp_err *err) MP_MUST_CHECK;
+/* It takes the calls from now on; the one that did retires. */
+void mp_generation_install(struct mp_generation *gen);
+/* Ends its tasks; it is freed when its connections are back. Calls are answered with `why`. */
+void mp_generation_close(struct mp_generation *gen, const char *why);
+void mp_generations_sweep_soon(struct mp_generations *set);
+
+/* ---- reload.c ---- */
+
+void mp_reload_init(struct mp_generations *set);
+void mp_reload_stop(struct mp_generations *set);
+
+/* ---- invoke.c ---- */
+
+/* Answers a call whose generation ends under it. */
+struct mp_invocation;
+void mp_invoke_fail_all(struct mp_generation *gen, const char *why);
+
+#endif

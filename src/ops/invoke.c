@@ -1,0 +1,133 @@
+/* invoke.c: one call from outside of Lua, as a task in the current generation. */
+#include "ops/invoke.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/generation_priv.h"
+#include "script/luaerr.h"
+
+struct mp_invocation {
+  struct mp_list node;
+  struct mp_generation *gen;
+  struct mp_task *task;
+  mp_invoke_cb on_answer;
+  void *data;
+};
+
+struct start {
+  struct mp_invocation *call;
+  const struct mp_invoke_options *options;
+};
+
+static void leave(struct mp_invocation *call) {
+  struct mp_generation *gen = call->gen;
+  mp_list_remove(&call->node);
+  gen->call_count--;
+  free(call);
+  if (gen->state == MP_GEN_RETIRING) mp_generations_sweep_soon(gen->set);
+}
+
+static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
+  mp_invoke_cb on_answer = call->on_answer;
+  void *data = call->data;
+  what->generation = call->gen->number;
+  leave(call);
+  on_answer(data, what);
+}
+
+/* An error that Lua could not write: its memory is gone, or its state. */
+static void answer_plainly(struct mp_invocation *call, enum mp_code code, const char *why) {
+  char text[300];
+  int len = snprintf(text, sizeof text,
+                     "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d,\"generation\":%u}",
+                     mp_code_name(code), why, mp_code_status(code), call->gen->number);
+  struct mp_invoke_answer what = {
+      .text = text, .len = (size_t)len, .status = mp_code_status(code), .detail = why};
+  answer(call, &what);
+}
+
+/* The entry gives: ok, text, status, detail. */
+static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
+  struct mp_invocation *call = data;
+  (void)task;
+  if (!ok || !lua_isstring(L, 2)) {
+    answer_plainly(call, ok ? MP_EINTERNAL : MP_ENOMEM,
+                   ok ? "the answer is no text" : "the call could not be answered");
+    return;
+  }
+  struct mp_invoke_answer what = {.ok = lua_toboolean(L, 1)};
+  what.text = lua_tolstring(L, 2, &what.len);
+  what.status = (int)lua_tointeger(L, 3);
+  what.detail = what.ok ? NULL : lua_tostring(L, 4);
+  answer(call, &what);
+}
+
+static int start_p(lua_State *L) {
+  const struct start *start = lua_touserdata(L, 1);
+  const struct mp_invoke_options *o = start->options;
+  struct mp_invocation *call = start->call;
+  char name[72];
+  lua_settop(L, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->gen->entry_ref);
+  lua_pushstring(L, o->name);
+  if (o->input)
+    lua_pushlstring(L, o->input, o->input_len);
+  else
+    lua_pushliteral(L, "{}");
+  lua_createtable(L, 0, 6);
+#define SET(field, value) (lua_pushstring(L, value), lua_setfield(L, -2, field))
+  SET("tenant", o->tenant), SET("as", o->user), SET("scopes", o->scopes), SET("key", o->key);
+  SET("entry", o->entry);
+#undef SET
+  if (o->timeout_s > 0) {
+    lua_pushnumber(L, o->timeout_s);
+    lua_setfield(L, -2, "timeout");
+  }
+  snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
+  call->task = mp_task_start(call->gen->set->bind.sched, L, 3, name, on_done, call);
+  return 0;
+}
+
+int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
+              const struct mp_invoke_options *options, mp_invoke_cb on_answer, void *data,
+              struct mp_err *err) {
+  struct mp_generation *gen = set->current;
+  if (set->stopping)
+    return mp_err_set(err, MP_ECLOSED, "the host is shutting down and takes no new calls");
+  if (!gen) return mp_err_set(err, MP_ECLOSED, "the host has not loaded its operations yet");
+  struct mp_invocation *call = calloc(1, sizeof *call);
+  if (!call) return mp_err_set(err, MP_ENOMEM, "no memory for a call");
+  *call = (struct mp_invocation){.gen = gen, .on_answer = on_answer, .data = data};
+  mp_list_push_back(&gen->calls, &call->node);
+  gen->call_count++;
+  lua_State *L = mp_vm_lua(gen->vm);
+  struct start start = {call, options};
+  lua_pushcfunction(L, start_p);
+  lua_pushlightuserdata(L, &start);
+  if (lua_pcall(L, 1, 0, 0)) {
+    lua_pop(L, 1);
+    leave(call);
+    return mp_err_set(err, MP_ENOMEM, "no memory for a call of %.60s", options->name);
+  }
+  *out = call;
+  return 0;
+}
+
+void mp_invoke_cancel(struct mp_invocation *call) {
+  struct mp_task *task = call->task;
+  leave(call);
+  mp_task_kill(task);
+}
+
+unsigned mp_invoke_generation(const struct mp_invocation *call) { return call->gen->number; }
+
+void mp_invoke_fail_all(struct mp_generation *gen, const char *why) {
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&gen->calls))) {
+    struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
+    mp_task_kill(call->task);
+    answer_plainly(call, MP_ECANCELED, why);
+  }
+}

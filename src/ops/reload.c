@@ -1,0 +1,323 @@
+/* reload.c: how a generation comes: read scripts/ twice, open a state, load it, let the pointer change.
+ *
+ *   NONE --> READING --> SETTLING --> READING ... --> LOADING --> NONE
+ *
+ * Readings are made on the thread pool. Two in a row with the same bytes are what is loaded. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/generation_priv.h"
+#include "script/luaerr.h"
+#include "util/log.h"
+
+enum { MAX_READINGS = 100 };
+
+static void start(struct mp_generations *set);
+
+/* ---- the end of an attempt ---- */
+
+static void log_lines(const char *text) {
+  while (*text) {
+    int len = (int)strcspn(text, "\n");
+    if (len) mp_log(MP_LOG_ERROR, "host", "  %.*s", len, text);
+    text += len;
+    text += *text == '\n';
+  }
+}
+
+static void finish(struct mp_generations *set, const struct mp_reload_report *report) {
+  struct mp_list told;
+  mp_timer_stop(&set->reload.timer);
+  mp_files_unref(set->reload.read);
+  set->reload.read = NULL;
+  set->reload.loading = NULL;
+  set->reload.stage = MP_RELOAD_NONE;
+  if (!report->ok) {
+    if (report->number)
+      mp_log(MP_LOG_ERROR, "host", "reload failed, generation %u stays:", report->number);
+    else
+      mp_log(MP_LOG_ERROR, "host", "scripts/ cannot be loaded:");
+    log_lines(report->text);
+  } else if (report->text[0]) {
+    mp_log(MP_LOG_INFO, "host", "%s", report->text);
+  }
+  mp_list_init(&told);
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&set->reload.told))) mp_list_push_back(&told, node);
+  if (set->reload.again && !set->stopping) start(set);
+  while ((node = mp_list_pop_front(&told))) {
+    struct mp_reload *reload = MP_LIST_ENTRY(node, struct mp_reload, node);
+    reload->on_done(reload, report);
+  }
+}
+
+static struct mp_reload_report report_now(struct mp_generations *set, bool ok, const char *text) {
+  return (struct mp_reload_report){
+      .ok = ok,
+      .number = mp_generations_current(set),
+      .files = set->reload.read ? mp_files_count(set->reload.read) : 0,
+      .took_us = (mp_loop_clock_ns(set->bind.loop) - set->reload.began_ns) / 1000,
+      .text = text};
+}
+
+static void fail(struct mp_generations *set, const char *text) {
+  struct mp_reload_report report = report_now(set, false, text);
+  struct mp_generation *gen = set->reload.loading;
+  set->reload.loading = NULL;
+  finish(set, &report);
+  if (!gen) return;
+  set->last_number--; /* numbers are of generations that served */
+  mp_generation_close(gen, "it does not load");
+}
+
+/* ---- loading ---- */
+
+static void succeed(struct mp_generations *set) {
+  struct mp_generation *gen = set->reload.loading;
+  struct mp_generation *old = set->current;
+  char names[200], text[400];
+  struct mp_reload_report report = report_now(set, true, text);
+  report.changed = mp_files_compare(old ? old->files : NULL, gen->files, names, sizeof names);
+  report.number = gen->number;
+  snprintf(text, sizeof text, "generation %u: %zu files, %s%s%s, %.0f ms", gen->number,
+           report.files, old ? report.changed ? "changed: " : "none changed" : "the first",
+           old && report.changed ? names : "", "", (double)report.took_us / 1000);
+  mp_generation_install(gen);
+  finish(set, &report);
+}
+
+/* moonpool.generation.open: the function that serves calls, or nil and the faults. */
+static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
+  struct mp_generation *gen = data;
+  struct mp_generations *set = gen->set;
+  (void)task;
+  if (set->reload.loading != gen) return; /* too late */
+  if (ok && lua_isfunction(L, 1)) {
+    lua_settop(L, 1);
+    gen->entry_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    succeed(set);
+    return;
+  }
+  const char *text = lua_tostring(L, -1);
+  struct mp_err err;
+  if (!text) {
+    mp_luaerr_get(L, -1, &err);
+    text = err.msg;
+  }
+  fail(set, text);
+}
+
+static int start_loading(lua_State *L) {
+  struct mp_generation *gen = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "moonpool.generation");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "open");
+  mp_task_start(gen->set->bind.sched, L, 0, "scripts/", on_loaded, gen);
+  return 0;
+}
+
+static void load(struct mp_generations *set) {
+  struct mp_err err;
+  set->reload.stage = MP_RELOAD_LOADING;
+  if (mp_generation_open(&set->reload.loading, set, set->reload.read, &err)) {
+    fail(set, err.msg);
+    return;
+  }
+  struct mp_generation *gen = set->reload.loading;
+  lua_State *L = mp_vm_lua(gen->vm);
+  mp_timer_start(&set->reload.timer, set->options.load_ms);
+  lua_pushcfunction(L, start_loading);
+  lua_pushlightuserdata(L, gen);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return;
+  mp_luaerr_get(L, -1, &err);
+  lua_pop(L, 1);
+  fail(set, err.msg);
+}
+
+/* ---- reading ---- */
+
+struct reading {
+  struct mp_generations *set;
+  char *app_dir;
+  bool look; /* only a look, for the watch */
+  int rv;
+  struct mp_files *files;
+  uint64_t stamp;
+  struct mp_err err;
+};
+
+static void read_now(void *data) {
+  struct reading *reading = data;
+  reading->rv = reading->look ? mp_files_stamp(reading->app_dir, &reading->stamp, &reading->err)
+                              : mp_files_read(&reading->files, reading->app_dir, &reading->err);
+}
+
+static void looked(struct mp_generations *set, const struct reading *reading);
+
+static void take_reading(struct mp_generations *set, struct mp_files *files) {
+  char names[8];
+  struct mp_files *before = set->reload.read;
+  bool same = before && !mp_files_compare(before, files, names, sizeof names);
+  set->reload.read = files;
+  mp_files_unref(before);
+  set->watch.stamp = mp_files_stamp_of(files);
+  if (!same) {
+    if (++set->reload.readings > MAX_READINGS) {
+      fail(set, "scripts/ changes all the time; reload when whatever writes there has ended");
+      return;
+    }
+    set->reload.stage = MP_RELOAD_SETTLING;
+    mp_timer_start(&set->reload.timer, set->options.settle_ms);
+    return;
+  }
+  if (set->reload.quiet && set->current &&
+      !mp_files_compare(set->current->files, files, names, sizeof names)) {
+    struct mp_reload_report report = report_now(set, true, "");
+    finish(set, &report);
+    return;
+  }
+  load(set);
+}
+
+static void on_read(void *data) {
+  struct reading *reading = data;
+  struct mp_generations *set = reading->set;
+  set->working = false;
+  if (reading->look) {
+    looked(set, reading);
+  } else if (set->stopping) {
+    mp_files_unref(reading->files);
+    fail(set, "the host is stopping");
+  } else if (reading->rv) {
+    fail(set, reading->err.msg);
+  } else {
+    take_reading(set, reading->files);
+  }
+  free(reading->app_dir);
+  free(reading);
+}
+
+static int read_aside(struct mp_generations *set, bool look, struct mp_err *err) {
+  struct reading *reading = calloc(1, sizeof *reading);
+  int rv = -MP_ENOMEM;
+  if (reading) {
+    *reading = (struct reading){.set = set, .look = look, .app_dir = strdup(set->app_dir)};
+    if (reading->app_dir) rv = mp_loop_work(set->bind.loop, read_now, on_read, reading, err);
+  }
+  if (!rv) {
+    set->working = true;
+    return 0;
+  }
+  if (!reading || !reading->app_dir) mp_err_set(err, MP_ENOMEM, "no memory to read scripts/");
+  if (reading) free(reading->app_dir);
+  free(reading);
+  return rv;
+}
+
+static void read_files(struct mp_generations *set) {
+  struct mp_err err;
+  set->reload.stage = MP_RELOAD_READING;
+  if (set->working) { /* the watch looks: then */
+    set->reload.stage = MP_RELOAD_SETTLING;
+    mp_timer_start(&set->reload.timer, 1);
+    return;
+  }
+  if (read_aside(set, false, &err)) fail(set, err.msg);
+}
+
+static void on_timer(struct mp_timer *timer) {
+  struct mp_generations *set = MP_CONTAINER_OF(timer, struct mp_generations, reload.timer);
+  char text[120];
+  switch (set->reload.stage) {
+    case MP_RELOAD_NONE:
+    case MP_RELOAD_READING: break;
+    case MP_RELOAD_SETTLING: read_files(set); break;
+    case MP_RELOAD_LOADING:
+      snprintf(text, sizeof text,
+               "scripts/: loading took longer than %llu ms (MOONPOOL_LOAD_TIMEOUT)",
+               (unsigned long long)set->options.load_ms);
+      fail(set, text);
+      break;
+  }
+}
+
+/* ---- from outside ---- */
+
+/* The first reading is made on the next turn: nobody is called back before his call returns. */
+static void start(struct mp_generations *set) {
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&set->reload.next))) mp_list_push_back(&set->reload.told, node);
+  set->reload.quiet = !set->reload.again_asked;
+  set->reload.again = set->reload.again_asked = false;
+  set->reload.began_ns = mp_loop_clock_ns(set->bind.loop);
+  set->reload.readings = 0;
+  set->reload.stage = MP_RELOAD_SETTLING;
+  mp_timer_start(&set->reload.timer, 0);
+}
+
+static void want(struct mp_generations *set, bool asked) {
+  set->reload.again = true;
+  set->reload.again_asked |= asked;
+  if (set->reload.stage == MP_RELOAD_NONE) start(set);
+}
+
+int mp_generations_reload(struct mp_generations *set, struct mp_reload *reload,
+                          struct mp_err *err) {
+  if (set->stopping) return mp_err_set(err, MP_ECLOSED, "the host is stopping");
+  if (reload) mp_list_push_back(&set->reload.next, &reload->node);
+  want(set, true);
+  return 0;
+}
+
+/* ---- the watch ---- */
+
+static void look_later(struct mp_generations *set) {
+  if (set->watch.interval_ms && !set->stopping)
+    mp_timer_start(&set->watch.timer, set->watch.interval_ms);
+}
+
+static void on_watch(struct mp_timer *timer) {
+  struct mp_generations *set = MP_CONTAINER_OF(timer, struct mp_generations, watch.timer);
+  struct mp_err err;
+  if (set->reload.stage == MP_RELOAD_NONE && !set->working && !read_aside(set, true, &err)) return;
+  look_later(set);
+}
+
+static void looked(struct mp_generations *set, const struct reading *reading) {
+  if (!reading->rv && reading->stamp != set->watch.stamp && set->reload.stage == MP_RELOAD_NONE &&
+      !set->stopping) {
+    set->watch.stamp = reading->stamp;
+    want(set, false);
+  }
+  look_later(set);
+}
+
+void mp_generations_watch(struct mp_generations *set, uint64_t interval_ms) {
+  set->watch.interval_ms = interval_ms;
+  mp_timer_stop(&set->watch.timer);
+  look_later(set);
+}
+
+void mp_reload_init(struct mp_generations *set) {
+  mp_list_init(&set->reload.told);
+  mp_list_init(&set->reload.next);
+  mp_timer_init(&set->reload.timer, set->bind.loop, on_timer);
+  mp_timer_init(&set->watch.timer, set->bind.loop, on_watch);
+}
+
+/* Whoever waits for a reload is told that there is none. A reading under way ends by itself. */
+void mp_reload_stop(struct mp_generations *set) {
+  struct mp_list *node;
+  mp_timer_stop(&set->watch.timer);
+  while ((node = mp_list_pop_front(&set->reload.next))) mp_list_push_back(&set->reload.told, node);
+  set->reload.again = false;
+  switch (set->reload.stage) {
+    case MP_RELOAD_NONE:
+    case MP_RELOAD_READING: break;
+    case MP_RELOAD_SETTLING:
+    case MP_RELOAD_LOADING: fail(set, "the host is stopping"); break;
+  }
+}

@@ -1,0 +1,82 @@
+/* metrics.h: counters, gauges and histograms, and the text in which Prometheus reads them.
+ *
+ * A registry holds metrics by name; a metric holds one series for each combination of label values that it has
+ * met, up to a limit: what comes after that is counted under the value "other", so that memory and the
+ * page stay bounded whatever labels a script invents. A series is found once and kept: then counting is
+ * a plain addition. Series live as long as their registry; nothing is ever removed.
+ * Durations are seconds, sizes are bytes (Prometheus' base units). Owner: the runtime. Thread: the loop's. */
+#ifndef MP_METRICS_H
+#define MP_METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/buf.h"
+#include "util/err.h"
+
+struct mp_metrics;
+struct mp_metric;
+
+enum mp_metric_kind { MP_COUNTER, MP_GAUGE, MP_HISTOGRAM };
+
+#define MP_METRIC_LABELS 4        /* label names of one metric */
+#define MP_METRIC_BOUNDS 32       /* buckets of one histogram, the last (+Inf) not counted */
+#define MP_METRIC_SERIES 100      /* default limit */
+#define MP_METRIC_LABEL_BYTES 100 /* longer label values are cut */
+#define MP_METRICS_MAX 500        /* metrics of one registry */
+
+struct mp_metric_options {
+  const char *name; /* "moonpool_transactions_total"; copied, like all strings here */
+  const char *help; /* one sentence */
+  enum mp_metric_kind kind;
+  const char *labels[MP_METRIC_LABELS]; /* names, NULL behind the last */
+  size_t max_series;                    /* 0: MP_METRIC_SERIES */
+  const double *bounds;                 /* of a histogram, rising; NULL: seconds, 100 µs to 30 s */
+  size_t nbounds;
+};
+
+struct mp_series {
+  double value;         /* counter, gauge; histogram: the sum of what was observed */
+  uint64_t *buckets;    /* histogram: by bound, the last is +Inf; not cumulative */
+  const double *bounds; /* of its metric */
+  size_t nbounds;
+  struct mp_series *next;
+};
+
+int mp_metrics_new(struct mp_metrics **out, struct mp_err *err) MP_MUST_CHECK;
+void mp_metrics_unref(struct mp_metrics *metrics);
+
+/* The metric of that name, made if it is new. MP_EINVAL: the name or a label is none that Prometheus reads, or the
+ * name is taken by a metric of another kind, with other labels or other buckets. MP_EBUSY: too many. */
+int mp_metrics_add(struct mp_metrics *metrics, const struct mp_metric_options *options,
+                   struct mp_metric **out, struct mp_err *err) MP_MUST_CHECK;
+struct mp_metric *mp_metrics_find(struct mp_metrics *metrics, const char *name);
+const char *mp_metric_name(const struct mp_metric *metric);
+enum mp_metric_kind mp_metric_kind_of(const struct mp_metric *metric);
+/* The names, as many as there are; returns how many. */
+size_t mp_metric_labels(const struct mp_metric *metric, const char *names[MP_METRIC_LABELS]);
+
+/* The series with these label values, one for each name (NULL is ""). Never NULL: beyond the limit, or
+ * without memory, it is the one whose values are all "other". */
+struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *values);
+
+/* ---- counting ---- */
+
+static inline void mp_series_add(struct mp_series *series, double n) { series->value += n; }
+static inline void mp_series_set(struct mp_series *series, double value) { series->value = value; }
+void mp_series_observe(struct mp_series *series, double value);
+static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
+  mp_series_observe(series, (double)us / 1e6);
+}
+
+/* ---- reading ---- */
+
+uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
+/* The value below which the share `q` of the observations lies, guessed inside of its bucket; 0 without any. */
+double mp_series_quantile(const struct mp_series *series, double q);
+
+/* All series in the text format 0.0.4, metrics in the order in which they were made. */
+void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out);
+
+#endif
