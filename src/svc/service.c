@@ -13,7 +13,13 @@
 #include "svc/access.h"
 #include "util/log.h"
 
-enum { NAME_LEN = 63, REQUEST_ID_LEN = 128, KEY_LEN = 255 };
+enum {
+  NAME_LEN = 63,
+  REQUEST_ID_LEN = 128,
+  KEY_LEN = 255,
+  FIND_MS = 2000,  /* for the database to say what a token is */
+  DOWN_MS = 10000, /* so long it is not asked again about what is known, when it did not */
+};
 
 struct mp_service {
   struct mp_http_server *server;
@@ -23,6 +29,7 @@ struct mp_service {
   struct mp_generations *generations;
   lua_State *L;
   int page_ref, find_ref;
+  uint64_t down_until_ms;
   bool draining;
   void (*on_closed)(void *data);
   void *data;
@@ -34,7 +41,9 @@ struct job {
   struct mp_http_request *request;
   struct mp_invocation *call; /* under way */
   struct mp_task *task;       /* a page, or a question about a token */
+  struct mp_timer find_timer; /* ends the question */
   bool told;                  /* the database has been asked about the token already */
+  char address[64];           /* whose wrong tokens count together */
   char id[REQUEST_ID_LEN + 1];
   char token_id[MP_TOKEN_ID_LEN + 1];
   char name[NAME_LEN + 1]; /* of the operation */
@@ -63,6 +72,7 @@ static void send_answer(struct job *job, int status, const char *content_type, c
   }
   if (status == 429 || status == 503)
     fields[answer.fields_len++] = (struct mp_http_field){"Retry-After", wait};
+  mp_timer_stop(&job->find_timer);
   mp_http_respond(job->request, &answer);
   free(job);
 }
@@ -121,16 +131,17 @@ static void name_request(struct job *job) {
   sodium_bin2hex(job->id, sizeof job->id, random, sizeof random);
 }
 
-/* Whose wrong tokens count together. A proxy on this machine says whom it speaks for; nobody else is believed. */
-static void address_of(struct job *job, char *out, size_t size) {
+/* A proxy on this machine says whom it speaks for; nobody else is believed. */
+static void note_address(struct job *job) {
   struct mp_http_text forwarded;
-  mp_http_peer(job->request, out, size);
+  char *out = job->address;
+  mp_http_peer(job->request, out, sizeof job->address);
   bool local = !strncmp(out, "127.", 4) || !strcmp(out, "::1");
   if (!local || !mp_http_header(&job->request->message, "x-forwarded-for", &forwarded)) return;
   size_t at = forwarded.len;
   while (at && forwarded.at[at - 1] != ',' && forwarded.at[at - 1] != ' ') at--;
   struct mp_http_text last = {forwarded.at + at, forwarded.len - at};
-  if (last.len >= size || !in_set(last, ".:[]")) return;
+  if (last.len >= sizeof job->address || !in_set(last, ".:[]")) return;
   memcpy(out, last.at, last.len);
   out[last.len] = '\0';
 }
@@ -264,6 +275,7 @@ static int start_find(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->find_ref);
   lua_pushstring(L, job->token_id);
   job->task = mp_task_start(job->service->sched, L, 1, "token", start->on_done, job);
+  mp_timer_start(&job->find_timer, FIND_MS);
   return 0;
 }
 
@@ -298,10 +310,24 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
 
 /* ---- who asks ---- */
 
-static void authorize(struct job *job, bool stale);
+static void authorize(struct job *job);
 
 static const char *text_at(lua_State *L, int at) {
   return lua_isstring(L, at) ? lua_tostring(L, at) : NULL;
+}
+
+/* No database: what was known will do for a while. */
+static void ask_in_vain(struct job *job) {
+  job->told = true;
+  job->service->down_until_ms = mp_loop_now_ms(job->service->loop) + DOWN_MS;
+  authorize(job);
+}
+
+static void on_find_timeout(struct mp_timer *timer) {
+  struct job *job = MP_CONTAINER_OF(timer, struct job, find_timer);
+  mp_task_kill(job->task);
+  job->task = NULL;
+  ask_in_vain(job);
 }
 
 /* The token's task gives: nil, or hash, tenant, user, scopes, seconds until it ends. */
@@ -312,8 +338,9 @@ static void on_found(struct mp_task *task, lua_State *L, bool ok, void *data) {
   (void)task;
   job->task = NULL;
   job->told = true;
-  if (!ok) { /* no database: what was known will do for a while */
-    authorize(job, true);
+  mp_timer_stop(&job->find_timer);
+  if (!ok) {
+    ask_in_vain(job);
     return;
   }
   if (text_at(L, 1)) {
@@ -329,7 +356,7 @@ static void on_found(struct mp_task *task, lua_State *L, bool ok, void *data) {
   } else {
     mp_access_tell(service->access, job->token_id, NULL, now_ms);
   }
-  authorize(job, false);
+  authorize(job);
 }
 
 static bool starts_with(struct mp_http_text text, const char *prefix) {
@@ -350,21 +377,21 @@ static void dispatch(struct job *job, const struct mp_principal *who) {
     start_task(job, start_page, who, on_page);
 }
 
-static void authorize(struct job *job, bool stale) {
+static void authorize(struct job *job) {
   struct mp_service *service = job->service;
   struct mp_http_text given;
   struct mp_principal who;
-  char address[64];
+  uint64_t now_ms = mp_loop_now_ms(service->loop);
   size_t n = mp_http_header(&job->request->message, "authorization", &given);
   if (!n) {
     dispatch(job, NULL);
     return;
   }
-  address_of(job, address, sizeof address);
-  bool bearer = given.len > 7 && !strncasecmp(given.at, "bearer ", 7);
-  enum mp_verdict verdict = mp_access_check(
-      service->access, bearer ? given.at + 7 : "", n == 1 && bearer ? given.len - 7 : 0, address,
-      mp_loop_now_ms(service->loop), stale, &who, job->token_id);
+  if (!*job->address) note_address(job);
+  bool bearer = n == 1 && given.len > 7 && !strncasecmp(given.at, "bearer ", 7);
+  enum mp_verdict verdict =
+      mp_access_check(service->access, bearer ? given.at + 7 : "", bearer ? given.len - 7 : 0,
+                      job->address, now_ms, now_ms < service->down_until_ms, &who, job->token_id);
   switch (verdict) {
     case MP_ACCESS_KNOWN: dispatch(job, &who); return;
     case MP_ACCESS_ASK:
@@ -375,7 +402,7 @@ static void authorize(struct job *job, bool stale) {
         start_task(job, start_find, NULL, on_found);
       return;
     case MP_ACCESS_DENIED:
-      mp_log(MP_LOG_WARN, "http", "a wrong token from %s, request %s", address, job->id);
+      mp_log(MP_LOG_WARN, "http", "a wrong token from %s, request %s", job->address, job->id);
       refuse(job, 401, "UNAUTHORIZED", "the token is not known, or was revoked, or has expired");
       return;
     case MP_ACCESS_LIMITED:
@@ -407,8 +434,9 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   job->request = request;
   request->data = job;
   request->on_gone = on_gone;
+  mp_timer_init(&job->find_timer, service->loop, on_find_timeout);
   name_request(job);
-  authorize(job, false);
+  authorize(job);
 }
 
 /* ---- the service ---- */
