@@ -1,5 +1,6 @@
 /* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`, which speak to it. */
 #include <lauxlib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,11 @@ static int push_serve(lua_State *L, void *data) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, 1);
+  lua_createtable(L, 0, 2);
   lua_pushnumber(L, (double)config->watch_ms / 1000);
   lua_setfield(L, -2, "watch");
+  lua_pushstring(L, config->listen ? config->listen : "127.0.0.1:5000");
+  lua_setfield(L, -2, "listen");
   return 1;
 }
 
@@ -42,12 +45,17 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool serve\n\n"
-        "Loads scripts/ and serves its operations until SIGTERM, which lets work in progress end\n"
+        "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off]\n\n"
+        "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM, which lets work in progress end\n"
         "(MOONPOOL_DRAIN_TIMEOUT; a second signal does not wait). Operations with `every` run on their schedule.\n\n"
         "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew. Calls under way end on what\n"
         "they began with; if anything is wrong with the new files they are refused, all faults are told, and the old\n"
         "ones stay. If scripts/smoke.lua exists it has the last word: it raises when the new files must not serve.\n\n"
+        "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} out\n"
+        "  GET  /api/ops, /openapi.json, /health, /metrics, /api/db/...\n"
+        "All but the health checks need a token: moonpool token create. Another address than this machine's own needs one\n"
+        "to exist. TLS is a reverse proxy's business.\n\n"
+        "  MOONPOOL_LISTEN             as --listen\n"
         "  MOONPOOL_WATCH              how often serve looks for changes, ms (500; 0: never)\n"
         "  MOONPOOL_SETTLE             how long files must have stayed the same, ms (100)\n"
         "  MOONPOOL_LOAD_TIMEOUT       for loading and smoke.lua, ms (10000)\n"
@@ -56,7 +64,13 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
-  if (argc > 1) return mp_cli_usage("serve", "unknown argument", argv[1]);
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
+    if (++i == argc) return mp_cli_usage("serve", "ADDRESS:PORT is missing behind", "--listen");
+    free(cli->config.listen);
+    cli->config.listen = strdup(argv[i]);
+  }
+  signal(SIGPIPE, SIG_IGN); /* a client that is gone is no reason to go */
   int code = set_time_zone(cli->config.time_zone);
   if (!code) code = mp_cli_database(cli, "serve", &cluster, &url);
   if (code) return code;
