@@ -6,12 +6,14 @@
 --   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
+--   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
+local metrics     = require "moonpool.metrics"
 local schedules   = require "moonpool.schedules"
 
 local answers = {}
@@ -33,6 +35,8 @@ function answers.status()
            transactions = host.transaction_stats() }
 end
 
+function answers.metrics() return { ok = true, text = metrics.text() } end
+
 function answers.stop()
   host.stop()
   return { ok = true }
@@ -45,7 +49,7 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-        message = '"do" is one of call, reload, generations, schedules, status, stop' }, 0)
+        message = '"do" is one of call, reload, generations, schedules, status, metrics, stop' }, 0)
     end
     return act(order)
   end)
