@@ -6,7 +6,11 @@
 --   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
+<<<<<<< HEAD
 --   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
+=======
+--   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
+>>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
 local calls       = require "moonpool.calls"
@@ -14,6 +18,7 @@ local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
+local metrics     = require "moonpool.metrics"
 local schedules   = require "moonpool.schedules"
 
 local answers = {}
@@ -35,6 +40,7 @@ function answers.status()
            transactions = host.transaction_stats() }
 end
 
+<<<<<<< HEAD
 function answers.why(order)
   if order.id == nil then
     local options = { limit = 30, notable = order.notable }
@@ -45,6 +51,9 @@ function answers.why(order)
   error(errors.new { code = "UNKNOWN_CALL", status = 404,
     message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
 end
+=======
+function answers.metrics() return { ok = true, text = metrics.text() } end
+>>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
 
 function answers.stop()
   host.stop()
@@ -58,7 +67,11 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
+<<<<<<< HEAD
         message = '"do" is one of call, reload, generations, schedules, status, why, stop' }, 0)
+=======
+        message = '"do" is one of call, reload, generations, schedules, status, metrics, stop' }, 0)
+>>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
     end
     return act(order)
   end)
