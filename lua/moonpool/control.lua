@@ -6,11 +6,8 @@
 --   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
-<<<<<<< HEAD
 --   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
-=======
 --   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
->>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
 local calls       = require "moonpool.calls"
@@ -40,7 +37,6 @@ function answers.status()
            transactions = host.transaction_stats() }
 end
 
-<<<<<<< HEAD
 function answers.why(order)
   if order.id == nil then
     local options = { limit = 30, notable = order.notable }
@@ -51,9 +47,8 @@ function answers.why(order)
   error(errors.new { code = "UNKNOWN_CALL", status = 404,
     message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
 end
-=======
+
 function answers.metrics() return { ok = true, text = metrics.text() } end
->>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
 
 function answers.stop()
   host.stop()
@@ -67,11 +62,8 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-<<<<<<< HEAD
         message = '"do" is one of call, reload, generations, schedules, status, why, stop' }, 0)
-=======
         message = '"do" is one of call, reload, generations, schedules, status, metrics, stop' }, 0)
->>>>>>> 27a46ffd9d55e1d7115d70010a8e098aadb19b8c
     end
     return act(order)
   end)
