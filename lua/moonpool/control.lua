@@ -62,8 +62,7 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-        message = '"do" is one of call, reload, generations, schedules, status, why, stop' }, 0)
-        message = '"do" is one of call, reload, generations, schedules, status, metrics, stop' }, 0)
+        message = '"do" is one of call, reload, generations, schedules, status, metrics, why, stop' }, 0)
     end
     return act(order)
   end)
