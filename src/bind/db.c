@@ -236,7 +236,7 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
   push_functions(L, true);
-  return lease_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
+  return lease_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
 }
 
 /* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds

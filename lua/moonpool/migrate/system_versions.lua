@@ -150,4 +150,63 @@ return {
                    and has_table_privilege($1, 'moonpool.failure', 'update')
                    and has_function_privilege($1, 'moonpool.renumber()', 'execute')]],
   },
+
+  -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
+  {
+    statements = {
+      [[create table moonpool.schedule (
+          operation   text        not null,
+          due         timestamptz not null,
+          host        text,
+          started_at  timestamptz,
+          held_until  timestamptz,
+          finished_at timestamptz,
+          runs        bigint      not null default 0,
+          failures    bigint      not null default 0,
+          missed      bigint      not null default 0,
+          last_error  text,
+          constraint schedule_pkey primary key (operation)
+        )]],
+    },
+    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
+    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+  },
+
+  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
+  -- makes and revokes them. What is kept is a hash of the secret.
+  {
+    statements = {
+      [[create table moonpool.token (
+          id         text        not null,
+          hash       text        not null,
+          tenant     text,
+          user_id    text,
+          scopes     text[]      not null,
+          label      text        not null default '',
+          created_at timestamptz not null default now(),
+          expires_at timestamptz,
+          revoked_at timestamptz,
+          constraint token_pkey primary key (id)
+        )]],
+      "grant select on moonpool.token to :definer",
+      [[create function moonpool.token_by_id(wanted text, out hash text, out tenant text, out user_id text,
+                                             out scopes text, out seconds double precision)
+        language sql stable strict security definer set search_path = pg_catalog, pg_temp as $$
+          select t.hash, t.tenant, t.user_id, array_to_string(t.scopes, ' '), extract(epoch from t.expires_at - now())
+            from moonpool.token t
+           where t.id = wanted and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+        $$]],
+      [[create function moonpool.token_exists() returns boolean
+        language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+          select exists (select from moonpool.token
+                          where revoked_at is null and (expires_at is null or expires_at > now()))
+        $$]],
+      "revoke all on function moonpool.token_by_id(text), moonpool.token_exists() from public",
+      "alter function moonpool.token_by_id(text) owner to :definer",
+      "alter function moonpool.token_exists() owner to :definer",
+    },
+    grants  = { "grant execute on function moonpool.token_by_id(text), moonpool.token_exists() to :application" },
+    granted = [[select has_function_privilege($1, 'moonpool.token_by_id(text)', 'execute')
+                   and has_function_privilege($1, 'moonpool.token_exists()', 'execute')]],
+  },
 }

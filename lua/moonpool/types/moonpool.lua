@@ -263,6 +263,7 @@ function db.close() end
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
 ---@field read_only? boolean
+---@field every? string                runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
 ---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
@@ -359,5 +360,14 @@ function moonpool.uuid() end
 ---The time as ISO 8601 in UTC.
 ---@return string
 function moonpool.now() end
+
+---@class moonpool.generation
+---@field number integer                 counts the times that scripts/ was loaded
+---@field opened_at string
+---@field files table<string, string>    "lib/tax.lua" -> hash of its text
+
+---The generation of scripts/ that this code belongs to; nil on the command line.
+---@return moonpool.generation?
+function moonpool.generation() end
 
 return moonpool
