@@ -95,6 +95,20 @@ describe("COPY", function()
       assert.are.equal(0, count())
     end)
 
+    it("may take longer than a statement may", function()
+      local output, exit = scratch.script([[
+        local moonpool, db = require "moonpool", require "moonpool.db"
+        local at = 0
+        print(db.copy_in("copies.items (id)", function()
+          at = at + 1
+          if at == 2 then moonpool.sleep(0.3) end
+          return at <= 2 and { at } or nil
+        end), db.value "show statement_timeout")
+      ]], { DB_STATEMENT_TIMEOUT = "100" })
+      assert.are.equal(0, exit, output)
+      assert.truthy(output:find "2%s+100ms", output)
+    end)
+
     it("uses the connection again", function()
       inline.with_pool_of(1, function()
         local pid = db.value "select pg_backend_pid()"
@@ -125,7 +139,7 @@ describe("COPY", function()
     local function kill()
       test.admin().value [[
         select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
-         where datname = 'moonpool' and query like 'copy%' and state = 'active']]
+         where datname = 'moonpool' and query like '%; copy%' and state = 'active']]
     end
     local rows = 0
     local e = failure(db.copy_in, "copies.items (id, name)", function()
@@ -145,7 +159,7 @@ describe("COPY", function()
           scratch.await("the COPY to wait for the row", function()
             return test.admin().value [[
               select exists (select from pg_stat_activity
-                              where datname = 'moonpool' and query like 'copy%' and wait_event_type = 'Lock')]]
+                              where datname = 'moonpool' and query like '%; copy%' and wait_event_type = 'Lock')]]
           end)
           kill()
         end)

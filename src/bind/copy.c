@@ -9,6 +9,9 @@
 #include "script/luaerr.h"
 
 #define CHUNK 65536 /* bytes handed to a script at once, or a row */
+/* COPY takes as long as whoever gives or takes the data; each of its steps has the source's timeout. One text is one
+ * transaction, so the setting ends with it. */
+static const char prefix[] = "set local statement_timeout = 0; ";
 
 /* From copy_start to on_done: the connection points at it. */
 struct mp_copier {
@@ -148,10 +151,10 @@ int mp_copy_start(lua_State *L) {
     mp_luaerr_misuse(L, "db.copy", "this is no COPY statement");
   if (text->nparams) mp_luaerr_misuse(L, "db.copy", "COPY takes no parameters");
   if (source->dirty) mp_luaerr_misuse(L, "db.copy", "the connection has settings of its own");
-  size_t size = strlen(text->sql) + 1;
+  size_t size = strlen(prefix) + strlen(text->sql) + 1;
   struct mp_copier *copier = calloc(1, sizeof *copier + size);
   if (!copier) return luaL_error(L, "not enough memory");
-  memcpy(copier->sql, text->sql, size);
+  snprintf(copier->sql, size, "%s%s", prefix, text->sql);
   copier->bind = source->bind;
   copier->copy = (struct mp_copy){.sql = copier->sql, .on_ready = on_ready, .on_done = on_done};
   mp_timer_init(&copier->timeout, source->bind->loop, on_timeout);

@@ -74,6 +74,11 @@ static void take_results(struct mp_conn *conn) {
         lost(conn);
       return;
     }
+    if (copy->state == MP_COPY_STARTING && status == PGRES_COMMAND_OK &&
+        !strcmp(PQcmdStatus(pg), "SET")) {
+      PQclear(pg);
+      continue;
+    }
     /* The first failure counts; else the last result. */
     if (copy->result && PQresultStatus(copy->result->pg) == PGRES_FATAL_ERROR) {
       PQclear(pg);
