@@ -20,6 +20,7 @@
 #include "bind/txn.h"
 #include "script/every.h"
 #include "script/luaerr.h"
+#include "script/safe.h"
 #include "script/signal.h"
 #include "util/log.h"
 
@@ -266,6 +267,7 @@ int mp_open_host(lua_State *L) {
       {"log", host_log},
       {"list", host_list},
       {"load_file", host_load_file},
+      {"safe_metatables", mp_safe_metatables},
       {"current_tx", host_current_tx},
       {"set_tenant_field", host_set_tenant_field},
       {"url_user", host_url_user},
