@@ -129,7 +129,7 @@ describe("a connection that is cut", function()
                                            customerData = { firstName = "Walt", lastName = "Inman" } }
       local folder = command.folder { ["input.json"] = input }
       local output, code = command.run("--app '" .. moonpool.app_dir .. "' call --json create_deal @input.json", {
-        dir = folder.path, env = { DATABASE_URL = wire:url(moonpool.host.app_url) } })
+        dir = folder.path, env = { DATABASE_URL = wire:url(moonpool.host.app_url), MOONPOOL_LOG = "text" } })
       folder.remove()
       return output, code
     end

@@ -20,6 +20,7 @@
 ---@field line? string              place in the script that queued it
 ---@field attempts? integer
 ---@field operation? string
+---@field call_id? string            for moonpool.calls and `moonpool why`
 ---@field generation? integer
 ---@field retryable boolean
 ---@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
@@ -287,6 +288,7 @@ function db.close() end
 ---@field as? string       user who calls
 
 ---@class moonpool.call_info
+---@field id string             for moonpool.calls and `moonpool why`
 ---@field attempts integer
 ---@field round_trips integer   from BEGIN to COMMIT, of the last attempt
 ---@field statements integer
