@@ -8,7 +8,7 @@ describe("create_deal, cut at every message,", function()
     print(("\n%d cuts of %d cases: %d calls made, %d failed, %d unknown; %d cut calls were retried and made"):format(
       report.cut_cuts, report.cut_messages, report.made, report.failed, report.unknown, report.cut_retried))
     print(table.concat(report.cut_failed, "\n", 1, math.min(5, #report.cut_failed)))
-    for _, kind in ipairs { "lost", "duplicated", "orphaned", "denied", "failed" } do
+    for _, kind in ipairs { "lost", "duplicated", "orphaned", "denied", "failed", "unresolved" } do
       assert.are.equal(0, report[kind], table.concat(details, "\n"))
     end
     assert.truthy(report.cut_cuts >= 1000, report.cut_cuts)
