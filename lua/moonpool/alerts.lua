@@ -1,6 +1,7 @@
 -- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
 -- `start` feeds it every ten seconds.
 local host  = require "moonpool.host"
+local json  = require "moonpool.json"
 local rules = require "moonpool.alerts.rules"
 
 local alerts = { rules = rules }
@@ -164,22 +165,34 @@ local function wall_time(at)
   return os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(os.time() - (host.clock() - at)))
 end
 
+-- Where every Lua state of the host reads it.
+local function publish()
+  local list = json.array()
+  for i, alert in ipairs(state.active) do
+    list[i] = copy_of(alert)
+    list[i].since = wall_time(alert.since)
+  end
+  host.set_alerts(json.encode(list))
+end
+
 --- Takes a sample, and asks the database whether it is there.
 function alerts.tick()
   state = state or alerts.new()
   host.health_checked((host.ping(PING_MS)))
   local _, changes = alerts.step(state, alerts.sample())
+  publish()
   for _, change in ipairs(changes) do
     change.since = change.since and wall_time(change.since)
     tell(change)
   end
 end
 
---- Evaluates from now on, every ten seconds; what a serving host does.
+--- Evaluates from now on, every ten seconds; what a serving host does, in one of its Lua states.
 function alerts.start()
   if ticker then return end
   state = alerts.new()
   alerts.step(state, alerts.sample()) -- what happened before is not within the first hour
+  publish()
   ticker = host.every(INTERVAL_S, "alerts", alerts.tick)
 end
 
@@ -196,13 +209,6 @@ function alerts.on_change(fn)
 end
 
 --- The active alerts, the worst first.
-function alerts.list()
-  local list = {}
-  for i, alert in ipairs(state and state.active or {}) do
-    list[i] = copy_of(alert)
-    list[i].since = wall_time(alert.since)
-  end
-  return list
-end
+function alerts.list() return json.decode(host.alerts()) end
 
 return alerts

@@ -13,6 +13,8 @@ local moonpool = {
   decimal   = require "moonpool.decimal",
   host      = host,
   metrics   = require "moonpool.metrics",
+  outbox    = require "moonpool.outbox",
+  cache     = require "moonpool.cache",
 
   operation = operation.define,
   uuid      = host.uuid,
@@ -67,7 +69,7 @@ end
 
 -- The same, and what it took: attempts, round_trips, statements, duration_ms, lane_ms …
 function moonpool.call_info(name, input, options)
-  return operation.call(registry.get(name), input, options)
+  return operation.call(registry.get(name), input, options, true)
 end
 
 moonpool.log = {}

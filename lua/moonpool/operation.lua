@@ -1,4 +1,5 @@
 -- moonpool.operation: what an operation is, and what happens to a call before and after its transaction.
+local due     = require "moonpool.due"
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local is      = require "moonpool.is"
@@ -49,6 +50,19 @@ local fields = {
   group_ms   = function(value)
     return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
       and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
+  every      = function(value)
+    local _, fault = due.parse(value)
+    return fault
+  end,
+  on         = function(value)          -- a subscriber: the topic
+    return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
+  end,
+  deliveries = function(value)          -- of a subscriber: how often a message is tried
+    return not (math.type(value) == "integer" and value >= 1 and value <= 1000) and "must be an integer from 1 to 1000" or nil
+  end,
+  concurrency = function(value)         -- of a subscriber: how many keys at a time
+    return not (math.type(value) == "integer" and value >= 1 and value <= 100) and "must be an integer from 1 to 100" or nil
   end,
   errors     = "table",
   run        = "function",
@@ -105,8 +119,16 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- Raises if it names a field that the input has not.
-function operation.check_names(op)
+-- Nobody calls a scheduled operation: it has no input and no tenant.
+local function check_schedule(op)
+  if op.tenant then refuse("every", "every: who calls a scheduled operation? It has no tenant; leave `tenant` out") end
+  if not op.input or pcall(op.input.check, op.input, {}) then return end
+  refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
+end
+
+-- Raises if it names a field that the input has not, or cannot run on its schedule.
+function operation.check_whole(op)
+  if op.every then check_schedule(op) end
   local input = op.input and op.input.kind == "object" and op.input.fields
   if not input then return end
   local function check_name(field, name)
@@ -207,6 +229,20 @@ local function timeout_of(op, options)
   return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
 end
 
+-- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.
+function operation.deliver(op, message, before)
+  local delivery = {}
+  for name, value in next, op do delivery[name] = value end
+  delivery.on, delivery.input = nil, nil
+  function delivery.run(tx, input)
+    before(tx)
+    if op.input then input.payload = op.input:check(input.payload) end
+    return op.run(tx, input)
+  end
+  pieces_of[delivery] = pieces_of[op]
+  return operation.call(setmetatable(delivery, Operation), message, { tenant = op.tenant and message.tenant })
+end
+
 -- What the host needs to know of a call's idempotency key; nil without one.
 local function key_of(op, raw, options)
   local key = options.key
@@ -234,9 +270,13 @@ local function recalled(text, border)
   return border and json.raw(result) or result
 end
 
--- -> result, info
-function operation.call(op, input, options)
+-- -> result, and if wanted: info, what it took
+function operation.call(op, input, options, want_info)
   options = options or {}
+  if op.on then
+    error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
+      message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name, op.on) }, 0)
+  end
   local raw = with_tenant(op, input, options)
   local checked = check(op, raw, options)
   local tenant = tenant_of(op, checked, options)
@@ -247,7 +287,7 @@ function operation.call(op, input, options)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key)
+    timeout_of(op, options), key, want_info)
   if key then result = recalled(result, options.border) end
   return result, info
 end

@@ -1,6 +1,9 @@
 -- The deal workload as an operation of the host, on the tables of schema.sql: the peer `moonpool`.
 --   moonpool bench deal --db URL [--clients 20] [--conns 20] [--seconds 4] [--warmup 1] [--dealerships 100] [--isolation rc|ser]
--- Prints one JSON line. Ten statements as those of new.sql, in two round trips.
+--                       [--group 1] [--lanes 0] [--witness off|on]
+-- Prints one JSON line. Ten statements as those of new.sql, in two round trips. --group: calls that may share a transaction;
+-- --lanes N: dealerships share N lanes instead of having their own; --witness on: a lost COMMIT could be resolved (the other
+-- peers cannot).
 local moonpool = require "moonpool"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 local is       = require "moonpool.is"
@@ -10,11 +13,13 @@ local options = meter.options(...)
 
 local create_deal = moonpool.operation {
   summary   = "Create a deal with a new customer, its number, default scenario and audit entry",
-  input     = is.object { dealership_id = is.uuid, salesperson_id = is.uuid },
+  input     = is.object { dealership_id = is.uuid, salesperson_id = is.uuid, lane = is.integer },
   isolation = options.level,
   timeout   = 10,
   retries   = 10, -- as many as the other peers have
-  lane      = "deal_number:$dealership_id",
+  lane      = options.lanes > 0 and "deals:$lane" or "deal_number:$dealership_id",
+  group     = options.group > 1 and options.group or nil,
+  witness   = options.witness == "on",
 
   run = function(tx, input)
     local customer_id, deal_id, scenario_id = tx:uuid(), tx:uuid(), tx:uuid()
@@ -91,6 +96,7 @@ meter.run("moonpool", options, function()
   local input = {}
   return function()
     local d = math.random(#dealerships)
+    input.lane = options.lanes > 0 and d % options.lanes or d
     input.dealership_id, input.salesperson_id = dealerships[d], sellers[d][math.random(5)]
     moonpool.call(create_deal, input)
   end

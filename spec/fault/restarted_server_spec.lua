@@ -53,7 +53,7 @@ describe("a server that dies and comes back", function()
       local kills = { table.unpack(KILL_AFTER) }
       local told
       for line in handle:lines() do
-        local id, number = line:match "^made (%S+) (%S+)$"
+        local id, number = line:match "^made (%S+) (%S+) %S+$"
         if id then
           assert.is_nil(made[id])
           made[id] = number

@@ -229,3 +229,52 @@ describe("alerts in the host", function()
     assert.is_true(ticks <= seen + 1)
   end)
 end)
+
+describe("scripts/monitoring", function()
+  local function read(name)
+    local file = assert(io.open(host.app_dir .. "/scripts/monitoring/" .. name))
+    local text = file:read "a"
+    file:close()
+    return text
+  end
+
+  -- Every metric that a text names is one of the page.
+  local function known(text)
+    -- Some appear with their first event.
+    local op = moonpool.operation { run = function(tx) return tx:value "select 1/0" end }
+    pcall(moonpool.call, op, {})
+    local families, count = page.read(metrics.text()).families, 0
+    for name in text:gmatch "%f[%w_]((%l+)_[%l_]+)" do
+      if name:find "^moonpool_" or name:find "^process_" then
+        local base = name:gsub("_bucket$", ""):gsub("_sum$", ""):gsub("_count$", "")
+        assert.is_true(families[name] ~= nil or families[base] ~= nil and families[base].kind == "histogram", name)
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 0)
+  end
+
+  it("asks only for metrics that there are", function()
+    known(read "rules.yml")
+    local dashboard = json.decode(read "grafana.json")
+    local ids = {}
+    for _, panel in ipairs(dashboard.panels) do
+      assert.is_nil(ids[panel.id])
+      ids[panel.id] = true
+      for _, target in ipairs(panel.targets) do known(target.expr) end
+    end
+  end)
+
+  it("explains every metric, and no other", function()
+    local text = read "README.md"
+    local explained = {}
+    for row in text:gmatch "\n(| `[mp][^\n]*)" do
+      for name in row:match("^| ([^|]*)"):gmatch "`([%w_]+)`" do explained[name] = true end
+    end
+    local families = page.read(metrics.text()).families
+    for name in pairs(families) do
+      if name:find "^moonpool_" or name:find "^process_" then assert.is_true(explained[name], name .. " is not explained") end
+    end
+    for name in pairs(explained) do assert.is_table(families[name], name .. " is explained, but not there") end
+  end)
+end)

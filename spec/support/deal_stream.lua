@@ -1,6 +1,7 @@
 -- A host of its own, started with `moonpool run` on a database that will fail: callers that make deals one after the other.
 -- Arguments: callers, deals per caller. Makes as many dealerships as callers / 5, prints `dealership ID` for each, `made ID
--- NUMBER` for each deal that was acknowledged, `failed CODE UNKNOWN MESSAGE` for each that was not, and `end JSON`.
+-- NUMBER KEY` for each deal that was acknowledged, `failed CODE UNKNOWN KEY MESSAGE` for each that was not, and `end JSON`.
+-- KEY is the last name of the customer.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
@@ -24,13 +25,14 @@ for i = 1, callers do
   work[i] = function()
     local place = places[i % #places + 1]
     for n = 1, each do
+      local key = i .. "-" .. n
       local ok, result, info = pcall(moonpool.call_info, "create_deal", place:deal_input {
-        customer_data = { first_name = "Caller", last_name = i .. "-" .. n } }, { timeout = 60 })
+        customer_data = { first_name = "Caller", last_name = key } }, { timeout = 60 })
       if ok then
         retried = retried + info.attempts - 1
-        say("made", result.deal.id, result.deal.deal_number)
+        say("made", result.deal.id, result.deal.deal_number, key)
       else
-        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), (tostring(result):gsub("\n", " ")),
+        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), key, (tostring(result):gsub("\n", " ")),
             "(attempt " .. tostring(rawget(result, "attempts")) .. (rawget(result, "retryable") and ", retryable)" or ")"))
       end
     end

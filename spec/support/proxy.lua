@@ -1,21 +1,20 @@
--- Starts the proxy of proxy_process.lua in front of the specs' cluster and gives it orders.
-local moonpool = require "moonpool"
-local command  = require "spec.support.command"
+-- Starts the proxy of proxy_process.lua in front of a database and gives it orders.
+local moonpool  = require "moonpool"
+local companion = require "spec.support.companion"
 
 local proxy = {}
 proxy.__index = proxy
 
----@return { url: fun(self, url: string): string, order: fun(self, line: string): string, stop: fun(self) }
-function proxy.start()
-  local self = setmetatable({ folder = command.folder {} }, proxy)
-  local socket_dir, port = proxy.place(moonpool.host.app_url)
-  local fifo = self.folder.path .. "/answers"
-  assert(os.execute("mkfifo '" .. fifo .. "'"))
-  self.orders = assert(io.popen(("exec lua5.4 '%s/spec/support/proxy_process.lua' '%s/.s.PGSQL.%s' '%s'"):format(
-    moonpool.app_dir, socket_dir, port, fifo), "w"))
-  self.orders:setvbuf "line"
-  self.answers = assert(io.open(fifo, "r"))
-  self.port = assert(tonumber(self.answers:read "l"), "the proxy did not start")
+--- In front of the cluster that the URL names; without one, the specs' own.
+---@param url? string
+function proxy.start(url)
+  local self = setmetatable({}, proxy)
+  local socket_dir, port = proxy.place(url or moonpool.host.app_url)
+  self.process = companion.start(function(fifo)
+    return ("exec lua5.4 '%s/spec/support/proxy_process.lua' '%s/.s.PGSQL.%s' '%s'"):format(
+      moonpool.app_dir, socket_dir, port, fifo)
+  end)
+  self.port = assert(tonumber(self.process:hear()), "the proxy did not start")
   return self
 end
 
@@ -35,19 +34,30 @@ function proxy:url(url)
   return ("%s%s@127.0.0.1:%d/%s?sslmode=disable&gssencmode=disable"):format(scheme, user, self.port, database)
 end
 
+--- One line of the language that proxy_process.lua describes; gives the answer.
 function proxy:order(line)
-  self.orders:write(line, "\n")
-  self.orders:flush()
-  local answer = assert(self.answers:read "l", "the proxy has ended")
+  local answer = self.process:ask(line)
   assert(not answer:find "^unknown", answer)
   return answer
 end
 
---- Ends it and waits for its end.
-function proxy:stop()
-  self.orders:close()
-  self.answers:close()
-  self.folder.remove()
+--- Forgets everything, and arms these faults: "B commit cut before", … (nil: none)
+function proxy:watch(...)
+  self:order "watch"
+  for _, fault in pairs { ... } do self:order("at " .. fault) end
 end
+
+--- The messages since `watch`: { { side = "F", n = 1, name = "Bind", bytes = 20, command = "BEGIN" }, … }
+function proxy:list()
+  local messages, count = {}, { F = 0, B = 0 }
+  for side, name, bytes, what in self:order "list":gmatch "([FB]) (%w+) (%d+) ([^;]*)" do
+    count[side] = count[side] + 1
+    messages[#messages + 1] = { side = side, n = count[side], name = name, bytes = math.tointeger(bytes), command = what }
+  end
+  return messages
+end
+
+--- Ends it and waits for its end.
+function proxy:stop() self.process:stop() end
 
 return proxy

@@ -47,6 +47,10 @@
     "for the answer to a COMMIT; then its outcome is looked up")                  \
   X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                      \
     "retries per hundred transactions in the long run; 0: no limit")              \
+  X(cache_limit_mb, "MOONPOOL_CACHE_LIMIT", 32, 1, 1048576, "MiB",                \
+    "for what moonpool.cache keeps")                                              \
+  X(keep_hours, "MOONPOOL_KEEP_HOURS", 24, 1, 8760, "h",                          \
+    "old witnesses and delivered messages are kept")                              \
   X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \
     "prepared statements kept per connection; 0: none")                           \
   X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \

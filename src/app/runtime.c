@@ -10,6 +10,7 @@
 #include "app/cluster.h"
 #include "app/control.h"
 #include "bind/bind.h"
+#include "bind/listen.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
 #include "script/luaerr.h"
@@ -17,6 +18,7 @@
 #include "script/vm.h"
 #include "svc/service.h"
 #include "util/buf.h"
+#include "util/cache.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -34,6 +36,8 @@ struct mp_runtime {
   struct mp_metrics *metrics;
   struct mp_meters *meters;
   struct mp_history *history;
+  struct mp_recorder *recorder;
+  struct mp_cache *cache;
   struct mp_bind bind;
   struct mp_budget retries;
   struct mp_ops ops;
@@ -45,6 +49,7 @@ struct mp_runtime {
   uv_signal_t sigterm, sigint, sighup;
   bool signals, serving;
   struct mp_token stop_token; /* of the task that waits for the stop */
+  struct mp_timer stop_timer;
   struct mp_timer drain_timer;
   bool service_ending; /* the stop waits for it */
   bool stopping, killed;
@@ -145,20 +150,32 @@ static int host_tasks(lua_State *L) {
 
 static struct mp_runtime *rt_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
-static int no_results(lua_State *L, int status, lua_KContext ctx) {
-  (void)L;
+static int wait_stop_k(lua_State *L, int status, lua_KContext ctx) {
+  struct mp_runtime *rt = (struct mp_runtime *)ctx;
   (void)status;
-  (void)ctx;
-  return 0;
+  mp_timer_stop(&rt->stop_timer);
+  lua_pushboolean(L, rt->stopping);
+  return 1;
 }
 
-/* wait_stop(): until the host is told to stop. One task only. */
+static void on_stop_timer(struct mp_timer *timer) {
+  struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, stop_timer);
+  mp_wait_ready(rt->sched, rt->stop_token);
+}
+
+static void stop_wait_abandoned(void *data) {
+  struct mp_runtime *rt = data;
+  mp_timer_stop(&rt->stop_timer);
+}
+
+/* wait_stop(seconds) -> is the host told to stop? For the main task alone. */
 static int host_wait_stop(lua_State *L) {
   struct mp_runtime *rt = rt_of(L);
+  double seconds = luaL_checknumber(L, 1);
   mp_wait_check(L, "host.wait_stop");
-  rt->stop_token = mp_wait_begin(L, NULL, NULL);
-  if (rt->stopping) mp_wait_ready(rt->sched, rt->stop_token);
-  return mp_wait_yield(L, 0, no_results);
+  rt->stop_token = mp_wait_begin(L, stop_wait_abandoned, rt);
+  mp_timer_start(&rt->stop_timer, rt->stopping || seconds <= 0 ? 0 : (uint64_t)(seconds * 1000));
+  return mp_wait_yield(L, (lua_KContext)rt, wait_stop_k);
 }
 
 static int host_stop(lua_State *L) {
@@ -180,6 +197,13 @@ static int host_control_open(lua_State *L) {
     return lua_error(L);
   }
   lua_pushstring(L, path);
+  return 1;
+}
+
+/* stopping(): was the host told to end? */
+static int host_stopping(lua_State *L) {
+  struct mp_runtime *rt = rt_of(L);
+  lua_pushboolean(L, rt->stopping);
   return 1;
 }
 
@@ -223,19 +247,26 @@ static int host_http_open(lua_State *L) {
 
 static int open_modules(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"tasks", host_tasks},         {"wait_stop", host_wait_stop},
-      {"stop", host_stop},           {"control_open", host_control_open},
-      {"http_open", host_http_open}, {NULL, NULL}};
+      {"tasks", host_tasks}, {"stopping", host_stopping},         {"wait_stop", host_wait_stop},
+      {"stop", host_stop},   {"control_open", host_control_open}, {"http_open", host_http_open},
+      {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_bind_open(&rt->bind, L);
   lua_getglobal(L, "require");
   lua_pushstring(L, "moonpool.host");
   lua_call(L, 1, 1);
   mp_ops_open(&rt->ops, L);
+  char name[80] = "";
+  gethostname(name, sizeof name - 16);
+  snprintf(name + strlen(name), 16, "/%ld", (long)getpid());
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "name");
   mp_generations_lua(L, rt->generations);
   mp_service_lua(L);
   lua_pushlightuserdata(L, rt);
   luaL_setfuncs(L, functions, 1);
+  lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
+  lua_setfield(L, -2, "keep_hours");
   return 0;
 }
 
@@ -288,10 +319,12 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
+  if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
   if (!rv) rv = mp_history_new(&rt->history, err);
+  if (!rv) rv = mp_recorder_new(&rt->recorder, rt->loop, rt->config.slow_query_ms, err);
   if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
@@ -301,6 +334,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     return rv;
   }
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
+  mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
   rt->bind = (struct mp_bind){.loop = rt->loop,
                               .sched = rt->sched,
                               .vm = rt->vm,
@@ -310,7 +344,9 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                               .metrics = rt->metrics,
                               .meters = rt->meters,
                               .history = rt->history,
+                              .recorder = rt->recorder,
                               .opened_ms = mp_loop_now_ms(rt->loop),
+                              .cache = rt->cache,
                               .query_timeout_ms = rt->config.query_timeout_ms,
                               .slow_query_ms = rt->config.slow_query_ms,
                               .result_limit = (size_t)rt->config.result_limit_mb << 20,
@@ -489,6 +525,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (rt->generations) mp_generations_kill(rt->generations);
     settle(rt, POOL_CLOSE_MS);
   }
+  mp_listen_stop(&rt->bind);
   rt->pools_closing = true;
   MP_LIST_EACH(node, &rt->pools) {
     struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
@@ -502,6 +539,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
+  mp_cache_unref(rt->cache);
   if (rt->sched) mp_sched_unref(rt->sched);
   if (rt->signals) {
     close_signal(&rt->sigterm);
@@ -510,7 +548,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     mp_loop_run_once(rt->loop, false);
   }
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  mp_log_flush();
   free(rt->app_dir);
+  mp_recorder_unref(rt->recorder);
   mp_history_unref(rt->history);
   mp_meters_unref(rt->meters);
   mp_metrics_unref(rt->metrics);

@@ -11,6 +11,9 @@
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
+ *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
+ *   cache.c   moonpool.cache                     listen.c  db.listen
+ *   publish.c tx:publish, the host's own statements in operations
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -21,13 +24,17 @@
 #include "admit/lane.h"
 #include "bind/history.h"
 #include "bind/metrics.h"
+#include "bind/recorder.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
 #include "script/vm.h"
 #include "util/buf.h"
+#include "util/list.h"
 
 struct mp_text;
+struct mp_cache;
+struct mp_listen;
 
 /* Statements of the host's own, for transactions of several calls. */
 enum mp_control {
@@ -48,7 +55,9 @@ struct mp_bind {
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
   struct mp_meters *meters;     /* what the host counts in them */
   struct mp_history *history;   /* the last statements */
+  struct mp_recorder *recorder; /* what the last calls did */
   const struct mp_lanes *lanes; /* to be looked at */
+  struct mp_cache *cache;       /* it outlives every Lua state */
   uint64_t opened_ms;           /* loop time */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
@@ -61,6 +70,7 @@ struct mp_bind {
 
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */
   struct mp_vm *vm;
+  struct mp_list meters_node; /* so that what all VMs use can be summed up */
   const char
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
@@ -75,6 +85,9 @@ struct mp_bind {
     int box_ref;
   } inserts[256]; /* text.c: a guess at the text of an insert by its columns */
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
+  void *spare[32];                       /* txn.c: blocks of transactions that are over */
+  size_t nspare;
+  struct mp_listen *listen; /* listen.h; NULL until somebody listens */
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */

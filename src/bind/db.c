@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/copy.h"
+#include "bind/listen.h"
 #include "bind/row.h"
 #include "bind/source.h"
 #include "bind/txn.h"
@@ -15,6 +17,7 @@ static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_
 struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
+  if (source->copier) mp_luaerr_misuse(L, what, "a COPY is under way on this connection");
   mp_wait_check(L, what); /* before anything is made */
   if (mp_txn_of(L))
     mp_luaerr_misuse(
@@ -74,6 +77,13 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
+static int shape_none(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  mp_row_result(L, -1); /* a failed statement raises here */
+  return 0;
+}
+
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct mp_source *source = mp_source_usable(L, what);
   struct mp_text *text = mp_text_get(L, 1, what);
@@ -124,6 +134,22 @@ static int db_insert(lua_State *L) {
   return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
 }
 
+static int notify(lua_State *L) { return run(L, "db.notify", notify, shape_none); }
+
+/* notify(channel, [payload]) */
+static int db_notify(lua_State *L) {
+  luaL_checkstring(L, 1);
+  luaL_optstring(L, 2, "");
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushliteral(L, "");
+    lua_replace(L, 2);
+  }
+  lua_pushliteral(L, "select pg_notify($1, $2)");
+  lua_insert(L, 1);
+  return notify(L);
+}
+
 /* ---- lease: one connection for a while ---- */
 
 static void push_functions(lua_State *L, bool kept);
@@ -131,6 +157,7 @@ static void push_functions(lua_State *L, bool kept);
 static void end_lease(struct mp_source *source) {
   if (!source->kept) return;
   source->kept = false;
+  mp_copy_orphan(source);
   source->parent->users--;
   source->pool = NULL;
   if (source->lease.pool)
@@ -209,7 +236,7 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
   push_functions(L, true);
-  return lease_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
+  return lease_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
 }
 
 /* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
@@ -286,6 +313,15 @@ static int db_close(lua_State *L) {
   return 0;
 }
 
+/* db.stream and its like are Lua on top of the other functions: module(db) adds them. The table is on top. */
+static void add_module(lua_State *L, const char *module) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -2);
+  lua_call(L, 1, 0);
+}
+
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
@@ -294,17 +330,25 @@ static void push_functions(lua_State *L, bool kept) {
   };
   static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
                                   {"lease", db_lease},
+                                  {"listen", mp_db_listen},
+                                  {"notify", db_notify},
                                   {"open", db_open},
                                   {"close", db_close},
                                   {NULL, NULL}};
+  static const luaL_Reg copying[] = {{"copy_start", mp_copy_start},
+                                     {"copy_put", mp_copy_put},
+                                     {"copy_get", mp_copy_get},
+                                     {"copy_end", mp_copy_end},
+                                     {NULL, NULL}};
   lua_newtable(L);
   lua_pushvalue(L, -2);
   luaL_setfuncs(L, functions, 1);
-  if (!kept) {
-    lua_pushvalue(L, -2);
-    luaL_setfuncs(L, more, 1);
-  }
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, kept ? copying : more, 1);
   lua_remove(L, -2);
+  if (kept) return;
+  add_module(L, "moonpool.stream");
+  add_module(L, "moonpool.copy");
 }
 
 int mp_open_db(lua_State *L) {

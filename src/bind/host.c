@@ -10,13 +10,18 @@
 #include <time.h>
 
 #include "bind/bind.h"
+#include "bind/cache.h"
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "bind/listen.h"
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
 #include "script/every.h"
 #include "script/luaerr.h"
+#include "script/safe.h"
+#include "script/signal.h"
 #include "util/log.h"
 
 static const char bind_key;
@@ -69,7 +74,10 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
   struct tm tm;
   gmtime_r(&seconds, &tm);
   size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-  snprintf(out + n, 32 - n, ".%06uZ", (unsigned)(wall_us % 1000000));
+  unsigned micros = (unsigned)(wall_us % 1000000);
+  out[n] = '.';
+  for (size_t i = 6; i; i--, micros /= 10) out[n + i] = (char)('0' + micros % 10);
+  memcpy(out + n + 7, "Z", 2);
 }
 
 static int host_uuid(lua_State *L) {
@@ -259,6 +267,7 @@ int mp_open_host(lua_State *L) {
       {"log", host_log},
       {"list", host_list},
       {"load_file", host_load_file},
+      {"safe_metatables", mp_safe_metatables},
       {"current_tx", host_current_tx},
       {"set_tenant_field", host_set_tenant_field},
       {"url_user", host_url_user},
@@ -272,6 +281,10 @@ int mp_open_host(lua_State *L) {
   mp_task_lua(L); /* sleep, spawn, all */
   mp_every_lua(L);
   mp_metrics_lua(L);
+  mp_signal_open(L);
+  mp_publish_open(L);
+  mp_listen_open(L);
+  mp_cache_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
@@ -289,6 +302,7 @@ void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *
 void mp_bind_open(struct mp_bind *bind, lua_State *L) {
   lua_pushlightuserdata(L, bind);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+  mp_meters_join(bind->meters, bind);
   mp_guard_open(L);
   mp_row_open(L);
   mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
@@ -300,7 +314,10 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 }
 
 void mp_bind_fini(struct mp_bind *bind) {
+  mp_listen_fini(bind);
+  if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)
     if (bind->controls[i]) mp_text_unref(bind->controls[i]);
+  while (bind->nspare) free(bind->spare[--bind->nspare]);
 }

@@ -95,6 +95,8 @@ struct mp_meters {
 #undef X
   struct op *ops, other; /* `other`: beyond the limit */
   struct mp_totals totals;
+  struct mp_list binds; /* of the runtime's VMs */
+  char *alerts;
 };
 
 static const char *const end_names[] = {
@@ -129,6 +131,7 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
   if (!meters) return mp_err_set(err, MP_ENOMEM, "no memory for metrics");
   meters->metrics = metrics;
   strcpy(meters->other.name, "other");
+  mp_list_init(&meters->binds);
   for (size_t i = 0; i < MP_ARRAY_LEN(table); i++) {
     struct mp_metric_options options = table[i].options;
     if (table[i].offset == offsetof(struct mp_meters, group_size)) {
@@ -155,6 +158,7 @@ void mp_meters_unref(struct mp_meters *meters) {
     HASH_DEL(meters->ops, op);
     free(op);
   }
+  free(meters->alerts);
   free(meters);
 }
 
@@ -168,6 +172,19 @@ struct mp_pool_meters mp_meters_pool(struct mp_meters *meters) {
 
 struct mp_series *mp_meters_loop_lag(struct mp_meters *meters) {
   return ONLY(meters->loop_lag);
+}
+
+void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind) {
+  mp_list_push_back(&meters->binds, &bind->meters_node);
+}
+
+const char *mp_meters_alerts(const struct mp_meters *meters) {
+  return meters->alerts ? meters->alerts : "[]";
+}
+
+void mp_meters_set_alerts(struct mp_meters *meters, const char *json) {
+  free(meters->alerts);
+  meters->alerts = strdup(json);
 }
 
 /* ---- counting ---- */
@@ -336,9 +353,15 @@ void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind) {
     mp_series_set(ONLY(meters->lanes_waiting), (double)mp_lanes_waiting(bind->lanes));
     mp_series_set(ONLY(meters->lanes_active), (double)mp_lanes_active(bind->lanes));
   }
-  mp_series_set(ONLY(meters->live_work), (double)bind->live_work);
+  size_t live_work = 0, memory = 0;
+  MP_LIST_EACH(node, &meters->binds) {
+    const struct mp_bind *one = MP_LIST_ENTRY(node, struct mp_bind, meters_node);
+    live_work += one->live_work;
+    memory += mp_vm_memory(one->vm);
+  }
+  mp_series_set(ONLY(meters->live_work), (double)live_work);
+  mp_series_set(ONLY(meters->lua_memory), (double)memory);
   mp_series_set(ONLY(meters->tasks), (double)mp_sched_tasks(bind->sched));
-  mp_series_set(ONLY(meters->lua_memory), (double)mp_vm_memory(bind->vm));
   struct mp_series *started = ONLY(meters->start_time);
   if (started->value == 0) {
     uint64_t up_ms = mp_loop_now_ms(bind->loop) - bind->opened_ms;

@@ -19,6 +19,8 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics,
                   struct mp_err *err) MP_MUST_CHECK;
 void mp_meters_unref(struct mp_meters *meters);
 
+/* A VM of the runtime; it leaves by taking bind->meters_node off its list. */
+void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind);
 /* For the layers below to observe in: the default pool, and the loop. */
 struct mp_pool_meters mp_meters_pool(struct mp_meters *meters);
 struct mp_series *mp_meters_loop_lag(struct mp_meters *meters);
@@ -89,6 +91,10 @@ struct mp_totals {
   unsigned health_failures;     /* in a row */
 };
 const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
+
+/* The alerts that are active, as JSON, for all VMs; "[]" until somebody has said. Borrowed; copied. */
+const char *mp_meters_alerts(const struct mp_meters *meters);
+void mp_meters_set_alerts(struct mp_meters *meters, const char *json);
 
 /* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody looks. */
 void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind);

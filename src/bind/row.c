@@ -11,7 +11,10 @@
 
 #define ROW_TYPE "moonpool.row"
 
+static const char row_mark;
+
 struct mp_row {
+  const void *mark;         /* &row_mark: what it is, told faster than by its metatable's name */
   struct mp_result *result; /* NULL: lazy, see stmt */
   struct mp_stmt *stmt;
   int row;
@@ -22,7 +25,7 @@ static void register_type(lua_State *L);
 static struct mp_row *push(lua_State *L) {
   /* One user value: decoded tables (json, arrays), so that two looks give the same table. */
   struct mp_row *row = lua_newuserdatauv(L, sizeof *row, 1);
-  *row = (struct mp_row){0};
+  *row = (struct mp_row){.mark = &row_mark};
   if (luaL_getmetatable(L, ROW_TYPE) == LUA_TNIL) {
     lua_pop(L, 1);
     register_type(L);
@@ -59,7 +62,8 @@ static int row_gc(lua_State *L) {
   struct mp_row *row = lua_touserdata(L, 1);
   mp_result_unref(row->result);
   if (row->stmt) mp_stmt_unref(row->stmt);
-  *row = (struct mp_row){0};
+  row->result = NULL;
+  row->stmt = NULL;
   return 0;
 }
 
@@ -90,9 +94,16 @@ static bool settled(lua_State *L, struct mp_row *row) {
   return true;
 }
 
+static struct mp_row *check_row(lua_State *L) {
+  struct mp_row *row = lua_touserdata(L, 1);
+  bool is = row && lua_rawlen(L, 1) == sizeof *row && row->mark == &row_mark;
+  luaL_argexpected(L, is, 1, ROW_TYPE);
+  return row;
+}
+
 /* Runs `k` with the row settled: at once, or after a look. */
 static int with_row(lua_State *L, lua_KFunction k) {
-  struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
+  struct mp_row *row = check_row(L);
   if (settled(L, row)) return k(L, LUA_OK, 0);
   return mp_txn_look_for(L, row->stmt, k);
 }

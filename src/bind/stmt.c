@@ -50,7 +50,7 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
   int names = lua_gettop(L) + 1;
   if (text->names) lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
   for (int i = 0; i < text->nparams; i++) {
-    char number[12];
+    char number[24];
     const char *name = number;
     if (text->names) {
       name = text->names[i];
@@ -58,7 +58,7 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
       if (lua_rawget(L, params) == LUA_TNIL && !known_field(L, params, name))
         mp_luaerr_misuse(L, what, "no value for $%s; for NULL pass moonpool.null", name);
     } else {
-      snprintf(number, sizeof number, "%d", i + 1);
+      number[mp_format_int(number, i + 1)] = '\0';
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
@@ -192,11 +192,11 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
                                    .wall_us = mp_loop_wall_us(bind->loop),
                                    .duration_us = r->duration_us,
                                    .rows = rows_of(stmt)};
-  snprintf(entry.operation, sizeof entry.operation, "%s", r->operation);
+  mp_copy_text(entry.operation, sizeof entry.operation, r->operation);
   memcpy(entry.where, stmt->where, sizeof entry.where);
   if (r->err) {
     memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
-    snprintf(entry.code, sizeof entry.code, "%s", mp_code_name(r->err->code));
+    mp_copy_text(entry.code, sizeof entry.code, mp_code_name(r->err->code));
     snprintf(entry.message, sizeof entry.message, "%.190s", r->err->msg);
   }
   mp_history_add(bind->history, &entry, r->slow || r->err);
@@ -332,6 +332,17 @@ static void set_field(lua_State *L, const char *name, const PGresult *pg, int di
   lua_setfield(L, -2, name);
 }
 
+/* The host's own tables are not there, or not granted. */
+static void advise(lua_State *L, const struct mp_failure *failure) {
+  static const char *const lacks[] = {"42P01", "42501", "3F000", "42883"};
+  for (size_t i = 0; failure->text && failure->text->host_schema && i < MP_ARRAY_LEN(lacks); i++) {
+    if (strcmp(failure->err.sqlstate, lacks[i]) != 0) continue;
+    lua_pushfstring(L, "%s: the host's own tables are made, and granted, by moonpool migrate up",
+                    failure->err.msg);
+    lua_setfield(L, -2, "message");
+  }
+}
+
 /* The caller's own name for a broken constraint. [-0, +0], the error object is on top */
 static void map_constraint(lua_State *L, int errors_ref) {
   int top = lua_gettop(L);
@@ -378,6 +389,7 @@ void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_
     lua_pushstring(L, failure->text->sql);
     lua_setfield(L, -2, "query");
   }
+  advise(L, failure);
   if (failure->result) {
     const PGresult *pg = failure->result->pg;
     set_field(L, "detail", pg, PG_DIAG_MESSAGE_DETAIL);

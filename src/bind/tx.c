@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/txn.h"
 #include "bind/value.h"
@@ -10,16 +11,28 @@
 
 #define TX_TYPE "moonpool.tx"
 
+/* Known by its mark: the look-up of a metatable by its name costs more than the rest of a short method. */
+static const char box_mark;
 struct box {
+  const void *mark;
   struct mp_txn *txn; /* NULL: the attempt is over */
 };
 
+static struct box *to_box(lua_State *L) {
+  struct box *box = lua_touserdata(L, 1);
+  return box && lua_rawlen(L, 1) == sizeof *box && box->mark == &box_mark ? box : NULL;
+}
+
 /* Argument 1 is the tx; raises if it is no good any more. */
 static struct mp_txn *self(lua_State *L, const char *what) {
-  struct box *box = luaL_testudata(L, 1, TX_TYPE);
+  struct box *box = to_box(L);
   if (!box) mp_luaerr_misuse(L, what, "call it with a colon, as %s(...)", what);
   mp_txn_check(L, box->txn, what);
   return box->txn;
+}
+
+struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what) {
+  return self(L, what);
 }
 
 static int again(lua_State *L, int status, lua_KContext ctx) {
@@ -250,7 +263,7 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext ctx) {
   push_hook_count(L, txn, "on_rollback");
   lua_pushvalue(L, 2);
   lua_pushvalue(L, 1);
-  return savepoint_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
+  return savepoint_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
 }
 
 /* savepoint(fn): what fn returns; an error inside undoes its work and is raised to the caller. */
@@ -322,7 +335,8 @@ static int tx_flush(lua_State *L) {
 }
 
 static int tx_index(lua_State *L) {
-  struct box *box = luaL_checkudata(L, 1, TX_TYPE);
+  struct box *box = to_box(L);
+  luaL_argexpected(L, box, 1, TX_TYPE);
   const char *name = luaL_checkstring(L, 2);
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
@@ -361,12 +375,15 @@ void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
       {"uuid", tx_uuid},
       {"now", tx_now},
       {"random", tx_random},
+      {"publish", mp_tx_publish},
       {"flush", tx_flush},
       {NULL, NULL},
   };
   struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  box->txn = txn;
-  if (luaL_newmetatable(L, TX_TYPE)) {
+  *box = (struct box){&box_mark, txn};
+  if (luaL_getmetatable(L, TX_TYPE) == LUA_TNIL) {
+    lua_pop(L, 1);
+    luaL_newmetatable(L, TX_TYPE);
     luaL_newlib(L, methods);
     lua_pushcclosure(L, tx_index, 1);
     lua_setfield(L, -2, "__index");

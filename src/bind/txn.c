@@ -34,7 +34,17 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
     if (member != &txn->first) free(member);
   }
   txn->bind->live_work--;
-  free(txn);
+  if (txn->bind->nspare < MP_ARRAY_LEN(txn->bind->spare))
+    txn->bind->spare[txn->bind->nspare++] = txn;
+  else
+    free(txn);
+}
+
+/* Its block is a large one for malloc: kept from one to the next. */
+static struct mp_txn *allocate(struct mp_bind *bind) {
+  struct mp_txn *txn = bind->nspare ? bind->spare[--bind->nspare] : malloc(sizeof *txn);
+  if (txn) memset(txn, 0, sizeof *txn);
+  return txn;
 }
 
 static void on_grant(struct mp_lease *lease) {
@@ -43,6 +53,7 @@ static void on_grant(struct mp_lease *lease) {
   txn->leased = true;
   txn->bind->scratch_used = false; /* no Lua runs now */
   txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
+  mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
 }
 
@@ -59,8 +70,9 @@ static void acquire(struct mp_txn *txn) {
                                  .on_grant = on_grant,
                                  .on_fail = on_not_granted};
   mp_list_init(&txn->lease.node);
-  snprintf(txn->lease.where, sizeof txn->lease.where, "%s", txn->m->name);
+  mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
   txn->waiting = true;
+  mp_txn_note(txn, MP_NOTE_WAITS, 0, NULL);
   if (!mp_pool_acquire(txn->options.pool, &txn->lease, &err)) return;
   txn->frame_err = err; /* told on the next turn: nobody is called back before his call returns */
   txn->refused = true;
@@ -197,7 +209,10 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
       mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
   }
   if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->m->deadline, MP_TX_GRACE_MS);
-  if (actions & MP_TX_DO_RESOLVE) mp_txn_send_resolve(txn);
+  if (actions & MP_TX_DO_RESOLVE) {
+    mp_txn_note(txn, MP_NOTE_RESOLVE, 0, NULL);
+    mp_txn_send_resolve(txn);
+  }
   if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
     if (!mp_timer_running(&txn->cleanup)) mp_timer_start(&txn->cleanup, CLEANUP_MS);
@@ -211,10 +226,12 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   if (actions & MP_TX_DO_WAIT) {
     if (!txn->tx.in_doubt && txn->tx.err.flags & MP_ERRF_RETRYABLE)
       mp_budget_spend(txn->bind->retries);
+    mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
   if (actions & MP_TX_DO_RUN) {
     begin_attempt(txn);
+    mp_txn_note(txn, MP_NOTE_ATTEMPT, txn->tx.attempt, NULL);
     if (!mp_txn_start_scripts(txn)) {
       mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
       actions |= mp_tx_abort(&txn->tx, &err);
@@ -333,7 +350,7 @@ static void on_cleanup(struct mp_timer *timer) {
 
 int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
-  struct mp_txn *txn = calloc(1, sizeof *txn);
+  struct mp_txn *txn = allocate(bind);
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   txn->bind = bind;
   txn->options = *options;
@@ -350,7 +367,7 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
     return rv;
   }
   txn->m = &txn->first;
-  snprintf(txn->lock_text, sizeof txn->lock_text, "%lld", (long long)options->lock_key);
+  txn->lock_text[mp_format_int(txn->lock_text, options->lock_key)] = '\0';
   txn->lock_values[0] = txn->lock_text;
   mp_timer_init(&txn->wait, bind->loop, on_waited);
   mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);

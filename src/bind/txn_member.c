@@ -62,8 +62,8 @@ static char *set_tenant_text(const struct mp_txn_options *options) {
 }
 
 static void copy_key(struct mp_member *member, const struct mp_txn_options *options) {
-  snprintf(member->key_id, sizeof member->key_id, "%s", options->key_id);
-  snprintf(member->input_hash, sizeof member->input_hash, "%s", options->input_hash);
+  mp_copy_text(member->key_id, sizeof member->key_id, options->key_id);
+  mp_copy_text(member->input_hash, sizeof member->input_hash, options->input_hash);
   snprintf(member->set_key_sql, sizeof member->set_key_sql, "SET LOCAL moonpool.witness = '%s'",
            member->key_id);
   member->options.key_id = member->key_id;
@@ -82,7 +82,7 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   member->data = data;
   member->state = MP_MEMBER_WAITING;
   member->tx_ref = member->hooks_ref = member->result_ref = member->error_ref = LUA_NOREF;
-  snprintf(member->name, sizeof member->name, "%s", options->name);
+  mp_copy_text(member->name, sizeof member->name, options->name);
   member->options.name = member->name;
   if (options->tenant) {
     member->tenant = strdup(options->tenant);

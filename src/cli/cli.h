@@ -19,6 +19,8 @@ struct mp_cli {
 
 /* Each takes its own arguments, argv[0] is the command's name; returns the exit code. */
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv);
@@ -26,6 +28,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_why(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_db(int argc, char **argv);
 

@@ -129,12 +129,15 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool run SCRIPT [ARGS...]\n\n"
+        "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
         "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
-        "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+        "whatever Lua may; with --sandbox, no more than an operation: its globals, 1 s of CPU time, 64 MB of memory.\n"
+        "Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
     return MP_EXIT_OK;
   }
+  bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
+  if (sandbox) argc--, argv++;
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
   if (access(argv[1], R_OK)) {
     fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
@@ -143,6 +146,10 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
   struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  if (sandbox) {
+    a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
+    return with_host(cli, "run", url, 0, push_module, &a);
+  }
   /* A script may live long, so it gets the pool as it is set; the other commands connect when they need to. */
   return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }
@@ -210,6 +217,57 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "call", APP, &cluster, &url);
   if (code) return code;
   return with_host(cli, "call", url, 0, push_call, &call);
+}
+
+/* ---- relay, outbox ---- */
+
+static int push_host_module(lua_State *L, void *data) {
+  load_operations(L);
+  return push_module(L, data);
+}
+
+int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url = NULL;
+  struct arguments a = {.module = "moonpool.cli.relay", .argc = argc - 1, .argv = argv + 1};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool relay [--once]\n\n"
+        "Hands what operations have published (tx:publish) to the subscribers in scripts/: operations with\n"
+        "on = \"topic\". Runs until SIGTERM; deliveries under way are finished. Any number of hosts may run it: each\n"
+        "subscriber is served by one of them. Also removes old rows of the host's own tables.\n\n"
+        "  --once   deliver what there is, then end\n\n"
+        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+    return MP_EXIT_OK;
+  }
+  int code = find_database(cli, "relay", APP, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "relay", url, 0, push_host_module, &a);
+}
+
+int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url = NULL;
+  struct arguments a = {.module = "moonpool.cli.outbox", .argc = argc - 1, .argv = argv + 1};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune] [options]\n\n"
+        "  list          messages on which a subscriber has failed (default)\n"
+        "  subscribers   who gets what, and how much of it waits\n"
+        "  retry         try dead letters again, out of order: their key went on\n"
+        "  drop          give messages up: their subscriber never sees them\n"
+        "  forget NAME   a subscriber that is no more: nothing is kept for it any longer\n"
+        "  prune         remove what is old and was seen by all; moonpool relay does it every ten minutes\n\n"
+        "  --subscriber NAME, --message ID   only these (list, retry, drop)\n"
+        "  --all         retry, drop: all of them\n"
+        "  --dead        list: only dead letters, which are not tried any more\n"
+        "  --json        list, subscribers: for programs\n\n"
+        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+    return MP_EXIT_OK;
+  }
+  int code = find_database(cli, "outbox", APP, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "outbox", url, 0, push_module, &a);
 }
 
 /* ---- migrate ---- */

@@ -38,6 +38,10 @@ static const struct command {
      mp_cmd_serve},
     {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
      mp_cmd_reload},
+    {"why", "[CALL_ID]", "what a call of a running host did, step by step", mp_cmd_why},
+    {"relay", "[--once]", "hand what was published to its subscribers", mp_cmd_relay},
+    {"outbox", "[list | subscribers | retry | drop | forget NAME]",
+     "messages that failed, and who gets what", mp_cmd_outbox},
     {"token", "create | list | revoke", "who may call operations over HTTP", mp_cmd_token},
     {"migrate", "[up | down | status | verify | new NAME]",
      "bring the database to the state of migrations/", mp_cmd_migrate},
@@ -109,7 +113,8 @@ static const char *nearest(const char *given) {
 static void set_up_log(const struct mp_config *config) {
   static const char *const levels[] = {"error", "warn", "info", "debug"};
   const char *format = config->log_format ? config->log_format : "auto";
-  mp_log_set_json(!strcmp(format, "json"));
+  bool for_people = strcmp(format, "auto") ? !strcmp(format, "text") : isatty(STDERR_FILENO);
+  mp_log_set_json(!for_people);
   for (size_t i = 0; config->log_level && i < MP_ARRAY_LEN(levels); i++)
     if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
 }

@@ -15,14 +15,24 @@ bool mp_sqlstate_retryable(const char *s) {
   return false;
 }
 
+/* The first quotation mark of whatever language the server speaks. */
+static char *first_quote(char *msg) {
+  static const char *const quotes[] = {"\"",     "\u201C", "\u201D", "\u201E",
+                                       "\u00AB", "\u00BB", "\u300C"};
+  char *first = NULL;
+  for (size_t i = 0; i < MP_ARRAY_LEN(quotes); i++) {
+    char *at = strstr(msg, quotes[i]);
+    if (at && (!first || at < first)) first = at;
+  }
+  return first;
+}
+
 /* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden) */
 static void hide_value(char *msg) {
-  char *at = strstr(msg, ": \"");
-  if (!at) at = strchr(msg, '"');
+  char *at = first_quote(msg);
   if (!at) return;
-  static const char hidden[] = " (value hidden)";
-  while (at > msg && at[-1] == ' ') at--;
-  strcpy(at, hidden); /* fits: callers leave room */
+  while (at > msg && (at[-1] == ' ' || at[-1] == ':')) at--;
+  strcpy(at, " (value hidden)"); /* fits: callers leave room */
 }
 
 /* syntax error at or near "'secret'": what is a name or a key word is shown, a value of the text is not. */

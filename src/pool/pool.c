@@ -455,6 +455,10 @@ void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max) {
   if (err.code) mp_log(MP_LOG_ERROR, "pool", "the pool keeps its size: %s", err.msg);
 }
 
+const struct mp_conn_options *mp_pool_conn_options(const struct mp_pool *pool) {
+  return &pool->conn_options;
+}
+
 void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out) {
   struct mp_policy_counts counts;
   mp_policy_counts(pool->policy, &counts);

@@ -70,6 +70,9 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)
                    void *data);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
+/* How its connections are made, for one that is not of the pool; borrowed. */
+const struct mp_conn_options *mp_pool_conn_options(const struct mp_pool *pool);
+
 struct mp_pool_stats {
   unsigned total, idle, active, waiting, connecting, parked, max, min;
   uint64_t acquires, timeouts, refused, connects, connect_failures, lost, leaks;

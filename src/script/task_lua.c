@@ -196,7 +196,7 @@ static int handle_wait(lua_State *L) {
   return mp_gate_wait(L, &handle->ended, "wait", 0, handle_wait_k);
 }
 
-static int task_spawn(lua_State *L) {
+static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   char name[72];
   if (!callable(L, 1))
     mp_luaerr_misuse(L, "moonpool.spawn", "expected a function, got %s", luaL_typename(L, 1));
@@ -218,7 +218,27 @@ static int task_spawn(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
   inherit_scope(L, handle->task);
+  if (limits) mp_task_limit(handle->task, limits);
   return 1;
+}
+
+static int task_spawn(lua_State *L) { return spawn(L, NULL); }
+
+static lua_Integer limit_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  lua_Integer value = luaL_optinteger(L, -1, 0);
+  luaL_argcheck(L, value >= 0, 1, name);
+  lua_pop(L, 1);
+  return value;
+}
+
+/* spawn_limited({ cpu_ms =, memory = }, function, arguments...): limits of its own, in ms and bytes. */
+static int task_spawn_limited(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  struct mp_task_limits limits = {.cpu_ms = (uint64_t)limit_field(L, "cpu_ms"),
+                                  .memory = (size_t)limit_field(L, "memory")};
+  lua_remove(L, 1);
+  return spawn(L, &limits);
 }
 
 /* ---- all ----
@@ -368,8 +388,11 @@ static int task_all(lua_State *L) {
 }
 
 void mp_task_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"sleep", task_sleep}, {"spawn", task_spawn}, {"all", task_all}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"sleep", task_sleep},
+                                       {"spawn", task_spawn},
+                                       {"spawn_limited", task_spawn_limited},
+                                       {"all", task_all},
+                                       {NULL, NULL}};
   static const luaL_Reg methods[] = {{"wait", handle_wait}, {NULL, NULL}};
   if (luaL_newmetatable(L, handle_name)) {
     luaL_newlib(L, methods);

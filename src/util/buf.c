@@ -88,3 +88,9 @@ const char *mp_buf_text(struct mp_buf *buf) {
   buf->data[buf->len] = '\0';
   return buf->data;
 }
+
+void mp_copy_text(char *out, size_t size, const char *text) {
+  size_t len = strnlen(text, size - 1);
+  memcpy(out, text, len);
+  out[len] = '\0';
+}

@@ -28,6 +28,8 @@ void mp_buf_addi(struct mp_buf *buf, long long value);
 void mp_buf_addf(struct mp_buf *buf, const char *fmt, ...) MP_PRINTF(2, 3);
 /* Writes `value` in decimal (no terminator) into at least 20 bytes; returns the length. */
 size_t mp_format_int(char *out, long long value);
+/* Copies what fits, terminated; much cheaper than snprintf with %s. */
+void mp_copy_text(char *out, size_t size, const char *text);
 /* Terminated text; "" when empty. Borrowed until the next change. */
 const char *mp_buf_text(struct mp_buf *buf);
 

@@ -1,54 +1,147 @@
 #include "util/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
+#include "util/utf8.h"
+
+#define TEXT_MAX 1024
+#define EVENTS 64 /* followed at a time; another one takes the place of what has its slot */
+
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+struct event {
+  uint64_t key;
+  long second;
+  unsigned seen, held;
+  enum mp_log_level level;
+  char topic[24], text[200]; /* of the last that was held */
+};
 
 static struct {
   mp_log_sink sink;
   void *data;
   enum mp_log_level level;
   int json;
-} state = {.level = MP_LOG_WARN};
+  pthread_mutex_t lock; /* of what follows */
+  struct event events[EVENTS];
+  unsigned swept;
+} state = {.level = MP_LOG_WARN, .lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void json_text(FILE *out, const char *text) {
-  for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-    if (*p == '"' || *p == '\\') {
-      fputc('\\', out);
-      fputc(*p, out);
-    } else if (*p < 0x20) {
-      fprintf(out, "\\u%04x", *p);
-    } else {
-      fputc(*p, out);
-    }
+/* ---- writing ---- */
+
+/* A control character must not draw on somebody's terminal, nor a stray byte break a line of JSON. */
+static char *add_char(char *out, const char **at, int json) {
+  unsigned char c = (unsigned char)**at;
+  size_t n = mp_utf8_len(*at);
+  bool control =
+      (n == 1 && (c < ' ' || c == 0x7F)) || (n == 2 && c == 0xC2 && (unsigned char)(*at)[1] < 0xA0);
+  if (n == 0 || control) {
+    *out++ = c == '\n' || c == '\t' ? ' ' : '?';
+    *at += n ? n : 1;
+    return out;
   }
+  if (json && (c == '"' || c == '\\')) *out++ = '\\';
+  memcpy(out, *at, n);
+  *at += n;
+  return out + n;
 }
 
 static void default_sink(enum mp_log_level level, const char *topic, const char *text, void *data) {
   (void)data;
   struct timespec now;
   struct tm tm;
-  char stamp[32];
+  char stamp[32], line[2 * TEXT_MAX + 200];
   clock_gettime(CLOCK_REALTIME, &now);
   gmtime_r(&now.tv_sec, &tm);
   strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-  flockfile(stderr);
-  if (state.json) {
-    fprintf(stderr, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"topic\":\"%s\",\"message\":\"",
-            stamp, now.tv_nsec / 1000000, level_names[level], topic);
-    json_text(stderr, text);
-    fputs("\"}\n", stderr);
-  } else {
-    /* A line is a line: control characters of a message must not draw on somebody's terminal. */
-    fprintf(stderr, "%s.%03ldZ %-5s %s: ", stamp, now.tv_nsec / 1000000, level_names[level], topic);
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-      fputc(*p < 0x20 && *p != '\t' ? (*p == '\n' ? ' ' : '?') : *p, stderr);
-    fputc('\n', stderr);
-  }
-  funlockfile(stderr);
+  int head = snprintf(
+      line, 200,
+      state.json ? "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"topic\":\"%s\",\"message\":\""
+                 : "%s.%03ldZ %-5s %s: ",
+      stamp, now.tv_nsec / 1000000, level_names[level], topic);
+  char *out = line + head;
+  while (*text) out = add_char(out, &text, state.json);
+  out = stpcpy(out, state.json ? "\"}\n" : "\n");
+  fwrite(line, 1, (size_t)(out - line), stderr); /* at once: lines of two threads do not mix */
 }
+
+static void write_line(enum mp_log_level level, const char *topic, const char *text) {
+  (state.sink ? state.sink : default_sink)(level, topic, text, state.data);
+}
+
+/* ---- what comes too often ---- */
+
+static uint64_t hash(uint64_t hash, const void *bytes, size_t n) { /* FNV-1a */
+  for (const unsigned char *at = bytes; n--; at++) hash = (hash ^ *at) * UINT64_C(1099511628211);
+  return hash;
+}
+
+static uint64_t key_of(const char *topic, const char *fmt, const char *text) {
+  uint64_t key = hash(UINT64_C(14695981039346656037), topic, strlen(topic));
+  if (!strcmp(fmt, "%s"))
+    fmt = text; /* a script's, or somebody else's: what it says is what it is */
+  return hash(key, fmt, strlen(fmt));
+}
+
+/* Under the lock, and told behind it: a sink may log. */
+struct summary {
+  unsigned held;
+  enum mp_log_level level;
+  char topic[24], text[300];
+};
+
+static struct summary take_held(struct event *event) {
+  struct summary summary = {.held = event->held, .level = event->level};
+  if (!event->held) return summary;
+  memcpy(summary.topic, event->topic, sizeof summary.topic);
+  snprintf(summary.text, sizeof summary.text, "%u more like this within a second: %s", event->held,
+           event->text);
+  event->held = 0;
+  return summary;
+}
+
+static void tell(const struct summary *summary) {
+  if (summary->held) write_line(summary->level, summary->topic, summary->text);
+}
+
+static long seconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return (long)now.tv_sec;
+}
+
+/* May it be written? Gives what has been held back and is due now. */
+static bool admit(uint64_t key, enum mp_log_level level, const char *topic, const char *text,
+                  struct summary due[2]) {
+  long second = seconds_now();
+  bool written = true;
+  pthread_mutex_lock(&state.lock);
+  struct event *event = &state.events[key % EVENTS];
+  struct event *other = &state.events[state.swept++ % EVENTS];
+  if (event->key != key || event->second != second) {
+    due[0] = take_held(event);
+    event->key = key;
+    event->second = second;
+    event->seen = 0;
+  }
+  if (++event->seen > MP_LOG_BURST) {
+    written = false;
+    event->held++;
+    event->level = level;
+    snprintf(event->topic, sizeof event->topic, "%.23s", topic);
+    snprintf(event->text, sizeof event->text, "%.199s", text);
+  }
+  if (other->second != second) due[1] = take_held(other);
+  pthread_mutex_unlock(&state.lock);
+  return written;
+}
+
+/* ---- the interface ---- */
 
 void mp_log_set_sink(mp_log_sink sink, void *data) {
   state.sink = sink;
@@ -60,10 +153,23 @@ void mp_log_set_json(int json) { state.json = json; }
 
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) {
   if (level > state.level) return;
-  char text[1024];
+  char text[TEXT_MAX];
+  struct summary due[2] = {{0}, {0}};
   va_list args;
   va_start(args, fmt);
   vsnprintf(text, sizeof text, fmt, args);
   va_end(args);
-  (state.sink ? state.sink : default_sink)(level, topic, text, state.data);
+  bool written = admit(key_of(topic, fmt, text), level, topic, text, due);
+  tell(&due[0]);
+  tell(&due[1]);
+  if (written) write_line(level, topic, text);
+}
+
+void mp_log_flush(void) {
+  for (size_t i = 0; i < EVENTS; i++) {
+    pthread_mutex_lock(&state.lock);
+    struct summary due = take_held(&state.events[i]);
+    pthread_mutex_unlock(&state.lock);
+    tell(&due);
+  }
 }

@@ -1,9 +1,14 @@
 /* log.h: one line per event, to one sink. The sink is the process's only global: it is set once,
- * before a loop runs. Secrets never come here: callers pass what may be read by anybody. */
+ * before a loop runs. Secrets never come here: callers pass what may be read by anybody.
+ *
+ * An event that comes again and again (the same place in the code; of scripts: the same text) is written MP_LOG_BURST
+ * times within a second; the others of that second are counted and told in one line. */
 #ifndef MP_LOG_H
 #define MP_LOG_H
 
 #include "util/attr.h"
+
+#define MP_LOG_BURST 20
 
 enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
 
@@ -15,7 +20,9 @@ void mp_log_set_sink(mp_log_sink sink, void *data);
 void mp_log_set_level(enum mp_log_level level);
 /* JSON lines instead of text for people. */
 void mp_log_set_json(int json);
-/* `topic` is the layer or part that speaks: "pool", "script". */
+/* `topic` is the layer or part that speaks: "pool", "script". From any thread. */
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
+/* Tells what is still counted; at the end. */
+void mp_log_flush(void);
 
 #endif

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "util/utf8.h"
+
 /* 1, 2.5, 5: each about twice the last, and the numbers that people set as limits are among them. */
 static const double seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                  0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
@@ -239,26 +241,14 @@ void mp_metrics_unref(struct mp_metrics *metrics) {
 
 /* ---- series ---- */
 
-/* Bytes of the well-formed UTF-8 character at `at`, or 0 (RFC 3629, 4). */
-static size_t utf8_len(const unsigned char *at) {
-  size_t n = at[0] < 0x80 ? 1 : at[0] >= 0xC2 && at[0] < 0xE0 ? 2 : (at[0] & 0xF0) == 0xE0 ? 3 : 4;
-  if (at[0] > 0xF4 || (at[0] >= 0x80 && at[0] < 0xC2)) return 0;
-  for (size_t i = 1; i < n; i++)
-    if ((at[i] & 0xC0) != 0x80) return 0;
-  bool overlong = (at[0] == 0xE0 && at[1] < 0xA0) || (at[0] == 0xF0 && at[1] < 0x90);
-  bool beyond = (at[0] == 0xED && at[1] > 0x9F) || (at[0] == 0xF4 && at[1] > 0x8F);
-  return overlong || beyond ? 0 : n;
-}
-
-static char *write_value(char *out, const char *value) {
-  const unsigned char *at = (const unsigned char *)value;
+static char *write_value(char *out, const char *at) {
   const char *begin = out;
   while (*at && out - begin < MP_METRIC_LABEL_BYTES) {
-    size_t n = utf8_len(at);
-    if (n == 1 && (*at == '"' || *at == '\\')) {
+    size_t n = mp_utf8_len(at);
+    if (*at == '"' || *at == '\\') {
       *out++ = '\\';
-      *out++ = (char)*at++;
-    } else if (n == 0 || *at < ' ') {
+      *out++ = *at++;
+    } else if (n == 0 || (n == 1 && *at < ' ')) {
       *out++ = *at == '\n' ? ' ' : '?';
       at++;
     } else {

@@ -1,8 +1,10 @@
 -- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for changes, runs schedules.
+local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
+local jobs        = require "moonpool.jobs"
 local moonpool    = require "moonpool"
 local pages       = require "moonpool.pages"
 local schedules   = require "moonpool.schedules"
@@ -64,9 +66,9 @@ return function(options)
   if failed then return failed end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
-  local jobs = moonpool.spawn(schedules.run)
-  host.wait_stop()
-  schedules.stop()
-  jobs:wait()
+  alerts.start()
+  moonpool.spawn(jobs.run)
+  while not host.wait_stop(1) do schedules.tick() end
+  alerts.stop()
   return 0
 end

@@ -32,7 +32,147 @@ return {
                    and has_table_privilege($1, 'moonpool.witness', 'insert')
                    and has_column_privilege($1, 'moonpool.witness', 'result', 'update')]],
   },
-  -- 2: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
+
+  -- 2: the outbox. A message lies in `outbox` from the commit of the transaction that published it. What a subscriber has
+  -- settled is either below its mark `low` (all of whose transactions have ended, so that nothing can appear there any
+  -- more), or has a row in `delivered`, which the subscriber's own transaction writes, or one in `failure`. So nothing is
+  -- skipped when a transaction commits late, and the key of `delivered` makes the work of a delivery happen once. The
+  -- relay sets moonpool.relay in its session, to see more than its own inserts.
+  {
+    statements = {
+      [[create table moonpool.outbox (
+          id           bigint      not null generated always as identity,
+          xid          xid8        not null default pg_current_xact_id(),
+          topic        text        not null,
+          key          text,
+          tenant       text,
+          payload      jsonb       not null,
+          published_at timestamptz not null default clock_timestamp(),
+          constraint outbox_pkey primary key (id)
+        )]],
+      "create index outbox_topic_xid_idx on moonpool.outbox (topic, xid)",
+      "create index outbox_published_at_idx on moonpool.outbox using brin (published_at)",
+      [[create table moonpool.subscriber (
+          name       text        not null,
+          topic      text        not null,
+          low        xid8        not null default '0',
+          created_at timestamptz not null default now(),
+          seen_at    timestamptz not null default now(),
+          constraint subscriber_pkey primary key (name)
+        )]],
+      [[create table moonpool.delivered (
+          subscriber   text        not null,
+          message      bigint      not null,
+          xid          xid8        not null,
+          delivered_at timestamptz not null default now(),
+          constraint delivered_pkey primary key (subscriber, message)
+        )]],
+      "create index delivered_xid_idx on moonpool.delivered (subscriber, xid)",
+      [[create table moonpool.failure (
+          subscriber text        not null,
+          message    bigint      not null,
+          key        text,
+          tenant     text,
+          deliveries integer     not null,
+          next_at    timestamptz not null,
+          dead       boolean     not null default false,
+          error      text        not null,
+          failed_at  timestamptz not null default now(),
+          constraint failure_pkey primary key (subscriber, message)
+        )]],
+      "create index failure_message_idx on moonpool.failure (message)",
+      "alter table moonpool.outbox enable row level security, force row level security",
+      "alter table moonpool.subscriber enable row level security, force row level security",
+      "alter table moonpool.delivered enable row level security, force row level security",
+      "alter table moonpool.failure enable row level security, force row level security",
+      "create policy outbox_publish on moonpool.outbox for insert with check (true)",
+      "create policy delivered_note on moonpool.delivered for insert with check (true)",
+      "create policy outbox_relay on moonpool.outbox using (current_setting('moonpool.relay', true) = 'on')",
+      "create policy subscriber_relay on moonpool.subscriber using (current_setting('moonpool.relay', true) = 'on')",
+      "create policy delivered_relay on moonpool.delivered using (current_setting('moonpool.relay', true) = 'on')",
+      "create policy failure_relay on moonpool.failure using (current_setting('moonpool.relay', true) = 'on')",
+      "create policy outbox_keep on moonpool.outbox to :definer using (true)",
+      "create policy subscriber_keep on moonpool.subscriber to :definer using (true)",
+      "create policy delivered_keep on moonpool.delivered to :definer using (true)",
+      "create policy failure_keep on moonpool.failure to :definer using (true)",
+      "grant select, update, delete on moonpool.outbox to :definer",
+      "grant select, update on moonpool.subscriber to :definer",
+      "grant select, insert, update on moonpool.delivered to :definer",
+      "grant select on moonpool.failure to :definer",
+      -- At most `most` rows of each kind, so that no call is long. Messages that a subscriber still has to see stay, and so
+      -- do those that lie dead until somebody decides.
+      [[create function moonpool.prune(keep interval, most integer, out witnesses bigint, out messages bigint)
+        language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
+          with witness_gone as (
+            delete from moonpool.witness
+             where ctid = any(array(select ctid from moonpool.witness where created_at < now() - keep limit most))
+            returning 1
+          ), message_gone as (
+            delete from moonpool.outbox
+             where id = any(array(
+               select o.id from moonpool.outbox o
+                where o.published_at < now() - keep
+                  and not exists (select from moonpool.subscriber s where s.topic = o.topic and s.low <= o.xid)
+                  and not exists (select from moonpool.failure f where f.message = o.id)
+                limit most))
+            returning 1
+          )
+          select (select count(*) from witness_gone), (select count(*) from message_gone)
+        $$]],
+      "revoke all on function moonpool.prune(interval, integer) from public",
+      "alter function moonpool.prune(interval, integer) owner to :definer",
+      -- A dump was restored elsewhere, where transactions are numbered anew: numbers above those of today become one that
+      -- is below all of them, after what lay below a mark has been noted.
+      [[create function moonpool.renumber() returns void
+        language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
+          insert into moonpool.delivered (subscriber, message, xid)
+          select s.name, o.id, o.xid from moonpool.subscriber s join moonpool.outbox o on o.topic = s.topic and o.xid < s.low
+           where s.low > pg_snapshot_xmax(pg_current_snapshot())
+             and o.id <= (select max(id) from moonpool.outbox where xid > pg_snapshot_xmax(pg_current_snapshot()))
+             and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)
+          on conflict do nothing;
+          update moonpool.subscriber set low = '3' where low > pg_snapshot_xmax(pg_current_snapshot());
+          update moonpool.delivered set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
+          update moonpool.outbox set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot())
+        $$]],
+      "revoke all on function moonpool.renumber() from public",
+      "alter function moonpool.renumber() owner to :definer",
+    },
+    grants = {
+      "grant insert, select on moonpool.outbox to :application",
+      "grant select, insert, delete on moonpool.delivered to :application",
+      "grant select, insert, update, delete on moonpool.subscriber, moonpool.failure to :application",
+      "grant execute on function moonpool.prune(interval, integer), moonpool.renumber() to :application",
+    },
+    granted = [[select has_table_privilege($1, 'moonpool.outbox', 'insert')
+                   and has_table_privilege($1, 'moonpool.delivered', 'insert')
+                   and has_table_privilege($1, 'moonpool.subscriber', 'update')
+                   and has_table_privilege($1, 'moonpool.failure', 'update')
+                   and has_function_privilege($1, 'moonpool.renumber()', 'execute')]],
+  },
+
+  -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
+  {
+    statements = {
+      [[create table moonpool.schedule (
+          operation   text        not null,
+          due         timestamptz not null,
+          host        text,
+          started_at  timestamptz,
+          held_until  timestamptz,
+          finished_at timestamptz,
+          runs        bigint      not null default 0,
+          failures    bigint      not null default 0,
+          missed      bigint      not null default 0,
+          last_error  text,
+          constraint schedule_pkey primary key (operation)
+        )]],
+    },
+    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
+    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+  },
+
+  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
   -- makes and revokes them. What is kept is a hash of the secret.
   {
     statements = {

@@ -1,0 +1,156 @@
+---@meta moonpool.metrics
+-- What the host counts, counters of a script's own, the monitoring pages and the alerts.
+
+---@class moonpool.metric_options
+---@field help? string       one sentence
+---@field labels? string[]   names, up to 4; 100 combinations of values are told apart, the rest is "other"
+
+---@class moonpool.histogram_options : moonpool.metric_options
+---@field buckets? number[]  upper bounds, rising; default: seconds, 0.0001 to 30
+
+---@class moonpool.counter
+local counter = {}
+---@param n? number  default 1
+---@param labels? table<string, any>  one value per label
+---@overload fun(self: moonpool.counter, labels: table<string, any>)
+function counter:add(n, labels) end
+---@param labels? table<string, any>
+---@return number
+function counter:value(labels) end
+
+---@class moonpool.gauge
+local gauge = {}
+---@param value number
+---@param labels? table<string, any>
+function gauge:set(value, labels) end
+---@param n? number  default 1; may be negative
+---@param labels? table<string, any>
+function gauge:add(n, labels) end
+---@param labels? table<string, any>
+---@return number
+function gauge:value(labels) end
+
+---@class moonpool.histogram
+local histogram = {}
+---@param value number
+---@param labels? table<string, any>
+function histogram:observe(value, labels) end
+---@param q number  0.99
+---@param labels? table<string, any>
+---@return number  guessed inside of a bucket
+function histogram:quantile(q, labels) end
+
+---@class moonpool.pool_stats  times in ms
+---@field total_connections integer
+---@field idle_connections integer
+---@field active_connections integer
+---@field waiting_clients integer
+---@field total_queries integer
+---@field slow_queries integer
+---@field failed_queries integer
+---@field avg_query_time number
+---@field uptime integer
+---@field max integer
+---@field min integer
+---@field healthy boolean
+
+---@class moonpool.transaction_stats  times in ms
+---@field total_transactions integer
+---@field committed_transactions integer
+---@field rolled_back_transactions integer
+---@field retried_transactions integer
+---@field failed_transactions integer
+---@field unknown_transactions integer
+---@field resolved_transactions integer
+---@field deadlock_retries integer
+---@field hook_errors integer
+---@field avg_duration number
+
+---@class moonpool.operation_stats  times in ms
+---@field operation string
+---@field isolation moonpool.isolation
+---@field total integer
+---@field committed integer
+---@field rolled_back integer
+---@field failed integer
+---@field unknown integer
+---@field retried integer
+---@field avg_duration number
+---@field p50 number
+---@field p95 number
+---@field p99 number
+
+---@class moonpool.query_entry
+---@field number integer      counts up over all statements
+---@field query string        without its values
+---@field duration number     ms
+---@field timestamp string    ISO 8601
+---@field success boolean
+---@field operation string
+---@field line string         "scripts/create_order.lua:41"
+---@field rows? integer
+---@field error? string
+---@field sqlstate? string
+
+---@class moonpool.metrics
+local metrics = {}
+---@return moonpool.pool_stats
+function metrics.pool() end
+---@return moonpool.transaction_stats
+function metrics.transactions() end
+---@return moonpool.operation_stats[]
+function metrics.operations() end
+---The last statements, newest first.
+---@param options? { limit?: integer }
+---@return moonpool.query_entry[]
+function metrics.queries(options) end
+---Statements that took at least `threshold` ms.
+---@param options? { threshold?: number, limit?: integer }
+---@return moonpool.query_entry[]
+function metrics.slow(options) end
+---The plan of a statement of the history; nothing is run.
+---@param number integer
+---@return string[]? lines
+---@return string? why_not
+function metrics.plan(number) end
+---@param name string  ends in _total
+---@param options? moonpool.metric_options
+---@return moonpool.counter
+function metrics.counter(name, options) end
+---@param name string
+---@param options? moonpool.metric_options
+---@return moonpool.gauge
+function metrics.gauge(name, options) end
+---@param name string
+---@param options? moonpool.histogram_options
+---@return moonpool.histogram
+function metrics.histogram(name, options) end
+---The page that Prometheus reads.
+---@return string
+function metrics.text() end
+
+---@class moonpool.alert
+---@field name string
+---@field title string
+---@field severity "warning"|"critical"
+---@field value number
+---@field threshold number
+---@field message string
+---@field action string   what to do
+---@field since string    ISO 8601
+
+---@class moonpool.alert_change : moonpool.alert
+---@field from? "warning"|"critical"
+---@field to? "warning"|"critical"  nil: it is over
+
+---@class moonpool.alerts
+local alerts = {}
+---Evaluates every ten seconds from now on.
+function alerts.start() end
+function alerts.stop() end
+---@return moonpool.alert[]
+function alerts.list() end
+---@param fn fun(change: moonpool.alert_change)
+function alerts.on_change(fn) end
+
+return metrics

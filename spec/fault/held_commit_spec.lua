@@ -1,0 +1,63 @@
+-- A COMMIT that the server has carried out and does not answer, because it waits for a standby: the backend is ended in it,
+-- or it lasts longer than the call may.
+local moonpool   = require "moonpool"
+local db         = require "moonpool.db"
+local caller     = require "spec.support.caller"
+local cluster    = require "spec.support.cluster"
+local dealership = require "spec.support.dealership"
+local fault      = require "spec.support.fault"
+
+describe("a COMMIT that waits for a standby", function()
+  local own, direct, host, ours
+
+  setup(function()
+    own = cluster.start()
+    direct = db.open { url = own.url, max = 2 }
+    host = caller.start(own.url)
+  end)
+  teardown(function()
+    host:stop()
+    direct.close()
+    own:stop()
+  end)
+  before_each(function() ours = dealership.new { db = direct } end)
+
+  local function standby(name)
+    own:ask(("alter system set synchronous_standby_names = '%s'"):format(name))
+    own:ask "select pg_reload_conf()"
+    fault.eventually("the server knows of its standbys", function() return own:ask "show synchronous_standby_names" == name end)
+  end
+
+  local function create(options)
+    standby "nobody"
+    host:start_call("create_deal", ours:deal_input { customer_data = { first_name = "Stan", last_name = "By" } }, options)
+  end
+
+  local function waiting()
+    return fault.eventually("COMMIT waits", function()
+      return own:ask "select max(pid) from pg_stat_activity where wait_event = 'SyncRep'"
+    end)
+  end
+
+  local function assert_stored_once()
+    assert.are.equal(1, select(2, fault.assert_ledger(ours)))
+  end
+
+  it("and whose backend is ended (57P01) is resolved: it was stored", function()
+    create()
+    own:ask("select pg_terminate_backend($1::int)", waiting())
+    standby ""
+    local answer = host:answer()
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert.are.equal(1, answer.info.attempts)
+    assert_stored_once()
+  end)
+
+  it("longer than its call may last is canceled, and the server tells that it is stored", function()
+    create { timeout = 1 }
+    local answer = host:answer()
+    standby ""
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_stored_once()
+  end)
+end)

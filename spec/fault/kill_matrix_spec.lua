@@ -1,0 +1,25 @@
+-- create_deal, its connection cut before, within or behind a message of either direction: a seeded sample of the matrix,
+-- COMMIT always among it. The whole: spec/soak/kill_matrix_soak.lua.
+local kill_matrix = require "spec.support.kill_matrix"
+local random      = require "spec.support.random"
+
+describe("create_deal, cut at any message,", function()
+  local report, details
+  local seed = random.seed()
+
+  setup(function() report, details = kill_matrix.run { cases = 60, seed = seed } end)
+
+  local function zero(name)
+    assert.are.equal(0, report[name], ("seed %d: %s"):format(seed, table.concat(details, "\n")))
+  end
+
+  it("was cut", function() assert.truthy(report.cut_cuts >= 55, report.cut_cuts) end)
+  it("loses nothing that the caller was told of", function() zero "lost" end)
+  it("is never stored twice", function() zero "duplicated" end)
+  it("leaves no half of it, and no gap in the numbers", function() zero "orphaned" end)
+  it("is never stored when the caller was told that it failed", function() zero "denied" end)
+  it("succeeds, or nobody knows: a cut before COMMIT is retried", function() zero "failed" end)
+  it("always comes to be known", function()
+    zero "unresolved"
+  end)
+end)

@@ -1,0 +1,47 @@
+-- Starts the host of caller_process.lua on a database and gives it orders.
+local moonpool  = require "moonpool"
+local command   = require "spec.support.command"
+local companion = require "spec.support.companion"
+
+local caller = {}
+caller.__index = caller
+
+--- On the database that the URL names; `env` are further settings.
+---@param url string
+---@param env? table<string, string>
+function caller.start(url, env)
+  local settings = { DATABASE_URL = url, MOONPOOL_LOG_LEVEL = "error", DB_POOL_MIN = "0", DB_POOL_MAX = "2" }
+  for name, value in pairs(env or {}) do settings[name] = value end
+  local self = setmetatable({}, caller)
+  self.process = companion.start(function(fifo)
+    local words = { "cd '" .. moonpool.app_dir .. "' && exec env" }
+    for name, value in pairs(settings) do words[#words + 1] = ("%s='%s'"):format(name, value) end
+    words[#words + 1] = ("'%s' run spec/support/caller_process.lua '%s'"):format(command.executable(), fifo)
+    return table.concat(words, " ")
+  end)
+  assert(self.process:hear() == "ready")
+  return self
+end
+
+local function order(self, what)
+  return moonpool.json.decode(self.process:ask(moonpool.json.encode(what)))
+end
+
+--- Calls an operation there: { ok, result, info } or { ok, error }.
+function caller:call(name, input, options)
+  return order(self, { name = name, input = input, options = options })
+end
+
+--- The same in two steps, for what is to happen in between.
+function caller:start_call(name, input, options)
+  self.process:say(moonpool.json.encode { name = name, input = input, options = options })
+end
+
+function caller:answer() return moonpool.json.decode(self.process:hear()) end
+
+--- Waits until it has no connection any more: the next call makes one.
+function caller:cold() order(self, { cold = true }) end
+
+function caller:stop() self.process:stop() end
+
+return caller

@@ -1,0 +1,125 @@
+-- The kill matrix: create_deal through the proxy, its connection cut at one message of one direction, before, within or
+-- behind it; for each of the messages.
+local moonpool   = require "moonpool"
+local db         = require "moonpool.db"
+local caller     = require "spec.support.caller"
+local dealership = require "spec.support.dealership"
+local ledger     = require "spec.support.ledger"
+local proxy      = require "spec.support.proxy"
+local random     = require "spec.support.random"
+
+local kill_matrix = {}
+
+-- The places of a message where the connection is cut.
+local function places(message)
+  local list = { "before", "within 1" }
+  if message.bytes > 4 then list[#list + 1] = "within " .. message.bytes // 2 end
+  if message.bytes > 2 then list[#list + 1] = "within " .. message.bytes - 1 end
+  list[#list + 1] = "after"
+  return list
+end
+
+-- Every case of a clean run's messages. `start` is warm (the connection is there and knows all statements) or cold.
+local function enumerate(start, messages, cases)
+  for _, message in ipairs(messages) do
+    for _, place in ipairs(places(message)) do
+      cases[#cases + 1] = {
+        start = start, fault = ("%s %d cut %s"):format(message.side, message.n, place),
+        about = ("%s %s %s"):format(message.side, message.name, message.command),
+        commits = message.command == "COMMIT",
+      }
+    end
+  end
+end
+
+-- All around COMMIT, and of the others as many as are wanted.
+local function sample(cases, wanted, draw)
+  local chosen, others = {}, {}
+  for _, case in ipairs(cases) do table.insert(case.commits and chosen or others, case) end
+  while #chosen < wanted and others[1] do
+    local i = draw(#others)
+    chosen[#chosen + 1] = others[i]
+    others[i] = others[#others]
+    others[#others] = nil
+  end
+  return chosen
+end
+
+--- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them.
+---@param options { cases?: integer, seed: integer }
+function kill_matrix.run(options)
+  local owner = db.open { url = moonpool.host.owner_url, max = 2 }
+  local wire = proxy.start()
+  -- One connection: which message comes when is the same in each run.
+  local host = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "1" })
+  local book, serial, place = ledger.new(), 0, nil
+
+  local function new_place()
+    place = dealership.new()
+    place.stock = place:trade_vehicle().id
+    book:place(place.id)
+  end
+
+  local function call(fault)
+    serial = serial + 1
+    local key = "call" .. serial
+    if serial % 50 == 1 then new_place() end
+    local input = place:deal_input { customer_data = { first_name = "Cut", last_name = key },
+                                     vehicle_id = place:vehicle().id, trade_vehicle_id = place.stock }
+    wire:watch(fault)
+    local answer = host:call("create_deal", input)
+    if answer.ok then
+      book:tell(key, "made", answer.result.deal.id, answer.result.deal.number)
+    else
+      book:tell(key, answer.error.outcome_unknown and "unknown" or "failed")
+    end
+    return answer
+  end
+
+  call()
+  call()
+  local cases = {}
+  enumerate("warm", wire:list(), cases)
+  wire:order "drop"
+  host:cold()
+  call()
+  enumerate("cold", wire:list(), cases)
+  local all = #cases
+  if options.cases then cases = sample(cases, options.cases, random.new(options.seed)) end
+
+  local told = { messages = all, cuts = 0, missed = 0, retried = 0, failed = {} }
+  for _, case in ipairs(cases) do
+    if case.start == "warm" then
+      call()
+    else
+      wire:order "drop"
+      host:cold()
+    end
+    local answer = call(case.fault)
+    local happened = false
+    for _ = 1, 50 do -- the last messages may still be on their way
+      happened = wire:order "told" ~= "none"
+      if happened then break end
+      moonpool.sleep(0.001)
+    end
+    if not happened then
+      told.missed = told.missed + 1
+    else
+      told.cuts = told.cuts + 1
+    end
+    if answer.ok and answer.info.attempts > 1 then told.retried = told.retried + 1 end
+    if not answer.ok then
+      told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start, case.fault, case.about, answer.error.code,
+        answer.error.message)
+    end
+  end
+  wire:watch()
+  host:stop()
+  local report, details = book:check(owner)
+  wire:stop()
+  owner.close()
+  for name, value in pairs(told) do report["cut_" .. name] = value end
+  return report, details
+end
+
+return kill_matrix

@@ -1,0 +1,175 @@
+/* sim.h: the world of sim_test.c: its state, its clock, its randomness and the queue of what will happen. */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admit/lane.h"
+#include "pool/policy.h"
+#include "tx/tx.h"
+#include "util/log.h"
+
+enum {
+  CALLS = 14,
+  SLOTS = 4,
+  LANES = 3,
+  ATTEMPTS = 5,
+  SESSIONS = 400,
+  EVENTS = 1024,
+  STEPS = 20000,
+  GRACE_MS = MP_TX_GRACE_MS + 150, /* a call ends so long after its deadline at the latest */
+  CLEANUP_MS = 5000,
+  NOBODY = -1
+};
+
+/* Events, by whom they concern. */
+/* clang-format off */
+#define KINDS(X)                                                                              \
+  X(CALL) X(LANE_DUE) X(TX_DUE) X(REFUSED) X(WAITED) X(SCRIPT) X(CLEANUP) X(OP_LOST) X(GO_AWAY) \
+  X(CONNECTED) X(CLOSED) X(PONG) X(UNPARKED) X(ANSWER) X(BROKEN) /* a slot */                  \
+  X(REQUEST) X(CANCEL) X(HANGUP)                                 /* a session of the server */ \
+  X(CRASH) X(RESTART) X(SHUTDOWN) X(KILL_ALL)                    /* nobody */
+/* clang-format on */
+enum kind {
+#define X(name) name,
+  KINDS(X)
+#undef X
+};
+static const char *const kind_names[] = {
+#define X(name) #name,
+    KINDS(X)
+#undef X
+};
+
+enum result { DONE, COMMITTED, WRONG_TAG, FAILED, FOUND, NOT_FOUND };
+enum witness { FREE, STORED, VOID }; /* the row under an id that the host chose */
+
+struct packet { /* a segment to the server, or its answer */
+  int call;
+  unsigned attempt;
+  bool begin, commit, rollback, resolve,
+      doubted;      /* doubted: the attempt's own witness is asked for */
+  bool slow, again; /* again: the same answer a second time */
+  enum result result;
+  char sqlstate[6];
+};
+
+struct event {
+  uint64_t at, order;
+  enum kind kind;
+  int who;
+  unsigned stamp;
+  struct packet packet;
+};
+
+enum stage { OUTSIDE, IN_LANE, IN_TX, ANSWERED };
+
+struct call {
+  struct mp_tx tx;
+  struct mp_lane_pass pass;
+  enum stage stage;
+  int lane, slot; /* slot: of the lease, or NOBODY */
+  uint64_t deadline, lane_order, pool_order;
+  unsigned stamp;   /* a new one with each connection: events of an earlier one are void */
+  unsigned due, op; /* of the deadline's timer and of the segment that count */
+  unsigned ticket, looks, answers;
+  bool waiting, refused, overdue, syncs_open, release_wanted, discard, canceling;
+  bool commit_sent, doubted; /* now; ever */
+  bool finished, killed, sent, raises, gave_up, keyed;
+  int key; /* whose work counts as done when this one's is: its own, or a pair's under one key */
+};
+
+struct conn { /* a slot, as the host sees it */
+  enum { NONE, OPENING, OPEN, ENDING } world;
+  int user, op, session; /* op: the call whose segment is under way */
+  unsigned epoch;
+  bool broken;
+};
+
+struct session { /* as the server sees it */
+  bool alive, deaf, in_tx, failed, frozen, canceled;
+  int commits; /* the call whose witness is written and whose COMMIT is under way, or NOBODY */
+  unsigned commits_attempt;
+  uint64_t last_in, last_out; /* messages of one connection stay in order */
+};
+
+static struct sim {
+  struct call calls[CALLS];
+  struct conn conns[SLOTS];
+  struct session sessions[SESSIONS];
+  struct event events[EVENTS];
+  int event_count, session_count, live;
+  unsigned stored[CALLS];    /* how often the server has committed the call's work */
+  unsigned under_key[CALLS]; /* and that of all who share its key */
+  enum witness witnesses[CALLS][ATTEMPTS + 1]; /* by attempt */
+  struct mp_lanes *lanes;
+  struct mp_policy *policy;
+  struct mp_policy_options opt;
+  size_t lane_limit;
+  uint64_t now, random, orders, trouble; /* of 1000 messages so many meet a fault */
+  bool down, shutdown, draining, drained, calm;
+} * s;
+
+static unsigned long long seed_now, tally[8];
+static int failures;
+static bool tracing;
+
+#define CHECK(cond)                                                                     \
+  do {                                                                                  \
+    if (!(cond) && failures++ < 5)                                                      \
+      printf("%s:%d: seed %llu at %llu ms: not so: %s\n", __FILE__, __LINE__, seed_now, \
+             (unsigned long long)s->now, #cond);                                        \
+  } while (0)
+
+static void MP_PRINTF(1, 2) trace(const char *format, ...) {
+  if (!tracing) return;
+  va_list args;
+  va_start(args, format);
+  printf("%8llu  ", (unsigned long long)s->now);
+  vprintf(format, args);
+  printf("\n");
+  va_end(args);
+}
+
+static uint64_t draw64(void) {
+  s->random ^= s->random << 13;
+  s->random ^= s->random >> 7;
+  s->random ^= s->random << 17;
+  return s->random * 0x2545F4914F6CDD1Du;
+}
+static unsigned draw(unsigned below) { return (unsigned)((draw64() >> 33) % below); }
+static bool fault(void) { return !s->calm && draw(1000) < s->trouble; }
+static unsigned latency(void) { return draw(30) ? draw(4) : draw(2500); }
+
+static struct mp_err error_of(enum mp_code code, const char *sqlstate, unsigned flags) {
+  struct mp_err err = {.code = MP_OK};
+  mp_err_set(&err, code, "injected %s", sqlstate);
+  memcpy(err.sqlstate, sqlstate, strlen(sqlstate) + 1);
+  err.flags = flags;
+  return err;
+}
+static struct mp_err connection(void) {
+  return error_of(MP_ECONN, "", MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
+}
+static struct mp_tx_now now(void) {
+  return (struct mp_tx_now){.ms = s->now, .random = (uint32_t)draw64(), .no_retry = fault()};
+}
+
+static struct packet no_packet(void) { return (struct packet){.call = NOBODY}; }
+
+static void post(uint64_t at, enum kind kind, int who, unsigned stamp, struct packet packet) {
+  CHECK(s->event_count < EVENTS);
+  if (s->event_count == EVENTS) return;
+  s->events[s->event_count++] = (struct event){at, ++s->orders, kind, who, stamp, packet};
+}
+static void post_call(unsigned after_ms, enum kind kind, int who) {
+  post(s->now + after_ms, kind, who, s->calls[who].stamp, no_packet());
+}
+static void post_slot(unsigned after_ms, enum kind kind, int who) {
+  post(s->now + after_ms, kind, who, s->conns[who].epoch, no_packet());
+}
+
+#endif

@@ -1,0 +1,99 @@
+#include "bind/publish.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/json.h"
+#include "bind/txn.h"
+#include "script/luaerr.h"
+
+#define MAX_NAME 200 /* of a topic or a key */
+#define OID_TEXT 25
+
+static const char on_publish_key;
+
+/* The text's parameters are all of the type text: said here, so that nothing has to be asked. */
+static struct mp_text *own_text(lua_State *L, const char *sql, const char *what) {
+  lua_pushstring(L, sql);
+  struct mp_text *text = mp_text_get(L, -1, what); /* the cache keeps it */
+  lua_pop(L, 1);
+  if (text->types || !text->nparams) return text;
+  text->types = calloc((size_t)text->nparams, sizeof *text->types);
+  for (int i = 0; text->types && i < text->nparams; i++) text->types[i] = OID_TEXT;
+  if (!text->types) luaL_error(L, "not enough memory");
+  return text;
+}
+
+/* Once per transaction is enough: the relay looks for whatever there is. */
+static void call_after_commit(lua_State *L, struct mp_txn *txn) {
+  int top = lua_gettop(L);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_publish_key) == LUA_TFUNCTION) {
+    mp_txn_push_hooks(L, txn);
+    lua_getfield(L, -1, "after_commit");
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    lua_rawgeti(L, -1, n);
+    if (!lua_rawequal(L, -1, top + 1)) {
+      lua_pushvalue(L, top + 1);
+      lua_rawseti(L, -3, n + 1);
+    }
+  }
+  lua_settop(L, top);
+}
+
+static void check_name(lua_State *L, int idx, const char *noun) {
+  size_t len;
+  const char *name = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &len) : NULL;
+  if (!name || !len || len > MAX_NAME || strlen(name) != len)
+    mp_luaerr_misuse(L, "tx:publish", "the %s must be text of 1 to %d bytes, not %s", noun,
+                     MAX_NAME, name ? "that" : luaL_typename(L, idx));
+}
+
+int mp_tx_publish(lua_State *L) {
+  struct mp_txn *txn = mp_txn_of_tx(L, "tx:publish");
+  lua_settop(L, 4);
+  check_name(L, 2, "topic");
+  if (!lua_isnil(L, 4)) {
+    luaL_tolstring(L, 4, NULL); /* a number, or a row's value */
+    lua_replace(L, 4);
+    check_name(L, 4, "key");
+  }
+  struct mp_text *text = own_text(
+      L,
+      "insert into moonpool.outbox (topic, payload, key, tenant) values ($1, $2::text::jsonb, $3, $4)",
+      "tx:publish");
+  struct mp_buf *json = mp_json_buf_new(L, 0);
+  if (!mp_json_encode(L, 3, json, 0)) return luaL_error(L, "not enough memory");
+  lua_pushlstring(L, mp_buf_text(json), json->len);
+  lua_replace(L, 3);
+  lua_settop(L, 4);
+  lua_pushstring(L, mp_txn_options(txn)->tenant);
+  struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", text, 2);
+  if (!stmt) return luaL_error(L, "tx:publish: its parameters have no types");
+  mp_txn_queue(txn, stmt);
+  call_after_commit(L, txn);
+  return 0;
+}
+
+static int host_own_exec(lua_State *L) {
+  struct mp_txn *txn = mp_txn_of_tx(L, "own_exec");
+  struct mp_text *text = own_text(L, luaL_checkstring(L, 2), "own_exec");
+  struct mp_stmt *stmt = mp_stmt_new(L, "own_exec", text, 3);
+  if (!stmt) return luaL_error(L, "own_exec: its parameters have no types");
+  mp_txn_queue(txn, stmt);
+  return 0;
+}
+
+static int host_on_publish(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &on_publish_key);
+  return 0;
+}
+
+void mp_publish_open(lua_State *L) {
+  lua_pushcfunction(L, host_own_exec);
+  lua_setfield(L, -2, "own_exec");
+  lua_pushcfunction(L, host_on_publish);
+  lua_setfield(L, -2, "on_publish");
+}

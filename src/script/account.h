@@ -1,0 +1,39 @@
+/* account.h: what a task and the tasks that it starts may spend together: CPU time, and bytes of Lua's memory.
+ *
+ * Every block of Lua's memory (vm.c) has an owner: the account of the task that made it, or that last made it
+ * grow. It counts there until it is freed, so an account lives as long as its last task or its last block. */
+#ifndef MP_ACCOUNT_H
+#define MP_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mp_account {
+  uint64_t cpu_ns, cpu_limit_ns; /* 0: no limit */
+  size_t used, limit;
+  unsigned tasks;
+  bool collecting; /* a block was refused, so Lua collects now and asks again */
+  unsigned refused,
+      narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
+};
+
+struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory); /* NULL: no memory */
+static inline struct mp_account *mp_account_ref(struct mp_account *account) {
+  if (account) account->tasks++;
+  return account;
+}
+void mp_account_unref(struct mp_account *account); /* NULL is fine */
+/* A block of `old` bytes of the account has now `size`; 0: none before, none after. */
+void mp_account_change(struct mp_account *account, size_t old, size_t size);
+/* May a block of the account grow? On false the caller refuses it: Lua then collects all garbage and asks once more. */
+bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
+static inline bool mp_account_out_of_time(const struct mp_account *account, uint64_t more_ns) {
+  return account->cpu_limit_ns && account->cpu_ns + more_ns > account->cpu_limit_ns;
+}
+/* Was more than one block refused? Then a pcall has had its chance. */
+static inline bool mp_account_out_of_memory(const struct mp_account *account) {
+  return account->refused > 1;
+}
+
+#endif
