@@ -7,6 +7,7 @@
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
 --   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
+--   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
 local calls       = require "moonpool.calls"
@@ -14,6 +15,7 @@ local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
+local metrics     = require "moonpool.metrics"
 local schedules   = require "moonpool.schedules"
 
 local answers = {}
@@ -46,6 +48,8 @@ function answers.why(order)
     message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
 end
 
+function answers.metrics() return { ok = true, text = metrics.text() } end
+
 function answers.stop()
   host.stop()
   return { ok = true }
@@ -58,7 +62,7 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-        message = '"do" is one of call, reload, generations, schedules, status, why, stop' }, 0)
+        message = '"do" is one of call, reload, generations, schedules, status, metrics, why, stop' }, 0)
     end
     return act(order)
   end)
