@@ -282,6 +282,15 @@ describe("moonpool serve", function()
     folder.remove()
   end)
 
+  it("drops no request when it is told to end under load", function()
+    local token, host = service.token "--scopes ops:*", service.start(files)
+    local answered, dropped = service.stop_under_load(host, token, 20)
+    assert.equal(0, dropped)
+    assert.is_true(answered >= 100)
+    assert.equal(0, host:wait())
+    host.folder.remove()
+  end)
+
   it("answers what clients have sent before it ends", function()
     local token = service.token "--scopes ops:*"
     local host = service.start(files)

@@ -41,4 +41,31 @@ function service.ask(host, method, path, options)
   return answer
 end
 
+--- SIGTERM while clients call as fast as they are answered; each goes on until it is told that its connection ends.
+---@return integer answered
+---@return integer dropped  requests that were sent on an open connection and got no answer
+function service.stop_under_load(host, token, clients)
+  local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token)
+  local open, answered, dropped, told = {}, 0, 0, false
+  for i = 1, clients do open[i] = assert(http.connect(host.port)).send(request) end
+  while #open > 0 do
+    for i = #open, 1, -1 do
+      local client = open[i]
+      local answer = client.answer()
+      if answer and answer.status == 200 then answered = answered + 1 else dropped = dropped + 1 end
+      if answer and answer.headers.connection ~= "close" then
+        client.send(request)
+      else
+        client.close()
+        table.remove(open, i)
+      end
+    end
+    if not told and answered >= clients * 5 then
+      assert(os.execute("kill -TERM " .. host:pid()))
+      told = true
+    end
+  end
+  return answered, dropped
+end
+
 return service

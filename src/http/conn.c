@@ -213,9 +213,10 @@ static void set_reading(struct mp_http_conn *conn, bool on) {
 /* Goes on with what was read ahead, request by request, while they are answered at once. */
 static void pump(struct mp_http_conn *conn) {
   mp_timer_stop(&conn->pump);
-  while (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at < conn->ahead.len)
-    conn->ahead_at +=
-        step(conn, conn->ahead.data + conn->ahead_at, conn->ahead.len - conn->ahead_at);
+  while (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at < conn->ahead.len) {
+    size_t used = step(conn, conn->ahead.data + conn->ahead_at, conn->ahead.len - conn->ahead_at);
+    if (conn->ahead.len) conn->ahead_at += used; /* a last answer has thrown away what is ahead */
+  }
   if (conn->ahead_at == conn->ahead.len) {
     if (conn->ahead.cap > AHEAD_KEEP_BYTES) mp_buf_fini(&conn->ahead);
     mp_buf_clear(&conn->ahead);
