@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/txn_internal.h"
+#include "bind/fault.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
@@ -100,6 +100,7 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   member->started_ns = mp_loop_clock_ns(bind->loop);
   member->started_us = mp_loop_wall_us(bind->loop);
   mp_loop_random(bind->loop, member->seed, sizeof member->seed);
+  if (bind->fault) mp_fault_begin(member);
   mp_list_push_back(&txn->members, &member->node);
   txn->nmembers++;
   mp_timer_start_at(&member->deadline, options->tx.deadline_ms);
@@ -112,6 +113,7 @@ void mp_member_reset(struct mp_member *member) {
   member->finished = member->encoded = false;
   member->changed = member->options.key_id;
   member->savepoint = NULL;
+  if (member->txn->bind->fault) mp_fault_restart(member);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);
   mp_member_unref(member, &member->error_ref);
