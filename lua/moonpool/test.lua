@@ -33,7 +33,9 @@ function test.database(options)
   local name = ("spec_%d"):format(count)
   local template = options and (options.like and options.like.name or options.empty and "template1")
     or "moonpool_template"
-  test.admin().exec(("create database %s template %s strategy wal_log owner moonpool_owner"):format(name, template))
+  -- The log writes small templates slowly but disturbs nobody; copying files is fast, and forces a checkpoint.
+  local strategy = options and options.like and "file_copy" or "wal_log"
+  test.admin().exec(("create database %s template %s strategy %s owner moonpool_owner"):format(name, template, strategy))
   -- Rights on a database are not copied from its template.
   test.admin().exec(("revoke all on database %s from public"):format(name))
   test.admin().exec(("grant connect on database %s to moonpool_app, moonpool_owner"):format(name))
@@ -113,8 +115,8 @@ local function wait_until(what, fn)
   end
 end
 
--- on(database, fn): what fn(db) gives. Meanwhile operations and moonpool.db work on that database (of test.database);
--- `db` is it, too.
+-- on(database, fn): what fn(db, database) gives. Meanwhile operations and moonpool.db work on that database (of
+-- test.database); `db` is it, too.
 function test.on(database, fn)
   need_cluster()
   local other = db.open { url = database.app_url, max = 4 }
@@ -125,7 +127,7 @@ function test.on(database, fn)
     host.fault.use(db.query)
     if not ok then error(e, 0) end
     other.close()
-  end, other)
+  end, other, database)
 end
 
 -- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see moonpool.retry_safety.
@@ -158,8 +160,18 @@ local function make_faults(name)
   own.close()
 end
 
+-- Takes an argument that is ours, not busted's.
+local function take(arguments, name)
+  for i, argument in ipairs(arguments) do
+    if argument == name then return table.remove(arguments, i) ~= nil end
+  end
+  return false
+end
+
 -- run_specs(arguments) -> exit code: what `moonpool spec` does once the cluster is there.
 function test.run_specs(arguments)
+  -- Specs of retry safety try every operation, and not only the one that matters most.
+  test.thorough = take(arguments, "--retry-safety")
   make_faults "template1"
   make_faults "moonpool"
   -- The copy that databases are made of; later the pool's own connections would be in its way.
