@@ -184,14 +184,24 @@ static void push_history(lua_State *L, const struct mp_tx *tx) {
   }
 }
 
+/* Is `err` the failure, perhaps with a word in front of its message? */
+static bool is_failure(const struct mp_err *err, const struct mp_failure *failure) {
+  size_t len = strlen(err->msg), own = strlen(failure->err.msg);
+  return failure->err.code && len >= own && !strcmp(err->msg + len - own, failure->err.msg);
+}
+
 static int make_error_p(lua_State *L) {
   struct protected *p = argument(L);
   struct mp_member *member = p->member;
   struct mp_txn *txn = member->txn;
   if (member->error_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
-  } else if (txn->failure.err.code && !strcmp(txn->failure.err.msg, p->err->msg)) {
+  } else if (is_failure(p->err, &txn->failure)) {
     mp_failure_push(L, &txn->failure, member->options.errors_ref);
+    if (strcmp(p->err->msg, txn->failure.err.msg) != 0) {
+      lua_pushstring(L, p->err->msg);
+      lua_setfield(L, -2, "message");
+    }
   } else {
     mp_luaerr_push(L, p->err);
   }
