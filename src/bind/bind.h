@@ -14,6 +14,7 @@
  *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
  *   cache.c   moonpool.cache                     listen.c  db.listen
  *   publish.c tx:publish, the host's own statements in operations
+ *   fault.c   failures that specs order
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -35,6 +36,7 @@
 struct mp_text;
 struct mp_cache;
 struct mp_listen;
+struct mp_fault;
 
 /* Statements of the host's own, for transactions of several calls. */
 enum mp_control {
@@ -88,6 +90,7 @@ struct mp_bind {
   void *spare[32];                       /* txn.c: blocks of transactions that are over */
   size_t nspare;
   struct mp_listen *listen; /* listen.h; NULL until somebody listens */
+  struct mp_fault *fault;   /* fault.h; NULL unless a spec wants something to fail */
 };
 
 /* For a further VM of the same runtime: shares what `of` shares. */

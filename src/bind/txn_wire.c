@@ -1,7 +1,7 @@
 /* txn_wire.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them, ROLLBACK. */
 #include <string.h>
 
-#include "bind/txn_internal.h"
+#include "bind/fault.h"
 #include "util/log.h"
 
 /* ---- statements ---- */
@@ -20,6 +20,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
   if (stmt->text->leaves_state) txn->discard_after = true;
+  if (txn->bind->fault) mp_fault_answer(txn, stmt, &result, &err);
   mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name);
 }
 
@@ -43,6 +44,7 @@ FRAME_CALLBACK(set_lock_timeout)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
+  if (txn->bind->fault) mp_fault_answer(txn, NULL, &result, &err);
   on_frame(txn, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
@@ -249,6 +251,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     stmt->state = MP_STMT_SENT;
     stmt->sent_ns = sent_ns;
     stmt->req.on_done = on_stmt;
+    if (txn->bind->fault) mp_fault_before(txn, stmt);
     mp_conn_send(conn, &stmt->req);
     struct mp_member *member = stmt->part;
     mp_flight_statement(member->options.flight, stmt);
@@ -261,6 +264,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     txn->tx.options.witness = witness;
     txn->old_backend = mp_conn_backend_pid(conn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
+    if (txn->bind->fault) mp_fault_before(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
     txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
     if (witness) mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
