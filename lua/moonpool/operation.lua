@@ -226,7 +226,7 @@ local function timeout_of(op, options)
   if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
     error("moonpool.call: timeout is a number of seconds, up to 86400", 4)
   end
-  return timeout
+  return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
 end
 
 -- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.

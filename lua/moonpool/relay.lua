@@ -139,7 +139,7 @@ function Subscriber:note_failure(conn, outcome, now)
     host.log("warn", ("%s: message %d of %s failed, delivery %d: %s"):format(self.name, row.id, self.topic,
       noted.deliveries, tostring(failure)))
   end
-  self.look_at = math.min(self.look_at, now + wait_s)
+  self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)      -- behind a dead one the key goes on
 end
 
 function Subscriber:settle(conn, now)

@@ -64,6 +64,7 @@ struct mp_config {
   char *log_format;   /* MOONPOOL_LOG: text | json | auto */
   char *log_level;    /* MOONPOOL_LOG_LEVEL */
   char *time_zone;    /* MOONPOOL_TZ */
+  char *listen;       /* MOONPOOL_LISTEN */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

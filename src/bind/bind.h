@@ -11,6 +11,7 @@
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
+ *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
  *   cache.c   moonpool.cache                     listen.c  db.listen
  *   publish.c tx:publish, the host's own statements in operations
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
@@ -23,6 +24,7 @@
 #include "admit/lane.h"
 #include "bind/history.h"
 #include "bind/metrics.h"
+#include "bind/recorder.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -53,6 +55,7 @@ struct mp_bind {
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
   struct mp_meters *meters;     /* what the host counts in them */
   struct mp_history *history;   /* the last statements */
+  struct mp_recorder *recorder; /* what the last calls did */
   const struct mp_lanes *lanes; /* to be looked at */
   struct mp_cache *cache;       /* it outlives every Lua state */
   uint64_t opened_ms;           /* loop time */

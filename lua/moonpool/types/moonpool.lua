@@ -102,6 +102,13 @@ function tx:count(sql, params) end
 ---@return T
 function tx:savepoint(fn) end
 
+---Queues a message for the subscribers of the topic; it exists if, and only if, the transaction commits. Messages of one
+---key arrive in their order.
+---@param topic string
+---@param payload any   what JSON can say
+---@param key? string|integer
+function tx:publish(topic, payload, key) end
+
 ---Runs fn once, after a COMMIT that is known to have happened.
 ---@param fn fun()
 function tx:after_commit(fn) end
@@ -202,6 +209,38 @@ function db.transaction(options, fn) end
 ---@return T
 function db.lease(fn, options) end
 
+---The rows of a query one by one, in constant memory: `for row in db.stream(…) do`.
+---@param sql string
+---@param params? moonpool.params
+---@return fun(): moonpool.row?
+---@overload fun(sql: string, ...: any): fun(): moonpool.row?
+function db.stream(sql, params) end
+
+---COPY … FROM STDIN. `target`: "table", "table (column, …)" or the statement.
+---@param target string
+---@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a statement, rows
+---@return integer rows
+function db.copy_in(target, source) end
+
+---COPY … TO STDOUT. `source`: a query or the statement.
+---@param source string
+---@param sink file*|fun(bytes: string)
+---@return integer rows
+function db.copy_out(source, sink) end
+
+---@class moonpool.listener
+---@field close fun(self: moonpool.listener)
+
+---Calls fn for each notification, one after the other; fn(nil, "reconnected") after a gap.
+---@param channel string
+---@param fn fun(payload: string?, event: string?)
+---@return moonpool.listener
+function db.listen(channel, fn) end
+
+---@param channel string
+---@param payload? string
+function db.notify(channel, payload) end
+
 ---A pool of its own, with the same functions.
 ---@param options moonpool.db_options
 ---@return moonpool.db
@@ -226,7 +265,20 @@ function db.close() end
 ---@field read_only? boolean
 ---@field every? string                runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
+---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
+---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
+---@field concurrency? integer            of a subscriber: how many keys at a time, default 4
 ---@field run fun(tx: moonpool.tx, input: table): any
+
+---What a subscriber gets. Its `input`, if it has one, describes the payload.
+---@class moonpool.message
+---@field id integer
+---@field topic string
+---@field key? string
+---@field payload any
+---@field tenant? string        of the transaction that published
+---@field published_at string
+---@field deliveries integer    1 at the first delivery
 
 ---@class moonpool.operation
 
@@ -240,7 +292,24 @@ function db.close() end
 ---@field statements integer
 ---@field duration_ms number
 
+---@class moonpool.cache
+---@field get fun(key: string): any
+---@field set fun(key: string, value: any, options?: { ttl?: number }): boolean   ttl in seconds, default 300
+---@field delete fun(key: string): boolean   on this host
+---@field invalidate fun(key: string)        on all hosts; in a transaction with its commit
+---@field stats fun(): table
+
+---@class moonpool.outbox
+---@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table }): table
+---@field list fun(filter?: { subscriber?: string, message?: integer, dead?: boolean }): moonpool.row[]
+---@field retry fun(filter?: table): integer
+---@field drop fun(filter?: table): integer
+---@field subscribers fun(): moonpool.row[]
+---@field forget fun(name: string): boolean
+
 ---@class moonpool
+---@field cache moonpool.cache
+---@field outbox moonpool.outbox
 ---@field app_dir string    folder of the project
 ---@field config table      settings, read only
 ---@field log { debug: function, info: function, warn: function, error: function }
