@@ -6,8 +6,8 @@
 --   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
---   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
 --   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
+--   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
 local calls       = require "moonpool.calls"
@@ -37,8 +37,6 @@ function answers.status()
            transactions = host.transaction_stats() }
 end
 
-function answers.metrics() return { ok = true, text = metrics.text() } end
-
 function answers.why(order)
   if order.id == nil then
     local options = { limit = 30, notable = order.notable }
@@ -49,6 +47,8 @@ function answers.why(order)
   error(errors.new { code = "UNKNOWN_CALL", status = 404,
     message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
 end
+
+function answers.metrics() return { ok = true, text = metrics.text() } end
 
 function answers.stop()
   host.stop()
