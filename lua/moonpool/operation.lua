@@ -35,6 +35,10 @@ local fields = {
   read_only  = "boolean",
   deferrable = "boolean",
   witness    = "boolean",
+  cpu        = is_seconds,
+  memory     = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 65536) and "must be a number of MiB" or nil
+  end,
   timeout    = is_seconds,
   statement_timeout = is_seconds,
   lock_timeout      = is_seconds,

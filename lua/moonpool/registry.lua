@@ -79,7 +79,7 @@ function registry.load()
             name, op.tenant, field))
       end
       if op then
-        op.name = name
+        op.name, op.sandboxed = name, true
         registry.operations[name] = op
         field = field or op.tenant
       else

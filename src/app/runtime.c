@@ -335,25 +335,27 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   }
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
   mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
-  rt->bind = (struct mp_bind){.loop = rt->loop,
-                              .sched = rt->sched,
-                              .vm = rt->vm,
-                              .pool = rt->pool,
-                              .retries = &rt->retries,
-                              .lanes = rt->lanes,
-                              .metrics = rt->metrics,
-                              .meters = rt->meters,
-                              .history = rt->history,
-                              .recorder = rt->recorder,
-                              .opened_ms = mp_loop_now_ms(rt->loop),
-                              .cache = rt->cache,
-                              .query_timeout_ms = rt->config.query_timeout_ms,
-                              .slow_query_ms = rt->config.slow_query_ms,
-                              .result_limit = (size_t)rt->config.result_limit_mb << 20,
-                              .commit_timeout_ms = rt->config.commit_timeout_ms,
-                              .open_pool = bind_open_pool,
-                              .close_pool = bind_close_pool,
-                              .app = rt};
+  rt->bind = (struct mp_bind){
+      .loop = rt->loop,
+      .sched = rt->sched,
+      .vm = rt->vm,
+      .pool = rt->pool,
+      .retries = &rt->retries,
+      .limits = {.cpu_ms = rt->config.cpu_ms, .memory = (size_t)rt->config.task_memory_mb << 20},
+      .lanes = rt->lanes,
+      .metrics = rt->metrics,
+      .meters = rt->meters,
+      .history = rt->history,
+      .recorder = rt->recorder,
+      .opened_ms = mp_loop_now_ms(rt->loop),
+      .cache = rt->cache,
+      .query_timeout_ms = rt->config.query_timeout_ms,
+      .slow_query_ms = rt->config.slow_query_ms,
+      .result_limit = (size_t)rt->config.result_limit_mb << 20,
+      .commit_timeout_ms = rt->config.commit_timeout_ms,
+      .open_pool = bind_open_pool,
+      .close_pool = bind_close_pool,
+      .app = rt};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
   struct mp_generations_options generations = {.bind = &rt->bind,

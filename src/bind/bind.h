@@ -64,6 +64,7 @@ struct mp_bind {
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
   struct mp_budget *retries;
+  struct mp_task_limits limits; /* of an operation of scripts/ */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);

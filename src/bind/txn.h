@@ -32,6 +32,7 @@ struct mp_txn_options {
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the result; it stands
    * for the input whose hash (text) is `input_hash`. Both copied. */
   const char *key_id, *input_hash;
+  struct mp_task_limits limits; /* of the script; all 0: a trusted one */
   unsigned group;    /* this many calls may share a transaction (mp_txn_calls.join); 0, 1: none */
   uint64_t group_ms; /* nobody joins later than this after the first began */
 };
