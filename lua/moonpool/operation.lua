@@ -207,7 +207,8 @@ local function tenant_of(op, checked, options)
 end
 
 -- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
--- of N locks itself up with N callers.
+-- of N locks itself up with N callers. What the operation says of its isolation, the transaction must keep already; that
+-- it only reads is kept for the savepoint. Its timeouts, retries, lane and key are the transaction's.
 local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
@@ -218,7 +219,7 @@ local function join(tx, op, input, tenant)
       message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name, op.isolation,
         tx.isolation) }, 0)
   end
-  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end)
+  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end, { read_only = op.read_only })
   if ok then return result end
   local own = errors.is(result) and result.constraint and op.errors and op.errors[result.constraint]
   if own then result.code, result.status, result.message = own[1], own[2] or result.status, own[3] or result.message end

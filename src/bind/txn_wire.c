@@ -19,7 +19,8 @@ void mp_txn_drop_list(struct mp_list *list) {
 static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
-  if (stmt->text->leaves_state) txn->discard_after = true;
+  /* The host's own savepoints end with the transaction. */
+  if (stmt->text->leaves_state && !stmt->control) txn->discard_after = true;
   if (txn->bind->fault) mp_fault_answer(txn, stmt, &result, &err);
   mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name);
 }

@@ -100,8 +100,9 @@ function tx:count(sql, params) end
 ---Runs fn within a savepoint. An error in fn undoes what fn did, and is raised; caught outside, the transaction goes on.
 ---@generic T
 ---@param fn fun(): T
+---@param options? { read_only?: boolean } read_only: fn cannot write (25006)
 ---@return T
-function tx:savepoint(fn) end
+function tx:savepoint(fn, options) end
 
 ---Queues a message for the subscribers of the topic; it exists if, and only if, the transaction commits. Messages of one
 ---key arrive in their order.
