@@ -137,6 +137,8 @@ function tx:random(lower, upper) end
 ---@field tenant? string                 uuid that row level security is set to
 ---@field retries? integer               attempts after the first, default 3
 ---@field timeout? number                seconds over all attempts, default 30
+---@field read_only? boolean
+---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 
 ---@class moonpool.db_options
 ---@field url string
@@ -224,7 +226,9 @@ function db.close() end
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
----@field read_only? boolean
+---@field statement_timeout? number       seconds that one statement may take, of this transaction only
+---@field lock_timeout? number            seconds to wait for one lock
+---@field read_only? boolean              it cannot write (25006), nor where it joins; tried again after any lost connection
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field run fun(tx: moonpool.tx, input: table): any
 
