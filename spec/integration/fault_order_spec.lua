@@ -122,7 +122,8 @@ describe("a failure on order", function()
     for _ = 1, 5 do -- the second may have the memory of the first
       test.fail_next { sqlstate = "40001", at = "commit" }
       moonpool.call(three(), {})
-      assert.are.equal("23505", failure(moonpool.call, three(), {}).sqlstate)
+      local e = failure(moonpool.call, define(function(tx) tx:exec "insert into fault_order_spec.things values (1, 1)" end), {})
+      assert.are.equal("23505", e.sqlstate)
       schema.owner.exec "truncate fault_order_spec.things"
     end
   end)
