@@ -113,6 +113,9 @@ function operation.define(definition)
   if op.group and not op.lane then
     refuse("group", "`group` needs a `lane`: calls that wait there share a transaction")
   end
+  if op.deferrable and not (op.read_only and op.isolation == "serializable") then
+    refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
+  end
   for name, value in pairs(defaults) do
     if op[name] == nil then op[name] = value end
   end

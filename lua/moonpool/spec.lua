@@ -37,7 +37,8 @@ local function help()
   cli:set_name("moonpool spec")
   local _, text = cli:parse { "--help" }
   text = tostring(text):gsub("^moonpool spec: error: ", ""):gsub("; re%-run with %-%-help for usage%.$", "")
-  print(text)
+  print(text .. "\n\nmoonpool's own:\n"
+    .. "  --retry-safety   moonpool.test.thorough is true: specs of retry safety try every operation")
 end
 
 -- The host's tasks that run now, as a set of their names with how many there are.

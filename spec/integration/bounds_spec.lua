@@ -49,6 +49,12 @@ describe("a transaction is bounded by", function()
       end)
     end)
 
+    it("of less than a millisecond are one", function()
+      assert.are.equal("1ms", call(function(tx)
+        return tx:value "select current_setting('lock_timeout')"
+      end, { lock_timeout = 0.0001 }))
+    end)
+
     it("the first of which ends a statement that runs too long", function()
       local e = refusal(function(tx) tx:value "select pg_sleep(30)" end, { statement_timeout = 0.05 })
       assert.are.equal("57014", e.sqlstate)

@@ -118,6 +118,25 @@ describe("a failure on order", function()
     end
   end)
 
+  it("is over when it has happened: what fails afterwards has its own reason", function()
+    for _ = 1, 5 do -- the second may have the memory of the first
+      test.fail_next { sqlstate = "40001", at = "commit" }
+      moonpool.call(three(), {})
+      local e = failure(moonpool.call, define(function(tx) tx:exec "insert into fault_order_spec.things values (1, 1)" end), {})
+      assert.are.equal("23505", e.sqlstate)
+      schema.owner.exec "truncate fault_order_spec.things"
+    end
+  end)
+
+  it("does not happen where something else has failed before", function()
+    test.fail_next { sqlstate = "40001", at = 2 }
+    local e = failure(moonpool.call, define(function(tx)
+      tx:exec "select 1 / 0"
+      tx:value "select 1"
+    end), {})
+    assert.are.same({ "22012", 1, 0 }, { e.sqlstate, e.attempts, test.failures() })
+  end)
+
   it("is refused where it makes no sense", function()
     assert.has_error(function() test.fail_next { sqlstate = "00000", at = 1 } end)
     assert.has_error(function() test.fail_next { sqlstate = "'; --", at = 1 } end)

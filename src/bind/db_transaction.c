@@ -155,6 +155,9 @@ int mp_db_transaction(lua_State *L) {
   isolation_option(L, &options.tx.isolation);
   options.tx.read_only = flag_option(L, "read_only");
   options.tx.deferrable = flag_option(L, "deferrable");
+  if (options.tx.deferrable && !(options.tx.read_only && options.tx.isolation == MP_SERIALIZABLE))
+    mp_luaerr_misuse(L, "db.transaction",
+                     "deferrable needs isolation = \"serializable\" and read_only = true");
   uint64_t timeout_ms = timeout_option(L);
   options.tx.max_attempts = retries_option(L) + 1;
   tenant_option(L, 1, bind, &options);

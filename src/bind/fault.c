@@ -104,7 +104,10 @@ static void take_note(struct mp_fault *f, const struct mp_member *member,
 static void on_failed(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_fault *f = MP_CONTAINER_OF(req, struct mp_fault, req);
   f->under_way = false;
-  if (!err || f->ends_backend || err->code == MP_ECANCELED) return;
+  if (err && err->code == MP_ECANCELED) return; /* something else had failed before */
+  f->hits++;
+  mp_budget_refund(f->txn->bind->retries);
+  if (!err || f->ends_backend) return;
   f->err = *err;
   f->result = result ? mp_result_ref(result) : NULL;
 }
@@ -136,8 +139,6 @@ void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt) {
   f->txn = txn;
   f->stmt = stmt;
   f->under_way = true;
-  f->hits++;
-  mp_budget_refund(txn->bind->retries);
   f->req = (struct mp_req){.sql = f->sql, .flags = MP_REQ_ONCE, .on_done = on_failed};
   mp_conn_send(txn->lease.conn, &f->req);
 }
@@ -149,6 +150,7 @@ void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_r
   if (!*err || (*err)->code != MP_ECANCELED) return;
   *err = &f->err;
   *result = f->result;
+  f->txn = NULL; /* told; the transaction's block will be another's */
 }
 
 /* ---- for moonpool.test ---- */

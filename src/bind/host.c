@@ -81,6 +81,23 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
   memcpy(out + n + 7, "Z", 2);
 }
 
+/* read_uuid(text) -> the UUID in lower case, or nil if it is none */
+static int host_read_uuid(lua_State *L) {
+  size_t len;
+  char out[36];
+  const char *text = luaL_checklstring(L, 1, &len);
+  if (len != sizeof out) return 0;
+  for (size_t i = 0; i < len; i++) {
+    char c = text[i];
+    bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (c >= 'A' && c <= 'F') c = (char)(c + 32);
+    if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+    out[i] = c;
+  }
+  lua_pushlstring(L, out, len);
+  return 1;
+}
+
 static int host_uuid(lua_State *L) {
   char text[37];
   mp_bind_uuid(mp_bind_of(L), text);
@@ -261,6 +278,7 @@ static int host_resize(lua_State *L) {
 int mp_open_host(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"uuid", host_uuid},
+      {"read_uuid", host_read_uuid},
       {"now", host_now},
       {"clock", host_clock},
       {"cpu", host_cpu},

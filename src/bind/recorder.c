@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bind/bind.h"
+#include "util/buf.h"
 
 struct note {
   uint32_t at_us; /* since the flight began */
@@ -88,10 +89,10 @@ struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, const char *id,
                                .number = ++recorder->count,
                                .began_ns = mp_loop_clock_ns(recorder->loop),
                                .began_us = mp_loop_wall_us(recorder->loop)};
-  snprintf(flight->id, sizeof flight->id, "%s", id);
-  snprintf(flight->operation, sizeof flight->operation, "%s", operation);
-  snprintf(flight->caller, sizeof flight->caller, "%s", caller ? caller : "");
-  snprintf(flight->lane, sizeof flight->lane, "%s", lane ? lane : "");
+  mp_copy_text(flight->id, sizeof flight->id, id);
+  mp_copy_text(flight->operation, sizeof flight->operation, operation);
+  mp_copy_text(flight->caller, sizeof flight->caller, caller ? caller : "");
+  mp_copy_text(flight->lane, sizeof flight->lane, lane ? lane : "");
   mp_list_push_front(&recorder->active, &flight->node);
   return flight;
 }
@@ -130,7 +131,7 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
   struct note *note = flight ? add(flight, kind) : NULL;
   if (!note) return;
   note->n = n;
-  if (text) snprintf(note->text, sizeof note->text, "%s", text);
+  if (text) mp_copy_text(note->text, sizeof note->text, text);
 }
 
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {

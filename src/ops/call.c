@@ -300,6 +300,13 @@ static double number_field(lua_State *L, const char *name) {
   return value;
 }
 
+/* Seconds as milliseconds, rounded up: 0 would mean none. */
+static uint64_t ms_field(lua_State *L, const char *name) {
+  double ms = number_field(L, name) * 1000;
+  uint64_t whole = (uint64_t)ms;
+  return whole + ((double)whole < ms);
+}
+
 static bool flag_field(lua_State *L, const char *name) {
   lua_getfield(L, 1, name);
   bool value = lua_toboolean(L, -1);
@@ -329,6 +336,7 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
+<<<<<<< HEAD
   o->statement_timeout_ms = (uint64_t)(number_field(L, "statement_timeout") * 1000);
   o->lock_timeout_ms = (uint64_t)(number_field(L, "lock_timeout") * 1000);
   if (flag_field(L, "sandboxed")) {
@@ -337,6 +345,10 @@ static void read_operation(lua_State *L, struct call *call) {
     if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
     if (memory > 0) o->limits.memory = (size_t)memory << 20;
   }
+=======
+  o->statement_timeout_ms = ms_field(L, "statement_timeout");
+  o->lock_timeout_ms = ms_field(L, "lock_timeout");
+>>>>>>> 9c6959ab221777dc4d854771bd8c545bb7549fad
   o->group = (unsigned)number_field(L, "group");
   o->group_ms = (uint64_t)number_field(L, "group_ms");
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;

@@ -145,6 +145,8 @@ function tx:random(lower, upper) end
 ---@field tenant? string                 uuid that row level security is set to
 ---@field retries? integer               attempts after the first, default 3
 ---@field timeout? number                seconds over all attempts, default 30
+---@field read_only? boolean
+---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 
 ---@class moonpool.db_options
 ---@field url string
@@ -264,8 +266,14 @@ function db.close() end
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
+<<<<<<< HEAD
 ---@field read_only? boolean
 ---@field every? string                runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
+=======
+---@field statement_timeout? number       seconds that one statement may take, of this transaction only
+---@field lock_timeout? number            seconds to wait for one lock
+---@field read_only? boolean              it cannot write (25006), nor where it joins; tried again after any lost connection
+>>>>>>> 9c6959ab221777dc4d854771bd8c545bb7549fad
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
 ---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
