@@ -336,19 +336,14 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
-<<<<<<< HEAD
-  o->statement_timeout_ms = (uint64_t)(number_field(L, "statement_timeout") * 1000);
-  o->lock_timeout_ms = (uint64_t)(number_field(L, "lock_timeout") * 1000);
   if (flag_field(L, "sandboxed")) {
     double cpu = number_field(L, "cpu"), memory = number_field(L, "memory");
     o->limits = call->ops->bind->limits;
     if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
     if (memory > 0) o->limits.memory = (size_t)memory << 20;
   }
-=======
   o->statement_timeout_ms = ms_field(L, "statement_timeout");
   o->lock_timeout_ms = ms_field(L, "lock_timeout");
->>>>>>> 9c6959ab221777dc4d854771bd8c545bb7549fad
   o->group = (unsigned)number_field(L, "group");
   o->group_ms = (uint64_t)number_field(L, "group_ms");
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;

@@ -266,14 +266,15 @@ function db.close() end
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
-<<<<<<< HEAD
----@field read_only? boolean
+---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
+---@field group? integer                 up to so many calls that wait in its lane share a transaction (1 to 64)
+---@field group_ms? integer              nobody joins a group later than that after its first call began; default 50
+---@field cpu? number                    seconds that an attempt may compute, default MOONPOOL_CPU_BUDGET
+---@field memory? integer                MiB of Lua values for a call, default MOONPOOL_TASK_MEMORY
 ---@field every? string                runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
-=======
 ---@field statement_timeout? number       seconds that one statement may take, of this transaction only
 ---@field lock_timeout? number            seconds to wait for one lock
 ---@field read_only? boolean              it cannot write (25006), nor where it joins; tried again after any lost connection
->>>>>>> 9c6959ab221777dc4d854771bd8c545bb7549fad
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
 ---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
