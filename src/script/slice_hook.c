@@ -158,8 +158,11 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
 /* What is to be done with the code on L. */
 static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct mp_task *task) {
   struct mp_slice *slice = &task->sched->slice;
-  if (slice->close_ns)
-    return now_ns() - slice->close_ns < CLOSE_MS * UINT64_C(1000000) ? GO_ON : RAISE;
+  if (slice->close_ns) {
+    if (now_ns() - slice->close_ns < CLOSE_MS * UINT64_C(1000000)) return GO_ON;
+    mp_slice_arm(L); /* for the instruction after the pcall that catches it */
+    return RAISE;
+  }
   if (task != task->sched->running) return GO_ON;
   if (!task->fatal && !task->doomed) {
     if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
