@@ -1,4 +1,5 @@
 -- moonpool.operation: what an operation is, and what happens to a call before and after its transaction.
+local due     = require "moonpool.due"
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local is      = require "moonpool.is"
@@ -34,6 +35,10 @@ local fields = {
   read_only  = "boolean",
   deferrable = "boolean",
   witness    = "boolean",
+  cpu        = is_seconds,
+  memory     = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 65536) and "must be a number of MiB" or nil
+  end,
   timeout    = is_seconds,
   statement_timeout = is_seconds,
   lock_timeout      = is_seconds,
@@ -49,6 +54,10 @@ local fields = {
   group_ms   = function(value)
     return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
       and "must be a whole number of milliseconds, from 1 to 10000" or nil
+  end,
+  every      = function(value)
+    local _, fault = due.parse(value)
+    return fault
   end,
   on         = function(value)          -- a subscriber: the topic
     return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
@@ -114,8 +123,16 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- Raises if it names a field that the input has not.
-function operation.check_names(op)
+-- Nobody calls a scheduled operation: it has no input and no tenant.
+local function check_schedule(op)
+  if op.tenant then refuse("every", "every: who calls a scheduled operation? It has no tenant; leave `tenant` out") end
+  if not op.input or pcall(op.input.check, op.input, {}) then return end
+  refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
+end
+
+-- Raises if it names a field that the input has not, or cannot run on its schedule.
+function operation.check_whole(op)
+  if op.every then check_schedule(op) end
   local input = op.input and op.input.kind == "object" and op.input.fields
   if not input then return end
   local function check_name(field, name)
@@ -190,7 +207,8 @@ local function tenant_of(op, checked, options)
 end
 
 -- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
--- of N locks itself up with N callers.
+-- of N locks itself up with N callers. What the operation says of its isolation, the transaction must keep already; that
+-- it only reads is kept for the savepoint. Its timeouts, retries, lane and key are the transaction's.
 local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
@@ -201,7 +219,7 @@ local function join(tx, op, input, tenant)
       message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name, op.isolation,
         tx.isolation) }, 0)
   end
-  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end)
+  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end, { read_only = op.read_only })
   if ok then return result end
   local own = errors.is(result) and result.constraint and op.errors and op.errors[result.constraint]
   if own then result.code, result.status, result.message = own[1], own[2] or result.status, own[3] or result.message end
@@ -213,7 +231,7 @@ local function timeout_of(op, options)
   if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
     error("moonpool.call: timeout is a number of seconds, up to 86400", 4)
   end
-  return timeout
+  return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
 end
 
 -- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.

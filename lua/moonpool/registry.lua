@@ -45,7 +45,7 @@ local function load_operation(file)
   local shown = "scripts/" .. file
   local ok, result = run_file(file, function(value)
     if not operation.is(value) then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
-    operation.check_names(value)
+    operation.check_whole(value)
   end)
   if ok then return result end
   return nil, result
@@ -79,7 +79,7 @@ function registry.load()
             name, op.tenant, field))
       end
       if op then
-        op.name = name
+        op.name, op.sandboxed = name, true
         registry.operations[name] = op
         field = field or op.tenant
       else

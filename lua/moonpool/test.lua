@@ -24,14 +24,18 @@ end
 
 local count, made = 0, {}
 
--- database{empty=} -> { name=, app_url=, owner_url=, admin_url=, drop() }: a database of its own, migrated like the
--- project's unless `empty`. Dropped when the run ends.
+-- database{empty=, like=} -> { name=, app_url=, owner_url=, admin_url=, drop() }: a database of its own, migrated like
+-- the project's unless `empty`, or a copy of the database `like`, which nobody may be connected to. Dropped when the
+-- run ends.
 function test.database(options)
   need_cluster()
   count = count + 1
   local name = ("spec_%d"):format(count)
-  local template = options and options.empty and "template1" or "moonpool_template"
-  test.admin().exec(("create database %s template %s strategy wal_log owner moonpool_owner"):format(name, template))
+  local template = options and (options.like and options.like.name or options.empty and "template1")
+    or "moonpool_template"
+  -- The log writes small templates slowly but disturbs nobody; copying files is fast, and forces a checkpoint.
+  local strategy = options and options.like and "file_copy" or "wal_log"
+  test.admin().exec(("create database %s template %s strategy %s owner moonpool_owner"):format(name, template, strategy))
   -- Rights on a database are not copied from its template.
   test.admin().exec(("revoke all on database %s from public"):format(name))
   test.admin().exec(("grant connect on database %s to moonpool_app, moonpool_owner"):format(name))
@@ -55,6 +59,83 @@ function test.database(options)
   }
 end
 
+-- Failures on order ----------------------------------------------------------------------------------------------------
+
+local function positive(options, name)
+  local value = options[name] == nil and 1 or options[name]
+  if math.type(value) ~= "integer" or value < 1 then
+    error(("moonpool.test.fail_next: %s is an integer from 1"):format(name), 3)
+  end
+  return value
+end
+
+-- fail_next{ sqlstate=, at= (a number or "commit"), attempt=1, times=1, transaction=1 }: in the next transaction (or the
+-- n-th from now), the attempt `attempt`, and those behind it up to `times`, fail with that SQLSTATE at the statement
+-- number `at` of the script, or at COMMIT. It happens on the server, in front of the statement; 57P01 ends the
+-- connection's backend. One order at a time: a new one replaces the last.
+function test.fail_next(options)
+  need_cluster()
+  local at = options.at == "commit" and 0 or positive(options, "at")
+  host.fault.order { sqlstate = assert(options.sqlstate, "moonpool.test.fail_next: sqlstate is missing"), at = at,
+    attempt = positive(options, "attempt"), times = positive(options, "times"),
+    transaction = positive(options, "transaction") }
+end
+
+-- failures() -> how often what was ordered last has happened
+function test.failures()
+  return host.fault.report().hits
+end
+
+-- calm(): nothing is ordered any more.
+function test.calm()
+  host.fault.order { at = 0, attempt = 1, times = 1, transaction = 1 }
+end
+
+-- Runs fn between two others; what fn gives or raises is the caller's.
+local function between(before, fn, after, ...)
+  before()
+  local results = table.pack(pcall(fn, ...))
+  after()
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
+-- fixed({ seed=1, now= (seconds since 1970; this moment) }, fn): what fn gives. The n-th transaction that begins
+-- meanwhile has the same tx:uuid, tx:random and tx:now in each run.
+function test.fixed(options, fn)
+  need_cluster()
+  return between(function() host.fault.fix(options.seed or 1, options.now or os.time()) end, fn, host.fault.fix)
+end
+
+local function wait_until(what, fn)
+  local patience = host.clock() + 10
+  while not fn() do
+    if host.clock() > patience then error("moonpool.test: waited in vain for " .. what, 3) end
+    host.sleep(0)
+  end
+end
+
+-- on(database, fn): what fn(db, database) gives. Meanwhile operations and moonpool.db work on that database (of
+-- test.database); `db` is it, too.
+function test.on(database, fn)
+  need_cluster()
+  local other = db.open { url = database.app_url, max = 4 }
+  return between(function() host.fault.use(db.query, other.query) end, fn, function()
+    local ok, e = pcall(wait_until, "its connections to come back", function()
+      return host.pool_stats().active_connections == 0
+    end)
+    host.fault.use(db.query)
+    if not ok then error(e, 0) end
+    other.close()
+  end, other, database)
+end
+
+-- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see moonpool.retry_safety.
+function test.retry_safety(options)
+  need_cluster()
+  return require "moonpool.retry_safety" (options)
+end
+
 -- 1 and a word about it if the specs left transactions or checked-out connections behind.
 local function left_behind()
   local patience = host.clock() + 5 -- a rollback may still be under way
@@ -69,8 +150,30 @@ local function left_behind()
   return 1
 end
 
+-- What fails on order: the application's role may not use plpgsql itself.
+local function make_faults(name)
+  local own = db.open { url = with_database(host.admin_url, name), max = 1 }
+  own.exec "create schema moonpool_fault"
+  own.exec [[create function moonpool_fault.raise(code text) returns void language plpgsql as
+             $$ begin raise exception 'injected' using errcode = code; end $$]]
+  own.exec "grant usage on schema moonpool_fault to public"
+  own.close()
+end
+
+-- Takes an argument that is ours, not busted's.
+local function take(arguments, name)
+  for i, argument in ipairs(arguments) do
+    if argument == name then return table.remove(arguments, i) ~= nil end
+  end
+  return false
+end
+
 -- run_specs(arguments) -> exit code: what `moonpool spec` does once the cluster is there.
 function test.run_specs(arguments)
+  -- Specs of retry safety try every operation, and not only the one that matters most.
+  test.thorough = take(arguments, "--retry-safety")
+  make_faults "template1"
+  make_faults "moonpool"
   -- The copy that databases are made of; later the pool's own connections would be in its way.
   test.admin().exec "create database moonpool_template template moonpool"
   local code = require "moonpool.spec" (arguments)

@@ -16,3 +16,5 @@ bool mp_budget_left(const struct mp_budget *budget) {
 void mp_budget_spend(struct mp_budget *budget) {
   if (budget->earn > 0) budget->tokens -= 1;
 }
+
+void mp_budget_refund(struct mp_budget *budget) { budget->tokens += 1; }

@@ -20,5 +20,6 @@ void mp_budget_init(struct mp_budget *budget, double percent, double reserve);
 void mp_budget_earn(struct mp_budget *budget);       /* a call has come */
 bool mp_budget_left(const struct mp_budget *budget); /* a retry would be allowed */
 void mp_budget_spend(struct mp_budget *budget);      /* a retry happens */
+void mp_budget_refund(struct mp_budget *budget);     /* one that is not to count */
 
 #endif

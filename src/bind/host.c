@@ -12,6 +12,7 @@
 #include "bind/bind.h"
 #include "bind/cache.h"
 #include "bind/decimal.h"
+#include "bind/fault.h"
 #include "bind/json.h"
 #include "bind/listen.h"
 #include "bind/publish.h"
@@ -285,6 +286,7 @@ int mp_open_host(lua_State *L) {
   mp_publish_open(L);
   mp_listen_open(L);
   mp_cache_open(L);
+  mp_fault_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   lua_pushstring(L, MOONPOOL_VERSION);
@@ -315,6 +317,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 
 void mp_bind_fini(struct mp_bind *bind) {
   mp_listen_fini(bind);
+  mp_fault_fini(bind);
   if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)

@@ -251,13 +251,14 @@ static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
   return mp_txn_look_anyway(L, txn, "tx:savepoint", 0, savepoint_released);
 }
 
-static int savepoint_begin(lua_State *L, int status, lua_KContext ctx) {
+static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
   (void)status;
-  (void)ctx;
   struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
   struct mp_tx *tx = mp_txn_machine(txn);
   mp_tx_savepoint(tx);
   queue_control(L, txn, "SAVEPOINT mp_%d", tx->savepoints);
+  /* It ends with the savepoint, released or undone. */
+  if (read_only) queue_control(L, txn, "SET TRANSACTION READ ONLY", 0);
   lua_pushcfunction(L, mp_luaerr_handler);
   push_hook_count(L, txn, "after_commit");
   push_hook_count(L, txn, "on_rollback");
@@ -266,14 +267,15 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext ctx) {
   return savepoint_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
 }
 
-/* savepoint(fn): what fn returns; an error inside undoes its work and is raised to the caller. */
+/* savepoint(fn, [{read_only=}]): what fn returns; an error inside undoes its work and is raised to the caller. */
 static int tx_savepoint(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:savepoint");
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  bool read_only = lua_istable(L, 3) && lua_getfield(L, 3, "read_only") && lua_toboolean(L, -1);
   lua_settop(L, 2);
   mp_wait_check(L, "tx:savepoint");
   /* What was queued before must fail outside of the savepoint. */
-  return mp_txn_look(L, txn, "tx:savepoint", 0, savepoint_begin);
+  return mp_txn_look(L, txn, "tx:savepoint", read_only, savepoint_begin);
 }
 
 /* ---- the rest ---- */

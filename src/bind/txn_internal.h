@@ -39,7 +39,8 @@ struct mp_member {
   bool finished; /* the script has returned */
   bool changed;  /* it has queued something that may change data */
   int tx_ref, hooks_ref, result_ref, error_ref;
-  struct mp_stmt *savepoint; /* in a group: while it is queued; borrowed */
+  struct mp_stmt *savepoint;         /* in a group: while it is queued; borrowed */
+  unsigned fault_number, fault_sent; /* fault.h; 0: nobody counts */
 
   char key_id[37], input_hash[68], set_key_sql[80];
   bool encoded, recalled; /* the result's text is made; it comes from the key's row */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/txn_internal.h"
+#include "bind/fault.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
@@ -100,6 +100,7 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   member->started_ns = mp_loop_clock_ns(bind->loop);
   member->started_us = mp_loop_wall_us(bind->loop);
   mp_loop_random(bind->loop, member->seed, sizeof member->seed);
+  if (bind->fault) mp_fault_begin(member);
   mp_list_push_back(&txn->members, &member->node);
   txn->nmembers++;
   mp_timer_start_at(&member->deadline, options->tx.deadline_ms);
@@ -112,6 +113,7 @@ void mp_member_reset(struct mp_member *member) {
   member->finished = member->encoded = false;
   member->changed = member->options.key_id;
   member->savepoint = NULL;
+  if (member->txn->bind->fault) mp_fault_restart(member);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);
   mp_member_unref(member, &member->error_ref);
@@ -140,6 +142,7 @@ static int start_script_p(lua_State *L) {
   member->script =
       mp_task_start(txn->bind->sched, L, nargs + 1, member->name, mp_txn_script_done, txn);
   mp_task_set_data(member->script, txn);
+  if (member->options.limits.cpu_ms) mp_task_limit(member->script, &member->options.limits);
   /* What it spawns has no transaction, and must not reach another tenant's by a connection of its own. */
   if (member->tenant && member->options.restricted) mp_task_set_scope(member->script, txn);
   return 0;
@@ -182,14 +185,24 @@ static void push_history(lua_State *L, const struct mp_tx *tx) {
   }
 }
 
+/* Is `err` the failure, perhaps with a word in front of its message? */
+static bool is_failure(const struct mp_err *err, const struct mp_failure *failure) {
+  size_t len = strlen(err->msg), own = strlen(failure->err.msg);
+  return failure->err.code && len >= own && !strcmp(err->msg + len - own, failure->err.msg);
+}
+
 static int make_error_p(lua_State *L) {
   struct protected *p = argument(L);
   struct mp_member *member = p->member;
   struct mp_txn *txn = member->txn;
   if (member->error_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
-  } else if (txn->failure.err.code && !strcmp(txn->failure.err.msg, p->err->msg)) {
+  } else if (is_failure(p->err, &txn->failure)) {
     mp_failure_push(L, &txn->failure, member->options.errors_ref);
+    if (strcmp(p->err->msg, txn->failure.err.msg) != 0) {
+      lua_pushstring(L, p->err->msg);
+      lua_setfield(L, -2, "message");
+    }
   } else {
     mp_luaerr_push(L, p->err);
   }

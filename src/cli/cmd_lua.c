@@ -308,6 +308,32 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   return with_host(cli, "migrate", url, 0, push_module, &a);
 }
 
+/* ---- token ---- */
+
+int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url = NULL;
+  struct arguments a = {.module = "moonpool.cli.token", .argc = argc - 1, .argv = argv + 1};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
+        "       moonpool token list [--all] [--json]\n"
+        "       moonpool token revoke ID\n\n"
+        "Who may speak to `moonpool serve`: each request carries a token as Authorization: Bearer mp_...\n\n"
+        "  --scopes    ops:* (all operations), ops:NAME, monitor (metrics and reports), admin (reload);\n"
+        "              several with commas (default ops:*)\n"
+        "  --tenant    the tenant it belongs to: calls are for that one and no other\n"
+        "  --user      the user that calls are made for, as tx.caller\n"
+        "  --days      it ends by itself after so many\n\n"
+        "A token is shown once. Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
+        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+    return MP_EXIT_OK;
+  }
+  int code = find_database(cli, "token", OWNER, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "token", url, 0, push_module, &a);
+}
+
 /* ---- spec ---- */
 
 struct spec {
