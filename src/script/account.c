@@ -19,23 +19,15 @@ void mp_account_collected(struct mp_account *account) {
   account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
 }
 
-static void free_if_unused(struct mp_account *account) {
-  if (!account->tasks && !account->used) free(account);
-}
+void mp_account_free(struct mp_account *account) { free(account); }
 
 void mp_account_unref(struct mp_account *account) {
   if (!account) return;
   account->tasks--;
-  free_if_unused(account);
+  if (!account->used && !account->tasks) mp_account_free(account);
 }
 
-void mp_account_change(struct mp_account *account, size_t old, size_t size) {
-  account->used = account->used - old + size;
-  if (!size) free_if_unused(account);
-}
-
-bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
-  if (!account->limit) return true;
+bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) {
   /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
   bool again = account->pending == size;
   if (account->pending && !again) account->refused++;

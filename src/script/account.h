@@ -26,9 +26,18 @@ static inline struct mp_account *mp_account_ref(struct mp_account *account) {
 }
 void mp_account_unref(struct mp_account *account); /* NULL is fine */
 /* A block of `old` bytes of the account has now `size`; 0: none before, none after. */
-void mp_account_change(struct mp_account *account, size_t old, size_t size);
+void mp_account_free(struct mp_account *account);
+static inline void mp_account_change(struct mp_account *account, size_t old, size_t size) {
+  account->used = account->used - old + size;
+  if (!account->used && !account->tasks) mp_account_free(account);
+}
 /* May a block of the account grow? On false the caller refuses it: Lua then collects all garbage and asks once more. */
-bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
+bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size);
+static inline bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
+  if (!account->limit || (!account->pending && account->used - old + size <= account->limit))
+    return true;
+  return mp_account_grant_slow(account, old, size);
+}
 /* Before Lua has to: the buffers of its library fail where a collection would have helped. */
 static inline bool mp_account_wants_collection(const struct mp_account *account) {
   return account->limit && account->used > account->collect_at;

@@ -12,7 +12,7 @@
 
 enum {
   CLOSE_MS = 10,  /* for the <close> variables of a task that was killed */
-  STUCK_MS = 100, /* CPU time that code which cannot yield may take from the loop */
+  STUCK_MS = 250, /* CPU time that code which cannot yield may take from the loop */
   REPORT_MS = 50, /* slices longer than this are counted, and told */
   REPORT_EVERY_MS = 1000,
 };
