@@ -97,7 +97,7 @@ end
 local guarded = host.safe_metatables()
 
 local function collectgarbage_of_scripts(option)
-  if option ~= nil and option ~= "count" then
+  if option ~= "count" then
     error("collectgarbage: scripts may only ask for \"count\"", 2)
   end
   return collectgarbage "count"

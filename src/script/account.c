@@ -10,37 +10,37 @@ struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
   account->tasks = 1;
   account->cpu_limit_ns = cpu_ms * 1000000;
   account->limit = memory;
+  mp_account_collected(account);
   return account;
 }
 
-static void free_if_unused(struct mp_account *account) {
-  if (!account->tasks && !account->used) free(account);
+void mp_account_collected(struct mp_account *account) {
+  size_t quarter = account->limit / 4, half = (account->limit - account->used) / 2;
+  account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
 }
+
+void mp_account_free(struct mp_account *account) { free(account); }
 
 void mp_account_unref(struct mp_account *account) {
   if (!account) return;
   account->tasks--;
-  free_if_unused(account);
+  if (!account->used && !account->tasks) mp_account_free(account);
 }
 
-void mp_account_change(struct mp_account *account, size_t old, size_t size) {
-  account->used = account->used - old + size;
-  if (!size) free_if_unused(account);
-}
-
-bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
-  bool fits = !account->limit || account->used - old + size <= account->limit;
-  if (fits && !account->collecting) return true;
-  if (fits) {
-    account->collecting = false;
-    if (account->used - old + size < account->limit - account->limit / 8) return true;
+bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) {
+  /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
+  bool again = account->pending == size;
+  if (account->pending && !again) account->refused++;
+  account->pending = 0;
+  size_t used = account->used - old + size;
+  if (used <= account->limit) {
     /* A collection for every few blocks would keep the loop busy and get nowhere. */
+    if (!again || used < account->limit - account->limit / 8) return true;
     if (account->narrow++ < NARROW_LIMIT) return true;
-  } else if (!account->collecting) {
-    account->collecting = true;
+  } else if (!again) {
+    account->pending = size;
     return false;
   }
-  account->collecting = false;
   account->refused++;
   return false;
 }

@@ -1,6 +1,7 @@
 #include "script/safe.h"
 
 #include <lauxlib.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "script/pattern.h"
@@ -20,9 +21,13 @@ static int plain(lua_State *L) { return lua_tocfunction(L, lua_upvalueindex(1))(
 static int str_rep(lua_State *L) {
   size_t len, separator;
   luaL_checklstring(L, 1, &len);
-  luaL_checkinteger(L, 2);
+  lua_Integer n = luaL_checkinteger(L, 2);
   luaL_optlstring(L, 3, "", &separator);
-  if (len + separator) return plain(L);
+  if (len + separator) {
+    if (n > 0 && (size_t)n < SIZE_MAX / 2 / (len + separator))
+      mp_task_reserve(L, 2 * (size_t)n * (len + separator)); /* the buffer, and the string */
+    return plain(L);
+  }
   lua_pushliteral(L, ""); /* Lua would copy nothing, as often as it is told to */
   return 1;
 }

@@ -51,6 +51,7 @@ void mp_task_abandon(struct mp_task *task) {
   void (*abandon)(void *) = task->abandon;
   void *data = task->abandon_data;
   task->wait = 0;
+  task->waits_for = NULL;
   task->abandon = NULL;
   if (abandon) abandon(data);
 }
@@ -94,11 +95,26 @@ static void finish(struct mp_task *task, bool ok) {
   drop(task);
 }
 
+/* What a condemned task has started ends with it. */
+static void kill_account(struct mp_task *founder) {
+  struct mp_task *task;
+  do {
+    task = NULL;
+    MP_LIST_EACH(node,
+                 &founder->sched->tasks) { /* from the start: a kill may end or start others */
+      struct mp_task *other = MP_LIST_ENTRY(node, struct mp_task, all);
+      if (!task && other != founder && other->account == founder->account) task = other;
+    }
+    if (task) mp_task_kill(task);
+  } while (task);
+}
+
 /* What it raised, returned or waits for does not matter any more. */
 static void finish_condemned(struct mp_task *task) {
   lua_State *co = task->co;
   mp_task_abandon(task);
   leave(task);
+  if (task->founder) kill_account(task);
   mp_co_close(co);
   lua_settop(co, 0);
   if (lua_rawgeti(co, LUA_REGISTRYINDEX, task->fatal_ref) != LUA_TTABLE) {
@@ -324,6 +340,7 @@ bool mp_wait_ready(struct mp_sched *sched, struct mp_token token) {
   struct mp_task *task = slot->task;
   if (!task || slot->id != token.id || task->wait != token.number) return false;
   task->wait = 0;
+  task->waits_for = NULL;
   task->abandon = NULL;
   if (task->state == MP_TASK_WAITING) mp_task_make_ready(task);
   return true;

@@ -12,7 +12,7 @@
 
 enum {
   CLOSE_MS = 10,  /* for the <close> variables of a task that was killed */
-  STUCK_MS = 100, /* CPU time that code which cannot yield may take from the loop */
+  STUCK_MS = 250, /* CPU time that code which cannot yield may take from the loop */
   REPORT_MS = 50, /* slices longer than this are counted, and told */
   REPORT_EVERY_MS = 1000,
 };
@@ -62,9 +62,25 @@ void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_
 
 void mp_task_out_of_memory(struct mp_sched *sched) {
   struct mp_task *task = sched->running;
-  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
   if (task && !task->fatal) task->fatal = MP_ENOMEM;
-  if (task && L) mp_slice_arm(L);
+  mp_task_interrupt(sched);
+}
+
+void mp_task_interrupt(struct mp_sched *sched) {
+  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
+  if (sched->running && L) mp_slice_arm(L);
+}
+
+static void collect(lua_State *L, struct mp_task *task) {
+  lua_gc(L, LUA_GCCOLLECT);
+  mp_account_collected(task->account);
+}
+
+void mp_task_reserve(lua_State *L, size_t size) {
+  struct mp_task *task = mp_task_of(L);
+  struct mp_account *account = task ? task->account : NULL;
+  if (account && account->limit && account->used + size > account->limit && size <= account->limit)
+    collect(L, task);
 }
 
 static int shielded(lua_State *L) {
@@ -138,6 +154,10 @@ static bool exhausted(lua_State *L, struct mp_task *task) {
   return true;
 }
 
+static bool closing_too_long(const struct mp_task *task) {
+  return now_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
+}
+
 static bool stuck(struct mp_task *task) {
   return task->account && mp_slice_cpu_ns(&task->sched->slice) > STUCK_MS * UINT64_C(1000000);
 }
@@ -146,10 +166,12 @@ bool mp_task_limited(const struct mp_task *task) { return task && task->account;
 
 void mp_task_checkpoint(lua_State *L, const char *what) {
   struct mp_task *task = mp_task_of(L);
-  if (!task || task != task->sched->running || !task->account) return;
-  if (exhausted(L, task)) {
-    mp_slice_arm(L);
-  } else if (!stuck(task)) {
+  if (!task) return;
+  bool closing = task->sched->slice.close_ns != 0;
+  if (!closing && (task != task->sched->running || !task->account)) return;
+  if (closing ? closing_too_long(task) : exhausted(L, task)) {
+    mp_slice_arm(L); /* for the instruction after the pcall that catches it */
+  } else if (closing || !stuck(task)) {
     return;
   }
   luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
@@ -158,9 +180,13 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
 /* What is to be done with the code on L. */
 static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct mp_task *task) {
   struct mp_slice *slice = &task->sched->slice;
-  if (slice->close_ns)
-    return now_ns() - slice->close_ns < CLOSE_MS * UINT64_C(1000000) ? GO_ON : RAISE;
+  if (slice->close_ns) {
+    if (!closing_too_long(task)) return GO_ON;
+    mp_slice_arm(L);
+    return RAISE;
+  }
   if (task != task->sched->running) return GO_ON;
+  if (task->account && mp_account_wants_collection(task->account)) collect(L, task);
   if (!task->fatal && !task->doomed) {
     if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
     mp_slice_report(task, L);

@@ -84,6 +84,7 @@ int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KCont
 
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
   mp_account_unref(task->account);
+  task->founder = true;
   task->account = mp_account_new(limits->cpu_ms, limits->memory);
   if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
 }

@@ -49,6 +49,8 @@ bool mp_task_limited(const struct mp_task *task);
 /* For C functions that may take long, every some thousand steps: raises `what` when the task, if it is limited, has
  * kept the loop for long, or ends it when its CPU time is used up. */
 void mp_task_checkpoint(lua_State *L, const char *what);
+/* Before a block of this size is asked for by other means than Lua's own: collects garbage if that makes room. */
+void mp_task_reserve(lua_State *L, size_t size);
 /* Before its first turn. Without it a task shares the limits of the one that started it, if any. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),

@@ -33,6 +33,10 @@ struct mp_task {
   void *done_data;
   void *data;
   const void *scope;
+  struct mp_task
+      *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
+  struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
+  bool founder;              /* of its account: mp_task_limit was for it */
   char name[80];
 };
 
@@ -89,6 +93,8 @@ void mp_slice_report(struct mp_task *task, lua_State *L);
 void mp_sched_forget(struct mp_sched *sched, lua_State *main);
 /* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes it. */
 void mp_task_out_of_memory(struct mp_sched *sched);
+/* The hook runs at the next instruction of the running task. */
+void mp_task_interrupt(struct mp_sched *sched);
 /* The task, running or suspended, must not go on: makes the error object that on_done will get, with the traceback of
  * `co`. `L` is where it is made. Never raises. */
 void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code);

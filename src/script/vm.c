@@ -49,11 +49,13 @@ static void *grow(struct mp_vm *vm, struct block *block, size_t old_size, size_t
   struct mp_sched *sched = vm->sched;
   struct mp_account *owner = sched->owner, *before = block ? block->owner : NULL;
   size_t counted = owner == before ? old_size : 0; /* in the new owner's account */
-  if (vm->limit && vm->used - old_size + size > vm->limit) return NULL;
-  if (owner && !mp_account_grant(owner, counted, size)) {
+  if (owner) {
+    bool granted = mp_account_grant(owner, counted, size);
     if (mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched);
-    return NULL;
+    if (!granted) return NULL;
+    if (mp_account_wants_collection(owner)) mp_task_interrupt(sched);
   }
+  if (vm->limit && vm->used - old_size + size > vm->limit) return NULL;
   block = realloc(block, size);
   if (!block) return NULL;
   vm->used = vm->used - old_size + size;

@@ -358,9 +358,29 @@ function moonpool.fail(code, message, options) end
 ---@return any ...
 function moonpool.all(fns) end
 
+---@class moonpool.handle
+local handle = {}
+
+---Waits for the end of the task: what it returned, or its error. A wait that could never end is refused.
+---@async
+---@return any ...
+function handle:wait() end
+
+---Ends the task: its wait is abandoned (a query is canceled on the server), its <close> variables run.
+---@return boolean  was it still there?
+function handle:cancel() end
+
 ---Starts fn beside the caller.
----@param fn fun()
-function moonpool.spawn(fn) end
+---@param fn fun(...: any): any
+---@return moonpool.handle
+function moonpool.spawn(fn, ...) end
+
+---What fn returns. It runs in a task of its own, canceled when the time is over: DEADLINE_EXCEEDED.
+---@async
+---@param seconds number
+---@param fn fun(...: any): any
+---@return any ...
+function moonpool.timeout(seconds, fn, ...) end
 
 ---@param seconds number
 function moonpool.sleep(seconds) end
