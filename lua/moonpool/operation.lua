@@ -73,6 +73,10 @@ local fields = {
 }
 
 local pieces_of = setmetatable({}, { __mode = "k" }) -- of each operation's lane
+local limited   = setmetatable({}, { __mode = "k" }) -- operations of scripts/, whose code is not trusted
+
+-- From now on calls of the operation have a CPU budget and a memory limit.
+function operation.limit(op) limited[op] = true end
 
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
@@ -295,7 +299,7 @@ function operation.call(op, input, options, want_info)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key, want_info)
+    timeout_of(op, options), key, want_info, limited[op])
   if key then result = recalled(result, options.border) end
   return result, info
 end

@@ -79,7 +79,8 @@ function registry.load()
             name, op.tenant, field))
       end
       if op then
-        op.name, op.sandboxed = name, true
+        op.name = name
+        operation.limit(op)
         registry.operations[name] = op
         field = field or op.tenant
       else

@@ -320,7 +320,7 @@ static int value_ref(lua_State *L, int idx) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO };
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
@@ -336,7 +336,7 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
-  if (flag_field(L, "sandboxed")) {
+  if (lua_toboolean(L, LIMITED)) {
     double cpu = number_field(L, "cpu"), memory = number_field(L, "memory");
     o->limits = call->ops->bind->limits;
     if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
@@ -393,14 +393,14 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
       mp_flight_begin(call->ops->bind->recorder, call->id, call->name, known ? user : NULL, lane);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info) -> result[, info]. `again` gives the input
+/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited) -> result[, info]. `again` gives the input
  * anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, INFO);
+  lua_settop(L, LIMITED);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (mp_task_scope(mp_task_of(L)))

@@ -296,6 +296,9 @@ function db.close() end
 ---@class moonpool.call_options
 ---@field tenant? string   tenant of the caller
 ---@field as? string       user who calls
+---@field key? string      idempotency key: the same call under it is done once, its answer kept as JSON
+---@field timeout? number  seconds, instead of the operation's own
+---@field border? boolean  the input is JSON as a caller sends it (camelCase)
 
 ---@class moonpool.call_info
 ---@field id string             for moonpool.calls and `moonpool why`
