@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench asan fuzz lint format clean
+.PHONY: help setup build demo test bench asan soak mutants fuzz lint format clean
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONPOOL := build/moonpool
