@@ -247,6 +247,34 @@ describe("a group", function()
     assert.are.same({ "a", "c" }, names_stored())
   end)
 
+  it("goes on without the one whose caller goes away", function()
+    local quick = operation(function(tx, input)
+      insert(tx, input)
+      return input.name
+    end)
+    local slow = operation(function(tx, input)
+      insert(tx, input)
+      hooks.begun = true
+      tx:value "select pg_sleep(60)"
+    end)
+    local holder = operation(function() while not gate do moonpool.host.sleep(0.001) end end, { group = 1 })
+    gate = false
+    local function start(op, name)
+      return moonpool.spawn(function() return moonpool.call(op, { dealership_id = ours.id, name = name }) end)
+    end
+    local held = start(holder, "holder")
+    fault.eventually("the lane is held", function() return moonpool.host.lanes().active == 1 end)
+    local a, b, c = start(quick, "a"), start(slow, "b"), start(quick, "c")
+    fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting == 3 end)
+    gate = true
+    fault.eventually("it is at it", function() return hooks.begun end)
+    b:cancel()
+    assert.are.equal("a", a:wait())
+    assert.are.equal("c", c:wait())
+    held:wait()
+    assert.are.same({ "a", "c" }, names_stored())
+  end)
+
   it("needs a lane", function()
     local e = failure(function() moonpool.operation { group = 2, run = print } end)
     assert.truthy(tostring(e):find("`group` needs a `lane`", 1, true), tostring(e))
