@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench asan lint format clean
+.PHONY: help setup build demo test bench asan fuzz lint format clean
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONPOOL := build/moonpool
@@ -43,6 +43,19 @@ asan: setup ## the same tests under AddressSanitizer and UBSan
 	@$(call configure,asan,build/asan)
 	@cmake --build build/asan -j $(JOBS)
 	@export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1; $(call ctest,build/asan)
+
+soak: setup build ## the long forms of the fault tests (a quarter of an hour)
+	@build/spec/sim_test --seeds 1000000
+	@$(MOONPOOL) spec -p _soak spec/soak
+	@lua5.4 spec/structure/mutate.lua
+
+mutants: setup build ## mistakes built in on purpose: each must be caught
+	@lua5.4 spec/structure/mutate.lua
+
+fuzz: setup ## the reader of HTTP requests, 10 million runs (needs clang)
+	@.ci/setup lint
+	@cmake --preset dev >/dev/null
+	@cmake --build build --target fuzz
 
 lint: ## clang-format, clang-tidy, luacheck
 	@.ci/setup lint

@@ -22,7 +22,8 @@ end
 function border.public(e)
   if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
   return { code = e.code, message = e.message, status = e.status, fields = e.fields, attempts = e.attempts,
-           operation = e.operation, outcome_unknown = e.outcome_unknown, line = e.line, generation = e.generation }
+           operation = e.operation, call_id = e.call_id, outcome_unknown = e.outcome_unknown, line = e.line,
+           generation = e.generation }
 end
 
 -- All that is known, for the log: text and traceback.

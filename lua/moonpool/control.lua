@@ -6,12 +6,16 @@
 --   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
 --   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
+--   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
+--   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
 --   {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.border"
+local calls       = require "moonpool.calls"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
+local metrics     = require "moonpool.metrics"
 local schedules   = require "moonpool.schedules"
 
 local answers = {}
@@ -33,6 +37,19 @@ function answers.status()
            transactions = host.transaction_stats() }
 end
 
+function answers.why(order)
+  if order.id == nil then
+    local options = { limit = 30, notable = order.notable }
+    return { ok = true, calls = json.array(calls.recent(options)), report = calls.summary(options) }
+  end
+  local call = calls.find(tostring(order.id))
+  if call then return { ok = true, call = call, report = calls.timeline(order.id) } end
+  error(errors.new { code = "UNKNOWN_CALL", status = 404,
+    message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
+end
+
+function answers.metrics() return { ok = true, text = metrics.text() } end
+
 function answers.stop()
   host.stop()
   return { ok = true }
@@ -45,7 +62,7 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-        message = '"do" is one of call, reload, generations, schedules, status, stop' }, 0)
+        message = '"do" is one of call, reload, generations, schedules, status, metrics, why, stop' }, 0)
     end
     return act(order)
   end)

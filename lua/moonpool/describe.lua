@@ -8,7 +8,8 @@ return function()
   table.sort(names)
   for i, name in ipairs(names) do
     local op = registry.operations[name]
-    list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, isolation = op.isolation,
+    list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, on = op.on,
+                deliveries = op.deliveries, concurrency = op.concurrency, isolation = op.isolation,
                 timeout = op.timeout, read_only = op.read_only, input = op.input and op.input:json_schema(),
                 output = op.output and op.output:json_schema() }
   end

@@ -46,8 +46,37 @@ local Handle = { __name = "moonpool.spawned" }
 Handle.__index = Handle
 Handle.wait = after_look(function(handle) return handle[1]:wait() end, "wait")
 
+-- cancel() -> was it still running? Ends it: its wait is over (a query is canceled on the server), <close> variables run,
+-- whoever waits for it gets CANCELED.
+function Handle.cancel(handle) return handle[1]:cancel() end
+
 function moonpool.spawn(...)
   return setmetatable({ host.spawn(...) }, Handle)
+end
+
+-- timeout(seconds, fn, …) -> what fn returns. It runs in a task of its own, which is canceled when the time is over.
+function moonpool.timeout(seconds, fn, ...)
+  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < math.huge) then
+    error("moonpool.timeout: expected seconds, a number from 0", 2)
+  end
+  local late = false
+  local task = moonpool.spawn(fn, ...)
+  local alarm = host.spawn(function()
+    host.sleep(seconds)
+    late = true
+    task:cancel()
+  end)
+  local _ <close> = setmetatable({}, { __close = function()
+    task:cancel()
+    alarm:cancel()
+  end })
+  local results = table.pack(pcall(task.wait, task))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  if late then
+    error(errors.new { code = "DEADLINE_EXCEEDED", status = 504,
+      message = ("it took longer than the %g seconds that moonpool.timeout gave it"):format(seconds) }, 2)
+  end
+  error(results[2], 0)
 end
 
 -- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is rolled back.

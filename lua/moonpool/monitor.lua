@@ -1,6 +1,7 @@
 -- moonpool.monitor: the bodies of the monitoring pages, with the field names that dashboards and scripts read. Each function
 -- gives a table for JSON and the HTTP status; `params` are those of the query string, as text.
 local alerts  = require "moonpool.alerts"
+local calls   = require "moonpool.calls"
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local json    = require "moonpool.json"
@@ -146,6 +147,28 @@ function monitor.plan(params)
   local plan, why = metrics.plan(number)
   if not plan then return { error = { code = "NO_PLAN", message = why } }, why == "gone" and 404 or 400 end
   return { timestamp = now(), number = number, plan = json.array(plan) }, 200
+end
+
+-- ---- calls ----
+
+--- The last calls: ?limit=20&notable=true (only what failed, was retried or slow).
+function monitor.calls(params)
+  local limit = math.floor(number_of(params, "limit", 20, 0, 200))
+  local list = json.array()
+  for i, call in ipairs(calls.recent { limit = limit, notable = params and params.notable == "true" }) do
+    list[i] = { id = call.id, operation = call.operation, caller = call.caller, lane = call.lane, began = call.began,
+      duration = call.duration, outcome = call.outcome, attempts = call.attempts, roundTrips = call.round_trips,
+      group = call.group, error = call.error }
+  end
+  return { timestamp = now(), calls = list, count = #list }, 200
+end
+
+--- One call with its notes, as a timeline: ?id=
+function monitor.call(params)
+  local call = calls.find(params and params.id or "")
+  if not call then return { error = { code = "UNKNOWN_CALL", message = "no such call, or no longer" } }, 404 end
+  call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
+  return call, 200
 end
 
 -- ---- alerts ----

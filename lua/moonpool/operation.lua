@@ -1,4 +1,5 @@
 -- moonpool.operation: what an operation is, and what happens to a call before and after its transaction.
+local due     = require "moonpool.due"
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local is      = require "moonpool.is"
@@ -34,6 +35,10 @@ local fields = {
   read_only  = "boolean",
   deferrable = "boolean",
   witness    = "boolean",
+  cpu        = is_seconds,
+  memory     = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 65536) and "must be a number of MiB" or nil
+  end,
   timeout    = is_seconds,
   statement_timeout = is_seconds,
   lock_timeout      = is_seconds,
@@ -50,6 +55,10 @@ local fields = {
     return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
       and "must be a whole number of milliseconds, from 1 to 10000" or nil
   end,
+  every      = function(value)
+    local _, fault = due.parse(value)
+    return fault
+  end,
   on         = function(value)          -- a subscriber: the topic
     return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
   end,
@@ -64,6 +73,10 @@ local fields = {
 }
 
 local pieces_of = setmetatable({}, { __mode = "k" }) -- of each operation's lane
+local limited   = setmetatable({}, { __mode = "k" }) -- operations of scripts/, whose code is not trusted
+
+-- From now on calls of the operation have a CPU budget and a memory limit.
+function operation.limit(op) limited[op] = true end
 
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
@@ -117,8 +130,16 @@ end
 
 function operation.is(value) return getmetatable(value) == Operation end
 
--- Raises if it names a field that the input has not.
-function operation.check_names(op)
+-- Nobody calls a scheduled operation: it has no input and no tenant.
+local function check_schedule(op)
+  if op.tenant then refuse("every", "every: who calls a scheduled operation? It has no tenant; leave `tenant` out") end
+  if not op.input or pcall(op.input.check, op.input, {}) then return end
+  refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
+end
+
+-- Raises if it names a field that the input has not, or cannot run on its schedule.
+function operation.check_whole(op)
+  if op.every then check_schedule(op) end
   local input = op.input and op.input.kind == "object" and op.input.fields
   if not input then return end
   local function check_name(field, name)
@@ -217,7 +238,7 @@ local function timeout_of(op, options)
   if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
     error("moonpool.call: timeout is a number of seconds, up to 86400", 4)
   end
-  return timeout
+  return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
 end
 
 -- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.
@@ -278,7 +299,7 @@ function operation.call(op, input, options, want_info)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key, want_info)
+    timeout_of(op, options), key, want_info, limited[op])
   if key then result = recalled(result, options.border) end
   return result, info
 end

@@ -30,6 +30,7 @@ host.on_publish(notify)
 -- Options:
 --   until_idle   return when there is nothing left that could be delivered now
 --   subscribers  name -> operation, instead of those of scripts/
+--   deliver      function(op, name, message, xid): calls the subscriber and raises its failure, instead of moonpool.relay's
 --   backoff      seconds before a failed delivery is tried again, doubled each time (default 1, at most 600)
 --   poll         seconds between looks when no notification comes (default 1)
 function outbox.run(options)

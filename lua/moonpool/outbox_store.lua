@@ -32,6 +32,9 @@ end
 
 --- Makes the subscriber known; a new one starts with the oldest message that there is.
 function store.register(conn, name, topic)
+  conn.exec [[
+    select moonpool.renumber() where exists (
+      select from moonpool.subscriber where low > pg_snapshot_xmax(pg_current_snapshot()))]]
   conn.exec([[
     insert into moonpool.subscriber (name, topic) values ($name, $topic)
     on conflict (name) do update set seen_at = now(), topic = excluded.topic,

@@ -3,6 +3,7 @@ local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local nearest   = require "moonpool.is.nearest"
 local operation = require "moonpool.operation"
+local sandbox   = require "moonpool.sandbox"
 
 local registry = { operations = {}, broken = {} }
 
@@ -26,7 +27,7 @@ end
 
 -- Runs one file of scripts/, and `judge` on what it returns: true and that, or false and the error.
 local function run_file(file, judge)
-  local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
+  local chunk, fault = sandbox.load(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
   if not chunk then return false, fault end
   local ok, result = pcall(function()
     local value = chunk()
@@ -44,7 +45,7 @@ local function load_operation(file)
   local shown = "scripts/" .. file
   local ok, result = run_file(file, function(value)
     if not operation.is(value) then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
-    operation.check_names(value)
+    operation.check_whole(value)
   end)
   if ok then return result end
   return nil, result
@@ -79,6 +80,7 @@ function registry.load()
       end
       if op then
         op.name = name
+        operation.limit(op)
         registry.operations[name] = op
         field = field or op.tenant
       else

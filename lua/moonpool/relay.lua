@@ -74,10 +74,7 @@ end
 function Subscriber:deliver(row)
   local message = { id = row.id, topic = row.topic, key = row.key, tenant = row.tenant, payload = row.payload,
                     published_at = row.published_at, deliveries = row.deliveries + 1 }
-  local id, xid = tostring(row.id), row.xid
-  local ok, failure = pcall(operation.deliver, self.op, message, function(tx)
-    host.own_exec(tx, store.note, self.name, id, xid)
-  end)
+  local ok, failure = pcall(self.state.deliver, self.op, self.name, message, row.xid)
   if not ok and errors.is(failure) and failure.constraint == "delivered_pkey" then return true end    -- by somebody else
   return ok, failure
 end
@@ -142,7 +139,7 @@ function Subscriber:note_failure(conn, outcome, now)
     host.log("warn", ("%s: message %d of %s failed, delivery %d: %s"):format(self.name, row.id, self.topic,
       noted.deliveries, tostring(failure)))
   end
-  self.look_at = math.min(self.look_at, now + wait_s)
+  self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)      -- behind a dead one the key goes on
 end
 
 function Subscriber:settle(conn, now)
@@ -233,8 +230,15 @@ local function sorted(subscribers)
   return names
 end
 
+-- Calls the subscriber; its transaction notes the delivery.
+function relay.deliver(op, name, message, xid)
+  local id = tostring(message.id)
+  return operation.deliver(op, message, function(tx) host.own_exec(tx, store.note, name, id, xid) end)
+end
+
 function relay.run(options)
   local state = {
+    deliver    = options.deliver or relay.deliver,
     signal     = host.signal(),
     poll_s     = options.poll or LOOK_S,
     backoff_s  = options.backoff or 1,

@@ -41,125 +41,141 @@ local function from_folder(folder, file, shown, name)
   return chunk, shown
 end
 
+local function note(tried, place)
+  if not tried[place] then tried[#tried + 1], tried[place] = place, true end
+end
+
+-- A module of the app's scripts/ folder: chunk, the path that errors show | nil.
+local function from_scripts(name, tried)
+  local stem = name:gsub("%.", "/")
+  for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
+    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name)
+    if chunk then return chunk, data end
+    note(tried, host.app_dir .. "/scripts/" .. file)
+  end
+  return nil
+end
+
 -- loader, data | nil; what was tried is appended to `tried`.
 local function find(name, tried)
-  local function note(place)
-    if not tried[place] then tried[#tried + 1], tried[place] = place, true end
-  end
   if preload[name] ~= nil then return preload[name], ":preload:" end
-  note("package.preload['" .. name .. "']")
+  note(tried, "package.preload['" .. name .. "']")
   local stem = name:gsub("%.", "/")
   for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
     if host.lua_dir then
       local chunk, data = from_folder(host.lua_dir, file, file, name)
       if chunk then return chunk, data end
-      note(host.lua_dir .. "/" .. file)
+      note(tried, host.lua_dir .. "/" .. file)
     end
     local chunk = host.built_in(file)
     if chunk then return chunk, file end
   end
-  note("the modules of the host")
-  for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
-    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name)
-    if chunk then return chunk, data end
-    note(host.app_dir .. "/scripts/" .. file)
-  end
+  note(tried, "the modules of the host")
+  local chunk, shown = from_scripts(name, tried)
+  if chunk then return chunk, shown end
   for i = 2, #searchers do
     local loader, data = searchers[i](name)
     if type(loader) == "function" then return loader, data end
     if type(loader) == "string" then
-      for place in loader:gmatch("no file '([^']*)'") do note(place) end
+      for place in loader:gmatch("no file '([^']*)'") do note(tried, place) end
     end
   end
   return nil
 end
 
--- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
-local loading = {}
--- task -> the name that it waits for another task to load
-local waiting = {}
--- The innermost module that a task is loading.
-local current = {}
+-- new_require(known, search) -> a function `require` over a table of modules of its own. search(name, tried) gives a
+-- loader and what to call it with, or nil.
+local function new_require(known, search)
+  -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
+  local loading = {}
+  -- task -> the name that it waits for another task to load
+  local waiting = {}
+  -- The innermost module that a task is loading.
+  local current = {}
 
--- How `name`, being loaded by this task, came to be asked for again: "a -> b -> a".
-local function path_to(name, from)
-  local names = { name }
-  while from and from ~= name do
-    table.insert(names, 1, from)
-    from = loading[from] and loading[from].by
+  -- How `name`, being loaded by this task, came to be asked for again: "a -> b -> a".
+  local function path_to(name, from)
+    local names = { name }
+    while from and from ~= name do
+      table.insert(names, 1, from)
+      from = loading[from] and loading[from].by
+    end
+    table.insert(names, 1, name)
+    return table.concat(names, " -> ")
   end
-  table.insert(names, 1, name)
-  return table.concat(names, " -> ")
-end
 
--- Would the wait of `me` for `name` never end, because its owner waits for a module of ours?
-local function circle(me, name)
-  local names = { name }
-  local entry = loading[name]
-  while entry do
-    if entry.task == me then return table.concat(names, " -> ") end
-    name = waiting[entry.task]
-    names[#names + 1] = name
-    entry = name and loading[name]
-  end
-  return nil
-end
-
-local ending = {
-  __close = function(entry)
-    loading[entry.name] = nil
-    current[entry.task] = entry.by
-    entry.gate:open()
-  end,
-}
-
-local function load_module(name, me)
-  local tried = {}
-  local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
-  loading[name], current[me] = entry, name
-  local loader, data = find(name, tried)
-  if not loader then
-    error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
-  end
-  local value = loader(name, data)
-  if value ~= nil then
-    loaded[name] = value
-  elseif loaded[name] == nil then
-    loaded[name] = true
-  end
-  return loaded[name], data
-end
-
--- Waits until another task has ended loading `name`.
-local function wait_for(name, me, entry)
-  local names = circle(me, name)
-  if names then
-    error("module '" .. name .. "' requires itself through another task: " .. names, 3)
-  end
-  waiting[me] = name
-  local _ <close> = setmetatable({}, { __close = function() waiting[me] = nil end })
-  entry.gate:wait()
-end
-
-rawset(_G, "require", function(name, ...)
-  if type(name) == "number" then name = tostring(name) end
-  if type(name) ~= "string" then
-    error("bad argument #1 to 'require' (string expected, got "
-      .. (name == nil and select("#", ...) == 0 and "no value" or type(name)) .. ")", 2)
-  end
-  if loaded[name] then return loaded[name] end
-  if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
-    error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
-  end
-  local me = host.task()
-  while loading[name] do
+  -- Would the wait of `me` for `name` never end, because its owner waits for a module of ours?
+  local function circle(me, name)
+    local names = { name }
     local entry = loading[name]
-    if entry.task == me then
-      error("module '" .. name .. "' requires itself: " .. path_to(name, current[me]), 2)
+    while entry do
+      if entry.task == me then return table.concat(names, " -> ") end
+      name = waiting[entry.task]
+      names[#names + 1] = name
+      entry = name and loading[name]
     end
-    wait_for(name, me, entry)
-    if loaded[name] then return loaded[name] end
+    return nil
   end
-  local value, data = load_module(name, me)
-  return value, data
-end)
+
+  local ending = {
+    __close = function(entry)
+      loading[entry.name] = nil
+      current[entry.task] = entry.by
+      entry.gate:open()
+    end,
+  }
+
+  local function load_module(name, me)
+    local tried = {}
+    local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
+    loading[name], current[me] = entry, name
+    local loader, data = search(name, tried)
+    if not loader then
+      error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
+    end
+    local value = loader(name, data)
+    if value ~= nil then
+      known[name] = value
+    elseif known[name] == nil then
+      known[name] = true
+    end
+    return known[name], data
+  end
+
+  -- Waits until another task has ended loading `name`.
+  local function wait_for(name, me, entry)
+    local names = circle(me, name)
+    if names then
+      error("module '" .. name .. "' requires itself through another task: " .. names, 3)
+    end
+    waiting[me] = name
+    local _ <close> = setmetatable({}, { __close = function() waiting[me] = nil end })
+    entry.gate:wait()
+  end
+
+  return function(name, ...)
+    if type(name) == "number" then name = tostring(name) end
+    if type(name) ~= "string" then
+      error("bad argument #1 to 'require' (string expected, got "
+        .. (name == nil and select("#", ...) == 0 and "no value" or type(name)) .. ")", 2)
+    end
+    if known[name] then return known[name] end
+    if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
+      error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
+    end
+    local me = host.task()
+    while loading[name] do
+      local entry = loading[name]
+      if entry.task == me then
+        error("module '" .. name .. "' requires itself: " .. path_to(name, current[me]), 2)
+      end
+      wait_for(name, me, entry)
+      if known[name] then return known[name] end
+    end
+    local value, data = load_module(name, me)
+    return value, data
+  end
+end
+
+rawset(_G, "require", new_require(loaded, find))
+loaded["moonpool.requires"] = { new = new_require, from_scripts = from_scripts } -- for sandbox.lua

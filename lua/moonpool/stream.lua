@@ -29,7 +29,7 @@ end
 ---@param db moonpool.db
 return function(db)
   --- A query's rows one by one: three values for `for … in`, whose last one ends it.
-  return function(sql, ...)
+  function db.stream(sql, ...)
     if type(sql) ~= "string" then error("db.stream: the SQL text is missing", 2) end
     local reader = coroutine.create(read)
     local ok, row = coroutine.resume(reader, db, sql, table.pack(...))

@@ -9,8 +9,8 @@ describe("histories of transactions", function()
 
   after_each(fault.assert_quiet)
 
-  local function run(isolation)
-    local report, details = list_append.run { isolation = isolation, transactions = 2000, seed = seed }
+  local function run(isolation, meddle)
+    local report, details = list_append.run { isolation = isolation, transactions = 2000, seed = seed, fault = meddle }
     local function zero(...)
       for _, name in ipairs { ... } do
         assert.are.equal(0, report[name], ("%s, seed %d: %s"):format(name, seed, table.concat(details, "\n")))
@@ -22,6 +22,14 @@ describe("histories of transactions", function()
 
   it("are explained by an order when SERIALIZABLE", function()
     local report, zero = run "serializable"
+    zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost", "unknown")
+    assert.truthy(report.committed > 1000, report.committed)
+  end)
+
+  it("are so, too, when backends are ended under them", function()
+    local report, zero = run("serializable", function(n)
+      if n % 50 == 0 then list_append.end_a_backend() end
+    end)
     zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost", "unknown")
     assert.truthy(report.committed > 1000, report.committed)
   end)

@@ -7,7 +7,7 @@ describe("create_deal, cut at any message,", function()
   local report, details
   local seed = random.seed()
 
-  setup(function() report, details = kill_matrix.run { cases = 60, seed = seed } end)
+  setup(function() report, details = kill_matrix.run { cases = 60, twice = 15, seed = seed } end)
 
   local function zero(name)
     assert.are.equal(0, report[name], ("seed %d: %s"):format(seed, table.concat(details, "\n")))

@@ -2,6 +2,7 @@
 -- key keeps its order.
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
+local fault    = require "spec.support.fault"
 local host     = require "moonpool.host"
 local letters  = require "spec.support.letters"
 local moonpool = require "moonpool"
@@ -60,7 +61,7 @@ describe("a killed relay", function()
     end
   end
 
-  local function received() return db.value "select count(*) from killed.received" end
+  local function received() return schema.owner.value "select count(*) from killed.received" end
 
   local function await(count)
     local limit = host.clock() + 60
@@ -98,8 +99,22 @@ describe("a killed relay", function()
     assert.are.equal(0, #outbox.list { dead = true })
   end)
 
+  before_each(function() schema.owner.exec "delete from killed.received" end)
+
+  it("or one whose connections are killed goes on", function()
+    publish(1, 30)
+    local relay = start()
+    for round = 1, 3 do
+      await(100 * round)
+      fault.kill_all(fault.role())
+    end
+    await(2 * KEYS * 30)
+    stop(relay, "TERM")
+    assert_sound(KEYS * 30)
+    assert.are.equal(0, #outbox.list())
+  end)
+
   it("hands its subscribers over to another host", function()
-    db.exec "delete from killed.received"
     local first, second = start(), start()
     publish(1, 20)
     await(KEYS * 10)

@@ -51,7 +51,7 @@ local global_keys = { ["user_logins_key"] = true }
 -- In front of every query: `own` are the schemas that are neither PostgreSQL's nor the host's, `rel` what is in them,
 -- `tenant` the tables of dealerships with the number of the column that names the dealership.
 local prelude = [[
-with own as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'moonpool')),
+with own as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'moonpool', 'moonpool_fault')),
 rel as (select c.*, c.oid::regclass::text as name from pg_class c join own on own.oid = c.relnamespace),
 tenant as (
   select rel.*, a.attnum as key, a.attname as key_name, a.attnotnull and a.atttypid = 'uuid'::regtype as key_sound

@@ -525,7 +525,7 @@ describe("moonpool", function()
         local db       = require "moonpool.db"
         print "ready"
         io.stdout:flush()
-        db.value "select pg_sleep(0.3)"
+        while not moonpool.host.stopping() do db.value "select pg_sleep(0.01)" end
         local ok, e = pcall(moonpool.call, moonpool.operation { run = function() end }, {})
         print(ok, e and e.code)
       ]])

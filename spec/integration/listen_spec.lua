@@ -90,6 +90,7 @@ describe("db.listen", function()
   end)
 
   it("uses no connection of the pool, and none when nobody listens", function()
+    local before = backend()      -- somebody else's in this process
     local handle <close> = listen(channel)
     assert.truthy(backend())
     inline.with_pool_of(1, function()
@@ -97,7 +98,7 @@ describe("db.listen", function()
       await "1"
     end)
     handle:close()
-    scratch.await("the connection to end", function() return not backend() end)
+    if not before then scratch.await("the connection to end", function() return not backend() end) end
     listen(channel)
     db.notify(channel, "2")
     await("1", "2")

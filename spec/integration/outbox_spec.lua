@@ -227,6 +227,24 @@ describe("the outbox", function()
     end)
   end)
 
+  it("goes on after its tables were restored where transactions are numbered anew", function()
+    local one = desk.subscriber "one"
+    desk.publish { { 1 }, { 2 } }
+    desk.relay()
+    desk.publish { { 3 } }
+    local admin = db.open { url = moonpool.host.admin_url, max = 1 }
+    admin.exec("update moonpool.outbox set xid = (xid::text::bigint + 1000000000)::text::xid8 where topic = $1", desk.topic)
+    admin.exec([[update moonpool.delivered set xid = (xid::text::bigint + 1000000000)::text::xid8
+                  where subscriber = $1]], one)
+    admin.exec("update moonpool.subscriber set low = (low::text::bigint + 1000000000)::text::xid8 where name = $1", one)
+    admin.close()
+    desk.publish { { 4 } }
+    desk.relay()
+    desk.publish { { 5 } }
+    desk.relay()
+    assert.are.equal("1 2 3 4 5", desk.received(one))
+  end)
+
   describe("housekeeping", function()
     local housekeeping = require "moonpool.housekeeping"
 

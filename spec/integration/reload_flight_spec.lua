@@ -189,7 +189,7 @@ describe("reload after reload under calls", function()
     assert.is_true(seen.calls > 50 and seen.generations > 10, ("%d calls of %d generations"):format(seen.calls, seen.generations))
     scratch.await("one generation", function() return #host:generations() == 1 end)
     local now = host:resident()
-    assert.is_true(now < start * 1.3, ("%d KiB, at the start %d"):format(now, start))
+    if now then assert.is_true(now < start * 1.3, ("%d KiB, at the start %d"):format(now, start)) end
     assert.is_nil(host:log():find "warn")
   end)
 end)

@@ -40,6 +40,9 @@ end
 ---@return string[] details
 function backend_kills.run(options)
   local own, book = options.own or cluster.start(), ledger.new()
+  local _ <close> = setmetatable({}, { __close = function() -- after a failure, too
+    if not options.own then own:stop() end
+  end })
   local role = own.url:match "^%a+://([^:@/]+)" or own.url:match "user=([^&]*)"
   local at, answered, harmed, failures, told = plan(options, options.callers * options.each), 0, 0, {}, nil
   local stream = own:script(("spec/support/deal_stream.lua %d %d"):format(options.callers, options.each))
@@ -71,7 +74,6 @@ function backend_kills.run(options)
   local owner = db.open { url = own.owner_url, max = 1 }
   local report, details = book:check(owner)
   owner.close()
-  if not options.own then own:stop() end
   for _, line in ipairs(failures) do details[#details + 1] = line end
   report.harmed, report.retried, report.left = harmed, told.retried, told.active + told.waiting + told.live
   return report, details

@@ -1,5 +1,6 @@
 -- The kill matrix: create_deal through the proxy, its connection cut at one message of one direction, before, within or
--- behind it; for each of the messages.
+-- behind it; for each of the messages. And twice: where COMMIT's answer is lost, the connection that finds out what became of
+-- it is cut as well.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local caller     = require "spec.support.caller"
@@ -24,7 +25,7 @@ local function enumerate(start, messages, cases)
   for _, message in ipairs(messages) do
     for _, place in ipairs(places(message)) do
       cases[#cases + 1] = {
-        start = start, fault = ("%s %d cut %s"):format(message.side, message.n, place),
+        start = start, faults = { ("%s %d cut %s"):format(message.side, message.n, place) },
         about = ("%s %s %s"):format(message.side, message.name, message.command),
         commits = message.command == "COMMIT",
       }
@@ -45,8 +46,25 @@ local function sample(cases, wanted, draw)
   return chosen
 end
 
---- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them.
----@param options { cases?: integer, seed: integer }
+-- COMMIT is lost, and one of the messages behind it, which belong to the question what became of it, is lost too.
+local function twice(messages, wanted, draw, cases)
+  local commit = {}
+  for _, message in ipairs(messages) do
+    if message.command == "COMMIT" then commit[message.side] = message.n end
+  end
+  for _ = 1, wanted do
+    local side, other = draw(2) == 1 and "F" or "B", draw(2) == 1 and "F" or "B"
+    local place = ({ "before", "within 3", "after" })[draw(3)]
+    cases[#cases + 1] = {
+      start = "warm", about = "COMMIT, and again", commits = true,
+      faults = { ("%s commit cut before"):format(side), ("%s %d cut %s"):format(other, commit[other] + draw(60), place) },
+    }
+  end
+end
+
+--- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them. `twice`: how many more are
+--- cut twice.
+---@param options { cases?: integer, twice?: integer, seed: integer }
 function kill_matrix.run(options)
   local owner = db.open { url = moonpool.host.owner_url, max = 2 }
   local wire = proxy.start()
@@ -60,13 +78,13 @@ function kill_matrix.run(options)
     book:place(place.id)
   end
 
-  local function call(fault)
+  local function call(faults)
     serial = serial + 1
     local key = "call" .. serial
     if serial % 50 == 1 then new_place() end
     local input = place:deal_input { customer_data = { first_name = "Cut", last_name = key },
                                      vehicle_id = place:vehicle().id, trade_vehicle_id = place.stock }
-    wire:watch(fault)
+    wire:watch(table.unpack(faults or {}))
     local answer = host:call("create_deal", input)
     if answer.ok then
       book:tell(key, "made", answer.result.deal.id, answer.result.deal.number)
@@ -78,14 +96,16 @@ function kill_matrix.run(options)
 
   call()
   call()
-  local cases = {}
-  enumerate("warm", wire:list(), cases)
+  local cases, draw = {}, random.new(options.seed)
+  local warm = wire:list()
+  enumerate("warm", warm, cases)
   wire:order "drop"
   host:cold()
   call()
   enumerate("cold", wire:list(), cases)
   local all = #cases
-  if options.cases then cases = sample(cases, options.cases, random.new(options.seed)) end
+  if options.cases then cases = sample(cases, options.cases, draw) end
+  twice(warm, options.twice or 0, draw, cases)
 
   local told = { messages = all, cuts = 0, missed = 0, retried = 0, failed = {} }
   for _, case in ipairs(cases) do
@@ -95,7 +115,7 @@ function kill_matrix.run(options)
       wire:order "drop"
       host:cold()
     end
-    local answer = call(case.fault)
+    local answer = call(case.faults)
     local happened = false
     for _ = 1, 50 do -- the last messages may still be on their way
       happened = wire:order "told" ~= "none"
@@ -109,7 +129,8 @@ function kill_matrix.run(options)
     end
     if answer.ok and answer.info.attempts > 1 then told.retried = told.retried + 1 end
     if not answer.ok then
-      told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start, case.fault, case.about, answer.error.code,
+      told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start,
+        table.concat(case.faults, ", "), case.about, answer.error.code,
         answer.error.message)
     end
   end

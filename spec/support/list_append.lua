@@ -2,9 +2,11 @@
 -- they meet. Each statement is looked at before the next, so that others come in between.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
+local fault    = require "spec.support.fault"
 local history  = require "spec.support.history"
 local random   = require "spec.support.random"
 local scratch  = require "spec.support.scratch"
+local test     = require "moonpool.test"
 
 local list_append = {}
 
@@ -31,6 +33,14 @@ local function define(schema, isolation)
       return reads
     end,
   }
+end
+
+--- Ends a backend of the application, one that is at work if there is any.
+function list_append.end_a_backend()
+  test.admin().value([[
+    select pg_terminate_backend(pid) from (
+      select pid from pg_stat_activity where usename = $1 and backend_type = 'client backend'
+       order by state = 'idle', random() limit 1) b]], fault.role())
 end
 
 --- Runs it on the specs' database, in a schema of its own, and judges it.

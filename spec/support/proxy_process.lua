@@ -13,6 +13,7 @@
 --     ACTION  cut before | cut within K | cut after    pass nothing of it, its first K bytes, or all of it; then close
 --             delay MS                                 hold it, and what comes behind it
 --             freeze                                   pass nothing any more, in both directions; nothing is closed
+--             tag WORD                                 (B) an answer that names another command in its place
 --             fail SEVERITY SQLSTATE                   (B) an error in place of the message; FATAL and PANIC close as well
 --   drop                     close all connections
 --   told                     the faults that happened since `watch`: SIDE N WHAT COMMANDS, separated by `;`, or "none";
@@ -116,6 +117,9 @@ local acts = {
   freeze = function(link)
     link.frozen = true
     link.F.held, link.B.held = {}, {}
+  end,
+  tag = function(_, flow, _, tag)
+    flow.to:write("C" .. string.pack(">I4", #tag + 5) .. tag .. "\0")
   end,
   fail = function(link, flow, _, severity, sqlstate)
     flow.to:write(error_response(severity, sqlstate))

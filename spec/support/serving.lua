@@ -23,7 +23,7 @@ function serving.start(files, options)
   options = options or {}
   local self = setmetatable({ folder = command.folder(files) }, serving)
   local env = { MOONPOOL_STATE = self.folder.path .. "/state", MOONPOOL_WATCH = "0", MOONPOOL_SETTLE = "1",
-                DB_POOL_MIN = "0", DB_POOL_MAX = "8" }
+                MOONPOOL_LISTEN = "off", DB_POOL_MIN = "0", DB_POOL_MAX = "8" }
   for name, value in pairs(options.env or {}) do env[name] = value end
   self.env = env
   local words = { "cd", quoted(self.folder.path), "&& {" }
@@ -53,8 +53,9 @@ function serving:log() return read(self.folder.path .. "/log") or "" end
 function serving:pid() return tonumber(read(self.folder.path .. "/pid")) end
 function serving:exit_code() return tonumber((read(self.folder.path .. "/exit"))) end
 
--- Resident memory in KiB.
+-- Resident memory in KiB. A build with sanitizers keeps what was freed for a while: nil, then.
 function serving:resident()
+  if read(("/proc/%d/maps"):format(self:pid())):find("libasan", 1, true) then return nil end
   return tonumber(read(("/proc/%d/status"):format(self:pid())):match "VmRSS:%s*(%d+)")
 end
 
@@ -113,6 +114,8 @@ function serving:stop()
     self:signal "TERM"
     self:wait()
   end
+  local log = self:log()
+  if log:find("Sanitizer", 1, true) then io.stderr:write(log, "\n") end
   self.folder.remove()
 end
 

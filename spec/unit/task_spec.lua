@@ -367,3 +367,144 @@ describe("moonpool.spawn", function()
     assert.are.equal("INVALID_ARGUMENT", e.code)
   end)
 end)
+
+describe("cancel", function()
+  it("ends a task that waits: its <close> variables run, and who waits for it is told", function()
+    local closed
+    local handle = spawn(function()
+      local _ <close> = closing(function() closed = true end)
+      sleep(1000)
+    end)
+    later()
+    local waiter = spawn(function() return pcall(handle.wait, handle) end)
+    later()
+    assert.is_true(handle:cancel())
+    assert.is_true(closed)
+    local ok, e = waiter:wait()
+    assert.is_false(ok)
+    assert.are.equal("CANCELED", e.code)
+    assert.is_false(handle:cancel())
+  end)
+
+  it("ends a task that has not begun, and one that computes", function()
+    local begun = false
+    local handle = spawn(function() begun = true end)
+    assert.is_true(handle:cancel())
+    later()
+    assert.is_false(begun)
+    handle = spawn(function() while true do pcall(function() while true do end end) end end)
+    sleep(0.001)
+    assert.is_true(handle:cancel())
+    assert.are.equal("CANCELED", select(2, pcall(handle.wait, handle)).code)
+  end)
+
+  it("is not for the task itself, nor for one that has ended", function()
+    local handle
+    handle = spawn(function() return pcall(handle.cancel, handle) end)
+    local ok, e = handle:wait()
+    assert.is_false(ok)
+    assert.are.equal("INVALID_ARGUMENT", e.code)
+    assert.is_false(handle:cancel())
+  end)
+end)
+
+describe("moonpool.timeout", function()
+  it("gives what the function gives, or raises what it raises", function()
+    assert.are.same({ n = 3, 1, nil, 3 }, table.pack(moonpool.timeout(1000, function(...) later() return ... end, 1, nil, 3)))
+    local ok, e = pcall(moonpool.timeout, 1000, function() error { code = "MINE" } end)
+    assert.is_false(ok)
+    assert.are.equal("MINE", e.code)
+  end)
+
+  it("ends what takes longer", function()
+    local closed
+    local ok, e = pcall(moonpool.timeout, 0.001, function()
+      local _ <close> = closing(function() closed = true end)
+      sleep(1000)
+    end)
+    assert.is_false(ok)
+    assert.are.equal("DEADLINE_EXCEEDED", e.code)
+    assert.is_true(closed)
+    assert.are.equal("DEADLINE_EXCEEDED", select(2, pcall(moonpool.timeout, 0.001, function() while true do end end)).code)
+  end)
+
+  it("leaves nothing behind when its own task is canceled", function()
+    local closed
+    local handle = spawn(function()
+      moonpool.timeout(1000, function()
+        local _ <close> = closing(function() closed = true end)
+        sleep(1000)
+      end)
+    end)
+    later() later()
+    handle:cancel()
+    assert.is_true(closed)
+  end)
+end)
+
+describe("a wait that could never end", function()
+  local function message(fn) return tostring(select(2, pcall(fn))) end
+
+  it("is refused, with the names of those who wait for each other", function()
+    local a, b
+    a = spawn(function() later() return b:wait() end)
+    b = spawn(function() return a:wait() end)
+    local text = message(function() return a:wait() end)
+    assert.truthy(text:find("would never end, because each waits for the next: spawn .- %-> spawn .- %-> spawn"), text)
+  end)
+
+  it("is refused in a child of moonpool.all that waits for its parent", function()
+    local parent
+    parent = spawn(function() return all { function() return parent:wait() end } end)
+    local text = message(function() return parent:wait() end)
+    assert.truthy(text:find("would never end", 1, true), text)
+  end)
+end)
+
+describe("a task with limits", function()
+  local host = moonpool.host
+
+  it("ends when its CPU time is used up, and nothing of it catches that", function()
+    local caught = false
+    local handle = host.spawn_limited({ cpu_ms = 20 }, function()
+      while true do
+        pcall(function() while true do end end)
+        caught = true
+      end
+    end)
+    local ok, e = pcall(handle.wait, handle)
+    assert.is_false(ok)
+    assert.is_false(caught)
+    assert.are.equal("SCRIPT_TIMEOUT", e.code)
+    assert.truthy(e.traceback:find("task_spec.lua", 1, true))
+    assert.truthy(e.line:find("task_spec.lua:%d+"))
+  end)
+
+  it("has its memory, and a second chance but no third", function()
+    local chances = 0
+    local handle = host.spawn_limited({ memory = 1 << 20 }, function()
+      while true do
+        assert(not pcall(function() local s = "x" while true do s = s .. s end end))
+        chances = chances + 1
+      end
+    end)
+    local _, e = pcall(handle.wait, handle)
+    assert.are.equal("OUT_OF_MEMORY", e.code)
+    assert.are.equal(1, chances)
+    assert.are.equal(1 << 21, #("x"):rep(1 << 21)) -- others have theirs
+  end)
+
+  it("shares its limits with those that it starts", function()
+    local handle = host.spawn_limited({ memory = 1 << 20 }, function()
+      return spawn(function() return ("x"):rep(1 << 21) end):wait()
+    end)
+    assert.are.equal("OUT_OF_MEMORY", select(2, pcall(handle.wait, handle)).code)
+  end)
+
+  it("keeps the memory of what it leaves out of the others' accounts", function()
+    local kept
+    host.spawn_limited({ memory = 1 << 20 }, function() kept = ("x"):rep(1 << 18) end):wait()
+    local handle = host.spawn_limited({ memory = 1 << 20 }, function() return #kept + #("y"):rep(3 << 17) end)
+    assert.are.equal(5 << 17, handle:wait())
+  end)
+end)

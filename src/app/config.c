@@ -34,6 +34,8 @@ static const struct text {
      offsetof(struct mp_config, log_level), false},
     {"MOONPOOL_TZ", "time zone of schedules: \"Europe/Berlin\"; unset: UTC", NULL,
      offsetof(struct mp_config, time_zone), false},
+    {"MOONPOOL_LISTEN", "where serve listens for HTTP, address:port or off; unset: 127.0.0.1:5000",
+     NULL, offsetof(struct mp_config, listen), false},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */

@@ -43,6 +43,10 @@
     "for loading scripts/ and for scripts/smoke.lua")                             \
   X(generation_drain_ms, "MOONPOOL_GENERATION_DRAIN", 60000, 0, 86400000, "ms",   \
     "calls that began before a reload are ended after it")                        \
+  X(cpu_ms, "MOONPOOL_CPU_BUDGET", 1000, 1, 3600000, "ms",                        \
+    "an attempt of an operation of scripts/ may compute that long")               \
+  X(task_memory_mb, "MOONPOOL_TASK_MEMORY", 64, 1, 1048576, "MiB",                \
+    "for the Lua values of one call of an operation of scripts/")                 \
   X(commit_timeout_ms, "MOONPOOL_COMMIT_TIMEOUT", 5000, 100, 600000, "ms",        \
     "for the answer to a COMMIT; then its outcome is looked up")                  \
   X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                      \
@@ -64,6 +68,7 @@ struct mp_config {
   char *log_format;   /* MOONPOOL_LOG: text | json | auto */
   char *log_level;    /* MOONPOOL_LOG_LEVEL */
   char *time_zone;    /* MOONPOOL_TZ */
+  char *listen;       /* MOONPOOL_LISTEN */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

@@ -15,7 +15,8 @@
 
 struct mp_control_channel;
 
-/* Where the socket of a host would lie; `pid` 0: only the part in front of the process id. */
+/* Where the socket of the host `pid` lies, and makes the folder. `pid` 0: only tells the part in front of the
+ * process id. */
 int mp_control_path(const char *app_dir, long pid, char *out, size_t size,
                     struct mp_err *err) MP_MUST_CHECK;
 

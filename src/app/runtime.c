@@ -16,6 +16,7 @@
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
+#include "svc/service.h"
 #include "util/buf.h"
 #include "util/cache.h"
 #include "util/list.h"
@@ -35,18 +36,22 @@ struct mp_runtime {
   struct mp_metrics *metrics;
   struct mp_meters *meters;
   struct mp_history *history;
+  struct mp_recorder *recorder;
   struct mp_cache *cache;
   struct mp_bind bind;
   struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;
   struct mp_control_channel *control;
-  struct mp_config config; /* numbers only */
+  struct mp_service *service; /* NULL: no HTTP, or no longer */
+  struct mp_config config;    /* numbers only */
   char *app_dir;
   uv_signal_t sigterm, sigint, sighup;
   bool signals, serving;
   struct mp_token stop_token; /* of the task that waits for the stop */
+  struct mp_timer stop_timer;
   struct mp_timer drain_timer;
+  bool service_ending; /* the stop waits for it */
   bool stopping, killed;
   struct mp_list pools; /* struct open_pool: the default one and what scripts opened */
   bool pools_closing;
@@ -145,20 +150,32 @@ static int host_tasks(lua_State *L) {
 
 static struct mp_runtime *rt_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
-static int no_results(lua_State *L, int status, lua_KContext ctx) {
-  (void)L;
+static int wait_stop_k(lua_State *L, int status, lua_KContext ctx) {
+  struct mp_runtime *rt = (struct mp_runtime *)ctx;
   (void)status;
-  (void)ctx;
-  return 0;
+  mp_timer_stop(&rt->stop_timer);
+  lua_pushboolean(L, rt->stopping);
+  return 1;
 }
 
-/* wait_stop(): until the host is told to stop. One task only. */
+static void on_stop_timer(struct mp_timer *timer) {
+  struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, stop_timer);
+  mp_wait_ready(rt->sched, rt->stop_token);
+}
+
+static void stop_wait_abandoned(void *data) {
+  struct mp_runtime *rt = data;
+  mp_timer_stop(&rt->stop_timer);
+}
+
+/* wait_stop(seconds) -> is the host told to stop? For the main task alone. */
 static int host_wait_stop(lua_State *L) {
   struct mp_runtime *rt = rt_of(L);
+  double seconds = luaL_checknumber(L, 1);
   mp_wait_check(L, "host.wait_stop");
-  rt->stop_token = mp_wait_begin(L, NULL, NULL);
-  if (rt->stopping) mp_wait_ready(rt->sched, rt->stop_token);
-  return mp_wait_yield(L, 0, no_results);
+  rt->stop_token = mp_wait_begin(L, stop_wait_abandoned, rt);
+  mp_timer_start(&rt->stop_timer, rt->stopping || seconds <= 0 ? 0 : (uint64_t)(seconds * 1000));
+  return mp_wait_yield(L, (lua_KContext)rt, wait_stop_k);
 }
 
 static int host_stop(lua_State *L) {
@@ -190,17 +207,62 @@ static int host_stopping(lua_State *L) {
   return 1;
 }
 
+static void stop(struct mp_runtime *rt);
+
+static void on_service_closed(void *data) {
+  struct mp_runtime *rt = data;
+  rt->service = NULL;
+  if (rt->service_ending) stop(rt);
+}
+
+/* http_open(page, find, address, port) -> port: serves HTTP until the host stops (svc/service.h) */
+static int host_http_open(lua_State *L) {
+  struct mp_runtime *rt = rt_of(L);
+  struct mp_err err;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  struct mp_service_options options = {.http = mp_http_defaults(),
+                                       .loop = rt->loop,
+                                       .sched = rt->sched,
+                                       .generations = rt->generations,
+                                       .L = mp_vm_lua(rt->vm),
+                                       .on_closed = on_service_closed,
+                                       .data = rt};
+  options.http.host = luaL_checkstring(L, 3);
+  options.http.port = (int)luaL_checkinteger(L, 4);
+  if (rt->service || rt->stopping) return luaL_error(L, "HTTP is served already, or no longer");
+  lua_State *main = options.L;
+  if (!lua_checkstack(main, 2)) return luaL_error(L, "not enough memory");
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  lua_xmove(L, main, 2);
+  if (mp_service_open(&rt->service, &options, &err)) {
+    lua_pop(main, 2);
+    mp_luaerr_push(L, &err);
+    return lua_error(L);
+  }
+  lua_pushinteger(L, mp_service_port(rt->service));
+  return 1;
+}
+
 static int open_modules(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"tasks", host_tasks}, {"stopping", host_stopping},         {"wait_stop", host_wait_stop},
-      {"stop", host_stop},   {"control_open", host_control_open}, {NULL, NULL}};
+      {"stop", host_stop},   {"control_open", host_control_open}, {"http_open", host_http_open},
+      {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_bind_open(&rt->bind, L);
   lua_getglobal(L, "require");
   lua_pushstring(L, "moonpool.host");
   lua_call(L, 1, 1);
   mp_ops_open(&rt->ops, L);
+  char name[80] = "";
+  gethostname(name, sizeof name - 16);
+  snprintf(name + strlen(name), 16, "/%ld", (long)getpid());
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "name");
   mp_generations_lua(L, rt->generations);
+  mp_service_lua(L);
   lua_pushlightuserdata(L, rt);
   luaL_setfuncs(L, functions, 1);
   lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
@@ -262,6 +324,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
   if (!rv) rv = mp_history_new(&rt->history, err);
+  if (!rv) rv = mp_recorder_new(&rt->recorder, rt->loop, rt->config.slow_query_ms, err);
   if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
@@ -271,24 +334,28 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     return rv;
   }
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
-  rt->bind = (struct mp_bind){.loop = rt->loop,
-                              .sched = rt->sched,
-                              .vm = rt->vm,
-                              .pool = rt->pool,
-                              .retries = &rt->retries,
-                              .lanes = rt->lanes,
-                              .metrics = rt->metrics,
-                              .meters = rt->meters,
-                              .history = rt->history,
-                              .opened_ms = mp_loop_now_ms(rt->loop),
-                              .cache = rt->cache,
-                              .query_timeout_ms = rt->config.query_timeout_ms,
-                              .slow_query_ms = rt->config.slow_query_ms,
-                              .result_limit = (size_t)rt->config.result_limit_mb << 20,
-                              .commit_timeout_ms = rt->config.commit_timeout_ms,
-                              .open_pool = bind_open_pool,
-                              .close_pool = bind_close_pool,
-                              .app = rt};
+  mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
+  rt->bind = (struct mp_bind){
+      .loop = rt->loop,
+      .sched = rt->sched,
+      .vm = rt->vm,
+      .pool = rt->pool,
+      .retries = &rt->retries,
+      .limits = {.cpu_ms = rt->config.cpu_ms, .memory = (size_t)rt->config.task_memory_mb << 20},
+      .lanes = rt->lanes,
+      .metrics = rt->metrics,
+      .meters = rt->meters,
+      .history = rt->history,
+      .recorder = rt->recorder,
+      .opened_ms = mp_loop_now_ms(rt->loop),
+      .cache = rt->cache,
+      .query_timeout_ms = rt->config.query_timeout_ms,
+      .slow_query_ms = rt->config.slow_query_ms,
+      .result_limit = (size_t)rt->config.result_limit_mb << 20,
+      .commit_timeout_ms = rt->config.commit_timeout_ms,
+      .open_pool = bind_open_pool,
+      .close_pool = bind_close_pool,
+      .app = rt};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
   struct mp_generations_options generations = {.bind = &rt->bind,
@@ -426,7 +493,7 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
   return rt->exit_code;
 }
 
-void mp_runtime_stop(struct mp_runtime *rt) {
+static void stop(struct mp_runtime *rt) {
   if (rt->stopping) return;
   mp_log(MP_LOG_INFO, "host", "stopping: no new calls, %llu ms for the %zu in progress",
          (unsigned long long)rt->config.drain_ms, rt->ops.live_calls);
@@ -437,9 +504,22 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
 }
 
+/* HTTP first: what clients have sent is answered before anybody is told that calls are over. */
+void mp_runtime_stop(struct mp_runtime *rt) {
+  if (!rt->service) {
+    stop(rt);
+    return;
+  }
+  if (!rt->service_ending) mp_log(MP_LOG_INFO, "host", "stopping: HTTP takes no new connections");
+  mp_service_close(rt->service, rt->service_ending ? 0 : rt->config.drain_ms);
+  rt->service_ending = true;
+}
+
 /* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after lua_close. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   int rv = 0;
+  if (rt->service) mp_service_close(rt->service, 0);
+  while (rt->service && mp_loop_run_once(rt->loop, true)) {}
   if (rt->vm) {
     rt->ops.draining = true;
     mp_control_close(rt->control);
@@ -472,6 +552,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   if (rt->loop) rv = mp_loop_close(rt->loop, err);
   mp_log_flush();
   free(rt->app_dir);
+  mp_recorder_unref(rt->recorder);
   mp_history_unref(rt->history);
   mp_meters_unref(rt->meters);
   mp_metrics_unref(rt->metrics);

@@ -11,6 +11,7 @@
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics
  *   history.c the last statements                health.c   does the database answer
+ *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
  *   cache.c   moonpool.cache                     listen.c  db.listen
  *   publish.c tx:publish, the host's own statements in operations
  *   fault.c   failures that specs order
@@ -24,6 +25,7 @@
 #include "admit/lane.h"
 #include "bind/history.h"
 #include "bind/metrics.h"
+#include "bind/recorder.h"
 #include "loop/loop.h"
 #include "pool/pool.h"
 #include "script/task.h"
@@ -55,12 +57,14 @@ struct mp_bind {
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
   struct mp_meters *meters;     /* what the host counts in them */
   struct mp_history *history;   /* the last statements */
+  struct mp_recorder *recorder; /* what the last calls did */
   const struct mp_lanes *lanes; /* to be looked at */
   struct mp_cache *cache;       /* it outlives every Lua state */
   uint64_t opened_ms;           /* loop time */
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
   struct mp_budget *retries;
+  struct mp_task_limits limits; /* of an operation of scripts/ */
   /* Opens another database for scripts (db.open); set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);

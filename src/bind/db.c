@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/copy.h"
 #include "bind/listen.h"
 #include "bind/row.h"
 #include "bind/source.h"
@@ -16,6 +17,7 @@ static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_
 struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
+  if (source->copier) mp_luaerr_misuse(L, what, "a COPY is under way on this connection");
   mp_wait_check(L, what); /* before anything is made */
   if (mp_txn_of(L))
     mp_luaerr_misuse(
@@ -155,6 +157,7 @@ static void push_functions(lua_State *L, bool kept);
 static void end_lease(struct mp_source *source) {
   if (!source->kept) return;
   source->kept = false;
+  mp_copy_orphan(source);
   source->parent->users--;
   source->pool = NULL;
   if (source->lease.pool)
@@ -233,7 +236,7 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
   push_functions(L, true);
-  return lease_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
+  return lease_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
 }
 
 /* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
@@ -310,14 +313,13 @@ static int db_close(lua_State *L) {
   return 0;
 }
 
-/* db.stream and its like are Lua on top of the other functions: module(db) -> function. The table is on top. */
-static void add_lua_function(lua_State *L, const char *name, const char *module) {
+/* db.stream and its like are Lua on top of the other functions: module(db) adds them. The table is on top. */
+static void add_module(lua_State *L, const char *module) {
   lua_getglobal(L, "require");
   lua_pushstring(L, module);
   lua_call(L, 1, 1);
   lua_pushvalue(L, -2);
-  lua_call(L, 1, 1);
-  lua_setfield(L, -2, name);
+  lua_call(L, 1, 0);
 }
 
 /* The source is on top; replaces it by the table of functions over it. */
@@ -333,15 +335,20 @@ static void push_functions(lua_State *L, bool kept) {
                                   {"open", db_open},
                                   {"close", db_close},
                                   {NULL, NULL}};
+  static const luaL_Reg copying[] = {{"copy_start", mp_copy_start},
+                                     {"copy_put", mp_copy_put},
+                                     {"copy_get", mp_copy_get},
+                                     {"copy_end", mp_copy_end},
+                                     {NULL, NULL}};
   lua_newtable(L);
   lua_pushvalue(L, -2);
   luaL_setfuncs(L, functions, 1);
-  if (!kept) {
-    lua_pushvalue(L, -2);
-    luaL_setfuncs(L, more, 1);
-  }
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, kept ? copying : more, 1);
   lua_remove(L, -2);
-  if (!kept) add_lua_function(L, "stream", "moonpool.stream");
+  if (kept) return;
+  add_module(L, "moonpool.stream");
+  add_module(L, "moonpool.copy");
 }
 
 int mp_open_db(lua_State *L) {

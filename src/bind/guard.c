@@ -38,7 +38,7 @@ static int done(lua_State *L, int status, lua_KContext ctx) {
 static int call(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  return done(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 1, done), 1);
+  return done(L, mp_task_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 1, done), 1);
 }
 
 static int guarded_pcall(lua_State *L) {
@@ -53,11 +53,12 @@ static int guarded_pcall(lua_State *L) {
 static int xcall(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  return done(L, lua_pcallk(L, lua_gettop(L) - 4, LUA_MULTRET, 2, 3, done), 3);
+  return done(L, mp_task_pcallk(L, lua_gettop(L) - 4, LUA_MULTRET, 2, 3, done), 3);
 }
 
 static int guarded_xpcall(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  mp_task_shield_handler(L, 2);
   lua_pushboolean(L, 1);
   lua_pushvalue(L, 1);
   lua_rotate(L, 3, 2);

@@ -21,6 +21,7 @@
 #include "bind/txn.h"
 #include "script/every.h"
 #include "script/luaerr.h"
+#include "script/safe.h"
 #include "script/signal.h"
 #include "util/log.h"
 
@@ -78,6 +79,23 @@ void mp_bind_timestamp(uint64_t wall_us, char out[32]) {
   out[n] = '.';
   for (size_t i = 6; i; i--, micros /= 10) out[n + i] = (char)('0' + micros % 10);
   memcpy(out + n + 7, "Z", 2);
+}
+
+/* read_uuid(text) -> the UUID in lower case, or nil if it is none */
+static int host_read_uuid(lua_State *L) {
+  size_t len;
+  char out[36];
+  const char *text = luaL_checklstring(L, 1, &len);
+  if (len != sizeof out) return 0;
+  for (size_t i = 0; i < len; i++) {
+    char c = text[i];
+    bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (c >= 'A' && c <= 'F') c = (char)(c + 32);
+    if (dash ? c != '-' : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+    out[i] = c;
+  }
+  lua_pushlstring(L, out, len);
+  return 1;
 }
 
 static int host_uuid(lua_State *L) {
@@ -260,6 +278,7 @@ static int host_resize(lua_State *L) {
 int mp_open_host(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"uuid", host_uuid},
+      {"read_uuid", host_read_uuid},
       {"now", host_now},
       {"clock", host_clock},
       {"cpu", host_cpu},
@@ -267,6 +286,7 @@ int mp_open_host(lua_State *L) {
       {"log", host_log},
       {"list", host_list},
       {"load_file", host_load_file},
+      {"safe_metatables", mp_safe_metatables},
       {"current_tx", host_current_tx},
       {"set_tenant_field", host_set_tenant_field},
       {"url_user", host_url_user},

@@ -210,6 +210,19 @@ static int health_checked(lua_State *L) {
   return 1;
 }
 
+/* calls(limit, notable) -> array */
+static int calls(lua_State *L) {
+  lua_Integer limit = luaL_checkinteger(L, 1);
+  mp_recorder_push(L, mp_bind_of(L)->recorder, limit < 0 ? 0 : (size_t)limit, lua_toboolean(L, 2));
+  return 1;
+}
+
+/* call_notes(id) -> table or nil */
+static int call_notes(lua_State *L) {
+  mp_recorder_push_one(L, mp_bind_of(L)->recorder, luaL_checkstring(L, 1));
+  return 1;
+}
+
 /* alerts() -> JSON; set_alerts(JSON): what one VM finds is read in all. */
 static int get_alerts(lua_State *L) {
   lua_pushstring(L, mp_meters_alerts(mp_bind_of(L)->meters));
@@ -222,12 +235,18 @@ static int set_alerts(lua_State *L) {
 }
 
 void mp_metrics_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"counter", make_counter},          {"gauge", make_gauge},
-      {"histogram", make_histogram},      {"metrics_text", metrics_text},
-      {"statements", statements},         {"operation_stats", operation_stats},
-      {"health_checked", health_checked}, {"alerts", get_alerts},
-      {"set_alerts", set_alerts},         {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"counter", make_counter},
+                                       {"gauge", make_gauge},
+                                       {"histogram", make_histogram},
+                                       {"metrics_text", metrics_text},
+                                       {"statements", statements},
+                                       {"operation_stats", operation_stats},
+                                       {"health_checked", health_checked},
+                                       {"alerts", get_alerts},
+                                       {"calls", calls},
+                                       {"call_notes", call_notes},
+                                       {"set_alerts", set_alerts},
+                                       {NULL, NULL}};
   static const luaL_Reg methods[][4] = {
       {{"add", counter_add}, {"value", counter_value}},
       {{"add", gauge_add}, {"set", gauge_set}, {"value", gauge_value}},

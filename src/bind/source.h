@@ -7,6 +7,8 @@
 #include "bind/bind.h"
 #include "bind/stmt.h"
 
+struct mp_copier;
+
 /* A database, or one connection of it that is kept (db.lease). The functions' first upvalue. */
 struct mp_source {
   struct mp_bind *bind;
@@ -16,9 +18,10 @@ struct mp_source {
   struct mp_source *parent; /* kept: where the connection came from */
   struct mp_lease lease;    /* kept: conn is set */
   bool kept;
-  bool dirty;          /* kept: session state was left on it */
-  uint64_t timeout_ms; /* of one statement; 0: none */
-  bool patient;        /* kept: held for long, and its statements take long, on purpose */
+  struct mp_copier *copier; /* kept: copy.h; NULL unless a COPY is under way */
+  bool dirty;               /* kept: session state was left on it */
+  uint64_t timeout_ms;      /* of one statement; 0: none */
+  bool patient;             /* kept: held for long, and its statements take long, on purpose */
 };
 
 /* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs

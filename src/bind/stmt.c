@@ -332,6 +332,17 @@ static void set_field(lua_State *L, const char *name, const PGresult *pg, int di
   lua_setfield(L, -2, name);
 }
 
+/* The host's own tables are not there, or not granted. */
+static void advise(lua_State *L, const struct mp_failure *failure) {
+  static const char *const lacks[] = {"42P01", "42501", "3F000", "42883"};
+  for (size_t i = 0; failure->text && failure->text->host_schema && i < MP_ARRAY_LEN(lacks); i++) {
+    if (strcmp(failure->err.sqlstate, lacks[i]) != 0) continue;
+    lua_pushfstring(L, "%s: the host's own tables are made, and granted, by moonpool migrate up",
+                    failure->err.msg);
+    lua_setfield(L, -2, "message");
+  }
+}
+
 /* The caller's own name for a broken constraint. [-0, +0], the error object is on top */
 static void map_constraint(lua_State *L, int errors_ref) {
   int top = lua_gettop(L);
@@ -378,6 +389,7 @@ void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_
     lua_pushstring(L, failure->text->sql);
     lua_setfield(L, -2, "query");
   }
+  advise(L, failure);
   if (failure->result) {
     const PGresult *pg = failure->result->pg;
     set_field(L, "detail", pg, PG_DIAG_MESSAGE_DETAIL);

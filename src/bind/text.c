@@ -238,6 +238,7 @@ static void classify(struct mp_text *text, const char **fault) {
   } else {
     const char *stmt = strstr(parsed.parse_tree, "\"stmt\":{\"");
     bool ok = false;
+    text->host_schema = stmt && names_host_schema(stmt);
     if (stmt) {
       stmt += strlen("\"stmt\":{\"");
       snprintf(text->kind, sizeof text->kind, "%.*s", (int)strcspn(stmt, "\""), stmt);
@@ -257,7 +258,7 @@ static void classify(struct mp_text *text, const char **fault) {
     else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
       snprintf(text->refused, sizeof text->refused,
                "calls set_config: the session's settings are the host's");
-    else if (names_host_schema(stmt))
+    else if (text->host_schema)
       snprintf(text->refused, sizeof text->refused,
                "names the schema moonpool, whose tables are the host's own");
     text->leaves_state = !stmt || leaves_state(text->kind, stmt);

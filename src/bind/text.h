@@ -20,6 +20,7 @@ struct mp_text {
   char *table;   /* of an insert that the host wrote, else NULL */
   char kind[32]; /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
   char refused[160]; /* why an operation may not run it, or "" */
+  bool host_schema;  /* it names the schema moonpool */
   bool changes_data; /* anything but a plain SELECT */
   bool leaves_state; /* in the session: a setting, a lock, a temporary table, a listener */
   Oid *types;        /* of the parameters, once the server has been asked; else NULL */

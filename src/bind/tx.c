@@ -264,7 +264,7 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
   push_hook_count(L, txn, "on_rollback");
   lua_pushvalue(L, 2);
   lua_pushvalue(L, 1);
-  return savepoint_ran(L, lua_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
+  return savepoint_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
 }
 
 /* savepoint(fn, [{read_only=}]): what fn returns; an error inside undoes its work and is raised to the caller. */

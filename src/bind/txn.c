@@ -53,6 +53,7 @@ static void on_grant(struct mp_lease *lease) {
   txn->leased = true;
   txn->bind->scratch_used = false; /* no Lua runs now */
   txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
+  mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
 }
 
@@ -71,6 +72,7 @@ static void acquire(struct mp_txn *txn) {
   mp_list_init(&txn->lease.node);
   mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
   txn->waiting = true;
+  mp_txn_note(txn, MP_NOTE_WAITS, 0, NULL);
   if (!mp_pool_acquire(txn->options.pool, &txn->lease, &err)) return;
   txn->frame_err = err; /* told on the next turn: nobody is called back before his call returns */
   txn->refused = true;
@@ -207,7 +209,10 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
       mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
   }
   if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->m->deadline, MP_TX_GRACE_MS);
-  if (actions & MP_TX_DO_RESOLVE) mp_txn_send_resolve(txn);
+  if (actions & MP_TX_DO_RESOLVE) {
+    mp_txn_note(txn, MP_NOTE_RESOLVE, 0, NULL);
+    mp_txn_send_resolve(txn);
+  }
   if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
     if (!mp_timer_running(&txn->cleanup)) mp_timer_start(&txn->cleanup, CLEANUP_MS);
@@ -221,10 +226,12 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   if (actions & MP_TX_DO_WAIT) {
     if (!txn->tx.in_doubt && txn->tx.err.flags & MP_ERRF_RETRYABLE)
       mp_budget_spend(txn->bind->retries);
+    mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
   if (actions & MP_TX_DO_RUN) {
     begin_attempt(txn);
+    mp_txn_note(txn, MP_NOTE_ATTEMPT, txn->tx.attempt, NULL);
     if (!mp_txn_start_scripts(txn)) {
       mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
       actions |= mp_tx_abort(&txn->tx, &err);

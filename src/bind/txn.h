@@ -9,6 +9,7 @@
 #include <lua.h>
 
 #include "bind/bind.h"
+#include "bind/recorder.h"
 #include "bind/stmt.h"
 #include "tx/tx.h"
 
@@ -23,13 +24,15 @@ struct mp_txn_options {
   bool lock; /* hold the session lock `lock_key` around the transaction, so that other hosts' ... */
   int64_t lock_key; /* ... work under the same key waits instead of colliding */
   int errors_ref; /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
-  int caller_ref;  /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
-  bool restricted; /* an operation: only statements that an operation may send */
+  int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
+  struct mp_flight *flight; /* where the call is recorded, or NULL; good until its answer */
+  bool restricted;          /* an operation: only statements that an operation may send */
   uint64_t statement_timeout_ms,
       lock_timeout_ms; /* for this transaction; 0: as the session has it */
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the result; it stands
    * for the input whose hash (text) is `input_hash`. Both copied. */
   const char *key_id, *input_hash;
+  struct mp_task_limits limits; /* of the script; all 0: a trusted one */
   unsigned group;    /* this many calls may share a transaction (mp_txn_calls.join); 0, 1: none */
   uint64_t group_ms; /* nobody joins later than this after the first began */
 };
@@ -56,6 +59,7 @@ void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err);
 /* In on_answer. */
 struct mp_txn_info {
   enum mp_tx_outcome outcome;
+  struct mp_err err; /* unless committed: why */
   unsigned attempts, round_trips,
       statements; /* the last two: of the last attempt, BEGIN to COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
@@ -67,6 +71,7 @@ struct mp_txn_info {
   uint64_t duration_us;
 };
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out);
+const char *mp_txn_outcome_text(const struct mp_txn_info *info); /* "committed" …: static storage */
 /* A registry reference, now the caller's: committed: the script's first result; else: the error object. */
 int mp_txn_take_answer(struct mp_txn *txn);
 

@@ -162,6 +162,17 @@ void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
     mp_bind_format_uuid7(txn->m->started_us, random, out);
 }
 
+const char *mp_txn_outcome_text(const struct mp_txn_info *info) {
+  switch (info->outcome) {
+    case MP_TX_COMMITTED:
+      return info->recalled ? "recalled" : info->resolved ? "resolved_committed" : "committed";
+    case MP_TX_UNKNOWN: return "unknown";
+    case MP_TX_PENDING:
+    case MP_TX_ROLLED_BACK: break;
+  }
+  return info->resolved ? "resolved_rolled_back" : "rolled_back";
+}
+
 void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
   *out = (struct mp_txn_info){
       .outcome = txn->m->outcome,
@@ -177,6 +188,7 @@ void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
       .resolved = txn->tx.resolved,
       .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->m->started_ns) / 1000,
   };
+  if (out->outcome != MP_TX_COMMITTED) out->err = txn->tx.err;
 }
 
 int mp_txn_take_answer(struct mp_txn *txn) {

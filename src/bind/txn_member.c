@@ -142,6 +142,7 @@ static int start_script_p(lua_State *L) {
   member->script =
       mp_task_start(txn->bind->sched, L, nargs + 1, member->name, mp_txn_script_done, txn);
   mp_task_set_data(member->script, txn);
+  if (member->options.limits.cpu_ms) mp_task_limit(member->script, &member->options.limits);
   /* What it spawns has no transaction, and must not reach another tenant's by a connection of its own. */
   if (member->tenant && member->options.restricted) mp_task_set_scope(member->script, txn);
   return 0;

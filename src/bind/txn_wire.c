@@ -51,10 +51,12 @@ static void on_commit(struct mp_req *req, struct mp_result *result, const struct
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
 }
 
-/* The lock serves speed, never correctness: whether it was had is no matter here. */
+/* The lock serves speed, never correctness: whether it was had is no matter here. A wait for it that was canceled
+ * in the moment in which it was granted fails and leaves it held all the same, so lock_held stays as it is. */
 static void on_lock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  (void)req;
   (void)result;
-  MP_CONTAINER_OF(req, struct mp_txn, lock)->lock_held = !err;
+  (void)err;
 }
 
 static void on_unlock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -148,6 +150,8 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
   unsigned actions;
+  mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);
+  if (err || failed) mp_txn_note_error(txn, MP_NOTE_FAILED, 0, err ? err : failed);
   if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
     lost = *err;
@@ -232,11 +236,17 @@ static bool changes_data(const struct mp_txn *txn) {
   return changes;
 }
 
+static const char *frame_name(const struct mp_txn *txn) {
+  if (txn->tx.frame.begin) return txn->tx.frame.commit ? "begin, commit" : "begin";
+  return txn->tx.frame.commit ? "commit" : NULL;
+}
+
 void mp_txn_send_segment(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   struct mp_list *node;
   uint64_t sent_ns = mp_loop_clock_ns(txn->bind->loop);
   txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
+  mp_txn_note(txn, MP_NOTE_SENT, txn->round_trips + 1, frame_name(txn));
   if (txn->tx.frame.begin) send_begin(txn);
   while ((node = mp_list_pop_front(&txn->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -247,6 +257,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     if (txn->bind->fault) mp_fault_before(txn, stmt);
     mp_conn_send(conn, &stmt->req);
     struct mp_member *member = stmt->part;
+    mp_flight_statement(member->options.flight, stmt);
     if (stmt == member->savepoint) member->savepoint = NULL;
     txn->statements++;
   }
@@ -272,6 +283,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
 void mp_txn_send_rollback(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   mp_txn_drop_list(&txn->queue);
+  mp_txn_note(txn, MP_NOTE_ROLLBACK, 0, NULL);
   txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
   mp_conn_send(conn, &txn->rollback);
   txn->sync = (struct mp_sync){.on_done = on_sync};

@@ -23,10 +23,12 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_token(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_why(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_db(int argc, char **argv);
 

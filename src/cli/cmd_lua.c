@@ -129,12 +129,15 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool run SCRIPT [ARGS...]\n\n"
+        "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
         "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
-        "whatever Lua may. Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+        "whatever Lua may; with --sandbox, no more than an operation: its globals, 1 s of CPU time, 64 MB of memory.\n"
+        "Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
     return MP_EXIT_OK;
   }
+  bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
+  if (sandbox) argc--, argv++;
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
   if (access(argv[1], R_OK)) {
     fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
@@ -143,6 +146,10 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
   struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  if (sandbox) {
+    a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
+    return with_host(cli, "run", url, 0, push_module, &a);
+  }
   /* A script may live long, so it gets the pool as it is set; the other commands connect when they need to. */
   return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }
@@ -299,6 +306,32 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   int code = find_database(cli, "migrate", OWNER, &cluster, &url);
   if (code) return code;
   return with_host(cli, "migrate", url, 0, push_module, &a);
+}
+
+/* ---- token ---- */
+
+int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
+  static struct mp_cluster cluster;
+  const char *url = NULL;
+  struct arguments a = {.module = "moonpool.cli.token", .argc = argc - 1, .argv = argv + 1};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
+        "       moonpool token list [--all] [--json]\n"
+        "       moonpool token revoke ID\n\n"
+        "Who may speak to `moonpool serve`: each request carries a token as Authorization: Bearer mp_...\n\n"
+        "  --scopes    ops:* (all operations), ops:NAME, monitor (metrics and reports), admin (reload);\n"
+        "              several with commas (default ops:*)\n"
+        "  --tenant    the tenant it belongs to: calls are for that one and no other\n"
+        "  --user      the user that calls are made for, as tx.caller\n"
+        "  --days      it ends by itself after so many\n\n"
+        "A token is shown once. Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
+        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
+    return MP_EXIT_OK;
+  }
+  int code = find_database(cli, "token", OWNER, &cluster, &url);
+  if (code) return code;
+  return with_host(cli, "token", url, 0, push_module, &a);
 }
 
 /* ---- spec ---- */

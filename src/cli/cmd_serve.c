@@ -1,18 +1,14 @@
-/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload`, which speaks to it. */
-#include <dirent.h>
-#include <errno.h>
+/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`, which speak to it. */
 #include <lauxlib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <yajl/yajl_tree.h>
 
-#include "app/control.h"
 #include "cli/cli.h"
-#include "util/buf.h"
+#include "cli/hosts.h"
 #include "util/log.h"
 
 /* ---- serve ---- */
@@ -22,9 +18,11 @@ static int push_serve(lua_State *L, void *data) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, 1);
+  lua_createtable(L, 0, 2);
   lua_pushnumber(L, (double)config->watch_ms / 1000);
   lua_setfield(L, -2, "watch");
+  lua_pushstring(L, config->listen ? config->listen : "127.0.0.1:5000");
+  lua_setfield(L, -2, "listen");
   return 1;
 }
 
@@ -47,12 +45,17 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool serve\n\n"
-        "Loads scripts/ and serves its operations until SIGTERM, which lets work in progress end\n"
+        "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off]\n\n"
+        "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM, which lets work in progress end\n"
         "(MOONPOOL_DRAIN_TIMEOUT; a second signal does not wait). Operations with `every` run on their schedule.\n\n"
         "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew. Calls under way end on what\n"
         "they began with; if anything is wrong with the new files they are refused, all faults are told, and the old\n"
         "ones stay. If scripts/smoke.lua exists it has the last word: it raises when the new files must not serve.\n\n"
+        "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} out\n"
+        "  GET  /api/ops, /openapi.json, /health, /metrics, /api/db/...\n"
+        "All but the health checks need a token: moonpool token create. Another address than this machine's own needs one\n"
+        "to exist. TLS is a reverse proxy's business.\n\n"
+        "  MOONPOOL_LISTEN             as --listen\n"
         "  MOONPOOL_WATCH              how often serve looks for changes, ms (500; 0: never)\n"
         "  MOONPOOL_SETTLE             how long files must have stayed the same, ms (100)\n"
         "  MOONPOOL_LOAD_TIMEOUT       for loading and smoke.lua, ms (10000)\n"
@@ -61,7 +64,13 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
-  if (argc > 1) return mp_cli_usage("serve", "unknown argument", argv[1]);
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
+    if (++i == argc) return mp_cli_usage("serve", "ADDRESS:PORT is missing behind", "--listen");
+    free(cli->config.listen);
+    cli->config.listen = strdup(argv[i]);
+  }
+  signal(SIGPIPE, SIG_IGN); /* a client that is gone is no reason to go */
   int code = set_time_zone(cli->config.time_zone);
   if (!code) code = mp_cli_database(cli, "serve", &cluster, &url);
   if (code) return code;
@@ -73,33 +82,16 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- reload ---- */
 
-/* Sends the line, reads the answer's. 0, or errno. */
-static int ask(const char *path, const char *line, struct mp_buf *answer) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), sys = 0;
-  size_t len = strlen(path);
-  if (len < sizeof address.sun_path) memcpy(address.sun_path, path, len + 1);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
-    sys = errno;
-  } else if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0) {
-    sys = errno;
-  }
-  while (!sys && (!answer->len || answer->data[answer->len - 1] != '\n')) {
-    char *room = mp_buf_reserve(answer, 4096);
-    ssize_t n = room ? recv(fd, room, 4096, 0) : -1;
-    if (n > 0)
-      answer->len += (size_t)n;
-    else if (n == 0)
-      sys = ECONNRESET;
-    else if (errno != EINTR)
-      sys = room ? errno : ENOMEM;
-  }
-  if (fd >= 0) close(fd);
-  return sys;
-}
+/* What is asked of every `moonpool serve` of the project, and how it went. */
+struct question {
+  const char *command;
+  const char *refused; /* what is said of a host whose answer was not good */
+  bool json;
+  int good;
+};
 
-/* What a person reads of the answer; whether the reload was good. */
-static bool tell(const char *pid, const char *text) {
+/* What a person reads of the answer; whether it was good. */
+static bool tell(const struct question *question, const char *pid, const char *text) {
   static const char *ok_path[] = {"ok", NULL}, *report_path[] = {"report", NULL};
   static const char *error_path[] = {"error", "message", NULL};
   yajl_val tree = yajl_tree_parse(text, NULL, 0);
@@ -113,15 +105,40 @@ static bool tell(const char *pid, const char *text) {
   if (good)
     printf("process %s: %s\n", pid, said);
   else
-    fprintf(stderr, "moonpool reload: process %s keeps what it has:\n%s\n", pid, said);
+    fprintf(stderr, "moonpool %s: process %s%s:\n%s\n", question->command, pid, question->refused,
+            said);
   yajl_tree_free(tree);
   return good;
 }
 
-int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
-  char prefix[200], path[600];
+static void on_answer(void *data, const char *pid, const char *answer, int sys) {
+  struct question *question = data;
+  if (!answer) {
+    fprintf(stderr, "moonpool %s: process %s gave no answer: %s\n", question->command, pid,
+            strerror(sys));
+  } else if (question->json) {
+    fputs(answer, stdout);
+    question->good += strstr(answer, "\"ok\":true") != NULL;
+  } else {
+    question->good += tell(question, pid, answer);
+  }
+}
+
+/* `any`: one good answer is enough. */
+static int ask_all(struct mp_cli *cli, struct question *question, const char *line, bool any) {
   struct mp_err err;
-  bool json = argc == 2 && !strcmp(argv[1], "--json");
+  int hosts = mp_hosts_ask(cli->app_dir, line, on_answer, question, &err);
+  if (hosts < 0) return mp_cli_fail(question->command, &err);
+  if (hosts > 0)
+    return (any ? question->good > 0 : question->good == hosts) ? MP_EXIT_OK : MP_EXIT_FAILED;
+  fprintf(stderr, "moonpool %s: no `moonpool serve` of %s runs here\n", question->command,
+          cli->app_dir);
+  return MP_EXIT_FAILED;
+}
+
+int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
+  struct question question = {.command = "reload", .refused = " keeps what it has"};
+  question.json = argc == 2 && !strcmp(argv[1], "--json");
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool reload [--json]\n\n"
@@ -130,39 +147,40 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 all have reloaded, 1 one has not, or none runs, 2 usage.");
     return MP_EXIT_OK;
   }
-  if (argc > 1 && !json) return mp_cli_usage("reload", "unknown argument", argv[1]);
-  if (mp_control_path(cli->app_dir, 0, prefix, sizeof prefix, &err))
-    return mp_cli_fail("reload", &err);
-  char *name = strrchr(prefix, '/');
-  *name++ = '\0';
-  DIR *dir = opendir(prefix);
-  int code = MP_EXIT_OK, hosts = 0;
-  for (struct dirent *entry; dir && (entry = readdir(dir));) {
-    if (strncmp(entry->d_name, name, strlen(name)) != 0) continue;
-    struct mp_buf answer;
-    char pid[32];
-    snprintf(pid, sizeof pid, "%.*s", (int)strcspn(entry->d_name + strlen(name), "."),
-             entry->d_name + strlen(name));
-    snprintf(path, sizeof path, "%s/%s", prefix, entry->d_name);
-    mp_buf_init(&answer, 0);
-    int sys = ask(path, "{\"do\":\"reload\"}\n", &answer);
-    if (sys == ECONNREFUSED) {
-      unlink(path); /* of a process that was killed */
-    } else if (sys) {
-      fprintf(stderr, "moonpool reload: process %s gave no answer: %s\n", pid, strerror(sys));
-      code = MP_EXIT_FAILED;
-      hosts++;
-    } else {
-      hosts++;
-      if (json) fputs(mp_buf_text(&answer), stdout);
-      if (json ? !strstr(mp_buf_text(&answer), "\"ok\":true") : !tell(pid, mp_buf_text(&answer)))
-        code = MP_EXIT_FAILED;
-    }
-    mp_buf_fini(&answer);
+  if (argc > 1 && !question.json) return mp_cli_usage("reload", "unknown argument", argv[1]);
+  return ask_all(cli, &question, "{\"do\":\"reload\"}\n", false);
+}
+
+/* ---- why ---- */
+
+int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
+  char line[120];
+  const char *id = NULL;
+  bool notable = false;
+  struct question question = {.command = "why", .refused = ""};
+  if (mp_cli_wants_help(argc, argv)) {
+    puts(
+        "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"
+        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts and round trips, and the\n"
+        "statements that travelled in each. The id is in the error and in the answer of the call. Without an id the last\n"
+        "calls are listed; with --notable those that failed, were retried or were slow, which are kept longer.\n\n"
+        "Exit status: 0 ok, 1 not known or none runs, 2 usage.");
+    return MP_EXIT_OK;
   }
-  if (dir) closedir(dir);
-  if (hosts) return code;
-  fprintf(stderr, "moonpool reload: no `moonpool serve` of %s runs (looked into %s)\n",
-          cli->app_dir, prefix);
-  return MP_EXIT_FAILED;
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--json"))
+      question.json = true;
+    else if (!strcmp(argv[i], "--notable"))
+      notable = true;
+    else if (!id && strlen(argv[i]) <= 40 &&
+             strspn(argv[i], "0123456789abcdefABCDEF-") == strlen(argv[i]) && argv[i][0] != '-')
+      id = argv[i];
+    else
+      return mp_cli_usage("why", "this is no call's id", argv[i]);
+  }
+  if (id)
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"id\":\"%s\"}\n", id);
+  else
+    snprintf(line, sizeof line, "{\"do\":\"why\",\"notable\":%s}\n", notable ? "true" : "false");
+  return ask_all(cli, &question, line, true);
 }

@@ -26,6 +26,8 @@ struct call {
   char key_id[37], input_hash[65];
   unsigned starts;
   uint64_t began_ns, lane_us;
+  struct mp_flight *flight; /* the recorder's; NULL: ended, or there was no memory */
+  char id[37];
   struct mp_txn_info info;
   struct call_box *box; /* on the waiting task's stack */
   int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref; /* registry */
@@ -43,7 +45,18 @@ static void unref(struct call *call, int *ref) {
   *ref = LUA_NOREF;
 }
 
+static void end_flight(struct call *call, const char *outcome, const struct mp_err *err) {
+  const struct mp_flight_end end = {.outcome = outcome,
+                                    .err = err,
+                                    .attempts = call->info.attempts,
+                                    .round_trips = call->info.round_trips,
+                                    .group = call->info.group};
+  mp_flight_end(call->flight, &end);
+  call->flight = call->options.flight = NULL;
+}
+
 static void free_call(struct call *call) {
+  end_flight(call, "given up", NULL);
   mp_timer_stop(&call->deadline);
   unref(call, &call->run_ref);
   unref(call, &call->input_ref);
@@ -75,6 +88,7 @@ static int push_error_p(lua_State *L) {
 static void fail(struct call *call, const struct mp_err *err) {
   lua_State *L = lua_of(call);
   struct mp_err copy = *err;
+  end_flight(call, "failed", err);
   leave_lane(call);
   if (call->abandoned) {
     free_call(call);
@@ -112,6 +126,7 @@ static void on_answer(struct mp_txn *txn, void *data) {
     return;
   }
   call->committed = call->info.outcome == MP_TX_COMMITTED;
+  end_flight(call, mp_txn_outcome_text(&call->info), call->committed ? NULL : &call->info.err);
   leave_lane(call);
   if (call->abandoned) {
     free_call(call);
@@ -145,6 +160,7 @@ static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   if (call->alone) return; /* it has had its turn */
+  if (call->pass.lane) mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
   call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
   if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
 }
@@ -215,7 +231,9 @@ static int box_gc(lua_State *L) {
 
 static void push_info(lua_State *L, const struct call *call) {
   const struct mp_txn_info *info = &call->info;
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 12);
+  lua_pushstring(L, call->id);
+  lua_setfield(L, -2, "id");
 #define SET(name, value) (lua_pushinteger(L, (lua_Integer)(value)), lua_setfield(L, -2, name))
   SET("attempts", info->attempts);
   SET("round_trips", info->round_trips);
@@ -245,6 +263,8 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
   } else if (mp_luaerr_is(L, -1)) {
     lua_pushstring(L, call->name);
     lua_setfield(L, -2, "operation");
+    lua_pushstring(L, call->id);
+    lua_setfield(L, -2, "call_id");
   }
   int n = call->wants_info ? 2 : 1;
   free_call(call);
@@ -300,7 +320,7 @@ static int value_ref(lua_State *L, int idx) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO };
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
@@ -316,6 +336,12 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.read_only = flag_field(L, "read_only");
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
+  if (lua_toboolean(L, LIMITED)) {
+    double cpu = number_field(L, "cpu"), memory = number_field(L, "memory");
+    o->limits = call->ops->bind->limits;
+    if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
+    if (memory > 0) o->limits.memory = (size_t)memory << 20;
+  }
   o->statement_timeout_ms = ms_field(L, "statement_timeout");
   o->lock_timeout_ms = ms_field(L, "lock_timeout");
   o->group = (unsigned)number_field(L, "group");
@@ -359,14 +385,22 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info) -> result[, info]. `again` gives the input
+static void begin_flight(lua_State *L, struct call *call, const char *lane) {
+  char user[64];
+  bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
+  mp_bind_uuid(call->ops->bind, call->id);
+  call->flight = call->options.flight =
+      mp_flight_begin(call->ops->bind->recorder, call->id, call->name, known ? user : NULL, lane);
+}
+
+/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited) -> result[, info]. `again` gives the input
  * anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, INFO);
+  lua_settop(L, LIMITED);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (mp_task_scope(mp_task_of(L)))
@@ -395,11 +429,13 @@ static int host_transact(lua_State *L) {
   o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
   size_t lane_len = 0;
   const char *lane = lua_tolstring(L, LANE, &lane_len);
+  begin_flight(L, call, lane);
   if (lane) {
     /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is free. */
     o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
     if (o->lock) o->lock_key = lock_key(lane, lane_len);
     if (mp_lane_enter(ops->lanes, lane, lane_len, &call->pass, &err)) {
+      end_flight(call, "refused", &err);
       free_call(call);
       mp_luaerr_push(L, &err);
       return lua_error(L);

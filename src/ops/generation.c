@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/listen.h"
 #include "ops/generation_priv.h"
 #include "util/log.h"
 #include "util/sm.h"
@@ -29,6 +30,49 @@ static void move(struct mp_generation *gen, enum mp_generation_state to) {
 
 static size_t tasks_of(const struct mp_generation *gen, char *names, size_t size) {
   return mp_sched_tasks_of(gen->set->bind.sched, mp_vm_lua(gen->vm), names, size);
+}
+
+/* ---- metrics ---- */
+
+static struct mp_metric *metric(struct mp_generations *set, const char *name,
+                                enum mp_metric_kind kind, const char *label, const char *help) {
+  struct mp_metric_options options = {.name = name, .help = help, .kind = kind, .labels = {label}};
+  struct mp_metric *found = NULL;
+  if (mp_metrics_add(set->bind.metrics, &options, &found, NULL)) return NULL;
+  return found;
+}
+
+static struct mp_series *series(struct mp_metric *of, const char *label) {
+  const char *values[] = {label};
+  return of ? mp_metric_series(of, values) : NULL;
+}
+
+static void add_metrics(struct mp_generations *set) {
+  struct mp_metric *reloads = metric(set, "moonpool_reloads_total", MP_COUNTER, "result",
+                                     "Times that scripts/ was loaded, or refused.");
+  set->meters.loaded = series(reloads, "loaded");
+  set->meters.refused = series(reloads, "refused");
+  set->meters.number = series(metric(set, "moonpool_generation", MP_GAUGE, NULL,
+                                     "The generation of scripts/ that takes calls."),
+                              NULL);
+  set->meters.opened = series(metric(set, "moonpool_generation_start_time_seconds", MP_GAUGE, NULL,
+                                     "When it was loaded, in seconds since 1970."),
+                              NULL);
+  set->meters.open =
+      series(metric(set, "moonpool_generations_open", MP_GAUGE, NULL,
+                    "Generations in memory: the current one, and those that finish calls."),
+             NULL);
+}
+
+static void count(struct mp_series *of, double by) {
+  if (of) mp_series_add(of, by);
+}
+
+void mp_generations_count_reload(struct mp_generations *set, bool ok) {
+  count(ok ? set->meters.loaded : set->meters.refused, 1);
+  if (!ok || !set->current || !set->meters.number || !set->meters.opened) return;
+  mp_series_set(set->meters.number, set->current->number);
+  mp_series_set(set->meters.opened, (double)set->current->opened_us / 1e6);
 }
 
 /* ---- open and close ---- */
@@ -80,6 +124,7 @@ static int open_modules(lua_State *L) {
 static void free_generation(struct mp_generation *gen) {
   mp_timer_stop(&gen->drain);
   mp_list_remove(&gen->node);
+  count(gen->set->meters.open, -1);
   if (gen->vm) {
     mp_vm_close(gen->vm);
     mp_bind_fini(&gen->bind);
@@ -109,6 +154,7 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
   gen->entry_ref = LUA_NOREF;
   mp_list_init(&gen->calls);
   mp_list_push_back(&set->all, &gen->node);
+  count(set->meters.open, 1);
   mp_timer_init(&gen->drain, set->bind.loop, on_drain_limit);
   gen->opened_us = mp_loop_wall_us(set->bind.loop);
   gen->opened_ms = mp_loop_now_ms(set->bind.loop);
@@ -153,6 +199,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
   if (set->current == gen) set->current = NULL;
   mp_timer_stop(&gen->drain);
   move(gen, MP_GEN_CLOSING);
+  mp_listen_stop(&gen->bind);
   mp_invoke_fail_all(gen, why);
   mp_task_kill_all(set->bind.sched, mp_vm_lua(gen->vm));
   mp_generations_sweep_soon(set);
@@ -175,7 +222,7 @@ static void on_sweep(struct mp_timer *timer) {
       case MP_GEN_LOADING:
       case MP_GEN_CURRENT: continue;
       case MP_GEN_RETIRING:
-        if (is_free(gen)) move(gen, MP_GEN_CLOSING);
+        if (is_free(gen)) mp_generation_close(gen, "nobody uses it");
         break;
       case MP_GEN_CLOSING: break;
     }
@@ -204,6 +251,7 @@ int mp_generations_new(struct mp_generations **out, const struct mp_generations_
   set->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
   set->options.bind = NULL;
   mp_list_init(&set->all);
+  if (set->bind.metrics) add_metrics(set);
   mp_timer_init(&set->sweep, set->bind.loop, on_sweep);
   mp_reload_init(set);
   if (!set->app_dir || (options->lua_dir && !set->lua_dir)) {

@@ -6,6 +6,7 @@
 #include "ops/call.h"
 #include "ops/generation.h"
 #include "script/files.h"
+#include "util/metrics.h"
 
 #define MP_GENERATION_STATES(X)                              \
   X(LOADING, MP_TO(MP_GEN_CURRENT) | MP_TO(MP_GEN_CLOSING))  \
@@ -65,6 +66,9 @@ struct mp_generations {
     struct mp_timer timer;
     bool looking;
   } watch;
+  struct {
+    struct mp_series *loaded, *refused, *number, *opened, *open; /* NULL: not counted */
+  } meters;
   bool working; /* on the thread pool: a reading or a look */
 };
 
@@ -78,6 +82,7 @@ void mp_generation_install(struct mp_generation *gen);
 /* Ends its tasks; it is freed when its connections are back. Calls are answered with `why`. */
 void mp_generation_close(struct mp_generation *gen, const char *why);
 void mp_generations_sweep_soon(struct mp_generations *set);
+void mp_generations_count_reload(struct mp_generations *set, bool ok);
 
 /* ---- reload.c ---- */
 

@@ -33,6 +33,7 @@ static void finish(struct mp_generations *set, const struct mp_reload_report *re
   set->reload.read = NULL;
   set->reload.loading = NULL;
   set->reload.stage = MP_RELOAD_NONE;
+  if (!report->ok || report->text[0]) mp_generations_count_reload(set, report->ok);
   if (!report->ok) {
     if (report->number)
       mp_log(MP_LOG_ERROR, "host", "reload failed, generation %u stays:", report->number);
@@ -76,15 +77,25 @@ static void fail(struct mp_generations *set, const char *text) {
 static void succeed(struct mp_generations *set) {
   struct mp_generation *gen = set->reload.loading;
   struct mp_generation *old = set->current;
-  char names[200], text[400];
-  struct mp_reload_report report = report_now(set, true, text);
-  report.changed = mp_files_compare(old ? old->files : NULL, gen->files, names, sizeof names);
+  struct mp_reload_report report = report_now(set, true, "");
+  struct mp_buf names, text;
+  mp_buf_init(&names, 0);
+  mp_buf_init(&text, 0);
+  report.changed = mp_files_compare(old ? old->files : NULL, gen->files, &names);
   report.number = gen->number;
-  snprintf(text, sizeof text, "generation %u: %zu files, %s%s%s, %.0f ms", gen->number,
-           report.files, old ? report.changed ? "changed: " : "none changed" : "the first",
-           old && report.changed ? names : "", "", (double)report.took_us / 1000);
+  mp_buf_addf(&text, "generation %u: %zu files, ", gen->number, report.files);
+  if (!old)
+    mp_buf_adds(&text, "the first");
+  else if (report.changed)
+    mp_buf_addf(&text, "changed: %s", mp_buf_text(&names));
+  else
+    mp_buf_adds(&text, "none changed");
+  mp_buf_addf(&text, ", %.0f ms", (double)report.took_us / 1000);
+  report.text = mp_buf_text(&text);
   mp_generation_install(gen);
   finish(set, &report);
+  mp_buf_fini(&names);
+  mp_buf_fini(&text);
 }
 
 /* moonpool.generation.open: the function that serves calls, or nil and the faults. */
@@ -115,7 +126,9 @@ static int start_loading(lua_State *L) {
   lua_pushliteral(L, "moonpool.generation");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "open");
-  mp_task_start(gen->set->bind.sched, L, 0, "scripts/", on_loaded, gen);
+  struct mp_task *task = mp_task_start(gen->set->bind.sched, L, 0, "scripts/", on_loaded, gen);
+  /* So that a file that spins is interrupted; the timer ends it together with one that waits. */
+  mp_task_limit(task, &(struct mp_task_limits){.cpu_ms = gen->set->options.load_ms});
   return 0;
 }
 
@@ -158,9 +171,8 @@ static void read_now(void *data) {
 static void looked(struct mp_generations *set, const struct reading *reading);
 
 static void take_reading(struct mp_generations *set, struct mp_files *files) {
-  char names[8];
   struct mp_files *before = set->reload.read;
-  bool same = before && !mp_files_compare(before, files, names, sizeof names);
+  bool same = before && !mp_files_compare(before, files, NULL);
   set->reload.read = files;
   mp_files_unref(before);
   set->watch.stamp = mp_files_stamp_of(files);
@@ -173,8 +185,7 @@ static void take_reading(struct mp_generations *set, struct mp_files *files) {
     mp_timer_start(&set->reload.timer, set->options.settle_ms);
     return;
   }
-  if (set->reload.quiet && set->current &&
-      !mp_files_compare(set->current->files, files, names, sizeof names)) {
+  if (set->reload.quiet && set->current && !mp_files_compare(set->current->files, files, NULL)) {
     struct mp_reload_report report = report_now(set, true, "");
     finish(set, &report);
     return;

@@ -62,7 +62,8 @@ void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb) {
 /* ---- the end ---- */
 
 static void finish(struct mp_conn *conn) {
-  if (conn->state != MP_CONN_CLOSING || conn->pins) return;
+  /* While the timer runs, requests under way have not been told yet. */
+  if (conn->state != MP_CONN_CLOSING || conn->pins || mp_timer_running(&conn->end_timer)) return;
   mp_conn_move(conn, MP_CONN_CLOSED);
   mp_timer_stop(&conn->end_timer);
   mp_timer_stop(&conn->connect_timer);
@@ -224,7 +225,7 @@ bool mp_conn_alive(const struct mp_conn *conn) {
 }
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
-  return mp_conn_alive(conn) && !conn->ops.len && !conn->cancel &&
+  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !conn->cancel &&
          PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
 }
 

@@ -59,6 +59,8 @@ struct mp_conn {
   bool aborted_result;      /* ... which was "pipeline aborted" */
   struct mp_stmt_cache stmts;
 
+  struct mp_copy *copy; /* under way; pipeline mode is left */
+
   PGcancel *cancel; /* in flight */
   char cancel_error[256];
   void (*on_canceled)(struct mp_conn *conn, void *data);
@@ -80,8 +82,13 @@ void mp_conn_ready(struct mp_conn *conn); /* conn_open.c -> conn.c: libpq is con
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err);
 void mp_conn_stop_resolve(struct mp_conn *conn);
 
+/* copy.c */
+void mp_conn_copy_io(struct mp_conn *conn);
+void mp_conn_copy_fail(struct mp_conn *conn, const struct mp_err *err);
+
 /* conn_io.c */
 void mp_conn_on_io(uv_poll_t *poll, int status, int events);
+bool mp_conn_tls_pending(struct mp_conn *conn);
 void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err);
 
 #endif

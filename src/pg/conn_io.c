@@ -49,6 +49,7 @@ static void lost(struct mp_conn *conn, const char *what) {
 void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
   mp_result_unref(conn->result);
   conn->result = NULL;
+  mp_conn_copy_fail(conn, err);
   while (conn->ops.len) {
     struct mp_op op = ops_pop(conn);
     switch (op.kind) {
@@ -230,7 +231,7 @@ static void take_answers(struct mp_conn *conn) {
 
 /* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is libpq's
  * dependency, not ours: the symbol is there if and only if a TLS connection can be. */
-static bool tls_pending(struct mp_conn *conn) {
+bool mp_conn_tls_pending(struct mp_conn *conn) {
   static int (*pending)(const void *);
   static bool looked;
   if (!PQsslInUse(conn->pg)) return false;
@@ -256,13 +257,15 @@ void mp_conn_on_io(uv_poll_t *poll, int status, int events) {
   conn->pins++; /* a callback may close us */
   if (status < 0 && !(events & UV_READABLE)) {
     lost(conn, "connection lost"); /* libuv has stopped the handle: nothing more would come */
+  } else if (conn->copy) {
+    mp_conn_copy_io(conn);
   } else {
     bool alive = true;
     do {
       /* Also on "writable": a server that waits for us to read would never read. */
       alive = PQconsumeInput(conn->pg) == 1;
       take_answers(conn);
-    } while (alive && !conn->ending && tls_pending(conn));
+    } while (alive && !conn->ending && mp_conn_tls_pending(conn));
     if (mp_conn_alive(conn)) {
       notifications(conn);
       if (!alive || PQstatus(conn->pg) == CONNECTION_BAD || PQsocket(conn->pg) < 0)

@@ -26,6 +26,14 @@ bool mp_co_waiting(lua_State *co) {
          lua_touserdata(co, -2) == tag_pointer();
 }
 
+bool mp_co_held(lua_State *co) {
+  lua_Debug ar;
+  if (lua_status(co) != LUA_YIELD) return false;
+  if (mp_co_waiting(co)) return true;
+  /* Who yields by coroutine.yield is inside of a C function; whom the hook made yield is not. */
+  return lua_getstack(co, 0, &ar) && lua_getinfo(co, "S", &ar) && *ar.what != 'C';
+}
+
 int mp_co_close(lua_State *co) {
   if (mp_co_waiting(co)) {
     lua_State *inner = lua_tothread(co, -1);
@@ -34,7 +42,7 @@ int mp_co_close(lua_State *co) {
       mp_co_close(inner);
     }
   }
-  return lua_resetthread(co);
+  return mp_co_reset(co);
 }
 
 static lua_State *get_co(lua_State *L) {
@@ -51,7 +59,7 @@ static const char *const status_names[] = {"running", "dead", "suspended", "norm
 static enum status status_of(lua_State *L, lua_State *co) {
   if (L == co) return RUNNING;
   switch (lua_status(co)) {
-    case LUA_YIELD: return mp_co_waiting(co) ? NORMAL : SUSPENDED;
+    case LUA_YIELD: return mp_co_held(co) ? NORMAL : SUSPENDED;
     case LUA_OK: {
       lua_Debug ar;
       if (lua_getstack(co, 0, &ar)) return NORMAL; /* it has called: it resumed somebody */
@@ -69,6 +77,7 @@ static int co_status(lua_State *L) {
 /* ---- resume and wrap ---- */
 
 enum { FAILED = -1, WAITS = -2 };
+enum { MAX_CLOSING = 50 };
 
 /* Resumes `co` with its `nargs` values. The number of results, moved to L; FAILED: the error is on
  * top of L; WAITS: the host's yield is to be passed outward. */
@@ -79,9 +88,14 @@ static int run(lua_State *L, lua_State *co, int nargs) {
   *mp_task_place(co) = task;
   /* lua_resume does not hand down that L cannot yield: a wait inside asks this flag. */
   if (task && !lua_isyieldable(L)) task->blocked = true;
+  if (task) mp_slice_switch(&task->sched->slice, co);
   int status = lua_resume(co, L, nargs, &nres);
-  if (task) task->blocked = blocked;
-  if (status == LUA_YIELD && mp_co_waiting(co)) return WAITS;
+  if (task) {
+    task->blocked = blocked;
+    mp_slice_switch(&task->sched->slice, L);
+    if (task->fatal) mp_slice_arm(L); /* nobody goes on with the error of a task that ends */
+  }
+  if (status == LUA_YIELD && (mp_co_waiting(co) || (task && task->preempted))) return WAITS;
   if (status != LUA_OK && status != LUA_YIELD) {
     lua_xmove(co, L, 1);
     if (mp_luaerr_is(L, -1)) mp_luaerr_note(L, co, 0); /* its stack is gone after this */
@@ -112,11 +126,11 @@ static int begin(lua_State *L, lua_State *co, int nargs) {
 }
 
 static int proceed(lua_State *L, lua_State *co) {
-  if (!mp_co_waiting(co)) {
+  if (!mp_co_held(co)) {
     lua_pushliteral(L, "the coroutine was closed while it waited");
     return FAILED;
   }
-  lua_pop(co, 2);
+  if (mp_co_waiting(co)) lua_pop(co, 2);
   return run(L, co, 0);
 }
 
@@ -150,8 +164,8 @@ static int wrap_end(lua_State *L, lua_State *co, int n) {
   if (status != LUA_OK &&
       status != LUA_YIELD) { /* the error came from inside: close its variables */
     lua_pop(L, 1);
-    status = lua_resetthread(co); /* the error is on the stack of co a second time */
-    lua_xmove(co, L, 1);          /* the error, or the one of a <close> */
+    status = mp_co_reset(co); /* the error is on the stack of co a second time */
+    lua_xmove(co, L, 1);      /* the error, or the one of a <close> */
   }
   if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
     luaL_where(L, 1);
@@ -215,7 +229,7 @@ static int co_running(lua_State *L) {
 static int co_close(lua_State *L) {
   lua_State *co = get_co(L);
   enum status status = status_of(L, co);
-  if (status == NORMAL && mp_co_waiting(co)) {
+  if (status == NORMAL && mp_co_held(co)) {
     /* Another task's wait ends here. Its resumer finds the coroutine closed. */
     struct mp_task *task = mp_task_of(co);
     if (task->co == co) return luaL_error(L, "cannot close the coroutine of a task");
@@ -226,7 +240,11 @@ static int co_close(lua_State *L) {
   } else if (status == RUNNING || status == NORMAL) {
     return luaL_error(L, "cannot close a %s coroutine", status_names[status]);
   }
-  *mp_task_place(co) = mp_task_of(L);
+  struct mp_task *me = mp_task_of(L);
+  if (me && me->sched->closing >= MAX_CLOSING)
+    return luaL_error(L,
+                      "C stack overflow: <close> variables that close coroutines, nested too deep");
+  *mp_task_place(co) = me;
   if (mp_co_close(co) == LUA_OK) {
     lua_pushboolean(L, 1);
     return 1;

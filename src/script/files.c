@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_DEPTH = 16, MAX_FILES = 10000, MAX_TOTAL = 64 << 20 };
+enum { MAX_DEPTH = 16, MAX_FILES = 10000, MAX_TOTAL = 64 << 20, MAX_NAMES = 8 };
 
 struct mp_files {
   unsigned refs;
@@ -213,11 +213,9 @@ const struct mp_file *mp_files_find(const struct mp_files *files, const char *na
                       : NULL;
 }
 
-size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after, char *names,
-                        size_t size) {
-  size_t i = 0, j = 0, changed = 0, used = 0;
-  size_t old_count = before ? before->count : 0;
-  names[0] = '\0';
+size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after,
+                        struct mp_buf *names) {
+  size_t i = 0, j = 0, changed = 0, old_count = before ? before->count : 0;
   while (i < old_count || j < after->count) {
     int order = i == old_count      ? 1
                 : j == after->count ? -1
@@ -226,13 +224,13 @@ size_t mp_files_compare(const struct mp_files *before, const struct mp_files *af
     bool same = order == 0 && !strcmp(before->files[i].hash, after->files[j].hash);
     if (order <= 0) i++;
     if (order >= 0) j++;
-    if (same) continue;
-    changed++;
-    if (used + strlen(file->name) + 8 < size)
-      used += (size_t)snprintf(names + used, size - used, "%s%s%s", used ? ", " : "",
-                               before && order ? order < 0 ? "-" : "+" : "", file->name);
-    else if (used + 6 < size && names[used - 1] != '.')
-      used += (size_t)snprintf(names + used, size - used, " ...");
+    if (same || changed++ >= MAX_NAMES || !names) continue;
+    mp_buf_addf(names, "%s%s%s", changed > 1 ? ", " : "",
+                order < 0   ? "-"
+                : order > 0 ? "+"
+                            : "",
+                file->name);
   }
+  if (names && changed > MAX_NAMES) mp_buf_addf(names, " and %zu more", changed - MAX_NAMES);
   return changed;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/buf.h"
 #include "util/err.h"
 
 enum { MP_FILES_HASH = 12 }; /* digits of a SHA-256 that are shown */
@@ -28,10 +29,10 @@ void mp_files_unref(struct mp_files *files); /* NULL is none */
 size_t mp_files_count(const struct mp_files *files);
 const struct mp_file *mp_files_at(const struct mp_files *files, size_t i); /* sorted by name */
 const struct mp_file *mp_files_find(const struct mp_files *files, const char *name);
-/* How many files were added, removed or changed from `before` (NULL: none) to `after`; the names of the first
- * ones go to `names`. */
-size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after, char *names,
-                        size_t size);
+/* How many files were added, removed or changed from `before` (NULL: none) to `after`; the first ones are
+ * added to `names` (NULL: not) as "lib/tax.lua, +new.lua, -old.lua". */
+size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after,
+                        struct mp_buf *names);
 
 /* What the file system says of the same files without their being read: name, place, size and times. A set
  * knows the stamp it was read under. */

@@ -1,13 +1,20 @@
 /* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
 #include <assert.h>
 #include <lauxlib.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "script/luaerr.h"
+#include "script/slice.h"
 #include "script/task_priv.h"
 #include "util/log.h"
+
+enum {
+  COLLECT_FROM = 4 << 20, /* bytes that a task leaves */
+  COLLECT_STEP_KB = 2048,
+};
 
 /* ---- slots: a token finds its task, or finds that it has ended ---- */
 
@@ -44,6 +51,7 @@ void mp_task_abandon(struct mp_task *task) {
   void (*abandon)(void *) = task->abandon;
   void *data = task->abandon_data;
   task->wait = 0;
+  task->waits_for = NULL;
   task->abandon = NULL;
   if (abandon) abandon(data);
 }
@@ -57,11 +65,23 @@ static void leave(struct mp_task *task) {
   task->sched->count--;
 }
 
+/* The garbage of a big task is collected soon, though not at once: that would keep the loop. */
+static void collect_after(struct mp_task *task) {
+  const struct mp_account *account = task->account;
+  if (!account || account->tasks > 1 || account->used < COLLECT_FROM) return;
+  task->sched->collect = task->main;
+  task->sched->collections = 2; /* the cycle under way may have passed its garbage already */
+  mp_loop_wake(task->sched->loop);
+}
+
 static void drop(struct mp_task *task) {
   lua_State *L = task->main;
   *mp_task_place(task->co) = NULL;
   lua_checkstack(L, 4);
   luaL_unref(L, LUA_REGISTRYINDEX, task->ref);
+  luaL_unref(L, LUA_REGISTRYINDEX, task->fatal_ref);
+  collect_after(task);
+  mp_account_unref(task->account);
 #ifndef __clang_analyzer__ /* it cannot see that leave() took the task off every list */
   free(task);
 #endif
@@ -72,6 +92,36 @@ static void finish(struct mp_task *task, bool ok) {
   leave(task);
   if (task->on_done) task->on_done(task, task->co, ok, task->done_data);
   mp_co_close(task->co);
+  drop(task);
+}
+
+/* What a condemned task has started ends with it. */
+static void kill_account(struct mp_task *founder) {
+  struct mp_task *task;
+  do {
+    task = NULL;
+    MP_LIST_EACH(node,
+                 &founder->sched->tasks) { /* from the start: a kill may end or start others */
+      struct mp_task *other = MP_LIST_ENTRY(node, struct mp_task, all);
+      if (!task && other != founder && other->account == founder->account) task = other;
+    }
+    if (task) mp_task_kill(task);
+  } while (task);
+}
+
+/* What it raised, returned or waits for does not matter any more. */
+static void finish_condemned(struct mp_task *task) {
+  lua_State *co = task->co;
+  mp_task_abandon(task);
+  leave(task);
+  if (task->founder) kill_account(task);
+  mp_co_close(co);
+  lua_settop(co, 0);
+  if (lua_rawgeti(co, LUA_REGISTRYINDEX, task->fatal_ref) != LUA_TTABLE) {
+    lua_settop(co, 0);
+    mp_luaerr_push_nomem(co);
+  }
+  if (task->on_done) task->on_done(task, co, false, task->done_data);
   drop(task);
 }
 
@@ -134,13 +184,32 @@ static void step(struct mp_task *task) {
   int nargs = task->nargs, nres = 0;
   task->nargs = 0;
   task->state = MP_TASK_RUNNING;
-  task->blocked = false;
+  task->blocked = task->preempted = false;
+  if (task->account && mp_account_out_of_time(task->account, 0)) {
+    mp_task_condemn(task, task->main, co, MP_ESCRIPT_TIMEOUT);
+    finish_condemned(task);
+    return;
+  }
   if (mp_co_waiting(co)) lua_pop(co, 2);
   sched->running = task;
+  sched->owner = task->account;
+  mp_slice_begin(&sched->slice, co);
   int status = lua_resume(co, task->main, nargs, &nres);
+  mp_slice_report(task, NULL);
+  uint64_t cpu_ns = mp_slice_end(&sched->slice);
+  if (task->account) task->account->cpu_ns += cpu_ns;
+  sched->owner = NULL;
   sched->running = NULL;
   if (task->doomed) {
     mp_task_kill(task);
+    return;
+  }
+  if (task->fatal) {
+    finish_condemned(task);
+    return;
+  }
+  if (status == LUA_YIELD && task->preempted) {
+    mp_task_make_ready(task);
     return;
   }
   if (status == LUA_YIELD && mp_co_waiting(co)) {
@@ -159,10 +228,17 @@ static void step(struct mp_task *task) {
     lua_pcall(co, 0, 1, 0);
     make_error(co);
   } else if (status != LUA_OK) { /* the trampoline itself failed */
-    lua_resetthread(co);
+    mp_co_reset(co);
     make_error(co);
   }
   finish(task, ok);
+}
+
+static void collect_step(struct mp_sched *sched) {
+  if (lua_gc(sched->collect, LUA_GCSTEP, COLLECT_STEP_KB) && --sched->collections == 0) {
+    sched->collect = NULL;
+    malloc_trim(0);
+  }
 }
 
 static void turn(void *data) {
@@ -171,10 +247,11 @@ static void turn(void *data) {
   sched->in_turn = true;
   while ((node = mp_list_pop_front(&sched->ready))) mp_list_push_back(&sched->now, node);
   while ((node = mp_list_pop_front(&sched->now))) step(MP_LIST_ENTRY(node, struct mp_task, link));
+  if (sched->collect) collect_step(sched);
   sched->in_turn = false;
   if (sched->dying) {
     mp_sched_unref(sched);
-  } else if (!mp_list_empty(&sched->ready)) {
+  } else if (!mp_list_empty(&sched->ready) || sched->collect) {
     mp_loop_wake(sched->loop);
   }
 }
@@ -185,6 +262,7 @@ int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err
   struct mp_sched *sched = calloc(1, sizeof *sched);
   if (!sched) return mp_err_set(err, MP_ENOMEM, "no memory for a scheduler");
   sched->loop = loop;
+  mp_slice_init(&sched->slice);
   mp_list_init(&sched->ready);
   mp_list_init(&sched->now);
   mp_list_init(&sched->tasks);
@@ -204,8 +282,13 @@ void mp_sched_unref(struct mp_sched *sched) {
          MP_LIST_ENTRY(node, struct mp_task, all)->name);
   assert(sched->count == 0);
   mp_loop_set_turn(sched->loop, NULL, NULL);
+  mp_slice_fini(&sched->slice);
   free(sched->slots);
   free(sched);
+}
+
+void mp_sched_forget(struct mp_sched *sched, lua_State *main) {
+  if (sched->collect == main) sched->collect = NULL;
 }
 
 struct mp_loop *mp_sched_loop(struct mp_sched *sched) {
@@ -257,6 +340,7 @@ bool mp_wait_ready(struct mp_sched *sched, struct mp_token token) {
   struct mp_task *task = slot->task;
   if (!task || slot->id != token.id || task->wait != token.number) return false;
   task->wait = 0;
+  task->waits_for = NULL;
   task->abandon = NULL;
   if (task->state == MP_TASK_WAITING) mp_task_make_ready(task);
   return true;

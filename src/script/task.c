@@ -7,6 +7,7 @@
 #include "script/luaerr.h"
 #include "script/task_priv.h"
 #include "util/buf.h"
+#include "util/log.h"
 
 /* ---- the trampoline ----
  * The script's function runs below lua_pcallk with the message handler: the traceback is taken before
@@ -33,7 +34,7 @@ static int trampoline(lua_State *L) {
   int nargs = lua_gettop(L) - 1;
   lua_pushcfunction(L, mp_luaerr_handler);
   lua_insert(L, 1);
-  return trampoline_end(L, lua_pcallk(L, nargs, LUA_MULTRET, 1, 0, trampoline_end), 0);
+  return trampoline_end(L, mp_task_pcallk(L, nargs, LUA_MULTRET, 1, 0, trampoline_end), 0);
 }
 
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
@@ -58,9 +59,13 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
         (struct mp_task){.sched = sched, .main = main, .co = co, .ref = ref, .nargs = nargs + 1};
     task->on_done = on_done;
     task->done_data = data;
+    task->fatal_ref = LUA_NOREF;
+    struct mp_task *parent = mp_task_of(L);
+    if (parent) task->account = mp_account_ref(parent->account);
     mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
+    if (task) mp_account_unref(task->account);
     free(task);
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
     luaL_error(L, "not enough memory");
@@ -68,6 +73,20 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
   }
   *mp_task_place(co) = task;
   return task;
+}
+
+int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KContext ctx,
+                   lua_KFunction k) {
+  struct mp_task *task = mp_task_of(L);
+  if (task) mp_slice_settle(&task->sched->slice);
+  return lua_pcallk(L, nargs, nresults, handler, ctx, k);
+}
+
+void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
+  mp_account_unref(task->account);
+  task->founder = true;
+  task->account = mp_account_new(limits->cpu_ms, limits->memory);
+  if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
 }
 
 const char *mp_task_name(const struct mp_task *task) { return task->name; }

@@ -20,6 +20,14 @@
 struct mp_sched;
 struct mp_task;
 
+/* What a task may spend, together with the tasks that it starts; 0: no limit. Past its CPU time a task ends with
+ * SCRIPT_TIMEOUT; past its memory Lua raises "not enough memory" once, and the second time the task ends with
+ * OUT_OF_MEMORY. Such an end cannot be caught: its <close> variables have 10 ms, on_done gets the error. */
+struct mp_task_limits {
+  uint64_t cpu_ms;
+  size_t memory;
+};
+
 int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err) MP_MUST_CHECK;
 void mp_sched_unref(struct mp_sched *sched); /* all tasks must have ended */
 struct mp_loop *mp_sched_loop(struct mp_sched *sched);
@@ -36,6 +44,15 @@ typedef void (*mp_task_done)(struct mp_task *task, lua_State *L, bool ok, void *
  * the next turn. `name` is shown in reports (copied). Raises only for memory. [-(nargs+1), +0] */
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
                               mp_task_done on_done, void *data);
+/* Has it limits of its own, or those of the task that started it? `task` may be NULL. */
+bool mp_task_limited(const struct mp_task *task);
+/* For C functions that may take long, every some thousand steps: raises `what` when the task, if it is limited, has
+ * kept the loop for long, or ends it when its CPU time is used up. */
+void mp_task_checkpoint(lua_State *L, const char *what);
+/* Before a block of this size is asked for by other means than Lua's own: collects garbage if that makes room. */
+void mp_task_reserve(lua_State *L, size_t size);
+/* Before its first turn. Without it a task shares the limits of the one that started it, if any. */
+void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills its
  * parent, say) goes on to its next wait, or its end. */
@@ -46,6 +63,12 @@ const char *mp_task_name(const struct mp_task *task);
 struct mp_sched *mp_task_sched(const struct mp_task *task);
 /* The task that runs on L (also inside coroutines that the script made), or NULL outside of any. */
 struct mp_task *mp_task_of(lua_State *L);
+/* lua_pcallk, for C functions of the host that scripts call: the others must not give it a continuation (slice.h). */
+int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KContext ctx,
+                   lua_KFunction k);
+/* Makes the message handler at `idx` one that is left out when the error is the end of the task: Lua would run it
+ * without hooks, so it could run for ever. [-0, +0] */
+void mp_task_shield_handler(lua_State *L, int idx);
 /* Something of the host's own that belongs to the task: the transaction that its statements join. */
 void mp_task_set_data(struct mp_task *task, void *data);
 void *mp_task_data(const struct mp_task *task);

@@ -4,6 +4,7 @@
 
 #include "script/gate.h"
 #include "script/luaerr.h"
+#include "script/task_priv.h"
 #include "util/log.h"
 
 enum { NOTICE_MS = 1000, MAX_SLEEP_S = 1000000000 };
@@ -187,16 +188,71 @@ static int handle_wait_k(lua_State *L, int status, lua_KContext ctx) {
   return n;
 }
 
+/* Is it `me`, or does `me` have to end before it can go on? */
+static bool stands_behind(const struct mp_task *task, const struct mp_task *me) {
+  for (; me; me = me->joined_by)
+    if (me == task) return true;
+  return false;
+}
+
+/* Raises if the wait of `me` for `task` could never end, because of whom that one waits for. */
+static void refuse_circle(lua_State *L, const struct mp_task *me, const struct mp_task *task) {
+  char names[300];
+  if (task == me) mp_luaerr_misuse(L, "wait", "a task cannot wait for itself");
+  int used = snprintf(names, sizeof names, "%s", me->name);
+  for (; task; task = task->waits_for) {
+    if (used < (int)sizeof names)
+      used += snprintf(names + used, sizeof names - (size_t)used, " -> %s", task->name);
+    if (!stands_behind(task, me)) continue;
+    mp_luaerr_misuse(L, "wait", "this wait would never end, because each waits for the next: %s",
+                     names);
+  }
+}
+
 static int handle_wait(lua_State *L) {
   struct handle *handle = luaL_checkudata(L, 1, handle_name);
+  struct mp_task *me = mp_task_of(L);
   lua_settop(L, 1);
-  if (handle->task && handle->task == mp_task_of(L))
-    mp_luaerr_misuse(L, "wait", "a task cannot wait for itself");
+  if (handle->task && me) {
+    refuse_circle(L, me, handle->task);
+    mp_wait_check(L, "wait");
+    me->waits_for = handle->task;
+  }
   handle->seen = true;
   return mp_gate_wait(L, &handle->ended, "wait", 0, handle_wait_k);
 }
 
-static int task_spawn(lua_State *L) {
+static int push_canceled(lua_State *L) {
+  struct mp_err err;
+  mp_err_set(&err, MP_ECANCELED, "the task was canceled");
+  mp_luaerr_push(L, &err);
+  return 1;
+}
+
+/* cancel() -> was it still there? Its wait is abandoned, its <close> variables run; whoever waits for it gets CANCELED. */
+static int handle_cancel(lua_State *L) {
+  struct handle *handle = luaL_checkudata(L, 1, handle_name);
+  struct mp_task *task = handle->task;
+  lua_settop(L, 1);
+  if (!task) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  if (task == mp_task_of(L))
+    mp_luaerr_misuse(L, "cancel", "a task cannot cancel itself; it may return");
+  push_canceled(L); /* before anything that cannot be taken back */
+  lua_setiuservalue(L, 1, 1);
+  handle->task = NULL;
+  handle->failed = handle->seen = true;
+  mp_task_kill(task);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
+  mp_gate_open(&handle->ended);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   char name[72];
   if (!callable(L, 1))
     mp_luaerr_misuse(L, "moonpool.spawn", "expected a function, got %s", luaL_typename(L, 1));
@@ -218,7 +274,27 @@ static int task_spawn(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
   inherit_scope(L, handle->task);
+  if (limits) mp_task_limit(handle->task, limits);
   return 1;
+}
+
+static int task_spawn(lua_State *L) { return spawn(L, NULL); }
+
+static lua_Integer limit_field(lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  lua_Integer value = luaL_optinteger(L, -1, 0);
+  luaL_argcheck(L, value >= 0, 1, name);
+  lua_pop(L, 1);
+  return value;
+}
+
+/* spawn_limited({ cpu_ms =, memory = }, function, arguments...): limits of its own, in ms and bytes. */
+static int task_spawn_limited(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  struct mp_task_limits limits = {.cpu_ms = (uint64_t)limit_field(L, "cpu_ms"),
+                                  .memory = (size_t)limit_field(L, "memory")};
+  lua_remove(L, 1);
+  return spawn(L, &limits);
 }
 
 /* ---- all ----
@@ -309,6 +385,7 @@ static int start_children(lua_State *L) {
     name_of(L, -1, "all", name, sizeof name);
     child->task = mp_task_start(group->sched, L, 0, name, on_child, child);
     inherit_scope(L, child->task);
+    child->task->joined_by = mp_task_of(L);
     group->running++;
   }
   return 0;
@@ -368,9 +445,13 @@ static int task_all(lua_State *L) {
 }
 
 void mp_task_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"sleep", task_sleep}, {"spawn", task_spawn}, {"all", task_all}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"wait", handle_wait}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"sleep", task_sleep},
+                                       {"spawn", task_spawn},
+                                       {"spawn_limited", task_spawn_limited},
+                                       {"all", task_all},
+                                       {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"wait", handle_wait}, {"cancel", handle_cancel}, {NULL, NULL}};
   if (luaL_newmetatable(L, handle_name)) {
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");

@@ -2,6 +2,8 @@
 #ifndef MP_TASK_PRIV_H
 #define MP_TASK_PRIV_H
 
+#include "script/account.h"
+#include "script/slice.h"
 #include "script/task.h"
 #include "util/list.h"
 
@@ -13,19 +15,28 @@ struct mp_task {
   struct mp_sched *sched;
   enum mp_task_state state;
   lua_State *main, *co;
-  int ref;       /* of co in the registry */
-  int nargs;     /* of the first resume */
-  bool failed;   /* set by the trampoline: what it returns is an error object */
-  bool doomed;   /* killed while it runs: ends at its next yield */
-  bool blocked;  /* the running coroutine was resumed from a place that cannot yield */
-  uint32_t slot; /* place in sched->slots */
-  uint64_t wait; /* number of the wait under way, 0: none */
+  int ref;        /* of co in the registry */
+  int nargs;      /* of the first resume */
+  bool failed;    /* set by the trampoline: what it returns is an error object */
+  bool doomed;    /* killed while it runs: ends at its next yield */
+  bool blocked;   /* the running coroutine was resumed from a place that cannot yield */
+  bool preempted; /* its slice was over: the hook has made it yield */
+  enum mp_code
+      fatal; /* it ends with this error at its next instruction that can yield; MP_OK: it may live */
+  int fatal_ref;              /* the error object, if there was memory for one */
+  struct mp_account *account; /* or NULL: it may spend what it likes */
+  uint32_t slot;              /* place in sched->slots */
+  uint64_t wait;              /* number of the wait under way, 0: none */
   void (*abandon)(void *data);
   void *abandon_data;
   mp_task_done on_done;
   void *done_data;
   void *data;
   const void *scope;
+  struct mp_task
+      *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
+  struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
+  bool founder;              /* of its account: mp_task_limit was for it */
   char name[80];
 };
 
@@ -42,6 +53,12 @@ struct mp_sched {
   struct mp_list tasks;
   size_t count;
   struct mp_task *running;
+  struct mp_account *owner; /* of what Lua allocates now */
+  struct mp_slice slice;
+  unsigned closing; /* calls of mp_co_reset on the C stack */
+  lua_State
+      *collect; /* the state in which a big task has ended: collected step by step, one per turn */
+  unsigned collections; /* cycles to go */
   struct mp_slot *slots;
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
@@ -61,10 +78,26 @@ void mp_task_make_ready(struct mp_task *task);
  * where that coroutine lies on L (absolute), or 0. */
 int mp_co_yield(lua_State *L, int inner, lua_KContext ctx, lua_KFunction k);
 bool mp_co_waiting(lua_State *co);
+/* Waits, or was preempted; the script did not yield it. */
+bool mp_co_held(lua_State *co);
+/* lua_resetthread under the watchdog. */
+int mp_co_reset(lua_State *co);
 /* Closes `co` and those inside it that wait, innermost first. */
 int mp_co_close(lua_State *co);
 /* Puts the host's functions into the table `coroutine`. [-0, +0] */
 void mp_co_open(lua_State *L);
+
+/* The watchdog's report: the task kept the loop for too long, just now at `L` (NULL: it is over). */
+void mp_slice_report(struct mp_task *task, lua_State *L);
+/* The state is about to be closed. */
+void mp_sched_forget(struct mp_sched *sched, lua_State *main);
+/* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes it. */
+void mp_task_out_of_memory(struct mp_sched *sched);
+/* The hook runs at the next instruction of the running task. */
+void mp_task_interrupt(struct mp_sched *sched);
+/* The task, running or suspended, must not go on: makes the error object that on_done will get, with the traceback of
+ * `co`. `L` is where it is made. Never raises. */
+void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code);
 
 static inline struct mp_task **mp_task_place(lua_State *L) { return lua_getextraspace(L); }
 

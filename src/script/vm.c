@@ -12,6 +12,7 @@
 #include "script/embed.h"
 #include "script/luaerr.h"
 #include "script/require.h"
+#include "script/safe.h"
 #include "script/task.h"
 #include "script/task_priv.h"
 #include "util/buf.h"
@@ -29,19 +30,56 @@ static const char vm_key; /* its address is the registry's key */
 
 enum { MAX_CHUNK = 64 << 20 };
 
-static void *count(void *data, void *ptr, size_t old_size, size_t size) {
-  struct mp_vm *vm = data;
-  if (!ptr) old_size = 0; /* then it is a type, not a size */
-  if (size == 0) {
-    free(ptr);
-    vm->used -= old_size;
-    return NULL;
+/* In front of each of Lua's blocks. */
+struct block {
+  _Alignas(16) struct mp_account *owner; /* or NULL: nobody's */
+};
+
+static void *release(struct mp_vm *vm, struct block *block, size_t size) {
+  if (!block) return NULL;
+  mp_slice_settle(&vm->sched->slice); /* the watchdog may be reading it */
+  vm->used -= size;
+  if (block->owner) mp_account_change(block->owner, size, 0);
+  free(block);
+  return NULL;
+}
+
+/* Whoever makes a block grow is its owner from then on. */
+static void *grow(struct mp_vm *vm, struct block *block, size_t old_size, size_t size) {
+  struct mp_sched *sched = vm->sched;
+  struct mp_account *owner = sched->owner, *before = block ? block->owner : NULL;
+  size_t counted = owner == before ? old_size : 0; /* in the new owner's account */
+  if (owner) {
+    bool granted = mp_account_grant(owner, counted, size);
+    if (mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched);
+    if (!granted) return NULL;
+    if (mp_account_wants_collection(owner)) mp_task_interrupt(sched);
   }
-  if (size > old_size && vm->limit && vm->used - old_size + size > vm->limit) return NULL;
-  void *moved = realloc(ptr, size);
-  if (!moved) return size <= old_size ? ptr : NULL; /* Lua relies on shrinking */
+  if (vm->limit && vm->used - old_size + size > vm->limit) return NULL;
+  block = realloc(block, size);
+  if (!block) return NULL;
   vm->used = vm->used - old_size + size;
-  return moved;
+  block->owner = owner;
+  if (owner) mp_account_change(owner, counted, size);
+  if (before && before != owner) mp_account_change(before, old_size, 0);
+  return block + 1;
+}
+
+static void *shrink(struct mp_vm *vm, struct block *block, size_t old_size, size_t size) {
+  struct block *moved = realloc(block, size);
+  if (!moved) return block + 1; /* Lua relies on shrinking */
+  vm->used = vm->used - old_size + size;
+  if (moved->owner) mp_account_change(moved->owner, old_size, size);
+  return moved + 1;
+}
+
+static void *allocate(void *data, void *ptr, size_t old_size, size_t size) {
+  struct mp_vm *vm = data;
+  struct block *block = ptr ? (struct block *)ptr - 1 : NULL;
+  old_size = block ? old_size + sizeof *block : 0; /* without a block it is a type, not a size */
+  if (!size) return release(vm, block, old_size);
+  size += sizeof *block;
+  return size > old_size ? grow(vm, block, old_size, size) : shrink(vm, block, old_size, size);
 }
 
 static int panic(lua_State *L) {
@@ -59,6 +97,7 @@ static int open_state(lua_State *L) {
   lua_gc(L, LUA_GCINC, 300, 0, 0);
   lua_pushlightuserdata(L, vm);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &vm_key);
+  mp_safe_open(L);
   mp_co_open(L);
   mp_require_open(L, vm->lua_dir);
   lua_getglobal(L, "require");
@@ -78,7 +117,7 @@ int mp_vm_open(struct mp_vm **out, struct mp_sched *sched, const struct mp_vm_op
   vm->app_dir = strdup(options->app_dir ? options->app_dir : ".");
   vm->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
   vm->files = options->files ? mp_files_ref(options->files) : NULL;
-  if (vm->app_dir && (vm->lua_dir || !options->lua_dir)) vm->L = lua_newstate(count, vm);
+  if (vm->app_dir && (vm->lua_dir || !options->lua_dir)) vm->L = lua_newstate(allocate, vm);
   if (!vm->L) {
     mp_vm_close(vm);
     return mp_err_set(err, MP_ENOMEM, "no memory for a Lua state (limit: %zu bytes)",
@@ -102,6 +141,7 @@ void mp_vm_close(struct mp_vm *vm) {
   if (!vm) return;
   if (vm->L) {
     mp_task_kill_all(vm->sched, vm->L);
+    mp_sched_forget(vm->sched, vm->L);
     lua_close(vm->L);
   }
   mp_files_unref(vm->files);

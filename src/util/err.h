@@ -22,6 +22,7 @@
   X(MP_ECANCELED, "CANCELED", 499, "canceled")                                   \
   X(MP_EUNKNOWN, "OUTCOME_UNKNOWN", 500, "the outcome of the commit is unknown") \
   X(MP_ESCRIPT, "SCRIPT_ERROR", 500, "error in a script")                        \
+  X(MP_ESCRIPT_TIMEOUT, "SCRIPT_TIMEOUT", 500, "a script used up its CPU time")  \
   X(MP_EIO, "IO_ERROR", 500, "input or output failed")                           \
   X(MP_EINTERNAL, "INTERNAL_ERROR", 500, "fault of the host")
 

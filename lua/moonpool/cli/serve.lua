@@ -1,10 +1,14 @@
 -- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for changes, runs schedules.
+local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
+local jobs        = require "moonpool.jobs"
 local moonpool    = require "moonpool"
+local pages       = require "moonpool.pages"
 local schedules   = require "moonpool.schedules"
+local tokens      = require "moonpool.tokens"
 
 -- Without it a host serves all the same; only `moonpool reload` cannot find it.
 local function open_control()
@@ -14,16 +18,57 @@ local function open_control()
   return "no control socket"
 end
 
+-- "127.0.0.1:5000", "[::1]:5000", or off -> address, port
+local function address_of(listen)
+  if listen == "off" then return nil end
+  local address, port = listen:match "^%[([%x:]+)%]:(%d+)$"
+  if not address then address, port = listen:match "^([%d.]+):(%d+)$" end
+  port = math.tointeger(tonumber(port))
+  if not port or port > 65535 then
+    error(errors.new { code = "USAGE", status = 400,
+      message = ("cannot listen on %q; an address is like 127.0.0.1:5000 or [::1]:5000, or off"):format(listen) }, 0)
+  end
+  return address, port
+end
+
+-- What other machines can reach is not left open to them.
+local function open_http(address, port)
+  local own = address:find "^127%." or address == "::1"
+  if not own and not tokens.exist() then
+    error(errors.new { code = "USAGE", status = 400,
+      message = ("%s can be reached from other machines, and there is no token yet that would tell who may call; make one " ..
+                 "with moonpool token create"):format(address) }, 0)
+  end
+  port = host.http_open(pages, tokens.find, address, port)
+  return ("http://%s:%d"):format(address:find ":" and "[" .. address .. "]" or address, port)
+end
+
+-- 2: the address is none, or must not be listened on; 1: it cannot be.
+local function start_http(listen)
+  local ok, place = pcall(function()
+    local address, port = address_of(listen)
+    return address and open_http(address, port)
+  end)
+  if ok then
+    if place then host.log("info", "listening on " .. place) end
+    return nil
+  end
+  io.stderr:write("moonpool serve: ", errors.is(place) and place.message or tostring(place), "\n")
+  return errors.is(place) and place.code == "USAGE" and 2 or 1
+end
+
 return function(options)
   if not generations.reload().ok then
     io.stderr:write "moonpool serve: nothing is served until the faults above are gone\n"
     return 1
   end
+  local failed = start_http(options.listen)
+  if failed then return failed end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
-  local jobs = moonpool.spawn(schedules.run)
-  host.wait_stop()
-  schedules.stop()
-  jobs:wait()
+  alerts.start()
+  moonpool.spawn(jobs.run)
+  while not host.wait_stop(1) do schedules.tick() end
+  alerts.stop()
   return 0
 end

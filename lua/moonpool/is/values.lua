@@ -1,4 +1,5 @@
 -- moonpool.is.values: schemas of single values. Messages never repeat the value: it may be a secret.
+local read_uuid = require "moonpool.host".read_uuid
 local json = require "moonpool.json"
 local decimal = require "moonpool.decimal"
 local schema = require "moonpool.is.schema"
@@ -62,15 +63,10 @@ local function format(kind, what, read)
   })
 end
 
-local HEX = "%x"
-local UUID = "^" .. table.concat({ HEX:rep(8), HEX:rep(4), HEX:rep(4), HEX:rep(4), HEX:rep(12) }, "%-") .. "$"
-
--- The pattern admits nothing but ASCII, so the text needs no other check.
 values.uuid = schema.new("uuid", {
   convert = function(_, value, run)
-    if type(value) == "string" and #value == 36 and value:find(UUID) then return value:lower() end
     if type(value) ~= "string" then return run:fail("must be a string") end
-    return check_text(value, run) and run:fail("must be a UUID")
+    return read_uuid(value) or check_text(value, run) and run:fail("must be a UUID")
   end,
 })
 

@@ -93,9 +93,12 @@ return {
       "create policy failure_relay on moonpool.failure using (current_setting('moonpool.relay', true) = 'on')",
       "create policy outbox_keep on moonpool.outbox to :definer using (true)",
       "create policy subscriber_keep on moonpool.subscriber to :definer using (true)",
+      "create policy delivered_keep on moonpool.delivered to :definer using (true)",
       "create policy failure_keep on moonpool.failure to :definer using (true)",
-      "grant select, delete on moonpool.outbox to :definer",
-      "grant select on moonpool.subscriber, moonpool.failure to :definer",
+      "grant select, update, delete on moonpool.outbox to :definer",
+      "grant select, update on moonpool.subscriber to :definer",
+      "grant select, insert, update on moonpool.delivered to :definer",
+      "grant select on moonpool.failure to :definer",
       -- At most `most` rows of each kind, so that no call is long. Messages that a subscriber still has to see stay, and so
       -- do those that lie dead until somebody decides.
       [[create function moonpool.prune(keep interval, most integer, out witnesses bigint, out messages bigint)
@@ -118,17 +121,92 @@ return {
         $$]],
       "revoke all on function moonpool.prune(interval, integer) from public",
       "alter function moonpool.prune(interval, integer) owner to :definer",
+      -- A dump was restored elsewhere, where transactions are numbered anew: numbers above those of today become one that
+      -- is below all of them, after what lay below a mark has been noted.
+      [[create function moonpool.renumber() returns void
+        language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
+          insert into moonpool.delivered (subscriber, message, xid)
+          select s.name, o.id, o.xid from moonpool.subscriber s join moonpool.outbox o on o.topic = s.topic and o.xid < s.low
+           where s.low > pg_snapshot_xmax(pg_current_snapshot())
+             and o.id <= (select max(id) from moonpool.outbox where xid > pg_snapshot_xmax(pg_current_snapshot()))
+             and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)
+          on conflict do nothing;
+          update moonpool.subscriber set low = '3' where low > pg_snapshot_xmax(pg_current_snapshot());
+          update moonpool.delivered set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot());
+          update moonpool.outbox set xid = '3' where xid > pg_snapshot_xmax(pg_current_snapshot())
+        $$]],
+      "revoke all on function moonpool.renumber() from public",
+      "alter function moonpool.renumber() owner to :definer",
     },
     grants = {
       "grant insert, select on moonpool.outbox to :application",
       "grant select, insert, delete on moonpool.delivered to :application",
       "grant select, insert, update, delete on moonpool.subscriber, moonpool.failure to :application",
-      "grant execute on function moonpool.prune(interval, integer) to :application",
+      "grant execute on function moonpool.prune(interval, integer), moonpool.renumber() to :application",
     },
     granted = [[select has_table_privilege($1, 'moonpool.outbox', 'insert')
                    and has_table_privilege($1, 'moonpool.delivered', 'insert')
                    and has_table_privilege($1, 'moonpool.subscriber', 'update')
                    and has_table_privilege($1, 'moonpool.failure', 'update')
-                   and has_function_privilege($1, 'moonpool.prune(interval, integer)', 'execute')]],
+                   and has_function_privilege($1, 'moonpool.renumber()', 'execute')]],
+  },
+
+  -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
+  {
+    statements = {
+      [[create table moonpool.schedule (
+          operation   text        not null,
+          due         timestamptz not null,
+          host        text,
+          started_at  timestamptz,
+          held_until  timestamptz,
+          finished_at timestamptz,
+          runs        bigint      not null default 0,
+          failures    bigint      not null default 0,
+          missed      bigint      not null default 0,
+          last_error  text,
+          constraint schedule_pkey primary key (operation)
+        )]],
+    },
+    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
+    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+  },
+
+  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
+  -- makes and revokes them. What is kept is a hash of the secret.
+  {
+    statements = {
+      [[create table moonpool.token (
+          id         text        not null,
+          hash       text        not null,
+          tenant     text,
+          user_id    text,
+          scopes     text[]      not null,
+          label      text        not null default '',
+          created_at timestamptz not null default now(),
+          expires_at timestamptz,
+          revoked_at timestamptz,
+          constraint token_pkey primary key (id)
+        )]],
+      "grant select on moonpool.token to :definer",
+      [[create function moonpool.token_by_id(wanted text, out hash text, out tenant text, out user_id text,
+                                             out scopes text, out seconds double precision)
+        language sql stable strict security definer set search_path = pg_catalog, pg_temp as $$
+          select t.hash, t.tenant, t.user_id, array_to_string(t.scopes, ' '), extract(epoch from t.expires_at - now())
+            from moonpool.token t
+           where t.id = wanted and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())
+        $$]],
+      [[create function moonpool.token_exists() returns boolean
+        language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+          select exists (select from moonpool.token
+                          where revoked_at is null and (expires_at is null or expires_at > now()))
+        $$]],
+      "revoke all on function moonpool.token_by_id(text), moonpool.token_exists() from public",
+      "alter function moonpool.token_by_id(text) owner to :definer",
+      "alter function moonpool.token_exists() owner to :definer",
+    },
+    grants  = { "grant execute on function moonpool.token_by_id(text), moonpool.token_exists() to :application" },
+    granted = [[select has_function_privilege($1, 'moonpool.token_by_id(text)', 'execute')
+                   and has_function_privilege($1, 'moonpool.token_exists()', 'execute')]],
   },
 }

@@ -153,4 +153,30 @@ function alerts.list() end
 ---@param fn fun(change: moonpool.alert_change)
 function alerts.on_change(fn) end
 
+---@class moonpool.call_summary  times in ms
+---@field id string
+---@field operation string
+---@field caller? string
+---@field lane? string
+---@field began string
+---@field duration number
+---@field outcome string      "running", "committed", "recalled", "rolled_back", "unknown", "resolved_committed", "failed" …
+---@field attempts? integer
+---@field round_trips? integer
+---@field group? integer      calls that shared the transaction
+---@field error? string
+---@field notes? { at: number, kind: string, n?: integer, text?: string, query?: string }[]
+
+---@class moonpool.calls
+local calls = {}
+---@param options? { limit?: integer, notable?: boolean }
+---@return moonpool.call_summary[]
+function calls.recent(options) end
+---@param id string
+---@return moonpool.call_summary?
+function calls.find(id) end
+---@param id string
+---@return string?
+function calls.timeline(id) end
+
 return metrics

@@ -20,6 +20,7 @@
 ---@field line? string              place in the script that queued it
 ---@field attempts? integer
 ---@field operation? string
+---@field call_id? string            for moonpool.calls and `moonpool why`
 ---@field generation? integer
 ---@field retryable boolean
 ---@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
@@ -102,6 +103,13 @@ function tx:count(sql, params) end
 ---@param options? { read_only?: boolean } read_only: fn cannot write (25006)
 ---@return T
 function tx:savepoint(fn, options) end
+
+---Queues a message for the subscribers of the topic; it exists if, and only if, the transaction commits. Messages of one
+---key arrive in their order.
+---@param topic string
+---@param payload any   what JSON can say
+---@param key? string|integer
+function tx:publish(topic, payload, key) end
 
 ---Runs fn once, after a COMMIT that is known to have happened.
 ---@param fn fun()
@@ -205,6 +213,38 @@ function db.transaction(options, fn) end
 ---@return T
 function db.lease(fn, options) end
 
+---The rows of a query one by one, in constant memory: `for row in db.stream(…) do`.
+---@param sql string
+---@param params? moonpool.params
+---@return fun(): moonpool.row?
+---@overload fun(sql: string, ...: any): fun(): moonpool.row?
+function db.stream(sql, params) end
+
+---COPY … FROM STDIN. `target`: "table", "table (column, …)" or the statement.
+---@param target string
+---@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a statement, rows
+---@return integer rows
+function db.copy_in(target, source) end
+
+---COPY … TO STDOUT. `source`: a query or the statement.
+---@param source string
+---@param sink file*|fun(bytes: string)
+---@return integer rows
+function db.copy_out(source, sink) end
+
+---@class moonpool.listener
+---@field close fun(self: moonpool.listener)
+
+---Calls fn for each notification, one after the other; fn(nil, "reconnected") after a gap.
+---@param channel string
+---@param fn fun(payload: string?, event: string?)
+---@return moonpool.listener
+function db.listen(channel, fn) end
+
+---@param channel string
+---@param payload? string
+function db.notify(channel, payload) end
+
 ---A pool of its own, with the same functions.
 ---@param options moonpool.db_options
 ---@return moonpool.db
@@ -226,25 +266,65 @@ function db.close() end
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field errors? table<string, { [1]: string, [2]: integer }>  constraint -> code and status
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
+---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
+---@field group? integer                 up to so many calls that wait in its lane share a transaction (1 to 64)
+---@field group_ms? integer              nobody joins a group later than that after its first call began; default 50
+---@field cpu? number                    seconds that an attempt may compute, default MOONPOOL_CPU_BUDGET
+---@field memory? integer                MiB of Lua values for a call, default MOONPOOL_TASK_MEMORY
+---@field every? string                runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
 ---@field statement_timeout? number       seconds that one statement may take, of this transaction only
 ---@field lock_timeout? number            seconds to wait for one lock
 ---@field read_only? boolean              it cannot write (25006), nor where it joins; tried again after any lost connection
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
+---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
+---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
+---@field concurrency? integer            of a subscriber: how many keys at a time, default 4
 ---@field run fun(tx: moonpool.tx, input: table): any
+
+---What a subscriber gets. Its `input`, if it has one, describes the payload.
+---@class moonpool.message
+---@field id integer
+---@field topic string
+---@field key? string
+---@field payload any
+---@field tenant? string        of the transaction that published
+---@field published_at string
+---@field deliveries integer    1 at the first delivery
 
 ---@class moonpool.operation
 
 ---@class moonpool.call_options
 ---@field tenant? string   tenant of the caller
 ---@field as? string       user who calls
+---@field key? string      idempotency key: the same call under it is done once, its answer kept as JSON
+---@field timeout? number  seconds, instead of the operation's own
+---@field border? boolean  the input is JSON as a caller sends it (camelCase)
 
 ---@class moonpool.call_info
+---@field id string             for moonpool.calls and `moonpool why`
 ---@field attempts integer
 ---@field round_trips integer   from BEGIN to COMMIT, of the last attempt
 ---@field statements integer
 ---@field duration_ms number
 
+---@class moonpool.cache
+---@field get fun(key: string): any
+---@field set fun(key: string, value: any, options?: { ttl?: number }): boolean   ttl in seconds, default 300
+---@field delete fun(key: string): boolean   on this host
+---@field invalidate fun(key: string)        on all hosts; in a transaction with its commit
+---@field stats fun(): table
+
+---@class moonpool.outbox
+---@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table }): table
+---@field list fun(filter?: { subscriber?: string, message?: integer, dead?: boolean }): moonpool.row[]
+---@field retry fun(filter?: table): integer
+---@field drop fun(filter?: table): integer
+---@field subscribers fun(): moonpool.row[]
+---@field forget fun(name: string): boolean
+
 ---@class moonpool
+---@field cache moonpool.cache
+---@field outbox moonpool.outbox
 ---@field app_dir string    folder of the project
 ---@field config table      settings, read only
 ---@field log { debug: function, info: function, warn: function, error: function }
@@ -281,9 +361,29 @@ function moonpool.fail(code, message, options) end
 ---@return any ...
 function moonpool.all(fns) end
 
+---@class moonpool.handle
+local handle = {}
+
+---Waits for the end of the task: what it returned, or its error. A wait that could never end is refused.
+---@async
+---@return any ...
+function handle:wait() end
+
+---Ends the task: its wait is abandoned (a query is canceled on the server), its <close> variables run.
+---@return boolean  was it still there?
+function handle:cancel() end
+
 ---Starts fn beside the caller.
----@param fn fun()
-function moonpool.spawn(fn) end
+---@param fn fun(...: any): any
+---@return moonpool.handle
+function moonpool.spawn(fn, ...) end
+
+---What fn returns. It runs in a task of its own, canceled when the time is over: DEADLINE_EXCEEDED.
+---@async
+---@param seconds number
+---@param fn fun(...: any): any
+---@return any ...
+function moonpool.timeout(seconds, fn, ...) end
 
 ---@param seconds number
 function moonpool.sleep(seconds) end
@@ -295,5 +395,14 @@ function moonpool.uuid() end
 ---The time as ISO 8601 in UTC.
 ---@return string
 function moonpool.now() end
+
+---@class moonpool.generation
+---@field number integer                 counts the times that scripts/ was loaded
+---@field opened_at string
+---@field files table<string, string>    "lib/tax.lua" -> hash of its text
+
+---The generation of scripts/ that this code belongs to; nil on the command line.
+---@return moonpool.generation?
+function moonpool.generation() end
 
 return moonpool

@@ -312,12 +312,11 @@ static void on_call(int who) {
   }
   call->deadline = s->now + (draw(4) ? 4000 : 1 + draw(600));
   s->live++;
-  if (call->lane == LANES) {
-    start(who);
-  } else if (mp_lane_enter(s->lanes, &key, 1, &call->pass, &err)) {
+  bool free = call->lane == LANES;
+  if (!free && mp_lane_enter(s->lanes, &key, 1, &call->pass, &err)) {
     CHECK(err.code == MP_EBUSY && mp_lanes_waiting(s->lanes) == s->lane_limit);
     answered(call);
-  } else if (call->pass.granted) {
+  } else if (free || call->pass.granted) {
     start(who);
   } else {
     call->stage = IN_LANE;

@@ -1,0 +1,62 @@
+-- moonpool.calls: what calls of operations did, step by step: those under way, the last ones, and those that failed, were
+-- retried or were slow. Of this host only, and only while it runs.
+local host = require "moonpool.host"
+
+local calls = {}
+
+--- recent{limit=, notable=} -> an array, newest first. `notable`: only what failed, was retried or slow.
+function calls.recent(options)
+  options = options or {}
+  return host.calls(options.limit or 20, options.notable)
+end
+
+--- find(id) -> the call with its `notes`, or nil if it is gone.
+function calls.find(id) return host.call_notes(id) end
+
+-- ---- for people ----
+
+local said = {
+  lane      = function() return "its turn in the lane" end,
+  waits     = function() return "waits for a connection" end,
+  connected = function(note) return ("has a connection (backend %s)"):format(note.n or "?") end,
+  attempt   = function(note) return ("the script starts, attempt %d"):format(note.n) end,
+  sent      = function(note) return ("round trip %d%s"):format(note.n, note.text and ", with " .. note.text or "") end,
+  statement = function(note) return ("    %s  %s"):format(note.text or "(the host's own)", note.query) end,
+  answered  = function(note) return ("round trip %d is answered"):format(note.n) end,
+  failed    = function(note) return "fails: " .. note.text end,
+  rollback  = function() return "rolls back" end,
+  backoff   = function(note) return ("waits %d ms before the next attempt: %s"):format(note.n or 0, note.text) end,
+  resolve   = function() return "the answer to COMMIT was lost: asks whether it is there" end,
+}
+
+local function line_of(call)
+  return ("%s  %s  %s  %.1f ms%s"):format(call.id, call.operation, call.outcome, call.duration,
+    call.error and "  " .. call.error or "")
+end
+
+--- timeline(id) -> text, or nil.
+function calls.timeline(id)
+  local call = calls.find(id)
+  if not call then return nil end
+  local lines = { line_of(call) }
+  local function add(...) lines[#lines + 1] = string.format(...) end
+  add("began %s%s%s", call.began, call.caller and ", by " .. call.caller or "", call.lane and ", in lane " .. call.lane or "")
+  if call.group then add("shared its transaction with %d other calls", call.group - 1) end
+  local last = 0
+  for _, note in ipairs(call.notes) do
+    add("%10.3f ms  %9s  %s", note.at, note.kind == "statement" and "" or ("+%.3f"):format(note.at - last), said[note.kind](note))
+    last = note.at
+  end
+  if call.omitted then add("(%d further steps were not kept)", call.omitted) end
+  if call.attempts then add("%10.3f ms  %9s  %s", call.duration, ("+%.3f"):format(call.duration - last), call.outcome) end
+  return table.concat(lines, "\n")
+end
+
+--- summary{limit=, notable=} -> one line per call.
+function calls.summary(options)
+  local lines = {}
+  for i, call in ipairs(calls.recent(options)) do lines[i] = line_of(call) end
+  return lines[1] and table.concat(lines, "\n") or "no calls yet"
+end
+
+return calls

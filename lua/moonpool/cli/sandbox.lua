@@ -1,0 +1,11 @@
+-- moonpool run --sandbox SCRIPT: runs it as an operation's code is run: with the same globals, CPU time and memory.
+local errors  = require "moonpool.errors"
+local host    = require "moonpool.host"
+local sandbox = require "moonpool.sandbox"
+
+return function(arguments)
+  local path = table.remove(arguments, 1)
+  local chunk, fault = sandbox.load(path, path, { print = print })
+  if not chunk then error(errors.is(fault) and fault or tostring(fault), 0) end
+  return host.spawn_limited(sandbox.limits, chunk, table.unpack(arguments)):wait()
+end

@@ -1,0 +1,100 @@
+-- db.copy_in and db.copy_out: PostgreSQL's COPY, as fast as the network and in constant memory.
+--
+--   db.copy_in("items (id, name)", { { 1, "nail" }, { 2, "screw" } })
+--   db.copy_in("copy items from stdin (format csv, header)", io.lines("items.csv", 65536))
+--   db.copy_out("select * from items", io.stdout)
+local json = require "moonpool.json"
+
+local CHUNK = 65536
+
+local escapes = { ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+-- A value in COPY's text format.
+local function text_of(value)
+  if value == nil or value == json.null then return "\\N" end
+  if type(value) == "boolean" then return value and "t" or "f" end
+  if type(value) == "table" then value = json.encode(value) end
+  return (tostring(value):gsub("[\\\n\r\t]", escapes))
+end
+
+local function line_of(row)
+  local cells = {}
+  for i = 1, row.n or #row do cells[i] = text_of(row[i]) end
+  return table.concat(cells, "\t") .. "\n"
+end
+
+-- What the source gives, as a function: bytes or rows, one after the other.
+local function reader_of(source)
+  if type(source) == "function" then return source end
+  if type(source) == "string" then source = { source } end
+  if type(source) ~= "table" then
+    error("db.copy_in: the source is a function, a list of rows or text, not a " .. type(source), 3)
+  end
+  local at = 0
+  return function()
+    at = at + 1
+    return source[at]
+  end
+end
+
+local function is_copy(sql) return sql:match "^%s*[cC][oO][pP][yY]%f[%W]" end
+
+--- Stores what the source gives. -> the number of rows. `target`: "table", "table (column, …)", or a statement COPY … FROM
+--- STDIN. The source: text, a list, or a function that gives one piece after the other until nil. A piece is text as COPY
+--- wants it, or (without a statement) a row: an array of values; moonpool.null is NULL.
+local function copy_in(db, target, source)
+  if type(target) ~= "string" then error("db.copy_in: a table or a COPY statement is missing", 2) end
+  local statement = is_copy(target)
+  local read = reader_of(source)
+  return db.lease(function(conn)
+    local way = conn.copy_start(statement and target or "copy " .. target .. " from stdin")
+    if way ~= "in" then error("db.copy_in: the statement does not read from stdin: " .. target, 0) end
+    local pieces, size, wanted = {}, 0, true
+    local function put()
+      wanted = conn.copy_put(table.concat(pieces))
+      pieces, size = {}, 0
+    end
+    local ok, failure = pcall(function()
+      while wanted do
+        local piece = read()
+        if piece == nil then break end
+        if type(piece) == "table" and not statement then piece = line_of(piece) end
+        if type(piece) ~= "string" then
+          error("db.copy_in: the source gave a " .. type(piece) .. (statement and ", where a statement needs text" or ""), 0)
+        end
+        pieces[#pieces + 1], size = piece, size + #piece
+        if size >= CHUNK then put() end
+      end
+      if wanted and size > 0 then put() end
+    end)
+    if ok then return conn.copy_end() end
+    pcall(conn.copy_end, "the source failed")
+    error(failure, 0)
+  end)
+end
+
+--- Hands what a query or table gives to `sink`, in pieces of whole rows: a function, or a file. -> the number of rows.
+--- `source`: a query, or a statement COPY … TO STDOUT.
+local function copy_out(db, source, sink)
+  if type(source) ~= "string" then error("db.copy_out: a query or a COPY statement is missing", 2) end
+  local write = sink
+  if type(sink) ~= "function" then
+    if not (sink and sink.write) then error("db.copy_out: the sink is a function or a file", 2) end
+    write = function(bytes) assert(sink:write(bytes)) end
+  end
+  return db.lease(function(conn)
+    local way = conn.copy_start(is_copy(source) and source or "copy (" .. source .. ") to stdout")
+    if way ~= "out" then error("db.copy_out: the statement does not write to stdout: " .. source, 0) end
+    while true do
+      local bytes, rows = conn.copy_get()
+      if not bytes then return rows end
+      write(bytes)
+    end
+  end)
+end
+
+---@param db moonpool.db
+return function(db)
+  function db.copy_in(target, source) return copy_in(db, target, source) end
+  function db.copy_out(source, sink) return copy_out(db, source, sink) end
+end

@@ -1,0 +1,81 @@
+-- moonpool.openapi: the operations as an OpenAPI 3.1 document, made of their schemas.
+local host = require "moonpool.host"
+local json = require "moonpool.json"
+
+local openapi = {}
+
+-- A schema of its own says which dialect it is; inside a document that is said once.
+local function embedded(schema)
+  if schema then schema["$schema"] = nil end
+  return schema
+end
+
+local function content(schema)
+  return { ["application/json"] = { schema = schema } }
+end
+
+local function ref(kind, name) return { ["$ref"] = "#/components/" .. kind .. "/" .. name } end
+
+local function path_of(op)
+  local result = embedded(op.output) or json.object()
+  return {
+    post = {
+      operationId = op.name,
+      summary = op.summary,
+      parameters = json.array { ref("parameters", "IdempotencyKey"), ref("parameters", "RequestTimeout"),
+                                ref("parameters", "RequestId") },
+      requestBody = { required = op.input ~= nil, content = content(embedded(op.input) or json.object()) },
+      responses = {
+        ["200"] = { description = "Done, and stored.",
+                    content = content { type = "object", properties = { result = result }, required = json.array { "result" } } },
+        default = ref("responses", "Error"),
+      },
+    },
+  }
+end
+
+local function header(name, description, schema)
+  return { name = name, ["in"] = "header", required = false, description = description, schema = schema }
+end
+
+--- The document of a list of operations (moonpool.describe).
+function openapi.document(operations)
+  local paths = json.object()
+  for _, op in ipairs(operations) do paths["/api/ops/" .. op.name] = path_of(op) end
+  return {
+    openapi = "3.1.0",
+    info = { title = host.app_dir:match "([^/]+)/*$" or "moonpool", version = host.version,
+             description = "Each operation is one transaction. Names are in camelCase, decimals are strings." },
+    paths = paths,
+    security = json.array { { token = json.array() } },
+    components = {
+      securitySchemes = { token = { type = "http", scheme = "bearer" } },
+      parameters = {
+        IdempotencyKey = header("Idempotency-Key", "The same call under the same key is done once, and answered the same.",
+                                { type = "string", minLength = 1, maxLength = 255 }),
+        RequestTimeout = header("Request-Timeout", "Seconds; the operation's own timeout is the longest.",
+                                { type = "number", exclusiveMinimum = 0, maximum = 86400 }),
+        RequestId = header("X-Request-Id", "Comes back in the answer and stands in the log.",
+                           { type = "string", maxLength = 128 }),
+      },
+      responses = { Error = { description = "Not done.", content = content(ref("schemas", "Error")) } },
+      schemas = {
+        Error = {
+          type = "object", required = json.array { "error" },
+          properties = { error = {
+            type = "object", required = json.array { "code", "message" },
+            properties = {
+              code = { type = "string" }, message = { type = "string" }, status = { type = "integer" },
+              requestId = { type = "string" }, operation = { type = "string" },
+              outcomeUnknown = { type = "boolean", description = "The work may have been stored. Ask again under the same " ..
+                                                                 "Idempotency-Key." },
+              fields = { description = "What is wrong with which field of the input." },
+            },
+          } },
+        },
+      },
+    },
+  }
+end
+
+return openapi

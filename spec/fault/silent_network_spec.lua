@@ -1,0 +1,79 @@
+-- The network falls silent: nothing arrives any more, and nobody is told. Calls end all the same, and those who can be told
+-- the truth are.
+local moonpool   = require "moonpool"
+local caller     = require "spec.support.caller"
+local dealership = require "spec.support.dealership"
+local fault      = require "spec.support.fault"
+local proxy      = require "spec.support.proxy"
+local test       = require "moonpool.test"
+
+describe("a network that falls silent", function()
+  local wire, host, ours
+
+  setup(function()
+    wire = proxy.start()
+    host = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "2", MOONPOOL_COMMIT_TIMEOUT = "300" })
+  end)
+  teardown(function()
+    wire:watch()
+    host:stop()
+    wire:stop()
+  end)
+  before_each(function() ours = dealership.new() end)
+
+  local function create(timeout, ...)
+    wire:watch(...)
+    return host:call("create_deal", ours:deal_input { customer_data = { first_name = "Sil", last_name = "Ent" } },
+      { timeout = timeout })
+  end
+
+  local function assert_deals(count)
+    -- What the server still holds of the dead connection goes with it.
+    wire:watch()
+    fault.eventually("no transaction is open", function()
+      return test.admin().value([[
+        select count(*) = 0 from pg_stat_activity where usename = $1 and xact_start is not null]], fault.role())
+    end)
+    local _, deals = fault.assert_ledger(ours)
+    assert.are.equal(count, deals)
+  end
+
+  it("behind COMMIT: another connection finds out that it is stored", function()
+    create(10)
+    ours = dealership.new()
+    local answer = create(10, "B commit freeze")
+    assert.are_not.equal("none", wire:order "told")
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert.are.equal(1, answer.info.attempts)
+    assert_deals(1)
+  end)
+
+  it("in front of COMMIT: another connection finds out that it is not stored, and it is done again", function()
+    create(10)
+    ours = dealership.new()
+    local answer = create(10, "F commit freeze")
+    assert.are_not.equal("none", wire:order "told")
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert.are.equal(2, answer.info.attempts)
+    assert_deals(1)
+  end)
+
+  it("in the middle: the call ends at its deadline, and nothing is stored", function()
+    create(10)
+    ours = dealership.new()
+    local answer = create(1, "F begin3 freeze")
+    assert.are_not.equal("none", wire:order "told")
+    assert.is_false(answer.ok)
+    assert.are.equal("DEADLINE_EXCEEDED", answer.error.code)
+    assert_deals(0)
+  end)
+
+  it("is only slow: nothing is lost by waiting", function()
+    create(10)
+    ours = dealership.new()
+    local answer = create(10, "F commit delay 100", "B insert delay 100")
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert.are.equal(1, answer.info.attempts)
+    assert_deals(1)
+  end)
+end)

@@ -1,0 +1,79 @@
+-- Scripts that mean harm, sandboxed and limited as operations are. Each must end, in the way that it says; and nothing
+-- else may suffer: a neighbour goes on, the state's memory is back. How long each takes is measured by `make soak`.
+local host     = require "moonpool.host"
+local moonpool = require "moonpool"
+local sandbox  = require "moonpool.sandbox"
+local scratch  = require "spec.support.scratch"
+
+local LIMITS = { cpu_ms = 20, memory = 4 << 20 }
+local MEMORY_LIMITS = { cpu_ms = 400, memory = 4 << 20 } -- time enough to use it up
+
+local path = os.tmpname()
+
+local function load_text(code, name)
+  local file = assert(io.open(path, "wb"))
+  file:write(code)
+  file:close()
+  return assert(sandbox.load(path, name))
+end
+
+-- How it ended: "ok", "false", or the error's code.
+local function run(code, name, limits)
+  local handle = host.spawn_limited(limits, function() return load_text(code, name)() end)
+  local ok, e = pcall(handle.wait, handle)
+  if ok then return e == true and "ok" or "returned " .. tostring(e), e end
+  return type(e.code) == "string" and e.code or "?", e
+end
+
+-- A task that goes on all the while: how often it had its turn.
+local turns, over = 0, false
+local neighbour
+
+setup(function()
+  neighbour = moonpool.spawn(function()
+    while not over do
+      turns = turns + 1
+      moonpool.sleep(0.001)
+    end
+    return "alive"
+  end)
+end)
+
+teardown(function()
+  over = true
+  assert.are.equal("alive", neighbour:wait())
+  os.remove(path)
+end)
+
+for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes" } do
+  describe("hostile " .. theme .. ":", function()
+    for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
+      local name, ends, code = script[1], script[2], script[3]
+      it(name, function()
+        local expected = {}
+        for word in (ends .. "|" .. (script.also or "")):gmatch "[^|]+" do expected[word] = true end
+        if script.open then pending(script.open) end
+        local before = turns
+        local how, e = run(code, theme .. ".lua", theme == "memory" and MEMORY_LIMITS or LIMITS)
+        assert(expected[how], ("it ended with %s: %s"):format(how, tostring(e)))
+        if how == "SCRIPT_TIMEOUT" then assert.truthy(e.traceback:find("%.lua:%d+"), e.traceback) end
+        scratch.await("the neighbour's next turn", function() return turns > before end)
+      end)
+    end
+  end)
+end
+
+describe("after all of them", function()
+  it("the state's memory is back", function()
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(collectgarbage "count" < 64 * 1024)
+  end)
+
+  it("Lua's libraries are as they were", function()
+    assert.are.equal("xx", ("x"):rep(2))
+    assert.are.equal(3, #table.pack(1, 2, 3))
+    assert.is_nil(rawget(string, "evil"))
+    assert.are.equal("1", table.concat { 1 })
+  end)
+end)

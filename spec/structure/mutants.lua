@@ -1,0 +1,76 @@
+-- Mutants: mistakes that the transaction manager must never make, each with the test that sees it. `make mutants` builds the
+-- host with one mistake at a time and expects that test to fail; without the mistake it passes.
+--
+-- `replace` is pairs of texts: the first stands in the file exactly once. `test` is a spec, with a filter if only a part of it
+-- concerns the mistake, or the name of a C test.
+return {
+  { name = "commit_tag_unchecked", about = "COMMIT's tag is not looked at",
+    file = "src/bind/txn_wire.c",
+    replace = { [[txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]], "txn->committed = !err;" },
+    test = "spec/fault/wire_spec.lua", filter = "answered with ROLLBACK" },
+
+  { name = "begin_alone", about = "BEGIN has a segment of its own",
+    file = "src/bind/txn_wire.c",
+    replace = { "  mp_conn_send(conn, &txn->begin);\n", [[
+  mp_conn_send(conn, &txn->begin);
+  txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
+  mp_conn_sync(conn, &txn->lock_sync);
+  txn->syncs_open++;
+]] },
+    test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
+
+  { name = "lost_commit_repeated", about = "a transaction whose COMMIT was lost is simply done again",
+    file = "src/tx/tx.c",
+    replace = { "if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);",
+                "(void)commit_sent;" },
+    test = "sim_test" },
+
+  { name = "doom_ignored", about = "a failed statement does not doom its transaction",
+    file = "src/tx/tx.c",
+    replace = { "      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;", "      return MP_TX_DO_RESUME;" },
+    test = "tx_test" },
+
+  { name = "serialization_failure_told", about = "a 40001 is given to the script, which may catch it",
+    file = "src/tx/tx.c",
+    replace = { "if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);", "" },
+    test = "spec/fault/every_statement_spec.lua", filter = "never shows a retry" },
+
+  { name = "unclean_reused", about = "a connection whose ROLLBACK failed is used again",
+    file = "src/tx/tx.c",
+    replace = { "clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD", "clean ? MP_TX_DO_RELEASE : MP_TX_DO_RELEASE" },
+    test = "tx_test" },
+
+  { name = "witness_missing", about = "no witness is written: a lost COMMIT looks as if it had not been done",
+    file = "src/bind/txn_resolve.c",
+    replace = { [["insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)"]],
+                [["select $1::text, $2::text, $3::text"]] },
+    test = "spec/fault/kill_matrix_spec.lua" },
+
+  { name = "unlock_missing", about = "the lock between hosts is kept",
+    file = "src/bind/txn_wire.c",
+    replace = { "if (txn->tx.frame.commit && txn->options.lock) send_unlock(txn);", "",
+                "txn->discard || txn->lock_held || txn->discard_after", "txn->discard || txn->discard_after" },
+    test = "spec/fault/wire_spec.lua", filter = "its lock is given back" },
+
+  { name = "deadline_ignored", about = "a transaction may last for ever",
+    file = "src/bind/txn_member.c",
+    replace = { "  mp_txn_member_late(MP_CONTAINER_OF(timer, struct mp_member, deadline));", "  (void)timer;" },
+    test = "spec/fault/deadline_spec.lua", filter = "while a statement runs" },
+
+  { name = "savepoint_kept", about = "the work inside of a savepoint that failed stays",
+    file = "src/tx/tx.c",
+    replace = { "  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {", "  if (false) {" },
+    test = "tx_test" },
+
+  { name = "lane_jumped", about = "who comes last to a lane is served first",
+    file = "src/admit/lane.c",
+    replace = { "mp_list_push_back(&lane->passes, &pass->node);",
+                "if (granted) mp_list_push_back(&lane->passes, &pass->node);\n"
+                .. "  else mp_list_push_back(lane->passes.next->next, &pass->node);" },
+    test = "sim_test" },
+
+  { name = "broken_granted", about = "a lost connection is given out again",
+    file = "src/pool/policy.c",
+    replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },
+    test = "policy_test" },
+}

@@ -1,0 +1,257 @@
+#include "bind/recorder.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "util/buf.h"
+
+struct note {
+  uint32_t at_us; /* since the flight began */
+  uint32_t n;
+  enum mp_note_kind kind;
+  struct mp_text *sql; /* a reference, or NULL */
+  char text[100];
+};
+
+struct mp_flight {
+  struct mp_list node; /* of those under way */
+  struct mp_recorder *recorder;
+  int refs; /* under way, or in so many rings */
+  uint64_t number, began_ns, began_us;
+  char id[40], operation[64], caller[64], lane[80];
+  /* once it has ended */
+  bool ended;
+  uint64_t duration_us;
+  const char *outcome;
+  char error[260];
+  unsigned attempts, round_trips, group;
+  struct note *notes;
+  unsigned count, cap, omitted;
+};
+
+struct ring {
+  struct mp_flight *at[MP_FLIGHTS];
+  uint64_t added;
+};
+
+struct mp_recorder {
+  struct mp_loop *loop;
+  uint64_t slow_ms, count;
+  struct mp_list active;
+  struct ring recent, notable;
+};
+
+static const char *const kinds[] = {
+#define X(name, text) text,
+    MP_NOTE_MAP(X)
+#undef X
+};
+
+/* ---- life ---- */
+
+static void unref(struct mp_flight *flight) {
+  if (!flight || --flight->refs) return;
+  for (unsigned i = 0; i < flight->count; i++)
+    if (flight->notes[i].sql) mp_text_unref(flight->notes[i].sql);
+  free(flight->notes);
+  free(flight);
+}
+
+int mp_recorder_new(struct mp_recorder **out, struct mp_loop *loop, uint64_t slow_ms,
+                    struct mp_err *err) {
+  struct mp_recorder *recorder = calloc(1, sizeof *recorder);
+  if (!recorder) return mp_err_set(err, MP_ENOMEM, "no memory for the recorder of calls");
+  recorder->loop = loop;
+  recorder->slow_ms = slow_ms;
+  mp_list_init(&recorder->active);
+  *out = recorder;
+  return 0;
+}
+
+void mp_recorder_unref(struct mp_recorder *recorder) {
+  if (!recorder) return;
+  for (size_t i = 0; i < MP_FLIGHTS; i++) {
+    unref(recorder->recent.at[i]);
+    unref(recorder->notable.at[i]);
+  }
+  free(recorder);
+}
+
+struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, const char *id,
+                                  const char *operation, const char *caller, const char *lane) {
+  struct mp_flight *flight = malloc(sizeof *flight);
+  if (!flight) return NULL;
+  *flight = (struct mp_flight){.recorder = recorder,
+                               .refs = 1,
+                               .number = ++recorder->count,
+                               .began_ns = mp_loop_clock_ns(recorder->loop),
+                               .began_us = mp_loop_wall_us(recorder->loop)};
+  mp_copy_text(flight->id, sizeof flight->id, id);
+  mp_copy_text(flight->operation, sizeof flight->operation, operation);
+  mp_copy_text(flight->caller, sizeof flight->caller, caller ? caller : "");
+  mp_copy_text(flight->lane, sizeof flight->lane, lane ? lane : "");
+  mp_list_push_front(&recorder->active, &flight->node);
+  return flight;
+}
+
+const char *mp_flight_id(const struct mp_flight *flight) { return flight ? flight->id : ""; }
+
+static uint64_t age_us(const struct mp_flight *flight) {
+  return (mp_loop_clock_ns(flight->recorder->loop) - flight->began_ns) / 1000;
+}
+
+/* The next note, or NULL if it is one too many. */
+static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
+  if (flight->count == flight->cap) {
+    unsigned cap = flight->cap ? flight->cap * 2 : 16;
+    if (cap > MP_FLIGHT_NOTES) cap = MP_FLIGHT_NOTES;
+    struct note *notes = cap > flight->cap ? realloc(flight->notes, cap * sizeof *notes) : NULL;
+    if (!notes) {
+      flight->omitted++;
+      return NULL;
+    }
+    flight->notes = notes;
+    flight->cap = cap;
+  }
+  struct note *note = &flight->notes[flight->count++];
+  uint64_t at_us = age_us(flight);
+  note->at_us = at_us < UINT32_MAX ? (uint32_t)at_us : UINT32_MAX;
+  note->kind = kind;
+  note->n = 0;
+  note->sql = NULL;
+  note->text[0] = '\0';
+  return note;
+}
+
+void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n,
+                    const char *text) {
+  struct note *note = flight ? add(flight, kind) : NULL;
+  if (!note) return;
+  note->n = n;
+  if (text) mp_copy_text(note->text, sizeof note->text, text);
+}
+
+void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
+  struct note *note = flight ? add(flight, MP_NOTE_STATEMENT) : NULL;
+  if (!note) return;
+  note->sql = stmt->text;
+  mp_text_ref(stmt->text);
+  memcpy(note->text, stmt->where, sizeof stmt->where);
+}
+
+static void keep(struct ring *ring, struct mp_flight *flight) {
+  struct mp_flight **place = &ring->at[ring->added++ % MP_FLIGHTS];
+  unref(*place);
+  *place = flight;
+  flight->refs++;
+}
+
+void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
+  if (!flight) return;
+  struct mp_recorder *recorder = flight->recorder;
+  flight->ended = true;
+  flight->duration_us = age_us(flight);
+  flight->outcome = end->outcome;
+  flight->attempts = end->attempts;
+  flight->round_trips = end->round_trips;
+  flight->group = end->group;
+  if (end->err && end->err->code)
+    snprintf(flight->error, sizeof flight->error, "%s: %.200s", mp_code_name(end->err->code),
+             end->err->msg);
+  mp_list_remove(&flight->node);
+  keep(&recorder->recent, flight);
+  bool good = !strcmp(end->outcome, "committed") || !strcmp(end->outcome, "recalled");
+  if (!good || flight->attempts > 1 ||
+      (recorder->slow_ms && flight->duration_us > recorder->slow_ms * 1000))
+    keep(&recorder->notable, flight);
+  unref(flight);
+}
+
+/* ---- reading ---- */
+
+#define SET(push, name) (push, lua_setfield(L, -2, name))
+
+static void push_flight(lua_State *L, const struct mp_flight *flight) {
+  char stamp[32];
+  lua_createtable(L, 0, 12);
+  mp_bind_timestamp(flight->began_us, stamp);
+  SET(lua_pushstring(L, flight->id), "id");
+  SET(lua_pushstring(L, flight->operation), "operation");
+  SET(lua_pushstring(L, stamp), "began");
+  if (flight->caller[0]) SET(lua_pushstring(L, flight->caller), "caller");
+  if (flight->lane[0]) SET(lua_pushstring(L, flight->lane), "lane");
+  SET(lua_pushstring(L, flight->ended ? flight->outcome : "running"), "outcome");
+  SET(lua_pushnumber(L, (double)(flight->ended ? flight->duration_us : age_us(flight)) / 1000),
+      "duration");
+  if (!flight->ended) return;
+  SET(lua_pushinteger(L, flight->attempts), "attempts");
+  SET(lua_pushinteger(L, flight->round_trips), "round_trips");
+  if (flight->group > 1) SET(lua_pushinteger(L, flight->group), "group");
+  if (flight->error[0]) SET(lua_pushstring(L, flight->error), "error");
+}
+
+static void push_note(lua_State *L, const struct note *note) {
+  lua_createtable(L, 0, 5);
+  SET(lua_pushnumber(L, (double)note->at_us / 1000), "at");
+  SET(lua_pushstring(L, kinds[note->kind]), "kind");
+  if (note->n) SET(lua_pushinteger(L, note->n), "n");
+  if (note->text[0]) SET(lua_pushstring(L, note->text), "text");
+  if (note->sql) SET(lua_pushstring(L, mp_text_shown(note->sql)), "query");
+}
+
+static struct mp_flight *newest(const struct ring *ring, uint64_t n) {
+  if (n >= MP_FLIGHTS || n >= ring->added) return NULL;
+  return ring->at[(ring->added - 1 - n) % MP_FLIGHTS];
+}
+
+void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, bool notable) {
+  const struct ring *ring = notable ? &recorder->notable : &recorder->recent;
+  lua_Integer n = 0;
+  luaL_checkstack(L, 8, NULL);
+  lua_newtable(L);
+  if (!notable) {
+    MP_LIST_EACH(node, &recorder->active) {
+      if ((size_t)n >= limit) return;
+      push_flight(L, MP_LIST_ENTRY(node, struct mp_flight, node));
+      lua_rawseti(L, -2, ++n);
+    }
+  }
+  const struct mp_flight *flight;
+  for (uint64_t i = 0; (size_t)n < limit && (flight = newest(ring, i)); i++) {
+    push_flight(L, flight);
+    lua_rawseti(L, -2, ++n);
+  }
+}
+
+static const struct mp_flight *find(const struct mp_recorder *recorder, const char *id) {
+  MP_LIST_EACH(node, &recorder->active) {
+    const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
+    if (!strcmp(flight->id, id)) return flight;
+  }
+  for (uint64_t i = 0; i < MP_FLIGHTS; i++) {
+    const struct mp_flight *a = newest(&recorder->recent, i), *b = newest(&recorder->notable, i);
+    if (a && !strcmp(a->id, id)) return a;
+    if (b && !strcmp(b->id, id)) return b;
+  }
+  return NULL;
+}
+
+void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id) {
+  const struct mp_flight *flight = find(recorder, id);
+  luaL_checkstack(L, 8, NULL);
+  if (!flight) {
+    lua_pushnil(L);
+    return;
+  }
+  push_flight(L, flight);
+  if (flight->omitted) SET(lua_pushinteger(L, flight->omitted), "omitted");
+  lua_createtable(L, (int)flight->count, 0);
+  for (unsigned i = 0; i < flight->count; i++) {
+    push_note(L, &flight->notes[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "notes");
+}

@@ -1,0 +1,75 @@
+/* recorder.h: what calls of operations did, step by step: those under way, the last ones, and (in a ring of their own,
+ * so that traffic does not wash them away) those that failed, were retried or were slow.
+ *
+ * A flight is one call: begun and ended by ops/call.c, noted in by the transaction that carries it (txn_note.c).
+ * Always on, and bounded: so many flights, so many notes in each. No value of a parameter is kept. Owner: the
+ * runtime. A NULL flight is fine everywhere: nobody records. */
+#ifndef MP_RECORDER_H
+#define MP_RECORDER_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#include "bind/stmt.h"
+#include "loop/loop.h"
+#include "util/err.h"
+
+#define MP_FLIGHTS 200      /* in each ring */
+#define MP_FLIGHT_NOTES 100 /* in a flight; what comes then is only counted */
+
+/*  kind        in Lua        what `n` and the text are */
+#define MP_NOTE_MAP(X)                                                                       \
+  X(LANE, "lane")           /* it has its turn: -, the lane */                               \
+  X(WAITS, "waits")         /* for a connection */                                           \
+  X(CONNECTED, "connected") /* has one: the backend's pid */                                 \
+  X(ATTEMPT, "attempt")     /* the script starts: the how-manieth */                         \
+  X(SENT, "sent")           /* a round trip begins: its number; "begin", "commit" or both */ \
+  X(STATEMENT, "statement") /* travels in it: -, its place */                                \
+  X(ANSWERED, "answered")   /* the round trip is over: its number */                         \
+  X(FAILED, "failed")       /* with this: -, SQLSTATE and message */                         \
+  X(ROLLBACK, "rollback")   /* is sent */                                                    \
+  X(BACKOFF, "backoff")     /* before the next attempt: ms, why */                           \
+  X(RESOLVE, "resolve")     /* COMMIT's answer was lost: is it there? */
+
+enum mp_note_kind {
+#define X(name, text) MP_NOTE_##name,
+  MP_NOTE_MAP(X)
+#undef X
+};
+
+struct mp_recorder;
+struct mp_flight;
+
+/* Calls that took longer than `slow_ms` are kept longer; 0: none for that. */
+int mp_recorder_new(struct mp_recorder **out, struct mp_loop *loop, uint64_t slow_ms,
+                    struct mp_err *err) MP_MUST_CHECK;
+void mp_recorder_unref(struct mp_recorder *recorder);
+
+/* NULL: no memory; the call goes on without. The strings are copied; `lane` and `caller` may be NULL. */
+struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, const char *id,
+                                  const char *operation, const char *caller, const char *lane);
+void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n, const char *text);
+void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt);
+
+struct mp_flight_end {
+  const char *outcome;      /* "committed", "failed" … static text */
+  const struct mp_err *err; /* NULL: none */
+  unsigned attempts, round_trips, group;
+};
+/* The recorder's from here on: the pointer is good for nothing more. */
+void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end);
+const char *mp_flight_id(const struct mp_flight *flight); /* "" for NULL */
+
+/* Pushes an array of up to `limit` { id=, operation=, caller=, began=, duration=, outcome=, attempts=, error= …}, newest
+ * first, those under way in front. `notable`: only what failed, was retried or slow. [-0, +1] */
+void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, bool notable);
+/* Pushes one with its notes { at=, kind=, n=, text=, query= }, times in ms since it began; nil: gone. [-0, +1] */
+void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id);
+
+/* txn_note.c: notes in the flights of all calls that share the transaction and still wait for their answer. */
+struct mp_txn;
+void mp_txn_note(struct mp_txn *txn, enum mp_note_kind kind, unsigned n, const char *text);
+void mp_txn_note_error(struct mp_txn *txn, enum mp_note_kind kind, unsigned n,
+                       const struct mp_err *err);
+
+#endif

@@ -1,0 +1,46 @@
+#include "script/account.h"
+
+#include <stdlib.h>
+
+enum { NARROW_LIMIT = 3 }; /* collections that free less than an eighth of the limit */
+
+struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
+  struct mp_account *account = calloc(1, sizeof *account);
+  if (!account) return NULL;
+  account->tasks = 1;
+  account->cpu_limit_ns = cpu_ms * 1000000;
+  account->limit = memory;
+  mp_account_collected(account);
+  return account;
+}
+
+void mp_account_collected(struct mp_account *account) {
+  size_t quarter = account->limit / 4, half = (account->limit - account->used) / 2;
+  account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
+}
+
+void mp_account_free(struct mp_account *account) { free(account); }
+
+void mp_account_unref(struct mp_account *account) {
+  if (!account) return;
+  account->tasks--;
+  if (!account->used && !account->tasks) mp_account_free(account);
+}
+
+bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) {
+  /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
+  bool again = account->pending == size;
+  if (account->pending && !again) account->refused++;
+  account->pending = 0;
+  size_t used = account->used - old + size;
+  if (used <= account->limit) {
+    /* A collection for every few blocks would keep the loop busy and get nowhere. */
+    if (!again || used < account->limit - account->limit / 8) return true;
+    if (account->narrow++ < NARROW_LIMIT) return true;
+  } else if (!again) {
+    account->pending = size;
+    return false;
+  }
+  account->refused++;
+  return false;
+}

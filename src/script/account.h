@@ -1,0 +1,55 @@
+/* account.h: what a task and the tasks that it starts may spend together: CPU time, and bytes of Lua's memory.
+ *
+ * Every block of Lua's memory (vm.c) has an owner: the account of the task that made it, or that last made it
+ * grow. It counts there until it is freed, so an account lives as long as its last task or its last block. */
+#ifndef MP_ACCOUNT_H
+#define MP_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mp_account {
+  uint64_t cpu_ns, cpu_limit_ns; /* 0: no limit */
+  size_t used, limit;
+  unsigned tasks;
+  size_t pending;    /* size of a block that was refused: Lua may collect and ask again */
+  size_t collect_at; /* bytes from which all garbage is to be collected */
+  unsigned refused,
+      narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
+};
+
+struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory); /* NULL: no memory */
+static inline struct mp_account *mp_account_ref(struct mp_account *account) {
+  if (account) account->tasks++;
+  return account;
+}
+void mp_account_unref(struct mp_account *account); /* NULL is fine */
+/* A block of `old` bytes of the account has now `size`; 0: none before, none after. */
+void mp_account_free(struct mp_account *account);
+static inline void mp_account_change(struct mp_account *account, size_t old, size_t size) {
+  account->used = account->used - old + size;
+  if (!account->used && !account->tasks) mp_account_free(account);
+}
+/* May a block of the account grow? On false the caller refuses it: Lua then collects all garbage and asks once more. */
+bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size);
+static inline bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
+  if (!account->limit || (!account->pending && account->used - old + size <= account->limit))
+    return true;
+  return mp_account_grant_slow(account, old, size);
+}
+/* Before Lua has to: the buffers of its library fail where a collection would have helped. */
+static inline bool mp_account_wants_collection(const struct mp_account *account) {
+  return account->limit && account->used > account->collect_at;
+}
+void mp_account_collected(
+    struct mp_account *account); /* all garbage is gone: when is the next time? */
+static inline bool mp_account_out_of_time(const struct mp_account *account, uint64_t more_ns) {
+  return account->cpu_limit_ns && account->cpu_ns + more_ns > account->cpu_limit_ns;
+}
+/* Was more than one block refused? Then a pcall has had its chance. */
+static inline bool mp_account_out_of_memory(const struct mp_account *account) {
+  return account->refused > 1;
+}
+
+#endif

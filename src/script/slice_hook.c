@@ -1,0 +1,253 @@
+/* slice_hook.c: what happens to a task whose slice is over: it yields, or it is ended; and the report of those
+ * that could do neither in time. Killing is "yield and never resume": no pcall sees it. Only where nothing can
+ * yield (table.sort, gsub, xpcall's handler ...) is an error raised, again at each instruction until the code is
+ * out of there. */
+#include <lauxlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "script/luaerr.h"
+#include "script/task_priv.h"
+#include "util/log.h"
+
+enum {
+  CLOSE_MS = 10,  /* for the <close> variables of a task that was killed */
+  STUCK_MS = 250, /* CPU time that code which cannot yield may take from the loop */
+  REPORT_MS = 50, /* slices longer than this are counted, and told */
+  REPORT_EVERY_MS = 1000,
+};
+
+static uint64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ---- the end ---- */
+
+struct sentence {
+  struct mp_task *task;
+  lua_State *co;
+};
+
+static int make_fatal(lua_State *L) {
+  const struct sentence *s = lua_touserdata(L, 1);
+  const struct mp_account *account = s->task->account;
+  struct mp_err err;
+  if (s->task->fatal == MP_ENOMEM)
+    mp_err_set(&err, MP_ENOMEM, "%s needed more than its %zu KB of memory", s->task->name,
+               account->limit >> 10);
+  else
+    mp_err_set(&err, s->task->fatal,
+               "%s computed for more than its %llu ms of CPU time; the traceback shows where",
+               s->task->name, (unsigned long long)account->cpu_limit_ns / 1000000);
+  mp_luaerr_push(L, &err);
+  mp_luaerr_note(L, s->co, L == s->co ? 1 : 0);
+  s->task->fatal_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code) {
+  struct mp_account *owner = task->sched->owner;
+  struct sentence sentence = {task, co};
+  task->fatal = code;
+  task->sched->owner = NULL; /* the error is the host's */
+  if (lua_checkstack(L, 4)) {
+    lua_pushcfunction(L, make_fatal);
+    lua_pushlightuserdata(L, &sentence);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+  }
+  task->sched->owner = owner;
+}
+
+void mp_task_out_of_memory(struct mp_sched *sched) {
+  struct mp_task *task = sched->running;
+  if (task && !task->fatal) task->fatal = MP_ENOMEM;
+  mp_task_interrupt(sched);
+}
+
+void mp_task_interrupt(struct mp_sched *sched) {
+  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
+  if (sched->running && L) mp_slice_arm(L);
+}
+
+static void collect(lua_State *L, struct mp_task *task) {
+  lua_gc(L, LUA_GCCOLLECT);
+  mp_account_collected(task->account);
+}
+
+void mp_task_reserve(lua_State *L, size_t size) {
+  struct mp_task *task = mp_task_of(L);
+  struct mp_account *account = task ? task->account : NULL;
+  if (account && account->limit && account->used + size > account->limit && size <= account->limit)
+    collect(L, task);
+}
+
+static int shielded(lua_State *L) {
+  struct mp_task *task = mp_task_of(L);
+  lua_settop(L, 1);
+  if (task && (task->fatal || task->doomed || task->state != MP_TASK_RUNNING)) return 1;
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+void mp_task_shield_handler(lua_State *L, int idx) {
+  idx = lua_absindex(L, idx);
+  lua_pushvalue(L, idx);
+  lua_pushcclosure(L, shielded, 1);
+  lua_replace(L, idx);
+}
+
+/* ---- the report ---- */
+
+static int trace(lua_State *L) {
+  luaL_traceback(L, lua_touserdata(L, 1), NULL, 1);
+  return 1;
+}
+
+/* Pushes one value. */
+static const char *push_trace(lua_State *L, struct mp_task *task) {
+  struct mp_account *owner = task->sched->owner;
+  task->sched->owner = NULL;
+  lua_pushcfunction(L, trace);
+  lua_pushlightuserdata(L, L);
+  lua_pcall(L, 1, 1, 0);
+  task->sched->owner = owner;
+  return lua_tostring(L, -1);
+}
+
+void mp_slice_report(struct mp_task *task, lua_State *L) {
+  struct mp_slice *slice = &task->sched->slice;
+  uint64_t number = atomic_load_explicit(&slice->number, memory_order_relaxed);
+  if (atomic_load_explicit(&slice->seen, memory_order_relaxed) != number) return;
+  uint64_t wall_ms = mp_slice_wall_ns(slice) / 1000000;
+  if (slice->reported == number || wall_ms < REPORT_MS) return;
+  slice->reported = number;
+  slice->overruns++;
+  uint64_t now = now_ns();
+  if (!task->account || now - slice->report_ns < REPORT_EVERY_MS * UINT64_C(1000000)) return;
+  slice->report_ns = now;
+  mp_log(MP_LOG_WARN, "script", "%s kept the loop for %llu ms without a pause; %s", task->name,
+         (unsigned long long)wall_ms,
+         L ? push_trace(L, task) : "it was inside of a C function, or where Lua cannot yield");
+  if (L) lua_pop(L, 1);
+}
+
+/* ---- the hook ---- */
+
+static bool may_yield(lua_State *L, const struct mp_task *task) {
+  return lua_isyieldable(L) && !task->blocked;
+}
+
+/* Between two waits the host's own modules are not interrupted: so they need no locks. */
+static bool inside_host(lua_State *L, lua_Debug *ar) {
+  return lua_getinfo(L, "S", ar) && strncmp(ar->source, "@moonpool/", 10) == 0;
+}
+
+/* Past its CPU time it is condemned. */
+static bool exhausted(lua_State *L, struct mp_task *task) {
+  if (!task->account) return false;
+  if (!mp_account_out_of_time(task->account, mp_slice_cpu_ns(&task->sched->slice))) return false;
+  mp_task_condemn(task, L, L, MP_ESCRIPT_TIMEOUT);
+  return true;
+}
+
+static bool closing_too_long(const struct mp_task *task) {
+  return now_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
+}
+
+static bool stuck(struct mp_task *task) {
+  return task->account && mp_slice_cpu_ns(&task->sched->slice) > STUCK_MS * UINT64_C(1000000);
+}
+
+bool mp_task_limited(const struct mp_task *task) { return task && task->account; }
+
+void mp_task_checkpoint(lua_State *L, const char *what) {
+  struct mp_task *task = mp_task_of(L);
+  if (!task) return;
+  bool closing = task->sched->slice.close_ns != 0;
+  if (!closing && (task != task->sched->running || !task->account)) return;
+  if (closing ? closing_too_long(task) : exhausted(L, task)) {
+    mp_slice_arm(L); /* for the instruction after the pcall that catches it */
+  } else if (closing || !stuck(task)) {
+    return;
+  }
+  luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
+}
+
+/* What is to be done with the code on L. */
+static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct mp_task *task) {
+  struct mp_slice *slice = &task->sched->slice;
+  if (slice->close_ns) {
+    if (!closing_too_long(task)) return GO_ON;
+    mp_slice_arm(L);
+    return RAISE;
+  }
+  if (task != task->sched->running) return GO_ON;
+  if (task->account && mp_account_wants_collection(task->account)) collect(L, task);
+  if (!task->fatal && !task->doomed) {
+    if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
+    mp_slice_report(task, L);
+    if (!exhausted(L, task)) {
+      if (may_yield(L, task) && !inside_host(L, ar)) return YIELD;
+      if (!stuck(task)) return GO_ON;
+    }
+  } else if (task->fatal && task->fatal_ref == LUA_NOREF) {
+    mp_task_condemn(task, L, L, task->fatal);
+  }
+  mp_slice_arm(L); /* for the next instruction */
+  return may_yield(L, task) ? YIELD : RAISE;
+}
+
+void mp_slice_hook(lua_State *L, lua_Debug *ar) {
+  struct mp_task *task = mp_task_of(L);
+  if (!task) {
+    lua_sethook(L, NULL, 0, 0);
+    return;
+  }
+  mp_slice_switch(&task->sched->slice, NULL); /* so that the watchdog does not arm it meanwhile */
+  lua_sethook(L, NULL, 0, 0);
+  switch (verdict(L, ar, task)) {
+    case YIELD:
+      task->preempted = true;
+      lua_yield(L, 0);
+      return;
+    case RAISE:
+      mp_slice_switch(&task->sched->slice, L);
+      luaL_error(
+          L, task->fatal || task->doomed || task->state == MP_TASK_ENDED
+                 ? "the task is being ended"
+                 : "this code keeps everybody else waiting and cannot be interrupted where it is "
+                   "(table.sort, string.gsub, __tostring, a message handler ...)");
+      return;
+    case GO_ON: break;
+  }
+  mp_slice_switch(&task->sched->slice, L);
+}
+
+int mp_co_reset(lua_State *co) {
+  struct mp_task *task = mp_task_of(co);
+  if (!task) return lua_resetthread(co);
+  struct mp_sched *sched = task->sched;
+  struct mp_slice *slice = &sched->slice;
+  struct mp_account *owner = sched->owner;
+  bool outside = !sched->running && !sched->closing; /* of any slice */
+  bool first = task->state == MP_TASK_ENDED && !slice->close_ns;
+  if (outside) mp_slice_begin(slice, co);
+  lua_State *before = mp_slice_switch(slice, co);
+  if (first) slice->close_ns = now_ns();
+  sched->owner = task->account;
+  sched->closing++;
+  int status = lua_resetthread(co);
+  sched->closing--;
+  sched->owner = owner;
+  if (first) slice->close_ns = 0;
+  if (outside) {
+    mp_slice_end(slice);
+  } else {
+    mp_slice_switch(slice, before);
+  }
+  return status;
+}

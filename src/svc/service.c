@@ -1,0 +1,504 @@
+/* service.c: one request, from who asks to the answer. */
+#include "svc/service.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "script/luaerr.h"
+#include "svc/access.h"
+#include "util/log.h"
+
+enum {
+  NAME_LEN = 63,
+  REQUEST_ID_LEN = 128,
+  KEY_LEN = 255,
+  FIND_MS = 2000,  /* for the database to say what a token is */
+  DOWN_MS = 10000, /* so long it is not asked again about what is known, when it did not */
+};
+
+struct mp_service {
+  struct mp_http_server *server;
+  struct mp_access *access;
+  struct mp_loop *loop;
+  struct mp_sched *sched;
+  struct mp_generations *generations;
+  lua_State *L;
+  int page_ref, find_ref;
+  uint64_t down_until_ms;
+  bool draining;
+  void (*on_closed)(void *data);
+  void *data;
+};
+
+/* A request that is being answered. */
+struct job {
+  struct mp_service *service;
+  struct mp_http_request *request;
+  struct mp_invocation *call; /* under way */
+  struct mp_task *task;       /* a page, or a question about a token */
+  struct mp_timer find_timer; /* ends the question */
+  bool told;                  /* the database has been asked about the token already */
+  char address[64];           /* whose wrong tokens count together */
+  char id[REQUEST_ID_LEN + 1];
+  char token_id[MP_TOKEN_ID_LEN + 1];
+  char name[NAME_LEN + 1]; /* of the operation */
+};
+
+/* ---- answers ---- */
+
+static void send_answer(struct job *job, int status, const char *content_type, const char *body,
+                        size_t len) {
+  struct mp_http_field fields[3] = {{"X-Request-Id", job->id}};
+  struct mp_http_answer answer = {.status = status,
+                                  .content_type = content_type,
+                                  .body = body,
+                                  .body_len = len,
+                                  .fields = fields,
+                                  .fields_len = 1};
+  char wait[24] = "1";
+  if (status == 401)
+    fields[answer.fields_len++] = (struct mp_http_field){"WWW-Authenticate", "Bearer"};
+  if (status == 429) {
+    char address[64];
+    uint64_t ms =
+        mp_access_wait_ms(job->service->access, mp_http_peer(job->request, address, sizeof address),
+                          mp_loop_now_ms(job->service->loop));
+    if (ms) snprintf(wait, sizeof wait, "%llu", (unsigned long long)(ms / 1000 + 1));
+  }
+  if (status == 429 || status == 503)
+    fields[answer.fields_len++] = (struct mp_http_field){"Retry-After", wait};
+  mp_timer_stop(&job->find_timer);
+  mp_http_respond(job->request, &answer);
+  free(job);
+}
+
+/* {"result":TEXT} or {"error":{"requestId":ID,...}}: both texts are JSON already. */
+static void send_wrapped(struct job *job, bool ok, int status, const char *text, size_t len) {
+  struct mp_buf body;
+  mp_buf_init(&body, 0);
+  if (ok) {
+    mp_buf_adds(&body, "{\"result\":");
+    mp_buf_add(&body, text, len);
+  } else {
+    mp_buf_adds(&body, "{\"error\":{\"requestId\":\"");
+    mp_buf_adds(&body, job->id);
+    mp_buf_adds(&body, len > 2 ? "\"," : "\"");
+    mp_buf_add(&body, text + 1, len - 1);
+  }
+  mp_buf_adds(&body, "}\n");
+  if (body.failed)
+    send_answer(job, 503, NULL, "{\"error\":{\"code\":\"OUT_OF_MEMORY\"}}\n", 36);
+  else
+    send_answer(job, status, "application/json", body.data, body.len);
+  mp_buf_fini(&body);
+}
+
+/* `message` is plain text without quotes. */
+static void refuse(struct job *job, int status, const char *code, const char *message) {
+  char text[600];
+  int len = snprintf(text, sizeof text, "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d}", code,
+                     message, status);
+  send_wrapped(job, false, status, text, (size_t)len);
+}
+
+/* ---- the request's headers ---- */
+
+static bool in_set(struct mp_http_text text, const char *more) {
+  for (size_t i = 0; i < text.len; i++) {
+    char c = text.at[i];
+    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+          strchr(more, c)))
+      return false;
+  }
+  return text.len > 0;
+}
+
+/* The client's id for the request if it can be printed anywhere, else one of ours. */
+static void name_request(struct job *job) {
+  struct mp_http_text given;
+  unsigned char random[12];
+  if (mp_http_header(&job->request->message, "x-request-id", &given) == 1 &&
+      given.len <= REQUEST_ID_LEN && in_set(given, "-_.:")) {
+    memcpy(job->id, given.at, given.len);
+    return;
+  }
+  mp_loop_random(job->service->loop, random, sizeof random);
+  sodium_bin2hex(job->id, sizeof job->id, random, sizeof random);
+}
+
+/* A proxy on this machine says whom it speaks for; nobody else is believed. */
+static void note_address(struct job *job) {
+  struct mp_http_text forwarded;
+  char *out = job->address;
+  mp_http_peer(job->request, out, sizeof job->address);
+  bool local = !strncmp(out, "127.", 4) || !strcmp(out, "::1");
+  if (!local || !mp_http_header(&job->request->message, "x-forwarded-for", &forwarded)) return;
+  size_t at = forwarded.len;
+  while (at && forwarded.at[at - 1] != ',' && forwarded.at[at - 1] != ' ') at--;
+  struct mp_http_text last = {forwarded.at + at, forwarded.len - at};
+  if (last.len >= sizeof job->address || !in_set(last, ".:[]")) return;
+  memcpy(out, last.at, last.len);
+  out[last.len] = '\0';
+}
+
+/* Seconds; 0: none. False: it is no time. */
+static bool timeout_of(struct job *job, double *seconds) {
+  struct mp_http_text given;
+  char text[24], *end;
+  *seconds = 0;
+  size_t n = mp_http_header(&job->request->message, "request-timeout", &given);
+  if (!n) return true;
+  if (n > 1 || !given.len || given.len >= sizeof text) return false;
+  memcpy(text, given.at, given.len);
+  text[given.len] = '\0';
+  for (const char *p = text; *p; p++)
+    if (!((*p >= '0' && *p <= '9') || *p == '.')) return false;
+  *seconds = strtod(text, &end);
+  return !*end && *seconds > 0 && *seconds <= 86400;
+}
+
+/* ---- operations ---- */
+
+static void on_call(void *data, const struct mp_invoke_answer *answer) {
+  struct job *job = data;
+  job->call = NULL;
+  if (answer->detail && answer->status >= 500 && answer->status != 503)
+    mp_log(MP_LOG_ERROR, "call", "%s failed, request %s: %s", job->name, job->id, answer->detail);
+  send_wrapped(job, answer->ok, answer->status, answer->text, answer->len);
+}
+
+static bool is_json(const struct mp_http_message *message) {
+  struct mp_http_text type;
+  if (!mp_http_header(message, "content-type", &type)) return true;
+  for (size_t i = 0; i < type.len; i++)
+    if (type.at[i] == ';' || type.at[i] == ' ') type.len = i;
+  return mp_http_text_is_nocase(type, "application/json");
+}
+
+static void call_operation(struct job *job, const struct mp_principal *who) {
+  const struct mp_http_message *message = &job->request->message;
+  struct mp_http_text name = {message->path.at + 9, message->path.len - 9}, key;
+  char key_text[KEY_LEN + 1];
+  struct mp_err err;
+  double timeout_s;
+  if (name.len > NAME_LEN || !in_set(name, "_")) {
+    refuse(job, 404, "UNKNOWN_OPERATION",
+           "there is no operation of this name; GET /api/ops lists them");
+    return;
+  }
+  memcpy(job->name, name.at, name.len);
+  if (!mp_scopes_allow(who->scopes, "ops", job->name)) {
+    refuse(job, 403, "FORBIDDEN", "the token has no scope for this operation");
+    return;
+  }
+  if (!is_json(message)) {
+    refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", "the input is JSON: Content-Type: application/json");
+    return;
+  }
+  if (!timeout_of(job, &timeout_s)) {
+    refuse(job, 400, "VALIDATION_ERROR", "Request-Timeout is a number of seconds, up to 86400");
+    return;
+  }
+  size_t keys = mp_http_header(message, "idempotency-key", &key);
+  if (keys > 1 || (keys && (!key.len || key.len > KEY_LEN))) {
+    refuse(job, 400, "VALIDATION_ERROR", "Idempotency-Key is one text of 1 to 255 bytes");
+    return;
+  }
+  if (keys) {
+    memcpy(key_text, key.at, key.len);
+    key_text[key.len] = '\0';
+  }
+  struct mp_invoke_options options = {.name = job->name,
+                                      .input = message->body.len ? message->body.at : NULL,
+                                      .input_len = message->body.len,
+                                      .tenant = who->tenant,
+                                      .user = who->user,
+                                      .scopes = who->scopes,
+                                      .key = keys ? key_text : NULL,
+                                      .timeout_s = timeout_s};
+  if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
+    refuse(job, mp_code_status(err.code), mp_code_name(err.code), err.msg);
+}
+
+/* ---- tasks of the host's own Lua state ---- */
+
+struct start {
+  struct job *job;
+  const struct mp_principal *who;
+  mp_task_done on_done;
+};
+
+static void push_text(lua_State *L, struct mp_http_text text) {
+  if (text.at)
+    lua_pushlstring(L, text.at, text.len);
+  else
+    lua_pushnil(L);
+}
+
+static int start_page(lua_State *L) {
+  static const char *const methods[] = {
+#define X(name) #name,
+      MP_HTTP_METHOD_MAP(X)
+#undef X
+  };
+  const struct start *start = lua_touserdata(L, 1);
+  struct job *job = start->job;
+  const struct mp_http_message *message = &job->request->message;
+  lua_settop(L, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->page_ref);
+  lua_pushstring(L, methods[message->method]);
+  push_text(L, message->path);
+  push_text(L, message->query);
+  push_text(L, message->body);
+  if (start->who) {
+    lua_createtable(L, 0, 4);
+#define SET(field) (lua_pushstring(L, start->who->field), lua_setfield(L, -2, #field))
+    SET(id), SET(tenant), SET(user), SET(scopes);
+#undef SET
+  } else {
+    lua_pushnil(L);
+  }
+  lua_pushboolean(L, job->service->draining);
+  job->task = mp_task_start(job->service->sched, L, 6, "page", start->on_done, job);
+  return 0;
+}
+
+static int start_find(lua_State *L) {
+  const struct start *start = lua_touserdata(L, 1);
+  struct job *job = start->job;
+  lua_settop(L, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->find_ref);
+  lua_pushstring(L, job->token_id);
+  job->task = mp_task_start(job->service->sched, L, 1, "token", start->on_done, job);
+  mp_timer_start(&job->find_timer, FIND_MS);
+  return 0;
+}
+
+static void start_task(struct job *job, lua_CFunction start_p, const struct mp_principal *who,
+                       mp_task_done on_done) {
+  lua_State *L = job->service->L;
+  struct start start = {job, who, on_done};
+  lua_pushcfunction(L, start_p);
+  lua_pushlightuserdata(L, &start);
+  if (lua_pcall(L, 1, 0, 0)) {
+    lua_pop(L, 1);
+    refuse(job, 503, "OUT_OF_MEMORY", "no memory for an answer");
+  }
+}
+
+/* The page's task gives: status, content type, body. */
+static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
+  struct job *job = data;
+  (void)task;
+  job->task = NULL;
+  size_t len;
+  const char *body = ok ? lua_tolstring(L, 3, &len) : NULL;
+  if (body) {
+    send_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
+    return;
+  }
+  struct mp_err err = {.msg = "it gave no text"};
+  if (!ok) mp_luaerr_get(L, -1, &err);
+  mp_log(MP_LOG_ERROR, "http", "a page failed, request %s: %s", job->id, err.msg);
+  refuse(job, 500, "INTERNAL_ERROR", "the page failed; the log says why, under the request's id");
+}
+
+/* ---- who asks ---- */
+
+static void authorize(struct job *job);
+
+static const char *text_at(lua_State *L, int at) {
+  return lua_isstring(L, at) ? lua_tostring(L, at) : NULL;
+}
+
+/* No database: what was known will do for a while. */
+static void ask_in_vain(struct job *job) {
+  job->told = true;
+  job->service->down_until_ms = mp_loop_now_ms(job->service->loop) + DOWN_MS;
+  authorize(job);
+}
+
+static void on_find_timeout(struct mp_timer *timer) {
+  struct job *job = MP_CONTAINER_OF(timer, struct job, find_timer);
+  mp_task_kill(job->task);
+  job->task = NULL;
+  ask_in_vain(job);
+}
+
+/* The token's task gives: nil, or hash, tenant, user, scopes, seconds until it ends. */
+static void on_found(struct mp_task *task, lua_State *L, bool ok, void *data) {
+  struct job *job = data;
+  struct mp_service *service = job->service;
+  uint64_t now_ms = mp_loop_now_ms(service->loop);
+  (void)task;
+  job->task = NULL;
+  job->told = true;
+  mp_timer_stop(&job->find_timer);
+  if (!ok) {
+    ask_in_vain(job);
+    return;
+  }
+  if (text_at(L, 1)) {
+    double ends_s = lua_isnumber(L, 5) ? lua_tonumber(L, 5) : 0;
+    struct mp_token_row row = {
+        .id = job->token_id,
+        .hash_hex = text_at(L, 1),
+        .tenant = text_at(L, 2),
+        .user = text_at(L, 3),
+        .scopes = text_at(L, 4),
+        .ends_ms = lua_isnumber(L, 5) ? now_ms + (uint64_t)fmax(1, fmin(ends_s, 1e9) * 1000) : 0};
+    mp_access_tell(service->access, job->token_id, &row, now_ms);
+  } else {
+    mp_access_tell(service->access, job->token_id, NULL, now_ms);
+  }
+  authorize(job);
+}
+
+static bool starts_with(struct mp_http_text text, const char *prefix) {
+  size_t len = strlen(prefix);
+  return text.len >= len && !memcmp(text.at, prefix, len);
+}
+
+static void dispatch(struct job *job, const struct mp_principal *who) {
+  const struct mp_http_message *message = &job->request->message;
+  bool operation = starts_with(message->path, "/api/ops/");
+  if (operation && message->method != MP_HTTP_POST)
+    refuse(job, 405, "METHOD_NOT_ALLOWED", "an operation is called with POST");
+  else if (operation && !who)
+    refuse(job, 401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...");
+  else if (operation)
+    call_operation(job, who);
+  else
+    start_task(job, start_page, who, on_page);
+}
+
+static void authorize(struct job *job) {
+  struct mp_service *service = job->service;
+  struct mp_http_text given;
+  struct mp_principal who;
+  uint64_t now_ms = mp_loop_now_ms(service->loop);
+  size_t n = mp_http_header(&job->request->message, "authorization", &given);
+  if (!n) {
+    dispatch(job, NULL);
+    return;
+  }
+  if (!*job->address) note_address(job);
+  bool bearer = n == 1 && given.len > 7 && !strncasecmp(given.at, "bearer ", 7);
+  enum mp_verdict verdict =
+      mp_access_check(service->access, bearer ? given.at + 7 : "", bearer ? given.len - 7 : 0,
+                      job->address, now_ms, now_ms < service->down_until_ms, &who, job->token_id);
+  switch (verdict) {
+    case MP_ACCESS_KNOWN: dispatch(job, &who); return;
+    case MP_ACCESS_ASK:
+      if (job->told)
+        refuse(job, 503, "NO_DATABASE",
+               "the token cannot be checked: the database cannot be reached");
+      else
+        start_task(job, start_find, NULL, on_found);
+      return;
+    case MP_ACCESS_DENIED:
+      mp_log(MP_LOG_WARN, "http", "a wrong token from %s, request %s", job->address, job->id);
+      refuse(job, 401, "UNAUTHORIZED", "the token is not known, or was revoked, or has expired");
+      return;
+    case MP_ACCESS_LIMITED:
+      refuse(job, 429, "TOO_MANY_REQUESTS", "too many wrong tokens from this address");
+      return;
+  }
+}
+
+/* ---- requests ---- */
+
+/* Nobody waits any more: what is not committed is rolled back. */
+static void on_gone(struct mp_http_request *request) {
+  struct job *job = request->data;
+  if (job->call) mp_invoke_cancel(job->call);
+  if (job->task) mp_task_kill(job->task);
+  refuse(job, 499, "CANCELED", "the client went away");
+}
+
+static void on_request(struct mp_http_server *server, void *data, struct mp_http_request *request) {
+  struct mp_service *service = data;
+  (void)server;
+  struct job *job = calloc(1, sizeof *job);
+  if (!job) {
+    struct mp_http_answer answer = {.status = 503};
+    mp_http_respond(request, &answer);
+    return;
+  }
+  job->service = service;
+  job->request = request;
+  request->data = job;
+  request->on_gone = on_gone;
+  mp_timer_init(&job->find_timer, service->loop, on_find_timeout);
+  name_request(job);
+  authorize(job);
+}
+
+/* ---- the service ---- */
+
+static void on_server_closed(void *data) {
+  struct mp_service *service = data;
+  void (*on_closed)(void *) = service->on_closed;
+  void *owner = service->data;
+  luaL_unref(service->L, LUA_REGISTRYINDEX, service->page_ref);
+  luaL_unref(service->L, LUA_REGISTRYINDEX, service->find_ref);
+  mp_access_unref(service->access);
+  free(service);
+  on_closed(owner);
+}
+
+int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
+                    struct mp_err *err) {
+  static const struct mp_http_events events = {on_request, on_server_closed};
+  struct mp_service *service = calloc(1, sizeof *service);
+  if (!service) return mp_err_set(err, MP_ENOMEM, "no memory for the HTTP service");
+  int rv = mp_access_new(&service->access, err);
+  service->loop = options->loop;
+  service->sched = options->sched;
+  service->generations = options->generations;
+  service->L = options->L;
+  service->on_closed = options->on_closed;
+  service->data = options->data;
+  if (!rv)
+    rv =
+        mp_http_server_open(&service->server, options->loop, &options->http, &events, service, err);
+  if (rv) {
+    mp_access_unref(service->access);
+    free(service);
+    return rv;
+  }
+  service->find_ref = luaL_ref(options->L, LUA_REGISTRYINDEX);
+  service->page_ref = luaL_ref(options->L, LUA_REGISTRYINDEX);
+  *out = service;
+  return 0;
+}
+
+int mp_service_port(const struct mp_service *service) {
+  return mp_http_server_port(service->server);
+}
+
+void mp_service_close(struct mp_service *service, uint64_t grace_ms) {
+  service->draining = true;
+  mp_http_server_close(service->server, grace_ms);
+}
+
+/* token_new() -> token, id, hash */
+static int lua_token_new(lua_State *L) {
+  char token[MP_TOKEN_SIZE], id[MP_TOKEN_ID_LEN + 1], hash[2 * MP_TOKEN_HASH_LEN + 1];
+  mp_token_make(token, id, hash);
+  lua_pushstring(L, token);
+  lua_pushstring(L, id);
+  lua_pushstring(L, hash);
+  sodium_memzero(token, sizeof token);
+  return 3;
+}
+
+void mp_service_lua(lua_State *L) {
+  lua_pushcfunction(L, lua_token_new);
+  lua_setfield(L, -2, "token_new");
+}

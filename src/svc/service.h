@@ -1,0 +1,39 @@
+/* service.h: the host over HTTP. Calls of operations go from the socket to their generation without a detour:
+ * POST /api/ops/NAME. Everything else (pages, reports, tokens) is answered by one Lua function of the host's own.
+ *
+ * Owner: the runtime. If open succeeds it must be closed; close may be called any number of times; the memory is
+ * gone after on_closed. Thread: the loop's. */
+#ifndef MP_SERVICE_H
+#define MP_SERVICE_H
+
+#include <lua.h>
+
+#include "http/server.h"
+#include "ops/invoke.h"
+
+struct mp_service;
+
+struct mp_service_options {
+  struct mp_http_options http;
+  struct mp_loop *loop;
+  struct mp_sched *sched;
+  struct mp_generations *generations;
+  lua_State *L; /* of the host's own modules */
+  void (*on_closed)(void *data);
+  void *data;
+};
+
+/* Takes two functions from the top of L; both may wait:
+ *   page(method, path, query, body, who, draining) -> status, content type, body
+ *     who: { id, tenant, user, scopes }, or nil if nobody said who asks
+ *   find(id) -> nil, or hash (hex), tenant, user, scopes, seconds until it ends         [-2, +0] */
+int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
+                    struct mp_err *err) MP_MUST_CHECK;
+int mp_service_port(const struct mp_service *service);
+/* As mp_http_server_close: no new connections; what is under way has so long. */
+void mp_service_close(struct mp_service *service, uint64_t grace_ms);
+
+/* Adds token_new() -> token, id, hash to the table on top. [-0, +0] */
+void mp_service_lua(lua_State *L);
+
+#endif
