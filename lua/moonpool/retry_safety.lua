@@ -1,14 +1,15 @@
 -- moonpool.retry_safety: does an operation do the same when it is started again? What moonpool.test.retry_safety runs.
 --
 -- The call is made once undisturbed, then once for each statement that it sent, with a serialization failure (40001) in
--- front of that statement, and once with one at COMMIT; each time on a fresh copy of the same database, with the same
--- tx:uuid, tx:random and tx:now. What it gives, the texts that its last attempt sent and what the tables hold must be
+-- front of that statement, and once with one at COMMIT; each time on a database that holds what it held at first, with
+-- the same tx:uuid, tx:random and tx:now. What it gives, the texts that its last attempt sent and what the tables hold must be
 -- equal; what a script keeps in upvalues or globals must be as before. Meanwhile os.time, os.date, os.clock and
 -- moonpool.now make large steps inside of transactions, so that what hangs on them shows.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
+local keep     = require "moonpool.retry_safety.keep"
 local memory   = require "moonpool.retry_safety.memory"
 local moonpool = require "moonpool"
 local registry = require "moonpool.registry"
@@ -66,7 +67,7 @@ end
 -- What the database holds --------------------------------------------------------------------------------------------------
 
 -- { table = { row as text, … } }, the rows in the order of their texts.
-local function tables_of(database, options, began)
+local function tables_of(admin, options, began)
   local ignored = {}
   for _, name in ipairs(options.ignore or {}) do
     local table_name, column = name:match "^(.+)%.([^.]+)$"
@@ -75,7 +76,6 @@ local function tables_of(database, options, began)
       table.insert(ignored[table_name], column)
     end
   end
-  local admin = db.open { url = database.admin_url, max = 1 }
   local names = options.tables
   if not names then
     names = {}
@@ -95,7 +95,6 @@ local function tables_of(database, options, began)
   for _, row in ipairs(parts[1] and admin.query(table.concat(parts, " union all ")) or {}) do
     table.insert(state[row.name], masked(row.row, began))
   end
-  admin.close()
   for _, rows in pairs(state) do table.sort(rows) end
   return state
 end
@@ -115,9 +114,8 @@ local function wait_for_hooks(tasks)
   while host.tasks and #host.tasks() > tasks and host.clock() < patience do host.sleep(0) end
 end
 
--- The call on a fresh copy of `base`, with the failure that `order` describes (nil: none).
-local function run(op, given, options, base, order, began)
-  local database = test.database { like = base }
+-- The call, with the failure that `order` describes (nil: none).
+local function run(op, given, options, database, order, began)
   local shot = { left = {} }
   local own_run = op.run
   local before = memory.of(own_run)
@@ -145,8 +143,6 @@ local function run(op, given, options, base, order, began)
   op.run = own_run
   if not ok then error(fault, 0) end
   look()
-  shot.tables = tables_of(database, options, began)
-  database.drop()
   return shot
 end
 
@@ -232,8 +228,8 @@ end
 -- { operation =, input =, setup =, options =, tables =, ignore = } -> findings (texts; none: it is safe), numbers
 -- ({ calls =, statements =, seconds = }).
 --   operation  a name, or a definition
---   setup      function(db, database): prepares the database (of moonpool.test), which every call gets a copy of; what it
---              gives is the input …
+--   setup      function(db, database): prepares the database (of moonpool.test), which every call meets in that state;
+--              what it gives is the input …
 --   input      … unless this is given: a table, or a function of what setup gave
 --   options    of moonpool.call: tenant, as
 --   tables     whose rows are compared; all of the schema public
@@ -248,12 +244,20 @@ return function(options)
     if not seen[text] then findings[#findings + 1], seen[text] = text, true end
   end
 
-  local base = test.database()
-  local made = options.setup and test.on(base, options.setup)
+  local database = test.database()
+  local made = options.setup and test.on(database, options.setup)
   local given = options.input
   if type(given) == "function" then given = given(made) end
   if given == nil then given = made end
+  local admin = db.open { url = database.admin_url, max = 1 }
+  local restore = keep(admin)
 
+  local function shoot(place)
+    if place then restore() end
+    local shot = run(op, given, options, database, place, began)
+    shot.tables = tables_of(admin, options, began)
+    return shot
+  end
   local function remembered(shot)
     for _, change in ipairs(shot.left) do
       if not ignored[change.name] then
@@ -261,16 +265,17 @@ return function(options)
       end
     end
   end
-  local whole = run(op, given, options, base, nil, began)
+  local whole = shoot()
   remembered(whole)
   local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome, failed = whole.failed }
   for _, place in ipairs(op.retries > 0 and places(whole.statements) or {}) do
-    local shot = run(op, given, options, base, place, began)
+    local shot = shoot(place)
     numbers.calls = numbers.calls + 1
     remembered(shot)
     compare(function(text) find(("%s, after a 40001 at %s: %s"):format(op.name, place.name, text)) end, whole, shot, place)
   end
-  base.drop()
+  admin.close()
+  database.drop()
   numbers.seconds = host.clock() - clock
   return findings, numbers
 end
