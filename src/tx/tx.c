@@ -4,6 +4,8 @@
 
 #include "util/sm.h"
 
+#define DOUBT_MS 10 /* at least, between two questions about a lost COMMIT */
+
 static const char *const state_names[] = {
 #define X(name, to) #name,
     MP_TX_STATE_MAP(X)
@@ -118,6 +120,7 @@ static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err 
 static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
                       struct mp_tx_now now) {
   uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
+  if (tx->waits && delay < DOUBT_MS) delay = DOUBT_MS;      /* never in a circle without a pause */
   bool resolvable = tx->options.witness && !tx->overdue && !tx->answered;
   if (!resolvable || now.ms + delay >= tx->options.deadline_ms) return unknown(tx, release, err);
   if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;

@@ -179,7 +179,7 @@ static void act(struct sim *s, unsigned actions) {
     CHECK(s->script == KILLED || s->script == FINISHED || s->tx.options.keyed);
     CHECK(s->tx.in_doubt || s->last.flags & MP_ERRF_RETRYABLE);
     CHECK(s->tx.attempt < s->tx.options.max_attempts || s->tx.in_doubt);
-    CHECK(s->tx.delay_ms <= most_backoff(s));
+    CHECK(s->tx.delay_ms <= most_backoff(s) || (s->tx.in_doubt && s->tx.delay_ms == 10));
     CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms);
     s->waits++;
     if (s->tx.in_doubt) {
