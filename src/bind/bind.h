@@ -77,7 +77,7 @@ struct mp_bind {
   const char
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
   /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
-  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
+  enum mp_witness_table { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
   uint64_t witness_asked_ms;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */

@@ -40,7 +40,7 @@ struct mp_fault {
 
   struct mp_source *elsewhere; /* the database that operations use meanwhile; NULL: their own */
   struct mp_pool *own_pool;
-  int own_witness;
+  enum mp_witness_table own_witness;
   uint64_t own_witness_asked_ms;
 };
 

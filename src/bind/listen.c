@@ -48,7 +48,7 @@ static void start_task(struct listener *listener);
 static void drop_events(struct listener *listener) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&listener->events)))
-    free(MP_LIST_ENTRY(node, struct event, node));
+    MP_FREE_LISTED(MP_LIST_ENTRY(node, struct event, node));
 }
 
 static void push_event(struct listener *listener, const char *what, const char *payload) {
@@ -79,7 +79,7 @@ static int work(lua_State *L, int status, lua_KContext ctx) {
       lua_pushstring(L, event->payload);
     lua_pushstring(L, event->what);
     mp_list_remove(&event->node);
-    free(event);
+    MP_FREE_LISTED(event);
     lua_callk(L, 2, 0, 0, work);
   }
   return 0;

@@ -156,7 +156,7 @@ void mp_meters_unref(struct mp_meters *meters) {
   if (!meters) return;
   HASH_ITER(hh, meters->ops, op, next) {
     HASH_DEL(meters->ops, op);
-    free(op);
+    MP_FREE_LISTED(op);
   }
   free(meters->alerts);
   free(meters);
@@ -230,10 +230,10 @@ static void count_end(struct mp_meters *meters, struct op *op, const struct mp_t
   struct mp_totals *totals = &meters->totals;
   char class[3];
   switch (r->end) {
-    case MP_TX_END_RESOLVED_COMMITTED: totals->resolved++; /* fall through */
+    case MP_TX_END_RESOLVED_COMMITTED: totals->resolved++; __attribute__((fallthrough));
     case MP_TX_END_COMMITTED: totals->committed++; return;
     case MP_TX_END_UNKNOWN: totals->unknown++; break;
-    case MP_TX_END_RESOLVED_ROLLED_BACK: totals->resolved++; /* fall through */
+    case MP_TX_END_RESOLVED_ROLLED_BACK: totals->resolved++; __attribute__((fallthrough));
     case MP_TX_END_ROLLED_BACK:
     case MP_TX_END_COUNT: totals->rolled_back++; break;
   }
@@ -365,7 +365,8 @@ void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind) {
   struct mp_series *started = ONLY(meters->start_time);
   if (started->value == 0) {
     uint64_t up_ms = mp_loop_now_ms(bind->loop) - bind->opened_ms;
-    mp_series_set(started, (double)(mp_loop_wall_us(bind->loop) / 1000 - up_ms) / 1000);
+    uint64_t start_ms = mp_loop_wall_us(bind->loop) / 1000 - up_ms;
+    mp_series_set(started, (double)start_ms / 1000);
   }
   refresh_process(meters);
 }

@@ -18,11 +18,9 @@ static int ask(const char *path, const char *line, struct mp_buf *answer) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), sys = 0;
   size_t len = strlen(path);
   if (len < sizeof address.sun_path) memcpy(address.sun_path, path, len + 1);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
+  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) ||
+      send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
     sys = errno;
-  } else if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0) {
-    sys = errno;
-  }
   while (!sys && (!answer->len || answer->data[answer->len - 1] != '\n')) {
     char *room = mp_buf_reserve(answer, 4096);
     ssize_t n = room ? recv(fd, room, 4096, 0) : -1;

@@ -51,7 +51,8 @@ void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsig
   write->len = 0;
   for (unsigned i = 0; i < n; i++) {
     size_t skip = done < pieces[i].len ? done : pieces[i].len;
-    memcpy(write->bytes + write->len, pieces[i].base + skip, pieces[i].len - skip);
+    if (pieces[i].base && pieces[i].len > skip)
+      memcpy(write->bytes + write->len, pieces[i].base + skip, pieces[i].len - skip);
     write->len += pieces[i].len - skip;
     done -= skip;
   }

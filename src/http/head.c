@@ -51,6 +51,7 @@ static struct mp_http_header *new_header(struct reading *reading) {
     parser->headers_cap = cap;
   }
   struct mp_http_header *header = &message->headers[message->headers_len++];
+  /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is room for one more */
   *header = (struct mp_http_header){0};
   return header;
 }
@@ -106,7 +107,7 @@ static enum mp_http_parse read_line(struct mp_http_parser *parser, struct mp_htt
   static const char form[] = "the request line is not METHOD TARGET VERSION";
   const char *line = parser->head.data, *end = memchr(line, '\r', parser->head.len);
   const char *blank = memchr(line, ' ', (size_t)(end - line)), *version = end - 9;
-  if (!blank || blank == line || version <= blank + 1 || memcmp(version, " HTTP/", 6) ||
+  if (!blank || blank == line || version <= blank + 1 || memcmp(version, " HTTP/", 6) != 0 ||
       !digit(version[6]) || version[7] != '.' || !digit(version[8]))
     return mp_http_refuse(parser, 400, form);
   struct mp_http_text method = {line, (size_t)(blank - line)};
@@ -160,7 +161,7 @@ static bool plain_host(struct mp_http_text host) {
 static enum mp_http_parse read_target(struct mp_http_parser *parser, struct mp_http_text target,
                                       struct mp_http_text host) {
   struct mp_http_message *message = &parser->message;
-  if (memchr(target.at, '#', target.len))
+  if (target.len && memchr(target.at, '#', target.len))
     return mp_http_refuse(parser, 400, "the target of the request has a fragment");
   if (mp_http_text_is(target, "*")) {
     if (message->method != MP_HTTP_OPTIONS)
@@ -168,7 +169,7 @@ static enum mp_http_parse read_target(struct mp_http_parser *parser, struct mp_h
     message->path = target;
     return MP_HTTP_DONE;
   }
-  if (target.at[0] != '/') { /* the form that proxies are asked with */
+  if (!target.len || target.at[0] != '/') { /* the form that proxies are asked with */
     size_t scheme = target.len > 7 && !strncasecmp(target.at, "http://", 7)    ? 7
                     : target.len > 8 && !strncasecmp(target.at, "https://", 8) ? 8
                                                                                : 0;
@@ -177,7 +178,7 @@ static enum mp_http_parse read_target(struct mp_http_parser *parser, struct mp_h
     struct mp_http_text authority = {target.at + scheme, 0};
     while (scheme + authority.len < target.len && !strchr("/?", authority.at[authority.len]))
       authority.len++;
-    if (!host.at || authority.len != host.len || strncasecmp(authority.at, host.at, host.len))
+    if (!host.at || authority.len != host.len || strncasecmp(authority.at, host.at, host.len) != 0)
       return mp_http_refuse(parser, 400, "the target of the request names another host than Host");
     target.at += scheme + authority.len;
     target.len -= scheme + authority.len;

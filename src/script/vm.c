@@ -69,6 +69,7 @@ static void *shrink(struct mp_vm *vm, struct block *block, size_t old_size, size
   struct block *moved = realloc(block, size);
   if (!moved) return block + 1; /* Lua relies on shrinking */
   vm->used = vm->used - old_size + size;
+  /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a block has its head */
   if (moved->owner) mp_account_change(moved->owner, old_size, size);
   return moved + 1;
 }

@@ -50,12 +50,12 @@ static void drop_token(struct mp_access *access, struct token *token) {
   free(token->tenant);
   free(token->user);
   free(token->scopes);
-  free(token);
+  MP_FREE_LISTED(token);
 }
 
 static void drop_address(struct mp_access *access, struct address *address) {
   HASH_DEL(access->addresses, address);
-  free(address);
+  MP_FREE_LISTED(address);
 }
 
 void mp_access_unref(struct mp_access *access) {
@@ -217,7 +217,7 @@ void mp_token_make(char *token, char *id, char *hash_hex) {
     id[i] = letters[randombytes_uniform((uint32_t)(sizeof letters - 1))];
   id[MP_TOKEN_ID_LEN] = '\0';
   randombytes_buf(random, sizeof random);
-  memcpy(token, "mp_", 3);
+  memcpy(token, "mp_", 3); /* NOLINT(bugprone-not-null-terminated-result): more follows */
   memcpy(token + 3, id, MP_TOKEN_ID_LEN);
   char *secret = token + 3 + MP_TOKEN_ID_LEN + 1;
   secret[-1] = '_';

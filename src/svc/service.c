@@ -68,7 +68,7 @@ static void send_answer(struct job *job, int status, const char *content_type, c
     uint64_t ms =
         mp_access_wait_ms(job->service->access, mp_http_peer(job->request, address, sizeof address),
                           mp_loop_now_ms(job->service->loop));
-    if (ms) snprintf(wait, sizeof wait, "%llu", (unsigned long long)(ms / 1000 + 1));
+    if (ms) snprintf(wait, sizeof wait, "%llu", (unsigned long long)ms / 1000 + 1);
   }
   if (status == 429 || status == 503)
     fields[answer.fields_len++] = (struct mp_http_field){"Retry-After", wait};

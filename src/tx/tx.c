@@ -323,9 +323,9 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
       tx->err = *err;
       tx->retry = may_retry(tx, err);
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_CANCELING:
     case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
-    case MP_TX_CANCELING: return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:

@@ -36,11 +36,11 @@ int mp_cache_new(struct mp_cache **out, size_t max_bytes, struct mp_err *err) {
 }
 
 static void drop(struct mp_cache *cache, struct entry *entry) {
-  HASH_DEL(cache->entries, entry);
+  HASH_DEL(cache->entries, entry); /* NOLINT(clang-analyzer-core.NullDereference): uthash */
   mp_list_remove(&entry->node);
   cache->stats.entries--;
   cache->stats.bytes -= size_of(entry->key_len, entry->value_len);
-  free(entry);
+  MP_FREE_LISTED(entry);
 }
 
 void mp_cache_clear(struct mp_cache *cache) {

@@ -94,7 +94,7 @@ static void metric_free(struct mp_metric *metric) {
   HASH_ITER(hh, metric->by_labels, it, next) {
     HASH_DEL(metric->by_labels, it);
     free(it->series.buckets);
-    free(it);
+    MP_FREE_LISTED(it);
   }
   if (metric->other) free(metric->other->series.buckets);
   free(metric->other);
