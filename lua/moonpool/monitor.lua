@@ -185,6 +185,39 @@ function monitor.alerts()
   return { timestamp = now(), alerts = list, count = #list }, 200
 end
 
+-- ---- all at once ----
+
+-- "name{label="value"} 1" of the metrics' page: fn(name, labels as text, value) for each.
+local function each_number(fn)
+  for name, labels, value in metrics.text():gmatch "\n(moonpool_[%w_]+)([^ \n]*) ([^\n]+)" do
+    fn(name, labels, tonumber(value))
+  end
+end
+
+--- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but whether it is there.
+function monitor.overview()
+  local numbers, retries = {}, json.array()
+  each_number(function(name, labels, value)
+    if name == "moonpool_transaction_retries_total" and value > 0 then
+      retries[#retries + 1] = { operation = labels:match 'operation="([^"]*)"', reason = labels:match 'reason="([^"]*)"',
+                                count = value }
+    else
+      numbers[name .. labels] = value
+    end
+  end)
+  local body, slow = monitor.metrics(), monitor.slow_queries()
+  body.operations, body.alerts, body.retries = monitor.operations().operations, monitor.alerts().alerts, retries
+  body.slowQueries, body.threshold = slow.queries, slow.threshold
+  body.lanes = { active = numbers.moonpool_lanes_active, waiting = numbers.moonpool_lane_waiters }
+  body.lag = { sum = numbers.moonpool_loop_lag_seconds_sum, count = numbers.moonpool_loop_lag_seconds_count }
+  body.generations = {
+    current = numbers.moonpool_generation, open = numbers.moonpool_generations_open,
+    startedAt = numbers.moonpool_generation_start_time_seconds,
+    loaded = numbers['moonpool_reloads_total{result="loaded"}'], refused = numbers['moonpool_reloads_total{result="refused"}'],
+  }
+  return body, 200
+end
+
 --- GET /api/db/test, in development only: the server's time and version.
 function monitor.test(params)
   if not (params and params.development) then

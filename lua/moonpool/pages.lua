@@ -1,12 +1,14 @@
 -- moonpool.pages: what the HTTP service answers besides calls of operations: the routes, and who may see them.
 local errors      = require "moonpool.errors"
 local border      = require "moonpool.border"
+local dashboard   = require "moonpool.dashboard"
 local generations = require "moonpool.generations"
 local json        = require "moonpool.json"
 local metrics     = require "moonpool.metrics"
 local monitor     = require "moonpool.monitor"
 local openapi     = require "moonpool.openapi"
 
+local HTML  = "text/html; charset=utf-8"
 local PLAIN = "text/plain; version=0.0.4; charset=utf-8" -- as Prometheus names its text
 
 local function has(who, wanted)
@@ -57,6 +59,10 @@ end
 -- path -> what each method gives: a table for JSON (or text) and the status. `open`: for everybody; `scope`: what the
 -- token must have; neither: any token.
 local routes = {
+  ["/"]                          = { open = true, GET = function()
+    local text, policy = dashboard.page()
+    return text, 200, HTML, policy
+  end },
   ["/health"]                    = { open = true, GET = function(request) return monitor.ready(request.draining) end },
   ["/api/db/health"]             = { open = true, GET = function() return monitor.health() end },
   ["/api/ops"]                   = { GET = list_operations },
@@ -65,6 +71,7 @@ local routes = {
   ["/api/db/metrics"]            = monitored(monitor.metrics),
   ["/api/db/pool-metrics"]       = monitored(monitor.pool_metrics),
   ["/api/db/transaction-stats"]  = monitored(monitor.transaction_stats),
+  ["/api/db/overview"]           = monitored(monitor.overview),
   ["/api/db/operations"]         = monitored(monitor.operations),
   ["/api/db/query-history"]      = monitored(monitor.query_history),
   ["/api/db/slow-queries"]       = monitored(monitor.slow_queries),
@@ -97,15 +104,15 @@ local function serve(request)
   return page(request)
 end
 
---- (method, path, query, body, who, draining) -> status, content type, body
+--- (method, path, query, body, who, draining) -> status, content type, body, and the Content-Security-Policy of a page
 return function(method, path, query, body, who, draining)
-  local ok, answer, status, content_type = pcall(serve, {
+  local ok, answer, status, content_type, policy = pcall(serve, {
     method = method, path = path, params = params_of(query), body = body, who = who, draining = draining,
   })
   if not ok then
     if not errors.is(answer) or answer.status >= 500 and answer.code == "SCRIPT_ERROR" then error(answer, 0) end
     answer, status = { error = border.public(answer) }, answer.status
   end
-  if type(answer) == "string" then return status, content_type, answer end
+  if type(answer) == "string" then return status, content_type, answer, policy end
   return status, "application/json", json.encode(answer, { sorted = true }) .. "\n"
 end

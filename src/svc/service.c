@@ -43,6 +43,7 @@ struct job {
   struct mp_task *task;       /* a page, or a question about a token */
   struct mp_timer find_timer; /* ends the question */
   bool told;                  /* the database has been asked about the token already */
+  const char *policy;         /* of a page to look at, while it is sent; else NULL */
   char address[64];           /* whose wrong tokens count together */
   char id[REQUEST_ID_LEN + 1];
   char token_id[MP_TOKEN_ID_LEN + 1];
@@ -53,7 +54,7 @@ struct job {
 
 static void send_answer(struct job *job, int status, const char *content_type, const char *body,
                         size_t len) {
-  struct mp_http_field fields[3] = {{"X-Request-Id", job->id}};
+  struct mp_http_field fields[5] = {{"X-Request-Id", job->id}};
   struct mp_http_answer answer = {.status = status,
                                   .content_type = content_type,
                                   .body = body,
@@ -72,6 +73,11 @@ static void send_answer(struct job *job, int status, const char *content_type, c
   }
   if (status == 429 || status == 503)
     fields[answer.fields_len++] = (struct mp_http_field){"Retry-After", wait};
+  if (job->policy) {
+    fields[answer.fields_len++] = (struct mp_http_field){"Content-Security-Policy", job->policy};
+    fields[answer.fields_len++] = (struct mp_http_field){"Cache-Control", "no-store"};
+    fields[answer.fields_len++] = (struct mp_http_field){"Referrer-Policy", "no-referrer"};
+  }
   mp_timer_stop(&job->find_timer);
   mp_http_respond(job->request, &answer);
   free(job);
@@ -291,7 +297,7 @@ static void start_task(struct job *job, lua_CFunction start_p, const struct mp_p
   }
 }
 
-/* The page's task gives: status, content type, body. */
+/* The page's task gives: status, content type, body, and the policy of a page to look at. */
 static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct job *job = data;
   (void)task;
@@ -299,6 +305,7 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   size_t len;
   const char *body = ok ? lua_tolstring(L, 3, &len) : NULL;
   if (body) {
+    job->policy = lua_tostring(L, 4); /* nil, or nothing there: NULL */
     send_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
     return;
   }
