@@ -207,6 +207,11 @@ local function flow(link, side, from, to)
   return self
 end
 
+-- A side that is gone is told by the write's error.
+local broken_pipe = uv.new_signal()
+broken_pipe:start("sigpipe", function() end)
+broken_pipe:unref()
+
 local listener = uv.new_tcp()
 assert(listener:bind("127.0.0.1", 0))
 assert(listener:listen(128, function(err)
