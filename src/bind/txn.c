@@ -31,7 +31,7 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
   while ((node = mp_list_pop_front(&txn->members))) {
     struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
     mp_member_fini(member);
-    if (member != &txn->first) free(member);
+    if (member != &txn->first) MP_FREE_LISTED(member);
   }
   txn->bind->live_work--;
   if (txn->bind->nspare < MP_ARRAY_LEN(txn->bind->spare))
