@@ -75,4 +75,6 @@ return {
       local kept = {}
       for i = 1, 20 do fns[i] = function() local t = {} kept[i] = t while true do t[#t + 1] = {} moonpool.sleep(0) for j = 1, 1000 do t[#t + 1] = {} end end end end
       moonpool.all(fns)]] },
+  { "children without end", memory, [[
+      local moonpool = require "moonpool" local kept = {} while true do kept[#kept + 1] = moonpool.spawn(function() moonpool.sleep(1000) end) end]] },
 }

@@ -87,15 +87,7 @@ static void drop(struct mp_task *task) {
 #endif
 }
 
-static void finish(struct mp_task *task, bool ok) {
-  mp_task_abandon(task); /* a wait that was begun and never yielded */
-  leave(task);
-  if (task->on_done) task->on_done(task, task->co, ok, task->done_data);
-  mp_co_close(task->co);
-  drop(task);
-}
-
-/* What a condemned task has started ends with it. */
+/* What a task has started ends with it where the limits that they share have ended it. */
 static void kill_account(struct mp_task *founder) {
   struct mp_task *task;
   do {
@@ -107,6 +99,15 @@ static void kill_account(struct mp_task *founder) {
     }
     if (task) mp_task_kill(task);
   } while (task);
+}
+
+static void finish(struct mp_task *task, bool ok) {
+  mp_task_abandon(task); /* a wait that was begun and never yielded */
+  leave(task);
+  if (!ok && task->founder && task->account && task->account->refused) kill_account(task);
+  if (task->on_done) task->on_done(task, task->co, ok, task->done_data);
+  mp_co_close(task->co);
+  drop(task);
 }
 
 /* What it raised, returned or waits for does not matter any more. */
