@@ -226,10 +226,17 @@ static int push_host_module(lua_State *L, void *data) {
   return push_module(L, data);
 }
 
-int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
+/* A command that is a Lua module. */
+static int run_module(struct mp_cli *cli, const char *command, const char *module, enum role role,
+                      int (*push)(lua_State *L, void *data), int argc, char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
-  struct arguments a = {.module = "moonpool.cli.relay", .argc = argc - 1, .argv = argv + 1};
+  struct arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};
+  int code = find_database(cli, command, role, &cluster, &url);
+  return code ? code : with_host(cli, command, url, 0, push, &a);
+}
+
+int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool relay [--once]\n\n"
@@ -240,16 +247,11 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
-  int code = find_database(cli, "relay", APP, &cluster, &url);
-  if (code) return code;
-  return with_host(cli, "relay", url, 0, push_host_module, &a);
+  return run_module(cli, "relay", "moonpool.cli.relay", APP, push_host_module, argc, argv);
 }
 
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
-  static struct mp_cluster cluster;
-  const char *url = NULL;
-  struct arguments a = {.module = "moonpool.cli.outbox", .argc = argc - 1, .argv = argv + 1};
-  if (mp_cli_wants_help(argc, argv)) {
+  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
     puts(
         "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune] [options]\n\n"
         "  list          messages on which a subscriber has failed (default)\n"
@@ -265,18 +267,13 @@ int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
-  int code = find_database(cli, "outbox", APP, &cluster, &url);
-  if (code) return code;
-  return with_host(cli, "outbox", url, 0, push_module, &a);
+  return run_module(cli, "outbox", "moonpool.cli.outbox", APP, push_module, argc, argv);
 }
 
 /* ---- migrate ---- */
 
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
-  static struct mp_cluster cluster;
-  const char *url = NULL;
-  struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
-  if (mp_cli_wants_help(argc, argv)) {
+  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
     puts(
         "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
         "  up          apply what is pending (default), --to N: up to number N\n"
@@ -301,20 +298,17 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
     return MP_EXIT_OK;
   }
   /* Only files: nothing connects. */
-  if (argc > 1 && !strcmp(argv[1], "new"))
+  if (argc > 1 && !strcmp(argv[1], "new")) {
+    struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
     return with_host(cli, "migrate", "postgres:///", 0, push_module, &a);
-  int code = find_database(cli, "migrate", OWNER, &cluster, &url);
-  if (code) return code;
-  return with_host(cli, "migrate", url, 0, push_module, &a);
+  }
+  return run_module(cli, "migrate", "moonpool.cli.migrate", OWNER, push_module, argc, argv);
 }
 
 /* ---- token ---- */
 
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
-  static struct mp_cluster cluster;
-  const char *url = NULL;
-  struct arguments a = {.module = "moonpool.cli.token", .argc = argc - 1, .argv = argv + 1};
-  if (mp_cli_wants_help(argc, argv)) {
+  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
     puts(
         "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
         "       moonpool token list [--all] [--json]\n"
@@ -329,9 +323,7 @@ int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
         "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
-  int code = find_database(cli, "token", OWNER, &cluster, &url);
-  if (code) return code;
-  return with_host(cli, "token", url, 0, push_module, &a);
+  return run_module(cli, "token", "moonpool.cli.token", OWNER, push_module, argc, argv);
 }
 
 /* ---- spec ---- */

@@ -25,7 +25,7 @@ static void leave(struct mp_invocation *call) {
   struct mp_generation *gen = call->gen;
   mp_list_remove(&call->node);
   gen->call_count--;
-  free(call);
+  MP_FREE_LISTED(call);
   if (gen->state == MP_GEN_RETIRING) mp_generations_sweep_soon(gen->set);
 }
 
