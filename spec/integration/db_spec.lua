@@ -485,7 +485,12 @@ describe("moonpool.db", function()
 
   it("a statement that was canceled at the server is QUERY_CANCELED", function()
     local query = moonpool.spawn(db.value, "select pg_sleep(30) /* canceled there */")
-    test.admin().value("select pg_cancel_backend($1)", pid_of "canceled there")
+    local pid = pid_of "canceled there"
+    -- A cancel that comes while the text is only being parsed is lost, so: asleep first.
+    await("its sleep", function()
+      return test.admin().value("select true from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'", pid)
+    end)
+    test.admin().value("select pg_cancel_backend($1)", pid)
     local e = failure(query.wait, query)
     assert.are.same({ "QUERY_CANCELED", "57014", 504 }, { e.code, e.sqlstate, e.status })
     assert.are.equal(1, db.value "select 1")

@@ -11,6 +11,7 @@ local patience_ms = 30000
 local function wait(what, over)
   local late = false
   local timer = uv.new_timer()
+  uv.update_time() -- the loop has stood still since the last wait; its clock is that wait's
   timer:start(patience_ms, 0, function() late = true end)
   while not late and not over() do uv.run "once" end
   timer:close()
