@@ -51,6 +51,10 @@ local fields = {
     return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
       or nil
   end,
+  groups     = function(value)
+    return not (math.type(value) == "integer" and value >= 1 and value <= 256) and "must be an integer from 1 to 256"
+      or nil
+  end,
   group_ms   = function(value)
     return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
       and "must be a whole number of milliseconds, from 1 to 10000" or nil
@@ -98,6 +102,19 @@ local function refuse(field, message, ...)
     message = ("moonpool.operation: " .. message):format(...) }, 0)
 end
 
+local function check_group(op)
+  if op.groups and not op.group then
+    refuse("groups", "`groups` needs `group`: how many calls may share a transaction")
+  end
+  if op.groups and (op.isolation or "read committed") ~= "read committed" then
+    refuse("groups", "`groups` needs read committed: with %s a snapshot must not be taken before the lane is free",
+      op.isolation)
+  end
+  if op.group and not (op.lane or op.groups) then
+    refuse("group", "`group` needs a `lane`, or `groups`: calls that wait there share a transaction")
+  end
+end
+
 -- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
 function operation.define(definition)
   if type(definition) ~= "table" then refuse(nil, "expected a table") end
@@ -114,9 +131,7 @@ function operation.define(definition)
     op[name] = value
   end
   if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
-  if op.group and not op.lane then
-    refuse("group", "`group` needs a `lane`: calls that wait there share a transaction")
-  end
+  check_group(op)
   if op.deferrable and not (op.read_only and op.isolation == "serializable") then
     refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
   end
@@ -125,6 +140,7 @@ function operation.define(definition)
   end
   op.name = "operation"
   pieces_of[op] = op.lane and lane_pieces(op.lane)
+  op.grouping = op.groups and host.groups(op.groups)
   return setmetatable(op, Operation)
 end
 

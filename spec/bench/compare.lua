@@ -1,9 +1,10 @@
 -- Compares the host with pgbench on the deal workload: a private durable cluster, a fresh copy of the same database for
 -- each run, interleaved rounds, checks of what the tables hold afterwards; JSON lines, then a table.
 --   moonpool bench [compare] [--rounds 3] [--seconds 4] [--warmup 1] [--clients 20] [--noise 8]
---                            [--cases new-100-rc,new-100-ser,new-1-ser] [--peers moonpool,pgbench,plpgsql,create_deal]
+--                            [--cases new-100-rc,new-100-ser,new-1-ser] [--peers moonpool,groups,pgbench,plpgsql,create_deal]
 -- A case is workload-dealerships-isolation; on one dealership every deal needs the same row. Peers:
---   moonpool     deal.lua, the executable $MOONPOOL_BIN or build/moonpool
+--   moonpool     deal.lua, the executable $MOONPOOL_BIN or build/moonpool: a transaction for each deal
+--   groups       the same with group = 20: calls that wait share a transaction, with rc also those of other lanes (groups = 3)
 --   pgbench      new.sql, statement by statement
 --   plpgsql      new-func.sql, one call: the practical upper limit
 --   create_deal  real.lua, the project's own operation on its own schema; once for each case, at the end, for information
@@ -24,7 +25,7 @@ local report       = require "bench.lib.report"
 
 local given = options({
   rounds = 3, seconds = 4, warmup = 1, clients = 20, noise = 8, cases = "new-100-rc,new-100-ser,new-1-ser",
-  peers = "moonpool,pgbench,plpgsql,create_deal",
+  peers = "moonpool,groups,pgbench,plpgsql,create_deal",
 }, ...)
 
 app_dir = process.run("cd " .. process.quoted(app_dir) .. " && pwd"):match "[^\n]+"
@@ -103,12 +104,18 @@ local function run_command(words, folder)
   return record, measured
 end
 
-local function moonpool_peer(script, role)
+-- `grouping(case)`: what else is said.
+local function moonpool_peer(script, role, grouping)
   return function(pg, case, folder)
     return run_command(moonpool_command({}, "bench", script, "--clients", given.clients, "--conns", 20,
       "--seconds", given.seconds, "--warmup", given.warmup, "--dealerships", case.dealerships, "--isolation", case.isolation,
-      "--workload", "new", "--db", pg:url("bench", role)), folder)
+      "--workload", "new", "--db", pg:url("bench", role), table.unpack(grouping and grouping(case) or {})), folder)
   end
+end
+
+-- With a snapshot isolation only the calls of one lane share a transaction.
+local function in_groups(case)
+  return case.isolation == "rc" and { "--group", 20, "--groups", 3 } or { "--group", 20 }
 end
 
 local function pgbench_peer(peer, script)
@@ -123,6 +130,7 @@ end
 
 local peers = {
   moonpool    = { name = "moonpool", run = moonpool_peer "deal", template = "bench_seed", audits = 1 },
+  groups      = { name = "groups", run = moonpool_peer("deal", nil, in_groups), template = "bench_seed", audits = 1 },
   pgbench     = { name = "pgbench", run = pgbench_peer("pgbench", "new.sql"), template = "bench_seed", audits = 1 },
   plpgsql     = { name = "plpgsql", run = pgbench_peer("plpgsql", "new-func.sql"), template = "bench_seed", audits = 1 },
   create_deal = { name = "moonpool-create_deal", run = moonpool_peer("real", "moonpool_app"), template = "real_seed",
@@ -198,7 +206,7 @@ local function main()
   local cases, chosen = split(given.cases), split(given.peers)
   for i, name in ipairs(cases) do cases[i] = parse_case(name) end
   for _, name in ipairs(chosen) do
-    if not peers[name] then error("unknown peer " .. name .. ": these are known: moonpool, pgbench, plpgsql, create_deal", 0) end
+    if not peers[name] then error("unknown peer " .. name .. ": these are known: moonpool, groups, pgbench, plpgsql, create_deal", 0) end
   end
   if (chosen.moonpool or chosen.create_deal) and not process.read_file(executable()) then
     error(string.format("there is no executable %s: build it, or name it in MOONPOOL_BIN", executable()), 0)

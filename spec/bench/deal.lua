@@ -1,9 +1,9 @@
 -- The deal workload as an operation of the host, on the tables of schema.sql: the peer `moonpool`.
 --   moonpool bench deal --db URL [--clients 20] [--conns 20] [--seconds 4] [--warmup 1] [--dealerships 100] [--isolation rc|ser]
---                       [--group 1] [--lanes 0] [--witness off|on]
--- Prints one JSON line. Ten statements as those of new.sql, in two round trips. --group: calls that may share a transaction;
--- --lanes N: dealerships share N lanes instead of having their own; --witness on: a lost COMMIT could be resolved (the other
--- peers cannot).
+--                       [--group 1] [--groups 0] [--lanes 0] [--witness off|on]
+-- Prints one JSON line. Ten statements as those of new.sql, in two round trips. --group: calls that may share a transaction,
+-- with --groups N those of other lanes too; --lanes N: dealerships share N lanes instead of having their own; --witness on: a
+-- lost COMMIT could be resolved (the other peers cannot).
 local moonpool = require "moonpool"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 local is       = require "moonpool.is"
@@ -19,6 +19,7 @@ local create_deal = moonpool.operation {
   retries   = 10, -- as many as the other peers have
   lane      = options.lanes > 0 and "deals:$lane" or "deal_number:$dealership_id",
   group     = options.group > 1 and options.group or nil,
+  groups    = options.groups > 0 and options.groups or nil,
   witness   = options.witness == "on",
 
   run = function(tx, input)

@@ -1,6 +1,5 @@
 #include "admit/lane.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,21 +106,31 @@ static void lane_free(struct mp_lanes *lanes, struct mp_lane *lane) {
   free(lane);
 }
 
-int mp_lane_enter(struct mp_lanes *lanes, const char *key, size_t len, struct mp_lane_pass *pass,
-                  struct mp_err *err) {
-  uint64_t hash = hash_key(key, len);
-  struct mp_lane *lane = lane_find(lanes, hash, key, len);
-  if (lane && lanes->waiting >= lanes->limit)
+int mp_lanes_wait(struct mp_lanes *lanes, struct mp_err *err) {
+  if (lanes->waiting >= lanes->limit)
     return mp_err_set(
         err, MP_EBUSY,
         "%zu calls wait for their turn in a lane already, which is the limit; try again later",
         lanes->waiting);
+  lanes->waiting++;
+  return 0;
+}
+
+void mp_lanes_waited(struct mp_lanes *lanes) { lanes->waiting--; }
+
+int mp_lane_enter(struct mp_lanes *lanes, const char *key, size_t len, struct mp_lane_pass *pass,
+                  struct mp_err *err) {
+  uint64_t hash = hash_key(key, len);
+  struct mp_lane *lane = lane_find(lanes, hash, key, len);
   bool granted = !lane;
+  if (!granted) {
+    int rv = mp_lanes_wait(lanes, err);
+    if (rv) return rv;
+  }
   if (!lane) lane = lane_new(lanes, hash, key, len);
   if (!lane) return mp_err_set(err, MP_ENOMEM, "no memory for a lane");
   *pass = (struct mp_lane_pass){.lane = lane, .granted = granted};
   mp_list_push_back(&lane->passes, &pass->node);
-  if (!granted) lanes->waiting++;
   return 0;
 }
 
@@ -168,6 +177,10 @@ void mp_lane_join(struct mp_lanes *lanes, struct mp_lane_pass *pass) {
 void mp_lane_wait_again(struct mp_lanes *lanes, struct mp_lane_pass *pass) {
   pass->granted = false;
   lanes->waiting++;
+}
+
+uint64_t mp_lane_order(const struct mp_lane_pass *pass) {
+  return pass->lane ? pass->lane->hash : 0;
 }
 
 size_t mp_lanes_waiting(const struct mp_lanes *lanes) { return lanes->waiting; }

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/err.h"
 #include "util/list.h"
@@ -42,6 +43,13 @@ struct mp_lane_pass *mp_lane_behind(const struct mp_lane_pass *pass);
 void mp_lane_join(struct mp_lanes *lanes, struct mp_lane_pass *pass);
 /* The group came to nothing: it waits again, at its old place. Not the one who leads. */
 void mp_lane_wait_again(struct mp_lanes *lanes, struct mp_lane_pass *pass);
+
+/* What groups of calls are put in order by; the same on every host. 0: in no lane. */
+uint64_t mp_lane_order(const struct mp_lane_pass *pass);
+
+/* One more waits somewhere else for its turn (groups.h), under the same limit: -MP_EBUSY; or no more. */
+int mp_lanes_wait(struct mp_lanes *lanes, struct mp_err *err) MP_MUST_CHECK;
+void mp_lanes_waited(struct mp_lanes *lanes);
 
 size_t mp_lanes_waiting(const struct mp_lanes *lanes);
 size_t mp_lanes_active(const struct mp_lanes *lanes); /* lanes somebody is in */

@@ -5,16 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admit/groups.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
 
 /* What a call is doing; it is freed when it has been answered. */
-enum stage { IN_LANE, IN_TRANSACTION };
+enum stage { IN_LANE, AT_GROUPS, IN_TRANSACTION };
 
 struct call {
   struct mp_ops *ops;
   struct mp_lane_pass pass;
-  struct mp_timer deadline; /* while it waits in its lane; the transaction has its own */
+  struct mp_groups *groups; /* the operation's; NULL: its groups are those of one lane */
+  struct mp_groups_pass group_pass;
+  struct mp_timer deadline; /* while it waits for its turn; the transaction has its own */
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;
@@ -30,7 +33,7 @@ struct call {
   char id[37];
   struct mp_txn_info info;
   struct call_box *box; /* on the waiting task's stack */
-  int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref; /* registry */
+  int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref, groups_ref; /* registry */
 };
 
 /* Frees a call whose answer nobody can hear any more: its task was ended before it was resumed. */
@@ -64,6 +67,7 @@ static void free_call(struct call *call) {
   unref(call, &call->answer_ref);
   unref(call, &call->tenant_ref);
   unref(call, &call->encode_ref);
+  unref(call, &call->groups_ref);
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
   call->ops->live_calls--;
@@ -72,11 +76,18 @@ static void free_call(struct call *call) {
 }
 
 static void start_transaction(struct call *call);
+static void turn_came(struct call *call);
 
-/* The lane goes to the next before anybody is answered: its turn must not wait for us. */
-static void leave_lane(struct call *call) {
+static void leave_groups(struct call *call) {
+  struct mp_groups_pass *next = mp_groups_leave(&call->group_pass);
+  if (next) start_transaction(MP_CONTAINER_OF(next, struct call, group_pass));
+}
+
+/* Others are let in before anybody is answered: their turn must not wait for us. */
+static void make_way(struct call *call) {
   struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
-  if (next) start_transaction(MP_CONTAINER_OF(next, struct call, pass));
+  if (next) turn_came(MP_CONTAINER_OF(next, struct call, pass));
+  leave_groups(call);
 }
 
 static int push_error_p(lua_State *L) {
@@ -89,7 +100,7 @@ static void fail(struct call *call, const struct mp_err *err) {
   lua_State *L = lua_of(call);
   struct mp_err copy = *err;
   end_flight(call, "failed", err);
-  leave_lane(call);
+  make_way(call);
   if (call->abandoned) {
     free_call(call);
     return;
@@ -101,9 +112,15 @@ static void fail(struct call *call, const struct mp_err *err) {
   mp_wait_ready(call->ops->bind->sched, call->token);
 }
 
+static void wait_for_turn(struct call *call, enum stage stage) {
+  call->stage = stage;
+  mp_timer_start_at(&call->deadline, call->options.tx.deadline_ms);
+}
+
 /* Its group came to nothing: once more, without one. The one who leads holds the lane already. */
 static void do_again(struct call *call) {
   call->alone = true;
+  leave_groups(call);
   if (call->abandoned) {
     struct mp_err err;
     mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
@@ -112,8 +129,7 @@ static void do_again(struct call *call) {
     start_transaction(call);
   } else {
     mp_lane_wait_again(call->ops->lanes, &call->pass);
-    call->stage = IN_LANE;
-    mp_timer_start_at(&call->deadline, call->options.tx.deadline_ms);
+    wait_for_turn(call, IN_LANE);
   }
 }
 
@@ -127,7 +143,7 @@ static void on_answer(struct mp_txn *txn, void *data) {
   }
   call->committed = call->info.outcome == MP_TX_COMMITTED;
   end_flight(call, mp_txn_outcome_text(&call->info), call->committed ? NULL : &call->info.err);
-  leave_lane(call);
+  make_way(call);
   if (call->abandoned) {
     free_call(call);
     return;
@@ -160,9 +176,10 @@ static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   if (call->alone) return; /* it has had its turn */
-  if (call->pass.lane) mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
   call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
-  if (call->pass.lane) mp_metrics_lane(call->ops->bind->meters, call->lane_us);
+  if (!call->pass.lane && !call->groups) return;
+  mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
+  mp_metrics_lane(call->ops->bind->meters, call->lane_us);
 }
 
 /* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
@@ -172,15 +189,34 @@ static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b)
          !b->statement_timeout_ms && !b->lock_timeout_ms;
 }
 
-/* Whoever waits right behind in the lane comes along. */
-static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
-  struct call *last = data;
+static struct call *behind_in_lane(struct call *last) {
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
   /* Not one of another generation: its script lives in another state. */
   if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
     return NULL;
   mp_lane_join(call->ops->lanes, pass);
+  return call;
+}
+
+/* Of another lane, which it holds. */
+static struct call *next_at_groups(const struct call *last) {
+  struct mp_groups_pass *pass =
+      last->groups ? mp_groups_above(last->groups, last->group_pass.order) : NULL;
+  struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, group_pass) : NULL;
+  if (!call || !fits(&last->options, &call->options)) return NULL;
+  mp_groups_join(pass);
+  return call;
+}
+
+/* Whoever waits right behind in the lane comes along; then whoever else waits for the operation's groups. */
+static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
+  struct call *last = data, *call = behind_in_lane(last);
+  if (call)
+    call->group_pass.order = last->group_pass.order;
+  else
+    call = next_at_groups(last);
+  if (!call) return NULL;
   enter_transaction(call);
   call->txn = txn;
   *options = call->options;
@@ -199,12 +235,27 @@ static void start_transaction(struct call *call) {
   if (mp_txn_start(&call->txn, call->ops->bind, &options, &calls, call, &err)) fail(call, &err);
 }
 
+/* It is first in its lane, or needs none. */
+static void turn_came(struct call *call) {
+  struct mp_err err;
+  bool alone = call->alone || !call->groups || !fits(&call->options, &call->options);
+  uint64_t order = call->pass.lane ? mp_lane_order(&call->pass) : call->ops->calls;
+  if (alone)
+    start_transaction(call);
+  else if (mp_groups_enter(call->groups, order, &call->group_pass, &err))
+    fail(call, &err);
+  else if (call->group_pass.leads)
+    start_transaction(call);
+  else
+    wait_for_turn(call, AT_GROUPS);
+}
+
 static void on_deadline(struct mp_timer *timer) {
   struct call *call = MP_CONTAINER_OF(timer, struct call, deadline);
   struct mp_err err;
   mp_err_set(&err, MP_ETIMEOUT,
-             "%s waited for its turn in its lane until its timeout passed; %zu calls wait in lanes",
-             call->name, mp_lanes_waiting(call->ops->lanes));
+             "%s waited for its turn until its timeout passed; %zu calls wait in lanes", call->name,
+             mp_lanes_waiting(call->ops->lanes));
   fail(call, &err);
 }
 
@@ -216,7 +267,8 @@ static void on_abandon(void *data) {
   call->abandoned = true;
   mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
   switch (call->stage) {
-    case IN_LANE: fail(call, &err); break;
+    case IN_LANE:
+    case AT_GROUPS: fail(call, &err); break;
     case IN_TRANSACTION:
       if (call->txn) mp_txn_abort(call->txn, call, &err);
       break;
@@ -320,6 +372,8 @@ static int value_ref(lua_State *L, int idx) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+#define GROUPS_TYPE "moonpool.groups"
+
 enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
@@ -346,6 +400,9 @@ static void read_operation(lua_State *L, struct call *call) {
   o->lock_timeout_ms = ms_field(L, "lock_timeout");
   o->group = (unsigned)number_field(L, "group");
   o->group_ms = (uint64_t)number_field(L, "group_ms");
+  lua_getfield(L, OPERATION, "grouping");
+  call->groups = luaL_testudata(L, -1, GROUPS_TYPE);
+  call->groups_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;
   o->tx.backoff_ms = MP_TX_BACKOFF_MS;
   o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
@@ -413,9 +470,10 @@ static int host_transact(lua_State *L) {
   struct call *call = calloc(1, sizeof *call);
   if (!call) return luaL_error(L, "not enough memory");
   ops->live_calls++;
+  ops->calls++;
   call->ops = ops;
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
-  call->answer_ref = call->encode_ref = LUA_NOREF;
+  call->answer_ref = call->encode_ref = call->groups_ref = LUA_NOREF;
   struct mp_txn_options *o = &call->options;
   read_operation(L, call);
   o->tenant = lua_tostring(L, TENANT);
@@ -450,13 +508,22 @@ static int host_transact(lua_State *L) {
   }
   lua_setmetatable(L, -2);
   call->token = mp_wait_begin(L, on_abandon, call);
-  if (!lane || call->pass.granted) {
-    start_transaction(call);
-  } else {
-    call->stage = IN_LANE;
-    mp_timer_start_at(&call->deadline, o->tx.deadline_ms);
-  }
+  if (!lane || call->pass.granted)
+    turn_came(call);
+  else
+    wait_for_turn(call, IN_LANE);
   return mp_wait_yield(L, (lua_KContext)call, answered);
+}
+
+/* groups(width) -> what an operation keeps in its field `grouping`: so many transactions at a time */
+static int host_groups(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  lua_Integer width = luaL_checkinteger(L, 1);
+  struct mp_groups *groups = lua_newuserdatauv(L, sizeof *groups, 0);
+  mp_groups_init(groups, ops->lanes, (unsigned)width);
+  luaL_newmetatable(L, GROUPS_TYPE);
+  lua_setmetatable(L, -2);
+  return 1;
 }
 
 /* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
@@ -474,6 +541,9 @@ void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_groups, 1);
+  lua_setfield(L, -2, "groups");
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_lanes, 1);
   lua_setfield(L, -2, "lanes");

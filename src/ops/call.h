@@ -12,6 +12,7 @@ struct mp_ops {
   struct mp_bind *bind;
   struct mp_lanes *lanes;
   size_t live_calls;
+  uint64_t calls; /* ever */
   bool draining; /* no new calls */
 };
 

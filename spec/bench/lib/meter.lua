@@ -9,7 +9,7 @@ local process  = require "bench.lib.process"
 local meter = {}
 
 local defaults = { clients = 20, seconds = 4, warmup = 1, dealerships = 100, isolation = "rc", workload = "new", db = "",
-                   conns = 20, group = 1, lanes = 0, witness = "off" }
+                   conns = 20, group = 1, groups = 0, lanes = 0, witness = "off" }
 local levels = { rc = "read committed", ser = "serializable" }
 
 --- The peers' command line; `level` is the isolation as operations spell it.
