@@ -206,7 +206,9 @@ local function main()
   local cases, chosen = split(given.cases), split(given.peers)
   for i, name in ipairs(cases) do cases[i] = parse_case(name) end
   for _, name in ipairs(chosen) do
-    if not peers[name] then error("unknown peer " .. name .. ": these are known: moonpool, groups, pgbench, plpgsql, create_deal", 0) end
+    if not peers[name] then
+      error("unknown peer " .. name .. ": these are known: moonpool, groups, pgbench, plpgsql, create_deal", 0)
+    end
   end
   if (chosen.moonpool or chosen.create_deal) and not process.read_file(executable()) then
     error(string.format("there is no executable %s: build it, or name it in MOONPOOL_BIN", executable()), 0)

@@ -330,7 +330,7 @@ describe("a group", function()
     end
 
     it("share a transaction, in one order of the lanes; who is below waits for the next", function()
-      local names, place = letters(12), {}
+      local names = letters(12)
       local op = across(function(tx, input)
         local row = insert(tx, input)
         seen[#seen + 1] = input.name
@@ -340,7 +340,6 @@ describe("a group", function()
       for i, name in ipairs(names) do assert.are.equal(name, answers[i].name, tostring(answers[i])) end
       assert.are.same(names, names_stored())
       -- Two rounds at the most: those above the holder's lane, then the others; the same order in both rounds.
-      for i, name in ipairs(seen) do place[name] = i end
       local xids, first = {}, seen
       for i in ipairs(names) do xids[answers[i].xid] = true end
       local count = 0

@@ -69,6 +69,22 @@ return {
                 .. "  else mp_list_push_back(lane->passes.next->next, &pass->node);" },
     test = "sim_test" },
 
+  { name = "group_witness_missing", about = "the calls of a group leave no witness",
+    file = "src/bind/txn_group.c",
+    replace = { "bool witness = m->changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;",
+                "bool witness = false;" },
+    test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
+
+  { name = "group_undo_missing", about = "what the failed member of a group did stays",
+    file = "src/bind/txn_group.c",
+    replace = { [["ROLLBACK TO SAVEPOINT mp_1"]], [["SAVEPOINT mp_2"]] },
+    test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
+
+  { name = "group_out_of_order", about = "a group takes lanes as they come, so that two of them can lock each other out",
+    file = "src/admit/groups.c",
+    replace = { "    if (pass_of(node)->order > order) return pass_of(node);", "    (void)order;\n    return pass_of(node);" },
+    test = "groups_test" },
+
   { name = "broken_granted", about = "a lost connection is given out again",
     file = "src/pool/policy.c",
     replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },

@@ -32,7 +32,13 @@ function caller:call(name, input, options)
   return order(self, { name = name, input = input, options = options })
 end
 
---- The same in two steps, for what is to happen in between.
+--- Calls it with each of the inputs at the same time, as an operation whose calls may share a transaction, `group` of them: a
+--- list of answers.
+function caller:call_together(name, inputs, group)
+  return order(self, { name = name, inputs = inputs, group = group })
+end
+
+--- A call in two steps, for what is to happen in between.
 function caller:start_call(name, input, options)
   self.process:say(moonpool.json.encode { name = name, input = input, options = options })
 end

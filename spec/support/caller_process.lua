@@ -1,6 +1,7 @@
--- A host of its own, started with `moonpool run`: calls operations, one after the other, as it is told.
+-- A host of its own, started with `moonpool run`: calls operations as it is told.
 -- Argument: the FIFO that gets the answers. Each line on stdin is JSON; each is answered with a line of JSON:
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
+--   { "name": …, "inputs": [ … ], "group": N } call it with all inputs at once, as an operation with `group`: a list of these
 --   { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
@@ -19,8 +20,8 @@ local function brief(result)
   return brief_result
 end
 
-local function call(order)
-  local ok, result, info = pcall(moonpool.call_info, order.name, order.input, order.options)
+local function call(operation, input, options)
+  local ok, result, info = pcall(moonpool.call_info, operation, input, options)
   if ok then return { ok = true, result = brief(result), info = info } end
   local told = {}
   for _, field in ipairs { "code", "message", "sqlstate", "attempts", "retryable", "outcome_unknown" } do
@@ -28,6 +29,28 @@ local function call(order)
   end
   if type(result) ~= "table" then told.message = tostring(result) end
   return { ok = false, error = told }
+end
+
+local grouped = {}
+
+-- The operation of scripts/, but with `group`.
+local function with_group(name, group)
+  if not grouped[name] then
+    local definition = {}
+    for field, value in pairs(dofile(moonpool.app_dir .. "/scripts/" .. name .. ".lua")) do definition[field] = value end
+    definition.name, definition.group = nil, group
+    grouped[name] = moonpool.operation(definition)
+  end
+  return grouped[name]
+end
+
+local function call_together(order)
+  local operation, answers, tasks = with_group(order.name, order.group), {}, {}
+  for i, input in ipairs(order.inputs) do
+    tasks[i] = function() answers[i] = call(operation, input) end
+  end
+  moonpool.all(tasks)
+  return answers
 end
 
 local function cold()
@@ -38,5 +61,13 @@ end
 answers:write "ready\n"
 for line in io.lines() do
   local order = json.decode(line)
-  answers:write(json.encode(order.cold and cold() or call(order)), "\n")
+  local answer
+  if order.cold then
+    answer = cold()
+  elseif order.inputs then
+    answer = call_together(order)
+  else
+    answer = call(order.name, order.input, order.options)
+  end
+  answers:write(json.encode(answer), "\n")
 end

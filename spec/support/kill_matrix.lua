@@ -63,8 +63,9 @@ local function twice(messages, wanted, draw, cases)
 end
 
 --- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them. `twice`: how many more are
---- cut twice.
----@param options { cases?: integer, twice?: integer, seed: integer }
+--- cut twice. `group`: not one call is cut, but so many that share a transaction; the one before the last names a vehicle that
+--- there is not.
+---@param options { cases?: integer, twice?: integer, group?: integer, seed: integer }
 function kill_matrix.run(options)
   local owner = db.open { url = moonpool.host.owner_url, max = 2 }
   local wire = proxy.start()
@@ -78,20 +79,36 @@ function kill_matrix.run(options)
     book:place(place.id)
   end
 
-  local function call(faults)
-    serial = serial + 1
-    local key = "call" .. serial
-    if serial % 50 == 1 then new_place() end
-    local input = place:deal_input { customer_data = { first_name = "Cut", last_name = key },
-                                     vehicle_id = place:vehicle().id, trade_vehicle_id = place.stock }
-    wire:watch(table.unpack(faults or {}))
-    local answer = host:call("create_deal", input)
+  local size = options.group or 1
+
+  local function input_of(key, i)
+    return place:deal_input { customer_data = { first_name = "Cut", last_name = key }, trade_vehicle_id = place.stock,
+                              vehicle_id = size > 1 and i == size - 1 and moonpool.uuid() or place:vehicle().id }
+  end
+
+  local function tell(key, answer)
     if answer.ok then
       book:tell(key, "made", answer.result.deal.id, answer.result.deal.number)
+    elseif size > 1 and answer.error.code == "RESOURCE_NOT_FOUND" then
+      answer.refused = true
+      book:tell(key, "refused")
     else
       book:tell(key, answer.error.outcome_unknown and "unknown" or "failed")
     end
-    return answer
+  end
+
+  local function call(faults)
+    if serial % 50 < size then new_place() end
+    local keys, inputs = {}, {}
+    for i = 1, size do
+      serial = serial + 1
+      keys[i] = "call" .. serial
+      inputs[i] = input_of(keys[i], i)
+    end
+    wire:watch(table.unpack(faults or {}))
+    local answers = size == 1 and { host:call("create_deal", inputs[1]) } or host:call_together("create_deal", inputs, size)
+    for i, key in ipairs(keys) do tell(key, answers[i]) end
+    return answers
   end
 
   call()
@@ -107,7 +124,7 @@ function kill_matrix.run(options)
   if options.cases then cases = sample(cases, options.cases, draw) end
   twice(warm, options.twice or 0, draw, cases)
 
-  local told = { messages = all, cuts = 0, missed = 0, retried = 0, failed = {} }
+  local told = { messages = all, cuts = 0, missed = 0, retried = 0, grouped = 0, failed = {} }
   for _, case in ipairs(cases) do
     if case.start == "warm" then
       call()
@@ -115,7 +132,7 @@ function kill_matrix.run(options)
       wire:order "drop"
       host:cold()
     end
-    local answer = call(case.faults)
+    local answers = call(case.faults)
     local happened = false
     for _ = 1, 50 do -- the last messages may still be on their way
       happened = wire:order "told" ~= "none"
@@ -127,11 +144,13 @@ function kill_matrix.run(options)
     else
       told.cuts = told.cuts + 1
     end
-    if answer.ok and answer.info.attempts > 1 then told.retried = told.retried + 1 end
-    if not answer.ok then
-      told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start,
-        table.concat(case.faults, ", "), case.about, answer.error.code,
-        answer.error.message)
+    for _, answer in ipairs(answers) do
+      if answer.ok and answer.info.attempts > 1 then told.retried = told.retried + 1 end
+      if answer.ok and answer.info.group > 1 then told.grouped = told.grouped + 1 end
+      if not answer.ok and not answer.refused then
+        told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start, table.concat(case.faults, ", "), case.about,
+          answer.error.code, answer.error.message)
+      end
     end
   end
   wire:watch()

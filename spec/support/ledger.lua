@@ -14,8 +14,9 @@ end
 --- The id of a dealership that calls are made for.
 function ledger:place(id) self.places[#self.places + 1] = id end
 
---- What the caller was told: "made" with the deal's id and number, "failed" (nothing is stored) or "unknown".
----@param told "made"|"failed"|"unknown"
+--- What the caller was told: "made" with the deal's id and number, "failed" (nothing is stored), "unknown", or "refused": it
+--- failed, and that was its own fault.
+---@param told "made"|"failed"|"unknown"|"refused"
 function ledger:tell(key, told, id, number)
   assert(not self.calls[key], "a call was answered twice: " .. key)
   self.calls[key] = { told = told, id = id, number = number }
@@ -52,8 +53,8 @@ local places_sql = [[
            on a.dealership_id = p.id
     left join deal_number_sequences q on q.dealership_id = p.id]]
 
---- Compares with the database, as its owner. Every count but the first five must be 0 when nobody lied:
----   calls, made, failed, unknown, stored
+--- Compares with the database, as its owner. Every count but the first six must be 0 when nobody lied:
+---   calls, made, failed, unknown, refused, stored
 ---   lost        told made, and not stored so
 ---   duplicated  stored more than once
 ---   orphaned    half of a deal, a number twice, a gap in the numbers
@@ -63,7 +64,7 @@ local places_sql = [[
 ---@return table<string, integer> report
 ---@return string[] details the first 20 faults
 function ledger:check(db)
-  local report = { calls = 0, made = 0, failed = 0, unknown = 0, stored = 0,
+  local report = { calls = 0, made = 0, failed = 0, unknown = 0, refused = 0, stored = 0,
                    lost = 0, duplicated = 0, orphaned = 0, denied = 0, unresolved = 0 }
   local details = {}
   local function fault(kind, text, ...)
@@ -99,7 +100,7 @@ function ledger:check(db)
     local row = stored[key]
     if call.told == "made" and not (row and row.id == call.id and row.deal_number == call.number) then
       fault("lost", "call %s was told of deal %s, number %s", key, call.id, call.number)
-    elseif call.told == "failed" and row then
+    elseif (call.told == "failed" or call.told == "refused") and row then
       fault("denied", "call %s was told that it failed, and is stored", key)
     elseif call.told == "unknown" then
       fault("unresolved", "call %s, which is %sstored", key, row and "" or "not ")

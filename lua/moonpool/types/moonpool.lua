@@ -268,7 +268,7 @@ function db.close() end
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
 ---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
 ---@field group? integer                 up to so many calls that wait in its lane share a transaction (1 to 64)
----@field groups? integer                with `group`: so many transactions of this operation at a time, shared by calls of all lanes (1 to 256)
+---@field groups? integer               with `group`: so many transactions of this operation at a time, for calls of all lanes
 ---@field group_ms? integer              nobody joins a group later than that after its first call began; default 50
 ---@field cpu? number                    seconds that an attempt may compute, default MOONPOOL_CPU_BUDGET
 ---@field memory? integer                MiB of Lua values for a call, default MOONPOOL_TASK_MEMORY
