@@ -7,6 +7,7 @@ local host        = require "moonpool.host"
 local jobs        = require "moonpool.jobs"
 local moonpool    = require "moonpool"
 local pages       = require "moonpool.pages"
+local role        = require "moonpool.role"
 local schedules   = require "moonpool.schedules"
 local tokens      = require "moonpool.tokens"
 
@@ -66,6 +67,7 @@ return function(options)
   if failed then return failed end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
+  role.check()
   alerts.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
