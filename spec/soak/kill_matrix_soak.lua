@@ -1,10 +1,14 @@
 -- create_deal, its connection cut at every message of both directions: before it, in three places within it, and behind it;
--- on a connection that is warm and on one that is new. And 400 times COMMIT, and what is asked about it. Once for single calls,
--- once for four that share a transaction.
+-- on a connection that is warm and on one that is new. And 400 times COMMIT, and what is asked about it. For single calls, for
+-- four in a lane, and for four that share a transaction.
 local kill_matrix = require "spec.support.kill_matrix"
 local random      = require "spec.support.random"
 
-for about, options in pairs { ["create_deal"] = { twice = 400 }, ["create_deal in groups of 4"] = { twice = 100, group = 4 } } do
+for about, options in pairs {
+  ["create_deal"]                = { twice = 400 },
+  ["create_deal in a lane"]      = { twice = 200, together = 4 },
+  ["create_deal in groups of 4"] = { twice = 100, together = 4, group = 4 },
+} do
   describe(about .. ", cut at every message,", function()
     it("is made once, or the caller knows that it is not", function()
       options.seed = random.seed()

@@ -48,7 +48,8 @@ return {
 
   { name = "unlock_missing", about = "the lock between hosts is kept",
     file = "src/bind/txn_wire.c",
-    replace = { "if (txn->tx.frame.commit && txn->options.lock) send_unlock(txn);", "",
+    replace = { "static void send_unlock(struct mp_txn *txn) {",
+                "static void send_unlock(struct mp_txn *txn) {\n  if (txn) return;",
                 "txn->discard || txn->lock_held || txn->discard_after", "txn->discard || txn->discard_after" },
     test = "spec/fault/wire_spec.lua", filter = "its lock is given back" },
 
@@ -84,6 +85,17 @@ return {
     file = "src/admit/groups.c",
     replace = { "    if (pass_of(node)->order > order) return pass_of(node);", "    (void)order;\n    return pass_of(node);" },
     test = "groups_test" },
+
+  { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
+    file = "src/bind/txn_behind.c",
+    replace = { "txn->misplaced && txn->frame_failed", "false && txn->frame_failed" },
+    test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
+
+  { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
+    file = "src/bind/txn_behind.c",
+    replace = { "  if (actions & MP_TX_DO_ROLLBACK) {",
+                "  if (actions & MP_TX_DO_ROLLBACK) mp_txn_send_rollback(behind);\n  if (actions & MP_TX_DO_ROLLBACK) {" },
+    test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 
   { name = "broken_granted", about = "a lost connection is given out again",
     file = "src/pool/policy.c",

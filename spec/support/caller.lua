@@ -32,8 +32,7 @@ function caller:call(name, input, options)
   return order(self, { name = name, input = input, options = options })
 end
 
---- Calls it with each of the inputs at the same time, as an operation whose calls may share a transaction, `group` of them: a
---- list of answers.
+--- Calls it with each of the inputs at the same time: a list of answers. `group`: so many of the calls may share a transaction.
 function caller:call_together(name, inputs, group)
   return order(self, { name = name, inputs = inputs, group = group })
 end

@@ -1,14 +1,14 @@
 -- A host of its own, started with `moonpool run`: calls operations as it is told.
 -- Argument: the FIFO that gets the answers. Each line on stdin is JSON; each is answered with a line of JSON:
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
---   { "name": …, "inputs": [ … ], "group": N } call it with all inputs at once, as an operation with `group`: a list of these
+--   { "name": …, "inputs": [ … ], "group": N } call it with all inputs at once, with `group` if it is given: a list of these
 --   { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
 local json     = require "moonpool.json"
 
-local answers = assert(io.open(..., "w"))
-answers:setvbuf "line"
+local out = assert(io.open(..., "w"))
+out:setvbuf "line"
 
 -- Of a row only its id and number: the rest may hold what JSON cannot.
 local function brief(result)
@@ -33,8 +33,9 @@ end
 
 local grouped = {}
 
--- The operation of scripts/, but with `group`.
+-- The operation of scripts/, with `group`.
 local function with_group(name, group)
+  if not group then return name end
   if not grouped[name] then
     local definition = {}
     for field, value in pairs(dofile(moonpool.app_dir .. "/scripts/" .. name .. ".lua")) do definition[field] = value end
@@ -58,7 +59,7 @@ local function cold()
   return { ok = true }
 end
 
-answers:write "ready\n"
+out:write "ready\n"
 for line in io.lines() do
   local order = json.decode(line)
   local answer
@@ -69,5 +70,5 @@ for line in io.lines() do
   else
     answer = call(order.name, order.input, order.options)
   end
-  answers:write(json.encode(answer), "\n")
+  out:write(json.encode(answer), "\n")
 end

@@ -63,9 +63,9 @@ local function twice(messages, wanted, draw, cases)
 end
 
 --- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them. `twice`: how many more are
---- cut twice. `group`: not one call is cut, but so many that share a transaction; the one before the last names a vehicle that
---- there is not.
----@param options { cases?: integer, twice?: integer, group?: integer, seed: integer }
+--- cut twice. `together`: not one call is cut, but so many at once for one dealership; the one before the last names a vehicle
+--- that there is not. `group`: so many may share a transaction.
+---@param options { cases?: integer, twice?: integer, together?: integer, group?: integer, seed: integer }
 function kill_matrix.run(options)
   local owner = db.open { url = moonpool.host.owner_url, max = 2 }
   local wire = proxy.start()
@@ -79,7 +79,7 @@ function kill_matrix.run(options)
     book:place(place.id)
   end
 
-  local size = options.group or 1
+  local size = options.together or 1
 
   local function input_of(key, i)
     return place:deal_input { customer_data = { first_name = "Cut", last_name = key }, trade_vehicle_id = place.stock,
@@ -106,7 +106,8 @@ function kill_matrix.run(options)
       inputs[i] = input_of(keys[i], i)
     end
     wire:watch(table.unpack(faults or {}))
-    local answers = size == 1 and { host:call("create_deal", inputs[1]) } or host:call_together("create_deal", inputs, size)
+    local answers = size == 1 and { host:call("create_deal", inputs[1]) }
+      or host:call_together("create_deal", inputs, options.group)
     for i, key in ipairs(keys) do tell(key, answers[i]) end
     return answers
   end

@@ -22,6 +22,7 @@ struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
 void mp_txn_free_if_done(struct mp_txn *txn) {
   if (!txn->answered || txn->leased || txn->waiting || txn->syncs_open) return;
   struct mp_list *node;
+  mp_txn_unborrow(txn);
   mp_timer_stop(&txn->wait);
   mp_timer_stop(&txn->cleanup);
   mp_txn_drop_list(&txn->queue);
@@ -53,6 +54,8 @@ static void on_grant(struct mp_lease *lease) {
   txn->leased = true;
   txn->bind->scratch_used = false; /* no Lua runs now */
   txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
+  txn->lock_inherited = txn->misplaced = txn->bereft = false;
+  txn->chain = 0;
   mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
 }
@@ -200,14 +203,21 @@ static void begin_attempt(struct mp_txn *txn) {
   }
 }
 
+/* Never while what is canceled may be another's: one who waits behind us, or in front. */
+static void cancel_statement(struct mp_txn *txn) {
+  struct mp_err err;
+  mp_txn_evict_behind(txn);
+  mp_timer_start(&txn->cleanup, CLEANUP_MS);
+  txn->cancel_wanted = txn->before;
+  if (txn->before || txn->behind) return;
+  if (mp_conn_cancel(txn->lease.conn, NULL, NULL, &err))
+    mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
+}
+
 void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   struct mp_err err;
   if (actions & MP_TX_DO_KILL) kill_script(txn);
-  if (actions & MP_TX_DO_CANCEL) {
-    mp_timer_start(&txn->cleanup, CLEANUP_MS);
-    if (mp_conn_cancel(txn->lease.conn, NULL, NULL, &err))
-      mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
-  }
+  if (actions & MP_TX_DO_CANCEL) cancel_statement(txn);
   if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->m->deadline, MP_TX_GRACE_MS);
   if (actions & MP_TX_DO_RESOLVE) {
     mp_txn_note(txn, MP_NOTE_RESOLVE, 0, NULL);
@@ -348,8 +358,8 @@ static void on_cleanup(struct mp_timer *timer) {
   mp_txn_release_when_quiet(txn);
 }
 
-int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
-                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
+static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+                const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
   struct mp_txn *txn = allocate(bind);
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   txn->bind = bind;
@@ -373,9 +383,27 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
   mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
   bind->live_work++;
   mp_budget_earn(bind->retries);
+  if (mp_tx_start(&txn->tx, &txn->options.tx) != MP_TX_DO_ACQUIRE) abort();
   *out = txn;
-  unsigned actions = mp_tx_start(&txn->tx, &txn->options.tx);
-  if (actions != MP_TX_DO_ACQUIRE) abort();
-  acquire(txn);
+  return 0;
+}
+
+int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
+  int rv = make(out, bind, options, calls, data, err);
+  if (!rv) acquire(*out);
+  return rv;
+}
+
+int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
+                        const struct mp_txn_options *options, const struct mp_txn_calls *calls,
+                        void *data, struct mp_err *err) {
+  int rv = make(out, before->bind, options, calls, data, err);
+  if (rv) return rv;
+  struct mp_txn *txn = *out;
+  mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
+  mp_txn_borrow(txn, before);
+  mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
+  mp_txn_act(txn, mp_tx_granted(&txn->tx));
   return 0;
 }

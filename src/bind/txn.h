@@ -46,12 +46,20 @@ struct mp_txn_calls {
   /* Another call that may share the transaction of the call `data`, the last that joined: fills in its options
    * and gives its data, or NULL. May be NULL. */
   void *(*join)(struct mp_txn *txn, void *data, struct mp_txn_options *options);
+  /* COMMIT of the call `data` is on its way, and another transaction may be started behind it, with
+   * mp_txn_start_behind. May be NULL. */
+  void (*committing)(struct mp_txn *txn, void *data);
   /* The answer to one call; it must not use the transaction afterwards. */
   void (*on_answer)(struct mp_txn *txn, void *data);
 };
 
 int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) MP_MUST_CHECK;
+/* The same, at once, on the connection of `before`, in whose `committing` we are; if mp_txn_fits_behind. */
+int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
+                        const struct mp_txn_options *options, const struct mp_txn_calls *calls,
+                        void *data, struct mp_err *err) MP_MUST_CHECK;
+bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *options);
 /* The caller `data` went away. on_answer comes, mostly before it returns; while COMMIT is under way when that is
  * over. */
 void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err);

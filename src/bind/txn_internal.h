@@ -1,5 +1,6 @@
 /* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c (what
- * scripts wait for) and txn_resolve.c (whether the work is committed already). */
+ * scripts wait for), txn_behind.c (who goes on with the connection) and txn_resolve.c (whether the work is
+ * committed already). */
 #ifndef MP_TXN_INTERNAL_H
 #define MP_TXN_INTERNAL_H
 
@@ -78,6 +79,14 @@ struct mp_txn {
       discard_after; /* a statement left session state behind: nobody else may get the connection */
   bool lock_held;
 
+  /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the one behind */
+  struct mp_txn *before, *behind;
+  unsigned chain;         /* transactions that have had the connection one after another */
+  bool unlocking;         /* the unlock is on its way */
+  bool lock_inherited;    /* the lock between hosts was not asked for again */
+  bool cancel_wanted;     /* as soon as the connection is our own */
+  bool misplaced, bereft; /* the one in front failed; it took the connection along */
+
   /* the segment under way */
   struct mp_list queue; /* struct mp_stmt: not sent */
   struct mp_list batch; /* sent */
@@ -151,6 +160,20 @@ void mp_txn_member_failed(struct mp_txn *txn);
 void mp_txn_earlier_failed(struct mp_txn *txn);
 /* The member will not be waited for any more; the others go on, from the top if its work was begun. */
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err);
+
+/* txn_behind.c */
+/* May another use the connection behind our COMMIT? It has been sent. */
+bool mp_txn_may_lend(const struct mp_txn *txn);
+void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before);
+/* It has sent nothing and will not. Harmless if it has borrowed nothing. */
+void mp_txn_unborrow(struct mp_txn *txn);
+/* The one behind, if it has sent nothing yet, starts anew on another connection. */
+void mp_txn_evict_behind(struct mp_txn *txn);
+/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now. Returns what is left to
+ * do of `actions`. */
+unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
+/* Its segment came behind a failed transaction: nothing of it was done. */
+bool mp_txn_was_misplaced(const struct mp_txn *txn);
 
 /* txn_resolve.c */
 void mp_txn_send_resolve(struct mp_txn *txn);

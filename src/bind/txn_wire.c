@@ -97,6 +97,7 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
   (void)result;
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, unlock_sync);
   if (err) txn->discard = true;
+  txn->unlocking = false;
   segment_over(txn);
   mp_txn_free_if_done(txn);
 }
@@ -137,6 +138,19 @@ static void settle_batch(struct mp_txn *txn) {
   }
 }
 
+static void send_unlock(struct mp_txn *txn) {
+  struct mp_conn *conn = txn->lease.conn;
+  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
+                                .nparams = 1,
+                                .values = txn->lock_values,
+                                .on_done = on_unlock};
+  txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
+  mp_conn_send(conn, &txn->unlock);
+  mp_conn_sync(conn, &txn->unlock_sync);
+  txn->unlocking = true;
+  txn->syncs_open++;
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
   if (result &&
@@ -146,6 +160,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     err = NULL;
   }
   bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
+  bool commit = txn->tx.frame.commit && !rolling_back;
   /* The tag of COMMIT decides alone. */
   const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
@@ -155,6 +170,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
     lost = *err;
+    if (txn->bereft) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
     txn->discard = true;
     mp_failure_clear(&txn->failure);
     if (txn->commit_sent)
@@ -166,22 +182,17 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     actions = mp_tx_rolled_back(&txn->tx, !txn->discard, mp_txn_now(txn));
   } else {
     settle_batch(txn);
-    actions = mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
+    actions = mp_txn_was_misplaced(txn)
+                  ? mp_tx_misplaced(&txn->tx, &txn->frame_err)
+                  : mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
   }
+  txn->misplaced = false;
   txn->syncs_open--;
+  if (commit) {
+    actions = mp_txn_pass_on(txn, err, actions);
+    if (txn->committed && txn->lock_held && !txn->unlocking) send_unlock(txn);
+  }
   mp_txn_act(txn, actions);
-}
-
-static void send_unlock(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
-  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
-                                .nparams = 1,
-                                .values = txn->lock_values,
-                                .on_done = on_unlock};
-  txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
-  mp_conn_send(conn, &txn->unlock);
-  mp_conn_sync(conn, &txn->unlock_sync);
-  txn->syncs_open++;
 }
 
 /* SET LOCAL: nobody else who uses the connection meets it. */
@@ -196,7 +207,7 @@ static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size
 
 static void send_begin(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
-  if (txn->options.lock) {
+  if (txn->options.lock && !txn->lock_inherited) {
     /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
     txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
                                 .nparams = 1,
@@ -277,7 +288,9 @@ void mp_txn_send_segment(struct mp_txn *txn) {
   mp_conn_sync(conn, &txn->sync);
   txn->syncs_open++;
   txn->round_trips++;
-  if (txn->tx.frame.commit && txn->options.lock) send_unlock(txn);
+  if (!txn->tx.frame.commit) return;
+  if (mp_txn_may_lend(txn)) txn->calls.committing(txn, txn->m->data);
+  if (txn->options.lock && !txn->behind) send_unlock(txn);
 }
 
 void mp_txn_send_rollback(struct mp_txn *txn) {

@@ -223,11 +223,28 @@ static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *o
   return call;
 }
 
+static void next_begins(struct mp_txn *txn, void *data);
+
+static const struct mp_txn_calls calls = {.push_script = push_script,
+                                          .encode_result = encode_result,
+                                          .join = join_group,
+                                          .committing = next_begins,
+                                          .on_answer = on_answer};
+
+/* COMMIT is on its way: who is next in the lane goes on with the connection, without waiting for its answer. */
+static void next_begins(struct mp_txn *txn, void *data) {
+  struct call *last = data;
+  struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
+  struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
+  struct mp_err err;
+  if (!call || call->ops != last->ops || call->groups || !mp_txn_fits_behind(txn, &call->options))
+    return;
+  mp_lane_join(call->ops->lanes, pass);
+  enter_transaction(call);
+  if (mp_txn_start_behind(&call->txn, txn, &call->options, &calls, call, &err)) fail(call, &err);
+}
+
 static void start_transaction(struct call *call) {
-  static const struct mp_txn_calls calls = {.push_script = push_script,
-                                            .encode_result = encode_result,
-                                            .join = join_group,
-                                            .on_answer = on_answer};
   struct mp_txn_options options = call->options;
   struct mp_err err;
   enter_transaction(call);

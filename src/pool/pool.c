@@ -343,6 +343,22 @@ void mp_pool_release(struct mp_lease *lease, bool discard) {
   pump(pool);
 }
 
+void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
+  struct mp_pool *pool = from->pool;
+  if (!pool || !from->conn) return; /* the pool was closed by force in the meantime */
+  struct pool_slot *slot = pool->slots[from->slot];
+  observe(pool, pool->meters.use, from->since_ns);
+  detach(slot);
+  slot->lease = to;
+  to->pool = pool;
+  to->slot = slot->index;
+  to->conn = slot->conn;
+  to->since_ms = now_ms(pool);
+  to->since_ns = mp_loop_clock_ns(pool->loop);
+  to->leak_told = false;
+  mp_list_push_back(&pool->holders, &to->node);
+}
+
 /* ---- acquire ---- */
 
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {

@@ -64,6 +64,9 @@ void mp_pool_abandon(struct mp_lease *lease);
  * with `discard` it is closed in any case. While a cancel is in flight it stays parked. */
 void mp_pool_release(struct mp_lease *lease, bool discard);
 
+/* The connection is another's from now on, who did not wait; it is as if he had been granted it. */
+void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
+
 /* Takes no new acquires (MP_ECLOSED), fails the waiters at `deadline_ms`, closes connections as they come
  * back, and those still out at the deadline. on_drained: all are closed. */
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),

@@ -402,6 +402,31 @@ unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
   return 0;
 }
 
+unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      tx->attempt--;
+      return mp_tx_restart(tx, why);
+    case MP_TX_OPEN:
+    case MP_TX_COMMITTING:
+      tx->err = tx->overdue ? tx->late : *why;
+      tx->err.flags = 0;
+      tx->retry = !tx->overdue;
+      tx->attempt--;
+      return MP_TX_DO_KILL | roll_back(tx);
+    case MP_TX_CANCELING: return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_FAILED:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
 void mp_tx_savepoint(struct mp_tx *tx) { tx->savepoints++; }
 void mp_tx_savepoint_released(struct mp_tx *tx) { tx->savepoints--; }
 

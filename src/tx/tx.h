@@ -166,6 +166,10 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
  * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */
 unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
 
+/* The connection is of no use: nothing was sent yet; or the segment was answered, whose BEGIN had met a failed transaction
+ * of somebody else's, so that nothing of it was done. It starts anew, which costs no attempt. */
+unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why);
+
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
 void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */
 /* One level up, its work undone: a transaction that FAILED inside is open again. */

@@ -188,6 +188,44 @@ static void doomed_and_caught(void) {
 }
 
 /* Asked for twice: the machine ends this one transaction, and says so. */
+/* Nothing of it was done, so it is no failed attempt, however few are left. */
+static void misplaced(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = error_of(MP_ESQL, "25P02", 0);
+  struct mp_tx tx;
+  options.max_attempts = 1;
+  for (int with_commit = 0; with_commit < 2; with_commit++) {
+    CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK((with_commit ? mp_tx_finished(&tx, NULL, true, false) : mp_tx_look(&tx)) ==
+          MP_TX_DO_SEND);
+    CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
+    CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+    CHECK(!tx.delay_ms && !tx.failed_attempts);
+    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK(tx.attempt == 1);
+  }
+  CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+  CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN &&
+        tx.attempt == 1);
+}
+
+/* ... but one whose deadline has passed meanwhile does not start anew. */
+static void misplaced_too_late(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = error_of(MP_ESQL, "25P02", 0), late = error_of(MP_ETIMEOUT, "", 0);
+  struct mp_tx tx;
+  opened(&tx, &options);
+  CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_KILL | MP_TX_DO_CANCEL | MP_TX_DO_ANSWER));
+  CHECK(mp_tx_misplaced(&tx, &err) == MP_TX_DO_ROLLBACK);
+  CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == MP_TX_DO_RELEASE);
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
+  CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_CANCEL | MP_TX_DO_GRACE));
+  CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
+  CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_ETIMEOUT);
+}
+
 static void forbidden_move(void) {
   struct mp_tx_options options = plain();
   struct mp_tx tx;
@@ -231,6 +269,8 @@ int main(void) {
   nothing_to_do();
   savepoints();
   doomed_and_caught();
+  misplaced();
+  misplaced_too_late();
   words();
   mp_log_set_sink(silent, NULL); /* the forbidden move is reported there */
   forbidden_move();
