@@ -21,7 +21,7 @@ function money.monthly_payment(principal, apr, term)
   if principal < 0 or apr < 0 then error("a loan's principal and rate are not negative", 2) end
   if apr:scale() > 4 then error("a loan's rate has at most four digits behind the point", 2) end
   if math.type(term) ~= "integer" or term < 1 or term > 120 then error("a loan has a term of 1 to 120 months", 2) end
-  if apr:sign() == 0 then return principal:div(term, 2) end
+  if apr:sign() == 0 or principal:sign() == 0 then return principal:div(term, 2) end
   local grown = (apr + 1200) ^ term            -- (1 + r)^term, 1200^term times as large
   local flat  = decimal(1200) ^ term
   return (principal * apr * grown):div((grown - flat) * 1200, 2)

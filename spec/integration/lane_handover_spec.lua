@@ -258,6 +258,7 @@ describe("the connection of a lane", function()
       if input.name == "call 2" then -- we hold the lock: whoever stands behind us is another host
         seen.key = tx:one [[select classid::bigint << 32 | objid::bigint as key from pg_locks
                              where locktype = 'advisory' and pid = pg_backend_pid() and objid <> 815]].key
+        while not seen.others_wait do moonpool.host.sleep(0.001) end
       end
       tx:value "select 1"
       tx:after_commit(function() done = done + 1 end)
@@ -265,11 +266,18 @@ describe("the connection of a lane", function()
     local tasks = start(op, inputs)
     fault.eventually("the lock is known", function() return seen.key end)
     local others_at
-    door.lease(function(conn)
-      conn.value("select pg_advisory_lock($1) is null", seen.key)
-      others_at = done
-      conn.value("select pg_advisory_unlock($1)", seen.key)
+    local others = moonpool.spawn(function()
+      door.lease(function(conn)
+        conn.value("select pg_advisory_lock($1) is null", seen.key)
+        others_at = done
+        conn.value("select pg_advisory_unlock($1)", seen.key)
+      end)
     end)
+    fault.eventually("another host waits", function()
+      return test.admin().value("select count(*) from pg_locks where locktype = 'advisory' and not granted") > 0
+    end)
+    seen.others_wait = true
+    others:wait()
     for _, task in ipairs(tasks) do task:wait() end
     assert.truthy(others_at < 60, others_at)
   end)

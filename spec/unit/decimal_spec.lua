@@ -119,6 +119,16 @@ describe("moonpool.decimal", function()
     refuses("division by zero", function() return decimal(0) ^ -1 end)
   end)
 
+  it("raises to the power that repeated multiplication gives", function()
+    for exponent = 0, 24 do
+      for _, base in ipairs { "0", "7", "-3", "10", "1200", "-1208.9", "0.05", "100.00", "1.0741666", "99999999999999999999.5" } do
+        local product = decimal "1"
+        for _ = 1, exponent do product = product * decimal(base) end
+        assert.equal(text(product), text(decimal(base) ^ exponent), base .. " ^ " .. exponent)
+      end
+    end
+  end)
+
   it("gives rounded powers where exact ones have no room", function()
     assert.equal("3.847698049963501744", text(decimal "1.00375":pow(360, 18)))
     assert.equal("0.2599", text(decimal "1.00375":pow(-360, 4)))

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "bind/decimal_num.h"
+#include "util/attr.h"
 
 #define TYPE_NAME "moonpool.decimal"
 
@@ -262,10 +263,15 @@ static int l_div(lua_State *L) {
   return push_num(L, &q);
 }
 
-/* out = base^n. places < 0: exact, out of bounds is an error. Else every step is rounded to
- * `places`. */
-static void power(lua_State *L, const struct mp_num *base, lua_Integer n, int places,
-                  struct mp_num *out) {
+MP_NORETURN static void too_big(lua_State *L) {
+  luaL_error(L, "decimal: the power has %s; base:pow(exponent, places) gives it rounded",
+             mp_num_too_big);
+  __builtin_unreachable();
+}
+
+/* out = base^n, where every step is rounded to `places`. */
+static void rounded_power(lua_State *L, const struct mp_num *base, lua_Integer n, int places,
+                          struct mp_num *out) {
   struct mp_num factor;
   mp_num_copy(&factor, base);
   mp_num_from_integer(out, 1);
@@ -273,13 +279,9 @@ static void power(lua_State *L, const struct mp_num *base, lua_Integer n, int pl
     if (n & 1) compute(L, PGTYPESnumeric_mul, out, &factor, out);
     n >>= 1;
     if (n > 0) compute(L, PGTYPESnumeric_mul, &factor, &factor, &factor);
-    if (places >= 0) {
-      if (out->n.dscale > places) mp_num_round(out, places, MP_NUM_HALF_EVEN);
-      if (factor.n.dscale > places) mp_num_round(&factor, places, MP_NUM_HALF_EVEN);
-    }
-    if (!mp_num_in_bounds(out) || (n > 0 && !mp_num_in_bounds(&factor)))
-      luaL_error(L, "decimal: the power has %s; base:pow(exponent, places) gives it rounded",
-                 mp_num_too_big);
+    if (out->n.dscale > places) mp_num_round(out, places, MP_NUM_HALF_EVEN);
+    if (factor.n.dscale > places) mp_num_round(&factor, places, MP_NUM_HALF_EVEN);
+    if (!mp_num_in_bounds(out) || (n > 0 && !mp_num_in_bounds(&factor))) too_big(L);
   }
 }
 
@@ -296,7 +298,7 @@ static int l_operator_pow(lua_State *L) {
   struct mp_num a, p, q;
   check_operand(L, 1, &a);
   lua_Integer n = check_exponent(L, 2);
-  power(L, &a, n < 0 ? -n : n, -1, &p);
+  if (!mp_num_power(&a, (uint64_t)(n < 0 ? -n : n), &p)) too_big(L);
   if (n >= 0) return push_num(L, &p);
   mp_num_from_integer(&a, 1);
   divide(L, &a, &p, quotient_places(&a, &p, POW_SIG_DIGITS), MP_NUM_HALF_UP, &q);
@@ -320,7 +322,7 @@ static int l_pow(lua_State *L) {
   if (extra + places > MP_DECIMAL_DIGITS - 20)
     return luaL_error(L, "decimal: the power needs %s to be right in %d places", mp_num_too_big,
                       places);
-  power(L, &a, n < 0 ? -n : n, places + (int)extra + 12, &p);
+  rounded_power(L, &a, n < 0 ? -n : n, places + (int)extra + 12, &p);
   if (n >= 0) {
     mp_num_round(&p, places, mode);
     return push_num(L, &p);

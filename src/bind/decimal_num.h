@@ -59,4 +59,7 @@ bool mp_num_odd_at(const struct mp_num *v, int places);
 void mp_num_bump(struct mp_num *v, int places);
 void mp_num_round(struct mp_num *v, int places, enum mp_num_mode mode);
 
+/* out = base^n, exactly. False: it is out of bounds. */
+bool mp_num_power(const struct mp_num *base, uint64_t n, struct mp_num *out);
+
 #endif
