@@ -89,7 +89,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
 /* Asks the server to end the statement; one that does not answer even that loses its connection. */
 static void cancel(struct shot *shot) {
   struct mp_err err;
-  (void)mp_conn_cancel(shot->conn, NULL, NULL, &err);
+  (void)mp_conn_cancel(shot->conn, &err);
   mp_timer_start(&shot->timeout, CLEANUP_MS);
   shot->given_up = true;
 }

@@ -210,7 +210,7 @@ static void cancel_statement(struct mp_txn *txn) {
   mp_timer_start(&txn->cleanup, CLEANUP_MS);
   txn->cancel_wanted = txn->before;
   if (txn->before || txn->behind) return;
-  if (mp_conn_cancel(txn->lease.conn, NULL, NULL, &err))
+  if (mp_conn_cancel(txn->lease.conn, &err))
     mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
 }
 

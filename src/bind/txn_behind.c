@@ -56,7 +56,7 @@ void mp_txn_unborrow(struct mp_txn *txn) {
 static void cancel(struct mp_txn *txn) {
   struct mp_err err;
   txn->cancel_wanted = false;
-  (void)mp_conn_cancel(txn->lease.conn, NULL, NULL, &err); /* else its end is waited for */
+  (void)mp_conn_cancel(txn->lease.conn, &err); /* else its end is waited for */
 }
 
 /* It has sent nothing yet, and will not on this connection. */

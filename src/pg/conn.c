@@ -8,6 +8,8 @@
 #include "pg/sqlstate.h"
 #include "util/log.h"
 
+enum { CANCEL_PAUSE_MS = 100, CANCEL_PAUSE_MAX_MS = 1000 };
+
 static const char *const state_names[] = {
 #define X(name, to) #name,
     MP_CONN_STATE_MAP(X)
@@ -101,6 +103,7 @@ void mp_conn_end(struct mp_conn *conn, const struct mp_err *err) {
   conn->ending = true;
   conn->end = *err;
   mp_timer_stop(&conn->connect_timer);
+  mp_timer_stop(&conn->cancel_timer);
   mp_conn_unwatch(conn);
   mp_conn_stop_resolve(conn);
   mp_timer_start(&conn->end_timer, 0);
@@ -116,6 +119,57 @@ void mp_conn_close(struct mp_conn *conn, const char *reason) {
     mp_timer_start(&conn->end_timer, 0);
   else
     mp_conn_end(conn, &err);
+}
+
+/* ---- cancel ---- */
+
+static void cancel_run(void *data) {
+  struct mp_conn *conn = data;
+  if (!PQcancel(conn->cancel, conn->cancel_error, sizeof conn->cancel_error)) return;
+  conn->cancel_error[0] = '\0';
+}
+
+static void cancel_done(void *data) {
+  struct mp_conn *conn = data;
+  PQfreeCancel(conn->cancel);
+  conn->cancel = NULL;
+  if (conn->cancel_error[0]) mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", conn->cancel_error);
+  if (mp_conn_alive(conn) && conn->answered < conn->cancel_upto)
+    mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
+  mp_conn_unpin(conn);
+}
+
+static int send_cancel(struct mp_conn *conn, struct mp_err *err) {
+  PGcancel *cancel = PQgetCancel(conn->pg);
+  if (!cancel) return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
+  conn->cancel = cancel;
+  conn->cancel_error[0] = '\0';
+  int rv = mp_loop_work(conn->loop, cancel_run, cancel_done, conn, err);
+  if (rv) {
+    PQfreeCancel(cancel);
+    conn->cancel = NULL;
+    return rv;
+  }
+  conn->pins++;
+  return 0;
+}
+
+static void on_cancel_timer(struct mp_timer *timer) {
+  struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, cancel_timer);
+  struct mp_err err;
+  conn->cancel_pause_ms *= 2;
+  if (conn->cancel_pause_ms > CANCEL_PAUSE_MAX_MS) conn->cancel_pause_ms = CANCEL_PAUSE_MAX_MS;
+  if (mp_conn_alive(conn) && send_cancel(conn, &err)) mp_log(MP_LOG_WARN, "pool", "%s", err.msg);
+}
+
+int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err) {
+  if (!mp_conn_alive(conn))
+    return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
+  if (conn->cancel || mp_timer_running(&conn->cancel_timer))
+    return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
+  conn->cancel_upto = conn->answered + conn->ops.len;
+  conn->cancel_pause_ms = CANCEL_PAUSE_MS;
+  return send_cancel(conn, err);
 }
 
 /* ---- opening ---- */
@@ -150,6 +204,7 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
   conn->data = data;
   mp_timer_init(&conn->connect_timer, loop, on_connect_timeout);
   mp_timer_init(&conn->end_timer, loop, on_end);
+  mp_timer_init(&conn->cancel_timer, loop, on_cancel_timer);
   mp_stmt_cache_init(&conn->stmts, options->statement_cache);
   int rv = mp_conn_start(conn, options, err);
   if (rv) {
@@ -178,46 +233,6 @@ void mp_conn_ready(struct mp_conn *conn) {
   if (conn->events.on_open) conn->events.on_open(conn, conn->data, NULL);
 }
 
-/* ---- cancel ---- */
-
-static void cancel_run(void *data) {
-  struct mp_conn *conn = data;
-  if (!PQcancel(conn->cancel, conn->cancel_error, sizeof conn->cancel_error)) return;
-  conn->cancel_error[0] = '\0';
-}
-
-static void cancel_done(void *data) {
-  struct mp_conn *conn = data;
-  PQfreeCancel(conn->cancel);
-  conn->cancel = NULL;
-  if (conn->cancel_error[0]) mp_log(MP_LOG_WARN, "pg", "cancel failed: %s", conn->cancel_error);
-  void (*on_canceled)(struct mp_conn *, void *) = conn->on_canceled;
-  conn->on_canceled = NULL;
-  if (on_canceled && conn->state == MP_CONN_READY) on_canceled(conn, conn->cancel_data);
-  mp_conn_unpin(conn);
-}
-
-int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data),
-                   void *data, struct mp_err *err) {
-  if (!mp_conn_alive(conn))
-    return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
-  if (conn->cancel) return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
-  PGcancel *cancel = PQgetCancel(conn->pg);
-  if (!cancel) return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
-  conn->cancel = cancel;
-  conn->cancel_error[0] = '\0';
-  conn->on_canceled = on_done;
-  conn->cancel_data = data;
-  int rv = mp_loop_work(conn->loop, cancel_run, cancel_done, conn, err);
-  if (rv) {
-    PQfreeCancel(cancel);
-    conn->cancel = NULL;
-    return rv;
-  }
-  conn->pins++;
-  return 0;
-}
-
 /* ---- questions ---- */
 
 bool mp_conn_alive(const struct mp_conn *conn) {
@@ -226,7 +241,7 @@ bool mp_conn_alive(const struct mp_conn *conn) {
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
   return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !conn->cancel &&
-         PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
+         !mp_timer_running(&conn->cancel_timer) && PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
 }
 
 PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn) {

@@ -80,10 +80,10 @@ struct mp_sync {
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req);
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
 
-/* Asks the server to cancel what runs (on the thread pool: libpq's call blocks). The connection may not
- * be reused before on_done, or the cancel may hit the next user's statement. One at a time. */
-int mp_conn_cancel(struct mp_conn *conn, void (*on_done)(struct mp_conn *conn, void *data),
-                   void *data, struct mp_err *err);
+/* Asks the server to cancel what has been sent (on the thread pool: libpq's call blocks), and again until it is answered:
+ * a backend that has not begun with it yet forgets that it was asked. Until that is over the connection is not
+ * reusable, or the cancel might hit the next user's statement. One at a time. */
+int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err);
 
 /* Ready and, as far as we know, not lost: what is sent now can reach the server. */
 bool mp_conn_alive(const struct mp_conn *conn);

@@ -63,8 +63,9 @@ struct mp_conn {
 
   PGcancel *cancel; /* in flight */
   char cancel_error[256];
-  void (*on_canceled)(struct mp_conn *conn, void *data);
-  void *cancel_data;
+  uint64_t answered, cancel_upto; /* ops ever; those that are to be canceled */
+  struct mp_timer cancel_timer;   /* to the next try */
+  uint64_t cancel_pause_ms;
 
   struct mp_resolve *resolve; /* while names are looked up */
 };

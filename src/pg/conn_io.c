@@ -28,6 +28,7 @@ static struct mp_op ops_pop(struct mp_conn *conn) {
   struct mp_op op = ops->at[ops->head];
   ops->head = (ops->head + 1) % ops->cap;
   ops->len--;
+  if (++conn->answered == conn->cancel_upto) mp_timer_stop(&conn->cancel_timer);
   return op;
 }
 
