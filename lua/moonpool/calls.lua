@@ -41,6 +41,7 @@ function calls.timeline(id)
   local lines = { line_of(call) }
   local function add(...) lines[#lines + 1] = string.format(...) end
   add("began %s%s%s", call.began, call.caller and ", by " .. call.caller or "", call.lane and ", in lane " .. call.lane or "")
+  if call.request_id then add("request %s, trace %s", call.request_id, call.trace_id) end
   if call.group then add("shared its transaction with %d other calls", call.group - 1) end
   local last = 0
   for _, note in ipairs(call.notes) do

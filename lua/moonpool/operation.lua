@@ -315,7 +315,7 @@ function operation.call(op, input, options, want_info)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key, want_info, limited[op])
+    timeout_of(op, options), key, want_info, limited[op], options.origin)
   if key then result = recalled(result, options.border) end
   return result, info
 end

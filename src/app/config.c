@@ -36,6 +36,9 @@ static const struct text {
      offsetof(struct mp_config, time_zone), false},
     {"MOONPOOL_LISTEN", "where serve listens for HTTP, address:port or off; unset: 127.0.0.1:5000",
      NULL, offsetof(struct mp_config, listen), false},
+    {"MOONPOOL_CORS_ORIGINS",
+     "origins whose pages may call in a browser, with commas, or *; unset: none", NULL,
+     offsetof(struct mp_config, cors_origins), false},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */

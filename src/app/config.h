@@ -69,6 +69,7 @@ struct mp_config {
   char *log_level;    /* MOONPOOL_LOG_LEVEL */
   char *time_zone;    /* MOONPOOL_TZ */
   char *listen;       /* MOONPOOL_LISTEN */
+  char *cors_origins; /* MOONPOOL_CORS_ORIGINS */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

@@ -143,7 +143,8 @@ static int host_sha256(lua_State *L) {
 static int host_log(lua_State *L) {
   static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
   enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
-  mp_log(level, luaL_optstring(L, 3, "script"), "%s", luaL_checkstring(L, 2));
+  mp_log_on(mp_label_about(mp_task_label(mp_task_of(L))), level, luaL_optstring(L, 3, "script"),
+            "%s", luaL_checkstring(L, 2));
   return 0;
 }
 

@@ -21,7 +21,9 @@ struct mp_flight {
   struct mp_recorder *recorder;
   int refs; /* under way, or in so many rings */
   uint64_t number, began_ns, began_us;
-  char id[40], operation[64], caller[64], lane[80];
+  struct mp_label *label;
+  const char *id, *operation; /* the label's */
+  char caller[64], lane[80];
   /* once it has ended */
   bool ended;
   uint64_t duration_us;
@@ -57,6 +59,7 @@ static void unref(struct mp_flight *flight) {
   for (unsigned i = 0; i < flight->count; i++)
     if (flight->notes[i].sql) mp_text_unref(flight->notes[i].sql);
   free(flight->notes);
+  mp_label_unref(flight->label);
   free(flight);
 }
 
@@ -80,24 +83,28 @@ void mp_recorder_unref(struct mp_recorder *recorder) {
   free(recorder);
 }
 
-struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, const char *id,
-                                  const char *operation, const char *caller, const char *lane) {
-  struct mp_flight *flight = malloc(sizeof *flight);
+struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, struct mp_label *label,
+                                  const char *caller, const char *lane) {
+  const struct mp_log_about *about = mp_label_about(label);
+  struct mp_flight *flight = label ? malloc(sizeof *flight) : NULL;
   if (!flight) return NULL;
   *flight = (struct mp_flight){.recorder = recorder,
                                .refs = 1,
+                               .label = mp_label_ref(label),
+                               .id = about->call_id,
+                               .operation = about->operation,
                                .number = ++recorder->count,
                                .began_ns = mp_loop_clock_ns(recorder->loop),
                                .began_us = mp_loop_wall_us(recorder->loop)};
-  mp_copy_text(flight->id, sizeof flight->id, id);
-  mp_copy_text(flight->operation, sizeof flight->operation, operation);
   mp_copy_text(flight->caller, sizeof flight->caller, caller ? caller : "");
   mp_copy_text(flight->lane, sizeof flight->lane, lane ? lane : "");
   mp_list_push_front(&recorder->active, &flight->node);
   return flight;
 }
 
-const char *mp_flight_id(const struct mp_flight *flight) { return flight ? flight->id : ""; }
+struct mp_label *mp_flight_label(const struct mp_flight *flight) {
+  return flight ? flight->label : NULL;
+}
 
 static uint64_t age_us(const struct mp_flight *flight) {
   return (mp_loop_clock_ns(flight->recorder->loop) - flight->began_ns) / 1000;
@@ -181,6 +188,9 @@ static void push_flight(lua_State *L, const struct mp_flight *flight) {
   SET(lua_pushstring(L, flight->id), "id");
   SET(lua_pushstring(L, flight->operation), "operation");
   SET(lua_pushstring(L, stamp), "began");
+  const struct mp_log_about *about = mp_label_about(flight->label);
+  if (about->request_id) SET(lua_pushstring(L, about->request_id), "request_id");
+  if (about->trace_id) SET(lua_pushstring(L, about->trace_id), "trace_id");
   if (flight->caller[0]) SET(lua_pushstring(L, flight->caller), "caller");
   if (flight->lane[0]) SET(lua_pushstring(L, flight->lane), "lane");
   SET(lua_pushstring(L, flight->ended ? flight->outcome : "running"), "outcome");

@@ -13,6 +13,7 @@
 #include "bind/stmt.h"
 #include "loop/loop.h"
 #include "util/err.h"
+#include "util/label.h"
 
 #define MP_FLIGHTS 200      /* in each ring */
 #define MP_FLIGHT_NOTES 100 /* in a flight; what comes then is only counted */
@@ -45,9 +46,10 @@ int mp_recorder_new(struct mp_recorder **out, struct mp_loop *loop, uint64_t slo
                     struct mp_err *err) MP_MUST_CHECK;
 void mp_recorder_unref(struct mp_recorder *recorder);
 
-/* NULL: no memory; the call goes on without. The strings are copied; `lane` and `caller` may be NULL. */
-struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, const char *id,
-                                  const char *operation, const char *caller, const char *lane);
+/* NULL: no memory; the call goes on without. `label`: what its log lines are about, its id and operation among it; a
+ * reference is taken. The strings are copied; `lane` and `caller` may be NULL. */
+struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, struct mp_label *label,
+                                  const char *caller, const char *lane);
 void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n, const char *text);
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt);
 
@@ -58,7 +60,7 @@ struct mp_flight_end {
 };
 /* The recorder's from here on: the pointer is good for nothing more. */
 void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end);
-const char *mp_flight_id(const struct mp_flight *flight); /* "" for NULL */
+struct mp_label *mp_flight_label(const struct mp_flight *flight); /* borrowed; NULL for NULL */
 
 /* Pushes an array of up to `limit` { id=, operation=, caller=, began=, duration=, outcome=, attempts=, error= …}, newest
  * first, those under way in front. `notable`: only what failed, was retried or slow. [-0, +1] */

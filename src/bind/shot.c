@@ -40,7 +40,7 @@ static void shot_over(struct shot *shot) {
 static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct shot *shot = stmt->owner;
-  mp_stmt_answer(shot->source->bind, stmt, result, err, "moonpool.db");
+  mp_stmt_answer(shot->source->bind, stmt, result, err, "moonpool.db", NULL);
 }
 
 static void transmit(struct shot *shot);

@@ -203,7 +203,8 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
 }
 
 /* To the metrics, the history and the log. What was skipped because another failed has never run. */
-static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who) {
+static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who,
+                   const struct mp_log_about *about) {
   struct mp_stmt_report r = {.operation = who,
                              .duration_us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000};
   if (stmt->state == MP_STMT_FAILED) r.err = &stmt->err;
@@ -213,12 +214,13 @@ static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who) 
   if (stmt->control || stmt->req.flags & MP_REQ_DESCRIBE) return; /* the host's own */
   remember(bind, stmt, &r);
   if (r.slow)
-    mp_log(MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.400s",
-           (unsigned long long)(r.duration_us / 1000), stmt->where, who, mp_text_shown(stmt->text));
+    mp_log_on(about, MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.400s",
+              (unsigned long long)(r.duration_us / 1000), stmt->where, who,
+              mp_text_shown(stmt->text));
 }
 
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
-                    const struct mp_err *err, const char *who) {
+                    const struct mp_err *err, const char *who, const struct mp_log_about *about) {
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
   if (err) {
@@ -232,7 +234,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   } else if (result && bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
     stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
   }
-  report(bind, stmt, who);
+  report(bind, stmt, who, about);
 }
 
 /* The value of the parameter whose name begins `at` (of `len` bytes), or NULL. */

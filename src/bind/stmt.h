@@ -8,6 +8,7 @@
 #include "bind/text.h"
 #include "pg/conn.h"
 #include "util/list.h"
+#include "util/log.h"
 
 enum mp_stmt_state { MP_STMT_QUEUED, MP_STMT_SENT, MP_STMT_DONE, MP_STMT_FAILED };
 
@@ -45,7 +46,7 @@ struct mp_bind;
 /* The server's answer has come: settles the state, keeps the result, counts. `who` is named in the log if
  * the statement was slow. */
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
-                    const struct mp_err *err, const char *who);
+                    const struct mp_err *err, const char *who, const struct mp_log_about *about);
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);

@@ -211,7 +211,7 @@ static void cancel_statement(struct mp_txn *txn) {
   txn->cancel_wanted = txn->before;
   if (txn->before || txn->behind) return;
   if (mp_conn_cancel(txn->lease.conn, &err))
-    mp_log(MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
+    mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
 }
 
 void mp_txn_act(struct mp_txn *txn, unsigned actions) {
@@ -350,9 +350,10 @@ static void on_waited(struct mp_timer *timer) {
 static void on_cleanup(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
   bool commit = txn->tx.state == MP_TX_COMMITTING;
-  mp_log(MP_LOG_WARN, "pool", "%s: the %s took longer than %llu ms: closing its connection",
-         txn->m->name, commit ? "COMMIT" : "rollback",
-         (unsigned long long)(commit ? txn->bind->commit_timeout_ms : CLEANUP_MS));
+  mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool",
+            "%s: the %s took longer than %llu ms: closing its connection", txn->m->name,
+            commit ? "COMMIT" : "rollback",
+            (unsigned long long)(commit ? txn->bind->commit_timeout_ms : CLEANUP_MS));
   txn->discard = txn->release_wanted = true;
   /* Closing fails what is under way, and that ends the transaction. */
   mp_txn_release_when_quiet(txn);

@@ -123,6 +123,10 @@ void mp_txn_member_late(struct mp_member *member); /* its deadline has passed */
 bool mp_txn_unchecked(const struct mp_txn *txn);   /* a promise of a row is among what is queued */
 struct mp_tx_now mp_txn_now(struct mp_txn *txn);
 void mp_txn_free_if_done(struct mp_txn *txn);
+/* What log lines of the call whose script runs, or ran last, are about. */
+static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) {
+  return mp_label_about(mp_flight_label(txn->m->options.flight));
+}
 
 /* txn_wire.c */
 void mp_txn_send_segment(struct mp_txn *txn);

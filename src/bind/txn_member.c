@@ -28,7 +28,8 @@ static bool in_lua(struct mp_member *member, lua_CFunction fn, const struct mp_e
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, &p);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
-  mp_log(MP_LOG_ERROR, "script", "%s: %s", member->name, luaL_tolstring(L, -1, NULL));
+  mp_log_on(mp_label_about(mp_flight_label(member->options.flight)), MP_LOG_ERROR, "script",
+            "%s: %s", member->name, luaL_tolstring(L, -1, NULL));
   lua_pop(L, 2);
   return false;
 }
@@ -142,6 +143,7 @@ static int start_script_p(lua_State *L) {
   member->script =
       mp_task_start(txn->bind->sched, L, nargs + 1, member->name, mp_txn_script_done, txn);
   mp_task_set_data(member->script, txn);
+  mp_task_set_label(member->script, mp_flight_label(member->options.flight));
   if (member->options.limits.cpu_ms) mp_task_limit(member->script, &member->options.limits);
   /* What it spawns has no transaction, and must not reach another tenant's by a connection of its own. */
   if (member->tenant && member->options.restricted) mp_task_set_scope(member->script, txn);
@@ -271,7 +273,8 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
   mp_metrics_hook_error(bind->meters);
-  mp_log(MP_LOG_ERROR, "script", "%s failed: %s", mp_task_name(task), err.msg);
+  mp_log_on(mp_label_about(mp_task_label(task)), MP_LOG_ERROR, "script", "%s failed: %s",
+            mp_task_name(task), err.msg);
 }
 
 static int start_hooks_p(lua_State *L) {
@@ -285,7 +288,9 @@ static int start_hooks_p(lua_State *L) {
   lua_getfield(L, -1, committed ? "after_commit" : "on_rollback");
   for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
     if (!committed) lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
-    mp_task_start(bind->sched, L, committed ? 0 : 1, name, on_hook_done, bind);
+    struct mp_task *hook =
+        mp_task_start(bind->sched, L, committed ? 0 : 1, name, on_hook_done, bind);
+    mp_task_set_label(hook, mp_flight_label(member->options.flight));
   }
   return 0;
 }

@@ -22,7 +22,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) txn->discard_after = true;
   if (txn->bind->fault) mp_fault_answer(txn, stmt, &result, &err);
-  mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name);
+  mp_stmt_answer(txn->bind, stmt, result, err, txn->m->name, mp_txn_about(txn));
 }
 
 static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {

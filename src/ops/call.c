@@ -391,7 +391,7 @@ static int value_ref(lua_State *L, int idx) {
 
 #define GROUPS_TYPE "moonpool.groups"
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED };
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED, ORIGIN };
 
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
@@ -459,22 +459,33 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
+/* ORIGIN: { call_id=, request_id=, trace_id=, span_id= } of whoever called from outside, or nil. */
 static void begin_flight(lua_State *L, struct call *call, const char *lane) {
-  char user[64];
+  char user[64], request[160], trace[40], span[24];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
-  mp_bind_uuid(call->ops->bind, call->id);
+  bool origin = lua_istable(L, ORIGIN);
+  struct mp_log_about about = {.operation = call->name, .call_id = call->id};
+  if (!origin || !string_field(L, ORIGIN, "call_id", call->id, sizeof call->id))
+    mp_bind_uuid(call->ops->bind, call->id);
+  if (origin) {
+    about.request_id = string_field(L, ORIGIN, "request_id", request, sizeof request);
+    about.trace_id = string_field(L, ORIGIN, "trace_id", trace, sizeof trace);
+    about.span_id = string_field(L, ORIGIN, "span_id", span, sizeof span);
+  }
+  struct mp_label *label = mp_label_new(&about);
   call->flight = call->options.flight =
-      mp_flight_begin(call->ops->bind->recorder, call->id, call->name, known ? user : NULL, lane);
+      mp_flight_begin(call->ops->bind->recorder, label, known ? user : NULL, lane);
+  mp_label_unref(label);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited) -> result[, info]. `again` gives the input
- * anew. With a key the result is JSON text. */
+/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited, origin) -> result[, info]. `again`
+ * gives the input anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, LIMITED);
+  lua_settop(L, ORIGIN);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (mp_task_scope(mp_task_of(L)))

@@ -13,7 +13,7 @@ struct mp_ops {
   struct mp_lanes *lanes;
   size_t live_calls;
   uint64_t calls; /* ever */
-  bool draining; /* no new calls */
+  bool draining;  /* no new calls */
 };
 
 /* Adds `transact` to the table of "moonpool.host", as the C side of moonpool.call. Raises. */

@@ -76,10 +76,16 @@ static int start_p(lua_State *L) {
     lua_pushlstring(L, o->input, o->input_len);
   else
     lua_pushliteral(L, "{}");
-  lua_createtable(L, 0, 6);
+  lua_createtable(L, 0, 8);
 #define SET(field, value) (lua_pushstring(L, value), lua_setfield(L, -2, field))
   SET("tenant", o->tenant), SET("as", o->user), SET("scopes", o->scopes), SET("key", o->key);
   SET("entry", o->entry);
+  if (o->about) {
+    lua_createtable(L, 0, 4);
+    SET("call_id", o->about->call_id), SET("request_id", o->about->request_id);
+    SET("trace_id", o->about->trace_id), SET("span_id", o->about->span_id);
+    lua_setfield(L, -2, "origin");
+  }
 #undef SET
   if (o->timeout_s > 0) {
     lua_pushnumber(L, o->timeout_s);
@@ -114,6 +120,8 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   *out = call;
   return 0;
 }
+
+void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_bind_uuid(&set->bind, id); }
 
 void mp_invoke_cancel(struct mp_invocation *call) {
   struct mp_task *task = call->task;

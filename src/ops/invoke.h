@@ -20,6 +20,7 @@ struct mp_invoke_options {
   const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
   const char *key;                    /* idempotency key; NULL: none */
   double timeout_s;                   /* 0: the operation's own */
+  const struct mp_log_about *about;   /* the ids under which the caller knows it, or NULL */
 };
 
 struct mp_invoke_answer {
@@ -38,6 +39,8 @@ typedef void (*mp_invoke_cb)(void *data, const struct mp_invoke_answer *answer);
 int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
               const struct mp_invoke_options *options, mp_invoke_cb on_answer, void *data,
               struct mp_err *err) MP_MUST_CHECK;
+/* A new call's id, for `about`. */
+void mp_invoke_new_id(struct mp_generations *set, char id[37]);
 /* The caller is gone: the work is ended and rolled back if it is not committed; on_answer is not called. */
 void mp_invoke_cancel(struct mp_invocation *call);
 unsigned mp_invoke_generation(const struct mp_invocation *call);

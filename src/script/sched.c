@@ -83,6 +83,7 @@ static void drop(struct mp_task *task) {
   collect_after(task);
   mp_account_unref(task->account);
 #ifndef __clang_analyzer__ /* it cannot see that leave() took the task off every list */
+  mp_label_unref(task->label);
   free(task);
 #endif
 }

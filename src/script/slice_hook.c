@@ -129,9 +129,10 @@ void mp_slice_report(struct mp_task *task, lua_State *L) {
   uint64_t now = now_ns();
   if (!task->account || now - slice->report_ns < REPORT_EVERY_MS * UINT64_C(1000000)) return;
   slice->report_ns = now;
-  mp_log(MP_LOG_WARN, "script", "%s kept the loop for %llu ms without a pause; %s", task->name,
-         (unsigned long long)wall_ms,
-         L ? push_trace(L, task) : "it was inside of a C function, or where Lua cannot yield");
+  mp_log_on(mp_label_about(task->label), MP_LOG_WARN, "script",
+            "%s kept the loop for %llu ms without a pause; %s", task->name,
+            (unsigned long long)wall_ms,
+            L ? push_trace(L, task) : "it was inside of a C function, or where Lua cannot yield");
   if (L) lua_pop(L, 1);
 }
 

@@ -61,11 +61,17 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
     task->done_data = data;
     task->fatal_ref = LUA_NOREF;
     struct mp_task *parent = mp_task_of(L);
-    if (parent) task->account = mp_account_ref(parent->account);
+    if (parent) {
+      task->account = mp_account_ref(parent->account);
+      task->label = mp_label_ref(parent->label);
+    }
     mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
-    if (task) mp_account_unref(task->account);
+    if (task) {
+      mp_account_unref(task->account);
+      mp_label_unref(task->label);
+    }
     free(task);
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
     luaL_error(L, "not enough memory");
@@ -98,6 +104,13 @@ struct mp_task *mp_task_of(lua_State *L) {
 }
 void mp_task_set_data(struct mp_task *task, void *data) { task->data = data; }
 void *mp_task_data(const struct mp_task *task) { return task->data; }
+void mp_task_set_label(struct mp_task *task, struct mp_label *label) {
+  mp_label_unref(task->label);
+  task->label = mp_label_ref(label);
+}
+struct mp_label *mp_task_label(const struct mp_task *task) {
+  return task ? task->label : NULL;
+}
 void mp_task_set_scope(struct mp_task *task, const void *scope) { task->scope = scope; }
 const void *mp_task_scope(const struct mp_task *task) { return task->scope; }
 

@@ -16,6 +16,7 @@
 
 #include "loop/loop.h"
 #include "util/err.h"
+#include "util/label.h"
 
 struct mp_sched;
 struct mp_task;
@@ -72,6 +73,9 @@ void mp_task_shield_handler(lua_State *L, int idx);
 /* Something of the host's own that belongs to the task: the transaction that its statements join. */
 void mp_task_set_data(struct mp_task *task, void *data);
 void *mp_task_data(const struct mp_task *task);
+/* What log lines of the task and of what it starts are about; a reference is taken. NULL: nothing in particular. */
+void mp_task_set_label(struct mp_task *task, struct mp_label *label);
+struct mp_label *mp_task_label(const struct mp_task *task); /* borrowed; `task` may be NULL */
 /* What a task started by another with spawn or all is part of; its own children inherit it. Only compared with
  * NULL: the host forbids them what would escape from it. */
 void mp_task_set_scope(struct mp_task *task, const void *scope);

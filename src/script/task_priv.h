@@ -33,6 +33,7 @@ struct mp_task {
   void *done_data;
   void *data;
   const void *scope;
+  struct mp_label *label;
   struct mp_task
       *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */

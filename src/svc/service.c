@@ -11,12 +11,12 @@
 
 #include "script/luaerr.h"
 #include "svc/access.h"
+#include "svc/cors.h"
+#include "svc/headers.h"
 #include "util/log.h"
 
 enum {
   NAME_LEN = 63,
-  REQUEST_ID_LEN = 128,
-  KEY_LEN = 255,
   FIND_MS = 2000,  /* for the database to say what a token is */
   DOWN_MS = 10000, /* so long it is not asked again about what is known, when it did not */
 };
@@ -24,6 +24,7 @@ enum {
 struct mp_service {
   struct mp_http_server *server;
   struct mp_access *access;
+  struct mp_cors cors;
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_generations *generations;
@@ -45,16 +46,27 @@ struct job {
   bool told;                  /* the database has been asked about the token already */
   const char *policy;         /* of a page to look at, while it is sent; else NULL */
   char address[64];           /* whose wrong tokens count together */
-  char id[REQUEST_ID_LEN + 1];
+  char id[MP_REQUEST_ID_LEN + 1];
+  char call_id[37]; /* of a call; "" for other requests */
+  struct mp_trace trace;
+  struct mp_cors_answer cors;
   char token_id[MP_TOKEN_ID_LEN + 1];
   char name[NAME_LEN + 1]; /* of the operation */
 };
+
+static struct mp_log_about about(const struct job *job) {
+  return (struct mp_log_about){.operation = job->name,
+                               .call_id = job->call_id,
+                               .request_id = job->id,
+                               .trace_id = job->trace.trace_id,
+                               .span_id = job->trace.span_id};
+}
 
 /* ---- answers ---- */
 
 static void send_answer(struct job *job, int status, const char *content_type, const char *body,
                         size_t len) {
-  struct mp_http_field fields[5] = {{"X-Request-Id", job->id}};
+  struct mp_http_field fields[7 + MP_CORS_FIELDS] = {{"X-Request-Id", job->id}};
   struct mp_http_answer answer = {.status = status,
                                   .content_type = content_type,
                                   .body = body,
@@ -62,6 +74,9 @@ static void send_answer(struct job *job, int status, const char *content_type, c
                                   .fields = fields,
                                   .fields_len = 1};
   char wait[24] = "1";
+  if (job->call_id[0])
+    fields[answer.fields_len++] = (struct mp_http_field){"X-Call-Id", job->call_id};
+  for (size_t i = 0; i < job->cors.len; i++) fields[answer.fields_len++] = job->cors.fields[i];
   if (status == 401)
     fields[answer.fields_len++] = (struct mp_http_field){"WWW-Authenticate", "Bearer"};
   if (status == 429) {
@@ -112,87 +127,24 @@ static void refuse(struct job *job, int status, const char *code, const char *me
   send_wrapped(job, false, status, text, (size_t)len);
 }
 
-/* ---- the request's headers ---- */
-
-static bool in_set(struct mp_http_text text, const char *more) {
-  for (size_t i = 0; i < text.len; i++) {
-    char c = text.at[i];
-    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-          strchr(more, c)))
-      return false;
-  }
-  return text.len > 0;
-}
-
-/* The client's id for the request if it can be printed anywhere, else one of ours. */
-static void name_request(struct job *job) {
-  struct mp_http_text given;
-  unsigned char random[12];
-  if (mp_http_header(&job->request->message, "x-request-id", &given) == 1 &&
-      given.len <= REQUEST_ID_LEN && in_set(given, "-_.:")) {
-    memcpy(job->id, given.at, given.len);
-    return;
-  }
-  mp_loop_random(job->service->loop, random, sizeof random);
-  sodium_bin2hex(job->id, sizeof job->id, random, sizeof random);
-}
-
-/* A proxy on this machine says whom it speaks for; nobody else is believed. */
-static void note_address(struct job *job) {
-  struct mp_http_text forwarded;
-  char *out = job->address;
-  mp_http_peer(job->request, out, sizeof job->address);
-  bool local = !strncmp(out, "127.", 4) || !strcmp(out, "::1");
-  if (!local || !mp_http_header(&job->request->message, "x-forwarded-for", &forwarded)) return;
-  size_t at = forwarded.len;
-  while (at && forwarded.at[at - 1] != ',' && forwarded.at[at - 1] != ' ') at--;
-  struct mp_http_text last = {forwarded.at + at, forwarded.len - at};
-  if (last.len >= sizeof job->address || !in_set(last, ".:[]")) return;
-  memcpy(out, last.at, last.len);
-  out[last.len] = '\0';
-}
-
-/* Seconds; 0: none. False: it is no time. */
-static bool timeout_of(struct job *job, double *seconds) {
-  struct mp_http_text given;
-  char text[24], *end;
-  *seconds = 0;
-  size_t n = mp_http_header(&job->request->message, "request-timeout", &given);
-  if (!n) return true;
-  if (n > 1 || !given.len || given.len >= sizeof text) return false;
-  memcpy(text, given.at, given.len);
-  text[given.len] = '\0';
-  for (const char *p = text; *p; p++)
-    if (!((*p >= '0' && *p <= '9') || *p == '.')) return false;
-  *seconds = strtod(text, &end);
-  return !*end && *seconds > 0 && *seconds <= 86400;
-}
-
 /* ---- operations ---- */
 
 static void on_call(void *data, const struct mp_invoke_answer *answer) {
   struct job *job = data;
   job->call = NULL;
+  struct mp_log_about of = about(job);
   if (answer->detail && answer->status >= 500 && answer->status != 503)
-    mp_log(MP_LOG_ERROR, "call", "%s failed, request %s: %s", job->name, job->id, answer->detail);
+    mp_log_on(&of, MP_LOG_ERROR, "call", "%s failed: %s", job->name, answer->detail);
   send_wrapped(job, answer->ok, answer->status, answer->text, answer->len);
-}
-
-static bool is_json(const struct mp_http_message *message) {
-  struct mp_http_text type;
-  if (!mp_http_header(message, "content-type", &type)) return true;
-  for (size_t i = 0; i < type.len; i++)
-    if (type.at[i] == ';' || type.at[i] == ' ') type.len = i;
-  return mp_http_text_is_nocase(type, "application/json");
 }
 
 static void call_operation(struct job *job, const struct mp_principal *who) {
   const struct mp_http_message *message = &job->request->message;
-  struct mp_http_text name = {message->path.at + 9, message->path.len - 9}, key;
-  char key_text[KEY_LEN + 1];
+  struct mp_http_text name = {message->path.at + 9, message->path.len - 9};
+  char key[MP_KEY_LEN + 1];
   struct mp_err err;
   double timeout_s;
-  if (name.len > NAME_LEN || !in_set(name, "_")) {
+  if (name.len > NAME_LEN || !mp_text_in_set(name, "_")) {
     refuse(job, 404, "UNKNOWN_OPERATION",
            "there is no operation of this name; GET /api/ops lists them");
     return;
@@ -202,30 +154,28 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
     refuse(job, 403, "FORBIDDEN", "the token has no scope for this operation");
     return;
   }
-  if (!is_json(message)) {
+  if (!mp_header_is_json(message)) {
     refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", "the input is JSON: Content-Type: application/json");
     return;
   }
-  if (!timeout_of(job, &timeout_s)) {
+  if (!mp_header_timeout(message, &timeout_s)) {
     refuse(job, 400, "VALIDATION_ERROR", "Request-Timeout is a number of seconds, up to 86400");
     return;
   }
-  size_t keys = mp_http_header(message, "idempotency-key", &key);
-  if (keys > 1 || (keys && (!key.len || key.len > KEY_LEN))) {
+  if (!mp_header_key(message, key)) {
     refuse(job, 400, "VALIDATION_ERROR", "Idempotency-Key is one text of 1 to 255 bytes");
     return;
   }
-  if (keys) {
-    memcpy(key_text, key.at, key.len);
-    key_text[key.len] = '\0';
-  }
+  mp_invoke_new_id(job->service->generations, job->call_id);
+  struct mp_log_about of = about(job);
   struct mp_invoke_options options = {.name = job->name,
                                       .input = message->body.len ? message->body.at : NULL,
                                       .input_len = message->body.len,
                                       .tenant = who->tenant,
                                       .user = who->user,
                                       .scopes = who->scopes,
-                                      .key = keys ? key_text : NULL,
+                                      .key = *key ? key : NULL,
+                                      .about = &of,
                                       .timeout_s = timeout_s};
   if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
     refuse(job, mp_code_status(err.code), mp_code_name(err.code), err.msg);
@@ -311,7 +261,8 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   }
   struct mp_err err = {.msg = "it gave no text"};
   if (!ok) mp_luaerr_get(L, -1, &err);
-  mp_log(MP_LOG_ERROR, "http", "a page failed, request %s: %s", job->id, err.msg);
+  struct mp_log_about of = about(job);
+  mp_log_on(&of, MP_LOG_ERROR, "http", "a page failed: %s", err.msg);
   refuse(job, 500, "INTERNAL_ERROR", "the page failed; the log says why, under the request's id");
 }
 
@@ -394,8 +345,9 @@ static void authorize(struct job *job) {
     dispatch(job, NULL);
     return;
   }
-  if (!*job->address) note_address(job);
+  if (!*job->address) mp_header_address(job->request, job->address, sizeof job->address);
   bool bearer = n == 1 && given.len > 7 && !strncasecmp(given.at, "bearer ", 7);
+  struct mp_log_about of = about(job);
   enum mp_verdict verdict =
       mp_access_check(service->access, bearer ? given.at + 7 : "", bearer ? given.len - 7 : 0,
                       job->address, now_ms, now_ms < service->down_until_ms, &who, job->token_id);
@@ -409,7 +361,7 @@ static void authorize(struct job *job) {
         start_task(job, start_find, NULL, on_found);
       return;
     case MP_ACCESS_DENIED:
-      mp_log(MP_LOG_WARN, "http", "a wrong token from %s, request %s", job->address, job->id);
+      mp_log_on(&of, MP_LOG_WARN, "http", "a wrong token from %s", job->address);
       refuse(job, 401, "UNAUTHORIZED", "the token is not known, or was revoked, or has expired");
       return;
     case MP_ACCESS_LIMITED:
@@ -442,8 +394,16 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   request->data = job;
   request->on_gone = on_gone;
   mp_timer_init(&job->find_timer, service->loop, on_find_timeout);
-  name_request(job);
-  authorize(job);
+  mp_header_request_id(&request->message, service->loop, job->id);
+  mp_header_trace(&request->message, service->loop, &job->trace);
+  mp_cors_judge(&service->cors, &request->message, &job->cors);
+  switch (job->cors.kind) {
+    case MP_CORS_PLAIN: authorize(job); return;
+    case MP_CORS_PREFLIGHT: send_answer(job, 204, NULL, NULL, 0); return;
+    case MP_CORS_REFUSED:
+      refuse(job, 403, "FORBIDDEN", "the origin is not among those of MOONPOOL_CORS_ORIGINS");
+      return;
+  }
 }
 
 /* ---- the service ---- */
@@ -455,6 +415,7 @@ static void on_server_closed(void *data) {
   luaL_unref(service->L, LUA_REGISTRYINDEX, service->page_ref);
   luaL_unref(service->L, LUA_REGISTRYINDEX, service->find_ref);
   mp_access_unref(service->access);
+  mp_cors_fini(&service->cors);
   free(service);
   on_closed(owner);
 }
@@ -465,6 +426,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   struct mp_service *service = calloc(1, sizeof *service);
   if (!service) return mp_err_set(err, MP_ENOMEM, "no memory for the HTTP service");
   int rv = mp_access_new(&service->access, err);
+  if (!rv) rv = mp_cors_init(&service->cors, options->cors_origins, err);
   service->loop = options->loop;
   service->sched = options->sched;
   service->generations = options->generations;
@@ -476,6 +438,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
         mp_http_server_open(&service->server, options->loop, &options->http, &events, service, err);
   if (rv) {
     mp_access_unref(service->access);
+    mp_cors_fini(&service->cors);
     free(service);
     return rv;
   }

@@ -18,7 +18,8 @@ struct mp_service_options {
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_generations *generations;
-  lua_State *L; /* of the host's own modules */
+  lua_State *L;             /* of the host's own modules */
+  const char *cors_origins; /* cors.h; NULL: off */
   void (*on_closed)(void *data);
   void *data;
 };

@@ -10,7 +10,8 @@
 #include "util/utf8.h"
 
 #define TEXT_MAX 1024
-#define EVENTS 64 /* followed at a time; another one takes the place of what has its slot */
+#define ABOUT_MAX 160 /* of one of the ids */
+#define EVENTS 64     /* followed at a time; another one takes the place of what has its slot */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -51,11 +52,46 @@ static char *add_char(char *out, const char **at, int json) {
   return out + n;
 }
 
-static void default_sink(enum mp_log_level level, const char *topic, const char *text, void *data) {
+static char *add_text(char *out, const char *text, size_t most, int json) {
+  for (const char *end = out + most; *text && out < end;) out = add_char(out, &text, json);
+  return out;
+}
+
+/* JSON: ,"operation":"…","call_id":"…"; text:  (create_order, call 0190…, request 7f…). */
+static char *add_about(char *out, const struct mp_log_about *about) {
+  static const char *const names[] = {
+#define X(field) #field,
+      MP_LOG_ABOUT_MAP(X)
+#undef X
+  };
+  static const char *const words[] = {"", "call ", "request ", "trace ", "span "};
+  const char *const values[] = {
+#define X(field) about->field,
+      MP_LOG_ABOUT_MAP(X)
+#undef X
+  };
+  const char *before = " (";
+  for (size_t i = 0; i < MP_ARRAY_LEN(values); i++) {
+    if (!values[i] || !*values[i]) continue;
+    if (state.json) {
+      out += sprintf(out, ",\"%s\":\"", names[i]);
+      out = add_text(out, values[i], ABOUT_MAX, 1);
+      *out++ = '"';
+    } else {
+      out = stpcpy(stpcpy(out, before), words[i]);
+      out = add_text(out, values[i], ABOUT_MAX, 0);
+      before = ", ";
+    }
+  }
+  return state.json || *before == ' ' ? out : stpcpy(out, ")");
+}
+
+static void default_sink(enum mp_log_level level, const char *topic, const char *text,
+                         const struct mp_log_about *about, void *data) {
   (void)data;
   struct timespec now;
   struct tm tm;
-  char stamp[32], line[2 * TEXT_MAX + 200];
+  char stamp[32], line[2 * TEXT_MAX + 200 + 5 * (ABOUT_MAX + 40)];
   clock_gettime(CLOCK_REALTIME, &now);
   gmtime_r(&now.tv_sec, &tm);
   strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -65,13 +101,16 @@ static void default_sink(enum mp_log_level level, const char *topic, const char 
                  : "%s.%03ldZ %-5s %s: ",
       stamp, now.tv_nsec / 1000000, level_names[level], topic);
   char *out = line + head;
-  while (*text) out = add_char(out, &text, state.json);
-  out = stpcpy(out, state.json ? "\"}\n" : "\n");
+  out = add_text(out, text, 2 * TEXT_MAX, state.json);
+  if (state.json) *out++ = '"';
+  if (about) out = add_about(out, about);
+  out = stpcpy(out, state.json ? "}\n" : "\n");
   fwrite(line, 1, (size_t)(out - line), stderr); /* at once: lines of two threads do not mix */
 }
 
-static void write_line(enum mp_log_level level, const char *topic, const char *text) {
-  (state.sink ? state.sink : default_sink)(level, topic, text, state.data);
+static void write_line(enum mp_log_level level, const char *topic, const char *text,
+                       const struct mp_log_about *about) {
+  (state.sink ? state.sink : default_sink)(level, topic, text, about, state.data);
 }
 
 /* ---- what comes too often ---- */
@@ -106,7 +145,7 @@ static struct summary take_held(struct event *event) {
 }
 
 static void tell(const struct summary *summary) {
-  if (summary->held) write_line(summary->level, summary->topic, summary->text);
+  if (summary->held) write_line(summary->level, summary->topic, summary->text, NULL);
 }
 
 static long seconds_now(void) {
@@ -151,18 +190,31 @@ void mp_log_set_sink(mp_log_sink sink, void *data) {
 void mp_log_set_level(enum mp_log_level level) { state.level = level; }
 void mp_log_set_json(int json) { state.json = json; }
 
-void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) {
+static void say(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
+                const char *fmt, va_list args) {
   if (level > state.level) return;
   char text[TEXT_MAX];
   struct summary due[2] = {{0}, {0}};
-  va_list args;
-  va_start(args, fmt);
   vsnprintf(text, sizeof text, fmt, args);
-  va_end(args);
   bool written = admit(key_of(topic, fmt, text), level, topic, text, due);
   tell(&due[0]);
   tell(&due[1]);
-  if (written) write_line(level, topic, text);
+  if (written) write_line(level, topic, text, about);
+}
+
+void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  say(NULL, level, topic, fmt, args);
+  va_end(args);
+}
+
+void mp_log_on(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
+               const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  say(about, level, topic, fmt, args);
+  va_end(args);
 }
 
 void mp_log_flush(void) {

@@ -12,8 +12,18 @@
 
 enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
 
+/* What a line is about, beside its text: fields of their own in JSON. What is NULL or empty is left out. */
+#define MP_LOG_ABOUT_MAP(X) X(operation) X(call_id) X(request_id) X(trace_id) X(span_id)
+
+struct mp_log_about {
+#define X(field) const char *field;
+  MP_LOG_ABOUT_MAP(X)
+#undef X
+};
+
+/* `about` may be NULL. */
 typedef void (*mp_log_sink)(enum mp_log_level level, const char *topic, const char *text,
-                            void *data);
+                            const struct mp_log_about *about, void *data);
 
 /* NULL: the default sink, which writes to standard error. */
 void mp_log_set_sink(mp_log_sink sink, void *data);
@@ -22,6 +32,8 @@ void mp_log_set_level(enum mp_log_level level);
 void mp_log_set_json(int json);
 /* `topic` is the layer or part that speaks: "pool", "script". From any thread. */
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
+void mp_log_on(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
+               const char *fmt, ...) MP_PRINTF(4, 5);
 /* Tells what is still counted; at the end. */
 void mp_log_flush(void);
 

@@ -156,6 +156,8 @@ function alerts.on_change(fn) end
 ---@class moonpool.call_summary  times in ms
 ---@field id string
 ---@field operation string
+---@field request_id? string    where the call came over HTTP
+---@field trace_id? string
 ---@field caller? string
 ---@field lane? string
 ---@field began string

@@ -534,7 +534,9 @@ static void sizes_refused(void) {
   mp_policy_unref(policy);
 }
 
-static void silent(enum mp_log_level level, const char *topic, const char *text, void *data) {
+static void silent(enum mp_log_level level, const char *topic, const char *text,
+                   const struct mp_log_about *about, void *data) {
+  (void)about;
   (void)level, (void)topic, (void)text, (void)data;
 }
 

@@ -254,7 +254,9 @@ static void words(void) {
   CHECK(!strcmp(mp_tx_begin_sql(&o), "BEGIN ISOLATION LEVEL REPEATABLE READ"));
 }
 
-static void silent(enum mp_log_level level, const char *topic, const char *text, void *data) {
+static void silent(enum mp_log_level level, const char *topic, const char *text,
+                   const struct mp_log_about *about, void *data) {
+  (void)about;
   (void)level, (void)topic, (void)text, (void)data;
 }
 
