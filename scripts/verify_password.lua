@@ -1,4 +1,5 @@
--- Checks a login: a username or an e-mail address, of whatever dealership, and its password.
+-- Checks a login: a username or an e-mail address, and its password. Of whatever dealership, unless the caller speaks for one:
+-- then of that one.
 --
 -- A wrong password, an unknown login and an inactive user get one answer, INVALID_CREDENTIALS (401). After 5 wrong passwords
 -- in a row the account is locked for 15 minutes: ACCOUNT_LOCKED (423), the right password too. Each attempt is in the security
@@ -35,7 +36,8 @@ return moonpool.operation {
                     { status = 500 })
     end
     local outcome, account
-    moonpool.spawn(function() outcome, account = accounts.log_in(input.login, input.password) end):wait()
+    local of = tx.caller and tx.caller.tenant
+    moonpool.spawn(function() outcome, account = accounts.log_in(input.login, input.password, of) end):wait()
     local fault = errors[outcome]
     if fault then moonpool.fail(fault[1], fault[2], { status = fault[3] }) end
     return account

@@ -2,6 +2,7 @@
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local is       = require "moonpool.is"
+local json     = require "moonpool.json"
 local password = require "moonpool.password"
 
 local accounts = {
@@ -145,13 +146,17 @@ end
 --- holds no connection while the password is hashed: not for use inside of one.
 ---
 --- A login that nobody has takes the same steps, with a hash that is nobody's, so that it takes about as long. It leaves
---- no entry: the security log is a dealership's, and this one is nobody's.
+--- no entry: the security log is a dealership's, and this one is nobody's. To a caller who speaks for a dealership, a login
+--- of another one is nobody's too.
 ---@param login string
 ---@param text string   the password as typed
+---@param dealership_id? string   the caller's
 ---@return "ok"|"failed"|"locked"|"inactive" outcome
 ---@return { user: moonpool.row, permissions: string[] }? account   where the outcome is "ok"
-function accounts.log_in(login, text)
-  local found = db.first("select dealership_id, user_id from system.find_login($login)", { login = login })
+function accounts.log_in(login, text, dealership_id)
+  local found = db.first([[
+    select dealership_id, user_id from system.find_login($login) where dealership_id = $of or $of is null]],
+    { login = login, of = dealership_id or json.null })
   found = found and { dealership_id = found.dealership_id, user_id = found.user_id }
     or { dealership_id = moonpool.uuid(), user_id = moonpool.uuid() }
 

@@ -7,126 +7,17 @@ local host       = require "moonpool.host"
 local inline     = require "spec.support.inline"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.registry"
+local tenants    = require "spec.support.tenants"
 
 registry.load()
 
 local owner = db.open { url = host.owner_url, max = 2 }
 teardown(function() owner.close() end)
 
--- What is in every table of a dealership -------------------------------------------------------------------------------
-
--- name -> the column that names the dealership
-local tables = { dealership_settings = "id" }
-for _, row in ipairs(owner.query [[
-  select case nspname when 'public' then relname else nspname || '.' || relname end as name
-    from pg_class c join pg_namespace n on n.oid = relnamespace join pg_attribute a on attrelid = c.oid
-   where relkind in ('r', 'p') and nspname in ('public', 'system') and attname = 'dealership_id' and not attisdropped]]) do
-  tables[row.name] = "dealership_id"
-end
-
-local function sorted(map)
-  local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local all_rows = {}
-for _, name in ipairs(sorted(tables)) do
-  all_rows[#all_rows + 1] = ([[select '%s' as name, count(*) as rows, md5(string_agg(t::text, '|' order by t::text)) as content
-    from %s t where %s = any($1::uuid[])]]):format(name, name, tables[name])
-end
-all_rows = table.concat(all_rows, " union all ")
-
--- Of both dealerships, read as the owner, whom row level security does not bind.
-local function everything(a, b)
-  local seen = {}
-  for _, row in ipairs(owner.query(all_rows, { a.id, b.id })) do
-    seen[row.name] = ("%d rows, %s"):format(row.rows, row.content or "")
-  end
-  return seen
-end
+local tables, everything = tenants.tables(owner), tenants.reader(owner)
+local sorted, inputs, ids, references, with = tenants.sorted, tenants.inputs, tenants.ids, tenants.references, tenants.with
 
 -- Operations -----------------------------------------------------------------------------------------------------------
-
--- A legal input of each, for dealership d.
-local inputs = {
-  add_vehicle = function(d)
-    return { user_id = d.salesperson.id, year = 2026, make = "Honda", model = "Accord", price = "28500.00" }
-  end,
-  attach_customer = function(d)
-    return { deal_id = d:deal().id, customer_id = d:customer().id, user_id = d.salesperson.id }
-  end,
-  change_deal_state = function(d)
-    return { deal_id = d:deal { vehicle_id = d:vehicle { status = "pending" }.id }.id, user_id = d.salesperson.id,
-             state = "CANCELLED" }
-  end,
-  create_deal = function(d)
-    return { salesperson_id = d.salesperson.id, customer_id = d:customer().id, vehicle_id = d:vehicle().id,
-             trade_vehicle_id = d:trade_vehicle().id }
-  end,
-  generate_deal_number = function(d) return { user_id = d.salesperson.id } end,
-  generate_stock_number = function(d) return { user_id = d.salesperson.id } end,
-  get_deal = function(d) return { deal_id = d:deal().id } end,
-  list_deals = function(d) return { salesperson_id = d.salesperson.id, customer_id = d:customer().id } end,
-  register_user = function(d) return d:registration() end,
-  search_customers = function() return { last_name = "K" } end,
-  update_email_status = function(d)
-    return { message_id = d:email_message().id, user_id = d.salesperson.id, status = "sent" }
-  end,
-  update_scenario = function(d)
-    local deal = d:deal()
-    return { deal_id = deal.id, scenario_id = d:insert("deal_scenarios", { deal_id = deal.id }).id, user_id = d.salesperson.id,
-             scenario_data = { term = 48 } }
-  end,
-  verify_password = function(d) return { login = d.salesperson.username, password = "Wrong-Horse-7" } end,
-}
-
--- An id of each kind, of dealership d, by the name of the field.
-local ids = {
-  customer_id      = function(d) return d:customer().id end,
-  deal_id          = function(d) return d:deal().id end,
-  message_id       = function(d) return d:email_message().id end,
-  salesperson_id   = function(d) return d.salesperson.id end,
-  scenario_id      = function(d) return d:insert("deal_scenarios", { deal_id = d:deal().id }).id end,
-  trade_vehicle_id = function(d) return d:trade_vehicle().id end,
-  user_id          = function(d) return d.salesperson.id end,
-  vehicle_id       = function(d) return d:vehicle().id end,
-}
-
--- Paths of all ids in a schema, but the tenant's: { "user_id" }, { "items", 1, "vehicle_id" }.
-local function references(schema, tenant, path, found)
-  path, found = path or {}, found or {}
-  local function descend(step, inner)
-    local longer = { table.unpack(path) }
-    longer[#longer + 1] = step
-    references(inner, tenant, longer, found)
-  end
-  if schema.kind == "uuid" then
-    found[#found + 1] = path
-  elseif schema.kind == "object" then
-    for _, name in ipairs(sorted(schema.fields)) do
-      if #path > 0 or name ~= tenant then descend(name, schema.fields[name]) end
-    end
-  elseif schema.item then
-    descend(1, schema.item)
-  end
-  return found
-end
-
--- A copy of input with another value at the path.
-local function with(input, path, value)
-  local copy = {}
-  for name, old in pairs(input) do copy[name] = old end
-  local at = copy
-  for i = 1, #path - 1 do
-    local inner = {}
-    for name, old in pairs(at[path[i]] or {}) do inner[name] = old end
-    at[path[i]], at = inner, inner
-  end
-  at[path[#path]] = value
-  return copy
-end
 
 -- What a caller is told, with the id itself left out.
 local function answer(name, input, id, options)
@@ -157,7 +48,7 @@ describe("an operation", function()
 
     describe(name, function()
       it("is described here", function()
-        assert.is_function(inputs[name], "describe a legal input of " .. name .. " in spec/integration/tenants_spec.lua")
+        assert.is_function(inputs[name], "describe a legal input of " .. name .. " in spec/support/tenants.lua")
         assert.is_not_nil(op.input, name .. " needs an input schema")
       end)
       if not (inputs[name] and op.input) then return end
@@ -172,7 +63,7 @@ describe("an operation", function()
       for _, path in ipairs(references(op.input, op.tenant)) do
         local field = path[#path]
         it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
-          assert.is_function(ids[field], ("make an id for the field %s in spec/integration/tenants_spec.lua"):format(field))
+          assert.is_function(ids[field], ("make an id for the field %s in spec/support/tenants.lua"):format(field))
           for _, pair in ipairs { { a, b }, { b, a } } do
             local ours, theirs = pair[1], pair[2]
             local input, foreign, nobody = input_of(name, ours), ids[field](theirs), moonpool.uuid()

@@ -123,6 +123,17 @@ describe("verify_password", function()
       assert.are.equal(0, #events())
     end)
 
+    it("a login of another dealership than the caller speaks for, and counts nothing there", function()
+      local call = { login = user.username, password = PASSWORD }
+      assert.are.equal(user.id, moonpool.call("verify_password", call, { tenant = ours.id }).user.id)
+      for _, text in ipairs { PASSWORD, "wrong" } do
+        call.password = text
+        assert_invalid(failure(moonpool.call, "verify_password", call, { tenant = dealership.new().id }))
+      end
+      assert.are.equal(0, stored().failed_login_attempts)
+      assert.are.equal(1, #events())
+    end)
+
     it("a user without a password", function()
       assert_invalid(refusal(ours.salesperson.username))
       assert.are.equal(1, #events { user_id = ours.salesperson.id })

@@ -119,6 +119,15 @@ function serving:stop()
   self.folder.remove()
 end
 
+--- The project's own scripts, for a host of its own.
+---@return table<string, string>
+function serving.project()
+  local list, files = io.popen("cd " .. quoted(moonpool.app_dir) .. " && find scripts -name '*.lua'"), {}
+  for name in list:lines() do files[name] = read(moonpool.app_dir .. "/" .. name) end
+  list:close()
+  return files
+end
+
 --- The files of the operation `versions`, which answers with the versions that it, a module that it requires at once and
 --- one that it requires while it runs were written as.
 function serving.versions(version)
