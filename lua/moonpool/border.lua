@@ -26,11 +26,46 @@ function border.public(e)
            generation = e.generation }
 end
 
--- All that is known, for the log: text and traceback.
-function border.detail(e)
-  local text = tostring(e)
-  local traceback = errors.is(e) and e.traceback
-  return traceback and text .. "\n" .. traceback or text
+-- What a caller far away may see: an error that nobody foresaw is told to the log, since its message may hold anything.
+function border.far(e)
+  local told = border.public(e)
+  if told.code == "SCRIPT_ERROR" or told.code == "DATABASE_ERROR" then
+    told.message = "the operation failed; the log of the host says why"
+  end
+  return told
+end
+
+-- Texts and numbers of an input, longest first; the short ones are no secrets, and stand everywhere.
+local function values_of(input, found)
+  if type(input) == "table" then
+    for name, value in next, input do
+      values_of(name, found)
+      values_of(value, found)
+    end
+  elseif type(input) ~= "boolean" then
+    local text = tostring(input)
+    if #text >= 4 then found[#found + 1] = text end
+  end
+  return found
+end
+
+local function without(text, values)
+  table.sort(values, function(a, b) return #a > #b end)
+  for _, value in ipairs(values) do
+    text = text:gsub(value:gsub("%p", "%%%0"), "(hidden)")
+  end
+  return text
+end
+
+-- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the input, a JSON text.
+function border.detail(e, input)
+  local decoded, value = pcall(border.decode, input)
+  local values, copy = decoded and values_of(value, {}) or {}, {}
+  if not errors.is(e) then return without(tostring(e), values) end
+  for name, field in next, e do copy[name] = field end
+  copy.message = without(tostring(e.message), values)
+  local text = tostring(errors.new(copy))
+  return e.traceback and text .. "\n" .. e.traceback or text
 end
 
 -- The error of an operation whose work is stored, but whose result cannot be written.

@@ -56,9 +56,9 @@ local function serve(name, input, options)
     if done then return true, text, 200 end
     result = border.unwritable(name, text)
   end
-  local public = border.public(result)
+  local public = border.far(result)
   public.generation = generation.number
-  return false, border.encode(public), public.status or 500, border.detail(result)
+  return false, border.encode(public), public.status or 500, border.detail(result, input)
 end
 
 -- -> the function that serves calls; or nil and all that is wrong with scripts/, a line each.

@@ -86,7 +86,7 @@ function moonpool.fail(code, message, more)
   end
   local fields = { status = 400 }
   for name, value in pairs(more or {}) do fields[name] = value end
-  fields.code, fields.message = code, message
+  fields.code, fields.message, fields.own_message = code, message, true
   error(errors.new(fields), 2)
 end
 

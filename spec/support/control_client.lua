@@ -22,8 +22,12 @@ local function connect(on_line)
         return on_line(nil)
       end
       pending = pending .. data
-      for line in pending:gmatch "(.-)\n" do on_line(line) end
-      pending = pending:match "([^\n]*)$"
+      while true do
+        local at = pending:find("\n", 1, true)
+        if not at then break end
+        on_line(pending:sub(1, at - 1))
+        pending = pending:sub(at + 1)
+      end
     end)
   end)
   return pipe

@@ -167,7 +167,7 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
   flight->group = end->group;
   if (end->err && end->err->code)
     snprintf(flight->error, sizeof flight->error, "%s: %.200s", mp_code_name(end->err->code),
-             end->err->msg);
+             mp_err_shown(end->err));
   mp_list_remove(&flight->node);
   keep(&recorder->recent, flight);
   bool good = !strcmp(end->outcome, "committed") || !strcmp(end->outcome, "recalled");

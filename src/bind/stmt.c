@@ -197,7 +197,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
   if (r->err) {
     memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
     mp_copy_text(entry.code, sizeof entry.code, mp_code_name(r->err->code));
-    snprintf(entry.message, sizeof entry.message, "%.190s", r->err->msg);
+    snprintf(entry.message, sizeof entry.message, "%.190s", mp_err_shown(r->err));
   }
   mp_history_add(bind->history, &entry, r->slow || r->err);
 }

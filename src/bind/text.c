@@ -10,6 +10,7 @@
 #include "bind/bind.h"
 #include "bind/json.h"
 #include "pg/redact.h"
+#include "pg/sqlstate.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
@@ -233,8 +234,11 @@ static void classify(struct mp_text *text, const char **fault) {
   text->changes_data = text->leaves_state = true;
   if (parsed.error) {
     /* The server knows better, and says so with a position; it may be newer than the parser. */
+    char said[90 + MP_HIDDEN_LEN];
+    snprintf(said, 90, "%s", parsed.error->message);
+    mp_hide_near_value(said);
     snprintf(text->refused, sizeof text->refused,
-             "is no statement that PostgreSQL's parser knows: %s", parsed.error->message);
+             "is no statement that PostgreSQL's parser knows: %s", said);
   } else {
     const char *stmt = strstr(parsed.parse_tree, "\"stmt\":{\"");
     bool ok = false;

@@ -14,6 +14,7 @@ void mp_txn_note(struct mp_txn *txn, enum mp_note_kind kind, unsigned n, const c
 void mp_txn_note_error(struct mp_txn *txn, enum mp_note_kind kind, unsigned n,
                        const struct mp_err *err) {
   char text[100];
-  snprintf(text, sizeof text, "%s%s%.80s", err->sqlstate, err->sqlstate[0] ? " " : "", err->msg);
+  snprintf(text, sizeof text, "%s%s%.80s", err->sqlstate, err->sqlstate[0] ? " " : "",
+           mp_err_shown(err));
   mp_txn_note(txn, kind, n, text);
 }

@@ -43,16 +43,23 @@ static bool near_a_value(const char *msg) {
   return (*near >= '0' && *near <= '9') || strpbrk(near, "'$") != NULL;
 }
 
+void mp_hide_near_value(char *msg) {
+  if (near_a_value(msg)) hide_value(msg);
+}
+
 void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
   const char *routine = PQresultErrorField(pg, PG_DIAG_SOURCE_FUNCTION);
-  char msg[sizeof err->msg + 20];
+  char msg[sizeof err->msg + MP_HIDDEN_LEN];
   mp_err_set(err, MP_ESQL, "%s",
              text ? text : PQresultErrorMessage(pg)); /* cut between characters */
   memcpy(msg, err->msg, sizeof err->msg);
   msg[strcspn(msg, "\n")] = '\0';
-  if (state && (!strncmp(state, "22", 2) || near_a_value(msg))) hide_value(msg);
+  if (state && !strncmp(state, "22", 2))
+    hide_value(msg);
+  else if (state)
+    mp_hide_near_value(msg);
   mp_err_set(err, MP_ESQL, "%s", msg);
   if (!state) { /* libpq made the error up: the connection broke */
     err->code = MP_ECONN;
@@ -60,6 +67,12 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
     return;
   }
   memcpy(err->sqlstate, state, 5);
+  /* RAISE: "PL/pgSQL function book(uuid) line 7 at RAISE" instead of what it says. */
+  if (routine && !strncmp(routine, "exec_stmt_", 10)) {
+    const char *where = PQresultErrorField(pg, PG_DIAG_CONTEXT);
+    snprintf(err->shown, sizeof err->shown, "raised by %.*s",
+             where ? (int)strcspn(where, "\n") : 12, where ? where : "a DO command");
+  }
   if (mp_sqlstate_retryable(state)) err->flags |= MP_ERRF_RETRYABLE;
   /* The severity tells, not the code: a function may raise 08001 for a connection of its own. */
   const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);

@@ -42,6 +42,7 @@ void mp_luaerr_push(lua_State *L, const struct mp_err *err) {
   if (err->sqlstate[0]) set_text(L, "sqlstate", err->sqlstate);
   if (err->flags & MP_ERRF_RETRYABLE) set_true(L, "retryable");
   if (err->flags & MP_ERRF_OUTCOME_UNKNOWN) set_true(L, "outcome_unknown");
+  if (err->shown[0]) set_text(L, "shown", err->shown);
   luaL_setmetatable(L, metatable_key);
 }
 
@@ -179,17 +180,29 @@ static enum mp_code code_of(const char *name) {
   return MP_ESCRIPT; /* an operation's own code */
 }
 
+/* Of an error of the script's own: its code and its place. */
+static void get_origin(lua_State *L, const char *code, char *out, size_t size) {
+  char place[80] = "";
+  bool known = get_text(L, "line", place, sizeof place);
+  bool own = strcmp(code, mp_code_name(MP_ESCRIPT)) != 0;
+  snprintf(out, size, "%.30s%s%s", own ? code : "raised", known ? " at " : "", place);
+}
+
 static int get(lua_State *L) {
   struct mp_err *err = lua_touserdata(L, 2);
   char text[sizeof err->msg] = "", code[64] = "";
   if (!mp_luaerr_is(L, 1)) {
     mp_err_set(err, MP_ESCRIPT, "%s", luaL_tolstring(L, 1, NULL));
+    snprintf(err->shown, sizeof err->shown, "raised");
     return 0;
   }
   get_text(L, "code", code, sizeof code);
   get_text(L, "message", text, sizeof text);
   mp_err_set(err, code_of(code), "%s", text);
   get_text(L, "sqlstate", err->sqlstate, sizeof err->sqlstate);
+  bool own = err->code == MP_ESCRIPT || get_flag(L, "own_message");
+  if (!get_text(L, "shown", err->shown, sizeof err->shown) && own)
+    get_origin(L, code, err->shown, sizeof err->shown);
   if (get_flag(L, "retryable")) err->flags |= MP_ERRF_RETRYABLE;
   if (get_flag(L, "outcome_unknown")) err->flags |= MP_ERRF_OUTCOME_UNKNOWN;
   return 0;

@@ -53,6 +53,8 @@ int mp_err_wrap(struct mp_err *err, const char *fmt, ...) {
   return -(int)err->code;
 }
 
+const char *mp_err_shown(const struct mp_err *err) { return err->shown[0] ? err->shown : err->msg; }
+
 const char *mp_code_name(enum mp_code code) { return codes[code].name; }
 const char *mp_code_text(enum mp_code code) { return codes[code].text; }
 int mp_code_status(enum mp_code code) { return codes[code].status; }

@@ -45,12 +45,18 @@ struct mp_err {
   unsigned flags;   /* MP_ERRF_* */
   char sqlstate[6]; /* "" unless the server sent one */
   char msg[490];
+  /* "", or what stands for a message that a script or a function of the database made, and that may hold
+   * any value: where it comes from. See mp_err_shown. */
+  char shown[112];
 };
 
 /* Sets the error (flags, sys and SQLSTATE are cleared) and returns -code. `err` may be NULL. */
 int mp_err_set(struct mp_err *err, enum mp_code code, const char *fmt, ...) MP_PRINTF(3, 4);
 /* Puts "context: " in front of the message; returns -code, for `return mp_err_wrap(...)`. */
 int mp_err_wrap(struct mp_err *err, const char *fmt, ...) MP_PRINTF(2, 3);
+
+/* The message as it may stand on pages and in what the recorder keeps. */
+const char *mp_err_shown(const struct mp_err *err);
 
 const char *mp_code_name(enum mp_code code); /* "BUSY": static storage */
 const char *mp_code_text(enum mp_code code);

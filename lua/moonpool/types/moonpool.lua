@@ -25,6 +25,8 @@
 ---@field retryable boolean
 ---@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
 ---@field traceback? string
+---@field own_message? boolean      of moonpool.fail: no page shows the message
+---@field shown? string             what pages show instead of a message that a function of the database made
 
 -- Rows and parameters --------------------------------------------------------------------------------------------------
 
