@@ -34,12 +34,14 @@ demo: setup build ## create one deal on a private PostgreSQL and show it
 	@$(MOONPOOL) run scripts/tools/demo.lua
 
 test: setup build ## all specs and C unit tests
+	@.ci/setup test
 	@$(call ctest,build)
 
 bench: setup build ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench
 
 asan: setup ## the same tests under AddressSanitizer and UBSan
+	@.ci/setup test
 	@$(call configure,asan,build/asan)
 	@cmake --build build/asan -j $(JOBS)
 	@export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1; $(call ctest,build/asan)

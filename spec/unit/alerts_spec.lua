@@ -177,10 +177,4 @@ describe("the rules for Prometheus", function()
     file:close()
     assert.are.equal(require "moonpool.alerts.prometheus"(), text)
   end)
-
-  it("pass promtool, where that is installed", function()
-    if not os.execute "command -v promtool >/dev/null 2>&1" then return pending "promtool is not installed" end
-    assert.is_true(os.execute(("cd '%s/scripts/monitoring' && promtool check rules rules.yml >/dev/null "
-      .. "&& promtool test rules rules_test.yml >/dev/null"):format(root)))
-  end)
 end)
