@@ -33,14 +33,21 @@ demo: setup build ## create one deal on a private PostgreSQL and show it
 	@$(MOONPOOL) migrate up
 	@$(MOONPOOL) run scripts/tools/demo.lua
 
-test: setup build ## all specs and C unit tests
+# What specs take from npm; fetched once, as the lock pins it.
+build/npm/node_modules: spec/openapi/package.json spec/openapi/package-lock.json
+	@.ci/setup test
+	@mkdir -p build/npm && cp $^ build/npm
+	@npm ci --prefix build/npm --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error
+	@touch $@
+
+test: setup build build/npm/node_modules ## all specs and C unit tests
 	@.ci/setup test
 	@$(call ctest,build)
 
 bench: setup build ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench
 
-asan: setup ## the same tests under AddressSanitizer and UBSan
+asan: setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
 	@.ci/setup test
 	@$(call configure,asan,build/asan)
 	@cmake --build build/asan -j $(JOBS)

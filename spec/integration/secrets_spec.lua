@@ -141,7 +141,7 @@ describe("a secret", function()
     local log = host:log()
     for _, name in ipairs { "takes", "pastes" } do assert.matches("slow: %d+ ms at scripts/" .. name .. "%.lua:3", log) end
     for _, name in ipairs { "raises", "throws", "decimal", "requires", "columns", "reads" } do
-      assert.truthy(log:find(name .. " failed, request ", 1, true), name)
+      assert.truthy(log:find(name .. " failed: ", 1, true), name)
     end
     assert_nowhere("the log", log)
   end)
@@ -165,6 +165,7 @@ describe("a secret", function()
     for _, query in ipairs(look("/api/db/slow-queries?threshold=0").queries) do
       look("/api/db/plan?number=" .. math.tointeger(query.number))
     end
+    for _, known in ipairs((look "/api/db/calls?limit=200" or {}).calls or {}) do look("/api/db/call?id=" .. known.id) end
     assert.is_true(pages > 40)
   end)
 
