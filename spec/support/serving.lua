@@ -18,7 +18,7 @@ end
 
 --- Starts it on the specs' database; waits until it answers, unless options.broken.
 ---@param files table<string, string>  below the project folder
----@param options? { env?: table<string, string>, broken?: boolean }
+---@param options? { env?: table<string, string>, broken?: boolean, shell?: string }  shell: what is done in front of it
 function serving.start(files, options)
   options = options or {}
   local self = setmetatable({ folder = command.folder(files) }, serving)
@@ -28,6 +28,7 @@ function serving.start(files, options)
   self.env = env
   local words = { "cd", quoted(self.folder.path), "&& {" }
   for name, value in pairs(env) do words[#words + 1] = ("export %s=%s;"):format(name, quoted(value)) end
+  words[#words + 1] = options.shell and options.shell .. ";" or ""
   words[#words + 1] = quoted(command.executable())
   words[#words + 1] = "serve > log 2>&1 & echo $! > pid; wait $!; echo $? > exit.new; mv exit.new exit; } > /dev/null 2>&1 &"
   assert(os.execute(table.concat(words, " ")))

@@ -9,6 +9,7 @@
 
 #include "app/cluster.h"
 #include "app/control.h"
+#include "app/open_files.h"
 #include "bind/bind.h"
 #include "bind/listen.h"
 #include "ops/call.h"
@@ -232,6 +233,7 @@ static int host_http_open(lua_State *L) {
   options.http.host = luaL_checkstring(L, 3);
   options.http.port = (int)luaL_checkinteger(L, 4);
   if (rt->service || rt->stopping) return luaL_error(L, "HTTP is served already, or no longer");
+  options.http.connections = mp_open_files_for(options.http.connections);
   lua_State *main = options.L;
   if (!lua_checkstack(main, 2)) return luaL_error(L, "not enough memory");
   lua_pushvalue(L, 1);
