@@ -40,7 +40,10 @@ return {
   { "_G is the environment", "ok", [[return _G == _ENV]] },
   { "an own _ENV", "ok", [[local print = print local _ENV = {} return io == nil and print ~= nil]] },
   { "a global is kept while the script loads", "ok", [[x = 5 return x == 5 and _G.x == 5]] },
-  { "a library under another name", "ok", [[string = nil return ("x"):rep(2) == "xx"]] },
+  { "a library under another name", "ok", [[_ENV.string = nil return ("x"):rep(2) == "xx" and string ~= nil]] },
+  { "a library assigned to", "SCRIPT_ERROR", [[string = nil]] },
+  { "a function of Lua's defined anew", "SCRIPT_ERROR", [[function pcall() end]] },
+  { "a function of Lua's as a local name", "ok", [[local type = "x" return type == "x" and math.type(1) == "integer"]] },
   { "__gc", "SCRIPT_ERROR", [[setmetatable({}, { __gc = function() while true do end end })]] },
   { "__gc set later", "ok", [[
       local mt = {} setmetatable({}, mt) mt.__gc = function() while true do end end

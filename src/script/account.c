@@ -14,9 +14,15 @@ struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
   return account;
 }
 
+static void draw_line(struct mp_account *account) {
+  account->line = account->limit ? account->collect_at : SIZE_MAX;
+  if (account->pending) account->line = 0;
+}
+
 void mp_account_collected(struct mp_account *account) {
   size_t quarter = account->limit / 4, half = (account->limit - account->used) / 2;
   account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
+  draw_line(account);
 }
 
 void mp_account_free(struct mp_account *account) { free(account); }
@@ -27,7 +33,7 @@ void mp_account_unref(struct mp_account *account) {
   if (!account->used && !account->tasks) mp_account_free(account);
 }
 
-bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) {
+static bool grant(struct mp_account *account, size_t old, size_t size) {
   /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
   bool again = account->pending == size;
   if (account->pending && !again) account->refused++;
@@ -43,4 +49,11 @@ bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) 
   }
   account->refused++;
   return false;
+}
+
+bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
+  if (!account->limit) return true;
+  bool granted = grant(account, old, size);
+  draw_line(account);
+  return granted;
 }

@@ -1,12 +1,12 @@
 /* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
 #include <assert.h>
 #include <lauxlib.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "script/luaerr.h"
+#include "script/memory.h"
 #include "script/slice.h"
 #include "script/task_priv.h"
 #include "util/log.h"
@@ -237,8 +237,8 @@ static void step(struct mp_task *task) {
 
 static void collect_step(struct mp_sched *sched) {
   if (lua_gc(sched->collect, LUA_GCSTEP, COLLECT_STEP_KB) && --sched->collections == 0) {
+    mp_memory_trim(sched->collect);
     sched->collect = NULL;
-    malloc_trim(0);
   }
 }
 
