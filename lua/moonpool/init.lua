@@ -42,13 +42,12 @@ moonpool.all   = after_look(host.all, "moonpool.all")
 moonpool.sleep = after_look(host.sleep, "moonpool.sleep")
 
 -- spawn(fn, …) -> a handle: :wait() gives what fn returned, or raises its error.
-local Handle = { __name = "moonpool.spawned" }
-Handle.__index = Handle
-Handle.wait = after_look(function(handle) return handle[1]:wait() end, "wait")
+local methods = { wait = after_look(function(handle) return handle[1]:wait() end, "wait") }
+local Handle  = { __name = "moonpool.spawned", __index = methods }
 
 -- cancel() -> was it still running? Ends it: its wait is over (a query is canceled on the server), <close> variables run,
 -- whoever waits for it gets CANCELED.
-function Handle.cancel(handle) return handle[1]:cancel() end
+function methods.cancel(handle) return handle[1]:cancel() end
 
 function moonpool.spawn(...)
   return setmetatable({ host.spawn(...) }, Handle)

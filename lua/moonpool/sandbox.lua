@@ -80,12 +80,21 @@ local function view(what, content, own)
   })
 end
 
--- A view of the names of a table; tables in it become views too.
+local view_of_module
+
+-- A view of the names of a table. Modules in it become their own views, other tables too.
 local function view_of(what, source, names)
   local content, own = {}, getmetatable(source)
   for name in names:gmatch "%S+" do
     local value = rawget(source, name)
-    if type(value) == "table" and not getmetatable(value) then value = view(what .. "." .. name, copy(value)) end
+    if type(value) == "table" then
+      local module = "moonpool." .. name
+      if package.loaded[module] == value then
+        value = view_of_module(module)
+      elseif not getmetatable(value) then
+        value = view(what .. "." .. name, copy(value))
+      end
+    end
     content[name] = value
   end
   local index = own and own.__index
@@ -93,15 +102,11 @@ local function view_of(what, source, names)
   return view(what, content, own)
 end
 
-local function views_of_modules()
-  local views = {}
-  local function get(name)
-    if views[name] then return views[name] end
-    local source = require(name)
-    views[name] = view_of(name, source, sandbox.modules[name])
-    return views[name]
-  end
-  return get
+local views = {}
+
+function view_of_module(name)
+  if not views[name] then views[name] = view_of(name, require(name), sandbox.modules[name]) end
+  return views[name]
 end
 
 -- -- globals ----------------------------------------------------------------------------------------------------------------
@@ -184,8 +189,6 @@ local function find_script(name, tried)
     return value
   end, shown
 end
-
-local view_of_module = views_of_modules()
 
 local function find(name, tried)
   if sandbox.modules[name] then return function() return view_of_module(name) end, "the host" end

@@ -9,11 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/list.h"
+
 struct mp_account {
   uint64_t cpu_ns, cpu_limit_ns; /* 0: no limit */
   size_t used, limit;
   size_t line; /* bytes up to which a block may grow without a question */
   unsigned tasks;
+  struct mp_list members;  /* the tasks that have not ended */
+  struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
   size_t pending;    /* size of a block that was refused: Lua may collect and ask again */
   size_t collect_at; /* bytes from which all garbage is to be collected */
   unsigned refused,

@@ -61,6 +61,8 @@ static void leave(struct mp_task *task) {
   task->state = MP_TASK_ENDED;
   mp_list_remove(&task->link);
   mp_list_remove(&task->all);
+  mp_list_remove(&task->member);
+  if (task->founder && task->account) task->account->founder = NULL;
   slot_drop(task->sched, task->slot);
   task->sched->count--;
 }
@@ -87,18 +89,11 @@ static void drop(struct mp_task *task) {
 #endif
 }
 
-/* What a task has started ends with it where the limits that they share have ended it. */
+/* What a task has started ends with it where the limits that they share have ended it. It has left the account's list. */
 static void kill_account(struct mp_task *founder) {
-  struct mp_task *task;
-  do {
-    task = NULL;
-    MP_LIST_EACH(node,
-                 &founder->sched->tasks) { /* from the start: a kill may end or start others */
-      struct mp_task *other = MP_LIST_ENTRY(node, struct mp_task, all);
-      if (!task && other != founder && other->account == founder->account) task = other;
-    }
-    if (task) mp_task_kill(task);
-  } while (task);
+  struct mp_list *members = &founder->account->members;
+  while (!mp_list_empty(members))
+    mp_task_kill(MP_LIST_ENTRY(members->next, struct mp_task, member));
 }
 
 static void finish(struct mp_task *task, bool ok) {
@@ -179,6 +174,17 @@ static void make_error(lua_State *co) {
   mp_luaerr_push_nomem(co);
 }
 
+/* Is there nothing left that it may spend? Then it, and all that share its limits, have ended. */
+static bool spent(struct mp_task *task) {
+  struct mp_account *account = task->account;
+  bool memory = mp_account_out_of_memory(account);
+  if (!memory && !mp_account_out_of_time(account, 0)) return false;
+  struct mp_task *ends = account->founder ? account->founder : task;
+  mp_task_condemn(ends, ends->main, ends->co, memory ? MP_ENOMEM : MP_ESCRIPT_TIMEOUT);
+  finish_condemned(ends);
+  return true;
+}
+
 static void step(struct mp_task *task) {
   struct mp_sched *sched = task->sched;
   lua_State *co = task->co;
@@ -186,11 +192,7 @@ static void step(struct mp_task *task) {
   task->nargs = 0;
   task->state = MP_TASK_RUNNING;
   task->blocked = task->preempted = false;
-  if (task->account && mp_account_out_of_time(task->account, 0)) {
-    mp_task_condemn(task, task->main, co, MP_ESCRIPT_TIMEOUT);
-    finish_condemned(task);
-    return;
-  }
+  if (task->account && spent(task)) return;
   if (mp_co_waiting(co)) lua_pop(co, 2);
   sched->running = task;
   sched->owner = task->account;

@@ -25,6 +25,7 @@ struct mp_task {
       fatal; /* it ends with this error at its next instruction that can yield; MP_OK: it may live */
   int fatal_ref;              /* the error object, if there was memory for one */
   struct mp_account *account; /* or NULL: it may spend what it likes */
+  struct mp_list member;      /* of the account's tasks */
   uint32_t slot;              /* place in sched->slots */
   uint64_t wait;              /* number of the wait under way, 0: none */
   void (*abandon)(void *data);
