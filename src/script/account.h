@@ -16,10 +16,11 @@ struct mp_account {
   size_t used, limit;
   size_t line; /* bytes up to which a block may grow without a question */
   unsigned tasks;
+  uint64_t spun_ns;        /* the clock when one of its tasks had its slice over */
   struct mp_list members;  /* the tasks that have not ended */
   struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
-  size_t pending;    /* size of a block that was refused: Lua may collect and ask again */
-  size_t collect_at; /* bytes from which all garbage is to be collected */
+  size_t pending;          /* size of a block that was refused: Lua may collect and ask again */
+  size_t collect_at;       /* bytes from which all garbage is to be collected */
   unsigned refused,
       narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
 };

@@ -10,7 +10,7 @@
 enum mp_task_state { MP_TASK_READY, MP_TASK_RUNNING, MP_TASK_WAITING, MP_TASK_ENDED };
 
 struct mp_task {
-  struct mp_list link; /* on sched->ready or sched->now while READY */
+  struct mp_list link; /* on sched->ready, now or spun while READY */
   struct mp_list all;
   struct mp_sched *sched;
   enum mp_task_state state;
@@ -51,6 +51,10 @@ struct mp_sched {
   struct mp_loop *loop;
   struct mp_list ready; /* for the next turn */
   struct mp_list now;   /* left of this turn */
+  struct mp_list spun;  /* their slice was over: one of them goes on, when the others are at rest */
+  struct mp_timer rest; /* runs while one of them waits for that */
+  uint64_t others_ns;   /* the clock when a task that has not spun was resumed while one had */
+  uint64_t spun_ns;     /* the clock when one of them had to stop again */
   struct mp_list tasks;
   size_t count;
   struct mp_task *running;
