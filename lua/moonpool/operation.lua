@@ -305,9 +305,15 @@ function operation.call(op, input, options, want_info)
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
+  local lost   = key and errors.new { code = "OUTCOME_UNKNOWN", status = 503, outcome_unknown = true, operation = op.name,
+    message = "it was committed, but there was no memory for its answer; the same key gives it once more" }
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
     timeout_of(op, options), key, want_info, limited[op])
-  if key then result = recalled(result, options.border) end
+  if key then
+    local ok, answer = pcall(recalled, result, options.border)
+    if not ok then error(lost, 0) end -- made before: now there may be no memory for it
+    result = answer
+  end
   return result, info
 end
 

@@ -54,7 +54,7 @@ void mp_slab_drop_large(void *block);
 void *mp_slab_resize(struct mp_slab *slab, void *block, size_t old, size_t size);
 
 #ifdef __SANITIZE_ADDRESS__
-#define MP_SLAB_IS_SMALL(size) false
+#define MP_SLAB_IS_SMALL(size) ((void)(size), false)
 #else
 #define MP_SLAB_IS_SMALL(size) ((size) <= MP_SLAB_MAX)
 #endif
