@@ -4,6 +4,7 @@ local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local operation = require "moonpool.operation"
 local registry  = require "moonpool.registry"
+local sandbox   = require "moonpool.sandbox"
 
 local generation = {}
 
@@ -27,7 +28,7 @@ end
 -- A module that none requires yet may be required by a call: it must compile too.
 local function compile_all(add)
   for _, name in ipairs(registry.files()) do
-    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name)
+    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name, sandbox.head)
     if not chunk then add(fault_text(fault, name)) end
   end
 end

@@ -42,16 +42,17 @@ moonpool.all   = after_look(host.all, "moonpool.all")
 moonpool.sleep = after_look(host.sleep, "moonpool.sleep")
 
 -- spawn(fn, …) -> a handle: :wait() gives what fn returned, or raises its error.
-local Handle = { __name = "moonpool.spawned" }
-Handle.__index = Handle
-Handle.wait = after_look(function(handle) return handle[1]:wait() end, "wait")
+local methods = { wait = after_look(function(handle) return handle[1]:wait() end, "wait") }
+local Handle  = { __name = "moonpool.spawned", __index = methods }
 
 -- cancel() -> was it still running? Ends it: its wait is over (a query is canceled on the server), <close> variables run,
 -- whoever waits for it gets CANCELED.
-function Handle.cancel(handle) return handle[1]:cancel() end
+function methods.cancel(handle) return handle[1]:cancel() end
 
 function moonpool.spawn(...)
-  return setmetatable({ host.spawn(...) }, Handle)
+  local handle = setmetatable({ false }, Handle) -- before: a task that nobody has a handle of would run on
+  handle[1] = host.spawn(...)
+  return handle
 end
 
 -- timeout(seconds, fn, …) -> what fn returns. It runs in a task of its own, which is canceled when the time is over.
@@ -59,17 +60,17 @@ function moonpool.timeout(seconds, fn, ...)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < math.huge) then
     error("moonpool.timeout: expected seconds, a number from 0", 2)
   end
-  local late = false
-  local task = moonpool.spawn(fn, ...)
-  local alarm = host.spawn(function()
+  local late, task, alarm = false, nil, nil
+  local _ <close> = setmetatable({}, { __close = function()
+    if task then task:cancel() end
+    if alarm then alarm:cancel() end
+  end })
+  task = moonpool.spawn(fn, ...)
+  alarm = host.spawn(function()
     host.sleep(seconds)
     late = true
     task:cancel()
   end)
-  local _ <close> = setmetatable({}, { __close = function()
-    task:cancel()
-    alarm:cancel()
-  end })
   local results = table.pack(pcall(task.wait, task))
   if results[1] then return table.unpack(results, 2, results.n) end
   if late then

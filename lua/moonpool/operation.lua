@@ -5,10 +5,16 @@ local host    = require "moonpool.host"
 local is      = require "moonpool.is"
 local json    = require "moonpool.json"
 local nearest = require "moonpool.is.nearest"
+local schema  = require "moonpool.is.schema"
+local sealed  = require "moonpool.sealed"
 
 local operation = {}
 
-local Operation = { __name = "moonpool.operation" }
+-- What scripts hold is sealed: they read its simple fields. The host works with the definition.
+local seal, open = sealed("moonpool.operation", function(op, name)
+  local value = op[name]
+  return type(value) ~= "table" and value or nil
+end)
 
 local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
 
@@ -115,7 +121,14 @@ local function check_group(op)
   end
 end
 
--- operation { summary=, input=, run=, … } -> the definition that a file of scripts/ returns.
+local function copy_of(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for name, item in next, value do copy[name] = copy_of(item) end
+  return setmetatable(copy, getmetatable(value))
+end
+
+-- operation { summary=, input=, run=, … } -> the operation that a file of scripts/ returns.
 function operation.define(definition)
   if type(definition) ~= "table" then refuse(nil, "expected a table") end
   local op = {}
@@ -128,7 +141,7 @@ function operation.define(definition)
     local fault = type(rule) == "function" and rule(value)
     if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
     if fault then refuse(name, "%s %s", name, fault) end
-    op[name] = value
+    op[name] = name == "errors" and copy_of(value) or value
   end
   if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
   check_group(op)
@@ -141,10 +154,11 @@ function operation.define(definition)
   op.name = "operation"
   pieces_of[op] = op.lane and lane_pieces(op.lane)
   op.grouping = op.groups and host.groups(op.groups)
-  return setmetatable(op, Operation)
+  return seal(op)
 end
 
-function operation.is(value) return getmetatable(value) == Operation end
+--- The definition of an operation, nil of anything else.
+operation.of = open
 
 -- Nobody calls a scheduled operation: it has no input and no tenant.
 local function check_schedule(op)
@@ -156,7 +170,7 @@ end
 -- Raises if it names a field that the input has not, or cannot run on its schedule.
 function operation.check_whole(op)
   if op.every then check_schedule(op) end
-  local input = op.input and op.input.kind == "object" and op.input.fields
+  local input = op.input and schema.of(op.input).fields
   if not input then return end
   local function check_name(field, name)
     if name == nil or input[name] then return end
@@ -184,13 +198,6 @@ local function lane_of(op, input)
     lane = lane .. tostring(value) .. pieces[i + 1]
   end
   return lane
-end
-
-local function copy_of(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for name, item in next, value do copy[name] = copy_of(item) end
-  return setmetatable(copy, getmetatable(value))
 end
 
 -- A fresh, checked copy of the input.
@@ -268,7 +275,7 @@ function operation.deliver(op, message, before)
     return op.run(tx, input)
   end
   pieces_of[delivery] = pieces_of[op]
-  return operation.call(setmetatable(delivery, Operation), message, { tenant = op.tenant and message.tenant })
+  return operation.call(delivery, message, { tenant = op.tenant and message.tenant })
 end
 
 -- What the host needs to know of a call's idempotency key; nil without one.
@@ -314,9 +321,15 @@ function operation.call(op, input, options, want_info)
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
+  local lost   = key and errors.new { code = "OUTCOME_UNKNOWN", status = 503, outcome_unknown = true, operation = op.name,
+    message = "it was committed, but there was no memory for its answer; the same key gives it once more" }
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
     timeout_of(op, options), key, want_info, limited[op], options.origin)
-  if key then result = recalled(result, options.border) end
+  if key then
+    local ok, answer = pcall(recalled, result, options.border)
+    if not ok then error(lost, 0) end -- made before: now there may be no memory for it
+    result = answer
+  end
   return result, info
 end
 

@@ -44,10 +44,11 @@ end
 local function load_operation(file)
   local shown = "scripts/" .. file
   local ok, result = run_file(file, function(value)
-    if not operation.is(value) then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
-    operation.check_whole(value)
+    local op = operation.of(value)
+    if not op then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
+    operation.check_whole(op)
   end)
-  if ok then return result end
+  if ok then return operation.of(result) end
   return nil, result
 end
 
@@ -117,13 +118,15 @@ function registry.all()
   return registry.operations
 end
 
+-- The definition of an operation by name, or of one that was made by moonpool.operation.
 function registry.get(name)
-  if operation.is(name) then return name end
+  local own = operation.of(name)
+  if own then return own end
   if not loaded then registry.load() end
   if type(name) ~= "string" then error("moonpool.call: the operation's name is missing", 3) end
   local op = registry.operations[name]
   if op then return op end
-  if registry.broken[name] then error(registry.broken[name], 0) end
+  if registry.broken[name] then error(errors.new(registry.broken[name]), 0) end
   local known = {}
   for other in pairs(registry.operations) do known[other] = true end
   local near = nearest(name, known)

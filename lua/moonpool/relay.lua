@@ -247,7 +247,8 @@ function relay.run(options)
   }
   function state.stopping() return host.stopping() or options.stop and options.stop() or false end
   if host.pool_stats().max < 2 then error("moonpool.outbox: the relay needs DB_POOL_MAX to be 2 or more", 2) end
-  local ops = options.subscribers or registry.all()
+  local ops = {}
+  for name, op in pairs(options.subscribers or registry.all()) do ops[name] = operation.of(op) or op end
   local pause_s = 0.5
   repeat
     local subscribers = {}

@@ -33,10 +33,10 @@ end
 
 -- A file of a folder: the chunk and the path that errors show. A file that does not compile is an
 -- error, not a reason to look on.
-local function from_folder(folder, file, shown, name)
+local function from_folder(folder, file, shown, name, head)
   local path = folder .. "/" .. file
   if not host.is_file(path) then return nil end
-  local chunk, message = host.load(path, shown)
+  local chunk, message = host.load(path, shown, head)
   if not chunk then error(message .. " (in module '" .. name .. "')", 0) end
   return chunk, shown
 end
@@ -45,11 +45,11 @@ local function note(tried, place)
   if not tried[place] then tried[#tried + 1], tried[place] = place, true end
 end
 
--- A module of the app's scripts/ folder: chunk, the path that errors show | nil.
-local function from_scripts(name, tried)
+-- A module of the app's scripts/ folder: chunk, the path that errors show | nil. `head`: code in front of its first line.
+local function from_scripts(name, tried, head)
   local stem = name:gsub("%.", "/")
   for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
-    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name)
+    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name, head)
     if chunk then return chunk, data end
     note(tried, host.app_dir .. "/scripts/" .. file)
   end

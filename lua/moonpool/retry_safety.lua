@@ -12,6 +12,7 @@ local json     = require "moonpool.json"
 local keep     = require "moonpool.retry_safety.keep"
 local memory   = require "moonpool.retry_safety.memory"
 local moonpool = require "moonpool"
+local operation = require "moonpool.operation"
 local registry = require "moonpool.registry"
 local test     = require "moonpool.test"
 
@@ -130,7 +131,7 @@ local function run(op, given, options, database, order, began)
       local tasks = host.tasks and #host.tasks() or 0
       host.fault.order { sqlstate = order and "40001", at = order and order.at or 0, attempt = 1, times = 1,
         transaction = order and order.transaction or 1, note = true }
-      local fine, result = pcall(moonpool.call, op, given, options.options)
+      local fine, result = pcall(operation.call, op, given, options.options)
       shot.outcome = outcome_of(fine, result, began)
       shot.failed = not fine
       wait_for_hooks(tasks)

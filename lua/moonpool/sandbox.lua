@@ -28,6 +28,18 @@ sandbox.globals = {
   },
 }
 
+-- Of these, each file has constants: reading one costs what reading a local costs, and an assignment does not compile.
+local constants = [[assert coroutine error getmetatable ipairs math next os pairs pcall rawequal rawget rawlen select
+  setmetatable string table tonumber tostring type utf8]]
+
+-- Code in front of a file's first line.
+local function head_of(names)
+  local list = names:gsub("%s+", ",")
+  return ("local %s<const> = %s; "):format(list:gsub(",", "<const>,"), list)
+end
+
+sandbox.head = head_of(constants)
+
 -- What code may spend that nobody has set other limits for.
 sandbox.limits = { cpu_ms = 1000, memory = 64 << 20 }
 
@@ -68,12 +80,21 @@ local function view(what, content, own)
   })
 end
 
--- A view of the names of a table; tables in it become views too.
+local view_of_module
+
+-- A view of the names of a table. Modules in it become their own views, other tables too.
 local function view_of(what, source, names)
   local content, own = {}, getmetatable(source)
   for name in names:gmatch "%S+" do
     local value = rawget(source, name)
-    if type(value) == "table" and not getmetatable(value) then value = view(what .. "." .. name, copy(value)) end
+    if type(value) == "table" then
+      local module = "moonpool." .. name
+      if package.loaded[module] == value then
+        value = view_of_module(module)
+      elseif not getmetatable(value) then
+        value = view(what .. "." .. name, copy(value))
+      end
+    end
     content[name] = value
   end
   local index = own and own.__index
@@ -81,15 +102,11 @@ local function view_of(what, source, names)
   return view(what, content, own)
 end
 
-local function views_of_modules()
-  local views = {}
-  local function get(name)
-    if views[name] then return views[name] end
-    local source = require(name)
-    views[name] = view_of(name, source, sandbox.modules[name])
-    return views[name]
-  end
-  return get
+local views = {}
+
+function view_of_module(name)
+  if not views[name] then views[name] = view_of(name, require(name), sandbox.modules[name]) end
+  return views[name]
 end
 
 -- -- globals ----------------------------------------------------------------------------------------------------------------
@@ -163,7 +180,7 @@ end
 
 -- A module of scripts/: what it returns is shared by all who require it, so it becomes a view.
 local function find_script(name, tried)
-  local chunk, shown = requires.from_scripts(name, tried)
+  local chunk, shown = requires.from_scripts(name, tried, sandbox.head)
   if not chunk then return nil end
   local run = prepare(chunk, shown)
   return function(...)
@@ -172,8 +189,6 @@ local function find_script(name, tried)
     return value
   end, shown
 end
-
-local view_of_module = views_of_modules()
 
 local function find(name, tried)
   if sandbox.modules[name] then return function() return view_of_module(name) end, "the host" end
@@ -188,7 +203,7 @@ require_of_scripts = requires.new({}, find)
 -- load(path, shown) -> function | nil, error object. Like host.load_file, but the chunk is sandboxed. `globals`: further
 -- ones, or others.
 function sandbox.load(path, shown, globals)
-  local chunk, fault = host.load_file(path, shown)
+  local chunk, fault = host.load_file(path, shown, sandbox.head)
   if not chunk then return nil, fault end
   return prepare(chunk, shown, globals)
 end

@@ -11,7 +11,7 @@ local function operation(fields)
   local name = fields.name or "calls_spec"
   fields.run, fields[1], fields.name = fields[1], nil, nil
   local op = moonpool.operation(fields)
-  op.name = name
+  require("moonpool.operation").of(op).name = name
   return op
 end
 

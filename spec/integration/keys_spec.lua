@@ -26,7 +26,7 @@ describe("an idempotency key", function()
       return { customer = row, price = moonpool.decimal "12.50", at = tx:now() }
     end,
   }
-  add.name = "add_customer"
+  require("moonpool.operation").of(add).name = "add_customer"
 
   local function call(name, key, more)
     local options = { key = key }

@@ -137,7 +137,7 @@ describe("the other pages", function()
 
   it("give percentiles per operation", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select 1" end }
-    op.name = "monitor_spec_operation"
+    require("moonpool.operation").of(op).name = "monitor_spec_operation"
     moonpool.call(op, {})
     local found
     for _, entry in ipairs((fetch "operations").operations) do found = entry.operation == op.name and entry or found end

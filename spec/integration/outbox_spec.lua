@@ -173,8 +173,9 @@ describe("the outbox", function()
     local message = desk.value("select id from moonpool.outbox where topic = $1", desk.topic)
     local xid = desk.value("select xid::text from moonpool.outbox where topic = $1", desk.topic)
     local function note(tx) moonpool.host.own_exec(tx, store.note, one, tostring(message), xid) end
-    local deliver = require "moonpool.operation".deliver
-    local function once() return deliver(desk.subscribers[one], { id = message, key = "a", payload = 1 }, note) end
+    local operation = require "moonpool.operation"
+    local own = operation.of(desk.subscribers[one])
+    local function once() return operation.deliver(own, { id = message, key = "a", payload = 1 }, note) end
     local results = {}
     moonpool.all { function() results[1] = pcall(once) end, function() results[2] = pcall(once) end }
     assert.are_not.equal(results[1], results[2])

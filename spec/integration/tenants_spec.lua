@@ -7,6 +7,7 @@ local host       = require "moonpool.host"
 local inline     = require "spec.support.inline"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.registry"
+local schemas    = require "moonpool.is.schema"
 local tenants    = require "spec.support.tenants"
 
 registry.load()
@@ -60,7 +61,7 @@ describe("an operation", function()
         end)
       end
 
-      for _, path in ipairs(references(op.input, op.tenant)) do
+      for _, path in ipairs(references(schemas.of(op.input), op.tenant)) do
         local field = path[#path]
         it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
           assert.is_function(ids[field], ("make an id for the field %s in spec/support/tenants.lua"):format(field))
@@ -104,7 +105,7 @@ describe("an operation", function()
         end
       else
         it("has no tenant, and takes no id either", function()
-          assert.are.same({}, references(op.input))
+          assert.are.same({}, references(schemas.of(op.input)))
         end)
       end
 

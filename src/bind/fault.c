@@ -7,6 +7,7 @@
 
 #include "bind/source.h"
 #include "script/luaerr.h"
+#include "script/memory.h"
 #include "util/log.h"
 
 struct note { /* one statement that was sent */
@@ -277,11 +278,27 @@ static int fault_use(lua_State *L) {
   return 0;
 }
 
+/* memory("fail", n, count): from the n-th on so many blocks (1) of Lua's memory are refused; memory("collect", n): all garbage is collected at
+ * each n-th; memory(): over -> how many blocks were asked for, how many were refused */
+static int fault_memory(lua_State *L) {
+  static const char *const names[] = {"none", "fail", "collect", NULL};
+  int kind = luaL_checkoption(L, 1, "none", names);
+  lua_Integer number = luaL_optinteger(L, 2, 1);
+  lua_Integer count = luaL_optinteger(L, 3, 1);
+  luaL_argcheck(L, number > 0 && count > 0, 2, "expected numbers from 1");
+  struct mp_trial before =
+      mp_memory_trial(L, (enum mp_trial_kind)kind, (uint64_t)number, (uint64_t)count);
+  lua_pushinteger(L, (lua_Integer)before.asked);
+  lua_pushinteger(L, (lua_Integer)before.refused);
+  return 2;
+}
+
 void mp_fault_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"order", fault_order},
                                        {"report", fault_report},
                                        {"fix", fault_fix},
                                        {"use", fault_use},
+                                       {"memory", fault_memory},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "fault");

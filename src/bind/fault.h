@@ -13,7 +13,7 @@
 
 #include "bind/txn_internal.h"
 
-/* host.fault = { order, report, fix, use }: see fault.c. The table of the host is on top. */
+/* host.fault = { order, report, fix, use, memory }: see fault.c. The table of the host is on top. */
 void mp_fault_open(lua_State *L);
 void mp_fault_fini(struct mp_bind *bind);
 

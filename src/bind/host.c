@@ -171,10 +171,11 @@ static int host_list(lua_State *L) {
   return 1;
 }
 
-/* load_file(path, shown) -> chunk, or nil and the error object */
+/* load_file(path, shown[, head]) -> chunk, or nil and the error object. `head`: code in front of the first line. */
 static int host_load_file(lua_State *L) {
   struct mp_err err;
-  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err))
+  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2),
+                       luaL_optstring(L, 3, NULL), &err))
     return 1;
   lua_pushnil(L);
   mp_luaerr_push(L, &err);

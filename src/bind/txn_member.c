@@ -28,9 +28,10 @@ static bool in_lua(struct mp_member *member, lua_CFunction fn, const struct mp_e
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, &p);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error";
   mp_log_on(mp_label_about(mp_flight_label(member->options.flight)), MP_LOG_ERROR, "script",
-            "%s: %s", member->name, luaL_tolstring(L, -1, NULL));
-  lua_pop(L, 2);
+            "%s: %s", member->name, text); /* to make a text may raise */
+  lua_pop(L, 1);
   return false;
 }
 
@@ -220,8 +221,18 @@ static int make_error_p(lua_State *L) {
   return 0;
 }
 
+static int push_nomem_p(lua_State *L) {
+  struct mp_member *member = argument(L)->member;
+  mp_luaerr_push_nomem(L);
+  set_ref(L, &member->error_ref);
+  return 0;
+}
+
+/* Also without memory the caller gets an error. */
 void mp_member_make_error(struct mp_member *member, const struct mp_err *err) {
   in_lua(member, make_error_p, err);
+  if (member->error_ref == LUA_NOREF) in_lua(member, make_error_p, err);
+  if (member->error_ref == LUA_NOREF) in_lua(member, push_nomem_p, NULL);
 }
 
 static int keep_result_p(lua_State *L) {
@@ -342,7 +353,7 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
       /* The script's own error tells more, unless something else decided. */
       bool own = member->finished && member->error_ref != LUA_NOREF && outcome == MP_TX_ROLLED_BACK;
       if (!own) mp_member_unref(member, &member->error_ref);
-      in_lua(member, make_error_p, err);
+      mp_member_make_error(member, err);
     }
     if (member->hooks_ref != LUA_NOREF && outcome != MP_TX_UNKNOWN)
       in_lua(member, start_hooks_p, NULL);

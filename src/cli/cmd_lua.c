@@ -118,7 +118,7 @@ static int push_script(lua_State *L, void *data) {
   lua_pushstring(L, a->path);
   lua_rawseti(L, -2, 0);
   lua_setglobal(L, "arg");
-  if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, &err)) luaL_error(L, "%s", err.msg);
+  if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, NULL, &err)) luaL_error(L, "%s", err.msg);
   luaL_checkstack(L, a->argc, "too many arguments");
   for (int i = 0; i < a->argc; i++) lua_pushstring(L, a->argv[i]);
   return a->argc;

@@ -23,6 +23,7 @@ struct call {
   struct mp_txn_options options;
   char name[64], tenant_field[64];
   enum stage stage;
+  bool begun; /* it has entered its lane, or begun its transaction: on_answer or fail will come */
   bool abandoned, committed;
   bool wants_info;
   bool alone; /* its group came to nothing */
@@ -36,7 +37,8 @@ struct call {
   int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref, groups_ref; /* registry */
 };
 
-/* Frees a call whose answer nobody can hear any more: its task was ended before it was resumed. */
+/* Frees a call whose answer nobody can hear any more, because its task was ended before it was resumed; or that has come to
+ * nothing before it had begun. */
 struct call_box {
   struct call *call;
 };
@@ -70,7 +72,7 @@ static void free_call(struct call *call) {
   unref(call, &call->groups_ref);
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
-  call->ops->live_calls--;
+  if (call->begun) call->ops->live_calls--;
   if (call->box) call->box->call = NULL;
   free(call);
 }
@@ -294,11 +296,13 @@ static void on_abandon(void *data) {
 
 static int box_gc(lua_State *L) {
   struct call_box *box = lua_touserdata(L, 1);
-  if (box->call && box->call->answer_ref != LUA_NOREF) free_call(box->call);
+  struct call *call = box->call;
+  if (call && (!call->begun || call->answer_ref != LUA_NOREF)) free_call(call);
   return 0;
 }
 
-static void push_info(lua_State *L, const struct call *call) {
+static int push_info_p(lua_State *L) {
+  const struct call *call = lua_touserdata(L, 1);
   const struct mp_txn_info *info = &call->info;
   lua_createtable(L, 0, 12);
   lua_pushstring(L, call->id);
@@ -320,6 +324,16 @@ static void push_info(lua_State *L, const struct call *call) {
   lua_setfield(L, -2, "duration_ms");
   lua_pushnumber(L, (double)call->lane_us / 1000);
   lua_setfield(L, -2, "lane_ms");
+  return 1;
+}
+
+/* Or nil: what is committed is answered also without memory. */
+static void push_info(lua_State *L, struct call *call) {
+  lua_pushcfunction(L, push_info_p);
+  lua_pushlightuserdata(L, call);
+  if (lua_pcall(L, 1, 1, 0) == LUA_OK) return;
+  lua_pop(L, 1);
+  lua_pushnil(L);
 }
 
 static int answered(lua_State *L, int status, lua_KContext ctx) {
@@ -329,6 +343,8 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
   bool committed = call->committed;
   if (committed) {
     if (call->wants_info) push_info(L, call);
+  } else if (lua_isnil(L, -1)) {
+    mp_luaerr_push_nomem(L);
   } else if (mp_luaerr_is(L, -1)) {
     lua_pushstring(L, call->name);
     lua_setfield(L, -2, "operation");
@@ -495,13 +511,25 @@ static int host_transact(lua_State *L) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
+  /* All that may raise comes first: in a lane, or a transaction, nothing may. */
+  struct call_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->call = NULL;
+  if (luaL_newmetatable(L, "moonpool.call")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  luaL_checkstack(L, LUA_MINSTACK, "a call");
   struct call *call = calloc(1, sizeof *call);
   if (!call) return luaL_error(L, "not enough memory");
-  ops->live_calls++;
   ops->calls++;
   call->ops = ops;
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
-  call->answer_ref = call->encode_ref = call->groups_ref = LUA_NOREF;
+  call->run_ref = call->input_ref = call->again_ref = call->answer_ref = LUA_NOREF;
+  call->tenant_ref = call->encode_ref = call->groups_ref = LUA_NOREF;
+  call->options.errors_ref = call->options.caller_ref = LUA_NOREF;
+  call->box = box;
+  box->call = call;
   struct mp_txn_options *o = &call->options;
   read_operation(L, call);
   o->tenant = lua_tostring(L, TENANT);
@@ -516,6 +544,8 @@ static int host_transact(lua_State *L) {
   size_t lane_len = 0;
   const char *lane = lua_tolstring(L, LANE, &lane_len);
   begin_flight(L, call, lane);
+  ops->live_calls++;
+  call->begun = true;
   if (lane) {
     /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is free. */
     o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
@@ -527,14 +557,6 @@ static int host_transact(lua_State *L) {
       return lua_error(L);
     }
   }
-  struct call_box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  box->call = call;
-  call->box = box;
-  if (luaL_newmetatable(L, "moonpool.call")) {
-    lua_pushcfunction(L, box_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_setmetatable(L, -2);
   call->token = mp_wait_begin(L, on_abandon, call);
   if (!lane || call->pass.granted)
     turn_came(call);

@@ -2,21 +2,32 @@
 
 #include <stdlib.h>
 
-enum { NARROW_LIMIT = 3 }; /* collections that free less than an eighth of the limit */
+enum {
+  NARROW_LIMIT = 3,    /* collections that free less than an eighth of the limit */
+  OVERDRAFT_PART = 32, /* of the limit: what tasks may still take until they are ended */
+  OVERDRAFT_BLOCK = 1024,
+};
 
 struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
   struct mp_account *account = calloc(1, sizeof *account);
   if (!account) return NULL;
   account->tasks = 1;
+  mp_list_init(&account->members);
   account->cpu_limit_ns = cpu_ms * 1000000;
   account->limit = memory;
   mp_account_collected(account);
   return account;
 }
 
+static void draw_line(struct mp_account *account) {
+  account->line = account->limit ? account->collect_at : SIZE_MAX;
+  if (account->pending || mp_account_out_of_memory(account)) account->line = 0;
+}
+
 void mp_account_collected(struct mp_account *account) {
   size_t quarter = account->limit / 4, half = (account->limit - account->used) / 2;
   account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
+  draw_line(account);
 }
 
 void mp_account_free(struct mp_account *account) { free(account); }
@@ -27,7 +38,11 @@ void mp_account_unref(struct mp_account *account) {
   if (!account->used && !account->tasks) mp_account_free(account);
 }
 
-bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) {
+static bool grant(struct mp_account *account, size_t old, size_t size) {
+  /* It ends at its next instruction; a block that is refused would cost a full collection before. */
+  if (mp_account_out_of_memory(account) && size - old <= OVERDRAFT_BLOCK &&
+      account->used - old + size <= account->limit + account->limit / OVERDRAFT_PART)
+    return true;
   /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
   bool again = account->pending == size;
   if (account->pending && !again) account->refused++;
@@ -43,4 +58,11 @@ bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size) 
   }
   account->refused++;
   return false;
+}
+
+bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
+  if (!account->limit) return true;
+  bool granted = grant(account, old, size);
+  draw_line(account);
+  return granted;
 }

@@ -9,12 +9,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/list.h"
+
 struct mp_account {
   uint64_t cpu_ns, cpu_limit_ns; /* 0: no limit */
   size_t used, limit;
+  size_t line; /* bytes up to which a block may grow without a question */
   unsigned tasks;
-  size_t pending;    /* size of a block that was refused: Lua may collect and ask again */
-  size_t collect_at; /* bytes from which all garbage is to be collected */
+  uint64_t spun_ns;        /* the clock when one of its tasks had its slice over */
+  struct mp_list members;  /* the tasks that have not ended */
+  struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
+  size_t pending;          /* size of a block that was refused: Lua may collect and ask again */
+  size_t collect_at;       /* bytes from which all garbage is to be collected */
   unsigned refused,
       narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
 };
@@ -31,13 +37,9 @@ static inline void mp_account_change(struct mp_account *account, size_t old, siz
   account->used = account->used - old + size;
   if (!account->used && !account->tasks) mp_account_free(account);
 }
-/* May a block of the account grow? On false the caller refuses it: Lua then collects all garbage and asks once more. */
-bool mp_account_grant_slow(struct mp_account *account, size_t old, size_t size);
-static inline bool mp_account_grant(struct mp_account *account, size_t old, size_t size) {
-  if (!account->limit || (!account->pending && account->used - old + size <= account->limit))
-    return true;
-  return mp_account_grant_slow(account, old, size);
-}
+/* May a block of the account grow, past the line? On false the caller refuses it: Lua then collects all garbage and asks
+ * once more. */
+bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
 /* Before Lua has to: the buffers of its library fail where a collection would have helped. */
 static inline bool mp_account_wants_collection(const struct mp_account *account) {
   return account->limit && account->used > account->collect_at;

@@ -28,7 +28,7 @@ bool mp_co_waiting(lua_State *co) {
 
 bool mp_co_held(lua_State *co) {
   lua_Debug ar;
-  if (lua_status(co) != LUA_YIELD) return false;
+  if (lua_status(co) != LUA_YIELD || !*mp_task_place(co)) return false;
   if (mp_co_waiting(co)) return true;
   /* Who yields by coroutine.yield is inside of a C function; whom the hook made yield is not. */
   return lua_getstack(co, 0, &ar) && lua_getinfo(co, "S", &ar) && *ar.what != 'C';
@@ -106,6 +106,7 @@ static int run(lua_State *L, lua_State *co, int nargs) {
     lua_pushliteral(L, "too many results to resume");
     return FAILED;
   }
+  if (status == LUA_YIELD) *mp_task_place(co) = NULL; /* of its own accord: nobody holds it */
   lua_xmove(co, L, nres);
   return nres;
 }

@@ -20,7 +20,20 @@ void mp_luaerr_open(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &nomem_key);
 }
 
-void mp_luaerr_push_nomem(lua_State *L) { lua_rawgetp(L, LUA_REGISTRYINDEX, &nomem_key); }
+static int push_fresh_nomem(lua_State *L) {
+  struct mp_err err = {0};
+  mp_err_set(&err, MP_ENOMEM, "the script ran out of memory");
+  mp_luaerr_push(L, &err);
+  return 1;
+}
+
+/* Scripts may change what they get, so it is a new one; the common one only where there is no memory for that. */
+void mp_luaerr_push_nomem(lua_State *L) {
+  lua_pushcfunction(L, push_fresh_nomem);
+  if (lua_pcall(L, 0, 1, 0) == LUA_OK) return;
+  lua_pop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &nomem_key);
+}
 
 static void set_text(lua_State *L, const char *field, const char *text) {
   lua_pushstring(L, text);

@@ -15,7 +15,7 @@ static const char gate_name[] = "moonpool.gate";
 static int load_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1), *shown = luaL_checkstring(L, 2);
   struct mp_err err = {0};
-  if (mp_vm_load_file(mp_vm_of(L), L, path, shown, &err) == 0) return 1;
+  if (mp_vm_load_file(mp_vm_of(L), L, path, shown, luaL_optstring(L, 3, NULL), &err) == 0) return 1;
   lua_pushnil(L);
   lua_pushstring(L, err.msg);
   lua_pushboolean(L, err.code != MP_EIO);
@@ -74,7 +74,7 @@ static void load_require(lua_State *L, const char *lua_dir) {
   if (lua_dir) {
     struct mp_err err = {0};
     const char *path = lua_pushfstring(L, "%s/moonpool/require.lua", lua_dir);
-    int rv = mp_vm_load_file(mp_vm_of(L), L, path, "moonpool/require.lua", &err);
+    int rv = mp_vm_load_file(mp_vm_of(L), L, path, "moonpool/require.lua", NULL, &err);
     if (rv == 0) return;
     if (rv != -MP_EIO) luaL_error(L, "%s", err.msg);
   }

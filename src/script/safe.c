@@ -9,6 +9,7 @@
 
 enum { POLL_EVERY = 4096 }; /* elements between two looks at the clock */
 
+/* `n` counts elements, from 1. */
 static void poll(lua_State *L, lua_Integer n, const char *what) {
   if (n % POLL_EVERY == 0) mp_task_checkpoint(L, what);
 }
@@ -98,7 +99,7 @@ static int tab_move(lua_State *L) {
     bool up = to > end || to <= from || (target != 1 && !lua_compare(L, 1, target, LUA_OPEQ));
     for (lua_Integer i = 0; i < n; i++) {
       lua_Integer k = up ? i : n - 1 - i;
-      poll(L, i, "table.move moves too many elements");
+      poll(L, i + 1, "table.move moves too many elements");
       lua_geti(L, 1, from + k);
       lua_seti(L, target, to + k);
     }
@@ -235,10 +236,10 @@ static int tab_sort(lua_State *L) {
 
 /* ---- metatables ---- */
 
-/* Finalizers run without hooks: one that does not end could not be ended. */
+/* Finalizers run without hooks: one that does not end could not be ended. Upvalue 2 is "__gc". */
 static void refuse_gc(lua_State *L, int idx) {
   if (!lua_istable(L, idx)) return;
-  lua_pushliteral(L, "__gc");
+  lua_pushvalue(L, lua_upvalueindex(2));
   if (lua_rawget(L, idx) != LUA_TNIL)
     luaL_error(L, "__gc is not for operations; use a variable with <close>");
   lua_pop(L, 1);
@@ -324,7 +325,8 @@ int mp_safe_metatables(lua_State *L) {
   lua_pushliteral(L, "k");
   lua_setfield(L, -2, "__mode");
   lua_setmetatable(L, -2);
-  luaL_setfuncs(L, functions, 1);
+  lua_pushliteral(L, "__gc");
+  luaL_setfuncs(L, functions, 2);
   return 1;
 }
 
@@ -347,7 +349,9 @@ void mp_safe_open(lua_State *L) {
   guard(L, "dump", str_dump);
   lua_getglobal(L, "table");
   luaL_setfuncs(L, table, 0);
-  lua_pushglobaltable(L);
-  guard(L, "setmetatable", set_metatable);
-  lua_pop(L, 3);
+  lua_pop(L, 2);
+  lua_getglobal(L, "setmetatable");
+  lua_pushliteral(L, "__gc");
+  lua_pushcclosure(L, set_metatable, 2);
+  lua_setglobal(L, "setmetatable");
 }

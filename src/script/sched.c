@@ -1,12 +1,12 @@
 /* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
 #include <assert.h>
 #include <lauxlib.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "script/luaerr.h"
+#include "script/memory.h"
 #include "script/slice.h"
 #include "script/task_priv.h"
 #include "util/log.h"
@@ -14,6 +14,9 @@
 enum {
   COLLECT_FROM = 4 << 20, /* bytes that a task leaves */
   COLLECT_STEP_KB = 2048,
+  REST_MS = 3,       /* without another task's turn: then one that has spun goes on */
+  MOST_REST_MS = 10, /* it goes on in any case */
+  SPINNER_MS = 100,  /* for so long those that share its limits count as such, too */
 };
 
 /* ---- slots: a token finds its task, or finds that it has ended ---- */
@@ -61,6 +64,8 @@ static void leave(struct mp_task *task) {
   task->state = MP_TASK_ENDED;
   mp_list_remove(&task->link);
   mp_list_remove(&task->all);
+  mp_list_remove(&task->member);
+  if (task->founder && task->account) task->account->founder = NULL;
   slot_drop(task->sched, task->slot);
   task->sched->count--;
 }
@@ -88,18 +93,11 @@ static void drop(struct mp_task *task) {
 #endif
 }
 
-/* What a task has started ends with it where the limits that they share have ended it. */
+/* What a task has started ends with it where the limits that they share have ended it. It has left the account's list. */
 static void kill_account(struct mp_task *founder) {
-  struct mp_task *task;
-  do {
-    task = NULL;
-    MP_LIST_EACH(node,
-                 &founder->sched->tasks) { /* from the start: a kill may end or start others */
-      struct mp_task *other = MP_LIST_ENTRY(node, struct mp_task, all);
-      if (!task && other != founder && other->account == founder->account) task = other;
-    }
-    if (task) mp_task_kill(task);
-  } while (task);
+  struct mp_list *members = &founder->account->members;
+  while (!mp_list_empty(members))
+    mp_task_kill(MP_LIST_ENTRY(members->next, struct mp_task, member));
 }
 
 static void finish(struct mp_task *task, bool ok) {
@@ -180,6 +178,17 @@ static void make_error(lua_State *co) {
   mp_luaerr_push_nomem(co);
 }
 
+/* Is there nothing left that it may spend? Then it, and all that share its limits, have ended. */
+static bool spent(struct mp_task *task) {
+  struct mp_account *account = task->account;
+  bool memory = mp_account_out_of_memory(account);
+  if (!memory && !mp_account_out_of_time(account, 0)) return false;
+  struct mp_task *ends = account->founder ? account->founder : task;
+  mp_task_condemn(ends, ends->main, ends->co, memory ? MP_ENOMEM : MP_ESCRIPT_TIMEOUT);
+  finish_condemned(ends);
+  return true;
+}
+
 static void step(struct mp_task *task) {
   struct mp_sched *sched = task->sched;
   lua_State *co = task->co;
@@ -187,15 +196,11 @@ static void step(struct mp_task *task) {
   task->nargs = 0;
   task->state = MP_TASK_RUNNING;
   task->blocked = task->preempted = false;
-  if (task->account && mp_account_out_of_time(task->account, 0)) {
-    mp_task_condemn(task, task->main, co, MP_ESCRIPT_TIMEOUT);
-    finish_condemned(task);
-    return;
-  }
+  if (task->account && spent(task)) return;
   if (mp_co_waiting(co)) lua_pop(co, 2);
   sched->running = task;
   sched->owner = task->account;
-  mp_slice_begin(&sched->slice, co);
+  mp_slice_begin(&sched->slice, co, task->account != NULL);
   int status = lua_resume(co, task->main, nargs, &nres);
   mp_slice_report(task, NULL);
   uint64_t cpu_ns = mp_slice_end(&sched->slice);
@@ -211,7 +216,9 @@ static void step(struct mp_task *task) {
     return;
   }
   if (status == LUA_YIELD && task->preempted) {
-    mp_task_make_ready(task);
+    task->state = MP_TASK_READY;
+    if (task->account) task->account->spun_ns = mp_loop_clock_ns(sched->loop);
+    mp_list_push_back(&sched->spun, &task->link);
     return;
   }
   if (status == LUA_YIELD && mp_co_waiting(co)) {
@@ -238,22 +245,60 @@ static void step(struct mp_task *task) {
 
 static void collect_step(struct mp_sched *sched) {
   if (lua_gc(sched->collect, LUA_GCSTEP, COLLECT_STEP_KB) && --sched->collections == 0) {
+    mp_memory_trim(sched->collect);
     sched->collect = NULL;
-    malloc_trim(0);
   }
+}
+
+/* Tasks that have spun go on, for a slice in all, unless others are at work: what those do takes several turns of the loop
+ * (a query, its answer ...), and each would cost them a slice. */
+static void step_spun(struct mp_sched *sched, bool others) {
+  uint64_t now_ns = mp_loop_clock_ns(sched->loop);
+  if (others) sched->others_ns = now_ns;
+  if (now_ns - sched->others_ns < REST_MS * UINT64_C(1000000) &&
+      now_ns - sched->spun_ns < MOST_REST_MS * UINT64_C(1000000)) {
+    mp_timer_start(&sched->rest, 1);
+    return;
+  }
+  do {
+    step(MP_LIST_ENTRY(mp_list_pop_front(&sched->spun), struct mp_task, link));
+    sched->spun_ns = mp_loop_clock_ns(sched->loop);
+  } while (!mp_list_empty(&sched->spun) &&
+           sched->spun_ns - now_ns < MP_SLICE_MS * UINT64_C(1000000));
+}
+
+static bool is_spinner(const struct mp_task *task) {
+  const struct mp_account *account = task->account;
+  return account && account->spun_ns &&
+         mp_loop_clock_ns(task->sched->loop) - account->spun_ns < SPINNER_MS * UINT64_C(1000000);
+}
+
+static void on_rest(struct mp_timer *timer) {
+  mp_loop_wake(MP_CONTAINER_OF(timer, struct mp_sched, rest)->loop);
 }
 
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
+  bool others = false;
   sched->in_turn = true;
   while ((node = mp_list_pop_front(&sched->ready))) mp_list_push_back(&sched->now, node);
-  while ((node = mp_list_pop_front(&sched->now))) step(MP_LIST_ENTRY(node, struct mp_task, link));
+  while ((node = mp_list_pop_front(&sched->now))) {
+    struct mp_task *task = MP_LIST_ENTRY(node, struct mp_task, link);
+    if (is_spinner(task)) {
+      mp_list_push_back(&sched->spun, node);
+    } else {
+      others = true;
+      step(task);
+    }
+  }
+  if (!mp_list_empty(&sched->spun)) step_spun(sched, others);
   if (sched->collect) collect_step(sched);
   sched->in_turn = false;
   if (sched->dying) {
     mp_sched_unref(sched);
-  } else if (!mp_list_empty(&sched->ready) || sched->collect) {
+  } else if (!mp_list_empty(&sched->ready) || sched->collect ||
+             (!mp_list_empty(&sched->spun) && !mp_timer_running(&sched->rest))) {
     mp_loop_wake(sched->loop);
   }
 }
@@ -267,6 +312,8 @@ int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err
   mp_slice_init(&sched->slice);
   mp_list_init(&sched->ready);
   mp_list_init(&sched->now);
+  mp_list_init(&sched->spun);
+  mp_timer_init(&sched->rest, loop, on_rest);
   mp_list_init(&sched->tasks);
   mp_loop_set_turn(loop, turn, sched);
   *out = sched;
@@ -283,6 +330,7 @@ void mp_sched_unref(struct mp_sched *sched) {
   mp_log(MP_LOG_ERROR, "script", "task \"%s\" is left over at the end",
          MP_LIST_ENTRY(node, struct mp_task, all)->name);
   assert(sched->count == 0);
+  mp_timer_stop(&sched->rest);
   mp_loop_set_turn(sched->loop, NULL, NULL);
   mp_slice_fini(&sched->slice);
   free(sched->slots);

@@ -126,20 +126,29 @@ static void count(struct mp_slice *slice) {
   atomic_store_explicit(&slice->number, number + 1, memory_order_relaxed);
 }
 
-void mp_slice_begin(struct mp_slice *slice, lua_State *L) {
+void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted) {
   if (!slice->started) start(slice); /* here, because this is the thread that runs the loop */
   atomic_store_explicit(&slice->current, L, memory_order_relaxed);
+  slice->begin_ns = counted ? read_ns(CLOCK_MONOTONIC) : 0;
   count(slice);
   if (slice->fences) atomic_thread_fence(memory_order_seq_cst);
   atomic_signal_fence(memory_order_seq_cst);
   if (atomic_load_explicit(&slice->asleep, memory_order_relaxed)) wake(slice);
 }
 
+/* From the begin to `end_ns`, but no more than it can be: on a busy machine others had the CPU in between. */
+static uint64_t unseen_ns(const struct mp_slice *slice, uint64_t end_ns) {
+  const uint64_t most = 2 * MP_SLICE_TICK_MS * UINT64_C(1000000);
+  if (!slice->begin_ns) return 0;
+  return end_ns - slice->begin_ns < most ? end_ns - slice->begin_ns : most;
+}
+
 uint64_t mp_slice_cpu_ns(struct mp_slice *slice) {
   if (atomic_load_explicit(&slice->seen, memory_order_acquire) !=
       atomic_load_explicit(&slice->number, memory_order_relaxed))
-    return 0;
-  return read_ns(CLOCK_THREAD_CPUTIME_ID) - atomic_load(&slice->seen_cpu_ns);
+    return slice->begin_ns ? unseen_ns(slice, read_ns(CLOCK_MONOTONIC)) : 0;
+  return unseen_ns(slice, atomic_load(&slice->seen_ns)) + read_ns(CLOCK_THREAD_CPUTIME_ID) -
+         atomic_load(&slice->seen_cpu_ns);
 }
 
 uint64_t mp_slice_wall_ns(struct mp_slice *slice) {

@@ -31,6 +31,7 @@ struct mp_slice {
       seen_cpu_ns; /* clock, and CPU time of the loop's thread, when it was first seen */
   /* of the loop's thread */
   bool fences;       /* the kernel has no membarrier */
+  uint64_t begin_ns; /* the clock when the slice began; 0: nobody wants to know */
   uint64_t reported; /* number of the slice that was reported as too long */
   uint64_t report_ns;
   uint64_t close_ns; /* not 0: since when <close> variables of a killed task run */
@@ -62,10 +63,12 @@ static inline lua_State *mp_slice_switch(struct mp_slice *slice, lua_State *L) {
   return before;
 }
 
-void mp_slice_begin(struct mp_slice *slice, lua_State *L);
-/* Gives the CPU time that the watchdog has seen it use, in ns; 0 if it was too short to be seen. */
+/* `counted`: its CPU time is wanted. */
+void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted);
+/* Gives the CPU time that it has used, in ns. */
 uint64_t mp_slice_end(struct mp_slice *slice);
-/* Of the slice under way, as far as seen. */
+/* Of the slice under way: what the watchdog has seen, and the wall time before that, of which CPU time is the most part. (The
+ * thread's own clock costs a call of the kernel, the wall's does not.) */
 uint64_t mp_slice_cpu_ns(struct mp_slice *slice);
 uint64_t mp_slice_wall_ns(struct mp_slice *slice);
 

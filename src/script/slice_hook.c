@@ -11,8 +11,11 @@
 #include "util/log.h"
 
 enum {
-  CLOSE_MS = 10,  /* for the <close> variables of a task that was killed */
-  STUCK_MS = 250, /* CPU time that code which cannot yield may take from the loop */
+  CLOSE_MS = 10,       /* for the <close> variables of a task that was killed */
+  STUCK_MS = 20,       /* CPU time that code which cannot yield may take from the loop */
+  HOST_STUCK_MS = 250, /* ... that code of the host's own modules may take */
+  HOST_INSTRUCTIONS =
+      100,        /* of them, until the next look whether the script's own code runs again */
   REPORT_MS = 50, /* slices longer than this are counted, and told */
   REPORT_EVERY_MS = 1000,
 };
@@ -83,10 +86,17 @@ void mp_task_reserve(lua_State *L, size_t size) {
     collect(L, task);
 }
 
+/* Was the error raised by a hook? Then there is no hook that would stop what runs now. */
+static bool from_hook(lua_State *L) {
+  lua_Debug ar;
+  return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && !strcmp(ar.namewhat, "hook");
+}
+
 static int shielded(lua_State *L) {
   struct mp_task *task = mp_task_of(L);
   lua_settop(L, 1);
-  if (task && (task->fatal || task->doomed || task->state != MP_TASK_RUNNING)) return 1;
+  if (task && (task->fatal || task->doomed || task->state != MP_TASK_RUNNING || from_hook(L)))
+    return 1;
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, 1, 1);
@@ -159,8 +169,8 @@ static bool closing_too_long(const struct mp_task *task) {
   return now_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
 }
 
-static bool stuck(struct mp_task *task) {
-  return task->account && mp_slice_cpu_ns(&task->sched->slice) > STUCK_MS * UINT64_C(1000000);
+static bool stuck(struct mp_task *task, uint64_t ms) {
+  return task->account && mp_slice_cpu_ns(&task->sched->slice) > ms * UINT64_C(1000000);
 }
 
 bool mp_task_limited(const struct mp_task *task) { return task && task->account; }
@@ -172,7 +182,7 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
   if (!closing && (task != task->sched->running || !task->account)) return;
   if (closing ? closing_too_long(task) : exhausted(L, task)) {
     mp_slice_arm(L); /* for the instruction after the pcall that catches it */
-  } else if (closing || !stuck(task)) {
+  } else if (closing || !stuck(task, STUCK_MS)) {
     return;
   }
   luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
@@ -192,8 +202,12 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
     if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
     mp_slice_report(task, L);
     if (!exhausted(L, task)) {
-      if (may_yield(L, task) && !inside_host(L, ar)) return YIELD;
-      if (!stuck(task)) return GO_ON;
+      bool host = inside_host(L, ar);
+      if (may_yield(L, task) && !host) return YIELD;
+      if (!stuck(task, host ? HOST_STUCK_MS : STUCK_MS)) {
+        if (host) lua_sethook(L, mp_slice_hook, LUA_MASKCOUNT, HOST_INSTRUCTIONS);
+        return GO_ON;
+      }
     }
   } else if (task->fatal && task->fatal_ref == LUA_NOREF) {
     mp_task_condemn(task, L, L, task->fatal);
@@ -236,7 +250,7 @@ int mp_co_reset(lua_State *co) {
   struct mp_account *owner = sched->owner;
   bool outside = !sched->running && !sched->closing; /* of any slice */
   bool first = task->state == MP_TASK_ENDED && !slice->close_ns;
-  if (outside) mp_slice_begin(slice, co);
+  if (outside) mp_slice_begin(slice, co, false);
   lua_State *before = mp_slice_switch(slice, co);
   if (first) slice->close_ns = now_ns();
   sched->owner = task->account;

@@ -19,9 +19,13 @@ static int trampoline_end(lua_State *L, int status, lua_KContext ctx) {
     lua_remove(L, 1); /* the handler */
     return lua_gettop(L);
   }
-  mp_task_of(L)->failed = true;
+  struct mp_task *task = mp_task_of(L);
+  task->failed = true;
   if (status == LUA_ERRMEM) {
+    struct mp_account *owner = task->sched->owner;
+    task->sched->owner = NULL; /* the error is the host's */
     mp_luaerr_push_nomem(L);
+    task->sched->owner = owner;
   } else if (!mp_luaerr_is(L, -1)) { /* an error in the handler, or in a <close> after it */
     lua_pushcfunction(L, mp_luaerr_handler);
     lua_insert(L, -2);
@@ -35,6 +39,12 @@ static int trampoline(lua_State *L) {
   lua_pushcfunction(L, mp_luaerr_handler);
   lua_insert(L, 1);
   return trampoline_end(L, mp_task_pcallk(L, nargs, LUA_MULTRET, 1, 0, trampoline_end), 0);
+}
+
+static void join(struct mp_task *task, struct mp_account *account) {
+  task->account = account;
+  mp_list_remove(&task->member);
+  if (account) mp_list_push_back(&account->members, &task->member);
 }
 
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
@@ -61,14 +71,16 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
     task->done_data = data;
     task->fatal_ref = LUA_NOREF;
     struct mp_task *parent = mp_task_of(L);
+    mp_list_init(&task->member);
     if (parent) {
-      task->account = mp_account_ref(parent->account);
+      join(task, mp_account_ref(parent->account));
       task->label = mp_label_ref(parent->label);
     }
     mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
     if (task) {
+      mp_list_remove(&task->member);
       mp_account_unref(task->account);
       mp_label_unref(task->label);
     }
@@ -89,9 +101,11 @@ int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KCont
 }
 
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
-  mp_account_unref(task->account);
+  struct mp_account *before = task->account;
   task->founder = true;
-  task->account = mp_account_new(limits->cpu_ms, limits->memory);
+  join(task, mp_account_new(limits->cpu_ms, limits->memory));
+  if (task->account) task->account->founder = task;
+  mp_account_unref(before);
   if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
 }
 

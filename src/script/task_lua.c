@@ -170,6 +170,8 @@ static void on_spawned(struct mp_task *task, lua_State *L, bool ok, void *data) 
 static int handle_gc(lua_State *L) {
   struct handle *handle = lua_touserdata(L, 1);
   mp_timer_stop(&handle->notice);
+  lua_pushnil(L); /* the place that spawn had taken for it */
+  lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   log_failure(L, handle, 1);
   return 0;
 }
@@ -240,7 +242,11 @@ static int handle_cancel(lua_State *L) {
   }
   if (task == mp_task_of(L))
     mp_luaerr_misuse(L, "cancel", "a task cannot cancel itself; it may return");
-  push_canceled(L); /* before anything that cannot be taken back */
+  lua_pushcfunction(L, push_canceled);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) { /* it is canceled all the same */
+    lua_pop(L, 1);
+    mp_luaerr_push_nomem(L);
+  }
   lua_setiuservalue(L, 1, 1);
   handle->task = NULL;
   handle->failed = handle->seen = true;
@@ -270,9 +276,11 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   mp_timer_init(&handle->notice, mp_sched_loop(sched), on_notice);
   luaL_setmetatable(L, handle_name);
   lua_insert(L, 1);
-  lua_pushvalue(L, 1);
+  lua_pushboolean(L, 1); /* its place: nothing may fail once the task has started */
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
+  lua_pushvalue(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   inherit_scope(L, handle->task);
   if (limits) mp_task_limit(handle->task, limits);
   return 1;

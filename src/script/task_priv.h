@@ -10,7 +10,7 @@
 enum mp_task_state { MP_TASK_READY, MP_TASK_RUNNING, MP_TASK_WAITING, MP_TASK_ENDED };
 
 struct mp_task {
-  struct mp_list link; /* on sched->ready or sched->now while READY */
+  struct mp_list link; /* on sched->ready, now or spun while READY */
   struct mp_list all;
   struct mp_sched *sched;
   enum mp_task_state state;
@@ -25,6 +25,7 @@ struct mp_task {
       fatal; /* it ends with this error at its next instruction that can yield; MP_OK: it may live */
   int fatal_ref;              /* the error object, if there was memory for one */
   struct mp_account *account; /* or NULL: it may spend what it likes */
+  struct mp_list member;      /* of the account's tasks */
   uint32_t slot;              /* place in sched->slots */
   uint64_t wait;              /* number of the wait under way, 0: none */
   void (*abandon)(void *data);
@@ -51,6 +52,10 @@ struct mp_sched {
   struct mp_loop *loop;
   struct mp_list ready; /* for the next turn */
   struct mp_list now;   /* left of this turn */
+  struct mp_list spun;  /* their slice was over: one of them goes on, when the others are at rest */
+  struct mp_timer rest; /* runs while one of them waits for that */
+  uint64_t others_ns;   /* the clock when a task that has not spun was resumed while one had */
+  uint64_t spun_ns;     /* the clock when one of them had to stop again */
   struct mp_list tasks;
   size_t count;
   struct mp_task *running;

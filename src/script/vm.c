@@ -11,6 +11,7 @@
 
 #include "script/embed.h"
 #include "script/luaerr.h"
+#include "script/memory.h"
 #include "script/require.h"
 #include "script/safe.h"
 #include "script/task.h"
@@ -23,65 +24,12 @@ struct mp_vm {
   struct mp_sched *sched;
   char *app_dir, *lua_dir;
   struct mp_files *files;
-  size_t used, limit;
+  struct mp_memory memory;
 };
 
 static const char vm_key; /* its address is the registry's key */
 
 enum { MAX_CHUNK = 64 << 20 };
-
-/* In front of each of Lua's blocks. */
-struct block {
-  _Alignas(16) struct mp_account *owner; /* or NULL: nobody's */
-};
-
-static void *release(struct mp_vm *vm, struct block *block, size_t size) {
-  if (!block) return NULL;
-  mp_slice_settle(&vm->sched->slice); /* the watchdog may be reading it */
-  vm->used -= size;
-  if (block->owner) mp_account_change(block->owner, size, 0);
-  free(block);
-  return NULL;
-}
-
-/* Whoever makes a block grow is its owner from then on. */
-static void *grow(struct mp_vm *vm, struct block *block, size_t old_size, size_t size) {
-  struct mp_sched *sched = vm->sched;
-  struct mp_account *owner = sched->owner, *before = block ? block->owner : NULL;
-  size_t counted = owner == before ? old_size : 0; /* in the new owner's account */
-  if (owner) {
-    bool granted = mp_account_grant(owner, counted, size);
-    if (mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched);
-    if (!granted) return NULL;
-    if (mp_account_wants_collection(owner)) mp_task_interrupt(sched);
-  }
-  if (vm->limit && vm->used - old_size + size > vm->limit) return NULL;
-  block = realloc(block, size);
-  if (!block) return NULL;
-  vm->used = vm->used - old_size + size;
-  block->owner = owner;
-  if (owner) mp_account_change(owner, counted, size);
-  if (before && before != owner) mp_account_change(before, old_size, 0);
-  return block + 1;
-}
-
-static void *shrink(struct mp_vm *vm, struct block *block, size_t old_size, size_t size) {
-  struct block *moved = realloc(block, size);
-  if (!moved) return block + 1; /* Lua relies on shrinking */
-  vm->used = vm->used - old_size + size;
-  /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a block has its head */
-  if (moved->owner) mp_account_change(moved->owner, old_size, size);
-  return moved + 1;
-}
-
-static void *allocate(void *data, void *ptr, size_t old_size, size_t size) {
-  struct mp_vm *vm = data;
-  struct block *block = ptr ? (struct block *)ptr - 1 : NULL;
-  old_size = block ? old_size + sizeof *block : 0; /* without a block it is a type, not a size */
-  if (!size) return release(vm, block, old_size);
-  size += sizeof *block;
-  return size > old_size ? grow(vm, block, old_size, size) : shrink(vm, block, old_size, size);
-}
 
 static int panic(lua_State *L) {
   const char *text = lua_tostring(L, -1);
@@ -114,11 +62,12 @@ int mp_vm_open(struct mp_vm **out, struct mp_sched *sched, const struct mp_vm_op
   struct mp_vm *vm = calloc(1, sizeof *vm);
   if (!vm) return mp_err_set(err, MP_ENOMEM, "no memory for a Lua state");
   vm->sched = sched;
-  vm->limit = options->memory_limit;
+  mp_memory_init(&vm->memory, sched, options->memory_limit);
   vm->app_dir = strdup(options->app_dir ? options->app_dir : ".");
   vm->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
   vm->files = options->files ? mp_files_ref(options->files) : NULL;
-  if (vm->app_dir && (vm->lua_dir || !options->lua_dir)) vm->L = lua_newstate(allocate, vm);
+  if (vm->app_dir && (vm->lua_dir || !options->lua_dir))
+    vm->L = lua_newstate(mp_memory_allocate, &vm->memory);
   if (!vm->L) {
     mp_vm_close(vm);
     return mp_err_set(err, MP_ENOMEM, "no memory for a Lua state (limit: %zu bytes)",
@@ -145,6 +94,7 @@ void mp_vm_close(struct mp_vm *vm) {
     mp_sched_forget(vm->sched, vm->L);
     lua_close(vm->L);
   }
+  mp_memory_fini(&vm->memory);
   mp_files_unref(vm->files);
   free(vm->app_dir);
   free(vm->lua_dir);
@@ -152,7 +102,7 @@ void mp_vm_close(struct mp_vm *vm) {
 }
 
 lua_State *mp_vm_lua(struct mp_vm *vm) { return vm->L; }
-size_t mp_vm_memory(const struct mp_vm *vm) { return vm->used; }
+size_t mp_vm_memory(const struct mp_vm *vm) { return vm->memory.used; }
 struct mp_sched *mp_vm_sched(struct mp_vm *vm) {
   return vm->sched;
 }
@@ -217,8 +167,23 @@ static int read_file(const struct mp_vm *vm, const char *path, struct mp_buf *bu
   return rv;
 }
 
+struct source {
+  const char *part[2];
+  size_t size[2];
+  unsigned at;
+};
+
+static const char *read_source(lua_State *L, void *data, size_t *size) {
+  struct source *source = data;
+  (void)L;
+  while (source->at < 2 && !source->size[source->at]) source->at++;
+  if (source->at == 2) return NULL;
+  *size = source->size[source->at];
+  return source->part[source->at++];
+}
+
 int mp_vm_load_file(struct mp_vm *vm, lua_State *L, const char *path, const char *shown,
-                    struct mp_err *err) {
+                    const char *head, struct mp_err *err) {
   struct mp_buf text, name;
   mp_buf_init(&text, MAX_CHUNK);
   mp_buf_init(&name, 0);
@@ -238,7 +203,8 @@ int mp_vm_load_file(struct mp_vm *vm, lua_State *L, const char *path, const char
     size = end ? size - (size_t)(end - data) : 0;
     data = end ? end : "";
   }
-  int status = luaL_loadbufferx(L, data, size, mp_buf_text(&name), "t");
+  struct source source = {{head, data}, {head ? strlen(head) : 0, size}, 0};
+  int status = lua_load(L, read_source, &source, mp_buf_text(&name), "t");
   if (status != LUA_OK) {
     const char *message = lua_tostring(L, -1);
     rv = mp_err_set(err, status == LUA_ERRMEM ? MP_ENOMEM : MP_ESCRIPT, "%s",

@@ -5,11 +5,13 @@ local nearest = require "moonpool.is.nearest"
 
 local containers = {}
 
+-- Its definition.
 local function check_schema(value, what, level)
-  if not schema.is(value) then
+  local definition = schema.of(value)
+  if not definition then
     error(("%s must be a schema such as is.string, got %s"):format(what, type(value)), level + 1)
   end
-  return value
+  return definition
 end
 
 local function is_object(value) return type(value) == "table" and not json.is_array(value) end
@@ -125,7 +127,7 @@ end
 
 -- is.array(schema)
 function containers.array(item)
-  check_schema(item, "is.array: the item", 2)
+  item = check_schema(item, "is.array: the item", 2)
   if item.is_optional then error("is.array: an item cannot be optional; use :nullable()", 2) end
   return schema.new("array", { allows = { min = true, max = true }, item = item, convert = convert_array })
 end
@@ -149,8 +151,8 @@ end
 
 -- is.map(schema): any names, which are data and keep their spelling; values of one kind.
 function containers.map(value)
-  check_schema(value, "is.map: the value", 2)
-  return schema.new("map", { allows = { min = true, max = true }, item = value, convert = convert_map })
+  local item = check_schema(value, "is.map: the value", 2)
+  return schema.new("map", { allows = { min = true, max = true }, item = item, convert = convert_map })
 end
 
 -- -- unions -------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ end
 function containers.one_of(...)
   local choices = { ... }
   if #choices < 2 then error("is.one_of: two or more schemas are needed", 2) end
-  for i, choice in ipairs(choices) do check_schema(choice, "is.one_of: argument " .. i, 2) end
+  for i, choice in ipairs(choices) do choices[i] = check_schema(choice, "is.one_of: argument " .. i, 2) end
   return schema.new("one_of", { choices = choices, takes_null = true, convert = convert_union })
 end
 

@@ -1,15 +1,15 @@
 -- moonpool.is.schema: what all schemas share: their methods, one run over a value, and the error.
 --
--- A kind of schema is a table { kind, convert = function(self, value, run) -> copy, allows = set of the
+-- What a schema does is its definition, a table { kind, convert = function(self, value, run) -> copy, allows = set of the
 -- methods that mean something for it, … }. convert reports by run:fail(message) and never raises, so that one
 -- run finds all failures. A run keeps the path as a stack of steps and spells it only when something fails.
+-- Scripts hold the sealed definition; within definitions stand definitions.
 local json = require "moonpool.json"
+local sealed = require "moonpool.sealed"
 
 local null = json.null
-local Schema = {}
-Schema.__index = Schema
-Schema.__name = "moonpool.is schema"
-Schema.__newindex = function() error("schemas are immutable; each method gives a new one", 2) end
+local methods = {}
+local seal, open = sealed("moonpool.is schema", methods, function(self) return "is." .. self.kind end)
 
 local Run = {}
 Run.__index = Run
@@ -21,19 +21,11 @@ local function new_error(e)
   return has_errors and errors.new(e) or setmetatable(e, plain)
 end
 
-local function is_schema(v) return getmetatable(v) == Schema end
-
 local function derive(self, changes)
   local copy = {}
   for k, v in next, self do copy[k] = v end
   for k, v in next, changes do copy[k] = v end
-  return setmetatable(copy, Schema)
-end
-
-local function check_allowed(self, method)
-  if not self.allows[method] then
-    error(("is.%s has no :%s()"):format(self.kind, method), 3)
-  end
+  return seal(copy)
 end
 
 -- A copy of plain data that shares nothing with it, marks (json.array, json.raw) kept.
@@ -117,28 +109,37 @@ end
 
 -- -- methods ----------------------------------------------------------------------------------------
 
+-- The definition that a method was called on. `limits`: the method means something for some kinds only.
+local function of(object, method, limits)
+  local self = open(object)
+  if not self then error(("%s: call it with a colon, on a schema"):format(method), 3) end
+  if limits and not self.allows[method] then error(("is.%s has no :%s()"):format(self.kind, method), 3) end
+  return self
+end
+
 -- A fresh, converted copy of a value spelled as inside (snake_case), or raises.
-function Schema:check(value, path)
+function methods.check(object, value, path)
   local run = new_run(false, path)
-  return run:finish(run:visit(self, value))
+  return run:finish(run:visit(of(object, "check"), value))
 end
 
 -- The same for a value from the border: decoded JSON with decimals, names in camelCase.
-function Schema:from_json(value, path)
+function methods.from_json(object, value, path)
   local run = new_run(true, path)
-  return run:finish(run:visit(self, value))
+  return run:finish(run:visit(of(object, "from_json"), value))
 end
 
 -- A JSON Schema (2020-12) of what from_json takes; marked raw, so that it is written as it is.
-function Schema:json_schema() return require("moonpool.is.document").of(self) end
+function methods.json_schema(object) return require("moonpool.is.document").of(of(object, "json_schema")) end
 
-function Schema:optional() return derive(self, { is_optional = true }) end
+function methods.optional(object) return derive(of(object, "optional"), { is_optional = true }) end
 
 -- null may be given, and arrives as is.null: told apart from "absent".
-function Schema:nullable() return derive(self, { is_nullable = true }) end
+function methods.nullable(object) return derive(of(object, "nullable"), { is_nullable = true }) end
 
 -- What stands in when the value is absent; checked when the schema is made.
-function Schema:default(value)
+function methods.default(object, value)
+  local self = of(object, "default")
   if value == nil then error("default(nil): use :optional()", 2) end
   local run = new_run(false)
   local copy = run:visit(self, value)
@@ -152,37 +153,35 @@ local function check_count(n)
 end
 
 -- Length of a string (characters) or array, value of a number.
-function Schema:min(n)
-  check_allowed(self, "min")
+function methods.min(object, n)
+  local self = of(object, "min", true)
   return derive(self, { min_value = (self.bound or check_count)(n) })
 end
 
-function Schema:max(n)
-  check_allowed(self, "max")
+function methods.max(object, n)
+  local self = of(object, "max", true)
   return derive(self, { max_value = (self.bound or check_count)(n) })
 end
 
 -- A Lua pattern; `what` completes "must look like ...".
-function Schema:pattern(pattern, what)
-  check_allowed(self, "pattern")
+function methods.pattern(object, pattern, what)
+  local self = of(object, "pattern", true)
   string.find("", pattern) -- a malformed pattern fails here, not at the first caller
   return derive(self, { lua_pattern = pattern, pattern_text = what })
 end
 
 -- Digits behind the point, at most (trailing zeros do not count); and in all, as in numeric(12, 2).
-function Schema:scale(digits)
-  check_allowed(self, "scale")
-  return derive(self, { max_scale = check_count(digits) })
+function methods.scale(object, digits)
+  return derive(of(object, "scale", true), { max_scale = check_count(digits) })
 end
 
-function Schema:precision(digits)
-  check_allowed(self, "precision")
-  return derive(self, { max_precision = check_count(digits) })
+function methods.precision(object, digits)
+  return derive(of(object, "precision", true), { max_precision = check_count(digits) })
 end
 
 -- Exactly one of these fields must be given; the last argument may be the message.
-function Schema:exactly_one(...)
-  check_allowed(self, "exactly_one")
+function methods.exactly_one(object, ...)
+  local self = of(object, "exactly_one", true)
   local names, message = { ... }, nil
   if #names > 0 and not self.fields[names[#names]] then message = table.remove(names) end
   for _, name in ipairs(names) do
@@ -196,14 +195,16 @@ function Schema:exactly_one(...)
   return derive(self, { rules = rules })
 end
 
-function Schema:describe(text) return derive(self, { description = text }) end
-
-Schema.__tostring = function(self) return "is." .. self.kind end
+function methods.describe(object, text) return derive(of(object, "describe"), { description = text }) end
 
 local function new(kind, definition)
   definition.kind = kind
   definition.allows = definition.allows or {}
-  return setmetatable(definition, Schema)
+  return seal(definition)
 end
 
-return { new = new, is = is_schema, null = null, deep_copy = deep_copy, new_run = new_run }
+--- Is it a schema?
+local function is_schema(value) return open(value) ~= nil end
+
+-- of: the definition of a schema, nil of anything else.
+return { new = new, is = is_schema, of = open, null = null, deep_copy = deep_copy }
