@@ -6,6 +6,7 @@ local host       = require "moonpool.host"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.registry"
+local schemas    = require "moonpool.is.schema"
 local service    = require "spec.support.http_service"
 local serving    = require "spec.support.serving"
 local tenants    = require "spec.support.tenants"
@@ -69,7 +70,7 @@ describe("over HTTP a token of dealership A", function()
 
       if not op.tenant then
         it("reaches nobody of B's, and takes no id", function()
-          assert.are.same({}, tenants.references(op.input))
+          assert.are.same({}, tenants.references(schemas.of(op.input)))
           local input = legal(name, b)
           refused(401, "INVALID_CREDENTIALS", function() return call(name, input) end)
         end)
@@ -119,7 +120,7 @@ describe("over HTTP a token of dealership A", function()
         end, b.id:upper())
       end)
 
-      for _, path in ipairs(tenants.references(op.input, op.tenant)) do
+      for _, path in ipairs(tenants.references(schemas.of(op.input), op.tenant)) do
         it("takes B's " .. table.concat(path, ".") .. " for none", function()
           local make = tenants.ids[path[#path]]
           assert.is_function(make, ("make an id for the field %s in spec/support/tenants.lua"):format(path[#path]))
@@ -146,7 +147,7 @@ describe("over HTTP a token of dealership A", function()
         end)
       end
 
-      if op.input.fields.cursor then
+      if schemas.of(op.input).fields.cursor then
         it("goes on from B's cursor with rows of A's", function()
           for _, d in ipairs { a, b } do
             for _ = 1, 3 do

@@ -6,6 +6,7 @@
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
 local json     = require "moonpool.json"
+local registry = require "moonpool.registry"
 
 local out = assert(io.open(..., "w"))
 out:setvbuf "line"
@@ -38,8 +39,8 @@ local function with_group(name, group)
   if not group then return name end
   if not grouped[name] then
     local definition = {}
-    for field, value in pairs(dofile(moonpool.app_dir .. "/scripts/" .. name .. ".lua")) do definition[field] = value end
-    definition.name, definition.group = nil, group
+    for field, value in pairs(registry.get(name)) do definition[field] = value end
+    definition.name, definition.grouping, definition.group = nil, nil, group
     grouped[name] = moonpool.operation(definition)
   end
   return grouped[name]

@@ -280,17 +280,24 @@ static void on_rest(struct mp_timer *timer) {
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
+  struct mp_list woken; /* tasks of those that spin: before these, for else each turn of theirs costs a slice */
   bool others = false;
+  mp_list_init(&woken);
   sched->in_turn = true;
   while ((node = mp_list_pop_front(&sched->ready))) mp_list_push_back(&sched->now, node);
   while ((node = mp_list_pop_front(&sched->now))) {
     struct mp_task *task = MP_LIST_ENTRY(node, struct mp_task, link);
     if (is_spinner(task)) {
-      mp_list_push_back(&sched->spun, node);
+      mp_list_push_back(&woken, node);
     } else {
       others = true;
       step(task);
     }
+  }
+  while (!mp_list_empty(&woken)) {
+    node = woken.prev;
+    mp_list_remove(node);
+    mp_list_push_front(&sched->spun, node);
   }
   if (!mp_list_empty(&sched->spun)) step_spun(sched, others);
   if (sched->collect) collect_step(sched);
