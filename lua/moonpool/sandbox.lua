@@ -58,6 +58,9 @@ sandbox.modules = {
   ["cjson"]             = "decode encode null",
 }
 
+-- What stands in for a module whose own functions are not for scripts.
+local stand_ins = { cjson = "moonpool.bounded_cjson" }
+
 -- -- views ----------------------------------------------------------------------------------------------------------------
 
 local function copy(content)
@@ -105,7 +108,7 @@ end
 local views = {}
 
 function view_of_module(name)
-  if not views[name] then views[name] = view_of(name, require(name), sandbox.modules[name]) end
+  if not views[name] then views[name] = view_of(name, require(stand_ins[name] or name), sandbox.modules[name]) end
   return views[name]
 end
 

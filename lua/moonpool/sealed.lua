@@ -1,8 +1,8 @@
 -- moonpool.sealed: objects that scripts hold, share between calls and cannot change: an empty table, whose metatable knows what
 -- it stands for. Only the host can look at that.
 
--- new(name, index, text) -> seal(content) -> object; open(object) -> content, or nil for anything else. `index` gives what scripts
--- read of it: a table, or function(content, name). `text`, optional, tells the object as text.
+-- new(name, index, text) -> seal(content) -> object; open(object) -> content, or nil for anything else. `index` gives what
+-- scripts read of it: a table, or function(content, name). `text`, optional, tells the object as text.
 return function(name, index, text)
   local mark = {}
 

@@ -45,7 +45,7 @@ teardown(function()
   os.remove(path)
 end)
 
-for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes" } do
+for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes", "api" } do
   describe("hostile " .. theme .. ":", function()
     for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
       local name, ends, code = script[1], script[2], script[3]

@@ -94,7 +94,7 @@ describe("scripts that mean harm", function()
     cost_ms = (os.clock() - from) * 1000 / #waits
     local quiet = percentile(waits, 0.99)
     local results, all, offenders = {}, {}, {}
-    for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes" } do
+    for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes", "api" } do
       for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
         if (theme .. ": " .. script[1]):find(only, 1, true) then
           local one = measure(theme, script[1], script[3])
