@@ -41,8 +41,10 @@ describe("the dashboard", function()
     assert.is_nil(body:find "%sstyle=")
     assert.is_nil(body:find "innerHTML")
     for id in body:gmatch '[$]%("([%w-]+)"%)' do
-      if id ~= "line-" then assert.truthy(body:find(('id="%s"'):format(id), 1, true), id) end
+      assert.truthy(body:find(('id="%s"'):format(id), 1, true), id)
     end
+    assert.truthy(body:find("The MIT License", 1, true)) -- of uPlot, which travels along
+    for _, mark in ipairs { "NONCE", ">STYLE<", ">SCRIPT<" } do assert.is_nil(body:find(mark, 1, true), mark) end
   end)
 
   it("gets its numbers with the scope monitor alone", function()

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "script/embed.h"
 #include "script/luaerr.h"
 #include "svc/access.h"
 #include "svc/cors.h"
@@ -468,7 +469,18 @@ static int lua_token_new(lua_State *L) {
   return 3;
 }
 
+/* built_in_text(name) -> text: of a file of the dashboard */
+static int lua_built_in_text(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  const struct mp_embedded *file = mp_embedded_find(name);
+  if (!file) return luaL_error(L, "there is no %s in this executable; build it anew", name);
+  lua_pushlstring(L, file->data, file->size);
+  return 1;
+}
+
 void mp_service_lua(lua_State *L) {
+  lua_pushcfunction(L, lua_built_in_text);
+  lua_setfield(L, -2, "built_in_text");
   lua_pushcfunction(L, lua_token_new);
   lua_setfield(L, -2, "token_new");
 }

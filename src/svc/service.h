@@ -34,7 +34,7 @@ int mp_service_port(const struct mp_service *service);
 /* As mp_http_server_close: no new connections; what is under way has so long. */
 void mp_service_close(struct mp_service *service, uint64_t grace_ms);
 
-/* Adds token_new() -> token, id, hash to the table on top. [-0, +0] */
+/* Adds to the table on top: token_new() -> token, id, hash; built_in_text(name) -> text. [-0, +0] */
 void mp_service_lua(lua_State *L);
 
 #endif
