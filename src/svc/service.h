@@ -25,7 +25,8 @@ struct mp_service_options {
 };
 
 /* Takes two functions from the top of L; both may wait:
- *   page(method, path, query, body, who, draining) -> status, content type, body
+ *   page(method, path, query, body, who, draining) -> status, content type, body[, policy, follow]
+ *     policy: Content-Security-Policy; follow: true makes the answer a stream that begins with the body (feed.h)
  *     who: { id, tenant, user, scopes }, or nil if nobody said who asks
  *   find(id) -> nil, or hash (hex), tenant, user, scopes, seconds until it ends         [-2, +0] */
 int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
