@@ -1,4 +1,4 @@
-# embed.cmake: writes the C file that holds the host's own Lua modules and SQL texts.
+# embed.cmake: writes the C file that holds the host's own Lua modules, SQL texts and dashboard.
 #
 #   cmake -DLIST=FILE -DOUT=FILE -P embed.cmake
 #

@@ -9,6 +9,7 @@ local monitor     = require "moonpool.monitor"
 local openapi     = require "moonpool.openapi"
 
 local HTML  = "text/html; charset=utf-8"
+local LINES = "application/x-ndjson"
 local PLAIN = "text/plain; version=0.0.4; charset=utf-8" -- as Prometheus names its text
 
 local function has(who, wanted)
@@ -72,6 +73,12 @@ local routes = {
   ["/api/db/pool-metrics"]       = monitored(monitor.pool_metrics),
   ["/api/db/transaction-stats"]  = monitored(monitor.transaction_stats),
   ["/api/db/overview"]           = monitored(monitor.overview),
+  ["/api/db/overview/stream"]    = { scope = "monitor", GET = function(request)
+    local body = json.encode((monitor.overview()), { sorted = true }) .. "\n"
+    return body, 200, LINES, nil, request.method == "GET"
+  end },
+  ["/api/db/calls"]              = monitored(monitor.calls),
+  ["/api/db/call"]               = monitored(monitor.call),
   ["/api/db/operations"]         = monitored(monitor.operations),
   ["/api/db/query-history"]      = monitored(monitor.query_history),
   ["/api/db/slow-queries"]       = monitored(monitor.slow_queries),
@@ -104,15 +111,16 @@ local function serve(request)
   return page(request)
 end
 
---- (method, path, query, body, who, draining) -> status, content type, body, and the Content-Security-Policy of a page
+--- (method, path, query, body, who, draining) -> status, content type, body, the Content-Security-Policy of a page, and true
+--- for an answer that goes on as a stream
 return function(method, path, query, body, who, draining)
-  local ok, answer, status, content_type, policy = pcall(serve, {
+  local ok, answer, status, content_type, policy, follow = pcall(serve, {
     method = method, path = path, params = params_of(query), body = body, who = who, draining = draining,
   })
   if not ok then
     if not errors.is(answer) or answer.status >= 500 and answer.code == "SCRIPT_ERROR" then error(answer, 0) end
     answer, status = { error = border.public(answer) }, answer.status
   end
-  if type(answer) == "string" then return status, content_type, answer, policy end
+  if type(answer) == "string" then return status, content_type, answer, policy, follow end
   return status, "application/json", json.encode(answer, { sorted = true }) .. "\n"
 end

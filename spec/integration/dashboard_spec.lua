@@ -1,4 +1,6 @@
 -- The dashboard without a browser: a shell that anybody may have, and the numbers that need a token.
+local http    = require "spec.support.http"
+local json    = require "moonpool.json"
 local service = require "spec.support.http_service"
 
 local hello = 'return require "moonpool".operation { summary = "x", run = function(tx) return tx:value "select 42" end }'
@@ -41,8 +43,10 @@ describe("the dashboard", function()
     assert.is_nil(body:find "%sstyle=")
     assert.is_nil(body:find "innerHTML")
     for id in body:gmatch '[$]%("([%w-]+)"%)' do
-      if id ~= "line-" then assert.truthy(body:find(('id="%s"'):format(id), 1, true), id) end
+      assert.truthy(body:find(('id="%s"'):format(id), 1, true), id)
     end
+    assert.truthy(body:find("The MIT License", 1, true)) -- of uPlot, which travels along
+    for _, mark in ipairs { "NONCE", ">STYLE<", ">SCRIPT<" } do assert.is_nil(body:find(mark, 1, true), mark) end
   end)
 
   it("gets its numbers with the scope monitor alone", function()
@@ -65,5 +69,63 @@ describe("the dashboard", function()
     local found
     for _, entry in ipairs(now.operations) do found = found or entry.operation == "hello" and entry.total >= 1 end
     assert.is_true(found)
+  end)
+
+  local function watch(token)
+    local client = assert(http.connect(host.port))
+    client.send(("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token))
+    return client
+  end
+
+  local function line_of(client, n)
+    local lines = {}
+    http.wait("line " .. n, function()
+      lines = {}
+      for line in client.received:gmatch "(%b{})\n" do lines[#lines + 1] = line end
+      return #lines >= n or client.ended
+    end)
+    assert(lines[n], client.received)
+    return json.decode(lines[n])
+  end
+
+  it("streams them to those who may see them, one line after the other", function()
+    assert.equal(401, service.ask(host, "GET", "/api/db/overview/stream").status)
+    assert.equal(403, service.ask(host, "GET", "/api/db/overview/stream", { token = caller }).status)
+    local one, two = watch(monitor), watch(monitor)
+    local first = line_of(one, 1)
+    assert.truthy(one.received:find("Transfer-Encoding: chunked\r\n", 1, true))
+    assert.truthy(one.received:find("Content-Type: application/x-ndjson\r\n", 1, true))
+    assert.is_true(first.health)
+    assert.is_number(first.pool.totalConnections)
+    local before = first.transactions.totalTransactions
+    assert.equal(200, service.ask(host, "POST", "/api/ops/hello", { token = caller }).status)
+    assert.equal(before + 1, line_of(one, 3).transactions.totalTransactions)
+    two.close() -- in the middle: the others go on
+    assert.is_string(line_of(one, 4).timestamp)
+    one.close()
+  end)
+
+  it("ends the stream with a word when the host stops", function()
+    local other = service.start { ["scripts/hello.lua"] = hello }
+    local client = assert(http.connect(other.port))
+    client.send(("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(monitor))
+    line_of(client, 1)
+    other:signal "TERM"
+    assert.matches('{"stopping":true}\n\r\n0\r\n\r\n$', client.rest())
+    client.close()
+    assert.equal(0, other:wait())
+    other:stop()
+  end)
+
+  it("tells of the last calls, and of one with all its steps", function()
+    local id = service.ask(host, "POST", "/api/ops/hello", { token = caller }).headers["x-request-id"]
+    assert.is_string(id)
+    local list = service.ask(host, "GET", "/api/db/calls?limit=5", { token = monitor }).json.calls
+    assert.equal("hello", list[1].operation)
+    local call = service.ask(host, "GET", "/api/db/call?id=" .. list[1].id, { token = monitor }).json
+    assert.equal(list[1].id, call.id)
+    assert.is_true(#call.notes > 0)
+    assert.equal(404, service.ask(host, "GET", "/api/db/call?id=none", { token = monitor }).status)
+    assert.equal(403, service.ask(host, "GET", "/api/db/calls", { token = caller }).status)
   end)
 end)

@@ -1,5 +1,5 @@
-/* embed.h: the Lua modules (and SQL texts) that are built into the executable. The table is made at
- * build time from lua/ and src/app/ (*.sql, as "sql/NAME.sql"). */
+/* embed.h: the Lua modules (SQL texts, the dashboard) that are built into the executable. The table is made
+ * at build time from lua/, src/app/ (*.sql, as "sql/NAME.sql") and src/svc/dashboard ("dashboard/NAME"). */
 #ifndef MP_EMBED_H
 #define MP_EMBED_H
 

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "script/embed.h"
 #include "script/luaerr.h"
 #include "svc/access.h"
 #include "svc/cors.h"
+#include "svc/feed.h"
 #include "svc/headers.h"
 #include "util/log.h"
 
@@ -25,6 +27,7 @@ struct mp_service {
   struct mp_http_server *server;
   struct mp_access *access;
   struct mp_cors cors;
+  struct mp_feed *feed;
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_generations *generations;
@@ -247,13 +250,32 @@ static void start_task(struct job *job, lua_CFunction start_p, const struct mp_p
   }
 }
 
-/* The page's task gives: status, content type, body, and the policy of a page to look at. */
+static void start_watching(struct job *job, const char *content_type, const char *line,
+                           size_t len) {
+  struct mp_http_field fields[] = {{"X-Request-Id", job->id}, {"Cache-Control", "no-store"}};
+  struct mp_http_answer answer = {.status = 200,
+                                  .content_type = content_type,
+                                  .body = line,
+                                  .body_len = len,
+                                  .fields = fields,
+                                  .fields_len = 2};
+  if (mp_feed_watch(job->service->feed, job->request, &answer))
+    free(job);
+  else
+    refuse(job, 503, "BUSY", "enough dashboards are open; close one, or ask /api/db/overview");
+}
+
+/* The page's task gives: status, content type, body, the policy of a page to look at, and whether to go on. */
 static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct job *job = data;
   (void)task;
   job->task = NULL;
   size_t len;
   const char *body = ok ? lua_tolstring(L, 3, &len) : NULL;
+  if (body && lua_toboolean(L, 5)) {
+    start_watching(job, lua_tostring(L, 2), body, len);
+    return;
+  }
   if (body) {
     job->policy = lua_tostring(L, 4); /* nil, or nothing there: NULL */
     send_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
@@ -410,6 +432,7 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
 
 static void on_server_closed(void *data) {
   struct mp_service *service = data;
+  mp_feed_unref(service->feed);
   void (*on_closed)(void *) = service->on_closed;
   void *owner = service->data;
   luaL_unref(service->L, LUA_REGISTRYINDEX, service->page_ref);
@@ -427,6 +450,9 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   if (!service) return mp_err_set(err, MP_ENOMEM, "no memory for the HTTP service");
   int rv = mp_access_new(&service->access, err);
   if (!rv) rv = mp_cors_init(&service->cors, options->cors_origins, err);
+  if (!rv)
+    rv = mp_feed_new(&service->feed, options->loop, options->sched, options->L, &service->page_ref,
+                     err);
   service->loop = options->loop;
   service->sched = options->sched;
   service->generations = options->generations;
@@ -439,6 +465,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   if (rv) {
     mp_access_unref(service->access);
     mp_cors_fini(&service->cors);
+    mp_feed_unref(service->feed);
     free(service);
     return rv;
   }
@@ -454,6 +481,7 @@ int mp_service_port(const struct mp_service *service) {
 
 void mp_service_close(struct mp_service *service, uint64_t grace_ms) {
   service->draining = true;
+  mp_feed_end(service->feed);
   mp_http_server_close(service->server, grace_ms);
 }
 
@@ -468,7 +496,18 @@ static int lua_token_new(lua_State *L) {
   return 3;
 }
 
+/* built_in_text(name) -> text: of a file of the dashboard */
+static int lua_built_in_text(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  const struct mp_embedded *file = mp_embedded_find(name);
+  if (!file) return luaL_error(L, "there is no %s in this executable; build it anew", name);
+  lua_pushlstring(L, file->data, file->size);
+  return 1;
+}
+
 void mp_service_lua(lua_State *L) {
+  lua_pushcfunction(L, lua_built_in_text);
+  lua_setfield(L, -2, "built_in_text");
   lua_pushcfunction(L, lua_token_new);
   lua_setfield(L, -2, "token_new");
 }
