@@ -34,7 +34,7 @@ demo: setup build ## create one deal on a private PostgreSQL and show it
 	@$(MOONPOOL) run scripts/tools/demo.lua
 
 # What specs take from npm; fetched once, as the lock pins it.
-build/npm/node_modules: spec/openapi/package.json spec/openapi/package-lock.json
+build/npm/node_modules: spec/support/npm/package.json spec/support/npm/package-lock.json
 	@.ci/setup test
 	@mkdir -p build/npm && cp $^ build/npm
 	@npm ci --prefix build/npm --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error

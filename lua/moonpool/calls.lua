@@ -29,6 +29,9 @@ local said = {
   resolve   = function() return "the answer to COMMIT was lost: asks whether it is there" end,
 }
 
+--- A note as a line for people.
+function calls.say(note) return said[note.kind](note) end
+
 local function line_of(call)
   return ("%s  %s  %s  %.1f ms%s"):format(call.id, call.operation, call.outcome, call.duration,
     call.error and "  " .. call.error or "")
@@ -45,7 +48,7 @@ function calls.timeline(id)
   if call.group then add("shared its transaction with %d other calls", call.group - 1) end
   local last = 0
   for _, note in ipairs(call.notes) do
-    add("%10.3f ms  %9s  %s", note.at, note.kind == "statement" and "" or ("+%.3f"):format(note.at - last), said[note.kind](note))
+    add("%10.3f ms  %9s  %s", note.at, note.kind == "statement" and "" or ("+%.3f"):format(note.at - last), calls.say(note))
     last = note.at
   end
   if call.omitted then add("(%d further steps were not kept)", call.omitted) end

@@ -6,7 +6,7 @@ local host = require "moonpool.host"
 local dashboard = {}
 
 local styles  = { "uPlot.min.css", "page.css" }
-local scripts = { "uPlot-LICENSE", "uPlot.iife.min.js", "charts.js", "page.js" }
+local scripts = { "uPlot-LICENSE", "uPlot.iife.min.js", "dom.js", "charts.js", "latency.js", "calls.js", "board.js", "page.js" }
 local pieces -- of the page; between them goes the nonce
 
 local function file(name)

@@ -163,10 +163,11 @@ function monitor.calls(params)
   return { timestamp = now(), calls = list, count = #list }, 200
 end
 
---- One call with its notes, as a timeline: ?id=
+--- One call with its notes, each with what it says: ?id=
 function monitor.call(params)
   local call = calls.find(params and params.id or "")
   if not call then return { error = { code = "UNKNOWN_CALL", message = "no such call, or no longer" } }, 404 end
+  for _, note in ipairs(call.notes) do note.said = calls.say(note) end
   call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
   return call, 200
 end
@@ -189,31 +190,50 @@ end
 
 -- "name{label="value"} 1" of the metrics' page: fn(name, labels as text, value) for each.
 local function each_number(fn)
-  for name, labels, value in metrics.text():gmatch "\n(moonpool_[%w_]+)([^ \n]*) ([^\n]+)" do
-    fn(name, labels, tonumber(value))
+  for name, rest in metrics.text():gmatch "\n(moonpool_[%w_]+)([^\n]+)" do
+    local labels, value = rest:match "^(%b{}) (.+)$"
+    fn(name, labels or "", tonumber(value or rest))
   end
 end
 
---- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but whether it is there.
-function monitor.overview()
-  local numbers, retries = {}, json.array()
+local function label(labels, name) return labels:match(name .. '="([^"]*)"') end
+
+-- What the dashboard draws of the metrics' page.
+local function page_numbers()
+  local plain, retries, latencies = {}, json.array(), {}
   each_number(function(name, labels, value)
-    if name == "moonpool_transaction_retries_total" and value > 0 then
-      retries[#retries + 1] = { operation = labels:match 'operation="([^"]*)"', reason = labels:match 'reason="([^"]*)"',
-                                count = value }
+    if name == "moonpool_transaction_retries_total" then
+      if value > 0 then
+        retries[#retries + 1] = { operation = label(labels, "operation"), reason = label(labels, "reason"), count = value }
+      end
+    elseif name == "moonpool_transaction_duration_seconds_bucket" then
+      local of = label(labels, "operation") .. " " .. label(labels, "isolation")
+      local found = latencies[of] or { bounds = json.array(), counts = json.array() }
+      latencies[of] = found
+      found.bounds[#found.bounds + 1] = tonumber(label(labels, "le")) -- none for +Inf
+      found.counts[#found.counts + 1] = value
     else
-      numbers[name .. labels] = value
+      plain[name .. labels] = value
     end
   end)
+  return plain, retries, latencies
+end
+
+--- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but whether it is there.
+--- `latency` of an operation: how many of its transactions took at most so many seconds, and of them all.
+function monitor.overview()
+  local plain, retries, latencies = page_numbers()
   local body, slow = monitor.metrics(), monitor.slow_queries()
   body.operations, body.alerts, body.retries = monitor.operations().operations, monitor.alerts().alerts, retries
+  for _, entry in ipairs(body.operations) do entry.latency = latencies[entry.operation .. " " .. entry.isolation] end
   body.slowQueries, body.threshold = slow.queries, slow.threshold
-  body.lanes = { active = numbers.moonpool_lanes_active, waiting = numbers.moonpool_lane_waiters }
-  body.lag = { sum = numbers.moonpool_loop_lag_seconds_sum, count = numbers.moonpool_loop_lag_seconds_count }
+  body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
+  body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
+  body.lag = { sum = plain.moonpool_loop_lag_seconds_sum, count = plain.moonpool_loop_lag_seconds_count }
   body.generations = {
-    current = numbers.moonpool_generation, open = numbers.moonpool_generations_open,
-    startedAt = numbers.moonpool_generation_start_time_seconds,
-    loaded = numbers['moonpool_reloads_total{result="loaded"}'], refused = numbers['moonpool_reloads_total{result="refused"}'],
+    current = plain.moonpool_generation, open = plain.moonpool_generations_open,
+    startedAt = plain.moonpool_generation_start_time_seconds,
+    loaded = plain['moonpool_reloads_total{result="loaded"}'], refused = plain['moonpool_reloads_total{result="refused"}'],
   }
   return body, 200
 end

@@ -1,4 +1,4 @@
--- Memory that fails in the middle of create_deal, however it is called: nothing crashes, hangs or is left behind, and the database
+-- Memory that fails in the middle of create_deal, however it is called: nothing crashes, hangs or is left, and the database
 -- holds all or nothing.
 local sweep = require "spec.support.memory_sweep"
 

@@ -1,5 +1,5 @@
 -- Scripts that misuse what the host gives them, and corners of Lua: each is { name, how it ends, code }.
-local timeout, memory, X, "SCRIPT_ERROR"
+local timeout, memory, failed = "SCRIPT_TIMEOUT", "OUT_OF_MEMORY", "SCRIPT_ERROR"
 local any = "ok|SCRIPT_ERROR|SCRIPT_TIMEOUT|OUT_OF_MEMORY|INVALID_ARGUMENT|VALIDATION_ERROR"
 
 return {

@@ -1,4 +1,4 @@
--- GET /openapi.json of a real host before public validators from npm (spec/openapi), with what operations take and answer.
+-- GET /openapi.json of a real host before public validators from npm (openapi.mjs), with what operations take and answer.
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
 local json       = require "moonpool.json"
@@ -14,7 +14,7 @@ registry.load()
 local function faults_of(document, calls)
   assert(os.execute(("test -d '%s/build/npm/node_modules'"):format(moonpool.app_dir)), "make build/npm/node_modules")
   local folder = command.folder { ["openapi.json"] = document, ["calls.json"] = json.encode(json.array(calls)) }
-  local pipe = assert(io.popen(("cd '%s' && node '%s/spec/openapi/validate.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
+  local pipe = assert(io.popen(("cd '%s' && node '%s/spec/support/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
     :format(folder.path, moonpool.app_dir, moonpool.app_dir)))
   local said = pipe:read "a"
   pipe:close()

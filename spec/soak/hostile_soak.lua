@@ -78,8 +78,8 @@ local function worst(list, field, count)
   local lines = {}
   for i = 1, math.min(count, #list) do
     local one = list[i]
-    lines[i] = ("  %-60s %-16s cpu %7.1f ms  wall %7.1f ms  grew %5.1f MiB  neighbour %6.1f ms"):format(one.name, one.how, one.cpu,
-      one.wall, one.growth / (1 << 20), one.slowest)
+    lines[i] = ("  %-60s %-16s cpu %7.1f ms  wall %6.1f ms  grew %5.1f MiB  neighbour %5.1f ms"):format(one.name, one.how,
+      one.cpu, one.wall, one.growth / (1 << 20), one.slowest)
   end
   return table.concat(lines, "\n")
 end

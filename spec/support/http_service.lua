@@ -18,10 +18,12 @@ function service.start(files, options)
   return host
 end
 
---- A new token of the specs' database; `args` as on the command line.
+--- A new token of the specs' database, or of the one that `env` names; `args` as on the command line.
+---@param args? string
+---@param env? table<string, string>
 ---@return string token, string id
-function service.token(args)
-  local output, code = command.run("token create --json " .. (args or ""), { dir = moonpool.app_dir })
+function service.token(args, env)
+  local output, code = command.run("token create --json " .. (args or ""), { dir = moonpool.app_dir, env = env })
   assert(code == 0, output)
   local made = json.decode(output)
   return made.token, made.id

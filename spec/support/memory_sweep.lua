@@ -47,7 +47,7 @@ local function quiet()
     and lanes.active == 0 and lanes.waiting == 0
 end
 
---- `count` blocks in a row. Gives the ledger's report and its details, how many blocks a call asks for, and the codes of the errors.
+--- `count` blocks in a row. Gives the ledger's report and details, how many blocks a call asks for, and the codes of the errors.
 function sweep.run(way, count)
   local book, ours = ledger.new(), dealership.new()
   local call, codes, n = assert(sweep.ways[way]), {}, 0

@@ -1,104 +1,10 @@
-// page.js: the token, the answers, and what becomes of them on the page.
+// page.js: the token, and the stream of numbers that it opens.
 "use strict";
-const EVERY = 2000, PATIENCE = 8000, KEY = "moonpool.token";
-const $ = id => document.getElementById(id);
-let token = sessionStorage.getItem(KEY), last = null, lastAt = 0, timer = null, asking = null;
-
-function el(name, text, cls) {
-  const e = document.createElement(name);
-  if (text !== undefined) e.textContent = text;
-  if (cls) e.className = cls;
-  return e;
-}
-const count = n => n == null ? "–" : Math.round(n).toLocaleString("en");
-const ms = n => n == null ? "–" : n >= 1000 ? (n / 1000).toFixed(2) + " s" : n.toFixed(n < 10 ? 2 : 0) + " ms";
-function span(s) {
-  return s < 90 ? Math.round(s) + " s" : s < 5400 ? Math.round(s / 60) + " min" : s < 172800 ? Math.round(s / 3600) + " h"
-    : Math.round(s / 86400) + " d";
-}
-function fields(id, list) {
-  $(id).replaceChildren(...list.map(([name, value, cls]) => {
-    const box = el("div");
-    box.append(el("dt", name), el("dd", value, cls));
-    return box;
-  }));
-}
-function table(id, heads, rows, none) {
-  if (!rows.length) return $(id).replaceChildren(el("p", none, "dim"));
-  const t = el("table"), head = t.createTHead().insertRow(), body = t.createTBody();
-  for (const h of heads) { const th = el("th", h); th.scope = "col"; head.append(th); }
-  for (const row of rows) {
-    const tr = body.insertRow();
-    row.forEach(v => tr.append(Array.isArray(v) ? el("td", v[0], v[1]) : el("td", v)));
-  }
-  $(id).replaceChildren(t);
-}
-const round = n => n.toFixed(n < 10 && n % 1 ? 1 : 0);
-const charts = {
-  pool: chart("chart-active", [{ label: "active", hue: "--hue" }, { label: "waiting", hue: "--warn" }], round),
-  rate: chart("chart-rate", [{ label: "a second", hue: "--hue" }], round),
-  lag: chart("chart-lag", [{ label: "mean lag", hue: "--hue" }], ms),
-};
-
-function show(now) {
-  const p = now.pool, t = now.transactions, before = last, at = Date.parse(now.timestamp) / 1000;
-  const seconds = before ? (Date.parse(now.timestamp) - Date.parse(before.timestamp)) / 1000 : 0;
-  const restarted = before && p.uptime < before.pool.uptime;
-  const rate = (a, b) => before && !restarted && seconds > 0 ? Math.max(0, (a - (b || 0)) / seconds) : null;
-  const perSecond = r => r == null ? "–" : r.toFixed(r < 10 ? 1 : 0) + "/s";
-  const lagNow = before && !restarted && now.lag.count > before.lag.count
-    ? (now.lag.sum - before.lag.sum) / (now.lag.count - before.lag.count) * 1000 : null;
-  const txRate = rate(t.totalTransactions, before && before.transactions.totalTransactions);
-
-  const alerts = now.alerts.map(a => {
-    const box = el("div");
-    box.append(el("p", a.severity.toUpperCase() + ": " + (a.message || a.title), a.severity),
-      el("p", "What to do: " + a.action), el("p", "since " + new Date(a.since).toLocaleTimeString(), "dim"));
-    return box;
-  });
-  if (!now.health) {
-    const box = el("div");
-    box.append(el("p", "CRITICAL: the database cannot be reached", "critical"), el("p", "What to do: see whether " +
-      "PostgreSQL runs and DATABASE_URL is right (moonpool db status). The host reconnects by itself; " +
-      "until then calls are refused with 503."));
-    alerts.unshift(box);
-  }
-  const text = alerts.map(a => a.textContent).join();
-  if (text !== show.alerts) $("alerts").replaceChildren(...(alerts.length ? alerts : [el("p", "Nothing is wrong.", "ok")]));
-  show.alerts = text;
-
-  fields("pool", [["total", count(p.totalConnections) + " of " + count(p.maxConnections)],
-    ["active", count(p.activeConnections)], ["idle", count(p.idleConnections)],
-    ["waiting", count(p.waitingClients), p.waitingClients > 0 ? "warning" : ""]]);
-  charts.pool.add(at, [p.activeConnections, p.waitingClients]);
-  fields("transactions", [["now", perSecond(txRate)], ["committed", count(t.committedTransactions)],
-    ["rolled back", count(t.rolledBackTransactions)], ["retried", count(t.retriedTransactions)],
-    ["failed", count(t.failedTransactions), t.failedTransactions ? "critical" : ""],
-    ["outcome unknown", count(t.unknownTransactions), t.unknownTransactions ? "critical" : ""]]);
-  charts.rate.add(at, [txRate]);
-  fields("host", [["up", span(p.uptime / 1000)], ["event-loop lag", ms(lagNow)], ["queries", count(p.totalQueries)],
-    ["mean query", ms(p.avgQueryTime)], ["slow", count(p.slowQueries)], ["failed", count(p.failedQueries)]]);
-  charts.lag.add(at, [lagNow]);
-
-  const name = o => o.operation + " " + o.isolation;
-  const old = new Map(before ? before.operations.map(o => [name(o), o.total]) : []);
-  table("operations", ["operation", "isolation", "now", "total", "retried", "failed", "p50", "p95", "p99"],
-    now.operations.filter(o => o.total).sort((a, b) => b.total - a.total).map(o => [o.operation, o.isolation,
-      perSecond(rate(o.total, old.get(name(o)))), count(o.total), count(o.retried),
-      [count(o.failed), o.failed ? "critical" : ""], ms(o.p50), ms(o.p95), ms(o.p99)]), "No call yet.");
-  table("retries", ["operation", "reason", "count"], now.retries.map(r => [r.operation, r.reason, count(r.count)]),
-    "Nothing had to be retried.");
-  fields("lanes", [["active", count(now.lanes.active)], ["waiting", count(now.lanes.waiting)]]);
-  fields("generations", [["current", count(now.generations.current)], ["open", count(now.generations.open)],
-    ["loaded", count(now.generations.loaded)],
-    ["refused", count(now.generations.refused), now.generations.refused ? "warning" : ""],
-    ["age", span(Date.parse(now.timestamp) / 1000 - now.generations.startedAt)]]);
-  table("slow", ["took", "statement", "operation", "line", "at"], now.slowQueries.map(q => [ms(q.duration),
-    [q.query + (q.error ? "\n" + q.error : ""), "text"], q.operation || "–", q.line || "–",
-    new Date(q.timestamp).toLocaleTimeString()]), "None above " + ms(now.threshold) + ".");
-  last = now;
-  lastAt = Date.now();
-}
+const KEY = "moonpool.token";
+const SILENT_S = 5;   // without a line: something is wrong
+const CALLS_S = 5;    // how often the list of calls is read
+const LONGEST_S = 15; // between two tries
+let token = sessionStorage.getItem(KEY), lineAt = 0, callsAt = 0, stream = null, timer = null, tries = 0;
 
 function state(text, cls, stale) {
   if ($("state").textContent !== text) $("state").textContent = text;
@@ -106,16 +12,19 @@ function state(text, cls, stale) {
   $("board").classList.toggle("stale", stale);
 }
 function age() {
-  $("age").textContent = lastAt ? "as of " + span((Date.now() - lastAt) / 1000) + " ago" : "";
-  if (lastAt && Date.now() - lastAt > PATIENCE) $("board").classList.add("stale");
+  const old = (Date.now() - lineAt) / 1000;
+  $("age").textContent = lineAt && old >= 2 ? "as of " + span(old) + " ago" : "";
+  if (lineAt && old > SILENT_S && stream) stream.abort();
 }
-function ask(why) {
-  if (asking) asking.abort();
+
+function askForToken(why) {
+  if (stream) stream.abort();
   clearTimeout(timer);
   sessionStorage.removeItem(KEY);
-  token = last = null;
-  lastAt = 0;
-  for (const drawn of Object.values(charts)) drawn.clear();
+  token = null;
+  lineAt = 0;
+  clearBoard();
+  $("detail").close();
   $("board").hidden = $("leave").hidden = true;
   $("ask").hidden = false;
   $("refused").textContent = why || "";
@@ -123,48 +32,110 @@ function ask(why) {
   age();
   $("token").focus();
 }
-async function poll() {
-  clearTimeout(timer);
-  if (!token || document.hidden || asking) return;
-  const mine = asking = new AbortController(), used = token;
-  const late = setTimeout(() => mine.abort(), PATIENCE);
-  try {
-    const answer = await fetch("/api/db/overview", { cache: "no-store", credentials: "omit", signal: mine.signal,
-      headers: { Authorization: "Bearer " + used } });
-    const body = await answer.json().catch(() => ({}));
-    if (token !== used) return;
-    const why = body.error && body.error.message;
-    if (answer.status === 401 || answer.status === 403) return ask(why);
-    if (!answer.ok) state("the host answers " + answer.status + ": " + (why || "no reason given"), "critical", true);
-    else {
-      $("ask").hidden = true;
-      $("board").hidden = $("leave").hidden = false;
-      show(body);
-      const red = body.alerts.some(a => a.severity === "critical");
-      if (!body.health) state("the database cannot be reached; trying again", "critical", false);
-      else if (red) state("something is wrong: see the alerts", "critical", false);
-      else if (body.alerts.length) state("worth a look: see the alerts", "warning", false);
-      else state("all is well", "ok", false);
-    }
-  } catch (e) {
-    if (token === used) state("the host cannot be reached; trying again", "critical", true);
-  } finally {
-    clearTimeout(late);
-    if (asking === mine) asking = null;
-    if (token) { age(); timer = setTimeout(poll, EVERY); }
+
+class Refused extends Error {
+  constructor(status, message, after) {
+    super(message);
+    this.status = status;
+    this.after = after; // seconds, or NaN
   }
 }
+
+// The answer to a GET, or an error that says why not.
+async function request(path, signal) {
+  const answer = await fetch(path, { cache: "no-store", credentials: "omit", signal,
+    headers: { Authorization: "Bearer " + token } });
+  if (answer.ok) return answer;
+  const body = await answer.json().catch(() => ({}));
+  throw new Refused(answer.status, body.error && body.error.message || "the host answers " + answer.status,
+    parseFloat(answer.headers.get("Retry-After")));
+}
+const ask = async path => (await request(path)).json();
+
+const refusals = {
+  401: "The host does not know this token: it may be mistyped, expired or revoked.",
+  403: "The token is good, but has not the scope monitor.",
+};
+
+function line(text) {
+  const now = JSON.parse(text);
+  if (now.stopping) return state("the host is stopping", "warning", true);
+  lineAt = Date.now();
+  tries = 0;
+  $("ask").hidden = true;
+  $("board").hidden = $("leave").hidden = false;
+  show(now, ask);
+  age();
+  if (!now.health) state("the database does not answer", "critical", false);
+  else if (now.alerts.some(a => a.severity === "critical")) state("something is wrong: see the alerts", "critical", false);
+  else if (now.alerts.length) state("worth a look: see the alerts", "warning", false);
+  else state("all is well", "ok", false);
+  if (lineAt - callsAt > CALLS_S * 1000) refreshCalls();
+}
+function refreshCalls() {
+  callsAt = Date.now();
+  listCalls(ask).catch(() => {}); // the stream tells what is wrong
+}
+
+async function readLines(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = "";;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const text of lines) line(text);
+  }
+}
+
+// Reads the stream until it ends, which it does once a minute; then again, at once or after a pause that grows.
+async function follow() {
+  clearTimeout(timer);
+  if (!token || document.hidden || stream) return;
+  const mine = stream = new AbortController(), used = token;
+  const connecting = setTimeout(() => mine.abort(), 2 * SILENT_S * 1000);
+  let after = null;
+  try {
+    const answer = await request("/api/db/overview/stream", mine.signal);
+    clearTimeout(connecting);
+    await readLines(answer.body);
+  } catch (e) {
+    if (token !== used || document.hidden) return;
+    if (refusals[e.status]) return askForToken(refusals[e.status]);
+    if (e instanceof Refused) after = e.after;
+    state(e instanceof Refused ? e.message : lineAt ? "the host cannot be reached: trying again"
+      : "the host cannot be reached; does moonpool serve run?", "critical", true);
+    tries++;
+  } finally {
+    clearTimeout(connecting);
+    if (stream === mine) stream = null;
+    if (token && !document.hidden && !stream) {
+      const pause = tries ? Math.min(LONGEST_S, 2 ** (tries - 1)) : 0;
+      timer = setTimeout(follow, (after > 0 ? Math.max(after, pause) : pause) * 1000 * (0.75 + Math.random() / 2));
+    }
+  }
+}
+
 $("ask").addEventListener("submit", event => {
   event.preventDefault();
-  token = $("token").value.trim();
+  const given = $("token").value.trim();
   $("token").value = "";
-  if (!/^[\x21-\x7e]+$/.test(token)) return ask("That is no token.");
+  if (!/^mp_[\x21-\x7e]+$/.test(given)) return askForToken("That is no token: one begins with mp_.");
+  token = given;
+  tries = 0;
   sessionStorage.setItem(KEY, token);
   $("refused").textContent = "";
   state("asking the host", "", false);
-  poll();
+  follow();
 });
-$("leave").addEventListener("click", () => ask());
-document.addEventListener("visibilitychange", poll);
+$("find").addEventListener("submit", event => {
+  event.preventDefault();
+  const id = $("call-id").value.trim();
+  if (id) attempt(() => showCall(ask, id));
+});
+$("notable").addEventListener("change", refreshCalls);
+$("which").addEventListener("change", () => charts.latency.clear());
+$("leave").addEventListener("click", () => askForToken());
+document.addEventListener("visibilitychange", () => document.hidden ? stream && stream.abort() : follow());
 setInterval(age, 1000);
-if (token) poll(); else ask();
+if (token) follow(); else askForToken();

@@ -1,4 +1,4 @@
-// validate.mjs FOLDER DOCUMENT CALLS: is the document OpenAPI 3.1, are all schemas in it JSON Schema, and do calls and their
+// openapi.mjs FOLDER DOCUMENT CALLS: is the document OpenAPI 3.1, are all schemas in it JSON Schema, and do calls and their
 // answers keep to it? FOLDER has the packages of package.json; CALLS is a list of { operation, input, status, answer }, input
 // and answer as text. Prints what is wrong.
 import { readFileSync } from "node:fs";
