@@ -156,6 +156,10 @@ struct mp_lane_pass *mp_lane_leave(struct mp_lanes *lanes, struct mp_lane_pass *
   return next;
 }
 
+const struct mp_lane_pass *mp_lane_holder(const struct mp_lane_pass *pass) {
+  return MP_LIST_ENTRY(pass->lane->passes.next, struct mp_lane_pass, node);
+}
+
 bool mp_lane_leads(const struct mp_lane_pass *pass) {
   return !pass->lane || pass->lane->passes.next == &pass->node;
 }

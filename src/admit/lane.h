@@ -35,6 +35,8 @@ int mp_lane_enter(struct mp_lanes *lanes, const char *key, size_t len, struct mp
  * its owner), or NULL when nobody's turn has come: others of the group hold it still, or nobody is there. Harmless on a pass that is in no lane. */
 struct mp_lane_pass *mp_lane_leave(struct mp_lanes *lanes, struct mp_lane_pass *pass);
 
+/* Who holds the lane, the first of a group; not for a pass that is in none. */
+const struct mp_lane_pass *mp_lane_holder(const struct mp_lane_pass *pass);
 /* Is it the first of those who hold the lane, or in no lane at all? */
 bool mp_lane_leads(const struct mp_lane_pass *pass);
 /* Who waits right behind `pass` and those in its group; NULL: nobody. */

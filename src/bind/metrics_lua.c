@@ -223,6 +223,20 @@ static int call_notes(lua_State *L) {
   return 1;
 }
 
+/* backends_waited_for(ms) -> array of their pids */
+static int backends_waited_for(lua_State *L) {
+  lua_Integer ms = luaL_checkinteger(L, 1);
+  mp_recorder_push_waiting(L, mp_bind_of(L)->recorder, ms < 0 ? 0 : (uint64_t)ms);
+  return 1;
+}
+
+/* blocked(backend, holder, who that is if it is none of ours) */
+static int blocked(lua_State *L) {
+  mp_recorder_blocked(mp_bind_of(L)->recorder, (unsigned)luaL_checkinteger(L, 1),
+                      (unsigned)luaL_checkinteger(L, 2), luaL_checkstring(L, 3));
+  return 0;
+}
+
 /* alerts() -> JSON; set_alerts(JSON): what one VM finds is read in all. */
 static int get_alerts(lua_State *L) {
   lua_pushstring(L, mp_meters_alerts(mp_bind_of(L)->meters));
@@ -245,6 +259,8 @@ void mp_metrics_lua(lua_State *L) {
                                        {"alerts", get_alerts},
                                        {"calls", calls},
                                        {"call_notes", call_notes},
+                                       {"backends_waited_for", backends_waited_for},
+                                       {"blocked", blocked},
                                        {"set_alerts", set_alerts},
                                        {NULL, NULL}};
   static const luaL_Reg methods[][4] = {

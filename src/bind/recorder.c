@@ -7,13 +7,14 @@
 
 #include "bind/bind.h"
 #include "util/buf.h"
+#include "util/log.h"
 
 struct note {
   uint32_t at_us; /* since the flight began */
   uint32_t n;
   enum mp_note_kind kind;
   struct mp_text *sql; /* a reference, or NULL */
-  char text[100];
+  char text[128];
 };
 
 struct mp_flight {
@@ -24,6 +25,10 @@ struct mp_flight {
   struct mp_label *label;
   const char *id, *operation; /* the label's */
   char caller[64], lane[80];
+  /* while it is under way */
+  unsigned backend, blocked_by; /* whose answer it waits for; who that one waits for; 0: nobody */
+  uint64_t sent_ns;             /* 0: it waits for no answer */
+  char where[100];              /* of its last statement */
   /* once it has ended */
   bool ended;
   uint64_t duration_us;
@@ -135,14 +140,20 @@ static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
 
 void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n,
                     const char *text) {
-  struct note *note = flight ? add(flight, kind) : NULL;
+  if (!flight) return;
+  if (kind == MP_NOTE_CONNECTED) flight->backend = n;
+  if (kind == MP_NOTE_SENT) flight->sent_ns = mp_loop_clock_ns(flight->recorder->loop);
+  if (kind == MP_NOTE_ANSWERED) flight->sent_ns = flight->blocked_by = 0;
+  struct note *note = add(flight, kind);
   if (!note) return;
   note->n = n;
   if (text) mp_copy_text(note->text, sizeof note->text, text);
 }
 
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
-  struct note *note = flight ? add(flight, MP_NOTE_STATEMENT) : NULL;
+  if (!flight) return;
+  memcpy(flight->where, stmt->where, sizeof stmt->where);
+  struct note *note = add(flight, MP_NOTE_STATEMENT);
   if (!note) return;
   note->sql = stmt->text;
   mp_text_ref(stmt->text);
@@ -175,6 +186,58 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
       (recorder->slow_ms && flight->duration_us > recorder->slow_ms * 1000))
     keep(&recorder->notable, flight);
   unref(flight);
+}
+
+/* ---- who waits for whom ---- */
+
+void mp_flight_say(const struct mp_flight *flight, char *out, size_t size) {
+  if (!flight)
+    mp_copy_text(out, size, "another call");
+  else
+    snprintf(out, size, "%.40s%s%.40s, call %s", flight->operation, flight->where[0] ? " at " : "",
+             flight->where, flight->id);
+}
+
+/* The one that has used the backend for the longest time: others may have been sent behind its COMMIT. */
+static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsigned backend) {
+  const struct mp_flight *found = NULL;
+  MP_LIST_EACH(node, &recorder->active) {
+    const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
+    if (flight->backend == backend) found = flight;
+  }
+  return found;
+}
+
+void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64_t ms) {
+  uint64_t now_ns = mp_loop_clock_ns(recorder->loop);
+  lua_Integer n = 0;
+  luaL_checkstack(L, 2, NULL);
+  lua_newtable(L);
+  MP_LIST_EACH(node, &recorder->active) {
+    const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
+    if (!flight->sent_ns || now_ns - flight->sent_ns < ms * 1000000) continue;
+    lua_pushinteger(L, flight->backend);
+    lua_rawseti(L, -2, ++n);
+  }
+}
+
+void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigned holder,
+                         const char *other) {
+  char who[160];
+  const struct mp_flight *user = user_of(recorder, holder);
+  if (user)
+    mp_flight_say(user, who, sizeof who);
+  else
+    mp_copy_text(who, sizeof who, other);
+  MP_LIST_EACH(node, &recorder->active) {
+    struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
+    if (flight->backend != backend || !flight->sent_ns || flight->blocked_by == holder) continue;
+    flight->blocked_by = holder;
+    mp_flight_note(flight, MP_NOTE_BLOCKED, holder, who);
+    mp_log_on(mp_label_about(flight->label), MP_LOG_WARN, "lock",
+              "%s waits for a lock; who has it: %s (backend %u)",
+              flight->where[0] ? flight->where : flight->operation, who, holder);
+  }
 }
 
 /* ---- reading ---- */

@@ -20,12 +20,14 @@
 
 /*  kind        in Lua        what `n` and the text are */
 #define MP_NOTE_MAP(X)                                                                       \
-  X(LANE, "lane")           /* it has its turn: -, the lane */                               \
+  X(QUEUED, "queued")       /* in its lane: -, the call that holds it */                     \
+  X(LANE, "lane")           /* it has its turn */                                            \
   X(WAITS, "waits")         /* for a connection */                                           \
   X(CONNECTED, "connected") /* has one: the backend's pid */                                 \
   X(ATTEMPT, "attempt")     /* the script starts: the how-manieth */                         \
   X(SENT, "sent")           /* a round trip begins: its number; "begin", "commit" or both */ \
   X(STATEMENT, "statement") /* travels in it: -, its place */                                \
+  X(BLOCKED, "blocked")     /* by a lock in the database: the backend that has it, who */    \
   X(ANSWERED, "answered")   /* the round trip is over: its number */                         \
   X(FAILED, "failed")       /* with this: -, SQLSTATE and message */                         \
   X(ROLLBACK, "rollback")   /* is sent */                                                    \
@@ -67,6 +69,15 @@ struct mp_label *mp_flight_label(const struct mp_flight *flight); /* borrowed; N
 void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, bool notable);
 /* Pushes one with its notes { at=, kind=, n=, text=, query= }, times in ms since it began; nil: gone. [-0, +1] */
 void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id);
+
+/* Pushes an array of the backends that calls have been waiting for for `ms`. [-0, +1] */
+void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64_t ms);
+/* What `backend` does for its calls waits for a lock of the backend `holder`: noted and logged, once in a round trip.
+ * `other` says who that is if it is none of ours. */
+void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigned holder,
+                         const char *other);
+/* Who holds what another waits for: "OPERATION at FILE:LINE, call ID"; "another call" for NULL. */
+void mp_flight_say(const struct mp_flight *flight, char *out, size_t size);
 
 /* txn_note.c: notes in the flights of all calls that share the transaction and still wait for their answer. */
 struct mp_txn;

@@ -5,6 +5,7 @@ local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local jobs        = require "moonpool.jobs"
+local locks       = require "moonpool.locks"
 local moonpool    = require "moonpool"
 local pages       = require "moonpool.pages"
 local role        = require "moonpool.role"
@@ -69,8 +70,10 @@ return function(options)
   generations.watch(options.watch)
   role.check()
   alerts.start()
+  locks.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
   alerts.stop()
+  locks.stop()
   return 0
 end

@@ -1,6 +1,6 @@
 // calls.js: the flight recorder: the last calls, one as a timeline, and the plan of a statement.
 "use strict";
-const KINDS = { lane: "script", waits: "waits", connected: "script", attempt: "script", sent: "sent", blocked: "waits",
+const KINDS = { queued: "waits", lane: "script", waits: "waits", connected: "script", attempt: "script", sent: "sent", blocked: "waits",
   answered: "script", failed: "wrong", rollback: "wrong", backoff: "wrong", resolve: "wrong" };
 const BAD = { failed: "critical", unknown: "critical", refused: "critical", running: "dim" };
 

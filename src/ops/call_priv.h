@@ -1,0 +1,54 @@
+/* call_priv.h: one call of an operation: call.c carries it through lane, group and transaction to its answer, call_lua.c reads it
+ * from Lua and gives the answer back. */
+#ifndef MP_CALL_PRIV_H
+#define MP_CALL_PRIV_H
+
+#include "admit/groups.h"
+#include "bind/txn.h"
+#include "ops/call.h"
+
+/* What a call is doing; it is freed when it has been answered. */
+enum stage { IN_LANE, AT_GROUPS, IN_TRANSACTION };
+
+struct call {
+  struct mp_ops *ops;
+  struct mp_lane_pass pass;
+  struct mp_groups *groups; /* the operation's; NULL: its groups are those of one lane */
+  struct mp_groups_pass group_pass;
+  struct mp_timer deadline; /* while it waits for its turn; the transaction has its own */
+  struct mp_token token;
+  struct mp_txn *txn;
+  struct mp_txn_options options;
+  char name[64], tenant_field[64];
+  enum stage stage;
+  bool begun; /* it has entered its lane, or begun its transaction: on_answer or fail will come */
+  bool abandoned, committed;
+  bool wants_info;
+  bool alone; /* its group came to nothing */
+  char key_id[37], input_hash[65];
+  unsigned starts;
+  uint64_t began_ns, lane_us;
+  struct mp_flight *flight; /* the recorder's; NULL: ended, or there was no memory */
+  char id[37];
+  struct mp_txn_info info;
+  struct call_box *box; /* on the waiting task's stack */
+  int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref, groups_ref; /* registry */
+};
+
+/* Frees a call whose answer nobody can hear any more, because its task was ended before it was resumed; or that has come to
+ * nothing before it had begun. */
+struct call_box {
+  struct call *call;
+};
+
+/* A call that has not begun: nothing is read yet. */
+void mp_call_init(struct call *call, struct mp_ops *ops);
+/* Begins it, in the lane of that name unless it is NULL. -MP_EBUSY: too many wait; it has been freed. */
+int mp_call_begin(struct call *call, const char *lane, size_t len,
+                  struct mp_err *err) MP_MUST_CHECK;
+/* Its turn has come, or it waits for it; the task that waits with call->token is woken by the answer. */
+void mp_call_go(struct call *call);
+void mp_call_abandon(void *call); /* nobody waits for it any more: mp_wait_begin's on_abandon */
+void mp_call_free(struct call *call);
+
+#endif
