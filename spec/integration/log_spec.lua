@@ -1,4 +1,5 @@
 -- What the host writes to its log: one line per event, readable for people or machines, never a secret, never a flood.
+local command = require "spec.support.command"
 local json    = require "moonpool.json"
 local scratch = require "spec.support.scratch"
 
@@ -26,6 +27,21 @@ describe("the log", function()
     local lines = lines_of([[log.error "broken\27[0m\194\155 thing"]], { MOONPOOL_LOG = "text" })
     assert.are.equal(1, #lines)
     assert.matches("^%d%S+Z error script: broken%?%[0m%? thing$", lines[1])
+  end)
+
+  it("is shown for specs that fail, and only for those", function()
+    local folder = command.folder { ["log_spec.lua"] = [[
+      local log = require "moonpool".log
+      it("passes", function() log.error "of one that passes" end)
+      it("fails", function() log.error "of one that fails" error "on purpose" end)
+      it("passes again", function() log.error "of one that passes" end)]] }
+    local output, code = command.run("spec log_spec.lua", { dir = folder.path })
+    assert.are.equal(1, code)
+    assert.truthy(output:find("of one that fails", 1, true), output)
+    assert.is_nil(output:find("of one that passes", 1, true))
+    output = command.run("spec log_spec.lua", { dir = folder.path, env = { MOONPOOL_LOG_LEVEL = "error" } })
+    assert.truthy(output:find("of one that passes", 1, true), output)
+    folder.remove()
   end)
 
   it("has levels", function()

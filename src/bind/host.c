@@ -148,6 +148,17 @@ static int host_log(lua_State *L) {
   return 0;
 }
 
+/* log_hold(hold); log_held(tell): lines of the log are kept; and written, or forgotten */
+static int host_log_hold(lua_State *L) {
+  mp_log_hold(lua_toboolean(L, 1));
+  return 0;
+}
+
+static int host_log_held(lua_State *L) {
+  mp_log_held(lua_toboolean(L, 1));
+  return 0;
+}
+
 /* list(dir) -> sorted names, or nil and the reason */
 static int host_list(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
@@ -286,6 +297,8 @@ int mp_open_host(lua_State *L) {
       {"cpu", host_cpu},
       {"sha256", host_sha256},
       {"log", host_log},
+      {"log_hold", host_log_hold},
+      {"log_held", host_log_held},
       {"list", host_list},
       {"load_file", host_load_file},
       {"safe_metatables", mp_safe_metatables},

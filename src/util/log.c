@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,6 +12,7 @@
 
 #define TEXT_MAX 1024
 #define ABOUT_MAX 160 /* of one of the ids */
+#define HELD_MAX (1 << 20)
 #define EVENTS 64     /* followed at a time; another one takes the place of what has its slot */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -31,6 +33,9 @@ static struct {
   pthread_mutex_t lock; /* of what follows */
   struct event events[EVENTS];
   unsigned swept;
+  FILE *held; /* lines that wait for mp_log_held, in memory; NULL: they are written at once */
+  char *held_text;
+  size_t held_len;
 } state = {.level = MP_LOG_WARN, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* ---- writing ---- */
@@ -105,7 +110,10 @@ static void default_sink(enum mp_log_level level, const char *topic, const char 
   if (state.json) *out++ = '"';
   if (about) out = add_about(out, about);
   out = stpcpy(out, state.json ? "}\n" : "\n");
-  fwrite(line, 1, (size_t)(out - line), stderr); /* at once: lines of two threads do not mix */
+  pthread_mutex_lock(&state.lock); /* lines of two threads do not mix */
+  FILE *to = state.held ? state.held : stderr;
+  if (to == stderr || ftello(to) < HELD_MAX) fwrite(line, 1, (size_t)(out - line), to);
+  pthread_mutex_unlock(&state.lock);
 }
 
 static void write_line(enum mp_log_level level, const char *topic, const char *text,
@@ -185,6 +193,28 @@ static bool admit(uint64_t key, enum mp_log_level level, const char *topic, cons
 void mp_log_set_sink(mp_log_sink sink, void *data) {
   state.sink = sink;
   state.data = data;
+}
+
+void mp_log_held(bool tell) {
+  pthread_mutex_lock(&state.lock);
+  if (state.held) {
+    fflush(state.held);
+    if (tell) fwrite(state.held_text, 1, state.held_len, stderr);
+    fseeko(state.held, 0, SEEK_SET);
+  }
+  pthread_mutex_unlock(&state.lock);
+}
+
+void mp_log_hold(bool hold) {
+  pthread_mutex_lock(&state.lock);
+  if (hold && !state.held) {
+    state.held = open_memstream(&state.held_text, &state.held_len);
+  } else if (!hold && state.held) {
+    fclose(state.held);
+    free(state.held_text);
+    state.held = NULL;
+  }
+  pthread_mutex_unlock(&state.lock);
 }
 
 void mp_log_set_level(enum mp_log_level level) { state.level = level; }

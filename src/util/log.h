@@ -6,6 +6,8 @@
 #ifndef MP_LOG_H
 #define MP_LOG_H
 
+#include <stdbool.h>
+
 #include "util/attr.h"
 
 #define MP_LOG_BURST 20
@@ -34,6 +36,10 @@ void mp_log_set_json(int json);
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
 void mp_log_on(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
                const char *fmt, ...) MP_PRINTF(4, 5);
+/* From now on the default sink keeps its lines (the first MiB) until mp_log_held writes or forgets them; or it does no
+ * longer, and forgets what it has. */
+void mp_log_hold(bool hold);
+void mp_log_held(bool tell);
 /* Tells what is still counted; at the end. */
 void mp_log_flush(void);
 
