@@ -1,5 +1,5 @@
--- moonpool.locks: which calls wait for a lock in the database, and who has it. What is found is a step of the call in the recorder,
--- and a line in the log.
+-- moonpool.locks: which calls wait for a lock in the database, and who has it. What is found is a step of the call in the
+-- recorder, and a line in the log.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 
