@@ -4,7 +4,7 @@
 --                            [--cases new-100-rc,new-100-ser,new-1-ser] [--peers moonpool,groups,pgbench,plpgsql,create_deal]
 -- A case is workload-dealerships-isolation; on one dealership every deal needs the same row. Peers:
 --   moonpool     deal.lua, the executable $MOONPOOL_BIN or build/moonpool: a transaction for each deal
---   groups       the same with group = 20: calls that wait share a transaction, with rc also those of other lanes (groups = 3)
+--   groups       the same with group = 20: calls that wait share a transaction, with rc also those of other lanes (groups = 5)
 --   pgbench      new.sql, statement by statement
 --   plpgsql      new-func.sql, one call: the practical upper limit
 --   create_deal  real.lua, the project's own operation on its own schema; once for each case, at the end, for information
@@ -115,7 +115,7 @@ end
 
 -- With a snapshot isolation only the calls of one lane share a transaction.
 local function in_groups(case)
-  return case.isolation == "rc" and { "--group", 20, "--groups", 3 } or { "--group", 20 }
+  return case.isolation == "rc" and { "--group", 20, "--groups", 5 } or { "--group", 20 }
 end
 
 local function pgbench_peer(peer, script)
