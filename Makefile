@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONPOOL := build/moonpool
-C_FILES = $(shell find src include spec \( -name '*.c' -o -name '*.h' \) | sort)
+C_FILES = $(shell find src spec \( -name '*.c' -o -name '*.h' \) | sort)
 
 # $(call configure,preset,build dir), unless that has been done
 configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then cmake --preset $(1); fi

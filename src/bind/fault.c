@@ -294,12 +294,9 @@ static int fault_memory(lua_State *L) {
 }
 
 void mp_fault_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"order", fault_order},
-                                       {"report", fault_report},
-                                       {"fix", fault_fix},
-                                       {"use", fault_use},
-                                       {"memory", fault_memory},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"order", fault_order},   {"report", fault_report},
+                                       {"fix", fault_fix},       {"use", fault_use},
+                                       {"memory", fault_memory}, {NULL, NULL}};
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "fault");
 }

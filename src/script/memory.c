@@ -129,7 +129,8 @@ void *mp_memory_allocate(void *data, void *ptr, size_t old_size, size_t size) {
   struct mp_memory *memory = data;
   struct block *block = ptr ? (struct block *)ptr - 1 : NULL;
   const void *caller = __builtin_return_address(0);
-  if (!block) return size ? make(memory, size_with_head(size), caller) : NULL; /* old_size: a type */
+  if (!block)
+    return size ? make(memory, size_with_head(size), caller) : NULL; /* old_size: a type */
   old_size = size_with_head(old_size);
   if (!size) {
     release(memory, block, old_size);

@@ -13,9 +13,10 @@ struct mp_sched;
 enum mp_trial_kind { MP_TRIAL_NONE, MP_TRIAL_FAIL, MP_TRIAL_COLLECT, MP_TRIAL_LEARN };
 struct mp_trial {
   enum mp_trial_kind kind;
-  uint64_t number; /* FAIL: this one, from 1, and Lua's second try; COLLECT: each so many, once, so that all is collected */
-  uint64_t count;  /* FAIL: so many in a row */
-  uint64_t asked;  /* blocks that were asked for meanwhile */
+  uint64_t
+      number; /* FAIL: this one, from 1, and Lua's second try; COLLECT: each so many, once, so that all is collected */
+  uint64_t count; /* FAIL: so many in a row */
+  uint64_t asked; /* blocks that were asked for meanwhile */
   uint64_t refused;
   bool again;              /* the one that was just refused is asked for a second time */
   const void *not_retried; /* where Lua's library asks for its buffers, and only once */
@@ -25,7 +26,8 @@ struct mp_memory {
   struct mp_slab slab;
   struct mp_sched *sched;
   size_t used, limit;
-  size_t line; /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
+  size_t
+      line; /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
   struct mp_trial trial;
 };
 

@@ -280,7 +280,8 @@ static void on_rest(struct mp_timer *timer) {
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
-  struct mp_list woken; /* tasks of those that spin: before these, for else each turn of theirs costs a slice */
+  struct mp_list
+      woken; /* tasks of those that spin: before these, for else each turn of theirs costs a slice */
   bool others = false;
   mp_list_init(&woken);
   sched->in_turn = true;

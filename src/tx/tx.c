@@ -405,9 +405,7 @@ unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
 unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why) {
   tx->in_flight = false;
   switch (tx->state) {
-    case MP_TX_FRESH:
-      tx->attempt--;
-      return mp_tx_restart(tx, why);
+    case MP_TX_FRESH: tx->attempt--; return mp_tx_restart(tx, why);
     case MP_TX_OPEN:
     case MP_TX_COMMITTING:
       tx->err = tx->overdue ? tx->late : *why;

@@ -13,7 +13,7 @@
 #define TEXT_MAX 1024
 #define ABOUT_MAX 160 /* of one of the ids */
 #define HELD_MAX (1 << 20)
-#define EVENTS 64     /* followed at a time; another one takes the place of what has its slot */
+#define EVENTS 64 /* followed at a time; another one takes the place of what has its slot */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
