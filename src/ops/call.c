@@ -223,11 +223,9 @@ static void turn_came(struct call *call) {
   struct mp_err err;
   bool alone = call->alone || !call->groups || !fits(&call->options, &call->options);
   uint64_t order = call->pass.lane ? mp_lane_order(&call->pass) : call->ops->calls;
-  if (alone)
-    start_transaction(call);
-  else if (mp_groups_enter(call->groups, order, &call->group_pass, &err))
+  if (!alone && mp_groups_enter(call->groups, order, &call->group_pass, &err))
     fail(call, &err);
-  else if (call->group_pass.leads)
+  else if (alone || call->group_pass.leads)
     start_transaction(call);
   else
     wait_for_turn(call, AT_GROUPS);

@@ -114,6 +114,7 @@ static void finish_condemned(struct mp_task *task) {
   lua_State *co = task->co;
   mp_task_abandon(task);
   leave(task);
+  assert(!task->founder || task->account);
   if (task->founder) kill_account(task);
   mp_co_close(co);
   lua_settop(co, 0);

@@ -1,6 +1,7 @@
 /* slab.c: pages and arenas of slab.h. An arena's first page holds the heads of all its pages, itself included. */
 #include "script/slab.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,6 +95,7 @@ void *mp_slab_take_slow(struct mp_slab *slab, size_t size) {
     slab->current[class] = page = next;
   }
   void **block = page->free;
+  assert(block); /* the page was extended, or is a partial one */
   page->free = *block;
   page->live++;
   return block;

@@ -220,6 +220,7 @@ void mp_log_hold(bool hold) {
 void mp_log_set_level(enum mp_log_level level) { state.level = level; }
 void mp_log_set_json(int json) { state.json = json; }
 
+MP_PRINTF(4, 0)
 static void say(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
                 const char *fmt, va_list args) {
   if (level > state.level) return;
