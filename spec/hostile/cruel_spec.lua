@@ -1,21 +1,13 @@
--- The scripts of this folder, and create_deal, while all garbage is collected at each so-manieth block that Lua asks for, in the middle
--- of whatever it does: what is used after it was given back shows, above all under `make asan`. CRUEL=1 in the environment: at each.
+-- The scripts of this folder, and create_deal, while all garbage is collected at each so-manieth block that Lua asks for, in
+-- the middle of whatever it does: what is used after it was given back shows, above all under `make asan`. CRUEL=1 in the
+-- environment: at each.
 local dealership = require "spec.support.dealership"
 local host       = require "moonpool.host"
 local moonpool   = require "moonpool"
-local sandbox    = require "moonpool.sandbox"
+local sandboxed  = require "spec.support.sandboxed"
 
 local EVERY  = tonumber(os.getenv "CRUEL" or 23)
 local LIMITS = { cpu_ms = 15, memory = 4 << 20 }
-
-local path = os.tmpname()
-
-local function load_text(code, name)
-  local file = assert(io.open(path, "wb"))
-  file:write(code)
-  file:close()
-  return assert(sandbox.load(path, name))
-end
 
 -- fn() with the cruel collector -> how often it has collected
 local function cruelly(fn)
@@ -26,14 +18,12 @@ local function cruelly(fn)
 end
 
 describe("while all is collected again and again", function()
-  teardown(function() os.remove(path) end)
-
-  for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes", "api" } do
+    for _, theme in ipairs(sandboxed.themes) do
     it("hostile scripts end: " .. theme, function()
       local collected = 0
-      for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
+      for _, script in ipairs(sandboxed.hostile(theme)) do
         collected = collected + cruelly(function()
-          return host.spawn_limited(LIMITS, function() return load_text(script[3], theme .. ".lua")() end):wait()
+          return host.spawn_limited(LIMITS, function() return sandboxed.load(script[3], theme .. ".lua")() end):wait()
         end)
       end
       assert.is_true(collected > 100, collected)

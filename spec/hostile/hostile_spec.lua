@@ -1,25 +1,16 @@
 -- Scripts that mean harm, sandboxed and limited as operations are. Each must end, in the way that it says; and nothing
 -- else may suffer: a neighbour goes on, the state's memory is back. How long each takes is measured by `make soak`.
-local host     = require "moonpool.host"
-local moonpool = require "moonpool"
-local sandbox  = require "moonpool.sandbox"
-local scratch  = require "spec.support.scratch"
+local host      = require "moonpool.host"
+local moonpool  = require "moonpool"
+local sandboxed = require "spec.support.sandboxed"
+local scratch   = require "spec.support.scratch"
 
 local LIMITS = { cpu_ms = 20, memory = 4 << 20 }
 local MEMORY_LIMITS = { cpu_ms = 400, memory = 4 << 20 } -- time enough to use it up
 
-local path = os.tmpname()
-
-local function load_text(code, name)
-  local file = assert(io.open(path, "wb"))
-  file:write(code)
-  file:close()
-  return assert(sandbox.load(path, name))
-end
-
 -- How it ended: "ok", "false", or the error's code.
 local function run(code, name, limits)
-  local handle = host.spawn_limited(limits, function() return load_text(code, name)() end)
+  local handle = host.spawn_limited(limits, function() return sandboxed.load(code, name)() end)
   local ok, e = pcall(handle.wait, handle)
   if ok then return e == true and "ok" or "returned " .. tostring(e), e end
   return type(e.code) == "string" and e.code or "?", e
@@ -42,12 +33,11 @@ end)
 teardown(function()
   over = true
   assert.are.equal("alive", neighbour:wait())
-  os.remove(path)
 end)
 
-for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes", "api" } do
+for _, theme in ipairs(sandboxed.themes) do
   describe("hostile " .. theme .. ":", function()
-    for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
+    for _, script in ipairs(sandboxed.hostile(theme)) do
       local name, ends, code = script[1], script[2], script[3]
       it(name, function()
         local expected = {}

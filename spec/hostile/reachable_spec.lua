@@ -1,19 +1,9 @@
 -- All that the code of an operation can reach: by name, by indexing, by calling what it was given. It is exactly what the
 -- list below says; no function of Lua's that leads out is among it; and no table that can be changed is met by two calls.
-local host     = require "moonpool.host"
-local moonpool = require "moonpool"
-local sandbox  = require "moonpool.sandbox"
-
-local path = os.tmpname()
-
-local function load_text(code, name)
-  local file = assert(io.open(path, "wb"))
-  file:write(code)
-  file:close()
-  return assert(sandbox.load(path, name))
-end
-
-teardown(function() os.remove(path) end)
+local host      = require "moonpool.host"
+local moonpool  = require "moonpool"
+local sandbox   = require "moonpool.sandbox"
+local sandboxed = require "spec.support.sandboxed"
 
 -- -- what there is to reach ------------------------------------------------------------------------------------------------------
 
@@ -104,7 +94,7 @@ end
 forbidden[string.dump], forbidden[math.randomseed] = "string.dump", "math.randomseed"
 
 -- Can a script change the table? Tried with what a script has.
-local can_change = load_text([[
+local can_change = sandboxed.load([[
   local function try(t, name)
     local ok = pcall(function() t[name] = "changed" end) and rawget(t, name) == "changed"
     return ok
@@ -117,7 +107,7 @@ local can_change = load_text([[
 
 -- -- samples: what a call is given and gets ---------------------------------------------------------------------------------------
 
-local sample = load_text([[
+local sample = sandboxed.load([[
   local moonpool, db, is = require "moonpool", require "moonpool.db", require "moonpool.is"
   local json, decimal, cache, metrics = moonpool.json, moonpool.decimal, moonpool.cache, moonpool.metrics
   local function caught(...) return select(2, pcall(...)) end
@@ -157,7 +147,7 @@ local sample = load_text([[
   end]], "sample.lua")()
 
 describe("what an operation can reach", function()
-  local env, required = load_text([[
+  local env, required = sandboxed.load([[
     local modules = {}
     for _, name in ipairs { "moonpool", "moonpool.cache", "moonpool.db", "moonpool.decimal", "moonpool.is", "moonpool.json",
       "moonpool.metrics", "moonpool.password", "cjson" } do modules[name] = require(name) end
@@ -231,7 +221,7 @@ describe("what an operation can reach", function()
   end)
 
   it("has no metatable in it that a script gets hold of", function()
-    local get = load_text([[return getmetatable]], "get.lua")()
+    local get = sandboxed.load([[return getmetatable]], "get.lua")()
     walk({ required, sample() }, function(value, place)
       local metatable = get(value)
       assert(metatable == nil or metatable == false or debug.getmetatable(value).__metatable ~= nil,

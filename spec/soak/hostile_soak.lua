@@ -1,9 +1,10 @@
 -- The scripts of spec/hostile with their figures: how long each took until it was over, how far the process grew, and how long a
 -- neighbour, who calls an operation each 2 ms, had to wait meanwhile. SCRIPT=text in the environment takes those whose
 -- name has it. Run it alone: moonpool spec -p _soak spec/soak/hostile_soak.lua
-local host     = require "moonpool.host"
-local moonpool = require "moonpool"
-local sandbox  = require "moonpool.sandbox"
+local host      = require "moonpool.host"
+local moonpool  = require "moonpool"
+local sandbox   = require "moonpool.sandbox"
+local sandboxed = require "spec.support.sandboxed"
 
 local CPU_MS    = 100
 local MEMORY    = 32 << 20
@@ -94,8 +95,8 @@ describe("scripts that mean harm", function()
     cost_ms = (os.clock() - from) * 1000 / #waits
     local quiet = percentile(waits, 0.99)
     local results, all, offenders = {}, {}, {}
-    for _, theme in ipairs { "time", "coroutines", "memory", "libraries", "escapes", "api" } do
-      for _, script in ipairs(dofile(moonpool.app_dir .. "/spec/hostile/" .. theme .. ".lua")) do
+    for _, theme in ipairs(sandboxed.themes) do
+      for _, script in ipairs(sandboxed.hostile(theme)) do
         if (theme .. ": " .. script[1]):find(only, 1, true) then
           local one = measure(theme, script[1], script[3])
           results[#results + 1] = one

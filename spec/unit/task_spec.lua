@@ -442,6 +442,41 @@ describe("moonpool.timeout", function()
   end)
 end)
 
+describe("a task that ends with those that it shares its limits with", function()
+  -- A child of a task that uses up its limits, as one outside of them has it.
+  local function orphan(child)
+    local host = require "moonpool.host"
+    local handle
+    local founder = host.spawn_limited({ cpu_ms = 5 }, function()
+      handle = spawn(child)
+      later()
+      while true do end
+    end)
+    return function() return handle end, founder
+  end
+
+  it("is told to who waits for it", function()
+    local handle, founder = orphan(function() sleep(1000) end)
+    while not handle() do later() end
+    local ok, e = pcall(handle().wait, handle())
+    assert.is_false(ok)
+    assert.are.equal("CANCELED", e.code)
+    assert.are.equal("SCRIPT_TIMEOUT", select(2, pcall(founder.wait, founder)).code)
+    assert.is_false(handle():cancel())
+    assert.are.equal("CANCELED", select(2, pcall(handle().wait, handle())).code)
+  end)
+
+  it("may ask for its own end, and for that of the others", function()
+    local handle, founder
+    handle, founder = orphan(function()
+      local _ <close> = closing(function() handle():cancel() founder:cancel() end)
+      sleep(1000)
+    end)
+    assert.are.equal("SCRIPT_TIMEOUT", select(2, pcall(founder.wait, founder)).code)
+    assert.is_false(handle():cancel())
+  end)
+end)
+
 describe("a wait that could never end", function()
   local function message(fn) return tostring(select(2, pcall(fn))) end
 

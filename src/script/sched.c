@@ -135,6 +135,7 @@ void mp_task_kill(struct mp_task *task) {
   leave(task);
   mp_task_abandon(task);
   mp_co_close(task->co);
+  if (task->on_killed) task->on_killed(task->done_data);
   drop(task);
 }
 

@@ -109,6 +109,8 @@ void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
   if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
 }
 
+void mp_task_on_killed(struct mp_task *task, void (*fn)(void *data)) { task->on_killed = fn; }
+
 const char *mp_task_name(const struct mp_task *task) { return task->name; }
 struct mp_sched *mp_task_sched(const struct mp_task *task) {
   return task->sched;

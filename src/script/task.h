@@ -58,6 +58,9 @@ void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills its
  * parent, say) goes on to its next wait, or its end. */
 void mp_task_kill(struct mp_task *task);
+/* fn(the data of on_done) is called when it has been killed, by whomever, for who keeps a pointer to it: a task is also
+ * killed when others use up the limits that it shares. Not inside of Lua, and nothing may be raised. */
+void mp_task_on_killed(struct mp_task *task, void (*fn)(void *data));
 /* Kills every task of L's state (what a script spawned and left). Not from one of them. */
 void mp_task_kill_all(struct mp_sched *sched, lua_State *L);
 const char *mp_task_name(const struct mp_task *task);

@@ -176,12 +176,31 @@ static int handle_gc(lua_State *L) {
   return 0;
 }
 
+/* By cancel, or with those that share its limits. */
+static void on_killed(void *data) {
+  struct handle *handle = data;
+  handle->task = NULL;
+  handle->failed = handle->seen = true;
+  mp_gate_open(&handle->ended);
+  lua_pushnil(handle->main);
+  lua_rawsetp(handle->main, LUA_REGISTRYINDEX, handle); /* it may be garbage from here on */
+}
+
+static void raise_canceled(lua_State *L) {
+  struct mp_err err;
+  mp_err_set(&err, MP_ECANCELED,
+             "the task was canceled, or ended with those that it shared its limits with");
+  mp_luaerr_push(L, &err);
+  lua_error(L);
+}
+
 static int handle_wait_k(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
   struct handle *handle = lua_touserdata(L, 1);
   lua_settop(L, 1);
   lua_getiuservalue(L, 1, 1);
+  if (!handle->ok && lua_isnil(L, 2)) raise_canceled(L);
   if (!handle->ok) return lua_error(L);
   lua_getfield(L, 2, "n");
   int n = (int)lua_tointeger(L, 3);
@@ -224,37 +243,14 @@ static int handle_wait(lua_State *L) {
   return mp_gate_wait(L, &handle->ended, "wait", 0, handle_wait_k);
 }
 
-static int push_canceled(lua_State *L) {
-  struct mp_err err;
-  mp_err_set(&err, MP_ECANCELED, "the task was canceled");
-  mp_luaerr_push(L, &err);
-  return 1;
-}
-
 /* cancel() -> was it still there? Its wait is abandoned, its <close> variables run; whoever waits for it gets CANCELED. */
 static int handle_cancel(lua_State *L) {
   struct handle *handle = luaL_checkudata(L, 1, handle_name);
   struct mp_task *task = handle->task;
-  lua_settop(L, 1);
-  if (!task) {
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  if (task == mp_task_of(L))
+  if (task && task == mp_task_of(L))
     mp_luaerr_misuse(L, "cancel", "a task cannot cancel itself; it may return");
-  lua_pushcfunction(L, push_canceled);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) { /* it is canceled all the same */
-    lua_pop(L, 1);
-    mp_luaerr_push_nomem(L);
-  }
-  lua_setiuservalue(L, 1, 1);
-  handle->task = NULL;
-  handle->failed = handle->seen = true;
-  mp_task_kill(task);
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
-  mp_gate_open(&handle->ended);
-  lua_pushboolean(L, 1);
+  if (task) mp_task_kill(task);
+  lua_pushboolean(L, task != NULL);
   return 1;
 }
 
@@ -279,6 +275,7 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   lua_pushboolean(L, 1); /* its place: nothing may fail once the task has started */
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
+  mp_task_on_killed(handle->task, on_killed);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
   inherit_scope(L, handle->task);

@@ -31,6 +31,7 @@ struct mp_task {
   void (*abandon)(void *data);
   void *abandon_data;
   mp_task_done on_done;
+  void (*on_killed)(void *data); /* NULL: nobody wants to know */
   void *done_data;
   void *data;
   const void *scope;
