@@ -36,6 +36,7 @@ fail:
 }
 
 void mp_buf_add(struct mp_buf *buf, const void *bytes, size_t n) {
+  if (!n) return; /* memcpy takes no NULL, not even for nothing */
   char *at = mp_buf_reserve(buf, n);
   if (!at) return;
   memcpy(at, bytes, n);
