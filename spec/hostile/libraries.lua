@@ -20,7 +20,7 @@ return {
   { "sets", timeout, [[return (("ab"):rep(40)):find(("[ab]*"):rep(20) .. "c")]], also = slow },
   { "a long subject", timeout, [[return (("a"):rep(1 << 20)):find("a*a*b")]], also = slow },
   { "balanced brackets", timeout, [[return (("("):rep(1 << 20)):find("%b()")]], also = slow .. "|ok" },
-  { "a frontier", "ok", [[(("a"):rep(1 << 20)):gsub("%f[b]", "") return true]], also = timeout },
+  { "a frontier", "ok", [[(("a"):rep(1 << 20)):gsub("%f[b]", "") return true]], also = timeout .. "|SCRIPT_ERROR" },
   { "plain search for what nearly is there", "ok", [[
       local s = ("a"):rep(1 << 20) return not s:find(("a"):rep(1 << 19) .. "b", 1, true)]], also = timeout }, -- on a slow machine
   { "a search without magic for what nearly is there", "ok", [[

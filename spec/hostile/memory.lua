@@ -1,5 +1,5 @@
 -- Scripts that want all the memory: each is { name, how it ends, code }.
-local memory = "OUT_OF_MEMORY"
+local memory, timeout = "OUT_OF_MEMORY", "SCRIPT_TIMEOUT"
 
 return {
   { "a table of tables", memory, [[local t = {} while true do t[#t + 1] = {} end]] },
@@ -11,7 +11,8 @@ return {
   { "a table that is caught", memory, [[while true do pcall(function() local t = {} while true do t[#t + 1] = {} end end) end]] },
   { "a table that is kept", memory, [[local t = {} while true do pcall(function() while true do t[#t + 1] = {} end end) end]] },
   { "a table in a message handler", memory, [[
-      while true do xpcall(error, function() local t = {} while true do t[#t + 1] = {} end end) end]] },
+      while true do xpcall(error, function() local t = {} while true do t[#t + 1] = {} end end) end]],
+    also = timeout }, -- where 20 ms, the most for code that cannot yield, do not use up the memory
   { "a table in <close>", memory, [[
       while true do
         pcall(function()
