@@ -80,6 +80,8 @@ void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
 /* One health check of the database has ended; gives how many have failed in a row. */
 unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);
+/* So many changes of alerts were "delivered" to the webhook, or "failed", or were "dropped". */
+void mp_metrics_webhook(struct mp_meters *meters, const char *result, uint64_t n);
 
 /* Totals since the start, over all operations. */
 struct mp_totals {

@@ -210,6 +210,14 @@ static int health_checked(lua_State *L) {
   return 1;
 }
 
+/* webhook_counted(result, [n]) */
+static int webhook_counted(lua_State *L) {
+  static const char *const results[] = {"delivered", "failed", "dropped", NULL};
+  const char *result = results[luaL_checkoption(L, 1, NULL, results)];
+  mp_metrics_webhook(mp_bind_of(L)->meters, result, (uint64_t)luaL_optinteger(L, 2, 1));
+  return 0;
+}
+
 /* calls(limit, notable) -> array */
 static int calls(lua_State *L) {
   lua_Integer limit = luaL_checkinteger(L, 1);
@@ -256,6 +264,7 @@ void mp_metrics_lua(lua_State *L) {
                                        {"statements", statements},
                                        {"operation_stats", operation_stats},
                                        {"health_checked", health_checked},
+                                       {"webhook_counted", webhook_counted},
                                        {"alerts", get_alerts},
                                        {"calls", calls},
                                        {"call_notes", call_notes},
