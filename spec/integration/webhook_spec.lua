@@ -77,8 +77,8 @@ describe("host.post", function()
   end)
 
   it("refuses what is no URL, or a header with a line end", function()
-    for _, wrong in ipairs { "", "hooks.example/s3cret", "ftp://a/s3cret", "file:///s3cret", "http://a b/s3cret", "http:///s3cret",
-                             "http://a:99999/s3cret" } do
+    for _, wrong in ipairs { "", "hooks.example/s3cret", "ftp://a/s3cret", "file:///s3cret", "http://a b/s3cret",
+                             "http:///s3cret", "http://a:99999/s3cret" } do
       local ok, fault = post { url = wrong }
       assert.are.same({ false, "INVALID_ARGUMENT" }, { ok, fault.code })
       assert.is_nil(fault.message:find("s3cret", 1, true))
@@ -211,7 +211,7 @@ describe("moonpool serve with a webhook", function()
     return moonpool.operation { summary = "breaks", run = function(tx) tx:exec "select no_such_column_here" end }]] }
 
   local function serve(port)
-    return service.start(files, { env = { MOONPOOL_LOG_LEVEL = "debug",
+    return service.start(files, { env = { MOONPOOL_LOG_LEVEL = "debug", MOONPOOL_DRAIN_TIMEOUT = "600000",
       MOONPOOL_ALERT_WEBHOOK = ("http://user:s3cret-1@127.0.0.1:%d/s3cret-2?token=s3cret-3"):format(port) } })
   end
 
