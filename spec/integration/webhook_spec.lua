@@ -211,7 +211,7 @@ describe("moonpool serve with a webhook", function()
     return moonpool.operation { summary = "breaks", run = function(tx) tx:exec "select no_such_column_here" end }]] }
 
   local function serve(port)
-    return service.start(files, { env = { MOONPOOL_LOG_LEVEL = "debug", MOONPOOL_DRAIN_TIMEOUT = "600000",
+    return service.start(files, { env = { MOONPOOL_LOG_LEVEL = "debug", MOONPOOL_DRAIN_TIMEOUT = "60000",
       MOONPOOL_ALERT_WEBHOOK = ("http://user:s3cret-1@127.0.0.1:%d/s3cret-2?token=s3cret-3"):format(port) } })
   end
 
