@@ -108,7 +108,7 @@ describe("the alert webhook", function()
   local told
 
   local function start(options)
-    options.first_pause = 0.001
+    options.pause = 0.001
     webhook.start(("http://127.0.0.1:%d/s3cret"):format(there.port), options)
     if told then return end
     told = 0
@@ -253,8 +253,8 @@ describe("moonpool serve with a webhook", function()
     end
     local _, warnings = served:log():gsub("webhook at 127%.0%.0%.1:%d+ takes nothing: it answered 500", "")
     assert.are.equal(1, warnings)
-    assert.matches("webhook at 127%.0%.0%.1:%d+ takes alerts again", served:log())
-    assert.matches("1 changes of alerts were not delivered to the webhook at 127%.0%.0%.1:%d+", stuck:log())
+    assert.matches("webhook at 127%.0%.0%.1:%d+ is back", served:log())
+    assert.matches("1 changes of alerts were not delivered to the alert webhook at 127%.0%.0%.1:%d+", stuck:log())
     for name, page in pairs(pages) do assert.is_nil(page:find("s3cret", 1, true), name) end
 
     served:stop()

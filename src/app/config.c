@@ -41,6 +41,9 @@ static const struct text {
      offsetof(struct mp_config, cors_origins), PUBLIC},
     {"MOONPOOL_ALERT_WEBHOOK", "URL that serve posts each change of an alert to; unset: none", NULL,
      offsetof(struct mp_config, alert_webhook), SECRET},
+    {"MOONPOOL_OTLP_ENDPOINT",
+     "base URL that serve sends traces of calls to (OTLP/HTTP, JSON); unset: none", NULL,
+     offsetof(struct mp_config, otlp_endpoint), SECRET},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */

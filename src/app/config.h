@@ -71,6 +71,7 @@ struct mp_config {
   char *listen;        /* MOONPOOL_LISTEN */
   char *cors_origins;  /* MOONPOOL_CORS_ORIGINS */
   char *alert_webhook; /* MOONPOOL_ALERT_WEBHOOK */
+  char *otlp_endpoint; /* MOONPOOL_OTLP_ENDPOINT */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

@@ -315,7 +315,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   mp_list_init(&rt->pools);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
       NULL;
-  rt->config.time_zone = rt->config.alert_webhook = NULL;
+  rt->config.time_zone = rt->config.alert_webhook = rt->config.otlp_endpoint = NULL;
   rt->serving = options->serving;
   rt->app_dir = strdup(options->app_dir);
   struct mp_vm_options vm = {.app_dir = options->app_dir,

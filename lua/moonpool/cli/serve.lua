@@ -7,6 +7,7 @@ local host        = require "moonpool.host"
 local jobs        = require "moonpool.jobs"
 local locks       = require "moonpool.locks"
 local moonpool    = require "moonpool"
+local otlp        = require "moonpool.otlp"
 local pages       = require "moonpool.pages"
 local role        = require "moonpool.role"
 local schedules   = require "moonpool.schedules"
@@ -61,6 +62,7 @@ end
 
 return function(options)
   local status = options.alert_webhook and failed(webhook.start, options.alert_webhook)
+  status = status or options.otlp_endpoint and failed(otlp.start, options.otlp_endpoint)
   if status then return status end
   if not generations.reload().ok then
     io.stderr:write "moonpool serve: nothing is served until the faults above are gone\n"
@@ -78,5 +80,6 @@ return function(options)
   alerts.stop()
   locks.stop()
   webhook.stop()
+  otlp.stop()
   return 0
 end
