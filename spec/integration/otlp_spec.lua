@@ -92,7 +92,8 @@ describe("traces", function()
     local about = plain(root.attributes)
     assert.are.same({ info.id, "committed", 1, 2 },
       { about["moonpool.call_id"], about["moonpool.outcome"], about["moonpool.attempts"], about["moonpool.round_trips"] })
-    assert.are.same({ "postgresql", "begin" }, { plain(first.attributes)["db.system.name"], plain(first.attributes)["moonpool.with"] })
+    local of_first = plain(first.attributes)
+    assert.are.same({ "postgresql", "begin" }, { of_first["db.system.name"], of_first["moonpool.with"] })
     assert.are.equal("statement", first.events[1].name)
     assert.are.equal("select $1 + $2", plain(first.events[1].attributes)["db.query.text"])
     for _, hidden in ipairs { "hush", "0000000000aa" } do assert.is_nil(request.body:find(hidden, 1, true)) end
