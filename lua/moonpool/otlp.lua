@@ -50,9 +50,6 @@ local function event(call, span, note)
     attributes = attributes(table.pack("moonpool.note", note.text, "db.query.text", note.query)) }
 end
 
--- The notes whose text names another call's lane or caller say only that it happened.
-local hidden = { queued = true, blocked = true, lane = true }
-
 local function root_of(call)
   local id = call.id:gsub("-", "")
   local root = {
@@ -89,7 +86,6 @@ function otlp.spans(call)
       end_span(call, trip, note.at)
       trip = nil
     else
-      if hidden[note.kind] then note.text = nil end
       event(call, trip or attempt or root, note)
       if note.kind == "failed" and attempt then attempt.status = { code = FAILED, message = note.text } end
       if note.kind == "backoff" then

@@ -34,8 +34,8 @@ local function find(there, operation)
   end
 end
 
-local function operation(name, run)
-  local op = moonpool.operation { run = run }
+local function operation(name, run, lane)
+  local op = moonpool.operation { run = run, lane = lane }
   require("moonpool.operation").of(op).name = name
   return op
 end
@@ -60,7 +60,7 @@ describe("traces", function()
       local number = tx:value "select 41 + 1"
       tx:exec("select $1::text", "hush-hush")
       return number
-    end), {}, { as = "018f0000-0000-7000-8000-0000000000aa" })
+    end, "hush-hush"), {}, { as = "018f0000-0000-7000-8000-0000000000aa" })
     assert.are.equal(42, answer)
     receiver.await("the call", function() return find(there, "otlp_spec") end)
     local spans, request = find(there, "otlp_spec")
