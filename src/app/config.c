@@ -22,23 +22,28 @@ static const struct number {
 static const struct text {
   const char *name, *help, *values; /* values: what it may be, or NULL */
   size_t offset;
-  bool secret;
+  enum { PUBLIC, HAS_PASSWORD, SECRET } shown;
 } texts[] = {
     {"DATABASE_URL", "the database, as the application role; unset: the embedded one", NULL,
-     offsetof(struct mp_config, database_url), true},
+     offsetof(struct mp_config, database_url), HAS_PASSWORD},
     {"MOONPOOL_OWNER_URL", "the same database as the owner of its tables, for migrate", NULL,
-     offsetof(struct mp_config, owner_url), true},
+     offsetof(struct mp_config, owner_url), HAS_PASSWORD},
     {"MOONPOOL_LOG", "form of log lines; auto: text on a terminal, else json", "auto text json",
-     offsetof(struct mp_config, log_format), false},
+     offsetof(struct mp_config, log_format), PUBLIC},
     {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug",
-     offsetof(struct mp_config, log_level), false},
+     offsetof(struct mp_config, log_level), PUBLIC},
     {"MOONPOOL_TZ", "time zone of schedules: \"Europe/Berlin\"; unset: UTC", NULL,
-     offsetof(struct mp_config, time_zone), false},
+     offsetof(struct mp_config, time_zone), PUBLIC},
     {"MOONPOOL_LISTEN", "where serve listens for HTTP, address:port or off; unset: 127.0.0.1:5000",
-     NULL, offsetof(struct mp_config, listen), false},
+     NULL, offsetof(struct mp_config, listen), PUBLIC},
     {"MOONPOOL_CORS_ORIGINS",
      "origins whose pages may call in a browser, with commas, or *; unset: none", NULL,
-     offsetof(struct mp_config, cors_origins), false},
+     offsetof(struct mp_config, cors_origins), PUBLIC},
+    {"MOONPOOL_ALERT_WEBHOOK", "URL that serve posts each change of an alert to; unset: none", NULL,
+     offsetof(struct mp_config, alert_webhook), SECRET},
+    {"MOONPOOL_OTLP_ENDPOINT",
+     "base URL that serve sends traces of calls to (OTLP/HTTP, JSON); unset: none", NULL,
+     offsetof(struct mp_config, otlp_endpoint), SECRET},
 };
 
 /* Read elsewhere (cluster_env.c, the command line, the spec runner). */
@@ -130,7 +135,9 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
     char shown[3400] = "", password[1024];
     const char *value = *text_at(config, &texts[i]);
-    if (value && texts[i].secret) {
+    if (value && texts[i].shown == SECRET) {
+      strcpy(shown, "(set)");
+    } else if (value && texts[i].shown == HAS_PASSWORD) {
       if (mp_cluster_split_password(value, shown, sizeof shown, password, sizeof password, NULL))
         snprintf(shown, sizeof shown, "(set, and not understood)");
       else if (*password)

@@ -63,13 +63,15 @@
     "for the result of one statement")
 
 struct mp_config {
-  char *database_url; /* DATABASE_URL; NULL: the embedded database */
-  char *owner_url;    /* MOONPOOL_OWNER_URL */
-  char *log_format;   /* MOONPOOL_LOG: text | json | auto */
-  char *log_level;    /* MOONPOOL_LOG_LEVEL */
-  char *time_zone;    /* MOONPOOL_TZ */
-  char *listen;       /* MOONPOOL_LISTEN */
-  char *cors_origins; /* MOONPOOL_CORS_ORIGINS */
+  char *database_url;  /* DATABASE_URL; NULL: the embedded database */
+  char *owner_url;     /* MOONPOOL_OWNER_URL */
+  char *log_format;    /* MOONPOOL_LOG: text | json | auto */
+  char *log_level;     /* MOONPOOL_LOG_LEVEL */
+  char *time_zone;     /* MOONPOOL_TZ */
+  char *listen;        /* MOONPOOL_LISTEN */
+  char *cors_origins;  /* MOONPOOL_CORS_ORIGINS */
+  char *alert_webhook; /* MOONPOOL_ALERT_WEBHOOK */
+  char *otlp_endpoint; /* MOONPOOL_OTLP_ENDPOINT */
 #define X(field, name, def, low, high, unit, help) uint64_t field;
   MP_CONFIG_NUMBERS(X)
 #undef X

@@ -17,6 +17,7 @@
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
+#include "svc/post.h"
 #include "svc/service.h"
 #include "util/buf.h"
 #include "util/cache.h"
@@ -45,7 +46,8 @@ struct mp_runtime {
   struct mp_generations *generations;
   struct mp_control_channel *control;
   struct mp_service *service; /* NULL: no HTTP, or no longer */
-  struct mp_config config;    /* numbers only */
+  struct mp_http_client *client;
+  struct mp_config config; /* numbers only */
   char *app_dir;
   uv_signal_t sigterm, sigint, sighup;
   bool signals, serving;
@@ -266,6 +268,7 @@ static int open_modules(lua_State *L) {
   lua_setfield(L, -2, "name");
   mp_generations_lua(L, rt->generations);
   mp_service_lua(L);
+  mp_post_lua(L, rt->client);
   lua_pushlightuserdata(L, rt);
   luaL_setfuncs(L, functions, 1);
   lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
@@ -312,7 +315,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   mp_list_init(&rt->pools);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
       NULL;
-  rt->config.time_zone = NULL;
+  rt->config.time_zone = rt->config.alert_webhook = rt->config.otlp_endpoint = NULL;
   rt->serving = options->serving;
   rt->app_dir = strdup(options->app_dir);
   struct mp_vm_options vm = {.app_dir = options->app_dir,
@@ -321,6 +324,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   int rv = rt->app_dir ? 0 : mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
+  if (!rv) rv = mp_http_client_new(&rt->client, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
   if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
@@ -541,6 +545,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   rt->bind.pool = NULL;
   mp_generations_free(rt->generations);
   if (rt->vm) mp_vm_close(rt->vm);
+  mp_http_client_free(rt->client);
   mp_bind_fini(&rt->bind);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);

@@ -65,6 +65,10 @@
   X(lost, "moonpool_pool_connections_lost_total", MP_COUNTER, "Connections that broke.", NULL)     \
   X(leaks, "moonpool_pool_leaks_total", MP_COUNTER,                                                \
     "Connections held longer than MOONPOOL_LEAK_THRESHOLD.", NULL)                                 \
+  X(webhook, "moonpool_alert_webhook_total", MP_COUNTER,                                           \
+    "Changes of alerts for MOONPOOL_ALERT_WEBHOOK, by what became of them.", "result")             \
+  X(traces, "moonpool_otlp_calls_total", MP_COUNTER,                                               \
+    "Calls for MOONPOOL_OTLP_ENDPOINT, by what became of them.", "result")                         \
   X(loop_lag, "moonpool_loop_lag_seconds", MP_HISTOGRAM,                                           \
     "Time for which one turn of the event loop kept all others waiting.", NULL)                    \
   X(live_work, "moonpool_live_work", MP_GAUGE, "Transactions and statements under way.", NULL)     \
@@ -116,6 +120,7 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
   /* The usual ones are there from the start. */
   static const char *const classes[] = {"none", "22", "23", "25", "40", "42",
                                         "53",   "55", "57", "P0", "XX"};
+  static const char *const outbound[] = {"delivered", "failed", "dropped"};
   static const double sizes[] = {1, 2, 5, 10, 20, 50, 100};
   static const struct {
     struct mp_metric_options options;
@@ -146,6 +151,10 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
     }
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(classes); i++) SERIES(meters->query_errors, classes[i]);
+  for (size_t i = 0; i < MP_ARRAY_LEN(outbound); i++) {
+    SERIES(meters->webhook, outbound[i]);
+    SERIES(meters->traces, outbound[i]);
+  }
   mp_series_set(SERIES(meters->build_info, MOONPOOL_VERSION), 1);
   *out = meters;
   return 0;
@@ -297,6 +306,12 @@ unsigned mp_metrics_health(struct mp_meters *meters, bool healthy) {
   meters->totals.health_failures = healthy ? 0 : meters->totals.health_failures + 1;
   mp_series_set(ONLY(meters->health_failures), meters->totals.health_failures);
   return meters->totals.health_failures;
+}
+
+void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
+                         uint64_t n) {
+  struct mp_metric *metric = what == MP_OUTBOUND_WEBHOOK ? meters->webhook : meters->traces;
+  mp_series_add(SERIES(metric, result), (double)n);
 }
 
 /* ---- what is read when somebody looks ---- */

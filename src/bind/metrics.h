@@ -80,6 +80,10 @@ void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
 /* One health check of the database has ended; gives how many have failed in a row. */
 unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);
+/* So many changes of alerts, or calls as spans, were "delivered", "failed" or were "dropped". */
+enum mp_outbound { MP_OUTBOUND_WEBHOOK, MP_OUTBOUND_TRACES };
+void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
+                         uint64_t n);
 
 /* Totals since the start, over all operations. */
 struct mp_totals {

@@ -210,11 +210,33 @@ static int health_checked(lua_State *L) {
   return 1;
 }
 
+/* outbound_counted(what, result, [n]) */
+static int outbound_counted(lua_State *L) {
+  static const char *const results[] = {"delivered", "failed", "dropped", NULL};
+  static const char *const whats[] = {"webhook", "traces", NULL};
+  enum mp_outbound what = (enum mp_outbound)luaL_checkoption(L, 1, NULL, whats);
+  const char *result = results[luaL_checkoption(L, 2, NULL, results)];
+  mp_metrics_outbound(mp_bind_of(L)->meters, what, result, (uint64_t)luaL_optinteger(L, 3, 1));
+  return 0;
+}
+
 /* calls(limit, notable) -> array */
 static int calls(lua_State *L) {
   lua_Integer limit = luaL_checkinteger(L, 1);
   mp_recorder_push(L, mp_bind_of(L)->recorder, limit < 0 ? 0 : (size_t)limit, lua_toboolean(L, 2));
   return 1;
+}
+
+/* calls_ended([from], limit) -> array with notes, oldest first; the `from` of the next time; how many were gone by now.
+ * Without `from`: nothing yet, only what ends from now on. */
+static int calls_ended(lua_State *L) {
+  struct mp_recorder *recorder = mp_bind_of(L)->recorder;
+  uint64_t from = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)mp_recorder_ended(recorder));
+  lua_Integer limit = luaL_checkinteger(L, 2);
+  uint64_t missed = mp_recorder_push_ended(L, recorder, &from, limit < 0 ? 0 : (size_t)limit);
+  lua_pushinteger(L, (lua_Integer)from);
+  lua_pushinteger(L, (lua_Integer)missed);
+  return 3;
 }
 
 /* call_notes(id) -> table or nil */
@@ -256,6 +278,8 @@ void mp_metrics_lua(lua_State *L) {
                                        {"statements", statements},
                                        {"operation_stats", operation_stats},
                                        {"health_checked", health_checked},
+                                       {"outbound_counted", outbound_counted},
+                                       {"calls_ended", calls_ended},
                                        {"alerts", get_alerts},
                                        {"calls", calls},
                                        {"call_notes", call_notes},

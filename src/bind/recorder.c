@@ -312,13 +312,8 @@ static const struct mp_flight *find(const struct mp_recorder *recorder, const ch
   return NULL;
 }
 
-void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id) {
-  const struct mp_flight *flight = find(recorder, id);
-  luaL_checkstack(L, 8, NULL);
-  if (!flight) {
-    lua_pushnil(L);
-    return;
-  }
+/* With its notes. */
+static void push_whole(lua_State *L, const struct mp_flight *flight) {
   push_flight(L, flight);
   if (flight->omitted) SET(lua_pushinteger(L, flight->omitted), "omitted");
   lua_createtable(L, (int)flight->count, 0);
@@ -327,4 +322,37 @@ void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char
     lua_rawseti(L, -2, i + 1);
   }
   lua_setfield(L, -2, "notes");
+}
+
+void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id) {
+  const struct mp_flight *flight = find(recorder, id);
+  luaL_checkstack(L, 8, NULL);
+  if (flight)
+    push_whole(L, flight);
+  else
+    lua_pushnil(L);
+}
+
+uint64_t mp_recorder_ended(const struct mp_recorder *recorder) { return recorder->recent.added; }
+
+uint64_t mp_recorder_push_ended(lua_State *L, struct mp_recorder *recorder, uint64_t *from,
+                                size_t limit) {
+  const struct ring *ring = &recorder->recent;
+  uint64_t oldest = ring->added > MP_FLIGHTS ? ring->added - MP_FLIGHTS : 0, missed = 0;
+  if (*from < oldest) {
+    missed = oldest - *from;
+    *from = oldest;
+  }
+  luaL_checkstack(L, 8, NULL);
+  lua_newtable(L);
+  for (size_t n = 1; n <= limit && *from < ring->added; n++) {
+    const struct mp_flight *flight = ring->at[(*from)++ % MP_FLIGHTS];
+    const struct mp_log_about *about = mp_label_about(flight->label);
+    push_whole(L, flight);
+    SET(lua_pushinteger(L, (lua_Integer)flight->began_us), "began_us");
+    if (about->span_id) SET(lua_pushstring(L, about->span_id), "span_id");
+    if (about->parent_id) SET(lua_pushstring(L, about->parent_id), "parent_id");
+    lua_rawseti(L, -2, (lua_Integer)n);
+  }
+  return missed;
 }

@@ -18,11 +18,15 @@ static int push_serve(lua_State *L, void *data) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 4);
   lua_pushnumber(L, (double)config->watch_ms / 1000);
   lua_setfield(L, -2, "watch");
   lua_pushstring(L, config->listen ? config->listen : "127.0.0.1:5000");
   lua_setfield(L, -2, "listen");
+  lua_pushstring(L, config->alert_webhook);
+  lua_setfield(L, -2, "alert_webhook");
+  lua_pushstring(L, config->otlp_endpoint);
+  lua_setfield(L, -2, "otlp_endpoint");
   return 1;
 }
 
@@ -60,7 +64,9 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
         "  MOONPOOL_SETTLE             how long files must have stayed the same, ms (100)\n"
         "  MOONPOOL_LOAD_TIMEOUT       for loading and smoke.lua, ms (10000)\n"
         "  MOONPOOL_GENERATION_DRAIN   calls older than a reload are ended after it, ms (60000)\n"
-        "  MOONPOOL_TZ                 time zone of cron lines (UTC)\n\n"
+        "  MOONPOOL_TZ                 time zone of cron lines (UTC)\n"
+        "  MOONPOOL_ALERT_WEBHOOK      http or https URL that each change of an alert is posted to, as JSON (none)\n"
+        "  MOONPOOL_OTLP_ENDPOINT      http or https URL; traces of calls go to its /v1/traces, as JSON (none)\n\n"
         "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }

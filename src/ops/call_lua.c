@@ -179,9 +179,9 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
-/* ORIGIN: { call_id=, request_id=, trace_id=, span_id= } of whoever called from outside, or nil. */
+/* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id= } of whoever called from outside, or nil. */
 static void begin_flight(lua_State *L, struct call *call, const char *lane) {
-  char user[64], request[160], trace[40], span[24];
+  char user[64], request[160], trace[40], span[24], parent[24];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
   bool origin = lua_istable(L, ORIGIN);
   struct mp_log_about about = {.operation = call->name, .call_id = call->id};
@@ -191,6 +191,7 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
     about.request_id = string_field(L, ORIGIN, "request_id", request, sizeof request);
     about.trace_id = string_field(L, ORIGIN, "trace_id", trace, sizeof trace);
     about.span_id = string_field(L, ORIGIN, "span_id", span, sizeof span);
+    about.parent_id = string_field(L, ORIGIN, "parent_id", parent, sizeof parent);
   }
   struct mp_label *label = mp_label_new(&about);
   call->flight = call->options.flight =

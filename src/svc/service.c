@@ -62,7 +62,8 @@ static struct mp_log_about about(const struct job *job) {
                                .call_id = job->call_id,
                                .request_id = job->id,
                                .trace_id = job->trace.trace_id,
-                               .span_id = job->trace.span_id};
+                               .span_id = job->trace.span_id,
+                               .parent_id = job->trace.parent_id};
 }
 
 /* ---- answers ---- */

@@ -21,13 +21,14 @@ static size_t size_of(const char *text) { return text ? strlen(text) + 1 : 0; }
 
 struct mp_label *mp_label_new(const struct mp_log_about *about) {
 #define X(field) +size_of(about->field)
-  struct mp_label *label = malloc(sizeof *label MP_LOG_ABOUT_MAP(X));
+  struct mp_label *label = malloc(sizeof *label MP_LOG_ABOUT_MAP(X) X(parent_id));
 #undef X
   if (!label) return NULL;
   char *at = label->text;
   label->refs = 1;
 #define X(field) label->about.field = keep(&at, about->field);
   MP_LOG_ABOUT_MAP(X)
+  X(parent_id)
 #undef X
   return label;
 }

@@ -21,6 +21,7 @@ struct mp_log_about {
 #define X(field) const char *field;
   MP_LOG_ABOUT_MAP(X)
 #undef X
+  const char *parent_id; /* the span of whoever called; for traces, in no line */
 };
 
 /* `about` may be NULL. */

@@ -7,10 +7,12 @@ local host        = require "moonpool.host"
 local jobs        = require "moonpool.jobs"
 local locks       = require "moonpool.locks"
 local moonpool    = require "moonpool"
+local otlp        = require "moonpool.otlp"
 local pages       = require "moonpool.pages"
 local role        = require "moonpool.role"
 local schedules   = require "moonpool.schedules"
 local tokens      = require "moonpool.tokens"
+local webhook     = require "moonpool.webhook"
 
 -- Without it a host serves all the same; only `moonpool reload` cannot find it.
 local function open_control()
@@ -45,27 +47,29 @@ local function open_http(address, port)
   return ("http://%s:%d"):format(address:find ":" and "[" .. address .. "]" or address, port)
 end
 
--- 2: the address is none, or must not be listened on; 1: it cannot be.
 local function start_http(listen)
-  local ok, place = pcall(function()
-    local address, port = address_of(listen)
-    return address and open_http(address, port)
-  end)
-  if ok then
-    if place then host.log("info", "listening on " .. place) end
-    return nil
-  end
-  io.stderr:write("moonpool serve: ", errors.is(place) and place.message or tostring(place), "\n")
-  return errors.is(place) and place.code == "USAGE" and 2 or 1
+  local address, port = address_of(listen)
+  if address then host.log("info", "listening on " .. open_http(address, port)) end
+end
+
+-- Calls fn; what it raises is told. 2: a setting is wrong; 1: it cannot be done.
+local function failed(fn, ...)
+  local ok, fault = pcall(fn, ...)
+  if ok then return nil end
+  io.stderr:write("moonpool serve: ", errors.is(fault) and fault.message or tostring(fault), "\n")
+  return errors.is(fault) and fault.code == "USAGE" and 2 or 1
 end
 
 return function(options)
+  local status = options.alert_webhook and failed(webhook.start, options.alert_webhook)
+  status = status or options.otlp_endpoint and failed(otlp.start, options.otlp_endpoint)
+  if status then return status end
   if not generations.reload().ok then
     io.stderr:write "moonpool serve: nothing is served until the faults above are gone\n"
     return 1
   end
-  local failed = start_http(options.listen)
-  if failed then return failed end
+  status = failed(start_http, options.listen)
+  if status then return status end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
@@ -75,5 +79,7 @@ return function(options)
   while not host.wait_stop(1) do schedules.tick() end
   alerts.stop()
   locks.stop()
+  webhook.stop()
+  otlp.stop()
   return 0
 end
