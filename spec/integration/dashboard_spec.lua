@@ -107,6 +107,7 @@ describe("the dashboard", function()
 
   it("ends the stream with a word when the host stops", function()
     local other = service.start { ["scripts/hello.lua"] = hello }
+    finally(function() other:stop() end)
     local client = assert(http.connect(other.port))
     client.send(("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(monitor))
     line_of(client, 1)
@@ -114,7 +115,6 @@ describe("the dashboard", function()
     assert.matches('{"stopping":true}\n\r\n0\r\n\r\n$', client.rest())
     client.close()
     assert.equal(0, other:wait())
-    other:stop()
   end)
 
   it("tells of the last calls, and of one with all its steps", function()
