@@ -7,6 +7,7 @@ local moonpool = require "moonpool"
 local otlp     = require "moonpool.otlp"
 local receiver = require "spec.support.receiver"
 local service  = require "spec.support.http_service"
+local serving  = require "spec.support.serving"
 local test     = require "moonpool.test"
 
 local function counted(result)
@@ -39,6 +40,10 @@ local function operation(name, run, lane)
   require("moonpool.operation").of(op).name = name
   return op
 end
+
+local files = { ["scripts/hello.lua"] = [[
+  local moonpool = require "moonpool"
+  return moonpool.operation { summary = "hello", run = function(tx) return tx:value "select 1" end }]] }
 
 describe("traces", function()
   local there
@@ -137,9 +142,6 @@ describe("traces", function()
 
   it("of a host that serves belong to the caller's trace; a collector that never answers does not stop it", function()
     there = receiver.start(function() end)
-    local files = { ["scripts/hello.lua"] = [[
-      local moonpool = require "moonpool"
-      return moonpool.operation { summary = "hello", run = function(tx) return tx:value "select 1" end }]] }
     local served = service.start(files, { env = { MOONPOOL_DRAIN_TIMEOUT = "60000",
       MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d/s3cret"):format(there.port) } })
     local answer = service.ask(served, "POST", "/api/ops/hello", { token = service.token "--scopes ops:*", json = {},
@@ -153,6 +155,13 @@ describe("traces", function()
     served:signal "TERM"
     assert.are.equal(0, served:wait())
     assert.is_nil(served:log():find("s3cret", 1, true))
+    served:stop()
+  end)
+
+  it("do not hold a host up that cannot serve", function()
+    local served = serving.start(files, { broken = true, env = { MOONPOOL_LISTEN = "nonsense", MOONPOOL_DRAIN_TIMEOUT = "60000",
+      MOONPOOL_OTLP_ENDPOINT = "http://127.0.0.1:1" } })
+    assert.are.equal(2, served:wait(), served:log())
     served:stop()
   end)
 

@@ -60,7 +60,13 @@ local function failed(fn, ...)
   return errors.is(fault) and fault.code == "USAGE" and 2 or 1
 end
 
+local function stop_sending()
+  webhook.stop()
+  otlp.stop()
+end
+
 return function(options)
+  local _ <close> = setmetatable({}, { __close = stop_sending }) -- however it ends: what sends would hold the end up
   local status = options.alert_webhook and failed(webhook.start, options.alert_webhook)
   status = status or options.otlp_endpoint and failed(otlp.start, options.otlp_endpoint)
   if status then return status end
@@ -79,7 +85,5 @@ return function(options)
   while not host.wait_stop(1) do schedules.tick() end
   alerts.stop()
   locks.stop()
-  webhook.stop()
-  otlp.stop()
   return 0
 end
