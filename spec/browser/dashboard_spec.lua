@@ -76,6 +76,7 @@ describe("the dashboard in a browser", function()
     page:wait_text("operations", "hello")
     page:wait "/p50\\s+[\\d.]+ m?s/.test(document.getElementById('latency').innerText)"
     page:wait "/now, at most [1-9]/.test(document.getElementById('chart-rate').getAttribute('aria-label'))"
+    assert.equal(5, page:value "document.querySelectorAll('.chart canvas').length")
     call "wrong"
     page:wait_text("calls", "NOT_TODAY")
     assert.equal(0, page:value "document.querySelectorAll('#board b').length") -- a message is text, whatever it holds

@@ -1,13 +1,11 @@
-// charts.js: the last minutes as lines, by uPlot.
+// charts.js: the last minutes as lines, by uPlot; in words where the host was built without it.
 "use strict";
 const PAST_S = 600;
 const GAP_S = 4; // without a number: the line is broken
 const styleOf = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const DASHES = [[], [6, 3], [2, 3]]; // lines differ without their colours too
 
-// One chart in the element `id`. series: [{ label, hue }]; `say` makes a number into text.
-function chart(id, series, say) {
-  const box = $(id), data = [[], ...series.map(() => [])];
+function plotIn(box, data, series, say) {
   const axis = { stroke: () => styleOf("--dim"), grid: { stroke: () => styleOf("--line"), width: 1 }, ticks: { show: false },
     font: "11px system-ui, sans-serif" };
   const plot = new uPlot({
@@ -19,9 +17,16 @@ function chart(id, series, say) {
       ...series.map((line, i) => ({ label: line.label, stroke: () => styleOf(line.hue), width: 1.5, dash: DASHES[i],
         value: (u, v) => v == null ? "–" : say(v) }))],
   }, data, box);
-  box.setAttribute("role", "img");
   new ResizeObserver(() => plot.setSize({ width: Math.max(120, box.clientWidth), height: 130 })).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot.redraw(false, true));
+  return plot;
+}
+
+// One chart in the element `id`. series: [{ label, hue }]; `say` makes a number into text.
+function chart(id, series, say) {
+  const box = $(id), data = [[], ...series.map(() => [])];
+  const plot = globalThis.uPlot && plotIn(box, data, series, say);
+  box.setAttribute("role", "img");
   function push(at, values) {
     data[0].push(at);
     values.forEach((v, i) => data[i + 1].push(v));
@@ -33,17 +38,19 @@ function chart(id, series, say) {
       if (last !== undefined && at - last > GAP_S) push(last + 1, series.map(() => null));
       push(at, values);
       while (data[0].length && data[0][0] < at - PAST_S) for (const list of data) list.shift();
-      plot.setData(data);
-      if (plot.cursor.idx == null) plot.setLegend({ idx: data[0].length - 1 });
-      box.setAttribute("aria-label", series.map((line, i) => {
+      const words = series.map((line, i) => {
         const known = data[i + 1].filter(v => v != null);
         return line.label + ": " + (known.length ? say(known.at(-1)) + " now, at most " + say(Math.max(...known))
           : "nothing yet");
-      }).join("; "));
+      }).join("; ");
+      box.setAttribute("aria-label", words);
+      if (!plot) return void (box.textContent = words);
+      plot.setData(data);
+      if (plot.cursor.idx == null) plot.setLegend({ idx: data[0].length - 1 });
     },
     clear() {
       for (const list of data) list.length = 0;
-      plot.setData(data);
+      if (plot) plot.setData(data);
     },
   };
 }
