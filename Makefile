@@ -16,9 +16,10 @@ C_FILES = $(shell find src spec \( -name '*.c' -o -name '*.h' \) | sort)
 # $(call configure,preset,build dir), unless that has been done
 configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then cmake --preset $(1); fi
 
-# $(call ctest,build dir): the tests, then ctest's summary once more as the last line.
+# $(call ctest,build dir): the tests, with as many open files as the system allows; ctest's summary once more as
+# the last line.
 define ctest
-status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
+ulimit -S -n $$(ulimit -H -n); status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
   || status=$$?; grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
 endef
 

@@ -29,6 +29,14 @@ local function memory(server, which)
   return kilobytes
 end
 
+-- How many files this process, and those that it starts, may have open.
+local function open_files()
+  for line in io.lines "/proc/self/limits" do
+    local soft = line:match "^Max open files%s+(%d+)"
+    if soft then return math.tointeger(soft) end
+  end
+end
+
 describe("the HTTP server", function()
   local server
   local function start(...)
@@ -310,18 +318,19 @@ describe("the HTTP server", function()
     client.close()
   end)
 
-  it("serves others while thousands are slow", function()
+  it("serves others while many are slow", function()
+    local many = math.min(1500, open_files() - 300)
     start("head_ms=60000")
     local slow, before = {}, memory(server, "VmRSS")
-    for i = 1, 1500 do
+    for i = 1, many do
       slow[i] = assert(http.connect(server.port))
       slow[i].send(i % 2 == 0 and "GET / HT" or "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
     end
-    await(server, "connections", 1501)
+    await(server, "connections", many + 1)
     local more = memory(server, "VmRSS") - before
-    assert.is_true(more / 1500 < 12, more .. " kB for 1,500 connections")
+    assert.is_true(more / many < 12, ("%d kB for %d connections"):format(more, many))
     for _ = 1, 50 do assert.equal(200, http.request(server.port, "GET", "/x").status) end
-    for i = 1, 1500 do slow[i].close() end
+    for i = 1, many do slow[i].close() end
     await(server, "connections", 1)
   end)
 
