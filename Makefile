@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench asan soak mutants fuzz lint format clean
+.PHONY: help setup build demo test-setup test bench asan soak mutants fuzz lint format clean
 
 # Node.js from Debian trusts a list of its own: the machine's counts as well.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -19,7 +19,7 @@ configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then cmake -
 # $(call ctest,build dir): the tests, with as many open files as the system allows; ctest's summary once more as
 # the last line.
 define ctest
-ulimit -S -n $$(ulimit -H -n); status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
+ulimit -S -n $$(ulimit -H -n) 2>/dev/null || true; status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
   || status=$$?; grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
 endef
 
@@ -39,20 +39,23 @@ demo: setup build ## create one deal on a private PostgreSQL and show it
 
 # What specs take from npm; fetched once, as the lock pins it.
 build/npm/node_modules: spec/support/npm/package.json spec/support/npm/package-lock.json
-	@.ci/setup test
 	@mkdir -p build/npm && cp $^ build/npm
 	@npm ci --prefix build/npm --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error
 	@touch $@
 
-test: setup build build/npm/node_modules ## all specs and C unit tests
+test-setup: setup
 	@.ci/setup test
+
+# Configured once more: clang, for the fuzz target, may be new.
+test: test-setup build/npm/node_modules ## all specs and C unit tests
+	@cmake --preset dev >/dev/null
+	@cmake --build build -j $(JOBS)
 	@$(call ctest,build)
 
 bench: setup build ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench
 
-asan: setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
-	@.ci/setup test
+asan: test-setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
 	@$(call configure,asan,build/asan)
 	@cmake --build build/asan -j $(JOBS)
 	@export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1; $(call ctest,build/asan)
