@@ -194,7 +194,9 @@ describe("moonpool.db", function()
         conn.value "select pg_advisory_lock(4711)"
       end)
       assert.are.equal(0, one.value "select count(*) from pg_listening_channels()")
-      assert.are.equal(0, one.value "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711")
+      scratch.await("the end of the other backend, and of its lock", function()
+        return one.value "select count(*) = 0 from pg_locks where locktype = 'advisory' and objid = 4711"
+      end)
       assert.are_not.equal("left behind", one.value "select current_setting('application_name')")
       one.close()
     end)
