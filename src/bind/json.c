@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bind/json_names.h"
+#include "script/task.h"
 
 enum { ENCODE_MAX_BYTES = 64 << 20, KEEP_BYTES = 256 << 10 };
 
@@ -236,9 +237,12 @@ static int l_encode(lua_State *L) {
   lua_setiuservalue(L, 2, 1);
   struct mp_buf *buf = lua_touserdata(L, 2);
   mp_buf_clear(buf);
+  /* The text stands here, and then once more as Lua's. */
+  size_t room = mp_task_room(L) / 2 + 1; /* 0 would be no limit */
+  buf->max = room < ENCODE_MAX_BYTES ? room : ENCODE_MAX_BYTES;
   if (!mp_json_encode(L, 1, buf, flags))
-    return luaL_error(L, "json: the text would be longer than %d bytes, or memory is short",
-                      ENCODE_MAX_BYTES);
+    return luaL_error(L, "json: the text would be longer than %I bytes, or memory is short",
+                      (lua_Integer)buf->max);
   lua_pushlstring(L, buf->data, buf->len);
   if (buf->cap > KEEP_BYTES) mp_buf_fini(buf);
   lua_pushboolean(L, 0);

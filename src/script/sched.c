@@ -86,7 +86,7 @@ static void drop(struct mp_task *task) {
   luaL_unref(L, LUA_REGISTRYINDEX, task->ref);
   luaL_unref(L, LUA_REGISTRYINDEX, task->fatal_ref);
   collect_after(task);
-  mp_account_unref(task->account);
+  mp_task_leave_account(task);
 #ifndef __clang_analyzer__ /* it cannot see that leave() took the task off every list */
   mp_label_unref(task->label);
   free(task);

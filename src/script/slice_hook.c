@@ -86,6 +86,13 @@ void mp_task_reserve(lua_State *L, size_t size) {
     collect(L, task);
 }
 
+size_t mp_task_room(lua_State *L) {
+  const struct mp_task *task = mp_task_of(L);
+  const struct mp_account *account = task ? task->account : NULL;
+  if (!account || !account->limit) return SIZE_MAX;
+  return account->used < account->limit ? account->limit - account->used : 0;
+}
+
 /* Was the error raised by a hook? Then there is no hook that would stop what runs now. */
 static bool from_hook(lua_State *L) {
   lua_Debug ar;

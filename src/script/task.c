@@ -41,10 +41,20 @@ static int trampoline(lua_State *L) {
   return trampoline_end(L, mp_task_pcallk(L, nargs, LUA_MULTRET, 1, 0, trampoline_end), 0);
 }
 
+/* The task itself counts among what its account has used. The account that it leaves is still referred to. */
 static void join(struct mp_task *task, struct mp_account *account) {
+  if (task->account) mp_account_change(task->account, sizeof *task, 0);
   task->account = account;
   mp_list_remove(&task->member);
-  if (account) mp_list_push_back(&account->members, &task->member);
+  if (!account) return;
+  mp_account_change(account, 0, sizeof *task);
+  mp_list_push_back(&account->members, &task->member);
+}
+
+void mp_task_leave_account(struct mp_task *task) {
+  struct mp_account *account = task->account;
+  join(task, NULL);
+  mp_account_unref(account);
 }
 
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
@@ -80,8 +90,7 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
   }
   if (!task || !mp_sched_add(sched, task)) {
     if (task) {
-      mp_list_remove(&task->member);
-      mp_account_unref(task->account);
+      mp_task_leave_account(task);
       mp_label_unref(task->label);
     }
     free(task);

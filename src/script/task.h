@@ -52,6 +52,8 @@ bool mp_task_limited(const struct mp_task *task);
 void mp_task_checkpoint(lua_State *L, const char *what);
 /* Before a block of this size is asked for by other means than Lua's own: collects garbage if that makes room. */
 void mp_task_reserve(lua_State *L, size_t size);
+/* Bytes that the task on L may still take; SIZE_MAX: it has no limit. */
+size_t mp_task_room(lua_State *L);
 /* Before its first turn. Without it a task shares the limits of the one that started it, if any. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),

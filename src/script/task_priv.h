@@ -76,6 +76,7 @@ struct mp_sched {
 bool mp_sched_add(struct mp_sched *sched, struct mp_task *task);
 /* The task's wait ends without a result: its abandon callback runs. */
 void mp_task_abandon(struct mp_task *task);
+void mp_task_leave_account(struct mp_task *task); /* it has ended */
 void mp_task_make_ready(struct mp_task *task);
 
 /* ---- co.c: the host's yields ----
