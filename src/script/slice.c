@@ -42,7 +42,7 @@ static void look(struct mp_slice *slice, uint64_t number) {
     atomic_store(&slice->seen_ns, now);
     atomic_store(&slice->seen_cpu_ns, read_ns(slice->cpu_clock));
     atomic_store(&slice->seen, number);
-  } else if (now - atomic_load(&slice->seen_ns) >= (uint64_t)MP_SLICE_MS * 1000000) {
+  } else if (now - atomic_load(&slice->seen_ns) >= (uint64_t)MP_SLICE_SEEN_MS * 1000000) {
     arm(slice);
   }
 }

@@ -18,7 +18,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MP_SLICE_MS = 10, MP_SLICE_TICK_MS = 2 };
+enum {
+  MP_SLICE_MS = 10, /* at most */
+  MP_SLICE_TICK_MS = 2,
+  MP_SLICE_SEEN_MS =
+      MP_SLICE_MS - MP_SLICE_TICK_MS, /* it may have begun a tick before it was seen */
+};
 
 struct mp_slice {
   /* set by the loop's thread */

@@ -206,7 +206,7 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
   if (task != task->sched->running) return GO_ON;
   if (task->account && mp_account_wants_collection(task->account)) collect(L, task);
   if (!task->fatal && !task->doomed) {
-    if (mp_slice_wall_ns(slice) < MP_SLICE_MS * UINT64_C(1000000)) return GO_ON;
+    if (mp_slice_wall_ns(slice) < MP_SLICE_SEEN_MS * UINT64_C(1000000)) return GO_ON;
     mp_slice_report(task, L);
     if (!exhausted(L, task)) {
       bool host = inside_host(L, ar);
