@@ -17,7 +17,9 @@ function calls.find(id) return host.call_notes(id) end
 
 local said = {
   queued    = function(note) return "waits in its lane, behind " .. note.text end,
-  blocked   = function(note) return ("waits for a lock; who has it: %s (backend %d)"):format(note.text, note.n) end,
+  blocked   = function(note)
+    return ("waits for a lock; who has it: %s%s"):format(note.text, note.n and (" (backend %d)"):format(note.n) or "")
+  end,
   lane      = function() return "its turn in the lane" end,
   waits     = function() return "waits for a connection" end,
   connected = function(note) return ("has a connection (backend %s)"):format(note.n or "?") end,

@@ -1,5 +1,5 @@
 -- moonpool.locks: which calls wait for a lock in the database, and who has it. What is found is a step of the call in the
--- recorder, and a line in the log.
+-- recorder, and a line in the log. While those who wait have all connections of the pool, nobody can look.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 
@@ -23,10 +23,11 @@ function locks.look(ms)
   local backends = host.backends_waited_for(ms or WAIT_MS)
   if not backends[1] then return end
   local rows = db.query([[
-    select w.pid, b.pid as holder, a.application_name as program, a.state
+    select distinct on (w.pid) w.pid, b.pid as holder, a.application_name as program, a.state
       from unnest(string_to_array($backends, ',')::int[]) as w (pid)
      cross join lateral unnest(pg_blocking_pids(w.pid)) as b (pid)
-      left join pg_stat_activity a on a.pid = b.pid]], { backends = table.concat(backends, ",") })
+      left join pg_stat_activity a on a.pid = b.pid
+     order by w.pid, b.pid]], { backends = table.concat(backends, ",") })
   for _, row in ipairs(rows) do host.blocked(row.pid, row.holder, who(row)) end
 end
 

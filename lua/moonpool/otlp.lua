@@ -106,7 +106,21 @@ local resource = { attributes = attributes(table.pack("service.name", "moonpool"
   "service.instance.id", host.name, "host.name", (host.name or ""):match "^(.*)/")) }
 local scope = { name = "moonpool", version = host.version }
 
+local again = { [429] = true, [502] = true, [503] = true, [504] = true } -- OTLP/HTTP, "Failures"
+
 local receiver -- of this host (outbound.lua), or nil; with the task that sends, and the number of the next call to read
+
+-- The JSON of its spans; none, and counted, if that cannot be made: the others go on.
+local function texts_of(call)
+  local ok, texts = pcall(function()
+    local list = {}
+    for i, span in ipairs(otlp.spans(call)) do list[i] = json.encode(span) end
+    return list
+  end)
+  if ok then return texts end
+  host.outbound_counted("traces", "failed", 1)
+  return {}
+end
 
 -- The JSON of what has ended since the last time, and of how many calls it tells; nothing: none has.
 local function batch(to)
@@ -117,9 +131,10 @@ local function batch(to)
     if missed > 0 then host.outbound_counted("traces", "dropped", missed) end
     if #list == 0 then break end
     for _, call in ipairs(list) do
-      for _, span in ipairs(otlp.spans(call)) do texts[#texts + 1] = json.encode(span) end
+      local spans = texts_of(call)
+      for _, text in ipairs(spans) do texts[#texts + 1] = text end
+      count = count + (spans[1] and 1 or 0)
     end
-    count = count + #list
     host.sleep(0)
   end
   if count == 0 then return nil, 0 end
@@ -140,7 +155,8 @@ end
 function otlp.start(base, options)
   options = options or {}
   local to = outbound.receiver("the collector of traces", "MOONPOOL_OTLP_ENDPOINT", base:gsub("/+$", "") .. "/v1/traces", {
-    attempts = ATTEMPTS, pause = options.pause or PAUSE_S, timeout_ms = options.timeout_ms })
+    attempts = ATTEMPTS, pause = options.pause or PAUSE_S,
+    final = function(status) return not again[status] end, timeout_ms = options.timeout_ms })
   otlp.stop()
   to.from = select(2, host.calls_ended(nil, 0))
   to.sender = host.spawn(send_all, to)

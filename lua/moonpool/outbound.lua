@@ -9,22 +9,24 @@ local TIMEOUT_MS    = 5000
 local LONGEST_PAUSE = 30 -- s
 
 --- A receiver; `what` ("the alert webhook") is for the log, `setting` for the error that tells that the URL is none. `options`:
---- attempts, and the first pause between them (s; each is twice as long as the one before); timeout_ms of each.
+--- attempts, and the first pause between them (s; each is twice as long as the one before); timeout_ms of each; and
+--- final(status), optional: is it of no use to try again?
 function outbound.receiver(what, setting, url, options)
   local place, fault = host.url_host(url)
   if not place then
     error(errors.new { code = "USAGE", status = 400, message = ("%s is %s"):format(setting, fault) }, 0)
   end
   return { what = ("%s at %s"):format(what, place), url = url, down = false,
-           attempts = options.attempts, pause = options.pause, timeout_ms = options.timeout_ms or TIMEOUT_MS }
+           attempts = options.attempts, pause = options.pause, timeout_ms = options.timeout_ms or TIMEOUT_MS,
+           final = options.final }
 end
 
--- nil: it was taken; else why not.
+-- nil: it was taken; else why not, and whether it never will be.
 local function attempt(to, body)
   local ok, answer = pcall(host.post, { url = to.url, body = body, timeout_ms = to.timeout_ms,
     headers = { ["Content-Type"] = "application/json" } })
   if not ok then return errors.is(answer) and answer.message or tostring(answer) end
-  if answer < 200 or answer > 299 then return ("it answered %d"):format(answer) end
+  if answer < 200 or answer > 299 then return ("it answered %d"):format(answer), to.final and to.final(answer) end
 end
 
 -- Once per outage, however many attempts fall into it.
@@ -41,9 +43,10 @@ end
 function outbound.deliver(to, body)
   local pause = to.pause
   for n = 1, to.attempts do
-    local fault = attempt(to, body)
+    local fault, final = attempt(to, body)
     tell(to, fault)
     if not fault then return "delivered" end
+    if final then return "failed" end
     if n < to.attempts then host.sleep(pause) end
     pause = math.min(pause * 2, LONGEST_PAUSE)
   end

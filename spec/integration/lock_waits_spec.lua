@@ -124,6 +124,15 @@ describe("a call that waits for", function()
     handle:wait()
   end)
 
+  it("a lane with a long name has whole characters in its name", function()
+    inline.call(function() return true end, { lane = "ж" .. ("車"):rep(60) })
+    local lane = calls.recent({ limit = 1 })[1].lane
+    assert.truthy(utf8.len(lane))
+    assert.equal("ж" .. ("車"):rep(25), lane)
+    inline.call(function() return true end, { lane = "a\xff\xe8\xbbb" })
+    assert.equal("a???b", calls.recent({ limit = 1 })[1].lane)
+  end)
+
   it("nothing asks the database nothing", function()
     local before = host.pool_stats().total_queries
     locks.look()

@@ -8,6 +8,7 @@
 #include "bind/bind.h"
 #include "util/buf.h"
 #include "util/log.h"
+#include "util/utf8.h"
 
 struct note {
   uint32_t at_us; /* since the flight began */
@@ -26,7 +27,8 @@ struct mp_flight {
   const char *id, *operation; /* the label's */
   char caller[64], lane[80];
   /* while it is under way */
-  unsigned backend, blocked_by; /* whose answer it waits for; who that one waits for; 0: nobody */
+  unsigned backend, blocked_by; /* whose answer it waits for (0: none's); who that one waits for, */
+  bool blocked;                 /* if for anybody */
   uint64_t sent_ns;             /* 0: it waits for no answer */
   char where[100];              /* of its last statement */
   /* once it has ended */
@@ -103,6 +105,8 @@ struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, struct mp_label 
                                .began_us = mp_loop_wall_us(recorder->loop)};
   mp_copy_text(flight->caller, sizeof flight->caller, caller ? caller : "");
   mp_copy_text(flight->lane, sizeof flight->lane, lane ? lane : "");
+  mp_utf8_mend(flight->caller);
+  mp_utf8_mend(flight->lane);
   mp_list_push_front(&recorder->active, &flight->node);
   return flight;
 }
@@ -142,12 +146,18 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
                     const char *text) {
   if (!flight) return;
   if (kind == MP_NOTE_CONNECTED) flight->backend = n;
+  if (kind == MP_NOTE_WAITS || kind == MP_NOTE_BACKOFF) flight->backend = 0;
   if (kind == MP_NOTE_SENT) flight->sent_ns = mp_loop_clock_ns(flight->recorder->loop);
-  if (kind == MP_NOTE_ANSWERED) flight->sent_ns = flight->blocked_by = 0;
+  if (kind == MP_NOTE_ANSWERED) {
+    flight->sent_ns = 0;
+    flight->blocked = false;
+  }
   struct note *note = add(flight, kind);
   if (!note) return;
   note->n = n;
-  if (text) mp_copy_text(note->text, sizeof note->text, text);
+  if (!text) return;
+  mp_copy_text(note->text, sizeof note->text, text);
+  mp_utf8_mend(note->text);
 }
 
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
@@ -179,6 +189,7 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
   if (end->err && end->err->code)
     snprintf(flight->error, sizeof flight->error, "%s: %.200s", mp_code_name(end->err->code),
              mp_err_shown(end->err));
+  mp_utf8_mend(flight->error);
   mp_list_remove(&flight->node);
   keep(&recorder->recent, flight);
   bool good = !strcmp(end->outcome, "committed") || !strcmp(end->outcome, "recalled");
@@ -201,6 +212,7 @@ void mp_flight_say(const struct mp_flight *flight, char *out, size_t size) {
 /* The one that has used the backend for the longest time: others may have been sent behind its COMMIT. */
 static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsigned backend) {
   const struct mp_flight *found = NULL;
+  if (!backend) return NULL; /* a prepared transaction has none */
   MP_LIST_EACH(node, &recorder->active) {
     const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
     if (flight->backend == backend) found = flight;
@@ -215,7 +227,7 @@ void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64
   lua_newtable(L);
   MP_LIST_EACH(node, &recorder->active) {
     const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
-    if (!flight->sent_ns || now_ns - flight->sent_ns < ms * 1000000) continue;
+    if (!flight->backend || !flight->sent_ns || now_ns - flight->sent_ns < ms * 1000000) continue;
     lua_pushinteger(L, flight->backend);
     lua_rawseti(L, -2, ++n);
   }
@@ -231,7 +243,9 @@ void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigne
     mp_copy_text(who, sizeof who, other);
   MP_LIST_EACH(node, &recorder->active) {
     struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
-    if (flight->backend != backend || !flight->sent_ns || flight->blocked_by == holder) continue;
+    if (flight->backend != backend || !flight->sent_ns) continue;
+    if (flight->blocked && flight->blocked_by == holder) continue;
+    flight->blocked = true;
     flight->blocked_by = holder;
     mp_flight_note(flight, MP_NOTE_BLOCKED, holder, who);
     mp_log_on(mp_label_about(flight->label), MP_LOG_WARN, "lock",

@@ -11,6 +11,7 @@
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "util/log.h"
+#include "util/utf8.h"
 
 void mp_stmt_ref(struct mp_stmt *stmt) { stmt->refs++; }
 
@@ -198,6 +199,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
     memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
     mp_copy_text(entry.code, sizeof entry.code, mp_code_name(r->err->code));
     snprintf(entry.message, sizeof entry.message, "%.190s", mp_err_shown(r->err));
+    mp_utf8_mend(entry.message);
   }
   mp_history_add(bind->history, &entry, r->slow || r->err);
 }

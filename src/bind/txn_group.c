@@ -85,6 +85,8 @@ static struct mp_member *join(struct mp_txn *txn) {
     return NULL;
   }
   mp_budget_earn(txn->bind->retries);
+  mp_flight_note(options.flight, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn),
+                 NULL);
   if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
     txn->tx.options.deadline_ms = options.tx.deadline_ms;
   return member;

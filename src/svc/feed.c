@@ -61,11 +61,12 @@ static void on_line(struct mp_task *task, lua_State *L, bool ok, void *data) {
   (void)task;
   feed->task = NULL;
   size_t len;
-  const char *line = ok ? lua_tolstring(L, 3, &len) : NULL;
+  bool good = ok && lua_tointeger(L, 1) == 200;
+  const char *line = good ? lua_tolstring(L, 3, &len) : NULL;
   if (line) {
     tell(feed, line, len);
   } else {
-    struct mp_err err = {.msg = "it gave no text"};
+    struct mp_err err = {.msg = "the page gave an error"};
     if (!ok) mp_luaerr_get(L, -1, &err);
     mp_log(MP_LOG_ERROR, "http", "the dashboard's numbers could not be put together: %s", err.msg);
   }

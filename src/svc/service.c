@@ -253,13 +253,15 @@ static void start_task(struct job *job, lua_CFunction start_p, const struct mp_p
 
 static void start_watching(struct job *job, const char *content_type, const char *line,
                            size_t len) {
-  struct mp_http_field fields[] = {{"X-Request-Id", job->id}, {"Cache-Control", "no-store"}};
+  struct mp_http_field fields[2 + MP_CORS_FIELDS] = {{"X-Request-Id", job->id},
+                                                     {"Cache-Control", "no-store"}};
   struct mp_http_answer answer = {.status = 200,
                                   .content_type = content_type,
                                   .body = line,
                                   .body_len = len,
                                   .fields = fields,
                                   .fields_len = 2};
+  for (size_t i = 0; i < job->cors.len; i++) fields[answer.fields_len++] = job->cors.fields[i];
   if (mp_feed_watch(job->service->feed, job->request, &answer))
     free(job);
   else

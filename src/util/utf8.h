@@ -18,4 +18,19 @@ static inline size_t mp_utf8_len(const char *text) {
   return overlong || beyond ? 0 : n;
 }
 
+/* Makes UTF-8 of a terminated text that was cut somewhere, or is none: a character that is not whole at the end goes, any other
+ * stray byte becomes `?`. */
+static inline void mp_utf8_mend(char *text) {
+  for (size_t n; *text; text += n ? n : 1) {
+    n = mp_utf8_len(text);
+    if (n) continue;
+    const unsigned char lead = (unsigned char)*text;
+    size_t rest = 1, needs = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+    while (rest < needs && ((unsigned char)text[rest] & 0xC0) == 0x80) rest++;
+    bool cut = lead >= 0xC2 && rest < needs && !text[rest];
+    *text = cut ? '\0' : '?';
+    if (cut) return;
+  }
+}
+
 #endif

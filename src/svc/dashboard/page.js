@@ -4,7 +4,7 @@ const KEY = "moonpool.token";
 const SILENT_S = 5;   // without a line: something is wrong
 const CALLS_S = 5;    // how often the list of calls is read
 const LONGEST_S = 15; // between two tries
-let token = sessionStorage.getItem(KEY), lineAt = 0, callsAt = 0, stream = null, timer = null, tries = 0;
+let token = sessionStorage.getItem(KEY), lineAt = 0, heardAt = 0, callsAt = 0, stream = null, timer = null, tries = 0;
 
 function state(text, cls, stale) {
   if ($("state").textContent !== text) $("state").textContent = text;
@@ -14,7 +14,7 @@ function state(text, cls, stale) {
 function age() {
   const old = (Date.now() - lineAt) / 1000;
   $("age").textContent = lineAt && old >= 2 ? "as of " + span(old) + " ago" : "";
-  if (lineAt && old > SILENT_S && stream) stream.abort();
+  if (heardAt && (Date.now() - heardAt) / 1000 > SILENT_S && stream) stream.abort();
 }
 
 function askForToken(why) {
@@ -60,7 +60,7 @@ const refusals = {
 function line(text) {
   const now = JSON.parse(text);
   if (now.stopping) return state("the host is stopping", "warning", true);
-  lineAt = Date.now();
+  lineAt = heardAt = Date.now();
   tries = 0;
   $("ask").hidden = true;
   $("board").hidden = $("leave").hidden = false;
@@ -93,11 +93,13 @@ async function follow() {
   clearTimeout(timer);
   if (!token || document.hidden || stream) return;
   const mine = stream = new AbortController(), used = token;
+  heardAt = 0; // of this stream: nothing yet
   const connecting = setTimeout(() => mine.abort(), 2 * SILENT_S * 1000);
   let after = null;
   try {
     const answer = await request("/api/db/overview/stream", mine.signal);
     clearTimeout(connecting);
+    heardAt = Date.now();
     await readLines(answer.body);
   } catch (e) {
     if (token !== used || document.hidden) return;
@@ -108,6 +110,7 @@ async function follow() {
     tries++;
   } finally {
     clearTimeout(connecting);
+    mine.abort(); // what is left of it
     if (stream === mine) stream = null;
     if (token && !document.hidden && !stream) {
       const pause = tries ? Math.min(LONGEST_S, 2 ** (tries - 1)) : 0;
