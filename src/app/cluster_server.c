@@ -160,7 +160,7 @@ int mp_server_start(struct mp_cluster *c, const struct mp_server_user *user, str
   int64_t deadline = mp_cluster_now_ms() + MP_CLUSTER_WAIT_MS;
   long log_from = mp_log_size(c->log_path);
   pid_t started = 0;
-  char tail[230];
+  char tail[2048]; /* "still in use" may stand behind what dying children say */
   for (;;) {
     if (mp_cluster_ping(c) == MP_PING_OK) {
       c->pid = mp_server_find(c);
@@ -174,7 +174,7 @@ int mp_server_start(struct mp_cluster *c, const struct mp_server_user *user, str
       mp_log_tail(c->log_path, log_from, tail, sizeof tail);
       return mp_err_set(err, MP_ENODB,
                         "the embedded PostgreSQL (pid %ld) did not answer within %d s; log: "
-                        "%.120s%s%s",
+                        "%.120s%s%.220s",
                         (long)(other ? other : started), MP_CLUSTER_WAIT_MS / 1000, c->log_path,
                         tail[0] ? "\n" : "", tail);
     }
@@ -183,8 +183,9 @@ int mp_server_start(struct mp_cluster *c, const struct mp_server_user *user, str
       /* Right after a kill of the postmaster its last children may still hold the memory. */
       if (!strstr(tail, "still in use")) {
         c->pid = 0;
-        return mp_err_set(err, MP_ENODB, "the embedded PostgreSQL did not start; log: %.150s%s%s",
-                          c->log_path, tail[0] ? "\n" : "", tail);
+        return mp_err_set(err, MP_ENODB,
+                          "the embedded PostgreSQL did not start; log: %.150s%s%.220s", c->log_path,
+                          tail[0] ? "\n" : "", tail);
       }
       started = 0;
       end_orphans(c);
