@@ -16,6 +16,17 @@ local function quiet()
     and lanes.active == 0 and lanes.waiting == 0
 end
 
+local function a_turn() moonpool.sleep(0) end
+local function all_over() scratch.await("the end of a call that nobody waits for", quiet) end
+
+-- Also while blocks are refused: some tries later they are not.
+local function surely(fn)
+  for _ = 1, 10 do
+    if pcall(fn) then return end
+  end
+  fn()
+end
+
 -- A task of its own keeps what the call has said: handing it on may fail as well, and so may the wait for it, before it began.
 local function in_task(start)
   return function(input)
@@ -25,9 +36,9 @@ local function in_task(start)
       told.done, told.ok, told.result = true, fine, result
     end)
     if not told.done then
-      moonpool.sleep(0) -- it begins
-      scratch.await("the end of a call that nobody waits for", quiet)
-      moonpool.sleep(0) -- it hears its answer
+      surely(a_turn) -- it begins
+      surely(all_over)
+      surely(a_turn) -- it hears its answer
     end
     if not told.done then error(ok and "nothing was told" or e, 0) end
     if not told.ok then error(told.result, 0) end
