@@ -166,7 +166,9 @@ end
 --- One call with its notes, each with what it says: ?id=
 function monitor.call(params)
   local call = calls.find(params and params.id or "")
-  if not call then return { error = { code = "UNKNOWN_CALL", message = "no such call, or no longer" } }, 404 end
+  if not call then return { error = { code = "UNKNOWN_CALL",
+    message = "this host knows no such call, or no longer: it keeps the last 200, "
+    .. "200 that failed, were retried or were slow, and 200 that a list has shown" } }, 404 end
   for _, note in ipairs(call.notes) do note.said = calls.say(note) end
   call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
   return call, 200
@@ -219,6 +221,20 @@ local function page_numbers()
   return plain, retries, latencies
 end
 
+-- Over HTTP: answers by the class of their status code, and clients; nil where nobody listens.
+local function http_numbers(plain)
+  if not plain.moonpool_http_connections then return nil end
+  local http = { answers = 0, clientErrors = 0, serverErrors = 0, connections = plain.moonpool_http_connections,
+                 active = plain.moonpool_http_requests_active }
+  for name, value in pairs(plain) do
+    local code = name:match '^moonpool_http_requests_total.*code="(%d)'
+    if code then http.answers = http.answers + value end
+    if code == "4" then http.clientErrors = http.clientErrors + value end
+    if code == "5" then http.serverErrors = http.serverErrors + value end
+  end
+  return http
+end
+
 --- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but whether it is there.
 --- `latency` of an operation: how many of its transactions took at most so many seconds, and of them all.
 function monitor.overview()
@@ -229,6 +245,7 @@ function monitor.overview()
   body.slowQueries, body.threshold = slow.queries, slow.threshold
   body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
   body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
+  body.http = http_numbers(plain)
   body.lag = { sum = plain.moonpool_loop_lag_seconds_sum, count = plain.moonpool_loop_lag_seconds_count }
   body.generations = {
     current = plain.moonpool_generation, open = plain.moonpool_generations_open,

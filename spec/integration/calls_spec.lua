@@ -140,6 +140,19 @@ describe("a recorded call", function()
     assert.are.equal(e.call_id, calls.recent { notable = true }[1].id)
   end)
 
+  it("can be asked for when a list has shown it, whatever ended since", function()
+    local good = operation { function(tx) return tx:value "select 1" end }
+    local _, info = moonpool.call_info(good, {})
+    local _, unseen = moonpool.call_info(good, {})
+    assert.are.equal(info.id, calls.recent({ limit = 2 })[2].id)
+    for _ = 1, 201 do moonpool.call(good, {}) end
+    assert.are.equal("committed", calls.find(info.id).outcome)
+    assert.are.equal("committed", calls.find(unseen.id).outcome) -- the same list showed it
+    calls.recent { limit = 1000 }
+    for _ = 1, 201 do moonpool.call(good, {}) end
+    assert.is_nil(calls.find(info.id)) -- two hundred others have been shown since
+  end)
+
   it("keeps a hundred steps and counts the others", function()
     local _, info = moonpool.call_info(operation { function(tx)
       for _ = 1, 300 do tx:exec "select 1" end

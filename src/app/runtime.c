@@ -230,6 +230,7 @@ static int host_http_open(lua_State *L) {
                                        .generations = rt->generations,
                                        .L = mp_vm_lua(rt->vm),
                                        .cors_origins = rt->config.cors_origins,
+                                       .metrics = rt->metrics,
                                        .on_closed = on_service_closed,
                                        .data = rt};
   options.http.host = luaL_checkstring(L, 3);

@@ -21,7 +21,8 @@ struct note {
 struct mp_flight {
   struct mp_list node; /* of those under way */
   struct mp_recorder *recorder;
-  int refs; /* under way, or in so many rings */
+  int refs;    /* under way, or in so many rings */
+  bool listed; /* in that ring */
   uint64_t number, began_ns, began_us;
   struct mp_label *label;
   const char *id, *operation; /* the label's */
@@ -50,7 +51,7 @@ struct mp_recorder {
   struct mp_loop *loop;
   uint64_t slow_ms, count;
   struct mp_list active;
-  struct ring recent, notable;
+  struct ring recent, notable, listed;
 };
 
 static const char *const kinds[] = {
@@ -86,6 +87,7 @@ void mp_recorder_unref(struct mp_recorder *recorder) {
   for (size_t i = 0; i < MP_FLIGHTS; i++) {
     unref(recorder->recent.at[i]);
     unref(recorder->notable.at[i]);
+    unref(recorder->listed.at[i]);
   }
   free(recorder);
 }
@@ -294,6 +296,16 @@ static struct mp_flight *newest(const struct ring *ring, uint64_t n) {
   return ring->at[(ring->added - 1 - n) % MP_FLIGHTS];
 }
 
+/* Under load a call is washed out of the last ones before a person who sees it in a list can ask for it. */
+static void push_listed(lua_State *L, struct mp_recorder *recorder, struct mp_flight *flight) {
+  struct mp_flight *oldest = newest(&recorder->listed, MP_FLIGHTS - 1);
+  push_flight(L, flight);
+  if (flight->listed) return;
+  if (oldest) oldest->listed = false;
+  flight->listed = true;
+  keep(&recorder->listed, flight);
+}
+
 void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, bool notable) {
   const struct ring *ring = notable ? &recorder->notable : &recorder->recent;
   lua_Integer n = 0;
@@ -302,15 +314,22 @@ void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, 
   if (!notable) {
     MP_LIST_EACH(node, &recorder->active) {
       if ((size_t)n >= limit) return;
-      push_flight(L, MP_LIST_ENTRY(node, struct mp_flight, node));
+      push_listed(L, recorder, MP_LIST_ENTRY(node, struct mp_flight, node));
       lua_rawseti(L, -2, ++n);
     }
   }
-  const struct mp_flight *flight;
+  struct mp_flight *flight;
   for (uint64_t i = 0; (size_t)n < limit && (flight = newest(ring, i)); i++) {
-    push_flight(L, flight);
+    push_listed(L, recorder, flight);
     lua_rawseti(L, -2, ++n);
   }
+}
+
+static const struct mp_flight *find_in(const struct ring *ring, const char *id) {
+  const struct mp_flight *flight;
+  for (uint64_t i = 0; (flight = newest(ring, i)); i++)
+    if (!strcmp(flight->id, id)) return flight;
+  return NULL;
 }
 
 static const struct mp_flight *find(const struct mp_recorder *recorder, const char *id) {
@@ -318,12 +337,9 @@ static const struct mp_flight *find(const struct mp_recorder *recorder, const ch
     const struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
     if (!strcmp(flight->id, id)) return flight;
   }
-  for (uint64_t i = 0; i < MP_FLIGHTS; i++) {
-    const struct mp_flight *a = newest(&recorder->recent, i), *b = newest(&recorder->notable, i);
-    if (a && !strcmp(a->id, id)) return a;
-    if (b && !strcmp(b->id, id)) return b;
-  }
-  return NULL;
+  const struct mp_flight *found = find_in(&recorder->recent, id);
+  if (!found) found = find_in(&recorder->notable, id);
+  return found ? found : find_in(&recorder->listed, id);
 }
 
 /* With its notes. */

@@ -1,5 +1,5 @@
-/* recorder.h: what calls of operations did, step by step: those under way, the last ones, and (in a ring of their own,
- * so that traffic does not wash them away) those that failed, were retried or were slow.
+/* recorder.h: what calls of operations did, step by step: those under way, the last ones, and (in rings of their own,
+ * so that traffic does not wash them away) those that failed, were retried or were slow, and those that a list has shown.
  *
  * A flight is one call: begun and ended by ops/call.c, noted in by the transaction that carries it (txn_note.c).
  * Always on, and bounded: so many flights, so many notes in each. No value of a parameter is kept. Owner: the
@@ -65,7 +65,8 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end);
 struct mp_label *mp_flight_label(const struct mp_flight *flight); /* borrowed; NULL for NULL */
 
 /* Pushes an array of up to `limit` { id=, operation=, caller=, began=, duration=, outcome=, attempts=, error= …}, newest
- * first, those under way in front. `notable`: only what failed, was retried or slow. [-0, +1] */
+ * first, those under way in front. `notable`: only what failed, was retried or slow. They can be asked for with
+ * mp_recorder_push_one for some time, whatever ends meanwhile. [-0, +1] */
 void mp_recorder_push(lua_State *L, struct mp_recorder *recorder, size_t limit, bool notable);
 /* Pushes one with its notes { at=, kind=, n=, text=, query= }, times in ms since it began; nil: gone. [-0, +1] */
 void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char *id);

@@ -15,6 +15,7 @@
 #include "svc/cors.h"
 #include "svc/feed.h"
 #include "svc/headers.h"
+#include "svc/meter.h"
 #include "util/log.h"
 
 enum {
@@ -28,6 +29,7 @@ struct mp_service {
   struct mp_access *access;
   struct mp_cors cors;
   struct mp_feed *feed;
+  struct mp_meter *meter;
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_generations *generations;
@@ -55,6 +57,8 @@ struct job {
   struct mp_cors_answer cors;
   char token_id[MP_TOKEN_ID_LEN + 1];
   char name[NAME_LEN + 1]; /* of the operation */
+  enum mp_route route;
+  uint64_t began_ns;
 };
 
 static struct mp_log_about about(const struct job *job) {
@@ -98,6 +102,8 @@ static void send_answer(struct job *job, int status, const char *content_type, c
     fields[answer.fields_len++] = (struct mp_http_field){"Referrer-Policy", "no-referrer"};
   }
   mp_timer_stop(&job->find_timer);
+  uint64_t took_ns = mp_loop_clock_ns(job->service->loop) - job->began_ns;
+  mp_meter_answered(job->service->meter, job->route, status, took_ns / 1000);
   mp_http_respond(job->request, &answer);
   free(job);
 }
@@ -262,10 +268,13 @@ static void start_watching(struct job *job, const char *content_type, const char
                                   .fields = fields,
                                   .fields_len = 2};
   for (size_t i = 0; i < job->cors.len; i++) fields[answer.fields_len++] = job->cors.fields[i];
-  if (mp_feed_watch(job->service->feed, job->request, &answer))
+  struct mp_meter *meter = job->service->meter;
+  if (mp_feed_watch(job->service->feed, job->request, &answer)) {
+    mp_meter_streams(meter, answer.status);
     free(job);
-  else
+  } else {
     refuse(job, 503, "BUSY", "enough dashboards are open; close one, or ask /api/db/overview");
+  }
 }
 
 /* The page's task gives: status, content type, body, the policy of a page to look at, and whether to go on. */
@@ -349,7 +358,7 @@ static bool starts_with(struct mp_http_text text, const char *prefix) {
 
 static void dispatch(struct job *job, const struct mp_principal *who) {
   const struct mp_http_message *message = &job->request->message;
-  bool operation = starts_with(message->path, "/api/ops/");
+  bool operation = job->route == MP_ROUTE_OPERATION;
   if (operation && message->method != MP_HTTP_POST)
     refuse(job, 405, "METHOD_NOT_ALLOWED", "an operation is called with POST");
   else if (operation && !who)
@@ -416,6 +425,8 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   }
   job->service = service;
   job->request = request;
+  job->route = starts_with(request->message.path, "/api/ops/") ? MP_ROUTE_OPERATION : MP_ROUTE_PAGE;
+  job->began_ns = mp_loop_clock_ns(service->loop);
   request->data = job;
   request->on_gone = on_gone;
   mp_timer_init(&job->find_timer, service->loop, on_find_timeout);
@@ -436,6 +447,7 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
 static void on_server_closed(void *data) {
   struct mp_service *service = data;
   mp_feed_unref(service->feed);
+  mp_meter_unref(service->meter);
   void (*on_closed)(void *) = service->on_closed;
   void *owner = service->data;
   luaL_unref(service->L, LUA_REGISTRYINDEX, service->page_ref);
@@ -456,6 +468,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   if (!rv)
     rv = mp_feed_new(&service->feed, options->loop, options->sched, options->L, &service->page_ref,
                      err);
+  if (!rv) rv = mp_meter_new(&service->meter, options->metrics, &service->server, err);
   service->loop = options->loop;
   service->sched = options->sched;
   service->generations = options->generations;
@@ -469,6 +482,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
     mp_access_unref(service->access);
     mp_cors_fini(&service->cors);
     mp_feed_unref(service->feed);
+    mp_meter_unref(service->meter);
     free(service);
     return rv;
   }

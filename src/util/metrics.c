@@ -36,6 +36,7 @@ struct mp_metric {
 struct mp_metrics {
   struct mp_metric *first, **last;
   size_t count;
+  struct mp_list sources;
 };
 
 /* ---- names ---- */
@@ -225,6 +226,7 @@ int mp_metrics_new(struct mp_metrics **out, struct mp_err *err) {
   struct mp_metrics *metrics = calloc(1, sizeof *metrics);
   if (!metrics) return mp_err_set(err, MP_ENOMEM, "no memory for metrics");
   metrics->last = &metrics->first;
+  mp_list_init(&metrics->sources);
   *out = metrics;
   return 0;
 }
@@ -353,8 +355,18 @@ static void write_histogram(struct mp_buf *out, const struct mp_metric *metric,
   mp_buf_addc(out, '\n');
 }
 
+void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source) {
+  mp_list_push_back(&metrics->sources, &source->node);
+}
+
+void mp_metrics_leave(struct mp_metrics_source *source) { mp_list_remove(&source->node); }
+
 void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out) {
   static const char *const kinds[] = {"counter", "gauge", "histogram"};
+  MP_LIST_EACH(node, &metrics->sources) {
+    struct mp_metrics_source *source = MP_LIST_ENTRY(node, struct mp_metrics_source, node);
+    source->refresh(source);
+  }
   for (const struct mp_metric *metric = metrics->first; metric; metric = metric->next) {
     if (!metric->first) continue; /* nothing to say yet */
     mp_buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,

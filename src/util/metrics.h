@@ -14,6 +14,7 @@
 
 #include "util/buf.h"
 #include "util/err.h"
+#include "util/list.h"
 
 struct mp_metrics;
 struct mp_metric;
@@ -75,6 +76,15 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
 /* The value below which the share `q` of the observations lies, guessed inside of its bucket; 0 without any. */
 double mp_series_quantile(const struct mp_series *series, double q);
+
+/* Somebody whose numbers are not counted here but read: it brings its series up to date before they are written. In its
+ * owner's memory; it leaves before that goes. */
+struct mp_metrics_source {
+  struct mp_list node;
+  void (*refresh)(struct mp_metrics_source *source);
+};
+void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source);
+void mp_metrics_leave(struct mp_metrics_source *source);
 
 /* All series in the text format 0.0.4, metrics in the order in which they were made. */
 void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out);

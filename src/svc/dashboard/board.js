@@ -83,9 +83,12 @@ function show(now, ask) {
 
   const lag = last && now.lag.count > last.lag.count
     ? (now.lag.sum - last.lag.sum) / (now.lag.count - last.lag.count) * 1000 : null;
+  const h = now.http, answers = h && rate(h.answers, last && last.http && last.http.answers);
   putFields("host", [["up", span(p.uptime / 1000)], ["event-loop lag", ms(lag), lag > 50 ? "warning" : ""],
     ["queries", count(p.totalQueries)], ["mean query", ms(p.avgQueryTime)], ["slow", count(p.slowQueries)],
     ["failed", count(p.failedQueries)]]);
+  putFields("http", h ? [["answers", perSecond(answers)], ["refused (4xx)", count(h.clientErrors)],
+    ["failed (5xx)", count(h.serverErrors), h.serverErrors ? "critical" : ""], ["clients", count(h.connections)]] : []);
   charts.lag.add(at, [lag]);
 
   const { calls, transactions } = now.groups;

@@ -12,7 +12,7 @@ const count = n => n == null ? "–" : Math.round(n).toLocaleString("en");
 const ms = n => n == null ? "–" : n >= 1000 ? (n / 1000).toFixed(2) + " s" : n.toFixed(n < 10 ? 2 : 0) + " ms";
 const perSecond = n => n == null ? "–" : n.toFixed(n < 10 ? 1 : 0) + "/s";
 const round = n => n.toFixed(n < 10 && n % 1 ? 1 : 0);
-const clock = time => new Date(time).toLocaleTimeString();
+const clock = time => new Date(time).toTimeString().slice(0, 8);
 function span(s) {
   return s < 90 ? Math.round(s) + " s" : s < 5400 ? Math.round(s / 60) + " min" : s < 172800 ? Math.round(s / 3600) + " h"
     : Math.round(s / 86400) + " d";
