@@ -131,7 +131,7 @@ local function batch(to)
     if missed > 0 then host.outbound_counted("traces", "dropped", missed) end
     if #list == 0 then break end
     for _, call in ipairs(list) do
-      local spans = texts_of(call)
+      local spans = call.unsampled and {} or texts_of(call)
       for _, text in ipairs(spans) do texts[#texts + 1] = text end
       count = count + (spans[1] and 1 or 0)
     end

@@ -156,7 +156,7 @@ describe("moonpool.db", function()
       for part, use in pairs {
         ["db.value: 1 value for 2 parameters"] = function() db.value("select $1::int + $2::int", 1) end,
         ["$id"] = function() db.value("select $id::int", {}) end,
-        ["db.open"] = function() db.open {} end,
+        ["db.open"] = function() db.open { url = 5432 } end,
         ["db.close"] = function() db.close() end,
         ["db.query"] = function() db.query() end,
       } do

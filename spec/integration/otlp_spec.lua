@@ -158,6 +158,24 @@ describe("traces", function()
     served:stop()
   end)
 
+  it("leave out calls whose caller does not sample the trace", function()
+    there = receiver.start(function() return 200 end)
+    local served = service.start(files, { env = { MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d"):format(there.port) } })
+    local token = service.token "--scopes ops:*"
+    for _, flags in ipairs { "00", "01" } do
+      service.ask(served, "POST", "/api/ops/hello", { token = token, json = {},
+        headers = { traceparent = ("00-0af7651916cd43dd8448eb211c8031%s-b7ad6b7169203331-%s"):format(flags, flags) } })
+    end
+    local function came(flags)
+      for _, request in ipairs(there.requests) do
+        if request.body:find("0af7651916cd43dd8448eb211c8031" .. flags, 1, true) then return true end
+      end
+    end
+    receiver.await("the sampled call", function() return came "01" end) -- it ended after the other
+    assert.is_nil(came "00")
+    served:stop()
+  end)
+
   it("do not hold a host up that cannot serve", function()
     local served = serving.start(files, { broken = true, env = { MOONPOOL_LISTEN = "nonsense", MOONPOOL_DRAIN_TIMEOUT = "60000",
       MOONPOOL_OTLP_ENDPOINT = "http://127.0.0.1:1" } })

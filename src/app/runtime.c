@@ -122,7 +122,8 @@ static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsig
 
 static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                           struct mp_err *err) {
-  return open_pool(bind->app, url, 0, max, out, err);
+  struct mp_runtime *rt = bind->app;
+  return open_pool(rt, url ? url : mp_pool_url(rt->pool), 0, max, out, err);
 }
 
 static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {

@@ -278,15 +278,16 @@ static int db_lease(lua_State *L) {
 
 /* ---- open, close ---- */
 
-/* open{url=, max=} -> a database like moonpool.db */
+/* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of its own */
 static int db_open(lua_State *L) {
   struct mp_bind *bind = source_of(L)->bind;
   struct mp_pool *pool;
   struct mp_err err;
   luaL_checktype(L, 1, LUA_TTABLE);
-  const char *url = lua_getfield(L, 1, "url") == LUA_TSTRING ? lua_tostring(L, -1)
-                                                             : NULL; /* stays on the stack */
-  if (!url) mp_luaerr_misuse(L, "db.open", "url is missing: db.open{url = \"postgres://...\"}");
+  int type = lua_getfield(L, 1, "url"); /* stays on the stack */
+  if (type != LUA_TSTRING && type != LUA_TNIL)
+    mp_luaerr_misuse(L, "db.open", "url is a text: db.open{url = \"postgres://...\"}");
+  const char *url = lua_tostring(L, -1);
   lua_getfield(L, 1, "max");
   lua_Integer max = luaL_optinteger(L, -1, 2);
   if (max < 1 || max > 1000)

@@ -250,9 +250,11 @@ void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigne
     flight->blocked = true;
     flight->blocked_by = holder;
     mp_flight_note(flight, MP_NOTE_BLOCKED, holder, who);
+    char backend_of[32] = ""; /* a prepared transaction has none */
+    if (holder) snprintf(backend_of, sizeof backend_of, " (backend %u)", holder);
     mp_log_on(mp_label_about(flight->label), MP_LOG_WARN, "lock",
-              "%s waits for a lock; who has it: %s (backend %u)",
-              flight->where[0] ? flight->where : flight->operation, who, holder);
+              "%s waits for a lock; who has it: %s%s",
+              flight->where[0] ? flight->where : flight->operation, who, backend_of);
   }
 }
 
@@ -382,6 +384,7 @@ uint64_t mp_recorder_push_ended(lua_State *L, struct mp_recorder *recorder, uint
     SET(lua_pushinteger(L, (lua_Integer)flight->began_us), "began_us");
     if (about->span_id) SET(lua_pushstring(L, about->span_id), "span_id");
     if (about->parent_id) SET(lua_pushstring(L, about->parent_id), "parent_id");
+    if (about->unsampled) SET(lua_pushboolean(L, true), "unsampled");
     lua_rawseti(L, -2, (lua_Integer)n);
   }
   return missed;

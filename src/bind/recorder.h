@@ -83,7 +83,7 @@ void mp_flight_say(const struct mp_flight *flight, char *out, size_t size);
 /* Calls that have ended since the start. */
 uint64_t mp_recorder_ended(const struct mp_recorder *recorder);
 /* Pushes an array of up to `limit` that ended as number `*from` or later, counted from 0, oldest first: with notes, and
- * `began_us`, `span_id`, `parent_id`. `*from` becomes the number behind the last. Gives how many were gone by now. [-0, +1] */
+ * `began_us`, `span_id`, `parent_id`, `unsampled`. `*from` becomes the number behind the last. Gives how many were gone by now. [-0, +1] */
 uint64_t mp_recorder_push_ended(lua_State *L, struct mp_recorder *recorder, uint64_t *from,
                                 size_t limit);
 

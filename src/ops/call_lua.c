@@ -179,7 +179,7 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
-/* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id= } of whoever called from outside, or nil. */
+/* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id=, unsampled= } of whoever called from outside, or nil. */
 static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   char user[64], request[160], trace[40], span[24], parent[24];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
@@ -192,6 +192,9 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
     about.trace_id = string_field(L, ORIGIN, "trace_id", trace, sizeof trace);
     about.span_id = string_field(L, ORIGIN, "span_id", span, sizeof span);
     about.parent_id = string_field(L, ORIGIN, "parent_id", parent, sizeof parent);
+    lua_getfield(L, ORIGIN, "unsampled");
+    about.unsampled = lua_toboolean(L, -1);
+    lua_pop(L, 1);
   }
   struct mp_label *label = mp_label_new(&about);
   call->flight = call->options.flight =

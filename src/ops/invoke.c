@@ -85,6 +85,8 @@ static int start_p(lua_State *L) {
     SET("call_id", o->about->call_id), SET("request_id", o->about->request_id);
     SET("trace_id", o->about->trace_id), SET("span_id", o->about->span_id);
     SET("parent_id", o->about->parent_id);
+    lua_pushboolean(L, o->about->unsampled);
+    lua_setfield(L, -2, "unsampled");
     lua_setfield(L, -2, "origin");
   }
 #undef SET

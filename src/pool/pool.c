@@ -432,6 +432,8 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
   return 0;
 }
 
+const char *mp_pool_url(const struct mp_pool *pool) { return pool->url; }
+
 int mp_pool_open(struct mp_pool **out, struct mp_loop *loop, const struct mp_pool_options *options,
                  struct mp_err *err) {
   struct mp_pool *pool = calloc(1, sizeof *pool);

@@ -64,6 +64,9 @@ void mp_pool_abandon(struct mp_lease *lease);
  * with `discard` it is closed in any case. While a cancel is in flight it stays parked. */
 void mp_pool_release(struct mp_lease *lease, bool discard);
 
+/* What it was opened with; a secret may be in it. */
+const char *mp_pool_url(const struct mp_pool *pool);
+
 /* The connection is another's from now on, who did not wait; it is as if he had been granted it. */
 void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
 

@@ -67,7 +67,8 @@ static struct mp_log_about about(const struct job *job) {
                                .request_id = job->id,
                                .trace_id = job->trace.trace_id,
                                .span_id = job->trace.span_id,
-                               .parent_id = job->trace.parent_id};
+                               .parent_id = job->trace.parent_id,
+                               .unsampled = job->trace.parent_id[0] && !(job->trace.flags & 1)};
 }
 
 /* ---- answers ---- */

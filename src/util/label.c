@@ -26,6 +26,7 @@ struct mp_label *mp_label_new(const struct mp_log_about *about) {
   if (!label) return NULL;
   char *at = label->text;
   label->refs = 1;
+  label->about.unsampled = about->unsampled;
 #define X(field) label->about.field = keep(&at, about->field);
   MP_LOG_ABOUT_MAP(X)
   X(parent_id)

@@ -21,7 +21,9 @@ struct mp_log_about {
 #define X(field) const char *field;
   MP_LOG_ABOUT_MAP(X)
 #undef X
-  const char *parent_id; /* the span of whoever called; for traces, in no line */
+  /* for traces, in no line: the span of whoever called; and whether he records none of his trace */
+  const char *parent_id;
+  bool unsampled;
 };
 
 /* `about` may be NULL. */

@@ -151,8 +151,8 @@ function tx:random(lower, upper) end
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 
 ---@class moonpool.db_options
----@field url string
----@field max? integer                   connections at most
+---@field url? string                   default: the host's own database
+---@field max? integer                   connections at most; default 2
 
 ---@class moonpool.conn
 ---@field query fun(sql: string, ...: any): moonpool.row[]
