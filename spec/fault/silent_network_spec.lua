@@ -68,6 +68,28 @@ describe("a network that falls silent", function()
     assert_deals(0)
   end)
 
+  it("behind COMMIT's answer, before the lane's lock is given back: the connection is closed, not kept for ever", function()
+    local alone = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "1" })
+    local function make()
+      return alone:call("create_deal", ours:deal_input { customer_data = { first_name = "Sil", last_name = "Ent" } }, nil,
+        { isolation = "serializable" })
+    end
+    make() -- the connection is there and knows all statements
+    wire:watch()
+    make()
+    local unlock
+    for _, message in ipairs(wire:list()) do
+      if message.side == "B" and message.command == "COMMIT" then unlock = message.n + 2 end -- behind the segment's end
+    end
+    wire:watch(("B %d freeze"):format(unlock))
+    assert.is_true(make().ok)
+    assert.are_not.equal("none", wire:order "told")
+    local answer = make() -- nothing is told to the network in between
+    alone:stop()
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_deals(4)
+  end)
+
   it("is only slow: nothing is lost by waiting", function()
     create(10)
     ours = dealership.new()

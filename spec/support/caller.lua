@@ -27,14 +27,14 @@ local function order(self, what)
   return moonpool.json.decode(self.process:ask(moonpool.json.encode(what)))
 end
 
---- Calls an operation there: { ok, result, info } or { ok, error }.
-function caller:call(name, input, options)
-  return order(self, { name = name, input = input, options = options })
+--- Calls an operation there: { ok, result, info } or { ok, error }. `fields`: of its definition, which are to be others.
+function caller:call(name, input, options, fields)
+  return order(self, { name = name, input = input, options = options, fields = fields })
 end
 
 --- Calls it with each of the inputs at the same time: a list of answers. `group`: so many of the calls may share a transaction.
 function caller:call_together(name, inputs, group)
-  return order(self, { name = name, inputs = inputs, group = group })
+  return order(self, { name = name, inputs = inputs, fields = group and { group = group } })
 end
 
 --- A call in two steps, for what is to happen in between.

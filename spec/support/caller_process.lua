@@ -1,7 +1,8 @@
 -- A host of its own, started with `moonpool run`: calls operations as it is told.
 -- Argument: the FIFO that gets the answers. Each line on stdin is JSON; each is answered with a line of JSON:
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
---   { "name": …, "inputs": [ … ], "group": N } call it with all inputs at once, with `group` if it is given: a list of these
+--   { "name": …, "inputs": [ … ] }            call it with all inputs at once: a list of these
+--     "fields": { … }                         of its definition, which are to be others: "group", "isolation"
 --   { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
@@ -32,22 +33,24 @@ local function call(operation, input, options)
   return { ok = false, error = told }
 end
 
-local grouped = {}
+local changed = {}
 
--- The operation of scripts/, with `group`.
-local function with_group(name, group)
-  if not group then return name end
-  if not grouped[name] then
+-- The operation of scripts/, with other fields.
+local function operation_of(order)
+  local name, fields = order.name, order.fields
+  if not fields then return name end
+  if not changed[name] then
     local definition = {}
     for field, value in pairs(registry.get(name)) do definition[field] = value end
-    definition.name, definition.grouping, definition.group = nil, nil, group
-    grouped[name] = moonpool.operation(definition)
+    definition.name, definition.grouping = nil, nil
+    for field, value in pairs(fields) do definition[field] = value end
+    changed[name] = moonpool.operation(definition)
   end
-  return grouped[name]
+  return changed[name]
 end
 
 local function call_together(order)
-  local operation, answers, tasks = with_group(order.name, order.group), {}, {}
+  local operation, answers, tasks = operation_of(order), {}, {}
   for i, input in ipairs(order.inputs) do
     tasks[i] = function() answers[i] = call(operation, input) end
   end
@@ -69,7 +72,7 @@ for line in io.lines() do
   elseif order.inputs then
     answer = call_together(order)
   else
-    answer = call(order.name, order.input, order.options)
+    answer = call(operation_of(order), order.input, order.options)
   end
   out:write(json.encode(answer), "\n")
 end

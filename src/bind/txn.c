@@ -8,7 +8,7 @@
 #include "util/log.h"
 
 #define CLEANUP_MS \
-  5000 /* for a cancel and a rollback nobody waits for; then the connection is closed */
+  5000 /* for a cancel, a rollback or an unlock nobody waits for; then the connection is closed */
 
 struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
   struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop),
@@ -251,6 +251,9 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   /* The caller first: giving the connection back may start others. */
   if (actions & MP_TX_DO_ANSWER) give_answers(txn);
   mp_txn_release_when_quiet(txn);
+  /* An unlock is under way. No deadline ends the wait for its answer: the call has its own. */
+  if (txn->leased && txn->release_wanted && !mp_timer_running(&txn->cleanup))
+    mp_timer_start(&txn->cleanup, CLEANUP_MS);
   if (actions & MP_TX_DO_ACQUIRE) {
     acquire(txn);
     return; /* it may have ended in there */
@@ -352,7 +355,9 @@ static void on_cleanup(struct mp_timer *timer) {
   bool commit = txn->tx.state == MP_TX_COMMITTING;
   mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool",
             "%s: the %s took longer than %llu ms: closing its connection", txn->m->name,
-            commit ? "COMMIT" : "rollback",
+            commit                ? "COMMIT"
+            : txn->release_wanted ? "unlock of its lane"
+                                  : "rollback",
             (unsigned long long)(commit ? txn->bind->commit_timeout_ms : CLEANUP_MS));
   txn->discard = txn->release_wanted = true;
   /* Closing fails what is under way, and that ends the transaction. */
