@@ -90,6 +90,25 @@ describe("a network that falls silent", function()
     assert_deals(4)
   end)
 
+  it("in the middle, and for the cancel, too: the connection is closed all the same", function()
+    local alone = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "1" })
+    local function make(timeout)
+      return alone:call("create_deal", ours:deal_input { customer_data = { first_name = "Sil", last_name = "Ent" } },
+        { timeout = timeout })
+    end
+    wire:watch()
+    make()
+    wire:watch "F begin3 freeze"
+    wire:order "deaf"
+    assert.are.equal("DEADLINE_EXCEEDED", make(0.2).error.code)
+    ours = dealership.new() -- what the server still does for the first is in nobody's way
+    local answer = make()
+    wire:watch()
+    alone:stop()
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_deals(1)
+  end)
+
   it("is only slow: nothing is lost by waiting", function()
     create(10)
     ours = dealership.new()

@@ -15,6 +15,7 @@
 --             freeze                                   pass nothing any more, in both directions; nothing is closed
 --             tag WORD                                 (B) an answer that names another command in its place
 --             fail SEVERITY SQLSTATE                   (B) an error in place of the message; FATAL and PANIC close as well
+--   deaf                     until `watch`, requests to cancel are taken and not answered
 --   drop                     close all connections
 --   told                     the faults that happened since `watch`: SIDE N WHAT COMMANDS, separated by `;`, or "none";
 --                            COMMANDS are those that the host has executed in this transaction and that were passed on
@@ -37,7 +38,7 @@ local names = {
 }
 local CANCEL = 80877102
 
-local faults, told, list, count, links
+local faults, told, list, count, links, deaf
 
 local function close(handle)
   if handle and not handle:is_closing() then handle:close() end
@@ -60,7 +61,7 @@ local function watch()
   for link in pairs(links or {}) do
     if link.frozen or link.gone then cut(link) end
   end
-  faults, told, list, count, links = {}, {}, {}, { F = 0, B = 0 }, links or {}
+  faults, told, list, count, links, deaf = {}, {}, {}, { F = 0, B = 0 }, links or {}, false
 end
 
 -- The name of a command: the first word of its text.
@@ -170,7 +171,8 @@ local function splitter(link, flow, typed)
       if not typed then
         typed = true
         if string.unpack(">I4", whole, 5) == CANCEL then -- no part of the conversation
-          flow.to:write(whole)
+          link.frozen = deaf
+          if not deaf then flow.to:write(whole) end
           goto continue
         end
       end
@@ -253,6 +255,9 @@ local function obey(line)
   end
   if line == "watch" then
     watch()
+    return true, "ok"
+  elseif line == "deaf" then
+    deaf = true
     return true, "ok"
   elseif line == "drop" then
     for link in pairs(links) do cut(link) end

@@ -63,6 +63,13 @@ void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb) {
 
 /* ---- the end ---- */
 
+/* A request on its way. It outlives its connection: where nobody answers, libpq waits for ever. */
+struct mp_cancel {
+  struct mp_conn *conn; /* NULL: it has ended meanwhile */
+  PGcancel *pg;
+  char error[256];
+};
+
 static void finish(struct mp_conn *conn) {
   /* While the timer runs, requests under way have not been told yet. */
   if (conn->state != MP_CONN_CLOSING || conn->pins || mp_timer_running(&conn->end_timer)) return;
@@ -70,6 +77,7 @@ static void finish(struct mp_conn *conn) {
   mp_timer_stop(&conn->end_timer);
   mp_timer_stop(&conn->connect_timer);
   mp_conn_unwatch(conn);
+  if (conn->cancel) conn->cancel->conn = NULL;
   if (conn->pg) PQfinish(conn->pg);
   mp_result_unref(conn->result);
   mp_stmt_cache_fini(&conn->stmts);
@@ -124,33 +132,38 @@ void mp_conn_close(struct mp_conn *conn, const char *reason) {
 /* ---- cancel ---- */
 
 static void cancel_run(void *data) {
-  struct mp_conn *conn = data;
-  if (!PQcancel(conn->cancel, conn->cancel_error, sizeof conn->cancel_error)) return;
-  conn->cancel_error[0] = '\0';
+  struct mp_cancel *cancel = data;
+  if (PQcancel(cancel->pg, cancel->error, sizeof cancel->error)) cancel->error[0] = '\0';
 }
 
 static void cancel_done(void *data) {
-  struct mp_conn *conn = data;
-  PQfreeCancel(conn->cancel);
+  struct mp_cancel *cancel = data;
+  struct mp_conn *conn = cancel->conn;
+  if (cancel->error[0]) mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", cancel->error);
+  PQfreeCancel(cancel->pg);
+  free(cancel);
+  if (!conn) return;
   conn->cancel = NULL;
-  if (conn->cancel_error[0]) mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", conn->cancel_error);
   if (mp_conn_alive(conn) && conn->answered < conn->cancel_upto)
     mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
-  mp_conn_unpin(conn);
 }
 
 static int send_cancel(struct mp_conn *conn, struct mp_err *err) {
-  PGcancel *cancel = PQgetCancel(conn->pg);
-  if (!cancel) return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
-  conn->cancel = cancel;
-  conn->cancel_error[0] = '\0';
-  int rv = mp_loop_work(conn->loop, cancel_run, cancel_done, conn, err);
+  struct mp_cancel *cancel = calloc(1, sizeof *cancel);
+  PGcancel *pg = cancel ? PQgetCancel(conn->pg) : NULL;
+  int rv = 0;
+  if (!pg) {
+    rv = mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
+  } else {
+    *cancel = (struct mp_cancel){.conn = conn, .pg = pg};
+    rv = mp_loop_work(conn->loop, cancel_run, cancel_done, cancel, err);
+  }
   if (rv) {
-    PQfreeCancel(cancel);
-    conn->cancel = NULL;
+    PQfreeCancel(pg);
+    free(cancel);
     return rv;
   }
-  conn->pins++;
+  conn->cancel = cancel;
   return 0;
 }
 

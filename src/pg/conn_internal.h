@@ -50,7 +50,7 @@ struct mp_conn {
   struct mp_timer end_timer; /* brings the end, and failures after it, to the next turn */
   struct mp_err end;         /* why it ends; set once */
   bool ending;               /* `end` is set: nothing is sent any more */
-  int pins;                  /* jobs of the loop that still point here */
+  int pins;                  /* callbacks under way that still point here */
   uint64_t opened_ms;
   struct mp_err last_fatal; /* the server's last word, which libpq hands out as a notice only */
 
@@ -61,8 +61,7 @@ struct mp_conn {
 
   struct mp_copy *copy; /* under way; pipeline mode is left */
 
-  PGcancel *cancel; /* in flight */
-  char cancel_error[256];
+  struct mp_cancel *cancel;       /* in flight */
   uint64_t answered, cancel_upto; /* ops ever; those that are to be canceled */
   struct mp_timer cancel_timer;   /* to the next try */
   uint64_t cancel_pause_ms;
