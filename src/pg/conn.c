@@ -1,6 +1,8 @@
 /* conn.c: life and death of a connection. Opening is in conn_open.c, traffic in conn_io.c. */
 #include "pg/conn.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,14 +63,45 @@ void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb) {
   uv_poll_start(conn->poll, mask, cb);
 }
 
-/* ---- the end ---- */
+/* ---- the request to cancel ---- */
 
-/* A request on its way. It outlives its connection: where nobody answers, libpq waits for ever. */
+/* On its way. libpq waits until the server closes, which may be for ever: so it has a thread of its own, for which
+ * nobody waits, and whoever goes first leaves it to the other. */
 struct mp_cancel {
-  struct mp_conn *conn; /* NULL: it has ended meanwhile */
   PGcancel *pg;
   char error[256];
+  atomic_bool over;
+  atomic_int owners; /* the connection and the thread */
 };
+
+static void cancel_leave(struct mp_cancel *cancel) {
+  if (atomic_fetch_sub(&cancel->owners, 1) > 1) return;
+  PQfreeCancel(cancel->pg);
+  free(cancel);
+}
+
+static void *cancel_run(void *data) {
+  struct mp_cancel *cancel = data;
+  if (PQcancel(cancel->pg, cancel->error, sizeof cancel->error)) cancel->error[0] = '\0';
+  atomic_store(&cancel->over, true);
+  cancel_leave(cancel);
+  return NULL;
+}
+
+bool mp_conn_canceling(const struct mp_conn *conn) {
+  return conn->cancel && !atomic_load(&conn->cancel->over);
+}
+
+static void drop_cancel(struct mp_conn *conn) {
+  struct mp_cancel *cancel = conn->cancel;
+  conn->cancel = NULL;
+  if (!cancel) return;
+  if (atomic_load(&cancel->over) && cancel->error[0])
+    mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", cancel->error);
+  cancel_leave(cancel);
+}
+
+/* ---- the end ---- */
 
 static void finish(struct mp_conn *conn) {
   /* While the timer runs, requests under way have not been told yet. */
@@ -77,7 +110,7 @@ static void finish(struct mp_conn *conn) {
   mp_timer_stop(&conn->end_timer);
   mp_timer_stop(&conn->connect_timer);
   mp_conn_unwatch(conn);
-  if (conn->cancel) conn->cancel->conn = NULL;
+  drop_cancel(conn);
   if (conn->pg) PQfinish(conn->pg);
   mp_result_unref(conn->result);
   mp_stmt_cache_fini(&conn->stmts);
@@ -131,54 +164,52 @@ void mp_conn_close(struct mp_conn *conn, const char *reason) {
 
 /* ---- cancel ---- */
 
-static void cancel_run(void *data) {
-  struct mp_cancel *cancel = data;
-  if (PQcancel(cancel->pg, cancel->error, sizeof cancel->error)) cancel->error[0] = '\0';
-}
-
-static void cancel_done(void *data) {
-  struct mp_cancel *cancel = data;
-  struct mp_conn *conn = cancel->conn;
-  if (cancel->error[0]) mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", cancel->error);
-  PQfreeCancel(cancel->pg);
-  free(cancel);
-  if (!conn) return;
-  conn->cancel = NULL;
-  if (mp_conn_alive(conn) && conn->answered < conn->cancel_upto)
-    mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
-}
-
 static int send_cancel(struct mp_conn *conn, struct mp_err *err) {
   struct mp_cancel *cancel = calloc(1, sizeof *cancel);
-  PGcancel *pg = cancel ? PQgetCancel(conn->pg) : NULL;
-  int rv = 0;
-  if (!pg) {
-    rv = mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
-  } else {
-    *cancel = (struct mp_cancel){.conn = conn, .pg = pg};
-    rv = mp_loop_work(conn->loop, cancel_run, cancel_done, cancel, err);
-  }
-  if (rv) {
-    PQfreeCancel(pg);
+  pthread_attr_t detached;
+  pthread_t thread;
+  drop_cancel(conn);
+  if (cancel) cancel->pg = PQgetCancel(conn->pg);
+  if (!cancel || !cancel->pg) {
     free(cancel);
-    return rv;
+    return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
+  }
+  atomic_init(&cancel->over, false);
+  atomic_init(&cancel->owners, 2);
+  pthread_attr_init(&detached);
+  pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+  int rv = pthread_create(&thread, &detached, cancel_run, cancel);
+  pthread_attr_destroy(&detached);
+  if (rv) {
+    PQfreeCancel(cancel->pg);
+    free(cancel);
+    return mp_err_set(err, MP_EINTERNAL, "cannot start a thread for a cancel request: %s",
+                      strerror(rv));
   }
   conn->cancel = cancel;
+  if (conn->answered < conn->cancel_upto)
+    mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
   return 0;
 }
 
+/* Not answered yet: once more, unless the request before is still on its way. */
 static void on_cancel_timer(struct mp_timer *timer) {
   struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, cancel_timer);
   struct mp_err err;
+  if (!mp_conn_alive(conn)) return;
+  if (mp_conn_canceling(conn)) {
+    mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
+    return;
+  }
   conn->cancel_pause_ms *= 2;
   if (conn->cancel_pause_ms > CANCEL_PAUSE_MAX_MS) conn->cancel_pause_ms = CANCEL_PAUSE_MAX_MS;
-  if (mp_conn_alive(conn) && send_cancel(conn, &err)) mp_log(MP_LOG_WARN, "pool", "%s", err.msg);
+  if (send_cancel(conn, &err)) mp_log(MP_LOG_WARN, "pool", "%s", err.msg);
 }
 
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err) {
   if (!mp_conn_alive(conn))
     return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
-  if (conn->cancel || mp_timer_running(&conn->cancel_timer))
+  if (mp_conn_canceling(conn) || mp_timer_running(&conn->cancel_timer))
     return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
   conn->cancel_upto = conn->answered + conn->ops.len;
   conn->cancel_pause_ms = CANCEL_PAUSE_MS;
@@ -253,7 +284,7 @@ bool mp_conn_alive(const struct mp_conn *conn) {
 }
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
-  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !conn->cancel &&
+  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !mp_conn_canceling(conn) &&
          !mp_timer_running(&conn->cancel_timer) && PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
 }
 

@@ -80,7 +80,7 @@ struct mp_sync {
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req);
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
 
-/* Asks the server to cancel what has been sent (on the thread pool: libpq's call blocks), and again until it is answered:
+/* Asks the server to cancel what has been sent (on a thread of its own: libpq's call blocks), and again until it is answered:
  * a backend that has not begun with it yet forgets that it was asked. Until that is over the connection is not
  * reusable, or the cancel might hit the next user's statement. One at a time. */
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err);

@@ -76,7 +76,8 @@ void mp_conn_end(struct mp_conn *conn, const struct mp_err *err);
 void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb);
 void mp_conn_unwatch(struct mp_conn *conn);
 void mp_conn_unpin(struct mp_conn *conn);
-void mp_conn_ready(struct mp_conn *conn); /* conn_open.c -> conn.c: libpq is connected */
+bool mp_conn_canceling(const struct mp_conn *conn); /* is a request to cancel on its way? */
+void mp_conn_ready(struct mp_conn *conn);           /* conn_open.c -> conn.c: libpq is connected */
 
 /* conn_open.c */
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err);

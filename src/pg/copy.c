@@ -133,7 +133,7 @@ void mp_conn_copy_fail(struct mp_conn *conn, const struct mp_err *err) {
 
 int mp_conn_copy(struct mp_conn *conn, struct mp_copy *copy, struct mp_err *err) {
   if (!mp_conn_alive(conn)) return mp_err_set(err, MP_ECONN, "the connection is gone");
-  if (conn->ops.len || conn->copy || conn->cancel || !PQexitPipelineMode(conn->pg))
+  if (conn->ops.len || conn->copy || mp_conn_canceling(conn) || !PQexitPipelineMode(conn->pg))
     return mp_err_set(err, MP_EBUSY, "COPY needs a connection on which nothing is under way");
   copy->state = MP_COPY_STARTING;
   copy->result = NULL;
