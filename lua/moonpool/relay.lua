@@ -86,7 +86,10 @@ function Subscriber:work(queue)
     local ok, failure = self:deliver(row)
     self.outcomes[#self.outcomes + 1] = { queue = queue, row = row, ok = ok, failure = failure }
     self.state.signal:set()
-    if not ok then break end
+    if not ok then
+      queue.failed = true -- nothing of it is tried again before its failure is noted
+      break
+    end
     queue[queue.first] = nil
     queue.first = queue.first + 1
   end
@@ -103,7 +106,11 @@ function Subscriber:start_work()
       self.running = self.running + 1
       host.spawn(function() self:work(queue) end)
     end
-    if queue.busy or queue.first <= queue.last then kept[#kept + 1] = queue else self.queues[queue.key] = nil end
+    if queue.busy or queue.first <= queue.last then
+      kept[#kept + 1] = queue
+    elseif self.queues[queue.key] == queue then -- not another of the same key, begun since this one was dropped
+      self.queues[queue.key] = nil
+    end
   end
   self.order = kept
 end

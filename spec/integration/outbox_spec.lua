@@ -87,6 +87,23 @@ describe("the outbox", function()
     assert.are.equal("1 2 3 \"late\"", desk.received(one))
   end)
 
+  it("tries no message more often than it may, however many fail at a time", function()
+    local tries, list = {}, {}
+    desk.subscriber("one", function(_, message)
+      tries[message.id] = (tries[message.id] or 0) + 1
+      error "never"
+    end, { deliveries = 2, concurrency = 16 })
+    for i = 1, 100 do list[i] = { i, "key " .. i // 2 } end -- two of a key: the second waits for the first's end
+    desk.publish(list)
+    assert.are.same({ delivered = 0, failed = 200, dead = 100 }, desk.relay())
+    local count = 0
+    for _, n in pairs(tries) do
+      assert.are.equal(2, n)
+      count = count + 1
+    end
+    assert.are.equal(100, count)
+  end)
+
   it("delivers what was published before the subscriber existed", function()
     desk.publish { { 1 } }
     local one = desk.subscriber "one"
