@@ -68,11 +68,12 @@ function border.detail(e, input)
   return e.traceback and text .. "\n" .. e.traceback or text
 end
 
--- The error of an operation whose work is stored, but whose result cannot be written.
-function border.unwritable(name, fault)
-  return errors.new { code = "SCRIPT_ERROR", status = 500, operation = name,
+-- The error of an operation whose work is stored, but whose result cannot be written: its code of its own says that to repeat
+-- the call would do it twice.
+function border.unwritable(name, fault, call_id)
+  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = call_id,
     message = ("%s is done and stored, but its result cannot be written as JSON: %s"):format(name,
-      errors.is(fault) and fault.message or tostring(fault)) }
+      errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))) }
 end
 
 return border

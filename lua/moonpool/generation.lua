@@ -55,7 +55,7 @@ local function serve(name, input, options)
     if options.entry then return true, result, 200 end
     local done, text = pcall(border.encode, result)
     if done then return true, text, 200 end
-    result = border.unwritable(name, text)
+    result = border.unwritable(name, text, options.origin and options.origin.call_id)
   end
   local public = border.far(result)
   public.generation = generation.number

@@ -38,10 +38,12 @@ local function header(name, description, schema)
   return { name = name, ["in"] = "header", required = false, description = description, schema = schema }
 end
 
---- The document of a list of operations (moonpool.describe).
+--- The document of a list of operations (moonpool.describe); without subscribers, which nobody can call.
 function openapi.document(operations)
   local paths = json.object()
-  for _, op in ipairs(operations) do paths["/api/ops/" .. op.name] = path_of(op) end
+  for _, op in ipairs(operations) do
+    if not op.on then paths["/api/ops/" .. op.name] = path_of(op) end
+  end
   return {
     openapi = "3.1.0",
     info = { title = host.app_dir:match "([^/]+)/*$" or "moonpool", version = host.version,
@@ -58,7 +60,8 @@ function openapi.document(operations)
         RequestId = header("X-Request-Id", "Comes back in the answer and stands in the log.",
                            { type = "string", maxLength = 128 }),
       },
-      responses = { Error = { description = "Not done.", content = content(ref("schemas", "Error")) } },
+      responses = { Error = { content = content(ref("schemas", "Error")), description = "Not done; or done and stored, but the "
+        .. "result is no JSON (RESULT_UNWRITABLE); or see outcomeUnknown." } },
       schemas = {
         Error = {
           type = "object", required = json.array { "error" },

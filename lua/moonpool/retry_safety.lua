@@ -88,8 +88,8 @@ local function tables_of(admin, options, began)
   local parts = {}
   for i, name in ipairs(names) do
     local columns = table.concat(ignored[name] or {}, ",")
-    parts[i] = ("select '%s' as name, (to_jsonb(t) - string_to_array('%s', ','))::text as row from %s t"):format(
-      name, columns, name)
+    parts[i] = ("select '%s' as name, (to_jsonb(row_.*) - string_to_array('%s', ','))::text as row from %s as row_"):format(
+      name, columns, options.tables and name or ('"%s"'):format(name:gsub('"', '""')))
   end
   local state = {}
   for _, name in ipairs(names) do state[name] = {} end

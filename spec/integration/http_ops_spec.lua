@@ -19,6 +19,8 @@ local files = {
   ["scripts/fails.lua"]  = operation(nil, 'moonpool.fail("NO_SUCH_LUCK", "no luck today", { status = 409 })'),
   ["scripts/breaks.lua"] = operation(nil, 'local none; return none.field'),
   ["scripts/leaks.lua"]  = operation(nil, [[return tx:one "select 1 / 0 as secret_column"]]),
+  ["scripts/unwritable.lua"] = operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
+  ["scripts/none.lua"]   = operation(nil, [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
   ["scripts/slow.lua"]   = operation("timeout = 20,", [[tx:exec "select pg_sleep(20)"; return 1]]),
   ["scripts/naps.lua"]   = operation(nil, [[tx:exec "select pg_sleep(1), 'a nap'"; return 1]]),
   ["scripts/checked.lua"] = operation('input = is.object { company_name = is.string:max(20), size = is.integer:optional() },',
@@ -78,6 +80,21 @@ describe("operations over HTTP", function()
     assert.truthy(host:log():find("breaks%-1"))
   end)
 
+  it("give an empty list for a query without rows", function()
+    local answer = call "none"
+    assert.matches('"rows":[]', answer.body, 1, true)
+    assert.matches('"first":[{"n":1}]', answer.body, 1, true)
+  end)
+
+  it("say that the work is stored, when only their result cannot be told", function()
+    local answer = call "unwritable"
+    assert.equal(500, answer.status)
+    assert.equal("RESULT_UNWRITABLE", answer.json.error.code)
+    assert.matches("unwritable is done and stored, but its result cannot be written as JSON: $.ratio", answer.json.error.message,
+      1, true)
+    assert.equal(answer.headers["x-call-id"], answer.json.error.callId)
+  end)
+
   it("are not found under other names", function()
     for _, name in ipairs { "helo", "hello/x", "", "../hello", "hello%00", ("x"):rep(100) } do
       assert.equal(404, call(name).status, name)
@@ -120,7 +137,7 @@ describe("operations over HTTP", function()
   it("are listed, with their schemas, for whom they are", function()
     local answer = service.ask(host, "GET", "/api/ops", { token = all })
     assert.equal(200, answer.status)
-    assert.equal(9, #answer.json.operations)
+    assert.equal(11, #answer.json.operations)
     answer = service.ask(host, "GET", "/api/ops", { token = service.token "--scopes ops:hello,monitor" })
     assert.equal(1, #answer.json.operations)
     local doc = service.ask(host, "GET", "/openapi.json", { token = all }).json

@@ -59,6 +59,17 @@ describe("the check of retry safety", function()
       inline.contains(numbers.outcome, '"two.!"', '"server":"<now>"')
     end)
 
+    it("what works on a table whose names are words of SQL", function()
+      local findings = check(function(tx) tx:exec 'insert into "order" (row, t) values (1, 2)' end, {
+        setup = function(_, database)
+          local owner = db.open { url = database.owner_url, max = 1 }
+          owner.exec 'create table "order" (row int, t int)'
+          owner.exec 'grant select, insert on "order" to moonpool_app'
+          owner.close()
+        end })
+      assert.are.same({}, findings)
+    end)
+
     it("what fails in its own way each time", function()
       local findings, numbers = check(function(tx)
         store(tx, 1, "x")

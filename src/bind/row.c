@@ -56,6 +56,7 @@ void mp_row_push_all(lua_State *L, struct mp_result *result) {
     mp_row_push(L, result, i);
     lua_rawseti(L, -2, i + 1);
   }
+  mp_json_set_mark(L, MP_JSON_ARRAY); /* also without rows */
 }
 
 static int row_gc(lua_State *L) {
