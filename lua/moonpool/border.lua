@@ -29,6 +29,8 @@ end
 -- What a caller far away may see: an error that nobody foresaw is told to the log, since its message may hold anything.
 function border.far(e)
   local told = border.public(e)
+  -- What a script asked of the host is not the caller's fault; his own input's is a VALIDATION_ERROR.
+  if told.code == "INVALID_ARGUMENT" then told.code, told.status = "SCRIPT_ERROR", 500 end
   if told.code == "SCRIPT_ERROR" or told.code == "DATABASE_ERROR" then
     told.message = "the operation failed; the log of the host says why"
   end

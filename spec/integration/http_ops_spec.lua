@@ -21,6 +21,7 @@ local files = {
   ["scripts/leaks.lua"]  = operation(nil, [[return tx:one "select 1 / 0 as secret_column"]]),
   ["scripts/unwritable.lua"] = operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
   ["scripts/none.lua"]   = operation(nil, [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
+  ["scripts/misuses.lua"] = operation(nil, 'return tx:value("select $nmae::int", { name = 1 })'),
   ["scripts/slow.lua"]   = operation("timeout = 20,", [[tx:exec "select pg_sleep(20)"; return 1]]),
   ["scripts/naps.lua"]   = operation(nil, [[tx:exec "select pg_sleep(1), 'a nap'"; return 1]]),
   ["scripts/checked.lua"] = operation('input = is.object { company_name = is.string:max(20), size = is.integer:optional() },',
@@ -80,6 +81,14 @@ describe("operations over HTTP", function()
     assert.truthy(host:log():find("breaks%-1"))
   end)
 
+  it("do not tell a caller what their script did wrong with the host; the log has it", function()
+    local answer = call("misuses", { headers = { ["X-Request-Id"] = "misused-1" } })
+    assert.equal(500, answer.status)
+    assert.equal("SCRIPT_ERROR", answer.json.error.code)
+    assert.is_nil(answer.body:find("nmae", 1, true))
+    scratch.await("the log to tell", function() return host:log():find("no value for $nmae", 1, true) end)
+  end)
+
   it("give an empty list for a query without rows", function()
     local answer = call "none"
     assert.matches('"rows":[]', answer.body, 1, true)
@@ -137,7 +146,7 @@ describe("operations over HTTP", function()
   it("are listed, with their schemas, for whom they are", function()
     local answer = service.ask(host, "GET", "/api/ops", { token = all })
     assert.equal(200, answer.status)
-    assert.equal(11, #answer.json.operations)
+    assert.equal(12, #answer.json.operations)
     answer = service.ask(host, "GET", "/api/ops", { token = service.token "--scopes ops:hello,monitor" })
     assert.equal(1, #answer.json.operations)
     local doc = service.ask(host, "GET", "/openapi.json", { token = all }).json

@@ -47,6 +47,12 @@ void mp_hide_near_value(char *msg) {
   if (near_a_value(msg)) hide_value(msg);
 }
 
+/* Names and types that are not there: what the server thinks was meant. Hints of other classes may hold values. */
+static const char *hint_of(const PGresult *pg, const char *state) {
+  if (!state || strncmp(state, "42", 2) != 0) return NULL;
+  return PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT);
+}
+
 void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
@@ -60,7 +66,12 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
     hide_value(msg);
   else if (state)
     mp_hide_near_value(msg);
-  mp_err_set(err, MP_ESQL, "%s", msg);
+  bool raised = routine && !strncmp(routine, "exec_stmt_", 10);
+  const char *hint = raised ? NULL : hint_of(pg, state);
+  if (hint)
+    mp_err_set(err, MP_ESQL, "%s (%s)", msg, hint);
+  else
+    mp_err_set(err, MP_ESQL, "%s", msg);
   if (!state) { /* libpq made the error up: the connection broke */
     err->code = MP_ECONN;
     err->flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
@@ -68,7 +79,7 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   }
   memcpy(err->sqlstate, state, 5);
   /* RAISE: "PL/pgSQL function book(uuid) line 7 at RAISE" instead of what it says. */
-  if (routine && !strncmp(routine, "exec_stmt_", 10)) {
+  if (raised) {
     const char *where = PQresultErrorField(pg, PG_DIAG_CONTEXT);
     snprintf(err->shown, sizeof err->shown, "raised by %.*s",
              where ? (int)strcspn(where, "\n") : 12, where ? where : "a DO command");
