@@ -102,6 +102,16 @@ describe("moonpool migrate", function()
       assert.are_not.equal(recorded, in_file)
     end)
 
+    it("says that a database is another project's when other files were applied to it", function()
+      migrate "up"
+      assert(os.rename(folder.path .. "/migrations/0001_apples.sql", folder.path .. "/migrations/0001_accounts.sql"))
+      folder.write("migrations/0001_accounts.sql", "create table accounts (id integer);\n")
+      local output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "0001_apples.sql was applied to it at", "0001_accounts.sql is here", "MOONPOOL_STATE")
+      assert.is_false(exists "accounts")
+    end)
+
     it("does not mind a comment or a blank that was changed", function()
       migrate "up"
       folder.write("migrations/0001_apples.sql", "-- Fruit.\n\n" .. first)
