@@ -109,6 +109,12 @@ describe("moonpool", function()
       end)
     end
 
+    it("prints the usage of call also behind an operation's name", function()
+      local out, _, code = run("call create_deal --help", { DATABASE_URL = closed_port })
+      assert.are.equal(0, code)
+      contains(out, "Usage: moonpool call")
+    end)
+
     it("prints its version", function()
       assert.are.equal("moonpool " .. host.version .. "\n", (run "version"))
       assert.are.equal("moonpool " .. host.version .. "\n", (run "--version"))

@@ -173,24 +173,26 @@ static int push_call(lua_State *L, void *data) {
   return 1;
 }
 
+static int call_help(void) {
+  puts(
+      "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+      "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
+      "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
+      "JSON on stdout, an error as JSON on stderr.\n\n"
+      "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
+      "  --as USER     id of the user who calls\n"
+      "  --key KEY     idempotency key: the same call under the same key is done once, and gives the same answer\n"
+      "  --pretty      indented output (default on a terminal)\n"
+      "  --json        one line\n\n"
+      "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
+  return MP_EXIT_OK;
+}
+
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct call call = {.pretty = isatty(STDOUT_FILENO)};
   const char *url = NULL;
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
-        "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
-        "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
-        "JSON on stdout, an error as JSON on stderr.\n\n"
-        "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
-        "  --as USER     id of the user who calls\n"
-        "  --key KEY     idempotency key: the same call under the same key is done once, and gives the same answer\n"
-        "  --pretty      indented output (default on a terminal)\n"
-        "  --json        one line\n\n"
-        "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return call_help();
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
     bool option = arg[0] == '-' && arg[1];
@@ -204,6 +206,8 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
       call.as = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--key"))
       call.key = argv[++i];
+    else if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) /* also behind the name */
+      return call_help();
     else if (option)
       return mp_cli_usage("call", "unknown option", arg);
     else if (!call.name)
