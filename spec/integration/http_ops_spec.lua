@@ -4,6 +4,7 @@ local dealership = require "spec.support.dealership"
 local http       = require "spec.support.http"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
+local outbox     = require "moonpool.outbox_store"
 local scratch    = require "spec.support.scratch"
 local service    = require "spec.support.http_service"
 local test       = require "moonpool.test"
@@ -21,6 +22,7 @@ local files = {
   ["scripts/leaks.lua"]  = operation(nil, [[return tx:one "select 1 / 0 as secret_column"]]),
   ["scripts/unwritable.lua"] = operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
   ["scripts/none.lua"]   = operation(nil, [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
+  ["scripts/hears.lua"]  = operation('on = "http_ops_spec.nothing",', 'return nil'),
   ["scripts/misuses.lua"] = operation(nil, 'return tx:value("select $nmae::int", { name = 1 })'),
   ["scripts/slow.lua"]   = operation("timeout = 20,", [[tx:exec "select pg_sleep(20)"; return 1]]),
   ["scripts/naps.lua"]   = operation(nil, [[tx:exec "select pg_sleep(1), 'a nap'"; return 1]]),
@@ -96,7 +98,11 @@ describe("operations over HTTP", function()
   end)
 
   it("say that the work is stored, when only their result cannot be told", function()
-    local answer = call "unwritable"
+    local function stored()
+      return outbox.with(function(conn) return conn.value "select count(*) from moonpool.outbox where topic = 'http_ops_spec'" end)
+    end
+    local before, answer = stored(), call "unwritable"
+    assert.equal(before + 1, stored())
     assert.equal(500, answer.status)
     assert.equal("RESULT_UNWRITABLE", answer.json.error.code)
     assert.matches("unwritable is done and stored, but its result cannot be written as JSON: $.ratio", answer.json.error.message,
@@ -146,11 +152,12 @@ describe("operations over HTTP", function()
   it("are listed, with their schemas, for whom they are", function()
     local answer = service.ask(host, "GET", "/api/ops", { token = all })
     assert.equal(200, answer.status)
-    assert.equal(12, #answer.json.operations)
+    assert.equal(13, #answer.json.operations)
     answer = service.ask(host, "GET", "/api/ops", { token = service.token "--scopes ops:hello,monitor" })
     assert.equal(1, #answer.json.operations)
     local doc = service.ask(host, "GET", "/openapi.json", { token = all }).json
     assert.equal("3.1.0", doc.openapi)
+    assert.is_nil(doc.paths["/api/ops/hears"]) -- a subscriber, which nobody can call
     local post = doc.paths["/api/ops/checked"].post
     assert.equal("checked", post.operationId)
     local schema = post.requestBody.content["application/json"].schema

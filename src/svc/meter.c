@@ -31,7 +31,7 @@ static void refresh(struct mp_metrics_source *source) {
 }
 
 static struct mp_series *one(struct mp_metric *metric, const char *label) {
-  return metric ? mp_metric_series(metric, (const char *[MP_METRIC_LABELS]){label}) : NULL;
+  return mp_metric_series(metric, (const char *[MP_METRIC_LABELS]){label});
 }
 
 int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
@@ -55,7 +55,7 @@ int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
                  .help = "Clients that were dismissed before their request was handled, by reason.",
                  .kind = MP_COUNTER,
                  .labels = {"reason"}};
-  struct mp_metric *durations = NULL, *open = NULL, *under_way = NULL, *dismissed = NULL;
+  struct mp_metric *durations, *open, *under_way, *dismissed;
   struct mp_meter *meter = calloc(1, sizeof *meter);
   if (!meter) return mp_err_set(err, MP_ENOMEM, "no memory for the metrics of HTTP");
   int rv = mp_metrics_add(metrics, &requests, &meter->requests, err);

@@ -269,9 +269,8 @@ static void start_watching(struct job *job, const char *content_type, const char
                                   .fields = fields,
                                   .fields_len = 2};
   for (size_t i = 0; i < job->cors.len; i++) fields[answer.fields_len++] = job->cors.fields[i];
-  struct mp_meter *meter = job->service->meter;
   if (mp_feed_watch(job->service->feed, job->request, &answer)) {
-    mp_meter_streams(meter, answer.status);
+    mp_meter_streams(job->service->meter, answer.status);
     free(job);
   } else {
     refuse(job, 503, "BUSY", "enough dashboards are open; close one, or ask /api/db/overview");

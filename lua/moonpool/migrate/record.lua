@@ -126,12 +126,13 @@ function record.pending(dir, list, by_version, rows)
       problem.raise("%s/%s was applied to this database at %s, but the file is missing: bring it back (from version " ..
                     "control, or by updating this checkout)", dir, row.name, row.applied_at)
     end
-    if file.checksum ~= row.checksum and file.name ~= row.name then
+    local changed = file.checksum ~= row.checksum
+    if changed and file.name ~= row.name then
       problem.raise("this database was migrated from other files than %s: %s was applied to it at %s, where %s is here.\n" ..
                     "Another project's database? DATABASE_URL names this one's; MOONPOOL_STATE=FOLDER gives it a private one",
                     dir, row.name, row.applied_at, file.name)
     end
-    if file.checksum ~= row.checksum then
+    if changed then
       problem.raise("%s was changed after it was applied at %s:\n  applied  %s\n  file     %s\n" ..
                     "undo the change, and write a new migration for what is to be different",
                     file.path, row.applied_at, row.checksum, file.checksum)

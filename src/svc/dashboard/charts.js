@@ -11,7 +11,8 @@ function plotIn(box, data, series, say) {
   const plot = new uPlot({
     width: 300, height: 130, cursor: { drag: { x: false, y: false } }, legend: { live: true },
     scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-    axes: [{ ...axis, size: 24, space: 70, values: (u, at, i, space, step) => at.map(s => clock(s * 1000).slice(0, step < 60 ? 8 : 5)) },
+    axes: [{ ...axis, size: 24, space: 70,
+      values: (u, at, i, space, step) => at.map(s => clock(s * 1000).slice(0, step < 60 ? 8 : 5)) },
       { ...axis, size: 52, space: 34, values: (u, at) => at.map(say) }],
     series: [{ label: "at", value: (u, s) => s == null ? "–" : clock(s * 1000) },
       ...series.map((line, i) => ({ label: line.label, stroke: () => styleOf(line.hue), width: 1.5, dash: DASHES[i],
