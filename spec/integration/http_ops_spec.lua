@@ -99,7 +99,9 @@ describe("operations over HTTP", function()
 
   it("say that the work is stored, when only their result cannot be told", function()
     local function stored()
-      return outbox.with(function(conn) return conn.value "select count(*) from moonpool.outbox where topic = 'http_ops_spec'" end)
+      return outbox.with(function(conn)
+        return conn.value "select count(*) from moonpool.outbox where topic = 'http_ops_spec'"
+      end)
     end
     local before, answer = stored(), call "unwritable"
     assert.equal(before + 1, stored())
