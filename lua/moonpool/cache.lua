@@ -54,7 +54,7 @@ function cache.invalidate(key)
   if tx then
     host.own_exec(tx, "select pg_notify('" .. CHANNEL .. "', $1)", payload)
   else
-    db.notify(CHANNEL, payload)
+    db.own_notify(CHANNEL, payload)
   end
 end
 

@@ -236,6 +236,22 @@ local function tenant_of(op, checked, options)
   return named
 end
 
+-- The options of a call from what another call has started (a hook, a task): its tenant and its caller are those of that call.
+local function in_scope(op, options)
+  local scoped, tenant, caller = host.call_scope()
+  if not scoped then return options end
+  if tenant and options.tenant and options.tenant:lower() ~= tenant:lower() then
+    error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
+      message = op.name .. " was called for another tenant than that of the call which started this code" }, 0)
+  end
+  if not (tenant or caller) then return options end
+  local own = {}
+  for name, value in next, options do own[name] = value end
+  own.tenant = tenant
+  if caller then own.as, own.scopes = caller.user_id, caller.scopes end
+  return own
+end
+
 -- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
 -- of N locks itself up with N callers. What the operation says of its isolation, the transaction must keep already; that
 -- it only reads is kept for the savepoint. Its timeouts, retries, lane and key are the transaction's.
@@ -307,7 +323,7 @@ end
 
 -- -> result, and if wanted: info, what it took
 function operation.call(op, input, options, want_info)
-  options = options or {}
+  options = in_scope(op, options or {})
   if op.on then
     error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
       message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name, op.on) }, 0)

@@ -30,7 +30,7 @@ local function run_file(file, judge)
   local chunk, fault = sandbox.load(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
   if not chunk then return false, fault end
   local ok, result = pcall(function()
-    local value = chunk()
+    local value = sandbox.as_body(chunk)
     if judge then judge(value) end
     return value
   end)

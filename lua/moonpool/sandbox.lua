@@ -181,13 +181,20 @@ local function prepare(chunk, shown, more)
   end
 end
 
+--- fn(...) as the body of a file of scripts/: what it would start would be nobody's, and is refused.
+function sandbox.as_body(fn, ...)
+  local before = host.loading(true)
+  local _ <close> = setmetatable({}, { __close = function() host.loading(before) end })
+  return fn(...)
+end
+
 -- A module of scripts/: what it returns is shared by all who require it, so it becomes a view.
 local function find_script(name, tried)
   local chunk, shown = requires.from_scripts(name, tried, sandbox.head)
   if not chunk then return nil end
   local run = prepare(chunk, shown)
   return function(...)
-    local value = run(...)
+    local value = sandbox.as_body(run, ...)
     if type(value) == "table" and not getmetatable(value) then return view(name, value) end
     return value
   end, shown

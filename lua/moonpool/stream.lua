@@ -9,7 +9,8 @@ local READY = {}
 
 -- Runs in a coroutine, which yields READY when the query runs, and then its rows.
 local function read(db, sql, arguments)
-  db.lease(function(conn)
+  db.check(sql)
+  db.own_lease(function(conn)
     conn.exec "begin read only"
     conn.exec "set local cursor_tuple_fraction = 1"
     conn.exec "set local idle_in_transaction_session_timeout = 0"     -- whoever reads may take his time

@@ -164,7 +164,8 @@ static int start_line(lua_State *L) {
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, client->control->handler_ref);
   lua_pushlstring(L, line->text, line->len);
-  client->task = mp_task_start(client->control->sched, L, 1, "control", on_answered, client);
+  client->task =
+      mp_task_start(client->control->sched, L, 1, "control", &mp_task_of_host, on_answered, client);
   return 0;
 }
 

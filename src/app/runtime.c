@@ -436,7 +436,7 @@ static int start_main(lua_State *L) {
   struct start *start = lua_touserdata(L, 1);
   lua_settop(L, 0);
   int nargs = start->push(L, start->data);
-  mp_task_start(start->rt->sched, L, nargs, start->name, on_main_done, start->rt);
+  mp_task_start(start->rt->sched, L, nargs, start->name, &mp_task_of_host, on_main_done, start->rt);
   return 0;
 }
 

@@ -4,19 +4,20 @@
 #include <string.h>
 
 #include "bind/json.h"
+#include "bind/source.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 #include "util/cache.h"
 
 #define MAX_KEY 500
 #define MAX_TTL_S (30 * 86400)
 
 static const char *tenant_of(lua_State *L, const char *what) {
+  mp_source_check_task(L, what);
   struct mp_txn *txn = mp_txn_of(L);
-  const char *tenant = txn ? mp_txn_options(txn)->tenant : NULL;
-  struct mp_task *task = mp_task_of(L);
-  if (!txn && task && mp_task_scope(task))
-    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started");
+  const char *tenant =
+      txn ? mp_txn_options(txn)->tenant : mp_scope_tenant(mp_task_scope(mp_task_of(L)));
   return tenant ? tenant : "";
 }
 

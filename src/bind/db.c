@@ -11,8 +11,15 @@
 #include "bind/txn.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+void mp_source_check_task(lua_State *L, const char *what) {
+  const struct mp_task *task = mp_task_of(L);
+  if (mp_task_beside(task) && mp_scope_tenant(mp_task_scope(task)) && !mp_txn_of(L))
+    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started: use its tx");
+}
 
 struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = source_of(L);
@@ -23,10 +30,16 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what) {
     mp_luaerr_misuse(
         L, what,
         "not inside a transaction: its statements go through tx, on the connection it has");
-  struct mp_task *task = mp_task_of(L);
-  if (task && mp_task_scope(task))
-    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started: use its tx");
+  mp_source_check_task(L, what);
   return source;
+}
+
+struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
+                               const char *what) {
+  struct mp_text *text = mp_text_get(L, idx, what);
+  if (text->refused[0] && !source->own && mp_task_scope(mp_task_of(L)))
+    mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
+  return text;
 }
 
 /* ---- statements ---- */
@@ -84,12 +97,16 @@ static int shape_none(lua_State *L, int status, lua_KContext ctx) {
   return 0;
 }
 
-static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
-  struct mp_source *source = mp_source_usable(L, what);
-  struct mp_text *text = mp_text_get(L, 1, what);
+static int shoot(lua_State *L, const char *what, struct mp_source *source, struct mp_text *text,
+                 lua_CFunction self, lua_KFunction shape) {
   struct mp_stmt *stmt = mp_stmt_new(L, what, text, 2);
   if (!stmt) return mp_shoot(L, source, mp_stmt_describe(L, text), what, (lua_KContext)self, again);
   return mp_shoot(L, source, stmt, what, 0, shape);
+}
+
+static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
+  struct mp_source *source = mp_source_usable(L, what);
+  return shoot(L, what, source, mp_source_text(L, source, 1, what), self, shape);
 }
 
 static int db_query(lua_State *L) { return run(L, "db.query", db_query, shape_query); }
@@ -100,7 +117,7 @@ static int db_count(lua_State *L) { return run(L, "db.count", db_count, shape_co
 /* one(sql, params, message) */
 static int db_one(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.one");
-  struct mp_text *text = mp_text_get(L, 1, "db.one");
+  struct mp_text *text = mp_source_text(L, source, 1, "db.one");
   const char *message = NULL;
   if (text->names || !text->nparams) {
     lua_settop(L, 3);
@@ -134,10 +151,20 @@ static int db_insert(lua_State *L) {
   return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
 }
 
-static int notify(lua_State *L) { return run(L, "db.notify", notify, shape_none); }
+/* check(sql): raises if the code that runs may not send that text */
+static int db_check(lua_State *L) {
+  mp_source_text(L, source_of(L), 1, "db");
+  return 0;
+}
 
-/* notify(channel, [payload]) */
-static int db_notify(lua_State *L) {
+/* The host's text is on top of its parameters. */
+static int send_notify(lua_State *L) {
+  struct mp_source *source = mp_source_usable(L, "db.notify");
+  return shoot(L, "db.notify", source, mp_text_get(L, 1, "db.notify"), send_notify, shape_none);
+}
+
+/* own_notify(channel, [payload]): any channel, for a module of the host */
+static int db_own_notify(lua_State *L) {
   luaL_checkstring(L, 1);
   luaL_optstring(L, 2, "");
   lua_settop(L, 2);
@@ -147,7 +174,15 @@ static int db_notify(lua_State *L) {
   }
   lua_pushliteral(L, "select pg_notify($1, $2)");
   lua_insert(L, 1);
-  return notify(L);
+  return send_notify(L);
+}
+
+/* notify(channel, [payload]) */
+static int db_notify(lua_State *L) {
+  static const char own[] = "moonpool_";
+  if (!strncmp(luaL_checkstring(L, 1), own, sizeof own - 1) && mp_task_scope(mp_task_of(L)))
+    mp_luaerr_misuse(L, "db.notify", "the channels moonpool_... are the host's own");
+  return db_own_notify(L);
 }
 
 /* ---- lease: one connection for a while ---- */
@@ -239,9 +274,7 @@ static int lease_have(lua_State *L, int status, lua_KContext ctx) {
   return lease_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
 }
 
-/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
- * that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes. */
-static int db_lease(lua_State *L) {
+static int take_lease(lua_State *L, bool own) {
   struct mp_source *from = mp_source_usable(L, "db.lease");
   struct mp_err err;
   double timeout_s = -1;
@@ -258,6 +291,7 @@ static int db_lease(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the lease */
   lua_setiuservalue(L, -2, 1);
   source->parent = from;
+  source->own = own;
   if (timeout_s >= 0) source->timeout_ms = (uint64_t)(timeout_s * 1000);
   source->patient = timeout_s == 0;
   struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
@@ -275,6 +309,13 @@ static int db_lease(lua_State *L) {
   wait->token = mp_wait_begin(L, lease_abandoned, wait);
   return mp_wait_yield(L, 0, lease_have);
 }
+
+/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
+ * that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes. */
+static int db_lease(lua_State *L) { return take_lease(L, false); }
+
+/* The same for a module of the host, on behalf of any script. */
+static int db_own_lease(lua_State *L) { return take_lease(L, true); }
 
 /* ---- open, close ---- */
 
@@ -331,6 +372,9 @@ static void push_functions(lua_State *L, bool kept) {
   };
   static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
                                   {"lease", db_lease},
+                                  {"own_lease", db_own_lease},
+                                  {"check", db_check},
+                                  {"own_notify", db_own_notify},
                                   {"listen", mp_db_listen},
                                   {"notify", db_notify},
                                   {"open", db_open},

@@ -6,6 +6,7 @@
 #include "bind/source.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 struct waiting_txn { /* in a userdata on the waiting task's stack, which the registry anchors */
   struct mp_bind *bind;
@@ -88,6 +89,36 @@ static void tenant_option(lua_State *L, int idx, struct mp_bind *bind,
   mp_luaerr_misuse(L, "db.transaction", "tenant is a string or { field = string }");
 }
 
+static MP_NORETURN void raise_other_tenant(lua_State *L) {
+  struct mp_err err;
+  mp_err_set(
+      &err, MP_EINVAL,
+      "db.transaction: what a call has started stays with the call's tenant; an operation of no tenant may "
+      "choose one, and `for_each` runs a scheduled one for each");
+  mp_luaerr_push(L, &err);
+  lua_pushliteral(L, "MULTI_TENANT_VIOLATION");
+  lua_setfield(L, -2, "code");
+  lua_pushinteger(L, 403);
+  lua_setfield(L, -2, "status");
+  lua_error(L);
+  abort();
+}
+
+/* In what a call has started: the call's own tenant, whether it is named or not, and its guard on statements. */
+static void keep_scope(lua_State *L, struct mp_bind *bind, struct mp_txn_options *options) {
+  const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
+  const char *own = mp_scope_tenant(origin.scope);
+  options->scope = origin.scope;
+  options->account = origin.account;
+  options->restricted = origin.scope != NULL;
+  if (!own) return;
+  bool other = options->tenant && (strcasecmp(options->tenant, own) != 0 || !bind->tenant_field ||
+                                   strcmp(options->tenant_field, bind->tenant_field) != 0);
+  if (other) raise_other_tenant(L);
+  options->tenant_field = bind->tenant_field;
+  options->tenant = bind->tenant_field ? own : NULL;
+}
+
 /* A misspelled option must not become a default. */
 static void check_options(lua_State *L, int idx) {
   static const char *const known[] = {"isolation", "read_only", "deferrable",
@@ -161,6 +192,7 @@ int mp_db_transaction(lua_State *L) {
   uint64_t timeout_ms = timeout_option(L);
   options.tx.max_attempts = retries_option(L) + 1;
   tenant_option(L, 1, bind, &options);
+  keep_scope(L, bind, &options);
   options.tx.backoff_ms = MP_TX_BACKOFF_MS;
   options.tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
   options.tx.deadline_ms = mp_loop_now_ms(bind->loop) + timeout_ms;

@@ -107,7 +107,7 @@ static int start_task_p(lua_State *L) {
   snprintf(name, sizeof name, "listener on %s", listener->channel);
   lua_pushcfunction(L, work_first);
   lua_rawgeti(L, LUA_REGISTRYINDEX, listener->self_ref);
-  mp_task_start(listener->listen->bind->sched, L, 1, name, on_worked, listener);
+  mp_task_start(listener->listen->bind->sched, L, 1, name, &mp_task_of_host, on_worked, listener);
   return 0;
 }
 

@@ -26,19 +26,23 @@ static struct mp_text *own_text(lua_State *L, const char *sql, const char *what)
 }
 
 /* Once per transaction is enough: the relay looks for whatever there is. */
-static void call_after_commit(lua_State *L, struct mp_txn *txn) {
-  int top = lua_gettop(L);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_publish_key) == LUA_TFUNCTION) {
-    mp_txn_push_hooks(L, txn);
-    lua_getfield(L, -1, "after_commit");
-    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
-    lua_rawgeti(L, -1, n);
-    if (!lua_rawequal(L, -1, top + 1)) {
-      lua_pushvalue(L, top + 1);
-      lua_rawseti(L, -3, n + 1);
-    }
-  }
-  lua_settop(L, top);
+static void notify_after_commit(lua_State *L, struct mp_txn *txn) {
+  mp_txn_push_hooks(L, txn);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, "published");
+  lua_pop(L, 1);
+}
+
+/* The host's own task: it is no hook of a script, and not bound by what binds those. */
+void mp_publish_notify(lua_State *L, struct mp_sched *sched) {
+  lua_getfield(L, -1, "published");
+  bool published = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (!published) return;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_publish_key) == LUA_TFUNCTION)
+    mp_task_start(sched, L, 0, "notification of the relays", &mp_task_of_host, NULL, NULL);
+  else
+    lua_pop(L, 1);
 }
 
 static void check_name(lua_State *L, int idx, const char *noun) {
@@ -71,7 +75,7 @@ int mp_tx_publish(lua_State *L) {
   struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", text, 2);
   if (!stmt) return luaL_error(L, "tx:publish: its parameters have no types");
   mp_txn_queue(txn, stmt);
-  call_after_commit(L, txn);
+  notify_after_commit(L, txn);
   return 0;
 }
 

@@ -22,11 +22,18 @@ struct mp_source {
   bool dirty;               /* kept: session state was left on it */
   uint64_t timeout_ms;      /* of one statement; 0: none */
   bool patient;             /* kept: held for long, and its statements take long, on purpose */
+  bool own;                 /* kept: for a module of the host, not for the script that calls it */
 };
 
+/* Raises in a task that a tenant's operation has started while it runs: it has the tenant only through its tx, and a second
+ * connection inside a transaction is how a pool of N locks itself up with N callers. */
+void mp_source_check_task(lua_State *L, const char *what);
 /* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs
  * inside a transaction, whose statements go through tx. */
 struct mp_source *mp_source_usable(lua_State *L, const char *what);
+/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as in the call itself. */
+struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
+                               const char *what);
 
 /* shot.c: runs one statement, which is a transaction of its own, and continues with `k`, the row that holds its result
  * on top. Takes over the reference. To be returned. */

@@ -8,6 +8,7 @@
 #include "bind/txn.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 #define TX_TYPE "moonpool.tx"
 
@@ -336,6 +337,13 @@ static int tx_flush(lua_State *L) {
   return mp_txn_look(L, self(L, "tx:flush"), "tx:flush", 0, flushed);
 }
 
+static void push_caller(lua_State *L, const struct mp_txn_options *options) {
+  mp_scope_push_caller(L, options->scope);
+  if (!lua_isnil(L, -1)) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+}
+
 static int tx_index(lua_State *L) {
   struct box *box = to_box(L);
   luaL_argexpected(L, box, 1, TX_TYPE);
@@ -353,10 +361,8 @@ static int tx_index(lua_State *L) {
     lua_pushstring(L, mp_isolation_name(options->tx.isolation));
   else if (!strcmp(name, "grouped"))
     lua_pushboolean(L, options->group > 1);
-  else if (!strcmp(name, "caller") && options->caller_ref != LUA_NOREF)
-    lua_rawgeti(L, LUA_REGISTRYINDEX, options->caller_ref);
   else if (!strcmp(name, "caller"))
-    lua_newtable(L);
+    push_caller(L, options);
   else
     mp_luaerr_misuse(L, "tx", "there is no tx.%s", name);
   return 1;

@@ -139,6 +139,17 @@ void mp_txn_script_done(struct mp_task *task, lua_State *co, bool ok, void *data
   mp_txn_act(txn, mp_tx_finished(&txn->tx, &err, false, false));
 }
 
+void mp_txn_script_killed(struct mp_txn *txn) {
+  struct mp_member *m = txn->m;
+  struct mp_err err;
+  m->script = NULL;
+  m->finished = true;
+  mp_member_over(m);
+  mp_txn_drop_list(&txn->queue);
+  mp_err_set(&err, MP_ECANCELED, "%s was ended together with the call that started it", m->name);
+  mp_txn_act(txn, mp_tx_finished(&txn->tx, &err, false, false));
+}
+
 static void kill_script(struct mp_txn *txn) {
   mp_member_kill(txn->m);
   mp_txn_drop_list(&txn->queue);

@@ -119,6 +119,7 @@ struct mp_txn {
 /* txn.c: carries out MP_TX_DO_* bits. The transaction may be gone when it returns. */
 void mp_txn_act(struct mp_txn *txn, unsigned actions);
 void mp_txn_script_done(struct mp_task *task, lua_State *co, bool ok, void *data);
+void mp_txn_script_killed(struct mp_txn *txn);     /* by others than the transaction */
 void mp_txn_member_late(struct mp_member *member); /* its deadline has passed */
 bool mp_txn_unchecked(const struct mp_txn *txn);   /* a promise of a row is among what is queued */
 struct mp_tx_now mp_txn_now(struct mp_txn *txn);

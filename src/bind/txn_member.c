@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "bind/fault.h"
+#include "bind/publish.h"
+#include "script/account.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 #include "util/log.h"
 
 /* ---- Lua, called protected ---- */
@@ -12,6 +15,7 @@
 struct protected {
   struct mp_member *member;
   const struct mp_err *err;
+  struct mp_account *account;
 };
 
 static struct protected *argument(lua_State *L) {
@@ -22,17 +26,21 @@ static struct protected *argument(lua_State *L) {
 }
 
 /* False: not even the memory for that. */
-static bool in_lua(struct mp_member *member, lua_CFunction fn, const struct mp_err *err) {
+static bool run_protected(lua_CFunction fn, struct protected *p) {
+  struct mp_member *member = p->member;
   lua_State *L = mp_vm_lua(member->txn->bind->vm);
-  struct protected p = {member, err};
   lua_pushcfunction(L, fn);
-  lua_pushlightuserdata(L, &p);
+  lua_pushlightuserdata(L, p);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
   const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error";
   mp_log_on(mp_label_about(mp_flight_label(member->options.flight)), MP_LOG_ERROR, "script",
             "%s: %s", member->name, text); /* to make a text may raise */
   lua_pop(L, 1);
   return false;
+}
+
+static bool in_lua(struct mp_member *member, lua_CFunction fn, const struct mp_err *err) {
+  return run_protected(fn, &(struct protected){member, err, NULL});
 }
 
 void mp_member_unref(struct mp_member *member, int *ref) {
@@ -86,12 +94,16 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   member->tx_ref = member->hooks_ref = member->result_ref = member->error_ref = LUA_NOREF;
   mp_copy_text(member->name, sizeof member->name, options->name);
   member->options.name = member->name;
+  mp_account_ref(options->account);
+  mp_scope_ref(options->scope);
   if (options->tenant) {
     member->tenant = strdup(options->tenant);
     member->set_tenant_sql = set_tenant_text(options);
     if (!member->tenant || !member->set_tenant_sql) {
       free(member->tenant);
       free(member->set_tenant_sql);
+      mp_account_unref(options->account);
+      mp_scope_unref(options->scope);
       return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
     }
     member->options.tenant = member->tenant;
@@ -126,6 +138,8 @@ void mp_member_fini(struct mp_member *member) {
   mp_member_unref(member, &member->result_ref);
   mp_member_unref(member, &member->error_ref);
   mp_member_unref(member, &member->hooks_ref);
+  mp_account_unref(member->options.account);
+  mp_scope_unref(member->options.scope);
   free(member->stored);
   free(member->tenant);
   free(member->set_tenant_sql);
@@ -133,21 +147,53 @@ void mp_member_fini(struct mp_member *member) {
 
 /* ---- the script ---- */
 
+/* The call whose limits it shares was ended. */
+static void on_script_killed(void *data) { mp_txn_script_killed(data); }
+
+static uint64_t left_ms(const struct mp_member *member) {
+  uint64_t now_ms = mp_loop_now_ms(member->txn->bind->loop);
+  uint64_t deadline_ms = member->options.tx.deadline_ms;
+  return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+}
+
+static void set_limits(struct mp_member *member) {
+  struct mp_task_limits limits = member->options.limits;
+  if (member->options.account || !limits.cpu_ms) return;
+  limits.wall_ms += left_ms(member);
+  mp_task_limit(member->script, &limits);
+}
+
+/* What a call is part of stays its scope; but one that code of no tenant makes for a tenant has its own, as has a call
+ * from outside. */
+static void settle_scope(lua_State *L, struct mp_member *member) {
+  struct mp_txn_options *o = &member->options;
+  if (o->scope && (mp_scope_tenant(o->scope) || !o->tenant)) return;
+  if (o->caller_ref != LUA_NOREF)
+    lua_rawgeti(L, LUA_REGISTRYINDEX, o->caller_ref);
+  else
+    mp_scope_push_caller(L, o->scope);
+  struct mp_scope *scope = mp_scope_new(L, o->tenant);
+  mp_scope_unref(o->scope);
+  o->scope = scope;
+}
+
 static int start_script_p(lua_State *L) {
   struct mp_member *member = argument(L)->member;
   struct mp_txn *txn = member->txn;
+  if (member->options.restricted) settle_scope(L, member);
+  const struct mp_task_origin origin = {.scope = member->options.scope,
+                                        .label = mp_flight_label(member->options.flight),
+                                        .account = member->options.account};
   int nargs = txn->calls.push_script(L, member->data);
   mp_tx_lua_push(L, txn);
   lua_pushvalue(L, -1);
   member->tx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_insert(L, -nargs - 1);
   member->script =
-      mp_task_start(txn->bind->sched, L, nargs + 1, member->name, mp_txn_script_done, txn);
+      mp_task_start(txn->bind->sched, L, nargs + 1, member->name, &origin, mp_txn_script_done, txn);
+  mp_task_on_killed(member->script, on_script_killed);
   mp_task_set_data(member->script, txn);
-  mp_task_set_label(member->script, mp_flight_label(member->options.flight));
-  if (member->options.limits.cpu_ms) mp_task_limit(member->script, &member->options.limits);
-  /* What it spawns has no transaction, and must not reach another tenant's by a connection of its own. */
-  if (member->tenant && member->options.restricted) mp_task_set_scope(member->script, txn);
+  set_limits(member);
   return 0;
 }
 
@@ -166,7 +212,10 @@ void mp_member_kill(struct mp_member *member) {
   struct mp_task *script = member->script;
   member->script = NULL;
   member->txn->killing = true;
-  if (script) mp_task_kill(script);
+  if (script) {
+    mp_task_on_killed(script, NULL); /* we know */
+    mp_task_kill(script);
+  }
   member->txn->killing = false;
   mp_member_over(member);
 }
@@ -255,7 +304,7 @@ static int keep_result_p(lua_State *L) {
 
 bool mp_member_keep_result(struct mp_member *member, struct mp_err *err) {
   lua_State *L = mp_vm_lua(member->txn->bind->vm);
-  struct protected p = {member, NULL};
+  struct protected p = {member, NULL, NULL};
   member->encoded = true;
   lua_pushcfunction(L, mp_luaerr_handler);
   lua_pushcfunction(L, keep_result_p);
@@ -289,9 +338,13 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
 }
 
 static int start_hooks_p(lua_State *L) {
-  struct mp_member *member = argument(L)->member;
+  struct protected *p = argument(L);
+  struct mp_member *member = p->member;
   struct mp_bind *bind = member->txn->bind;
   bool committed = member->outcome == MP_TX_COMMITTED;
+  const struct mp_task_origin origin = {.scope = member->options.scope,
+                                        .label = mp_flight_label(member->options.flight),
+                                        .account = p->account};
   char name[96];
   snprintf(name, sizeof name, "%s hook of %s", committed ? "after_commit" : "on_rollback",
            member->name);
@@ -299,11 +352,23 @@ static int start_hooks_p(lua_State *L) {
   lua_getfield(L, -1, committed ? "after_commit" : "on_rollback");
   for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
     if (!committed) lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
-    struct mp_task *hook =
-        mp_task_start(bind->sched, L, committed ? 0 : 1, name, on_hook_done, bind);
-    mp_task_set_label(hook, mp_flight_label(member->options.flight));
+    mp_task_start(bind->sched, L, committed ? 0 : 1, name, &origin, on_hook_done, bind);
   }
+  lua_pop(L, 2);
+  if (committed) mp_publish_notify(L, bind->sched);
   return 0;
+}
+
+/* All of them share what the script might spend, which begins anew. */
+static void start_hooks(struct mp_member *member) {
+  const struct mp_task_limits *limits = &member->options.limits;
+  struct mp_account *account = mp_account_ref(member->options.account);
+  if (!account && limits->cpu_ms) {
+    account = mp_task_account_new(member->txn->bind->sched, limits);
+    if (!account) return;
+  }
+  run_protected(start_hooks_p, &(struct protected){member, NULL, account});
+  mp_account_unref(account);
 }
 
 /* ---- the answer ---- */
@@ -355,8 +420,7 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
       if (!own) mp_member_unref(member, &member->error_ref);
       mp_member_make_error(member, err);
     }
-    if (member->hooks_ref != LUA_NOREF && outcome != MP_TX_UNKNOWN)
-      in_lua(member, start_hooks_p, NULL);
+    if (member->hooks_ref != LUA_NOREF && outcome != MP_TX_UNKNOWN) start_hooks(member);
   }
   member->state = MP_MEMBER_GONE;
   struct mp_member *current = txn->m;

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "ops/call_priv.h"
+#include "script/account.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
 
@@ -36,6 +38,8 @@ void mp_call_free(struct call *call) {
   unref(call, &call->groups_ref);
   unref(call, &call->options.errors_ref);
   unref(call, &call->options.caller_ref);
+  mp_scope_unref(call->options.scope);
+  mp_account_unref(call->options.account);
   if (call->begun) call->ops->live_calls--;
   if (call->box) call->box->call = NULL;
   free(call);

@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/source.h"
 #include "ops/call_priv.h"
+#include "script/account.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 static int box_gc(lua_State *L) {
   struct call_box *box = lua_touserdata(L, 1);
@@ -132,6 +135,7 @@ static void read_operation(lua_State *L, struct call *call) {
     o->limits = call->ops->bind->limits;
     if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
     if (memory > 0) o->limits.memory = (size_t)memory << 20;
+    o->limits.wall_ms = ms_field(L, "timeout");
   }
   o->statement_timeout_ms = ms_field(L, "statement_timeout");
   o->lock_timeout_ms = ms_field(L, "lock_timeout");
@@ -212,8 +216,6 @@ static int host_transact(lua_State *L) {
   lua_settop(L, ORIGIN);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
-  if (mp_task_scope(mp_task_of(L)))
-    mp_luaerr_misuse(L, "moonpool.call", "not in a task that an operation with a tenant started");
   if (ops->draining) {
     mp_err_set(&err, MP_ECLOSED, "the host is shutting down and takes no new calls");
     mp_luaerr_push(L, &err);
@@ -241,6 +243,9 @@ static int host_transact(lua_State *L) {
   call->again_ref = value_ref(L, AGAIN);
   o->caller_ref = value_ref(L, CALLER);
   if (!lua_isnil(L, KEY)) read_key(L, call);
+  const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
+  o->scope = mp_scope_ref(origin.scope);
+  o->account = mp_account_ref(origin.account);
   call->wants_info = lua_toboolean(L, INFO);
   call->began_ns = mp_loop_clock_ns(ops->bind->loop);
   o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
@@ -278,6 +283,17 @@ static int host_lanes(lua_State *L) {
   return 1;
 }
 
+/* call_scope() -> is there one, its tenant or nil, its caller (a table) or nil: on whose behalf a call from here is made.
+ * Raises where none may be made. */
+static int host_call_scope(lua_State *L) {
+  mp_source_check_task(L, "moonpool.call");
+  const struct mp_scope *scope = mp_task_scope(mp_task_of(L));
+  lua_pushboolean(L, scope != NULL);
+  lua_pushstring(L, mp_scope_tenant(scope));
+  mp_scope_push_caller(L, scope);
+  return 3;
+}
+
 void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
@@ -288,4 +304,6 @@ void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_lanes, 1);
   lua_setfield(L, -2, "lanes");
+  lua_pushcfunction(L, host_call_scope);
+  lua_setfield(L, -2, "call_scope");
 }

@@ -95,7 +95,8 @@ static int start_p(lua_State *L) {
     lua_setfield(L, -2, "timeout");
   }
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
-  call->task = mp_task_start(call->gen->set->bind.sched, L, 3, name, on_done, call);
+  call->task =
+      mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);
   return 0;
 }
 

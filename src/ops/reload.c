@@ -126,7 +126,8 @@ static int start_loading(lua_State *L) {
   lua_pushliteral(L, "moonpool.generation");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "open");
-  struct mp_task *task = mp_task_start(gen->set->bind.sched, L, 0, "scripts/", on_loaded, gen);
+  struct mp_task *task =
+      mp_task_start(gen->set->bind.sched, L, 0, "scripts/", &mp_task_of_host, on_loaded, gen);
   /* So that a file that spins is interrupted; the timer ends it together with one that waits. */
   mp_task_limit(task, &(struct mp_task_limits){.cpu_ms = gen->set->options.load_ms});
   return 0;

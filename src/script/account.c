@@ -35,7 +35,7 @@ void mp_account_free(struct mp_account *account) { free(account); }
 
 void mp_account_unref(struct mp_account *account) {
   if (!account) return;
-  account->tasks--;
+  if (--account->tasks == 0) mp_timer_stop(&account->deadline);
   if (!account->used && !account->tasks) mp_account_free(account);
 }
 

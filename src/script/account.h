@@ -9,10 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "loop/loop.h"
 #include "util/list.h"
 
 struct mp_account {
   uint64_t cpu_ns, cpu_limit_ns; /* 0: no limit */
+  uint64_t wall_ms;              /* 0: no limit */
+  struct mp_timer deadline;      /* of its tasks (sched.c) */
   size_t used, limit;
   size_t line; /* bytes up to which a block may grow without a question */
   unsigned tasks;

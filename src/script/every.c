@@ -38,7 +38,7 @@ static int start_p(lua_State *L) {
   lua_getiuservalue(L, -1, 2);
   const char *name = lua_tostring(L, -1);
   lua_getiuservalue(L, -2, 1);
-  mp_task_start(every->sched, L, 0, name, on_done, every);
+  mp_task_start(every->sched, L, 0, name, &mp_task_of_host, on_done, every);
   every->running = true;
   return 0;
 }

@@ -89,6 +89,7 @@ static void drop(struct mp_task *task) {
   mp_task_leave_account(task);
 #ifndef __clang_analyzer__ /* it cannot see that leave() took the task off every list */
   mp_label_unref(task->label);
+  mp_scope_unref(task->scope);
   free(task);
 #endif
 }
@@ -124,6 +125,27 @@ static void finish_condemned(struct mp_task *task) {
   }
   if (task->on_done) task->on_done(task, co, false, task->done_data);
   drop(task);
+}
+
+/* The account's time by the clock is over: for all of its tasks. */
+static void on_account_late(struct mp_timer *timer) {
+  struct mp_account *account = mp_account_ref(MP_CONTAINER_OF(timer, struct mp_account, deadline));
+  while (!mp_list_empty(&account->members)) {
+    struct mp_task *task = MP_LIST_ENTRY(account->members.next, struct mp_task, member);
+    mp_task_condemn(task, task->main, task->co, MP_ETIMEOUT);
+    finish_condemned(task);
+  }
+  mp_account_unref(account);
+}
+
+struct mp_account *mp_task_account_new(struct mp_sched *sched,
+                                       const struct mp_task_limits *limits) {
+  struct mp_account *account = mp_account_new(limits->cpu_ms, limits->memory);
+  if (!account) return NULL;
+  account->wall_ms = limits->wall_ms;
+  mp_timer_init(&account->deadline, sched->loop, on_account_late);
+  if (limits->wall_ms) mp_timer_start(&account->deadline, limits->wall_ms);
+  return account;
 }
 
 void mp_task_kill(struct mp_task *task) {

@@ -40,6 +40,10 @@ static int make_fatal(lua_State *L) {
   if (s->task->fatal == MP_ENOMEM)
     mp_err_set(&err, MP_ENOMEM, "%s needed more than its %zu KB of memory", s->task->name,
                account->limit >> 10);
+  else if (s->task->fatal == MP_ETIMEOUT)
+    mp_err_set(&err, MP_ETIMEOUT,
+               "%s had not ended when the %.3g s were over that what its call starts may take",
+               s->task->name, (double)account->wall_ms / 1000);
   else
     mp_err_set(&err, s->task->fatal,
                "%s computed for more than its %llu ms of CPU time; the traceback shows where",

@@ -57,8 +57,16 @@ void mp_task_leave_account(struct mp_task *task) {
   mp_account_unref(account);
 }
 
+const struct mp_task_origin mp_task_of_host = {0};
+
+struct mp_task_origin mp_task_origin(const struct mp_task *task) {
+  if (!task) return mp_task_of_host;
+  return (struct mp_task_origin){task->scope, task->label, task->account};
+}
+
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
-                              mp_task_done on_done, void *data) {
+                              const struct mp_task_origin *origin, mp_task_done on_done,
+                              void *data) {
   luaL_checkstack(L, 4, "too many arguments for a task");
   lua_State *co = lua_newthread(L);
   lua_insert(L, -nargs - 2); /* below the function */
@@ -80,18 +88,20 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
     task->on_done = on_done;
     task->done_data = data;
     task->fatal_ref = LUA_NOREF;
-    struct mp_task *parent = mp_task_of(L);
+    const struct mp_task *parent = mp_task_of(L);
     mp_list_init(&task->member);
-    if (parent) {
-      join(task, mp_account_ref(parent->account));
-      task->label = mp_label_ref(parent->label);
-    }
+    join(task, mp_account_ref(origin->account));
+    task->label = mp_label_ref(origin->label);
+    task->scope = mp_scope_ref(origin->scope);
+    task->loading = parent && parent->loading;
+    task->beside = parent && (parent->data || parent->beside);
     mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }
   if (!task || !mp_sched_add(sched, task)) {
     if (task) {
       mp_task_leave_account(task);
       mp_label_unref(task->label);
+      mp_scope_unref(task->scope);
     }
     free(task);
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
@@ -112,7 +122,7 @@ int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KCont
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
   struct mp_account *before = task->account;
   task->founder = true;
-  join(task, mp_account_new(limits->cpu_ms, limits->memory));
+  join(task, mp_task_account_new(task->sched, limits));
   if (task->account) task->account->founder = task;
   mp_account_unref(before);
   if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
@@ -129,15 +139,13 @@ struct mp_task *mp_task_of(lua_State *L) {
 }
 void mp_task_set_data(struct mp_task *task, void *data) { task->data = data; }
 void *mp_task_data(const struct mp_task *task) { return task->data; }
-void mp_task_set_label(struct mp_task *task, struct mp_label *label) {
-  mp_label_unref(task->label);
-  task->label = mp_label_ref(label);
-}
 struct mp_label *mp_task_label(const struct mp_task *task) {
   return task ? task->label : NULL;
 }
-void mp_task_set_scope(struct mp_task *task, const void *scope) { task->scope = scope; }
-const void *mp_task_scope(const struct mp_task *task) { return task->scope; }
+bool mp_task_beside(const struct mp_task *task) { return task && task->beside; }
+struct mp_scope *mp_task_scope(const struct mp_task *task) {
+  return task ? task->scope : NULL;
+}
 
 void mp_task_where(lua_State *L, int level, char *out, size_t size) {
   lua_Debug ar;

@@ -18,16 +18,33 @@
 #include "util/err.h"
 #include "util/label.h"
 
+struct mp_account;
 struct mp_sched;
+struct mp_scope;
 struct mp_task;
 
 /* What a task may spend, together with the tasks that it starts; 0: no limit. Past its CPU time a task ends with
  * SCRIPT_TIMEOUT; past its memory Lua raises "not enough memory" once, and the second time the task ends with
- * OUT_OF_MEMORY. Such an end cannot be caught: its <close> variables have 10 ms, on_done gets the error. */
+ * OUT_OF_MEMORY; past its time by the clock, counted from when the limits were made, with DEADLINE_EXCEEDED. Such an end
+ * cannot be caught: its <close> variables have 10 ms, on_done gets the error. */
 struct mp_task_limits {
   uint64_t cpu_ms;
   size_t memory;
+  uint64_t wall_ms;
 };
+
+/* What a task is given at its start, by the task that starts it or by whoever starts one where none runs: on whose behalf
+ * it runs (scope.h), what its log lines are about, whose limits it shares. References are taken. */
+struct mp_task_origin {
+  struct mp_scope *scope;
+  struct mp_label *label;
+  struct mp_account *account;
+};
+extern const struct mp_task_origin mp_task_of_host; /* nobody's, without limits */
+/* That of a task, for what it starts; `task` may be NULL: the host's. Borrowed. */
+struct mp_task_origin mp_task_origin(const struct mp_task *task);
+/* Limits that several tasks will share, none of them their founder; the caller's reference. NULL: no memory. */
+struct mp_account *mp_task_account_new(struct mp_sched *sched, const struct mp_task_limits *limits);
 
 int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err) MP_MUST_CHECK;
 void mp_sched_unref(struct mp_sched *sched); /* all tasks must have ended */
@@ -42,9 +59,11 @@ size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names
 typedef void (*mp_task_done)(struct mp_task *task, lua_State *L, bool ok, void *data);
 
 /* A task that will call the function below its `nargs` arguments on top of L (popped). It starts on
- * the next turn. `name` is shown in reports (copied). Raises only for memory. [-(nargs+1), +0] */
+ * the next turn. `name` is shown in reports (copied). There is no other way to a task, and none without saying whose it
+ * is. Raises only for memory. [-(nargs+1), +0] */
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
-                              mp_task_done on_done, void *data);
+                              const struct mp_task_origin *origin, mp_task_done on_done,
+                              void *data);
 /* Has it limits of its own, or those of the task that started it? `task` may be NULL. */
 bool mp_task_limited(const struct mp_task *task);
 /* For C functions that may take long, every some thousand steps: raises `what` when the task, if it is limited, has
@@ -54,7 +73,7 @@ void mp_task_checkpoint(lua_State *L, const char *what);
 void mp_task_reserve(lua_State *L, size_t size);
 /* Bytes that the task on L may still take; SIZE_MAX: it has no limit. */
 size_t mp_task_room(lua_State *L);
-/* Before its first turn. Without it a task shares the limits of the one that started it, if any. */
+/* Before its first turn: limits of its own instead of its origin's. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills its
@@ -78,13 +97,12 @@ void mp_task_shield_handler(lua_State *L, int idx);
 /* Something of the host's own that belongs to the task: the transaction that its statements join. */
 void mp_task_set_data(struct mp_task *task, void *data);
 void *mp_task_data(const struct mp_task *task);
-/* What log lines of the task and of what it starts are about; a reference is taken. NULL: nothing in particular. */
-void mp_task_set_label(struct mp_task *task, struct mp_label *label);
-struct mp_label *mp_task_label(const struct mp_task *task); /* borrowed; `task` may be NULL */
-/* What a task started by another with spawn or all is part of; its own children inherit it. Only compared with
- * NULL: the host forbids them what would escape from it. */
-void mp_task_set_scope(struct mp_task *task, const void *scope);
-const void *mp_task_scope(const struct mp_task *task);
+/* Borrowed; `task` may be NULL. */
+struct mp_label *mp_task_label(const struct mp_task *task);
+struct mp_scope *mp_task_scope(
+    const struct mp_task *task); /* NULL: the host's own, or a command's */
+/* Was it started by a task that has data, or by such a task? It runs beside a transaction, and has no part in it. */
+bool mp_task_beside(const struct mp_task *task);
 /* "scripts/create_deal.lua:41" of the innermost Lua function at or above `level`, "" if there is none. */
 void mp_task_where(lua_State *L, int level, char *out, size_t size);
 

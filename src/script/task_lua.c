@@ -9,11 +9,6 @@
 
 enum { NOTICE_MS = 1000, MAX_SLEEP_S = 1000000000 };
 
-static void inherit_scope(lua_State *L, struct mp_task *child) {
-  struct mp_task *parent = mp_task_of(L);
-  if (parent) mp_task_set_scope(child, mp_task_scope(parent));
-}
-
 /* ---- sleep ---- */
 
 struct sleeper {
@@ -260,6 +255,10 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
     mp_luaerr_misuse(L, "moonpool.spawn", "expected a function, got %s", luaL_typename(L, 1));
   struct mp_task *me = mp_task_of(L);
   if (!me) mp_luaerr_misuse(L, "moonpool.spawn", "this code does not run in a task of the host");
+  if (me->loading)
+    mp_luaerr_misuse(L, "moonpool.spawn",
+                     "not while a file of scripts/ is being loaded: such a task would be nobody's; "
+                     "start it in `run`, or let an operation run by itself (every = \"1m\")");
   struct mp_sched *sched = mp_task_sched(me);
   int nargs = lua_gettop(L) - 1;
   name_of(L, 1, "spawn", name, sizeof name);
@@ -274,16 +273,25 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   lua_insert(L, 1);
   lua_pushboolean(L, 1); /* its place: nothing may fail once the task has started */
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
-  handle->task = mp_task_start(sched, L, nargs, name, on_spawned, handle);
+  const struct mp_task_origin origin = mp_task_origin(me);
+  handle->task = mp_task_start(sched, L, nargs, name, &origin, on_spawned, handle);
   mp_task_on_killed(handle->task, on_killed);
   lua_pushvalue(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
-  inherit_scope(L, handle->task);
   if (limits) mp_task_limit(handle->task, limits);
   return 1;
 }
 
 static int task_spawn(lua_State *L) { return spawn(L, NULL); }
+
+/* loading(is it?) -> was it before: the task runs the body of a file of scripts/ */
+static int task_loading(lua_State *L) {
+  struct mp_task *me = mp_task_of(L);
+  bool loading = lua_toboolean(L, 1);
+  lua_pushboolean(L, me && me->loading);
+  if (me) me->loading = loading;
+  return 1;
+}
 
 static lua_Integer limit_field(lua_State *L, const char *name) {
   lua_getfield(L, 1, name);
@@ -381,6 +389,7 @@ static int all_k(lua_State *L, int status, lua_KContext ctx) {
 /* (functions, group): starts one task for each. */
 static int start_children(lua_State *L) {
   struct group *group = lua_touserdata(L, 2);
+  const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
   char name[72];
   lua_getiuservalue(L, 2, KEYS);
   for (size_t i = 0; i < group->count; i++) {
@@ -388,8 +397,7 @@ static int start_children(lua_State *L) {
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
     lua_rawget(L, 1);
     name_of(L, -1, "all", name, sizeof name);
-    child->task = mp_task_start(group->sched, L, 0, name, on_child, child);
-    inherit_scope(L, child->task);
+    child->task = mp_task_start(group->sched, L, 0, name, &origin, on_child, child);
     child->task->joined_by = mp_task_of(L);
     group->running++;
   }
@@ -450,11 +458,9 @@ static int task_all(lua_State *L) {
 }
 
 void mp_task_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {{"sleep", task_sleep},
-                                       {"spawn", task_spawn},
-                                       {"spawn_limited", task_spawn_limited},
-                                       {"all", task_all},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"sleep", task_sleep},     {"spawn", task_spawn}, {"spawn_limited", task_spawn_limited},
+      {"loading", task_loading}, {"all", task_all},     {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"wait", handle_wait}, {"cancel", handle_cancel}, {NULL, NULL}};
   if (luaL_newmetatable(L, handle_name)) {

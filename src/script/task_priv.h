@@ -3,6 +3,7 @@
 #define MP_TASK_PRIV_H
 
 #include "script/account.h"
+#include "script/scope.h"
 #include "script/slice.h"
 #include "script/task.h"
 #include "util/list.h"
@@ -34,12 +35,14 @@ struct mp_task {
   void (*on_killed)(void *data); /* NULL: nobody wants to know */
   void *done_data;
   void *data;
-  const void *scope;
+  struct mp_scope *scope;
   struct mp_label *label;
   struct mp_task
       *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
   bool founder;              /* of its account: mp_task_limit was for it */
+  bool beside;               /* started by the script of a transaction, or by such a task */
+  bool loading;              /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];
 };
 

@@ -84,7 +84,7 @@ static int start_line(lua_State *L) {
   lua_pushliteral(L, "monitor");
   lua_setfield(L, -2, "scopes");
   lua_pushboolean(L, 0);
-  feed->task = mp_task_start(feed->sched, L, 6, "feed", on_line, feed);
+  feed->task = mp_task_start(feed->sched, L, 6, "feed", &mp_task_of_host, on_line, feed);
   return 0;
 }
 

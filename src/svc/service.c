@@ -231,7 +231,8 @@ static int start_page(lua_State *L) {
     lua_pushnil(L);
   }
   lua_pushboolean(L, job->service->draining);
-  job->task = mp_task_start(job->service->sched, L, 6, "page", start->on_done, job);
+  job->task =
+      mp_task_start(job->service->sched, L, 6, "page", &mp_task_of_host, start->on_done, job);
   return 0;
 }
 
@@ -241,7 +242,8 @@ static int start_find(lua_State *L) {
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->find_ref);
   lua_pushstring(L, job->token_id);
-  job->task = mp_task_start(job->service->sched, L, 1, "token", start->on_done, job);
+  job->task =
+      mp_task_start(job->service->sched, L, 1, "token", &mp_task_of_host, start->on_done, job);
   mp_timer_start(&job->find_timer, FIND_MS);
   return 0;
 }
