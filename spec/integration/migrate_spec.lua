@@ -3,6 +3,7 @@ local command   = require "spec.support.command"
 local json      = require "moonpool.json"
 local migration = require "spec.support.migration"
 local moonpool  = require "moonpool"
+local sql       = require "moonpool.sql"
 
 local assert_says, assert_says_not = migration.says, migration.says_not
 
@@ -110,6 +111,57 @@ describe("moonpool migrate", function()
       assert.are.equal(1, exit)
       assert_says(output, "0001_apples.sql was applied to it at", "0001_accounts.sql is here", "MOONPOOL_STATE")
       assert.is_false(exists "accounts")
+    end)
+
+    it("applies nothing while a comment of any file only looks like the marker", function()
+      folder.write("migrations/0002_pears.sql", "create table if not exists apples (id integer);\n" ..
+                                                "-- Migrate:Down\ndrop table apples;\n")
+      for _, args in ipairs { "up", "up --dry-run", "verify", "status" } do
+        local output, exit = migrate(args)
+        assert.are.equal(1, exit, args .. ": " .. output)
+        assert_says(output, "migrations/0002_pears.sql:2: \"-- Migrate:Down\" looks like a marker",
+                    "exactly\n-- migrate:down\n")
+      end
+      assert.is_false(exists "apples")
+    end)
+
+    it("refuses files that another tool undoes migrations with, and names it would pass over", function()
+      folder.write("migrations/0002_pears.down.sql", "drop table pears;\n")
+      local output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.down.sql: what undoes a migration stands in the same file", "-- migrate:down")
+      folder.delete "migrations/0002_pears.down.sql"
+      folder.write("migrations/0002_pears.SQL", second)
+      output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "0002_pears.SQL: a migration is called NNNN_name.sql")
+      assert.is_false(exists "apples")
+    end)
+
+    it("takes a checkout with other line ends for the same file, and runs the text as it is", function()
+      local body = "create function f() returns text language sql as $$\nselect 'a\nb'\n$$;\n"
+      local source = "select prosrc from pg_proc where proname = 'f'"
+      folder.write("migrations/0002_function.sql", body)
+      project.must "up"
+      assert.are.equal("\nselect 'a\nb'\n", owner.value(source))
+      folder.write("migrations/0002_function.sql", (body:gsub("\n", "\r\n")))
+      assert_says(project.must "up", "nothing to do")
+      assert_says(project.must "status", "applied   0002_function.sql")
+      -- What an older moonpool recorded is of the bytes.
+      local recorded = sql.checksum((body:gsub("\n", "\r\n")))
+      owner.exec("update moonpool_migrations set checksum = $1 where version = 2", recorded)
+      assert_says(project.must "up", "nothing to do")
+      folder.write("migrations/0002_function.sql", body)
+      assert_says(project.must "up", "nothing to do")
+      folder.write("migrations/0002_function.sql", (body:gsub("a\nb", "a\n\nb")))
+      local output, exit = migrate "up"
+      assert.are.equal(1, exit)
+      assert_says(output, "was changed")
+      owner.exec "delete from moonpool_migrations where version = 2"
+      owner.exec "drop function f()"
+      folder.write("migrations/0002_function.sql", (body:gsub("\n", "\r\n")))
+      project.must "up"
+      assert.are.equal("\r\nselect 'a\r\nb'\r\n", owner.value(source))
     end)
 
     it("does not mind a comment or a blank that was changed", function()

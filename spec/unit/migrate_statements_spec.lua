@@ -73,4 +73,22 @@ describe("moonpool.migrate.statements", function()
     assert.are.equal(one, other)
     assert.are_not.equal(one, split("select 2;")[1].checksum)
   end)
+
+  it("takes time in proportion to the text", function()
+    local function cpu_s(count)
+      local lines = {}
+      for i = 1, count do lines[i] = ("insert into t values (%d, 'it''s the name of number %d');\n"):format(i, i) end
+      local text, began = table.concat(lines), os.clock()
+      assert.are.equal(count, #split(text))
+      return os.clock() - began
+    end
+    cpu_s(2000)
+    local few = math.max(cpu_s(2000), cpu_s(2000))
+    assert.is_true(cpu_s(20000) < 40 * few)      -- 100 times as long, were it quadratic
+  end)
+
+  it("ends a comment where PostgreSQL does", function()
+    local list = split "-- Apples.\rcreate table apples ();\r"
+    assert.are.same({ 1, "create table apples ()" }, { #list, list[1].sql })
+  end)
 end)

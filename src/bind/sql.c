@@ -24,7 +24,7 @@ static const char *skip_blank(const char *at, const char *end) {
   for (;;) {
     while (at < end && strchr(" \t\r\n\f\v", *at)) at++;
     if (at + 1 < end && at[0] == '-' && at[1] == '-') {
-      while (at < end && *at != '\n') at++;
+      while (at < end && *at != '\n' && *at != '\r') at++;
     } else if (at + 1 < end && at[0] == '/' && at[1] == '*') {
       int depth = 1;
       for (at += 2; at < end && depth; at++) {
@@ -125,6 +125,8 @@ static int sql_split(lua_State *L) {
     raise_parse(L, text, &copy);
   }
   lua_createtable(L, split.n_stmts, 0);
+  const char *counted = text;
+  lua_Integer line = 1;
   for (int i = 0; i < split.n_stmts; i++) {
     const char *begin = text + split.stmts[i]->stmt_location,
                *end = begin + split.stmts[i]->stmt_len;
@@ -133,7 +135,8 @@ static int sql_split(lua_State *L) {
     lua_pushlstring(L, begin, (size_t)(end - begin));
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "sql");
-    lua_pushinteger(L, line_of(text, begin - text));
+    for (; counted < begin; counted++) line += *counted == '\n';
+    lua_pushinteger(L, line);
     lua_setfield(L, -3, "line");
     lua_insert(L, -2);
     describe(L, lua_tostring(L, -2));

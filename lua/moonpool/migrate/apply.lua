@@ -1,4 +1,5 @@
 -- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said about it.
+local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local errors     = require "moonpool.errors"
 local files      = require "moonpool.migrate.files"
@@ -98,7 +99,7 @@ local function plan_down(conn, dir, options)
     if options.to and row.version <= options.to or not options.to and #plan == count then break end
     local file = by_version[row.version]
     if not file then problem.raise("%s/%s is missing: what it did cannot be undone without it", dir, row.name) end
-    if row.checksum and row.checksum ~= file.checksum then
+    if row.checksum and not checksum.matches(file.up, row.checksum) then
       problem.raise("%s was changed after it was applied: undo the change first, or its down section may not fit", file.path)
     end
     if not file.down then

@@ -1,10 +1,11 @@
 -- moonpool.migrate.files: migrations/NNNN_name.sql: what they hold, in which order, and a new one.
 --
--- What stands before the line `-- migrate:down` is applied, what stands after it undoes it. The checksum is of the first
--- part, as PostgreSQL's scanner sees it: comments and white space do not count.
-local lfs     = require "lfs"
-local problem = require "moonpool.migrate.problem"
-local sql     = require "moonpool.sql"
+-- What stands before the line `-- migrate:down` is applied, what stands after it undoes it. The
+-- checksum is of the first part.
+local checksum = require "moonpool.migrate.checksum"
+local lfs      = require "lfs"
+local markers  = require "moonpool.migrate.markers"
+local problem  = require "moonpool.migrate.problem"
 
 ---@class moonpool.migrate.file
 ---@field version integer
@@ -25,23 +26,13 @@ local function read(path)
   return text
 end
 
--- The parts around the marker, which stands alone on a line, and the line that the second one begins on.
-local function parts(text)
-  local from, to = ("\n" .. text):find "\n%-%-[ \t]*migrate:down[ \t]*\r?\n"
-  if not from then from, to = ("\n" .. text):find "\n%-%-[ \t]*migrate:down[ \t]*\r?$" end
-  if not from then return text end
-  local up = text:sub(1, from - 1)
-  local _, lines = text:sub(1, to - 1):gsub("\n", "")
-  return up, text:sub(to), lines + 1
-end
-
 local function load(dir, name)
   local file = { version = math.tointeger(tonumber(name:match "^%d+")), name = name, path = dir .. "/" .. name }
   local text = read(file.path)
   if text:sub(1, 3) == "\u{FEFF}" then text = text:sub(4) end
   if text:find("\0", 1, true) then problem.raise("%s contains a NUL byte, which is no SQL: save it as text", file.path) end
-  file.up, file.down, file.down_line = parts(text)
-  file.checksum = sql.checksum(file.up)
+  file.up, file.down, file.down_line = markers.parts(text, file.path)
+  file.checksum = checksum.of(file.up)
   return file
 end
 
@@ -53,7 +44,11 @@ function files.all(dir)
   end
   local list, by_version = {}, {}
   for name in lfs.dir(dir) do
-    if name:match "%.sql$" and not name:match "^%." then
+    if name:lower():match "%.sql$" and not name:match "^%." then
+      if name:lower():match "[%._]down%.sql$" or name:match "^U%d" then
+        problem.raise("%s/%s: what undoes a migration stands in the same file as what it undoes, " ..
+                      "behind a line `-- migrate:down`: move it there", dir, name)
+      end
       if not name:match "^%d+_[%w_-]+%.sql$" then
         problem.raise("%s/%s: a migration is called NNNN_name.sql, such as 0002_appointments.sql: rename it", dir, name)
       end

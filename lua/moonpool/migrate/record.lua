@@ -1,7 +1,8 @@
 -- moonpool.migrate.record: what was applied to the database: a row of moonpool_migrations for each migration, and, only
 -- while one is half done, a row of moonpool_migration_steps for each of its statements. The functions take a connection.
-local host    = require "moonpool.host"
-local problem = require "moonpool.migrate.problem"
+local checksum = require "moonpool.migrate.checksum"
+local host     = require "moonpool.host"
+local problem  = require "moonpool.migrate.problem"
 
 local record = {}
 
@@ -126,7 +127,7 @@ function record.pending(dir, list, by_version, rows)
       problem.raise("%s/%s was applied to this database at %s, but the file is missing: bring it back (from version " ..
                     "control, or by updating this checkout)", dir, row.name, row.applied_at)
     end
-    local changed = file.checksum ~= row.checksum
+    local changed = not checksum.matches(file.up, row.checksum)
     if changed and file.name ~= row.name then
       problem.raise("this database was migrated from other files than %s: %s was applied to it at %s, where %s is here.\n" ..
                     "Another project's database? DATABASE_URL names this one's; MOONPOOL_STATE=FOLDER gives it a private one",

@@ -3,6 +3,7 @@
 --
 -- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() -> text or nil, wait_s,
 -- lock_timeout_ms, retries.
+local checksum   = require "moonpool.migrate.checksum"
 local hazards    = require "moonpool.migrate.hazards"
 local host       = require "moonpool.host"
 local indexes    = require "moonpool.migrate.indexes"
@@ -125,7 +126,7 @@ local function check_done(file, list, half)
     local statement, step = list[number], half.steps[number]
     if not step or not step.done then
       problem.raise("%s: moonpool_migration_steps is not what moonpool wrote: number %d is missing", file.path, number)
-    elseif not statement or statement.checksum ~= step.checksum then
+    elseif not statement or not checksum.matches(statement.sql, step.checksum) then
       problem.raise("%s:%d: statement %d was changed after it had been applied; the file is half done (%d of %d statements)" ..
                     ": undo the change; what follows the first %d may be changed", file.path,
                     statement and statement.line or 1, number, half.done, #list, half.done)

@@ -1,8 +1,9 @@
 -- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run in a transaction, and
 -- the index that it builds. All of it comes from PostgreSQL's own parser.
-local problem = require "moonpool.migrate.problem"
-local report  = require "moonpool.migrate.report"
-local sql     = require "moonpool.sql"
+local checksum = require "moonpool.migrate.checksum"
+local problem  = require "moonpool.migrate.problem"
+local report   = require "moonpool.migrate.report"
+local sql      = require "moonpool.sql"
 
 local PARSER_MAJOR = 15     -- the PostgreSQL whose parser is built in
 
@@ -71,9 +72,6 @@ local function check(statement)
   elseif statement.kind == "TransactionStmt" and not within_transaction[tree.kind] then
     problem.raise("%s:%d: a migration does not begin or end transactions, moonpool does: take `%s` out",
                   statement.path, statement.line, statement.sql)
-  elseif statement.kind == "CopyStmt" and tree.is_from and not tree.filename then
-    problem.raise("%s:%d: COPY FROM STDIN has no input here: use INSERT, or COPY FROM a file of the server",
-                  statement.path, statement.line)
   elseif statement.index and statement.index.concurrent and not statement.index.name then
     problem.raise("%s:%d: CREATE INDEX CONCURRENTLY needs a name for its index: without one, what an interrupted build " ..
                   "leaves behind could not be told from other indexes", statement.path, statement.line)
@@ -120,7 +118,7 @@ function statements.split(conn, text, path, first_line, note)
   end
   for number, statement in ipairs(list) do
     statement.number, statement.path, statement.line = number, path, first_line + statement.line - 1
-    statement.checksum = sql.checksum(statement.sql)
+    statement.checksum = checksum.of(statement.sql)
     describe(statement)
     check(statement)
   end

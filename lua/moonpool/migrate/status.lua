@@ -1,5 +1,6 @@
 -- moonpool.migrate.status: `status` lists the migrations and what is wrong; `verify` says only whether all is well. Neither
 -- takes the lock or changes anything.
+local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local files      = require "moonpool.migrate.files"
 local indexes    = require "moonpool.migrate.indexes"
@@ -27,7 +28,7 @@ local function entries_of(dir)
       entry = { version = row.version, name = row.name, state = "missing" }
       entries[#entries + 1] = entry
     else
-      entry.state = entry.checksum == row.checksum and "applied" or "changed"
+      entry.state = checksum.matches(entry.file.up, row.checksum) and "applied" or "changed"
     end
     entry.applied_at, entry.applied_checksum, entry.statements = row.applied_at, row.checksum, row.statements
     newest = math.max(newest, row.version)
