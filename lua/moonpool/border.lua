@@ -70,12 +70,16 @@ function border.detail(e, input)
   return e.traceback and text .. "\n" .. e.traceback or text
 end
 
--- The error of an operation whose work is stored, but whose result cannot be written: its code of its own says that to repeat
--- the call would do it twice.
-function border.unwritable(name, fault, call_id)
-  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = call_id,
-    message = ("%s is done and stored, but its result cannot be written as JSON: %s"):format(name,
-      errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))) }
+-- The error of an operation whose result cannot be written: its code of its own, because what to do next depends on the work:
+-- it is stored, and to repeat the call would do it twice, or undone (`undone`: its answer was to be kept under a key).
+function border.unwritable(name, fault, options)
+  local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
+  local message = "%s is done and stored, but its result cannot be written as JSON: %s"
+  if options and options.undone then
+    message = "%s was undone: its result cannot be kept under the key, because it cannot be written as JSON: %s"
+  end
+  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = options and options.call_id,
+    message = message:format(name, why) }
 end
 
 return border

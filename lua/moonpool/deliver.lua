@@ -8,7 +8,7 @@ local relay    = require "moonpool.relay"
 return function(name, text)
   local order = json.decode(text, { decimals = true })
   local message = order.message
-  message.payload = json.raw(order.payload)
+  message.payload = type(order.payload) == "table" and json.raw(order.payload) or order.payload
   local ok, failure = pcall(relay.deliver, registry.get(name), name, message, order.xid)
   if not ok and not (errors.is(failure) and failure.constraint == "delivered_pkey") then error(failure, 0) end
   return "true"

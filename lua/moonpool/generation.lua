@@ -44,7 +44,7 @@ local function serve_entry(name, input, options)
 end
 
 local function serve_operation(name, input, options)
-  options.border = true
+  options.border, options.answer_text = true, true
   return (operation.call(registry.get(name), border.decode(input), options))
 end
 
@@ -55,7 +55,7 @@ local function serve(name, input, options)
     if options.entry then return true, result, 200 end
     local done, text = pcall(border.encode, result)
     if done then return true, text, 200 end
-    result = border.unwritable(name, text, options.origin and options.origin.call_id)
+    result = border.unwritable(name, text, { call_id = options.origin and options.origin.call_id })
   end
   local public = border.far(result)
   public.generation = generation.number

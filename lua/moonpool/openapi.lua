@@ -60,8 +60,8 @@ function openapi.document(operations)
         RequestId = header("X-Request-Id", "Comes back in the answer and stands in the log.",
                            { type = "string", maxLength = 128 }),
       },
-      responses = { Error = { content = content(ref("schemas", "Error")), description = "Not done; or done and stored, but the "
-        .. "result is no JSON (RESULT_UNWRITABLE); or see outcomeUnknown." } },
+      responses = { Error = { content = content(ref("schemas", "Error")), description = "Not done; or the result is no JSON "
+        .. "(RESULT_UNWRITABLE: the message says whether the work is stored); or see outcomeUnknown." } },
       schemas = {
         Error = {
           type = "object", required = json.array { "error" },

@@ -7,6 +7,7 @@ local json    = require "moonpool.json"
 local nearest = require "moonpool.is.nearest"
 local schema  = require "moonpool.is.schema"
 local sealed  = require "moonpool.sealed"
+local unwritable = require "moonpool.border".unwritable
 
 local operation = {}
 
@@ -308,17 +309,27 @@ local function key_of(op, raw, options)
     key    = (border and "border " or "lua ") .. key,
     input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
     encode = function(result)
-      return json.encode(result == nil and json.null or result,
+      local ok, text = pcall(json.encode, result == nil and json.null or result,
         { sorted = true, camel = border, decimal_strings = border })
+      if ok then return text end
+      error(unwritable(op.name, text, { undone = true }), 0)
     end,
   }
 end
 
 -- A kept result is JSON: at the border it is the answer as it stands.
-local function recalled(text, border)
-  local result = json.decode(text, { decimals = true })
+local function recalled(text, options)
+  if options.answer_text then return host.json_text(text) end
+  local result = json.decode(text, { decimals = true, max_bytes = #text, raw = options.border })
   if result == json.null then return nil end
-  return border and json.raw(result) or result
+  return result
+end
+
+-- What a caller is told whose work is stored under its key, but whose answer cannot be given.
+local function lost_answer(op, fault, short)
+  if tostring(fault):find("memory", 1, true) then return short end
+  local ok, told = pcall(unwritable, op.name, fault)
+  return ok and told or short
 end
 
 -- -> result, and if wanted: info, what it took
@@ -337,13 +348,14 @@ function operation.call(op, input, options, want_info)
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
-  local lost   = key and errors.new { code = "OUTCOME_UNKNOWN", status = 503, outcome_unknown = true, operation = op.name,
-    message = "it was committed, but there was no memory for its answer; the same key gives it once more" }
+  -- Made before: afterwards there may be no memory for it.
+  local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
+    message = op.name .. " is done and stored, but there was no memory for its answer; the same key gives it once more" }
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
     timeout_of(op, options), key, want_info, limited[op], options.origin)
   if key then
-    local ok, answer = pcall(recalled, result, options.border)
-    if not ok then error(lost, 0) end -- made before: now there may be no memory for it
+    local ok, answer = pcall(recalled, result, options)
+    if not ok then error(lost_answer(op, answer, short), 0) end
     result = answer
   end
   return result, info

@@ -89,8 +89,28 @@ describe("an idempotency key", function()
         return { f = print }
       end }
     local e = failure(function() moonpool.call(odd, { dealership_id = ours.id }, { key = "k" }) end)
-    assert.truthy(e.message:find("a function cannot be JSON", 1, true), e.message)
+    assert.are.equal("RESULT_UNWRITABLE", e.code)
+    assert.matches("was undone: its result cannot be kept under the key", e.message, 1, true)
+    assert.matches("$.f: a function cannot be JSON", e.message, 1, true)
     assert.are.equal(0, ours:count("customers"))
+  end)
+
+  it("whose result cannot be read back is told as that, and a long one can be read", function()
+    local function give(sql)
+      return moonpool.operation { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+        run = function(tx) return tx:one(sql) end }
+    end
+    local deep = give [[select (repeat('[', 70) || repeat(']', 70))::jsonb as deep]]
+    for _ = 1, 2 do
+      local e = failure(function() moonpool.call(deep, { dealership_id = ours.id }, { key = "deep" }) end)
+      assert.are.equal("RESULT_UNWRITABLE", e.code)
+      assert.is_nil(e.outcome_unknown)
+      assert.matches("nested deeper than 64 levels", e.message, 1, true)
+    end
+    local long = give "select repeat('x', 17 * 1024 * 1024) as text"
+    for _ = 1, 2 do
+      assert.are.equal(17 << 20, #moonpool.call(long, { dealership_id = ours.id }, { key = "long" }).text)
+    end
   end)
 
   it("works from the command line", function()

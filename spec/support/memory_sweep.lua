@@ -74,7 +74,7 @@ function sweep.run(way, count)
     if first then host.fault.memory("fail", first, count) end
     local ok, result = pcall(call, input)
     local asked, refused = host.fault.memory()
-    if way == "with_key" and not ok and result.code == "OUTCOME_UNKNOWN" then ok, result = pcall(call, input) end
+    if way == "with_key" and not ok and result.code == "RESULT_UNWRITABLE" then ok, result = pcall(call, input) end
     if ok then
       local deal = result.deal
       book:tell(key, "made", tostring(deal.id), tostring(deal.deal_number))

@@ -317,6 +317,7 @@ int mp_open_host(lua_State *L) {
   mp_metrics_lua(L);
   mp_signal_open(L);
   mp_publish_open(L);
+  mp_json_raw_open(L);
   mp_listen_open(L);
   mp_cache_open(L);
   mp_fault_open(L);

@@ -72,7 +72,8 @@ static int l_is_array(lua_State *L) {
 }
 
 static int l_raw(lua_State *L) {
-  if (lua_type(L, 1) != LUA_TTABLE) { /* numbers and strings have no names inside */
+  if (lua_type(L, 1) == LUA_TSTRING) return mp_json_raw(L);
+  if (lua_type(L, 1) != LUA_TTABLE) { /* no names inside */
     luaL_checkany(L, 1);
     lua_settop(L, 1);
     return 1;

@@ -5,6 +5,8 @@
  * the value, invalid UTF-8, lone surrogates, control characters, more than MP_JSON_DEPTH levels,
  * texts longer than MP_JSON_MAX_BYTES. json_encode.c writes into a buffer of the caller.
  *
+ * json_raw.c: texts that are JSON already.
+ *
  * null is the light userdata NULL. [] and {} are kept apart by metatables ("marks"): arrays that
  * were read carry one. A raw mark says that the names inside are data (jsonb): they are never
  * respelled. */
@@ -51,6 +53,13 @@ void mp_json_hook_push(lua_State *L, mp_json_hook hook); /* pushes the light use
 
 /* Pushes the module's table. */
 int mp_open_json(lua_State *L);
+
+/* json_raw.c: JSON text that is written as it stands. Replaces the text on top by a value whose JSON it is; it is
+ * not read before. [-1, +1] */
+void mp_json_text_wrap(lua_State *L);
+int mp_json_raw(lua_State *L); /* json.raw(text): the same, read before */
+void mp_json_raw_open(
+    lua_State *L); /* host.json_text, for texts that the host made itself; the table is on top */
 
 /* Pushes the value and returns 0; or returns -code with "line 2, column 7: ..." (MP_EINVAL,
  * MP_ENOMEM), pushing nothing. Never raises, and needs no protected caller. `max_bytes` 0:

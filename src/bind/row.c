@@ -34,10 +34,30 @@ static struct mp_row *push(lua_State *L) {
   return row;
 }
 
-void mp_row_push(lua_State *L, struct mp_result *result, int n) {
+/* `where`: the statement's place, or NULL: the caller's. */
+static void check_names(lua_State *L, const PGresult *pg, const char *where) {
+  struct mp_err err;
+  char here[96];
+  if (!mp_stmt_names_clash(pg, &err)) return;
+  mp_luaerr_push(L, &err);
+  if (!where) {
+    mp_task_where(L, 1, here, sizeof here);
+    where = here;
+  }
+  lua_pushstring(L, where);
+  lua_setfield(L, -2, "line");
+  lua_error(L);
+}
+
+static void push_bound(lua_State *L, struct mp_result *result, int n) {
   struct mp_row *row = push(L);
   row->result = mp_result_ref(result);
   row->row = n;
+}
+
+void mp_row_push(lua_State *L, struct mp_result *result, int n) {
+  check_names(L, result->pg, NULL);
+  push_bound(L, result, n);
 }
 
 struct mp_row *mp_row_push_lazy(lua_State *L) {
@@ -51,9 +71,10 @@ void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt) {
 
 void mp_row_push_all(lua_State *L, struct mp_result *result) {
   int n = PQntuples(result->pg);
+  check_names(L, result->pg, NULL); /* also without rows: not only when the first one comes */
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
-    mp_row_push(L, result, i);
+    push_bound(L, result, i);
     lua_rawseti(L, -2, i + 1);
   }
   mp_json_set_mark(L, MP_JSON_ARRAY); /* also without rows */
@@ -68,12 +89,8 @@ static int row_gc(lua_State *L) {
   return 0;
 }
 
-/* Is the row here? A lazy one whose statement is done is settled now. */
-static bool settled(lua_State *L, struct mp_row *row) {
-  if (row->result) return true;
-  struct mp_stmt *stmt = row->stmt;
-  if (!stmt) luaL_error(L, "this row was never asked for");
-  if (stmt->state != MP_STMT_DONE) return false;
+/* The result of a statement that is done. Raises if it broke its promise, or is too large to be looked at. */
+static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
   if (mp_stmt_broken_promise(stmt, &failure)) {
     mp_failure_push(L, &failure, LUA_NOREF);
@@ -82,14 +99,25 @@ static bool settled(lua_State *L, struct mp_row *row) {
   }
   if (stmt->too_large) {
     struct mp_err err;
-    mp_err_set(
-        &err, MP_EINVAL,
-        "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select less, or in parts",
-        stmt->where);
+    mp_err_set(&err, MP_EINVAL,
+               "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select "
+               "less, or in parts",
+               stmt->where);
     mp_luaerr_push(L, &err);
     lua_error(L);
   }
-  row->result = mp_result_ref(stmt->result);
+  return stmt->result;
+}
+
+/* Is the row here? A lazy one whose statement is done is settled now. */
+static bool settled(lua_State *L, struct mp_row *row) {
+  if (row->result) return true;
+  struct mp_stmt *stmt = row->stmt;
+  if (!stmt) luaL_error(L, "this row was never asked for");
+  if (stmt->state != MP_STMT_DONE) return false;
+  struct mp_result *result = outcome(L, stmt);
+  check_names(L, result->pg, stmt->where);
+  row->result = mp_result_ref(result);
   row->stmt = NULL;
   mp_stmt_unref(stmt);
   return true;
@@ -124,8 +152,9 @@ lua_Integer mp_row_affected(lua_State *L, int idx) {
 
 struct mp_result *mp_row_result(lua_State *L, int idx) {
   struct mp_row *row = lua_touserdata(L, idx);
-  if (!settled(L, row)) mp_txn_raise_lost(L, row->stmt);
-  return row->result;
+  if (row->result) return row->result;
+  if (row->stmt->state != MP_STMT_DONE) mp_txn_raise_lost(L, row->stmt);
+  return outcome(L, row->stmt);
 }
 
 /* ---- columns ---- */
@@ -291,6 +320,20 @@ void mp_row_open(lua_State *L) {
   lua_setglobal(L, "tostring");
 }
 
+/* "userId" beside user_id: at the border both would be userId. */
+static void check_spelling(lua_State *L, const PGresult *pg, int col) {
+  const char *name = PQfname(pg, col);
+  char snake[256];
+  size_t len = strlen(name);
+  if (len > sizeof snake / 2 - 1) return;
+  size_t n = mp_json_snake(name, len, snake);
+  snake[n] = '\0';
+  int other = n == len ? -1 : find_column(pg, snake);
+  if (other >= 0)
+    luaL_error(L, "columns %d (%s) and %d (%s) would both be `%s` in JSON: rename one, with `as`",
+               other + 1, snake, col + 1, name, name);
+}
+
 static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) {
   struct mp_row *row = luaL_checkudata(L, idx, ROW_TYPE);
   if (!settled(L, row)) luaL_error(L, "a row that was not looked at yet cannot be written as JSON");
@@ -299,6 +342,7 @@ static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) 
   for (int i = 0; i < PQnfields(pg); i++) {
     const char *name = PQfname(pg, i);
     if (i) mp_buf_addc(out, ',');
+    if (flags & MP_JSON_CAMEL) check_spelling(L, pg, i);
     mp_json_add_key(L, out, name, strlen(name), flags);
     mp_value_json(L, pg, row->row, i, out, flags);
   }

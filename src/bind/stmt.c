@@ -287,12 +287,26 @@ void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt) {
   if (stmt->result) out->result = mp_result_ref(stmt->result);
 }
 
+bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err) {
+  int first, second;
+  if (!mp_result_name_twice(pg, &first, &second)) return false;
+  mp_err_set(err, MP_ESCRIPT,
+             "columns %d and %d of the result are both named `%s`: give each a name of its own, "
+             "with `as`",
+             first + 1, second + 1, PQfname(pg, second));
+  return true;
+}
+
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   if (!stmt->one || stmt->state != MP_STMT_DONE) return false;
   int rows = PQntuples(stmt->result->pg);
-  if (rows == 1) return false;
+  struct mp_err clash;
+  bool clashes = mp_stmt_names_clash(stmt->result->pg, &clash);
+  if (rows == 1 && !clashes) return false;
   place(out, stmt);
-  if (rows) {
+  if (clashes) {
+    out->err = clash;
+  } else if (rows) {
     mp_err_set(&out->err, MP_EINVAL, "one row was expected and %d came", rows);
     strcpy(out->code, "TOO_MANY_ROWS");
     out->status = 500;

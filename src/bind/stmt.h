@@ -65,6 +65,8 @@ struct mp_failure {
 void mp_failure_clear(struct mp_failure *failure);
 /* From a failed statement, or from one whose promise of a row was broken. */
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
+/* Two columns of one name hide one another, since columns are read by their names: then `err` says so. */
+bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 /* Does the statement keep its promise? If not, the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
 /* Pushes the error object; `errors_ref`: a registry reference to { constraint = { code, status } }, or LUA_NOREF. */

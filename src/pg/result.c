@@ -1,6 +1,10 @@
 #include "pg/result.h"
 
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "util/attr.h"
 
 struct mp_result *mp_result_new(PGresult *pg) {
   struct mp_result *result = malloc(sizeof *result);
@@ -21,4 +25,27 @@ void mp_result_unref(struct mp_result *result) {
   if (!result || --result->refs) return;
   PQclear(result->pg);
   free(result);
+}
+
+/* By a hash table of the names: PostgreSQL's limit is 1,664 columns. */
+bool mp_result_name_twice(const PGresult *pg, int *first, int *second) {
+  uint16_t slots[4096];
+  int n = PQnfields(pg);
+  size_t size = 8;
+  while (size < (size_t)n * 2) size *= 2;
+  if (n < 2 || size > MP_ARRAY_LEN(slots)) return false;
+  memset(slots, 0, size * sizeof *slots);
+  for (int i = 0; i < n; i++) {
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (const char *c = PQfname(pg, i); *c; c++) hash = (hash ^ (unsigned char)*c) * 16777619u;
+    size_t at = hash & (size - 1);
+    for (; slots[at]; at = (at + 1) & (size - 1)) {
+      if (strcmp(PQfname(pg, slots[at] - 1), PQfname(pg, i)) != 0) continue;
+      *first = slots[at] - 1;
+      *second = i;
+      return true;
+    }
+    slots[at] = (uint16_t)(i + 1);
+  }
+  return false;
 }

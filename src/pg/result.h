@@ -4,6 +4,7 @@
 #define MP_RESULT_H
 
 #include <libpq-fe.h>
+#include <stdbool.h>
 
 struct mp_result {
   PGresult *pg; /* never NULL */
@@ -14,5 +15,8 @@ struct mp_result {
 struct mp_result *mp_result_new(PGresult *pg);
 struct mp_result *mp_result_ref(struct mp_result *result);
 void mp_result_unref(struct mp_result *result); /* NULL is fine */
+
+/* Have two of its columns the same name? The first such pair, by number from 0. */
+bool mp_result_name_twice(const PGresult *pg, int *first, int *second);
 
 #endif

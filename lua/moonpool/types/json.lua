@@ -47,11 +47,15 @@ function json.object(t) end
 ---@return T
 function json.map(t) end
 
----Marks a table in which no name is respelled, at any depth; other values are given back as they are.
+---JSON that is written as it stands: text that is JSON already (checked here), where a string would become a JSON string;
+---or a table in which no name is respelled, at any depth. Other values are given back as they are.
 ---@generic T
----@param value T
----@return T
+---@param value string|T
+---@return moonpool.json.text|T
 function json.raw(value) end
+
+---What json.raw(text) gives.
+---@class moonpool.json.text: userdata
 
 ---Would the value be written as an array?
 ---@param value any
