@@ -4,12 +4,19 @@ local json     = require "moonpool.json"
 local registry = require "moonpool.registry"
 local relay    = require "moonpool.relay"
 
--- (name, JSON of { message, xid, payload }) -> "true" when the message is settled
+-- What the relay has to know of a failure, to judge it and to tell it.
+local function told(failure)
+  if not errors.is(failure) then return { code = "SCRIPT_ERROR", message = tostring(failure) } end
+  return { code = failure.code, message = failure.message, status = failure.status, sqlstate = failure.sqlstate,
+           own_message = failure.own_message, line = failure.line, call_id = failure.call_id }
+end
+
+-- (name, JSON of { message, xid, payload }) -> "true" when the message is settled, else what has failed, as JSON
 return function(name, text)
   local order = json.decode(text, { decimals = true })
   local message = order.message
   message.payload = type(order.payload) == "table" and json.raw(order.payload) or order.payload
   local ok, failure = pcall(relay.deliver, registry.get(name), name, message, order.xid)
-  if not ok and not (errors.is(failure) and failure.constraint == "delivered_pkey") then error(failure, 0) end
-  return "true"
+  if ok or errors.is(failure) and failure.constraint == "delivered_pkey" then return "true" end
+  return json.encode(told(failure))
 end

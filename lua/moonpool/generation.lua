@@ -1,10 +1,11 @@
 -- moonpool.generation: what the host does inside the state of a generation: loads scripts/, and serves calls.
-local border    = require "moonpool.border"
-local errors    = require "moonpool.errors"
-local host      = require "moonpool.host"
-local operation = require "moonpool.operation"
-local registry  = require "moonpool.registry"
-local sandbox   = require "moonpool.sandbox"
+local border        = require "moonpool.border"
+local errors        = require "moonpool.errors"
+local host          = require "moonpool.host"
+local operation     = require "moonpool.operation"
+local registry      = require "moonpool.registry"
+local sandbox       = require "moonpool.sandbox"
+local subscriptions = require "moonpool.subscriptions"
 
 local generation = {}
 
@@ -71,6 +72,7 @@ function generation.open()
   registry.load()
   for _, name in ipairs(registry.broken_names()) do add(fault_text(registry.broken[name], name .. ".lua")) end
   if not texts[1] then run_smoke(add) end
+  if not texts[1] then subscriptions.settle_all(registry.all()) end
   if texts[1] then
     table.sort(texts)
     return nil, table.concat(texts, "\n")

@@ -25,11 +25,8 @@ local function deliver(_, name, message, xid)
   local payload = message.payload
   message.payload = nil
   local text = json.encode { message = message, xid = xid, payload = payload }
-  local ok, answer, _, _, detail = generations.call_json(name, text, { entry = "moonpool.deliver" })
-  if ok then return end
-  local failure = errors.new(json.decode(answer))
-  failure.message = detail:match "^[^\n]*"
-  error(failure, 0)
+  local _, answer = generations.call_json(name, text, { entry = "moonpool.deliver" })
+  if answer ~= "true" then error(errors.new(json.decode(answer)), 0) end
 end
 
 local function work()

@@ -11,6 +11,48 @@ local metrics = {
   text         = host.metrics_text,      -- the page that Prometheus reads
 }
 
+-- The numbers of the page whose names are in `fields` (metric, or metric and a value of its second label -> field), an entry for
+-- each value of the first label.
+local function entries_of(first, fields)
+  local entries, list = {}, {}
+  for metric, rest, value in metrics.text():gmatch "\n(moonpool_[%w_]+){([^}\n]*)} (%S+)" do
+    local name, second = rest:match(("^%s=\"([^\"]*)\",?(.*)$"):format(first))
+    local field = name and (fields[metric] or fields[metric .. " " .. (second:match '="([^"]*)"' or "")])
+    if field then
+      if not entries[name] then
+        entries[name] = { [first] = name }
+        for _, other in pairs(fields) do entries[name][other] = 0 end
+        list[#list + 1] = entries[name]
+      end
+      local number = tonumber(value)
+      entries[name][field] = math.tointeger(number) or number
+    end
+  end
+  table.sort(list, function(a, b) return a[first] < b[first] end)
+  return list
+end
+
+-- messages() -> for each subscriber that this host has served: waiting, oldest (s), dead_letters; deliveries so far: delivered,
+-- failed, dead, postponed.
+function metrics.messages()
+  return entries_of("subscriber", {
+    moonpool_messages_waiting = "waiting", moonpool_messages_oldest_seconds = "oldest", moonpool_messages_dead = "dead_letters",
+    ["moonpool_deliveries_total delivered"] = "delivered", ["moonpool_deliveries_total failed"] = "failed",
+    ["moonpool_deliveries_total dead"] = "dead", ["moonpool_deliveries_total postponed"] = "postponed",
+  })
+end
+
+-- schedules() -> for each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row),
+-- late (s), running; of this host's runs so far: ok, failed.
+function metrics.schedules()
+  return entries_of("operation", {
+    moonpool_schedule_next_run_timestamp_seconds = "next_run", moonpool_schedule_late_seconds = "late",
+    moonpool_schedule_last_success_timestamp_seconds = "last_success",
+    moonpool_schedule_failing_runs = "failing", moonpool_schedule_running = "running",
+    ["moonpool_schedule_runs_total ok"] = "ok", ["moonpool_schedule_runs_total failed"] = "failed",
+  })
+end
+
 local function options_of(what, given, name, low, high)
   given = given or {}
   if type(given) ~= "table" then error(("metrics.%s: expected { %s = … }"):format(what, name), 3) end

@@ -73,6 +73,10 @@ local fields = {
   on         = function(value)          -- a subscriber: the topic
     return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
   end,
+  from       = function(value)          -- of a subscriber that is not known yet: where it begins
+    return value ~= "now" and value ~= "oldest" and "must be \"now\" or \"oldest\"" or nil
+  end,
+  renamed_from = "string",              -- of a subscriber: whose place it takes
   deliveries = function(value)          -- of a subscriber: how often a message is tried
     return not (math.type(value) == "integer" and value >= 1 and value <= 1000) and "must be an integer from 1 to 1000" or nil
   end,
@@ -122,6 +126,12 @@ local function check_group(op)
   end
 end
 
+local function check_subscriber(op)
+  for _, name in ipairs { "from", "renamed_from", "deliveries" } do
+    if op[name] ~= nil and not op.on then refuse(name, "`%s` is for subscribers (on = \"topic\")", name) end
+  end
+end
+
 local function copy_of(value)
   if type(value) ~= "table" then return value end
   local copy = {}
@@ -146,6 +156,7 @@ function operation.define(definition)
   end
   if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
   check_group(op)
+  check_subscriber(op)
   if op.deferrable and not (op.read_only and op.isolation == "serializable") then
     refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
   end

@@ -30,33 +30,76 @@ function store.unlock(conn, name)
   conn.value("select pg_advisory_unlock($1, hashtext($2))", LOCK_CLASS, name)
 end
 
---- Makes the subscriber known; a new one starts with the oldest message that there is.
-function store.register(conn, name, topic)
+--- After a restore, where transactions are numbered anew.
+function store.renumber(conn)
   conn.exec [[
     select moonpool.renumber() where exists (
       select from moonpool.subscriber where low > pg_snapshot_xmax(pg_current_snapshot()))]]
-  conn.exec([[
-    insert into moonpool.subscriber (name, topic) values ($name, $topic)
-    on conflict (name) do update set seen_at = now(), topic = excluded.topic,
-      low = case when subscriber.topic = excluded.topic then subscriber.low else '0' end]], { name = name, topic = topic })
 end
 
+--- Is the subscriber known, as one of this topic?
+function store.is_known(conn, name, topic)
+  return conn.value("select exists (select from moonpool.subscriber where name = $1 and topic = $2)", name, topic)
+end
+
+--- Makes the subscriber known, or known for another topic: it is given what cannot be seen yet, or (`oldest`) all that is kept.
+--- What is visible now but lies above its mark, because an older transaction runs, is noted as settled. -> was it new?
+function store.begin(conn, name, topic, oldest)
+  return conn.value([[
+    with new as (
+      insert into moonpool.subscriber as s (name, topic, low)
+      values ($name, $topic, case when $oldest then '0' else pg_snapshot_xmin(pg_current_snapshot()) end)
+      on conflict (name) do update set topic = excluded.topic, low = excluded.low, seen_at = now()
+        where s.topic <> excluded.topic
+      returning low
+    ), settled as (
+      insert into moonpool.delivered (subscriber, message, xid)
+      select $name, o.id, o.xid from new, moonpool.outbox o
+       where not $oldest and o.topic = $topic and o.xid >= new.low
+      on conflict do nothing
+    )
+    select count(*) > 0 from new]], { name = name, topic = topic, oldest = oldest })
+end
+
+--- How many messages of the topic there are.
+function store.kept(conn, topic) return conn.value("select count(*) from moonpool.outbox where topic = $1", topic) end
+
+--- The subscriber `old`, which no relay serves now, and all that was settled for it, is called `name` from now on.
+function store.rename(conn, old, name, topic)
+  conn.exec([[
+    with renamed as (
+      update moonpool.subscriber set name = $name, seen_at = now()
+       where name = $old and topic = $topic and not exists (select from moonpool.subscriber where name = $name)
+      returning 1
+    ), gone as (
+      delete from moonpool.delivered where subscriber = $old and exists (select from renamed) returning *
+    ), moved as (
+      insert into moonpool.delivered select $name, message, xid, delivered_at from gone
+    )
+    update moonpool.failure set subscriber = $name where subscriber = $old and exists (select from renamed)]],
+    { name = name, old = old, topic = topic })
+end
+
+--- It is served.
+function store.seen(conn, name) conn.exec("update moonpool.subscriber set seen_at = now() where name = $1", name) end
+
 --- The next messages of a subscriber, in the order of their publishing; not those behind a failed one of their key.
----@return table[] { id, xid, topic, key, tenant, payload, published_at, deliveries }
+---@return table[] { id, xid, topic, key, tenant, payload, published_at, deliveries, failed }
 function store.fetch(conn, name, topic, limit)
   return conn.query([[
     with subscriber as (select name, low from moonpool.subscriber where name = $name),
     candidate as (
-      select o.*, 0 as deliveries
+      select o.*, 0 as deliveries, false as failed
         from moonpool.outbox o, subscriber s
        where o.topic = $topic and o.xid >= s.low
          and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)
       union all
-      select o.*, f.deliveries
+      select o.*, f.deliveries, true
         from moonpool.failure f join moonpool.outbox o on o.id = f.message, subscriber s
        where f.subscriber = s.name and not f.dead and f.next_at <= clock_timestamp()
     )
-    select c.id, c.xid::text as xid, c.topic, c.key, c.tenant, c.payload, c.published_at, c.deliveries
+    select c.id, c.xid::text as xid, c.topic, c.key, c.tenant, c.payload, c.published_at, c.deliveries,
+           c.failed
       from candidate c, subscriber s
      where not exists (select from moonpool.delivered d where d.subscriber = s.name and d.message = c.id)
        and not exists (select from moonpool.failure b
@@ -88,6 +131,21 @@ function store.fail(conn, name, message, failure)
       wait_s = failure.wait_s, most = failure.most, error = failure.text })
 end
 
+--- A delivery came to nothing, for no fault of the message: it waits, twice as long as the last time, and is not counted.
+--- -> seconds
+function store.postpone(conn, name, message, wait_s, most_s, text)
+  return conn.value([[
+    insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, error, failed_at)
+    values ($name, $id, $key, $tenant, 0, clock_timestamp() + make_interval(secs => $wait_s), $error, clock_timestamp())
+    on conflict (subscriber, message) do update
+      set failed_at = excluded.failed_at, error = excluded.error,
+          next_at = clock_timestamp() + make_interval(secs =>
+            least($most_s, greatest($wait_s, 2 * extract(epoch from f.next_at - f.failed_at)::float8)))
+    returning extract(epoch from next_at - failed_at)::float8]],
+    { name = name, id = message.id, key = message.key or json.null, tenant = message.tenant or json.null,
+      wait_s = wait_s, most_s = most_s, error = text })
+end
+
 --- A message that had failed is delivered now.
 function store.forget_failure(conn, name, message)
   conn.exec("delete from moonpool.failure where subscriber = $name and message = $id", { name = name, id = message.id })
@@ -111,6 +169,26 @@ function store.advance(conn, name)
     delete from moonpool.delivered d using moonpool.subscriber s
      where s.name = $name and d.subscriber = $name and d.xid < s.low
        and not exists (select from moonpool.failure f where f.subscriber = $name and f.message = d.message)]], { name = name })
+end
+
+--- How many messages the subscriber has still to see (up to 10000), the age of the oldest in seconds, its dead letters.
+function store.measure(conn, name, topic)
+  local row = conn.one([[
+    with s as (select low from moonpool.subscriber where name = $name),
+    open as (
+      (select o.published_at from moonpool.outbox o, s
+        where o.topic = $topic and o.xid >= s.low
+          and not exists (select from moonpool.delivered d where d.subscriber = $name and d.message = o.id)
+          and not exists (select from moonpool.failure f where f.subscriber = $name and f.message = o.id)
+        limit 10000)
+      union all
+      (select o.published_at from moonpool.failure f join moonpool.outbox o on o.id = f.message
+        where f.subscriber = $name and not f.dead limit 10000)
+    )
+    select count(*) as waiting, coalesce(extract(epoch from clock_timestamp() - min(published_at)), 0)::float8 as oldest,
+           (select count(*) from moonpool.failure where subscriber = $name and dead) as dead
+      from open]], { name = name, topic = topic })
+  return { waiting = row.waiting, oldest = math.max(0, row.oldest), dead = row.dead }
 end
 
 -- For people -----------------------------------------------------------------------------------------------------------

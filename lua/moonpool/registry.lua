@@ -66,6 +66,17 @@ function registry.files()
   return names
 end
 
+-- A subscriber cannot take the place of one that is still there.
+local function check_renamed()
+  for name, op in pairs(registry.operations) do
+    if op.renamed_from and registry.operations[op.renamed_from] then
+      registry.broken[name] = script_error(place_of("renamed_from", name .. ".lua"),
+        ("renamed_from names %s, which is still there"):format(op.renamed_from))
+      registry.operations[name] = nil
+    end
+  end
+end
+
 -- Reads all of scripts/. A broken file does not hide the others; calling it gives its error.
 function registry.load()
   loaded = true
@@ -89,6 +100,7 @@ function registry.load()
       end
     end
   end
+  check_renamed()
   if field then host.set_tenant_field(field) end
 end
 

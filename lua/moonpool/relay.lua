@@ -4,24 +4,25 @@
 --
 -- A subscriber's messages of one key form a queue; a queue is worked off in its order, by one task. A failed message
 -- empties its queue: the next look at the database leaves out what is behind it until it is due again.
-local db           = require "moonpool.db"
-local errors       = require "moonpool.errors"
-local host         = require "moonpool.host"
-local housekeeping = require "moonpool.housekeeping"
-local operation    = require "moonpool.operation"
-local registry     = require "moonpool.registry"
-local store        = require "moonpool.outbox_store"
+local blame         = require "moonpool.blame"
+local db            = require "moonpool.db"
+local errors        = require "moonpool.errors"
+local host          = require "moonpool.host"
+local housekeeping  = require "moonpool.housekeeping"
+local meters        = require "moonpool.meters"
+local operation     = require "moonpool.operation"
+local registry      = require "moonpool.registry"
+local store         = require "moonpool.outbox_store"
+local subscriptions = require "moonpool.subscriptions"
 
 local BATCH         = 200     -- messages of a subscriber in memory
 local LOOK_S        = 1       -- without a notification
+local MEASURE_S     = 10
 local ADVANCE_S     = 1       -- between two moves of the mark
 local BACKOFF_CAP_S = 600
+local MOMENT_CAP_S  = 30      -- of what says nothing of the message
 local DELIVERIES    = 10
 local CONCURRENCY   = 4
-
--- Says nothing of the message: the host had no chance to deliver it.
-local not_counted = { NO_DATABASE = true, CLOSED = true, BUSY = true, CANCELED = true, CONNECTION_LOST = true,
-                      OUTCOME_UNKNOWN = true }
 
 local relay = {}
 
@@ -34,6 +35,7 @@ local function new_subscriber(name, op, state)
     owned = false,
     look_at = 0,            -- when to ask the database
     advance_at = 0, settled = true,
+    measure_at = 0,
     queues = {}, order = {},      -- by key; the keys in the order of their first message
     known = {}, count = 0,        -- messages in memory, by id
     running = 0, outcomes = {},
@@ -125,26 +127,41 @@ function Subscriber:drop(queue)
   self.queues[queue.key] = nil
 end
 
-function Subscriber:note_failure(conn, outcome, now)
-  local row, failure = outcome.row, outcome.failure
-  local code = errors.is(failure) and failure.code
-  if not_counted[code] then
-    host.log("warn", ("%s: message %d could not be delivered now: %s"):format(self.name, row.id, tostring(failure)))
-    self.look_at = math.max(self.look_at, now + self.state.poll_s)
-    return
+-- "DISK_FULL: could not extend … (call 0190…)", one line.
+local function text_of(failure)
+  local text = tostring(failure):gsub("\n.*", ""):sub(1, 2000)
+  local id = errors.is(failure) and failure.call_id
+  return id and ("%s (call %s)"):format(text, id) or text
+end
+
+-- It says nothing of the message: tried again with back-off, as often as it takes.
+function Subscriber:postpone(conn, outcome, now)
+  local row, text, wait_s = outcome.row, text_of(outcome.failure), self.state.poll_s
+  if blame.of(outcome.failure) == "moment" then
+    wait_s = store.postpone(conn, self.name, row, self.state.backoff_s, MOMENT_CAP_S, text)
+    self.look_at = math.min(self.look_at, now + wait_s)
+  else
+    self.look_at = math.max(self.look_at, now + wait_s)
   end
-  local state = self.state
+  meters.deliveries:add { subscriber = self.name, result = "postponed" }
+  host.log("warn", ("%s: message %d of %s could not be delivered now; again in %.1f s, not counted: %s"):format(self.name,
+    row.id, self.topic, wait_s, text))
+end
+
+function Subscriber:note_failure(conn, outcome, now)
+  local row, state, text = outcome.row, self.state, text_of(outcome.failure)
+  if blame.of(outcome.failure) ~= "message" then return self:postpone(conn, outcome, now) end
   local wait_s = math.min(BACKOFF_CAP_S, state.backoff_s * 2 ^ math.min(row.deliveries, 30))
-  local noted = store.fail(conn, self.name, row, { wait_s = wait_s, most = self.op.deliveries or DELIVERIES,
-                                                   text = tostring(failure):sub(1, 2000) })
+  local noted = store.fail(conn, self.name, row, { wait_s = wait_s, most = self.op.deliveries or DELIVERIES, text = text })
   state.counts.failed = state.counts.failed + 1
+  meters.deliveries:add { subscriber = self.name, result = noted.dead and "dead" or "failed" }
   if noted.dead then
     state.counts.dead = state.counts.dead + 1
     host.log("error", ("%s: message %d of %s is a dead letter, delivery %d was its last (moonpool outbox list): %s"):format(
-      self.name, row.id, self.topic, noted.deliveries, tostring(failure)))
+      self.name, row.id, self.topic, noted.deliveries, text))
   else
     host.log("warn", ("%s: message %d of %s failed, delivery %d: %s"):format(self.name, row.id, self.topic,
-      noted.deliveries, tostring(failure)))
+      noted.deliveries, text))
   end
   self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)      -- behind a dead one the key goes on
 end
@@ -157,7 +174,8 @@ function Subscriber:settle(conn, now)
     if outcome.ok then
       self.known[outcome.row.id], self.count = nil, self.count - 1
       self.state.counts.delivered = self.state.counts.delivered + 1
-      if outcome.row.deliveries > 0 then store.forget_failure(conn, self.name, outcome.row) end
+      meters.deliveries:add { subscriber = self.name, result = "delivered" }
+      if outcome.row.failed then store.forget_failure(conn, self.name, outcome.row) end
     else
       self:note_failure(conn, outcome, now)
       self:drop(outcome.queue)
@@ -165,15 +183,26 @@ function Subscriber:settle(conn, now)
   end
 end
 
+-- False: another relay serves it, or the one whose place it takes.
+function Subscriber:take(conn)
+  if not store.lock(conn, self.name) then return false end
+  store.renumber(conn)
+  if not subscriptions.settle(conn, self.name, self.op) then
+    store.unlock(conn, self.name)
+    return false
+  end
+  store.seen(conn, self.name)
+  return true
+end
+
 function Subscriber:turn(conn, now)
   if not self.owned then
     if now < self.look_at then return end
-    self.owned = store.lock(conn, self.name)
+    self.owned = self:take(conn)
     if not self.owned then
       self.look_at = now + self.state.poll_s
       return
     end
-    store.register(conn, self.name, self.topic)
   end
   self:settle(conn, now)
   self:look(conn, now)
@@ -181,6 +210,10 @@ function Subscriber:turn(conn, now)
   if now >= self.advance_at and (not self.settled or now >= self.advance_at + 60) then
     store.advance(conn, self.name)
     self.settled, self.advance_at = true, now + ADVANCE_S
+  end
+  if now >= self.measure_at then
+    meters.set_messages(self.name, store.measure(conn, self.name, self.topic))
+    self.measure_at = now + MEASURE_S
   end
 end
 
@@ -200,6 +233,7 @@ local function next_look(subscribers, now)
   for _, subscriber in ipairs(subscribers) do
     if subscriber.count <= BATCH / 2 then at = math.min(at, subscriber.look_at) end
     if not subscriber.settled then at = math.min(at, subscriber.advance_at) end
+    if subscriber.owned then at = math.min(at, subscriber.measure_at) end
   end
   return math.max(0, at - now)
 end
@@ -218,6 +252,9 @@ local function serve(conn, subscribers, state)
     end
   end)
   wait_for_work(subscribers, state)
+  for _, subscriber in ipairs(subscribers) do
+    if subscriber.owned then meters.set_messages(subscriber.name, nil) end
+  end
   if not failed then error(failure, 0) end
   for _, subscriber in ipairs(subscribers) do
     if subscriber.owned then
@@ -264,7 +301,7 @@ function relay.run(options)
     local began = host.clock()
     local ok, failure = pcall(db.lease, function(conn) serve(conn, subscribers, state) end, { timeout = 0 })
     if ok then break end
-    if options.until_idle or not errors.is(failure) or not (not_counted[failure.code] or failure.retryable) then
+    if options.until_idle or blame.of(failure) == "message" and not (errors.is(failure) and failure.retryable) then
       error(failure, 0)
     end
     host.log("warn", ("the relay begins anew in %.1f s: %s"):format(pause_s, tostring(failure)))

@@ -13,7 +13,7 @@ local KEYS, EACH = 8, 40
 local subscriber = [[
 local moonpool = require "moonpool"
 return moonpool.operation {
-  on = "spec.killed",
+  on = "spec.killed", from = "oldest",
   run = function(tx, message)
     tx:exec("insert into killed.received (subscriber, message, key, body) values ($1, $2, $3, $4)", "%s", message.id,
             message.key, tostring(message.payload))

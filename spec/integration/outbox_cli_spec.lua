@@ -9,7 +9,7 @@ local says = migration.says
 local function bill(broken)
   return ([[
     local moonpool = require "moonpool"
-    return moonpool.operation { on = "spec.order", deliveries = 1, run = function(tx, message)
+    return moonpool.operation { on = "spec.order", from = "oldest", deliveries = 1, run = function(tx, message)
       if message.payload.number == %d then error "the printer burns" end
       moonpool.log.warn("billed " .. message.payload.number)
     end }]]):format(broken)

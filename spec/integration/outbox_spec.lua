@@ -1,8 +1,10 @@
 -- The outbox: what is published arrives at every subscriber, in order per key, and works in the database once.
 local db       = require "moonpool.db"
+local errors   = require "moonpool.errors"
 local failure  = require "spec.support.failure"
 local inline   = require "spec.support.inline"
 local letters  = require "spec.support.letters"
+local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
 local scratch  = require "spec.support.scratch"
@@ -104,11 +106,110 @@ describe("the outbox", function()
     assert.are.equal(100, count)
   end)
 
-  it("delivers what was published before the subscriber existed", function()
-    desk.publish { { 1 } }
-    local one = desk.subscriber "one"
-    desk.relay()
-    assert.are.equal("1", desk.received(one))
+  describe("begins, for a subscriber that is not known,", function()
+    local before, after = { { 1, "a" }, { 2, "b" }, { 3 } }, { { 4, "a" }, { 5 } }
+
+    -- What it has got, in no order.
+    local function received(name)
+      local words = {}
+      for word in desk.received(name):gmatch "%S+" do words[#words + 1] = word end
+      table.sort(words)
+      return table.concat(words, " ")
+    end
+
+    it("with what is published from then on", function()
+      desk.publish(before)
+      local one = desk.subscriber("one", nil, { from = "now" })
+      assert.are.same({ delivered = 0, failed = 0, dead = 0 }, desk.relay())
+      desk.publish(after)
+      desk.relay()
+      assert.are.equal("4 5", received(one))
+      desk.relay()
+      assert.are.equal("4 5", received(one))
+    end)
+
+    it("with the oldest message kept, if it says so", function()
+      desk.publish(before)
+      local one = desk.subscriber("one", nil, { from = "oldest" })
+      desk.relay()
+      desk.publish(after)
+      desk.relay()
+      assert.are.equal("1 2 3 4 5", received(one))
+    end)
+
+    it("with what commits from then on, however long a transaction has been running", function()
+      local gate, opened = { open = false }, false
+      local late = moonpool.spawn(db.transaction, function(tx)
+        tx:publish(desk.topic, "late", "a")
+        tx:flush()
+        opened = true
+        scratch.await("the gate", function() return gate.open end)
+      end)
+      scratch.await("the transaction", function() return opened end)
+      desk.publish(before)
+      local one = desk.subscriber("one", nil, { from = "now" })
+      desk.relay()
+      desk.publish(after)
+      desk.relay()
+      gate.open = true
+      late:wait()
+      desk.relay()
+      assert.are.equal('"late" 4 5', received(one))
+    end)
+
+    it("anew where its topic is another now", function()
+      local one = desk.subscriber("one", nil, { from = "now" })
+      desk.relay()
+      local elsewhere = desk.topic .. ".elsewhere"
+      db.transaction(function(tx) tx:publish(elsewhere, "old") end)
+      desk.subscriber("one", nil, { from = "now", on = elsewhere })
+      desk.relay()
+      db.transaction(function(tx) tx:publish(elsewhere, "new") end)
+      desk.relay()
+      assert.are.equal('"new"', received(one))
+    end)
+
+    it("where one that it was renamed from has ended", function()
+      local fail = true
+      local old = desk.subscriber("old", function(_, message) if fail and message.payload == 2 then error "not yet" end end)
+      desk.publish(before)
+      desk.relay { backoff = 3600 }
+      assert.are.equal("1 3", received(old))
+      desk.subscribers[old] = nil
+      fail = false
+      local new = desk.subscriber("new", nil, { renamed_from = old })
+      desk.publish(after)
+      desk.relay()
+      assert.are.equal("4 5", received(new))
+      outbox.retry { subscriber = new }
+      desk.relay()
+      assert.are.equal("2 4 5", received(new))
+      assert.is_false(outbox.forget(old))
+    end)
+
+    it("not before a relay that serves the one it was renamed from has ended", function()
+      local busy, go_on, stop = false, false, false
+      local old = desk.subscriber("old", function()
+        busy = true
+        scratch.await("leave", function() return go_on end)
+      end)
+      desk.publish { { 1 } }
+      local mine = { [old] = desk.subscribers[old] }
+      local relay = moonpool.spawn(outbox.run, { subscribers = mine, poll = 0.01, stop = function() return stop end })
+      scratch.await("the delivery", function() return busy end)
+      desk.subscribers[old] = nil
+      local new = desk.subscriber("new", nil, { renamed_from = old })
+      desk.relay()
+      assert.are.equal("", received(new))
+      go_on, stop = true, true
+      relay:wait()
+      desk.publish { { 2 } }
+      scratch.await("its turn", function()
+        desk.relay()
+        return received(new) == "2"
+      end)
+      assert.are.equal("1", received(old))
+    end)
   end)
 
   it("keeps the order of a key behind a failed message while other keys and subscribers go on", function()
@@ -182,6 +283,86 @@ describe("the outbox", function()
     assert.are.equal(1, counts.delivered)
     assert.are.equal(1, counts.dead)
     inline.contains(outbox.list { subscriber = one }[1].error, "count")
+  end)
+
+  describe("counts only what says something of the message:", function()
+    setup(function()
+      schema.owner.exec [[create function letters.raise(state text) returns int language plpgsql as
+        $$ begin raise exception 'not now' using errcode = state; end $$]]
+      schema.owner.exec "grant execute on function letters.raise(text) to moonpool_app"
+    end)
+
+    local function raising(state) return function(tx) tx:value("select letters.raise($1)", state) end end
+
+    local function failing(code)
+      return function() error(errors.new { code = code, status = 500, message = "not now" }) end
+    end
+
+    for what, refuse in pairs {
+      ["a full disk"]                   = raising "53100",
+      ["too many connections"]          = raising "53300",
+      ["memory of the server"]          = raising "53200",
+      ["a server that is read-only"]    = raising "25006",
+      ["a lock that is held"]           = raising "55P03",
+      ["a statement that was canceled"] = raising "57014",
+      ["a missing grant"]               = raising "42501",
+      ["a deadline"]                    = failing "DEADLINE_EXCEEDED",
+      ["memory of the host"]            = failing "OUT_OF_MEMORY",
+    } do
+      it(what .. " does not, and the key keeps its order", function()
+        local times = 0
+        local one = desk.subscriber("one", function(tx, message)
+          if message.payload ~= 1 then return end
+          times = times + 1
+          if times <= 4 then refuse(tx) end
+        end, { deliveries = 2, retries = 0 })
+        desk.publish { { 1, "a" }, { 2, "a" }, { 3, "b" } }
+        scratch.await("the deliveries", function()
+          local counts = desk.relay()
+          assert.are.same({ 0, 0 }, { counts.failed, counts.dead })
+          return desk.received(one, "a") == "1 2"
+        end)
+        assert.are.equal(5, times)
+        assert.are.equal("3", desk.received(one, "b"))
+        assert.are.same({}, outbox.list { subscriber = one })
+      end)
+    end
+
+    for what, refuse in pairs {
+      ["a mistake of the script"]  = function() error "oops" end,
+      ["what the script refuses"]  = function() moonpool.fail("BUSY", "not for us") end,
+      ["a broken constraint"]      = raising "23505",
+      ["a value that is no good"]  = raising "22P02",
+    } do
+      it(what .. " does", function()
+        local one = desk.subscriber("one", refuse, { deliveries = 2, retries = 0 })
+        desk.publish { { 1, "a" } }
+        assert.are.same({ delivered = 0, failed = 2, dead = 1 }, desk.relay())
+        assert.are.equal(2, outbox.list { subscriber = one }[1].deliveries)
+      end)
+    end
+
+    it("tells why, with the call that failed", function()
+      local one = desk.subscriber("one", function() moonpool.fail("BROKEN", "it is broken") end, { deliveries = 1 })
+      desk.publish { { 1, "a" } }
+      desk.relay()
+      assert.truthy(outbox.list { subscriber = one }[1].error:find "BROKEN: it is broken.*%(call %x+%-%x+")
+    end)
+
+    it("on the metrics' page, with what waits", function()
+      local one = desk.subscriber("one", function(_, message) if message.payload == 1 then error "no" end end, { deliveries = 1 })
+      desk.publish { { 1, "a" }, { 2, "b" } }
+      desk.relay()
+      local list = {}
+      for _, entry in ipairs(metrics.messages()) do list[entry.subscriber] = entry end
+      assert.are.equal(1, list[one].delivered)
+      assert.are.equal(1, list[one].dead)
+      desk.publish { { 3 } }
+      local counted = store.with(function(conn) return store.measure(conn, one, desk.topic) end)
+      assert.are.same({ 1, 1 }, { counted.waiting, counted.dead })
+      assert.is_true(counted.oldest >= 0)
+      assert.truthy(metrics.text():find('moonpool_deliveries_total{subscriber="' .. one .. '",result="dead"} 1', 1, true))
+    end)
   end)
 
   it("works once for a message although two relays deliver it", function()

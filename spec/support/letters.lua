@@ -19,7 +19,7 @@ function letters.new(schema)
   --- Adds a subscriber that writes what it gets into `schema`.received; `also(tx, message)` may fail.
   function desk.subscriber(suffix, also, fields)
     local name = "spec_" .. number .. "_" .. suffix
-    local definition = { on = desk.topic }
+    local definition = { on = desk.topic, from = "oldest" }
     for field, value in pairs(fields or {}) do definition[field] = value end
     function definition.run(tx, message)
       tx:exec("insert into " .. schema .. ".received (subscriber, message, key, body) values ($1, $2, $3, $4)", name,

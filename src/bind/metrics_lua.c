@@ -7,6 +7,8 @@
 #include "bind/json.h"
 #include "script/luaerr.h"
 
+enum { OWN_SERIES = 1000 };
+
 static const char *const types[] = {"moonpool.counter", "moonpool.gauge", "moonpool.histogram"};
 
 /* ---- making ---- */
@@ -64,12 +66,13 @@ static void check_options(lua_State *L, const char *what) {
 
 /* counter | gauge | histogram (name, {help=, labels={names}, buckets={bounds}}). The same name gives the same metric:
  * a script that is loaded again goes on counting. */
-static int make(lua_State *L, const char *what, enum mp_metric_kind kind) {
+static int make(lua_State *L, const char *what, enum mp_metric_kind kind, bool own) {
   struct mp_metric_options options = {.name = luaL_checkstring(L, 1), .kind = kind};
   double bounds[MP_METRIC_BOUNDS];
   struct mp_metric *metric;
   struct mp_err err;
-  check_name(L, what, options.name, kind);
+  if (!own) check_name(L, what, options.name, kind);
+  if (own) options.max_series = OWN_SERIES;
   lua_settop(L, 2);
   if (lua_isnil(L, 2)) {
     lua_newtable(L);
@@ -88,9 +91,14 @@ static int make(lua_State *L, const char *what, enum mp_metric_kind kind) {
   return 1;
 }
 
-static int make_counter(lua_State *L) { return make(L, "metrics.counter", MP_COUNTER); }
-static int make_gauge(lua_State *L) { return make(L, "metrics.gauge", MP_GAUGE); }
-static int make_histogram(lua_State *L) { return make(L, "metrics.histogram", MP_HISTOGRAM); }
+static int make_counter(lua_State *L) { return make(L, "metrics.counter", MP_COUNTER, false); }
+static int make_gauge(lua_State *L) { return make(L, "metrics.gauge", MP_GAUGE, false); }
+static int make_histogram(lua_State *L) {
+  return make(L, "metrics.histogram", MP_HISTOGRAM, false);
+}
+/* For the host's own modules, one series for each operation. */
+static int make_own_counter(lua_State *L) { return make(L, "own_counter", MP_COUNTER, true); }
+static int make_own_gauge(lua_State *L) { return make(L, "own_gauge", MP_GAUGE, true); }
 
 /* ---- counting ---- */
 
@@ -274,6 +282,8 @@ void mp_metrics_lua(lua_State *L) {
   static const luaL_Reg functions[] = {{"counter", make_counter},
                                        {"gauge", make_gauge},
                                        {"histogram", make_histogram},
+                                       {"own_counter", make_own_counter},
+                                       {"own_gauge", make_own_gauge},
                                        {"metrics_text", metrics_text},
                                        {"statements", statements},
                                        {"operation_stats", operation_stats},

@@ -125,6 +125,12 @@ function metrics.gauge(name, options) end
 ---@param options? moonpool.histogram_options
 ---@return moonpool.histogram
 function metrics.histogram(name, options) end
+---Of each subscriber that this host has served: waiting, oldest (s), dead_letters; delivered, failed, dead, postponed.
+---@return table[]
+function metrics.messages() end
+---Of each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row), late (s), running; ok, failed.
+---@return table[]
+function metrics.schedules() end
 ---The page that Prometheus reads.
 ---@return string
 function metrics.text() end

@@ -1,0 +1,61 @@
+-- moonpool.meters: what the host counts of messages and schedules: on the metrics' page, and for its alerts. Of this host: the
+-- messages of the subscribers that it serves, the schedules as its last look at their rows found them.
+local host = require "moonpool.host"
+
+local SUBSCRIBER, OPERATION = { "subscriber" }, { "operation" }
+
+local meters = {
+  deliveries = host.own_counter("moonpool_deliveries_total", { labels = { "subscriber", "result" },
+    help = "Deliveries of messages by how they ended; `dead` was the last one, `postponed` does not count." }),
+  waiting = host.own_gauge("moonpool_messages_waiting", { labels = SUBSCRIBER,
+    help = "Messages that a subscriber has still to see, those that are tried again included; counted up to 10000." }),
+  oldest = host.own_gauge("moonpool_messages_oldest_seconds", { labels = SUBSCRIBER,
+    help = "How long ago the oldest of them was published." }),
+  dead = host.own_gauge("moonpool_messages_dead", { labels = SUBSCRIBER,
+    help = "Dead letters: they wait for somebody to decide." }),
+  runs = host.own_counter("moonpool_schedule_runs_total", { labels = { "operation", "result" },
+    help = "Runs of operations with `every`, by this host." }),
+  running = host.own_gauge("moonpool_schedule_running", { labels = OPERATION, help = "Runs under way on this host." }),
+  failing = host.own_gauge("moonpool_schedule_failing_runs", { labels = OPERATION,
+    help = "How often it has failed in a row; of one that runs for tenants: how many of them failed the last time." }),
+  last_success = host.own_gauge("moonpool_schedule_last_success_timestamp_seconds", { labels = OPERATION,
+    help = "When it last succeeded, in seconds since 1970, on whatever host; 0: never." }),
+  next_run = host.own_gauge("moonpool_schedule_next_run_timestamp_seconds", { labels = OPERATION,
+    help = "When it is due next, in seconds since 1970." }),
+  late = host.own_gauge("moonpool_schedule_late_seconds", { labels = OPERATION,
+    help = "How long it has been due without being run by any host." }),
+  messages = {},  -- subscriber -> { waiting, oldest, dead }
+  schedules = {}, -- operation -> { failing, late }
+}
+
+--- What was counted of a subscriber's messages; nil: another host serves it now.
+function meters.set_messages(subscriber, counted)
+  meters.messages[subscriber] = counted
+  local labels, now = { subscriber = subscriber }, counted or { waiting = 0, oldest = 0, dead = 0 }
+  meters.waiting:set(now.waiting, labels)
+  meters.oldest:set(now.oldest, labels)
+  meters.dead:set(now.dead, labels)
+end
+
+--- How a schedule stands; nil: it is none any more.
+function meters.set_schedule(operation, stands)
+  meters.schedules[operation] = stands
+  local labels, now = { operation = operation }, stands or { failing = 0, late = 0, last_success = 0, next_run = 0 }
+  for _, name in ipairs { "failing", "late", "last_success", "next_run" } do meters[name]:set(now[name], labels) end
+end
+
+--- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a row, the latest in s.
+function meters.worst()
+  local worst = { dead_letters = 0, oldest_message = 0, failing_schedules = 0, late_schedules = 0 }
+  for _, counted in pairs(meters.messages) do
+    worst.dead_letters = worst.dead_letters + counted.dead
+    worst.oldest_message = math.max(worst.oldest_message, counted.oldest)
+  end
+  for _, stands in pairs(meters.schedules) do
+    worst.failing_schedules = math.max(worst.failing_schedules, stands.failing)
+    worst.late_schedules = math.max(worst.late_schedules, stands.late)
+  end
+  return worst
+end
+
+return meters
