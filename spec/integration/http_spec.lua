@@ -248,26 +248,6 @@ describe("the HTTP server", function()
     assert.equal(414, http.request(server.port, "GET", "/" .. ("y"):rep(200)).status)
   end)
 
-  it("refuses a connection too many with 503 and goes on", function()
-    start "connections=10"
-    local clients = {}
-    for i = 1, 10 do
-      clients[i] = http.connect(server.port)
-      clients[i].send(get "/x")
-      assert.equal(200, clients[i].answer().status)
-    end
-    for _ = 1, 20 do
-      local answers = http.exchange(server.port, get "/x")
-      assert.equal(503, answers[1].status)
-      assert.equal("1", answers[1].headers["retry-after"])
-    end
-    clients[1].close()
-    repeat
-      local answer = http.request(server.port, "GET", "/x")
-    until answer and answer.status == 200
-    for i = 2, 10 do clients[i].close() end
-  end)
-
   -- ---- times ----
 
   it("closes a connection that is idle, without a word", function()

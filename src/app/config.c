@@ -39,6 +39,10 @@ static const struct text {
     {"MOONPOOL_CORS_ORIGINS",
      "origins whose pages may call in a browser, with commas, or *; unset: none", NULL,
      offsetof(struct mp_config, cors_origins), PUBLIC},
+    {"MOONPOOL_HOSTS",
+     "names by which clients may call (Host), with commas, *.desk.example, or *; unset: any where serve listens on "
+     "loopback, else the machine's own",
+     NULL, offsetof(struct mp_config, hosts), PUBLIC},
     {"MOONPOOL_ALERT_WEBHOOK", "URL that serve posts each change of an alert to; unset: none", NULL,
      offsetof(struct mp_config, alert_webhook), SECRET},
     {"MOONPOOL_OTLP_ENDPOINT",

@@ -57,6 +57,12 @@
     "old witnesses and delivered messages are kept")                              \
   X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",              \
     "prepared statements kept per connection; 0: none")                           \
+  X(http_clients, "MOONPOOL_HTTP_CLIENTS", 10000, 1, 1000000, "",                 \
+    "connections of HTTP clients; with more, idle ones are closed")               \
+  X(http_per_address, "MOONPOOL_HTTP_CLIENTS_PER_ADDRESS", 1000, 1, 1000000, "",  \
+    "of them from one address that is not this machine's own")                    \
+  X(http_memory_mb, "MOONPOOL_HTTP_MEMORY", 256, 1, 1048576, "MiB",               \
+    "for requests on their way in and answers that clients do not take")          \
   X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \
     "for all Lua values of the host")                                             \
   X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",              \
@@ -70,6 +76,7 @@ struct mp_config {
   char *time_zone;     /* MOONPOOL_TZ */
   char *listen;        /* MOONPOOL_LISTEN */
   char *cors_origins;  /* MOONPOOL_CORS_ORIGINS */
+  char *hosts;         /* MOONPOOL_HOSTS */
   char *alert_webhook; /* MOONPOOL_ALERT_WEBHOOK */
   char *otlp_endpoint; /* MOONPOOL_OTLP_ENDPOINT */
 #define X(field, name, def, low, high, unit, help) uint64_t field;

@@ -231,13 +231,16 @@ static int host_http_open(lua_State *L) {
                                        .generations = rt->generations,
                                        .L = mp_vm_lua(rt->vm),
                                        .cors_origins = rt->config.cors_origins,
+                                       .hosts = rt->config.hosts,
                                        .metrics = rt->metrics,
                                        .on_closed = on_service_closed,
                                        .data = rt};
   options.http.host = luaL_checkstring(L, 3);
   options.http.port = (int)luaL_checkinteger(L, 4);
   if (rt->service || rt->stopping) return luaL_error(L, "HTTP is served already, or no longer");
-  options.http.connections = mp_open_files_for(options.http.connections);
+  options.http.connections = mp_open_files_for((size_t)rt->config.http_clients);
+  options.http.per_address = (size_t)rt->config.http_per_address;
+  options.http.memory_bytes = (size_t)rt->config.http_memory_mb * 1024 * 1024;
   lua_State *main = options.L;
   if (!lua_checkstack(main, 2)) return luaL_error(L, "not enough memory");
   lua_pushvalue(L, 1);

@@ -27,6 +27,8 @@ static void on_write(uv_write_t *req, int status) {
     mp_http_conn_close(conn);
   else if (!conn->writes)
     mp_http_conn_written(conn);
+  else
+    mp_http_crowd_see(conn);
 }
 
 void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsigned n) {
@@ -67,6 +69,7 @@ void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsig
     mp_http_conn_set_deadline(conn, conn->server->options.unsent_ms);
   }
   conn->unsent += write->len;
+  mp_http_crowd_see(conn);
 }
 
 /* ---- heads ---- */
@@ -117,6 +120,7 @@ static struct mp_buf *start_head(struct mp_http_conn *conn, const struct mp_http
   mp_buf_adds(out, mp_http_reason(answer->status));
   mp_buf_add(out, "\r\n", 2);
   add_date(server);
+  mp_buf_adds(out, "X-Content-Type-Options: nosniff\r\n");
   if (server->draining || conn->ended) conn->last_answer = true;
   if (conn->last_answer)
     mp_buf_adds(out, "Connection: close\r\n");

@@ -10,7 +10,7 @@ enum {
   AHEAD_BYTES = 64 * 1024, /* kept of what a client sends ahead of its answers */
   AHEAD_KEEP_BYTES = 4096, /* of that buffer, while it is empty */
   DRAIN_IDLE_MS = 1000,    /* a client that was active so recently may be sending right now */
-  EXTRA_CONNECTIONS = 100, /* beyond the limit, that are told so before they are closed */
+  EXTRA_CONNECTIONS = 100, /* beyond the limit, which may ask how the host is */
 };
 
 static const char *const state_names[] = {
@@ -51,7 +51,6 @@ static void tell_gone(struct mp_http_conn *conn) {
 
 static void on_closed(uv_handle_t *handle) {
   struct mp_http_conn *conn = handle->data;
-  conn->server->stats.connections--;
   mp_http_conn_move(conn, MP_HTTP_CLOSED);
   if (conn->owned)
     tell_gone(conn);
@@ -63,6 +62,7 @@ void mp_http_conn_close(struct mp_http_conn *conn) {
   if (mp_http_conn_lost(conn)) return;
   if (conn->owned) conn->server->stats.lost++;
   mp_http_conn_move(conn, MP_HTTP_CLOSING);
+  mp_http_crowd_leave(conn);
   mp_timer_stop(&conn->timer);
   mp_timer_stop(&conn->pump);
   uv_close((uv_handle_t *)&conn->tcp, on_closed);
@@ -151,10 +151,11 @@ static void on_timer(struct mp_timer *timer) {
 static void call(struct mp_http_conn *conn) {
   struct mp_http_server *server = conn->server;
   mp_http_conn_move(conn, MP_HTTP_CALLED);
-  conn->request = (struct mp_http_request){.message = conn->parser.message};
+  conn->request = (struct mp_http_request){.message = conn->parser.message, .extra = conn->extra};
   conn->owned = true;
+  conn->served = true;
   conn->silent = conn->request.message.method == MP_HTTP_HEAD;
-  conn->last_answer = !conn->request.message.keep_alive;
+  conn->last_answer = conn->extra || !conn->request.message.keep_alive;
   server->stats.requests++;
   server->events.on_request(server, server->data, &conn->request);
 }
@@ -228,7 +229,9 @@ static void pump(struct mp_http_conn *conn) {
 }
 
 static void on_pump(struct mp_timer *timer) {
-  pump(MP_CONTAINER_OF(timer, struct mp_http_conn, pump));
+  struct mp_http_conn *conn = MP_CONTAINER_OF(timer, struct mp_http_conn, pump);
+  pump(conn);
+  mp_http_crowd_see(conn);
 }
 
 static void keep_ahead(struct mp_http_conn *conn, const char *bytes, size_t n) {
@@ -252,6 +255,16 @@ static void on_end(struct mp_http_conn *conn) {
   }
 }
 
+static void take(struct mp_http_conn *conn, const char *bytes, size_t n) {
+  size_t used = 0;
+  conn->active_ms = mp_loop_now_ms(conn->server->loop);
+  if (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at == conn->ahead.len)
+    used = step(conn, bytes, n);
+  if (used == n || mp_http_conn_lost(conn)) return;
+  keep_ahead(conn, bytes + used, n - used);
+  pump(conn);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
   struct mp_http_conn *conn = stream->data;
   if (n == 0) return;
@@ -260,13 +273,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
   } else if (n < 0) {
     mp_http_conn_close(conn);
   } else if (conn->state != MP_HTTP_LAST) {
-    size_t len = (size_t)n, used = 0;
-    conn->active_ms = mp_loop_now_ms(conn->server->loop);
-    if (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at == conn->ahead.len)
-      used = step(conn, buf->base, len);
-    if (used == len || mp_http_conn_lost(conn)) return;
-    keep_ahead(conn, buf->base + used, len - used);
-    pump(conn);
+    take(conn, buf->base, (size_t)n);
+    mp_http_crowd_see(conn);
   }
 }
 
@@ -276,6 +284,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 static void go_on(struct mp_http_conn *conn) {
   if (conn->last_answer || conn->server->draining) {
     mp_http_conn_move(conn, MP_HTTP_LAST);
+    mp_http_parser_fini(&conn->parser);
     mp_buf_fini(&conn->ahead);
     conn->ahead_at = 0;
     set_reading(conn, true);
@@ -302,10 +311,11 @@ void mp_http_conn_answered(struct mp_http_conn *conn) {
   } else if (conn->state != MP_HTTP_CLOSING) {
     conn->active_ms = mp_loop_now_ms(conn->server->loop);
     go_on(conn);
+    mp_http_crowd_see(conn);
   }
 }
 
-void mp_http_conn_written(struct mp_http_conn *conn) {
+static void written(struct mp_http_conn *conn) {
   switch (conn->state) {
     case MP_HTTP_READING:
       if (!conn->in_request) mp_http_conn_set_deadline(conn, conn->server->options.idle_ms);
@@ -319,6 +329,11 @@ void mp_http_conn_written(struct mp_http_conn *conn) {
     case MP_HTTP_CLOSING:
     case MP_HTTP_CLOSED: return;
   }
+}
+
+void mp_http_conn_written(struct mp_http_conn *conn) {
+  written(conn);
+  mp_http_crowd_see(conn);
 }
 
 /* ---- the beginning ---- */
@@ -348,20 +363,18 @@ void mp_http_conn_accept(struct mp_http_server *server) {
   mp_buf_init(&conn->ahead, 0);
   mp_timer_init(&conn->timer, server->loop, on_timer);
   mp_timer_init(&conn->pump, server->loop, on_pump);
-  bool full = server->stats.connections >= server->options.connections;
-  server->stats.connections++;
-  if (full) server->stats.refused_connections++;
-  if (uv_accept((uv_stream_t *)&server->tcp, (uv_stream_t *)&conn->tcp) ||
-      server->stats.connections > server->options.connections + EXTRA_CONNECTIONS) {
+  mp_list_init(&conn->seat.in_all);
+  mp_list_init(&conn->seat.in_own);
+  mp_list_init(&conn->seat.keeper);
+  int rv = uv_accept((uv_stream_t *)&server->tcp, (uv_stream_t *)&conn->tcp);
+  conn->extra = !mp_http_crowd_enter(conn);
+  if (conn->extra) server->stats.refused_connections++;
+  if (rv || server->stats.connections > server->options.connections + EXTRA_CONNECTIONS) {
     mp_http_conn_close(conn);
     return;
   }
   uv_tcp_nodelay(&conn->tcp, 1);
   set_reading(conn, true);
-  if (full) {
-    mp_http_conn_refuse(conn, 503, "too many connections");
-    return;
-  }
   server->stats.accepted++;
   mp_http_conn_set_deadline(conn, server->options.head_ms);
   if (server->draining) mp_http_conn_drain(conn);

@@ -16,6 +16,7 @@
 
 #include <uv.h>
 
+#include "http/crowd.h"
 #include "http/server.h"
 #include "util/list.h"
 #include "util/sm.h"
@@ -43,7 +44,10 @@ struct mp_http_conn {
   enum mp_http_conn_state state;
   struct mp_http_parser parser;
   struct mp_http_request request; /* the handler's while `owned` */
+  struct mp_http_seat seat;
   bool owned;
+  bool served;      /* a whole request has come */
+  bool extra;       /* beyond the limit of connections */
   bool in_request;  /* its first byte has been read */
   bool last_answer; /* the connection ends with the answer under way */
   bool framed;      /* a stream's pieces are chunks */
@@ -75,6 +79,7 @@ struct mp_http_server {
   bool draining, closed; /* closed: the listening socket's handle is gone */
   int port;
   struct mp_list conns;
+  struct mp_http_crowd crowd;
   struct mp_http_stats stats;
   struct mp_timer timer; /* of the drain: first the end of listening, then the deadline */
   uint64_t grace_end_ms;

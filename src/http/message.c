@@ -24,6 +24,18 @@ size_t mp_http_header(const struct mp_http_message *message, const char *name,
   return found;
 }
 
+size_t mp_http_header_last(const struct mp_http_message *message, const char *name,
+                           struct mp_http_text *value) {
+  size_t found = 0;
+  *value = (struct mp_http_text){0};
+  for (size_t i = 0; i < message->headers_len; i++) {
+    if (!mp_http_text_is_nocase(message->headers[i].name, name)) continue;
+    found++;
+    *value = message->headers[i].value;
+  }
+  return found;
+}
+
 /* clang-format off */
 #define STATUS_MAP(X)                                                        \
   X(200, "OK", "OK")                                                         \

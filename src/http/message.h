@@ -39,6 +39,9 @@ struct mp_http_message {
 /* How many headers have this name (of ASCII letters, any case); `value` is the first one's, absent if none. */
 size_t mp_http_header(const struct mp_http_message *message, const char *name,
                       struct mp_http_text *value);
+/* Of the last one: what the nearest proxy has added. */
+size_t mp_http_header_last(const struct mp_http_message *message, const char *name,
+                           struct mp_http_text *value);
 bool mp_http_text_is(struct mp_http_text text, const char *other); /* exactly */
 bool mp_http_text_is_nocase(struct mp_http_text text, const char *other);
 

@@ -19,6 +19,8 @@ struct mp_http_options mp_http_defaults(void) {
                  .headers = 100,
                  .body_bytes = 1024 * 1024},
       .connections = 10000,
+      .per_address = 1000,
+      .memory_bytes = (size_t)256 * 1024 * 1024,
       .unsent_bytes = 4 * 1024 * 1024,
       .idle_ms = 60 * 1000,
       .head_ms = 10 * 1000,
@@ -128,6 +130,7 @@ int mp_http_server_open(struct mp_http_server **out, struct mp_loop *loop,
   server->events = *events;
   server->data = data;
   mp_list_init(&server->conns);
+  mp_http_crowd_init(&server->crowd);
   mp_timer_init(&server->timer, loop, on_drain);
   mp_buf_init(&server->out, 0);
   server->tcp.data = server;

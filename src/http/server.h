@@ -26,7 +26,10 @@ struct mp_http_options {
   int port;         /* 0: any free one, see mp_http_server_port */
   bool reuse_port;  /* several servers share the port, the system spreads connections */
   struct mp_http_limits limits;
-  size_t connections;  /* more are told 503 and closed */
+  size_t connections;  /* with more, one that waits for its client is closed (crowd.h) */
+  size_t per_address;  /* of one address that is not this machine's own */
+  size_t per_loopback; /* of one that is, which may be a proxy's; 0: no limit */
+  size_t memory_bytes; /* kept for clients: what is read, what they do not take */
   size_t unsent_bytes; /* of a stream whose client does not read: more and it is closed */
   uint64_t idle_ms;    /* between requests */
   uint64_t head_ms;    /* from a request's first byte to the end of its head */
@@ -35,12 +38,16 @@ struct mp_http_options {
   uint64_t unsent_ms;  /* an answer of which the client takes nothing */
   uint64_t linger_ms;  /* after the last answer, until the client closes too */
 };
-/* All fields but host and port: 16 KiB head, 8 KiB target, 100 headers, 1 MiB body, 10,000 connections. */
+/* All fields but host and port: 16 KiB head, 8 KiB target, 100 headers, 1 MiB body, 10,000 connections, 1,000 of one
+ * address, 256 MiB. */
 struct mp_http_options mp_http_defaults(void);
 
 struct mp_http_request {
   struct mp_http_message message; /* borrowed, until the answer */
   void *data;                     /* the handler's; NULL at first */
+  /* All connections of the limit are being worked for. This one is let in so that the host can say how it is: anything
+   * else is to be refused. The connection ends with the answer. */
+  bool extra;
   /* The handler's, NULL at first. The client closed its sending side or the connection broke: at most once; the answer
    * is still due. */
   void (*on_gone)(struct mp_http_request *request);
@@ -79,6 +86,7 @@ const char *mp_http_peer(struct mp_http_request *request, char *out, size_t size
 struct mp_http_stats {
   size_t connections, requests; /* open, under way */
   uint64_t accepted, refused_connections, answered, malformed, timed_out, lost;
+  uint64_t dismissed; /* to make room for others */
 };
 void mp_http_server_stats(const struct mp_http_server *server, struct mp_http_stats *stats);
 

@@ -1,8 +1,10 @@
 #include "svc/headers.h"
 
+#include <arpa/inet.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 bool mp_text_in_set(struct mp_http_text text, const char *more) {
   for (size_t i = 0; i < text.len; i++) {
@@ -43,15 +45,49 @@ void mp_header_trace(const struct mp_http_message *message, struct mp_loop *loop
   mp_trace_begin(out, random);
 }
 
+/* "10.0.0.7:4711" and "[::1]:4711" without the port; an address of IPv6 alone stays. */
+static struct mp_http_text without_port(struct mp_http_text text) {
+  const char *colon = text.len ? memchr(text.at, ':', text.len) : NULL;
+  if (text.len && text.at[0] == '[') {
+    const char *end = memchr(text.at, ']', text.len);
+    if (end) return (struct mp_http_text){text.at + 1, (size_t)(end - text.at) - 1};
+  } else if (colon && !memchr(colon + 1, ':', text.len - (size_t)(colon + 1 - text.at))) {
+    text.len = (size_t)(colon - text.at);
+  }
+  return text;
+}
+
+/* In the one form that an address has here. False: it is none, and nothing was written. */
+static bool write_address(struct mp_http_text given, char *out, size_t size) {
+  static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff}, loopback[16] = {[15] = 1};
+  char text[MP_ADDRESS_SIZE];
+  unsigned char bytes[16];
+  socklen_t len = (socklen_t)size;
+  if (!given.len || given.len >= sizeof text) return false;
+  copy(text, given);
+  if (inet_pton(AF_INET, text, bytes) == 1) return inet_ntop(AF_INET, bytes, out, len);
+  if (inet_pton(AF_INET6, text, bytes) != 1) return false;
+  if (!memcmp(bytes, mapped, sizeof mapped))
+    return inet_ntop(AF_INET, bytes + sizeof mapped, out, len);
+  if (!memcmp(bytes, loopback, sizeof bytes)) return inet_ntop(AF_INET6, bytes, out, len);
+  memset(bytes + 8, 0, 8);
+  if (!inet_ntop(AF_INET6, bytes, out, len - 3)) return false;
+  strcat(out, "/64");
+  return true;
+}
+
 void mp_header_address(struct mp_http_request *request, char *out, size_t size) {
   struct mp_http_text forwarded;
-  mp_http_peer(request, out, size);
+  char peer[MP_ADDRESS_SIZE];
+  mp_http_peer(request, peer, sizeof peer);
+  if (!write_address((struct mp_http_text){peer, strlen(peer)}, out, size)) out[0] = '\0';
   bool local = !strncmp(out, "127.", 4) || !strcmp(out, "::1");
-  if (!local || !mp_http_header(&request->message, "x-forwarded-for", &forwarded)) return;
+  if (!local || !mp_http_header_last(&request->message, "x-forwarded-for", &forwarded)) return;
   size_t at = forwarded.len;
-  while (at && forwarded.at[at - 1] != ',' && forwarded.at[at - 1] != ' ') at--;
+  while (at && forwarded.at[at - 1] != ',') at--;
   struct mp_http_text last = {forwarded.at + at, forwarded.len - at};
-  if (last.len < size && mp_text_in_set(last, ".:[]")) copy(out, last);
+  while (last.len && (*last.at == ' ' || *last.at == '\t')) last.at++, last.len--;
+  (void)write_address(without_port(last), out, size);
 }
 
 bool mp_header_timeout(const struct mp_http_message *message, double *seconds) {
@@ -78,10 +114,35 @@ bool mp_header_key(const struct mp_http_message *message, char out[MP_KEY_LEN + 
   return true;
 }
 
-bool mp_header_is_json(const struct mp_http_message *message) {
-  struct mp_http_text type;
-  if (!mp_http_header(message, "content-type", &type)) return true;
+/* The value of the parameter `name`, absent if there is none. */
+static struct mp_http_text parameter(struct mp_http_text type, const char *name) {
+  size_t len = strlen(name);
+  for (size_t at = 0; at + len < type.len; at++) {
+    if (type.at[at] != ';') continue;
+    while (at + 1 < type.len && (type.at[at + 1] == ' ' || type.at[at + 1] == '\t')) at++;
+    const char *from = type.at + at + 1;
+    size_t left = type.len - at - 1;
+    if (left <= len || strncasecmp(from, name, len) != 0 || from[len] != '=') continue;
+    struct mp_http_text value = {from + len + 1, 0};
+    while (value.len < left - len - 1 && !strchr("; \t", value.at[value.len])) value.len++;
+    return value;
+  }
+  return (struct mp_http_text){0};
+}
+
+const char *mp_header_not_json(const struct mp_http_message *message) {
+  struct mp_http_text type, coding, charset;
+  if (mp_http_header(message, "content-encoding", &coding) &&
+      !mp_http_text_is_nocase(coding, "identity"))
+    return "the body is taken as it is, without Content-Encoding: do not compress it";
+  if (!mp_http_header(message, "content-type", &type)) return NULL;
+  charset = parameter(type, "charset");
+  if (charset.at && !mp_http_text_is_nocase(charset, "utf-8") &&
+      !mp_http_text_is_nocase(charset, "\"utf-8\""))
+    return "JSON is text in UTF-8: leave the charset out of Content-Type";
   for (size_t i = 0; i < type.len; i++)
-    if (type.at[i] == ';' || type.at[i] == ' ') type.len = i;
-  return mp_http_text_is_nocase(type, "application/json");
+    if (strchr("; \t", type.at[i])) type.len = i;
+  return mp_http_text_is_nocase(type, "application/json")
+             ? NULL
+             : "the input is JSON: Content-Type: application/json";
 }

@@ -10,7 +10,7 @@ struct mp_meter {
   struct mp_metric *requests;
   struct mp_series *duration[2]; /* by route */
   struct mp_series *connections, *active;
-  struct mp_series *malformed, *slow, *too_many;
+  struct mp_series *malformed, *slow, *too_many, *dismissed;
 };
 
 static const char *const routes[] = {
@@ -28,6 +28,7 @@ static void refresh(struct mp_metrics_source *source) {
   mp_series_set(meter->malformed, (double)stats.malformed);
   mp_series_set(meter->slow, (double)stats.timed_out);
   mp_series_set(meter->too_many, (double)stats.refused_connections);
+  mp_series_set(meter->dismissed, (double)stats.dismissed);
 }
 
 static struct mp_series *one(struct mp_metric *metric, const char *label) {
@@ -52,7 +53,7 @@ int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
                 .help = "HTTP requests that wait for their answer.",
                 .kind = MP_GAUGE},
       refused = {.name = "moonpool_http_refused_total",
-                 .help = "Clients that were dismissed before their request was handled, by reason.",
+                 .help = "Clients that were dismissed, by reason; room: to make room for others.",
                  .kind = MP_COUNTER,
                  .labels = {"reason"}};
   struct mp_metric *durations, *open, *under_way, *dismissed;
@@ -74,6 +75,7 @@ int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
   meter->malformed = one(dismissed, "malformed");
   meter->slow = one(dismissed, "slow");
   meter->too_many = one(dismissed, "connections");
+  meter->dismissed = one(dismissed, "room");
   meter->source.refresh = refresh;
   mp_metrics_join(metrics, &meter->source);
   *out = meter;

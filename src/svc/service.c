@@ -15,6 +15,7 @@
 #include "svc/cors.h"
 #include "svc/feed.h"
 #include "svc/headers.h"
+#include "svc/hosts.h"
 #include "svc/meter.h"
 #include "util/log.h"
 
@@ -28,6 +29,7 @@ struct mp_service {
   struct mp_http_server *server;
   struct mp_access *access;
   struct mp_cors cors;
+  struct mp_hosts hosts;
   struct mp_feed *feed;
   struct mp_meter *meter;
   struct mp_loop *loop;
@@ -45,12 +47,12 @@ struct mp_service {
 struct job {
   struct mp_service *service;
   struct mp_http_request *request;
-  struct mp_invocation *call; /* under way */
-  struct mp_task *task;       /* a page, or a question about a token */
-  struct mp_timer find_timer; /* ends the question */
-  bool told;                  /* the database has been asked about the token already */
-  const char *policy;         /* of a page to look at, while it is sent; else NULL */
-  char address[64];           /* whose wrong tokens count together */
+  struct mp_invocation *call;    /* under way */
+  struct mp_task *task;          /* a page, or a question about a token */
+  struct mp_timer find_timer;    /* ends the question */
+  bool told;                     /* the database has been asked about the token already */
+  const char *policy;            /* of a page to look at, while it is sent; else NULL */
+  char address[MP_ADDRESS_SIZE]; /* whose wrong tokens count together */
   char id[MP_REQUEST_ID_LEN + 1];
   char call_id[37]; /* of a call; "" for other requests */
   struct mp_trace trace;
@@ -89,10 +91,8 @@ static void send_answer(struct job *job, int status, const char *content_type, c
   if (status == 401)
     fields[answer.fields_len++] = (struct mp_http_field){"WWW-Authenticate", "Bearer"};
   if (status == 429) {
-    char address[64];
     uint64_t ms =
-        mp_access_wait_ms(job->service->access, mp_http_peer(job->request, address, sizeof address),
-                          mp_loop_now_ms(job->service->loop));
+        mp_access_wait_ms(job->service->access, job->address, mp_loop_now_ms(job->service->loop));
     if (ms) snprintf(wait, sizeof wait, "%llu", (unsigned long long)ms / 1000 + 1);
   }
   if (status == 429 || status == 503)
@@ -165,8 +165,9 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
     refuse(job, 403, "FORBIDDEN", "the token has no scope for this operation");
     return;
   }
-  if (!mp_header_is_json(message)) {
-    refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", "the input is JSON: Content-Type: application/json");
+  const char *not_json = mp_header_not_json(message);
+  if (not_json) {
+    refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", not_json);
     return;
   }
   if (!mp_header_timeout(message, &timeout_s)) {
@@ -416,6 +417,12 @@ static void on_gone(struct mp_http_request *request) {
   refuse(job, 499, "CANCELED", "the client went away");
 }
 
+/* Always answered: it tells whether the host may take work, to whoever decides that. */
+static bool asks_for_health(const struct mp_http_message *message) {
+  return mp_http_text_is(message->path, "/health") ||
+         mp_http_text_is(message->path, "/api/db/health");
+}
+
 static void on_request(struct mp_http_server *server, void *data, struct mp_http_request *request) {
   struct mp_service *service = data;
   (void)server;
@@ -435,6 +442,17 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   mp_header_request_id(&request->message, service->loop, job->id);
   mp_header_trace(&request->message, service->loop, &job->trace);
   mp_cors_judge(&service->cors, &request->message, &job->cors);
+  if (!asks_for_health(&request->message)) {
+    if (request->extra) {
+      refuse(job, 503, "BUSY", "all connections of the host are in use; try again");
+      return;
+    }
+    if (!mp_hosts_allow(&service->hosts, &request->message)) {
+      refuse(job, 421, "MISDIRECTED_REQUEST",
+             "the host is not known by the name in Host; MOONPOOL_HOSTS lists its names");
+      return;
+    }
+  }
   switch (job->cors.kind) {
     case MP_CORS_PLAIN: authorize(job); return;
     case MP_CORS_PREFLIGHT: send_answer(job, 204, NULL, NULL, 0); return;
@@ -456,6 +474,7 @@ static void on_server_closed(void *data) {
   luaL_unref(service->L, LUA_REGISTRYINDEX, service->find_ref);
   mp_access_unref(service->access);
   mp_cors_fini(&service->cors);
+  mp_hosts_fini(&service->hosts);
   free(service);
   on_closed(owner);
 }
@@ -467,6 +486,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   if (!service) return mp_err_set(err, MP_ENOMEM, "no memory for the HTTP service");
   int rv = mp_access_new(&service->access, err);
   if (!rv) rv = mp_cors_init(&service->cors, options->cors_origins, err);
+  if (!rv) rv = mp_hosts_init(&service->hosts, options->hosts, options->http.host, err);
   if (!rv)
     rv = mp_feed_new(&service->feed, options->loop, options->sched, options->L, &service->page_ref,
                      err);
@@ -483,6 +503,7 @@ int mp_service_open(struct mp_service **out, const struct mp_service_options *op
   if (rv) {
     mp_access_unref(service->access);
     mp_cors_fini(&service->cors);
+    mp_hosts_fini(&service->hosts);
     mp_feed_unref(service->feed);
     mp_meter_unref(service->meter);
     free(service);

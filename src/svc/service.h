@@ -20,6 +20,7 @@ struct mp_service_options {
   struct mp_generations *generations;
   lua_State *L;             /* of the host's own modules */
   const char *cors_origins; /* cors.h; NULL: off */
+  const char *hosts;        /* hosts.h; NULL: none */
   struct mp_metrics *metrics;
   void (*on_closed)(void *data);
   void *data;

@@ -160,10 +160,11 @@ static void stats(struct mp_http_request *request) {
   mp_http_server_stats(server, &now);
   int len = snprintf(body, sizeof body,
                      "connections=%zu requests=%zu accepted=%llu refused=%llu malformed=%llu "
-                     "timed_out=%llu lost=%llu gone=%lu\n",
+                     "timed_out=%llu lost=%llu dismissed=%llu gone=%lu\n",
                      now.connections, now.requests, (unsigned long long)now.accepted,
                      (unsigned long long)now.refused_connections, (unsigned long long)now.malformed,
-                     (unsigned long long)now.timed_out, (unsigned long long)now.lost, gone);
+                     (unsigned long long)now.timed_out, (unsigned long long)now.lost,
+                     (unsigned long long)now.dismissed, gone);
   text(request, 200, body, (size_t)len);
 }
 
@@ -171,7 +172,9 @@ static void on_request(struct mp_http_server *from, void *data, struct mp_http_r
   (void)from;
   (void)data;
   struct mp_http_text path = request->message.path;
-  if (mp_http_text_is(path, "/hold"))
+  if (request->extra && !mp_http_text_is(path, "/stats"))
+    text(request, 503, "full\n", 5);
+  else if (mp_http_text_is(path, "/hold"))
     hold(request);
   else if (mp_http_text_is(path, "/release"))
     release(request);
@@ -226,6 +229,8 @@ static bool set(struct mp_http_options *options, const char *name, unsigned long
   if (!strcmp(name, "head_bytes")) return options->limits.head_bytes = value, true;
   if (!strcmp(name, "body_bytes")) return options->limits.body_bytes = value, true;
   if (!strcmp(name, "connections")) return options->connections = value, true;
+  if (!strcmp(name, "per_loopback")) return options->per_loopback = value, true;
+  if (!strcmp(name, "memory_bytes")) return options->memory_bytes = value, true;
   if (!strcmp(name, "unsent_bytes")) return options->unsent_bytes = value, true;
   if (!strcmp(name, "idle_ms")) return options->idle_ms = value, true;
   if (!strcmp(name, "head_ms")) return options->head_ms = value, true;

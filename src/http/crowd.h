@@ -1,0 +1,62 @@
+/* crowd.h: who has to leave when clients use up the server's connections or its memory. For the
+ * files of http/ only.
+ *
+ * A connection that waits for its client may be closed to make room:
+ *
+ *   UNFINISHED  the client has not sent a whole request yet: a new connection, or half a request
+ *   IDLE        between two requests, or its last one is answered and its end is awaited
+ *   UNREAD      the client does not take its answer
+ *
+ * They leave in this order, within a class the one that has waited longest. NONE: the host works
+ * for the client, who is not made to pay for the others.
+ *
+ * Each address has at most options.per_address connections (a loopback address, which may be a
+ * proxy's, options.per_loopback): its own connections that wait make room for its new ones.
+ * What the server keeps for clients (requests on their way in, answers that nobody takes) is at
+ * most options.memory_bytes: beyond that, whoever has kept more than a little for longest leaves.
+ * Bodies of requests that are being handled count, but their connections stay.
+ *
+ * Owner: the server. The lists borrow connections; a connection is on them while it is open. */
+#ifndef MP_HTTP_CROWD_H
+#define MP_HTTP_CROWD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "util/list.h"
+
+struct mp_http_conn;
+struct mp_http_server;
+struct mp_http_address;
+
+enum mp_http_waits { MP_HTTP_NONE, MP_HTTP_UNFINISHED, MP_HTTP_IDLE, MP_HTTP_UNREAD };
+enum { MP_HTTP_WAITS = MP_HTTP_UNREAD + 1 };
+
+struct mp_http_crowd {
+  struct mp_list waiting[MP_HTTP_WAITS]; /* the first has waited longest; NONE's is empty */
+  struct mp_list keepers;                /* may leave, and the server keeps much for them */
+  struct mp_http_address *addresses;
+  size_t kept;    /* bytes */
+  bool relieving; /* somebody is being dismissed for them */
+};
+
+/* A connection's part of it. */
+struct mp_http_seat {
+  enum mp_http_waits waits;
+  struct mp_list in_all, in_own; /* the lists of the crowd, and of its address, for `waits` */
+  struct mp_list keeper;
+  struct mp_http_address *address; /* NULL: it is not known */
+  size_t kept;
+};
+
+void mp_http_crowd_init(struct mp_http_crowd *crowd);
+/* The connection has been accepted: others leave for it where that is needed. False: nobody can,
+ * so there are too many. */
+bool mp_http_crowd_enter(struct mp_http_conn *conn);
+/* What the client is waited for, or what is kept for it, may have changed. It may be closed, and so
+ * may others. */
+void mp_http_crowd_see(struct mp_http_conn *conn);
+/* It is being closed. */
+void mp_http_crowd_leave(struct mp_http_conn *conn);
+
+#endif
