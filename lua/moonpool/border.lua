@@ -1,4 +1,5 @@
 -- moonpool.border: how a call looks from outside: JSON in, JSON out, and what a caller may see of an error.
+local codes  = require "moonpool.codes"
 local errors = require "moonpool.errors"
 local json   = require "moonpool.json"
 
@@ -18,7 +19,7 @@ function border.encode(value)
   return json.encode(value, { camel = true, decimal_strings = true, sorted = true })
 end
 
--- What a caller may see: never SQL, DETAIL or a traceback.
+-- What whoever works on this machine may see: never SQL, DETAIL or a traceback.
 function border.public(e)
   if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
   return { code = e.code, message = e.message, status = e.status, fields = e.fields, attempts = e.attempts,
@@ -26,13 +27,21 @@ function border.public(e)
            generation = e.generation }
 end
 
--- What a caller far away may see: an error that nobody foresaw is told to the log, since its message may hold anything.
+-- What the server, or the host, says is told in the words of codes.c; what a script says as it is.
+local function told_of(e)
+  if e.told or e.own_message then return e.told or e.message end
+  local info = codes[e.code]
+  if not info and e.sqlstate then info = codes.DATABASE_ERROR end -- a script's code for a message of the server
+  return info and info.told or e.message
+end
+
+-- What a caller over the network may see: code, message, status and ids; and which fields, where they are his own.
 function border.far(e)
-  local told = border.public(e)
-  -- What a script asked of the host is not the caller's fault; his own input's is a VALIDATION_ERROR.
-  if told.code == "INVALID_ARGUMENT" then told.code, told.status = "SCRIPT_ERROR", 500 end
-  if told.code == "SCRIPT_ERROR" or told.code == "DATABASE_ERROR" then
-    told.message = "the operation failed; the log of the host says why"
+  if not errors.is(e) then e = errors.new { code = "SCRIPT_ERROR" } end
+  local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields, call_id = e.call_id }
+  if e.parameter and e.status < 500 and not e.own_message then
+    told.fields = json.array { { path = json.camel(e.parameter), message = told.message } }
+    told.message = ("%s: %s"):format(json.camel(e.parameter), told.message)
   end
   return told
 end
@@ -61,7 +70,8 @@ end
 
 -- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the input, a JSON text.
 function border.detail(e, input)
-  local decoded, value = pcall(border.decode, input)
+  local decoded, value = true, input
+  if type(input) == "string" then decoded, value = pcall(border.decode, input) end
   local values, copy = decoded and values_of(value, {}) or {}, {}
   if not errors.is(e) then return without(tostring(e), values) end
   for name, field in next, e do copy[name] = field end
@@ -74,12 +84,12 @@ end
 -- it is stored, and to repeat the call would do it twice, or undone (`undone`: its answer was to be kept under a key).
 function border.unwritable(name, fault, options)
   local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
-  local message = "%s is done and stored, but its result cannot be written as JSON: %s"
+  local told = name .. " is done and stored, but its result cannot be written as JSON"
   if options and options.undone then
-    message = "%s was undone: its result cannot be kept under the key, because it cannot be written as JSON: %s"
+    told = name .. " was undone: its result cannot be kept under the key, because it cannot be written as JSON"
   end
   return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = options and options.call_id,
-    message = message:format(name, why) }
+    message = told .. ": " .. why, told = told }
 end
 
 return border

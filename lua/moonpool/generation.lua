@@ -1,6 +1,7 @@
 -- moonpool.generation: what the host does inside the state of a generation: loads scripts/, and serves calls.
 local border        = require "moonpool.border"
 local errors        = require "moonpool.errors"
+local failures      = require "moonpool.failures"
 local host          = require "moonpool.host"
 local operation     = require "moonpool.operation"
 local registry      = require "moonpool.registry"
@@ -46,7 +47,16 @@ end
 
 local function serve_operation(name, input, options)
   options.border, options.answer_text = true, true
-  return (operation.call(registry.get(name), border.decode(input), options))
+  local found, op = pcall(registry.get, name)
+  local decoded, value
+  if found then decoded, value = pcall(border.decode, input) end
+  if not decoded then
+    local there = found or registry.broken[name] -- callers may ask for anything
+    local fault = found and value or op
+    failures.tell(there and name or "unknown", fault, nil, options.origin)
+    error(fault, 0)
+  end
+  return (operation.call(op, value, options))
 end
 
 -- (name, JSON text, options) -> ok, JSON text, status, detail
@@ -57,10 +67,11 @@ local function serve(name, input, options)
     local done, text = pcall(border.encode, result)
     if done then return true, text, 200 end
     result = border.unwritable(name, text, { call_id = options.origin and options.origin.call_id })
+    failures.tell(name, result, input, options.origin)
   end
-  local public = border.far(result)
-  public.generation = generation.number
-  return false, border.encode(public), public.status or 500, border.detail(result, input)
+  local told = options.far and border.far(result) or border.public(result)
+  told.call_id = told.call_id or options.origin and options.origin.call_id
+  return false, border.encode(told), told.status, not options.far and border.detail(result, input) or nil
 end
 
 -- -> the function that serves calls; or nil and all that is wrong with scripts/, a line each.

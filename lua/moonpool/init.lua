@@ -3,6 +3,7 @@ local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local json      = require "moonpool.json"
 local operation = require "moonpool.operation"
+local own_errors = require "moonpool.own_errors"
 local registry  = require "moonpool.registry"
 
 local moonpool = {
@@ -82,9 +83,13 @@ end
 
 -- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is rolled back.
 function moonpool.fail(code, message, more)
-  if type(code) ~= "string" or type(message) ~= "string" then
-    error("moonpool.fail: needs a code and a message, both text", 2)
+  if type(more) == "number" then
+    error(("moonpool.fail: the status stands in a table: moonpool.fail(code, message, { status = %s })"):format(more), 2)
   end
+  local fault = own_errors.code_fault(code) or type(message) ~= "string" and "the message must be a text, not " .. type(message)
+    or more ~= nil and type(more) ~= "table" and "what follows the message is a table: { status = 409 }"
+    or more and own_errors.status_fault(more.status)
+  if fault then error("moonpool.fail: " .. fault, 2) end
   local fields = { status = 400 }
   for name, value in pairs(more or {}) do fields[name] = value end
   fields.code, fields.message, fields.own_message = code, message, true

@@ -5,6 +5,7 @@ local metrics = {
   pool         = host.pool_stats,        -- connections, waiters, statements
   transactions = host.transaction_stats, -- totals
   operations   = host.operation_stats,   -- an array: one entry per operation and isolation, with percentiles
+  failures     = host.failed_calls,      -- calls that failed: by operation, code and whose fault, with the last one's id
   counter      = host.counter,
   gauge        = host.gauge,
   histogram    = host.histogram,

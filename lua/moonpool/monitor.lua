@@ -163,6 +163,16 @@ function monitor.calls(params)
   return { timestamp = now(), calls = list, count = #list }, 200
 end
 
+--- What calls failed with: by operation, code and whose fault, the latest first, each with its last call.
+function monitor.failed_calls()
+  local list = json.array()
+  for i, kind in ipairs(metrics.failures()) do
+    list[i] = { operation = kind.operation, code = kind.code, fault = kind.fault, count = kind.count, last = kind.last,
+      callId = kind.call_id }
+  end
+  return { timestamp = now(), failures = list, count = #list }, 200
+end
+
 --- One call with its notes, each with what it says: ?id=
 function monitor.call(params)
   local call = calls.find(params and params.id or "")

@@ -1,10 +1,12 @@
 -- moonpool.operation: what an operation is, and what happens to a call before and after its transaction.
 local due     = require "moonpool.due"
 local errors  = require "moonpool.errors"
+local failures = require "moonpool.failures"
 local host    = require "moonpool.host"
 local is      = require "moonpool.is"
 local json    = require "moonpool.json"
 local nearest = require "moonpool.is.nearest"
+local own_errors = require "moonpool.own_errors"
 local schema  = require "moonpool.is.schema"
 local sealed  = require "moonpool.sealed"
 local unwritable = require "moonpool.border".unwritable
@@ -132,6 +134,11 @@ local function check_subscriber(op)
   end
 end
 
+local function check_errors(op)
+  local constraint, fault = own_errors.fault(op.errors or {}, op.input)
+  if fault then refuse(constraint or "errors", "errors%s: %s", constraint and "." .. constraint or "", fault) end
+end
+
 local function copy_of(value)
   if type(value) ~= "table" then return value end
   local copy = {}
@@ -157,6 +164,7 @@ function operation.define(definition)
   if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
   check_group(op)
   check_subscriber(op)
+  check_errors(op)
   if op.deferrable and not (op.read_only and op.isolation == "serializable") then
     refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
   end
@@ -279,15 +287,14 @@ local function join(tx, op, input, tenant)
   end
   local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end, { read_only = op.read_only })
   if ok then return result end
-  local own = errors.is(result) and result.constraint and op.errors and op.errors[result.constraint]
-  if own then result.code, result.status, result.message = own[1], own[2] or result.status, own[3] or result.message end
+  if errors.is(result) and op.errors then host.own_error(result, op.errors, input) end
   error(result, 0)
 end
 
 local function timeout_of(op, options)
   local timeout = options.timeout or op.timeout
   if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
-    error("moonpool.call: timeout is a number of seconds, up to 86400", 4)
+    error("moonpool.call: timeout is a number of seconds, up to 86400", 6)
   end
   return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
 end
@@ -344,8 +351,8 @@ local function lost_answer(op, fault, short)
 end
 
 -- -> result, and if wanted: info, what it took
-function operation.call(op, input, options, want_info)
-  options = in_scope(op, options or {})
+local function call(op, input, options, want_info)
+  options = in_scope(op, options)
   if op.on then
     error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
       message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name, op.on) }, 0)
@@ -360,8 +367,9 @@ function operation.call(op, input, options, want_info)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   -- Made before: afterwards there may be no memory for it.
+  local again_told = op.name .. " is done and stored, but there was no memory for its answer; the same key gives it once more"
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
-    message = op.name .. " is done and stored, but there was no memory for its answer; the same key gives it once more" }
+    message = again_told, told = again_told }
   local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
     timeout_of(op, options), key, want_info, limited[op], options.origin)
   if key then
@@ -370,6 +378,16 @@ function operation.call(op, input, options, want_info)
     result = answer
   end
   return result, info
+end
+
+-- The same; a failure is counted and told, unless it is one inside of another call, which will tell it.
+function operation.call(op, input, options, want_info)
+  options = options or {}
+  if host.current_tx() then return call(op, input, options, want_info) end
+  local ok, result, info = pcall(call, op, input, options, want_info)
+  if ok then return result, info end
+  failures.tell(op.name, result, input, options.origin, options.shown)
+  error(result, 0)
 end
 
 return operation

@@ -79,6 +79,7 @@ local routes = {
   end },
   ["/api/db/calls"]              = monitored(monitor.calls),
   ["/api/db/call"]               = monitored(monitor.call),
+  ["/api/db/failed-calls"]       = monitored(monitor.failed_calls),
   ["/api/db/operations"]         = monitored(monitor.operations),
   ["/api/db/query-history"]      = monitored(monitor.query_history),
   ["/api/db/slow-queries"]       = monitored(monitor.slow_queries),

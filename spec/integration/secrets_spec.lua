@@ -86,10 +86,10 @@ describe("a secret", function()
     assert.are.equal(400, call("checks", { age = s.refused, name = s.refused, [s.refused] = 1 }))
     for status, texts in pairs {
       [200] = { "select pg_sleep(0.03), '%literal' /* %comment */", "select pg_sleep(0.03), %number" },
-      [400] = { "insert into secrets_spec.people values ('1', '%row_value')",
-                "insert into secrets_spec.people values (null, '%row_value')" },
       [409] = { "insert into secrets_spec.people values ('%key_value', 'n')" },
-      [500] = { "selct '%unparsable' -- %comment", "select '%unparsable", "select 1 2 '%unparsable'", "select 1 %number",
+      [500] = { "insert into secrets_spec.people values ('1', '%row_value')", -- CHECK, NOT NULL: the operator's
+                "insert into secrets_spec.people values (null, '%row_value')", "selct '%unparsable' -- %comment",
+                "select '%unparsable", "select 1 2 '%unparsable'", "select 1 %number",
                 "select '%cast'::int", "select no_such('%literal', %number)" },
     } do
       for _, text in ipairs(texts) do
@@ -177,8 +177,8 @@ describe("a secret", function()
       local call_of = host:ask { ["do"] = "why", id = known.id }
       assert_nowhere("the call of " .. known.operation, json.encode(call_of))
     end
-    assert.matches("REFUSED at scripts/fails%.lua:3", list.report)
-    assert.matches("CONFLICT at scripts/poses%.lua:3", list.report)
+    assert.matches(" REFUSED: raised at scripts/fails%.lua:3", list.report)
+    assert.matches(" CONFLICT: raised at scripts/poses%.lua:3", list.report)
     assert.matches("raised at scripts/raises%.lua:3", list.report)
     assert.matches("raised by PL/pgSQL function secrets_spec%.raise%(text,text,text%) line 1 at RAISE", list.report)
   end)

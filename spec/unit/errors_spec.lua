@@ -88,7 +88,7 @@ describe("an error that leaves a task", function()
   end)
 
   it("is made of anything", function()
-    assert.are.equal("nil", failure(function() error(nil) end).message)
+    assert.are.equal("error(nil): it says nothing of what happened", failure(function() error(nil) end).message)
     assert.are.equal("42", failure(function() error(42) end).message)
     assert.are.equal("own text", failure(function()
       error(setmetatable({}, { __tostring = function() return "own text" end }))
@@ -124,5 +124,94 @@ describe("an error that leaves a task", function()
       error("first")
     end)
     assert.are.equal("in close", e.message)
+  end)
+end)
+
+describe("an error of a script's own making", function()
+  it("has a code, a text and a status of errors, or is a mistake at the line that made it", function()
+    local line
+    local function fails(...)
+      local arguments = table.pack(...)
+      return failure(function()
+        line = debug.getinfo(1, "l").currentline + 1
+        moonpool.fail(table.unpack(arguments, 1, arguments.n))
+      end)
+    end
+    for _, status in ipairs { 400, 404, 409.0, 499, 500, 599 } do
+      local e = fails("X", "m", { status = status })
+      assert.are.same({ "X", "m", status }, { e.code, e.message, e.status })
+    end
+    assert.are.equal(400, fails("X", "m").status)
+    local wrong = { { "X", "m", { status = 100 } }, { "X", "m", { status = 200 } }, { "X", "m", { status = 399 } },
+      { "X", "m", { status = 600 } }, { "X", "m", { status = 99999 } }, { "X", "m", { status = 0 / 0 } },
+      { "X", "m", { status = 1 / 0 } }, { "X", "m", { status = 404.5 } }, { "X", "m", { status = "404" } },
+      { "X", "m", { status = true } }, { "X", "m", { status = {} } }, { "X", "m", 404 }, { "X", "m", "404" },
+      { "X", nil }, { "X", 1 }, { "X", {} }, { nil, "m" }, { 7, "m" }, { "", "m" }, { "x", "m" },
+      { "Not Found", "m" }, { "1X", "m" }, { "X\n", "m" }, { ("X"):rep(64), "m" } }
+    for i, arguments in ipairs(wrong) do
+      local e = fails(table.unpack(arguments, 1, 3))
+      assert.are.same({ "SCRIPT_ERROR", 500 }, { e.code, e.status }, "number " .. i)
+      assert.matches("^moonpool%.fail: ", e.message)
+      assert.matches("errors_spec%.lua:" .. line .. "$", e.line)
+    end
+    assert.matches("{ status = 404 }", fails("X", "m", 404).message, 1, true)
+  end)
+
+  it("may be a table with a code; what is none of an error's is said, and no address", function()
+    local made = {
+      { { code = "X" }, "X", "X was raised without a message" },
+      { { code = "X", message = {} }, "X", "X was raised without a message" },
+      { {}, "SCRIPT_ERROR", "SCRIPT_ERROR was raised without a message" },
+      { { code = {} , message = "m" }, "SCRIPT_ERROR", "no code, a text" },
+      { { code = "no code", message = "m" }, "SCRIPT_ERROR", "capitals, digits and _" },
+      { { code = "X", message = "m", status = 99999 }, "SCRIPT_ERROR", "a number from 400 to 599" },
+      { { code = "X", message = "m", status = "404" }, "SCRIPT_ERROR", "a number from 400 to 599" },
+      { io.stdout, "SCRIPT_ERROR", "file" }, { print, "SCRIPT_ERROR", "a function was raised" },
+      { coroutine.create(print), "SCRIPT_ERROR", "a thread was raised" }, { true, "SCRIPT_ERROR", "a boolean was raised" },
+      { setmetatable({}, {}), "SCRIPT_ERROR", "a table was raised" },
+    }
+    for i, case in ipairs(made) do
+      local e = failure(function() error(case[1]) end)
+      assert.are.equal(case[2], e.code, "number " .. i)
+      assert.truthy(e.message:find(case[3], 1, true), e.message)
+      assert.is_true(math.type(e.status) == "integer" and e.status >= 400 and e.status <= 599)
+      if i ~= 8 then assert.is_nil(e.message:find("0x", 1, true), e.message) end
+    end
+  end)
+
+  it("is judged too where a script has written into one of the host's", function()
+    local e = errors.new { code = "X", message = "m", status = 409 }
+    e.status = 200
+    assert.are.same({ "SCRIPT_ERROR", 500 }, { failure(error, e).code, failure(error, e).status })
+  end)
+end)
+
+describe("the `errors` of an operation", function()
+  local is = require "moonpool.is"
+
+  local function defines(entry, input)
+    return pcall(moonpool.operation, { input = input, errors = { sku_key = entry }, run = function() end })
+  end
+
+  it("are judged when it is defined", function()
+    local input = is.object { sku = is.string, lines = is.array(is.string) }
+    for _, entry in ipairs { { "DUP" }, { "DUP", 409 }, { "DUP", 409, "SKU $sku costs $5" }, { "DUP", nil, "taken" } } do
+      assert.is_true(defines(entry, input))
+    end
+    for fault, entry in pairs {
+      ["must be { code, status, message }, not a string"] = "DUP",
+      ["the code must be a text, not nil"] = {},
+      ["capitals, digits and _"] = { "dup", 409 },
+      ["from 400 to 599"] = { "DUP", 200 },
+      ["the message must be a text"] = { "DUP", 409, {} },
+      ["there is no `status` in it"] = { "DUP", status = 409 },
+      ["names `$skuu`, which the input has not; did you mean `$sku`?"] = { "DUP", 409, "SKU $skuu" },
+      ["names `$lines`, which is more than one value"] = { "DUP", 409, "SKU $lines" },
+    } do
+      local ok, e = defines(entry, input)
+      assert.is_false(ok, fault)
+      assert.truthy(e.message:find("errors.sku_key: ", 1, true) and e.message:find(fault, 1, true), e.message)
+    end
+    assert.is_false(defines({ "DUP", 409, "SKU $sku" })) -- no schema, no fields
   end)
 end)

@@ -116,7 +116,7 @@ static void check(lua_State *L, struct mp_copier *copier) {
     lua_error(L);
   }
   if (!copier->done || !copier->failure.err.code) return;
-  mp_failure_push(L, &copier->failure, LUA_NOREF);
+  mp_failure_push(L, &copier->failure, NULL);
   if (copier->failure.result) add_line(L, copier->failure.result->pg);
   if (!(copier->failure.err.flags & MP_ERRF_CONN_DEAD)) source->dirty = false;
   mp_copy_orphan(source);

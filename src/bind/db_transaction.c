@@ -171,7 +171,7 @@ int mp_db_transaction(lua_State *L) {
   struct mp_bind *bind = source->bind;
   struct mp_txn_options options = {.pool = source->pool,
                                    .name = "db.transaction",
-                                   .errors_ref = LUA_NOREF,
+                                   .own = {LUA_NOREF, LUA_NOREF},
                                    .caller_ref = LUA_NOREF};
   struct mp_err err;
   if (source->kept) mp_luaerr_misuse(L, "db.transaction", "not on a kept connection");

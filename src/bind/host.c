@@ -139,12 +139,28 @@ static int host_sha256(lua_State *L) {
   return 1;
 }
 
-/* log(level, text, [topic]) */
+/* What the table at `idx` says a line is about; its strings live as long as it does. */
+static struct mp_log_about read_about(lua_State *L, int idx) {
+  struct mp_log_about about = {0};
+#define X(field)                                                                      \
+  if (lua_getfield(L, idx, #field) == LUA_TSTRING) about.field = lua_tostring(L, -1); \
+  lua_pop(L, 1);
+  MP_LOG_ABOUT_MAP(X)
+#undef X
+  return about;
+}
+
+/* log(level, text, [topic, [about]]); about: { operation=, call_id=, request_id= … }, or what the task is about */
 static int host_log(lua_State *L) {
   static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
   enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
-  mp_log_on(mp_label_about(mp_task_label(mp_task_of(L))), level, luaL_optstring(L, 3, "script"),
-            "%s", luaL_checkstring(L, 2));
+  const char *text = luaL_checkstring(L, 2), *topic = luaL_optstring(L, 3, "script");
+  if (lua_istable(L, 4)) {
+    struct mp_log_about about = read_about(L, 4);
+    mp_log_on(&about, level, topic, "%s", text);
+  } else {
+    mp_log_on(mp_label_about(mp_task_label(mp_task_of(L))), level, topic, "%s", text);
+  }
   return 0;
 }
 
@@ -241,6 +257,9 @@ static int host_transaction_stats(lua_State *L) {
   set_int(L, "resolved_transactions", totals->resolved);
   set_int(L, "deadlock_retries", totals->deadlock_retries);
   set_int(L, "hook_errors", totals->hook_errors);
+  set_int(L, "caller_faults", totals->failed_calls[MP_BLAME_CALLER]);
+  set_int(L, "operator_faults", totals->failed_calls[MP_BLAME_OPERATOR]);
+  set_int(L, "transient_faults", totals->failed_calls[MP_BLAME_TRANSIENT]);
   set_int(L, "live_transactions", bind->live_work);
   set_average(L, "avg_duration", totals->transaction_us, totals->transactions);
   return 1;

@@ -11,6 +11,7 @@
 #include <uthash.h>
 
 #include "bind/bind.h"
+#include "bind/failed_calls.h"
 
 /* The host's own metrics: field, name, kind, help, labels. scripts/monitoring/README.md explains them. */
 #define MP_METER_MAP(X)                                                                            \
@@ -38,6 +39,9 @@
     "Statements that failed, by SQLSTATE class (none: no answer came).", "sqlstate_class")         \
   X(slow_queries, "moonpool_slow_queries_total", MP_COUNTER,                                       \
     "Statements slower than DB_SLOW_QUERY_THRESHOLD.", "operation")                                \
+  X(failed_calls, "moonpool_calls_failed_total", MP_COUNTER,                                       \
+    "Calls that failed, by operation, code and whose fault: caller, operator or transient.",       \
+    "operation", "code", "fault")                                                                  \
   X(hook_errors, "moonpool_hook_errors_total", MP_COUNTER,                                         \
     "Errors in after_commit and on_rollback hooks.", NULL)                                         \
   X(database_up, "moonpool_database_up", MP_GAUGE,                                                 \
@@ -100,6 +104,7 @@ struct mp_meters {
   struct op *ops, other; /* `other`: beyond the limit */
   struct mp_totals totals;
   struct mp_list binds; /* of the runtime's VMs */
+  struct mp_failed_calls *failed;
   char *alerts;
 };
 
@@ -134,11 +139,18 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
   };
   struct mp_meters *meters = calloc(1, sizeof *meters);
   if (!meters) return mp_err_set(err, MP_ENOMEM, "no memory for metrics");
+  meters->failed = mp_failed_calls_new();
+  if (!meters->failed) {
+    free(meters);
+    return mp_err_set(err, MP_ENOMEM, "no memory for metrics");
+  }
   meters->metrics = metrics;
   strcpy(meters->other.name, "other");
   mp_list_init(&meters->binds);
   for (size_t i = 0; i < MP_ARRAY_LEN(table); i++) {
     struct mp_metric_options options = table[i].options;
+    if (table[i].offset == offsetof(struct mp_meters, failed_calls))
+      options.max_series = MP_FAILED_KINDS + 10;
     if (table[i].offset == offsetof(struct mp_meters, group_size)) {
       options.bounds = sizes;
       options.nbounds = MP_ARRAY_LEN(sizes);
@@ -167,6 +179,7 @@ void mp_meters_unref(struct mp_meters *meters) {
     HASH_DEL(meters->ops, op);
     MP_FREE_LISTED(op);
   }
+  mp_failed_calls_unref(meters->failed);
   free(meters->alerts);
   free(meters);
 }
@@ -227,9 +240,9 @@ static struct op *op_of(struct mp_meters *meters, const char *name) {
   return op;
 }
 
-/* "23", a name of util/err.h for what the host itself found, or "script" for an error that a script raised. */
+/* "23", or a code of util/codes.h for what the host itself found. */
 static const char *reason_of(const struct mp_err *err, char class[3]) {
-  if (!err->sqlstate[0]) return mp_code_name(err->code);
+  if (!err->sqlstate[0]) return mp_err_name(err);
   memcpy(class, err->sqlstate, 2);
   class[2] = '\0';
   return class;
@@ -246,8 +259,7 @@ static void count_end(struct mp_meters *meters, struct op *op, const struct mp_t
     case MP_TX_END_ROLLED_BACK:
     case MP_TX_END_COUNT: totals->rolled_back++; break;
   }
-  if (!r->err || !r->err->code || r->err->code == MP_ESCRIPT)
-    return; /* the script's own decision, or its mistake */
+  if (!r->err || !r->err->code || mp_err_blame(r->err) == MP_BLAME_CALLER) return;
   totals->failed++;
   op->at[r->isolation].failed++;
   mp_series_add(SERIES(meters->transaction_failures, op->name, reason_of(r->err, class)), 1);
@@ -300,6 +312,24 @@ void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us) {
 void mp_metrics_hook_error(struct mp_meters *meters) {
   meters->totals.hook_errors++;
   mp_series_add(ONLY(meters->hook_errors), 1);
+}
+
+enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *operation,
+                                     const char *code, int status, const char *call_id,
+                                     uint64_t wall_us) {
+  struct mp_failed_call call = {.operation = operation,
+                                .code = code,
+                                .blame = mp_blame_of(code, status),
+                                .call_id = call_id,
+                                .wall_us = wall_us};
+  meters->totals.failed_calls[call.blame]++;
+  if (!mp_failed_calls_add(meters->failed, &call)) operation = code = "other";
+  mp_series_add(SERIES(meters->failed_calls, operation, code, mp_blame_name(call.blame)), 1);
+  return call.blame;
+}
+
+const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters) {
+  return meters->failed;
 }
 
 unsigned mp_metrics_health(struct mp_meters *meters, bool healthy) {

@@ -78,6 +78,12 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
 /* A call has got its turn in its lane, after so long. */
 void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
+/* A call of an operation (or a page, or a hook) has failed with that code and status; gives whose fault it is. */
+struct mp_failed_calls;
+enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *operation,
+                                     const char *code, int status, const char *call_id,
+                                     uint64_t wall_us);
+const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters);
 /* One health check of the database has ended; gives how many have failed in a row. */
 unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);
 /* So many changes of alerts, or calls as spans, were "delivered", "failed" or were "dropped". */
@@ -91,6 +97,7 @@ struct mp_totals {
       deadlock_retries, transaction_us;
   uint64_t statements, failed_statements, slow_statements, statement_us;
   uint64_t hook_errors;
+  uint64_t failed_calls[3];     /* by enum mp_blame */
   uint64_t unexpected_failures; /* of statements, without broken constraints and what is retried */
   unsigned health_failures;     /* in a row */
 };

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "bind/bind.h"
+#include "bind/failed_calls.h"
+#include "bind/failure.h"
 #include "bind/json.h"
 #include "script/luaerr.h"
 
@@ -218,6 +220,40 @@ static int health_checked(lua_State *L) {
   return 1;
 }
 
+/* call_failed(operation, code, status, [call_id]) -> whose fault it is: "caller", "operator" or "transient" */
+static int call_failed(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  enum mp_blame blame = mp_metrics_call_failed(
+      bind->meters, luaL_checkstring(L, 1), luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3),
+      luaL_optstring(L, 4, NULL), mp_loop_wall_us(bind->loop));
+  lua_pushstring(L, mp_blame_name(blame));
+  return 1;
+}
+
+/* failed_calls() -> array, the latest first */
+static int failed_calls(lua_State *L) {
+  mp_failed_calls_push(L, mp_meters_failed_calls(mp_bind_of(L)->meters));
+  return 1;
+}
+
+/* codes() -> array of { code=, sqlstates=, status=, fault=, again=, told=, cause=, remedy= } */
+static int codes(lua_State *L) {
+  const struct mp_code_info *info;
+  lua_newtable(L);
+  for (size_t i = 0; (info = mp_code_at(i)); i++) {
+    lua_createtable(L, 0, 8);
+#define SET(name, text) (lua_pushstring(L, text), lua_setfield(L, -2, name))
+    SET("code", info->name), SET("sqlstates", info->sqlstates), SET("told", info->told);
+    SET("cause", info->cause), SET("remedy", info->remedy);
+    SET("fault", mp_blame_name(info->blame)), SET("again", mp_again_name(info->again));
+#undef SET
+    lua_pushinteger(L, info->status);
+    lua_setfield(L, -2, "status");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* outbound_counted(what, result, [n]) */
 static int outbound_counted(lua_State *L) {
   static const char *const results[] = {"delivered", "failed", "dropped", NULL};
@@ -292,6 +328,10 @@ void mp_metrics_lua(lua_State *L) {
                                        {"calls_ended", calls_ended},
                                        {"alerts", get_alerts},
                                        {"calls", calls},
+                                       {"call_failed", call_failed},
+                                       {"failed_calls", failed_calls},
+                                       {"codes", codes},
+                                       {"own_error", mp_failure_own_lua},
                                        {"call_notes", call_notes},
                                        {"backends_waited_for", backends_waited_for},
                                        {"blocked", blocked},

@@ -189,7 +189,7 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
   flight->round_trips = end->round_trips;
   flight->group = end->group;
   if (end->err && end->err->code)
-    snprintf(flight->error, sizeof flight->error, "%s: %.200s", mp_code_name(end->err->code),
+    snprintf(flight->error, sizeof flight->error, "%s: %.200s", mp_err_name(end->err),
              mp_err_shown(end->err));
   mp_utf8_mend(flight->error);
   mp_list_remove(&flight->node);

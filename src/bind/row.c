@@ -93,7 +93,7 @@ static int row_gc(lua_State *L) {
 static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
   if (mp_stmt_broken_promise(stmt, &failure)) {
-    mp_failure_push(L, &failure, LUA_NOREF);
+    mp_failure_push(L, &failure, NULL);
     mp_failure_clear(&failure);
     lua_error(L);
   }

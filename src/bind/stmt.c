@@ -197,7 +197,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
   memcpy(entry.where, stmt->where, sizeof entry.where);
   if (r->err) {
     memcpy(entry.sqlstate, r->err->sqlstate, sizeof entry.sqlstate);
-    mp_copy_text(entry.code, sizeof entry.code, mp_code_name(r->err->code));
+    mp_copy_text(entry.code, sizeof entry.code, mp_err_name(r->err));
     snprintf(entry.message, sizeof entry.message, "%.190s", mp_err_shown(r->err));
     mp_utf8_mend(entry.message);
   }
@@ -267,13 +267,6 @@ static void expand(const struct mp_stmt *stmt, const char *template, struct mp_b
 
 /* ---- failures ---- */
 
-void mp_failure_clear(struct mp_failure *failure) {
-  mp_result_unref(failure->result);
-  if (failure->text) mp_text_unref(failure->text);
-  free(failure->message);
-  *failure = (struct mp_failure){0};
-}
-
 static void place(struct mp_failure *out, struct mp_stmt *stmt) {
   mp_failure_clear(out);
   out->text = stmt->text;
@@ -308,8 +301,7 @@ bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
     out->err = clash;
   } else if (rows) {
     mp_err_set(&out->err, MP_EINVAL, "one row was expected and %d came", rows);
-    strcpy(out->code, "TOO_MANY_ROWS");
-    out->status = 500;
+    strcpy(out->err.name, "TOO_MANY_ROWS");
   } else {
     struct mp_buf text;
     mp_buf_init(&text, 64 << 10);
@@ -317,105 +309,7 @@ bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
     mp_err_set(&out->err, MP_EINVAL, "%s", mp_buf_text(&text));
     out->message = strdup(mp_buf_text(&text)); /* whole: the error value cuts it */
     mp_buf_fini(&text);
-    strcpy(out->code, "RESOURCE_NOT_FOUND");
-    out->status = 404;
+    strcpy(out->err.name, "RESOURCE_NOT_FOUND");
   }
   return true;
-}
-
-/* Names and status of what the server reports, where the code alone says enough. */
-static const struct {
-  const char *sqlstate, *code;
-  int status;
-} known[] = {
-    {"23505", "UNIQUE_VIOLATION", 409},
-    {"23503", "FOREIGN_KEY_VIOLATION", 409},
-    {"23514", "CHECK_VIOLATION", 400},
-    {"23502", "NOT_NULL_VIOLATION", 400},
-    {"23P01", "EXCLUSION_VIOLATION", 409},
-    {"40001", "SERIALIZATION_FAILURE", 503},
-    {"40P01", "DEADLOCK", 503},
-    {"57014", "QUERY_CANCELED", 504},
-    {"55P03", "LOCK_TIMEOUT", 503},
-    {"42501", "PERMISSION_DENIED", 403},
-    {"53300", "TOO_MANY_CONNECTIONS", 503},
-    {"53100", "DISK_FULL", 503},
-    {"25006", "READ_ONLY", 400},
-};
-
-static void set_field(lua_State *L, const char *name, const PGresult *pg, int diag) {
-  const char *value = PQresultErrorField(pg, diag);
-  if (!value) return;
-  lua_pushstring(L, value);
-  lua_setfield(L, -2, name);
-}
-
-/* The host's own tables are not there, or not granted. */
-static void advise(lua_State *L, const struct mp_failure *failure) {
-  static const char *const lacks[] = {"42P01", "42501", "3F000", "42883"};
-  for (size_t i = 0; failure->text && failure->text->host_schema && i < MP_ARRAY_LEN(lacks); i++) {
-    if (strcmp(failure->err.sqlstate, lacks[i]) != 0) continue;
-    lua_pushfstring(L, "%s: the host's own tables are made, and granted, by moonpool migrate up",
-                    failure->err.msg);
-    lua_setfield(L, -2, "message");
-  }
-}
-
-/* The caller's own name for a broken constraint. [-0, +0], the error object is on top */
-static void map_constraint(lua_State *L, int errors_ref) {
-  int top = lua_gettop(L);
-  if (errors_ref != LUA_NOREF && lua_rawgeti(L, LUA_REGISTRYINDEX, errors_ref) == LUA_TTABLE &&
-      lua_getfield(L, top, "constraint") == LUA_TSTRING) {
-    lua_rawget(L, -2);
-    if (lua_type(L, -1) == LUA_TTABLE) {
-      static const char *const fields[] = {"code", "status", "message"};
-      for (int i = 0; i < 3; i++) {
-        if (lua_rawgeti(L, -1, i + 1) != LUA_TNIL)
-          lua_setfield(L, top, fields[i]);
-        else
-          lua_pop(L, 1);
-      }
-    }
-  }
-  lua_settop(L, top);
-}
-
-void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_ref) {
-  mp_luaerr_push(L, &failure->err);
-  if (failure->message) {
-    lua_pushstring(L, failure->message);
-    lua_setfield(L, -2, "message");
-  }
-  if (failure->code[0]) {
-    lua_pushstring(L, failure->code);
-    lua_setfield(L, -2, "code");
-    lua_pushinteger(L, failure->status);
-    lua_setfield(L, -2, "status");
-  }
-  for (size_t i = 0; i < MP_ARRAY_LEN(known); i++) {
-    if (strcmp(failure->err.sqlstate, known[i].sqlstate) != 0) continue;
-    lua_pushstring(L, known[i].code);
-    lua_setfield(L, -2, "code");
-    lua_pushinteger(L, known[i].status);
-    lua_setfield(L, -2, "status");
-  }
-  if (failure->where[0]) {
-    lua_pushstring(L, failure->where);
-    lua_setfield(L, -2, "line");
-  }
-  if (failure->text) {
-    lua_pushstring(L, failure->text->sql);
-    lua_setfield(L, -2, "query");
-  }
-  advise(L, failure);
-  if (failure->result) {
-    const PGresult *pg = failure->result->pg;
-    set_field(L, "detail", pg, PG_DIAG_MESSAGE_DETAIL);
-    set_field(L, "hint", pg, PG_DIAG_MESSAGE_HINT);
-    set_field(L, "constraint", pg, PG_DIAG_CONSTRAINT_NAME);
-    set_field(L, "table", pg, PG_DIAG_TABLE_NAME);
-    set_field(L, "column", pg, PG_DIAG_COLUMN_NAME);
-    set_field(L, "position", pg, PG_DIAG_STATEMENT_POSITION);
-    map_constraint(L, errors_ref);
-  }
 }

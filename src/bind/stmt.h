@@ -5,6 +5,7 @@
 
 #include <lua.h>
 
+#include "bind/failure.h"
 #include "bind/text.h"
 #include "pg/conn.h"
 #include "util/list.h"
@@ -51,25 +52,10 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
 
-/* Why something failed, with all that an error object tells. */
-struct mp_failure {
-  struct mp_err err;
-  char code[48]; /* "" : by err */
-  int status;
-  char *message;            /* where it is longer than err holds, or NULL */
-  struct mp_result *result; /* the server's report, or NULL */
-  struct mp_text *text;
-  char where[96];
-};
-
-void mp_failure_clear(struct mp_failure *failure);
 /* From a failed statement, or from one whose promise of a row was broken. */
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
 /* Two columns of one name hide one another, since columns are read by their names: then `err` says so. */
 bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 /* Does the statement keep its promise? If not, the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
-/* Pushes the error object; `errors_ref`: a registry reference to { constraint = { code, status } }, or LUA_NOREF. */
-void mp_failure_push(lua_State *L, const struct mp_failure *failure, int errors_ref);
-
 #endif

@@ -23,7 +23,7 @@ struct mp_txn_options {
   const char *tenant;       /* ... is set to this for the transaction; NULL: none. Both copied. */
   bool lock; /* hold the session lock `lock_key` around the transaction, so that other hosts' ... */
   int64_t lock_key; /* ... work under the same key waits instead of colliding */
-  int errors_ref; /* registry reference of { constraint = { code, status } }, or LUA_NOREF; borrowed */
+  struct mp_own own;
   int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
   struct mp_flight *flight; /* where the call is recorded, or NULL; good until its answer */
   bool restricted;          /* an operation: only statements that an operation may send */

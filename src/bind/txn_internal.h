@@ -30,6 +30,7 @@ struct mp_member {
   char *tenant, *set_tenant_sql; /* NULL: none */
   enum mp_member_state state;
   enum mp_tx_outcome outcome; /* GONE */
+  struct mp_err err;          /* GONE: what its caller hears, unless it has committed */
   bool again;                 /* GONE: its group came to nothing, it has to be done alone */
   struct mp_timer deadline;
   bool overdue; /* its deadline passed, but the pool's own answer was due too */

@@ -13,7 +13,7 @@ struct mp_txn *mp_txn_of(lua_State *L) {
 
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
   if (txn->failure.err.code)
-    mp_failure_push(L, &txn->failure, txn->m->options.errors_ref);
+    mp_failure_push(L, &txn->failure, &txn->m->options.own);
   else
     mp_luaerr_push(L, &txn->tx.err);
 }
@@ -100,7 +100,7 @@ MP_NORETURN void mp_txn_raise_lost(lua_State *L, struct mp_stmt *stmt) {
   if (stmt->err.code) {
     struct mp_failure failure = {0};
     mp_failure_of_stmt(&failure, stmt);
-    mp_failure_push(L, &failure, LUA_NOREF);
+    mp_failure_push(L, &failure, NULL);
     mp_failure_clear(&failure);
     lua_error(L);
   }
@@ -188,7 +188,7 @@ void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
       .resolved = txn->tx.resolved,
       .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->m->started_ns) / 1000,
   };
-  if (out->outcome != MP_TX_COMMITTED) out->err = txn->tx.err;
+  if (out->outcome != MP_TX_COMMITTED) out->err = txn->m->err;
 }
 
 int mp_txn_take_answer(struct mp_txn *txn) {

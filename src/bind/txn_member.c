@@ -250,7 +250,7 @@ static int make_error_p(lua_State *L) {
   if (member->error_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
   } else if (is_failure(p->err, &txn->failure)) {
-    mp_failure_push(L, &txn->failure, member->options.errors_ref);
+    mp_failure_push(L, &txn->failure, &member->options.own);
     if (strcmp(p->err->msg, txn->failure.err.msg) != 0) {
       lua_pushstring(L, p->err->msg);
       lua_setfield(L, -2, "message");
@@ -332,9 +332,14 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   struct mp_err err;
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
+  const struct mp_log_about *about = mp_label_about(mp_task_label(task));
   mp_metrics_hook_error(bind->meters);
-  mp_log_on(mp_label_about(mp_task_label(task)), MP_LOG_ERROR, "script", "%s failed: %s",
-            mp_task_name(task), err.msg);
+  /* What a hook did not do nobody else is told, so it is the operator's, whatever its code. */
+  mp_metrics_call_failed(bind->meters, about && about->operation ? about->operation : "hook",
+                         mp_err_name(&err), 500, about ? about->call_id : NULL,
+                         mp_loop_wall_us(bind->loop));
+  mp_log_on(about, MP_LOG_ERROR, "script", "%s failed: %s: %s", mp_task_name(task),
+            mp_err_name(&err), err.msg);
 }
 
 static int start_hooks_p(lua_State *L) {
@@ -384,14 +389,14 @@ static enum mp_tx_end end_of(enum mp_tx_outcome outcome, bool resolved) {
 }
 
 /* What the members of a group have in common is counted with the first. */
-static void report(const struct mp_member *member, const struct mp_err *err) {
+static void report(const struct mp_member *member) {
   const struct mp_txn *txn = member->txn;
   const struct mp_tx *tx = &txn->tx;
   struct mp_tx_report r = {
       .operation = member->name,
       .isolation = txn->options.tx.isolation,
       .end = end_of(member->outcome, tx->resolved),
-      .err = member->outcome == MP_TX_COMMITTED ? NULL : err,
+      .err = member->outcome == MP_TX_COMMITTED ? NULL : &member->err,
       .attempts = tx->attempt,
       .duration_us = (mp_loop_clock_ns(txn->bind->loop) - member->started_ns) / 1000,
   };
@@ -405,6 +410,15 @@ static void report(const struct mp_member *member, const struct mp_err *err) {
   mp_metrics_transaction(txn->bind->meters, &r);
 }
 
+/* What the caller hears is what is counted and recorded: under the code that the operation gave it. */
+static void read_error(struct mp_member *member, const struct mp_err *err) {
+  lua_State *L = mp_vm_lua(member->txn->bind->vm);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
+  member->err = *err;
+  if (mp_luaerr_is(L, -1)) mp_luaerr_get(L, -1, &member->err);
+  lua_pop(L, 1);
+}
+
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
                       const struct mp_err *err, bool again) {
   struct mp_txn *txn = member->txn;
@@ -412,14 +426,15 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
   member->outcome = outcome;
   member->again = again;
   if (!again) {
-    report(member, err);
     if (member->stored && outcome == MP_TX_COMMITTED) in_lua(member, push_stored_p, NULL);
     if (outcome != MP_TX_COMMITTED) {
       /* The script's own error tells more, unless something else decided. */
       bool own = member->finished && member->error_ref != LUA_NOREF && outcome == MP_TX_ROLLED_BACK;
       if (!own) mp_member_unref(member, &member->error_ref);
       mp_member_make_error(member, err);
+      read_error(member, err);
     }
+    report(member);
     if (member->hooks_ref != LUA_NOREF && outcome != MP_TX_UNKNOWN) start_hooks(member);
   }
   member->state = MP_MEMBER_GONE;

@@ -433,10 +433,9 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
       mp_err_set(
           &fault, MP_EINVAL,
           "the key was used before, for another operation or another input: a key stands for one call");
+      strcpy(fault.name, "IDEMPOTENCY_KEY_REUSED");
       mp_failure_clear(&txn->failure);
       txn->failure.err = fault;
-      strcpy(txn->failure.code, "IDEMPOTENCY_KEY_REUSED");
-      txn->failure.status = 422;
       over(txn, MP_TX_REFUSED, &fault);
       return;
     }

@@ -36,7 +36,7 @@ void mp_call_free(struct call *call) {
   unref(call, &call->tenant_ref);
   unref(call, &call->encode_ref);
   unref(call, &call->groups_ref);
-  unref(call, &call->options.errors_ref);
+  unref(call, &call->options.own.errors_ref);
   unref(call, &call->options.caller_ref);
   mp_scope_unref(call->options.scope);
   mp_account_unref(call->options.account);
@@ -271,7 +271,7 @@ void mp_call_init(struct call *call, struct mp_ops *ops) {
                         .tenant_ref = LUA_NOREF,
                         .encode_ref = LUA_NOREF,
                         .groups_ref = LUA_NOREF,
-                        .options = {.errors_ref = LUA_NOREF, .caller_ref = LUA_NOREF}};
+                        .options = {.own = {LUA_NOREF, LUA_NOREF}, .caller_ref = LUA_NOREF}};
   mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
   ops->calls++;
 }

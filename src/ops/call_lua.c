@@ -123,7 +123,7 @@ static void read_operation(lua_State *L, struct call *call) {
   o->name = string_field(L, OPERATION, "name", call->name, sizeof call->name);
   o->tenant_field =
       string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
-  o->errors_ref = table_ref(L, OPERATION, "errors");
+  o->own.errors_ref = table_ref(L, OPERATION, "errors");
   o->restricted = true;
   mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation),
                      &o->tx.isolation);
@@ -239,7 +239,7 @@ static int host_transact(lua_State *L) {
   read_operation(L, call);
   o->tenant = lua_tostring(L, TENANT);
   call->tenant_ref = value_ref(L, TENANT);
-  call->input_ref = value_ref(L, INPUT);
+  call->input_ref = o->own.input_ref = value_ref(L, INPUT);
   call->again_ref = value_ref(L, AGAIN);
   o->caller_ref = value_ref(L, CALLER);
   if (!lua_isnil(L, KEY)) read_key(L, call);

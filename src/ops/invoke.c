@@ -40,9 +40,8 @@ static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
 /* An error that Lua could not write: its memory is gone, or its state. */
 static void answer_plainly(struct mp_invocation *call, enum mp_code code, const char *why) {
   char text[300];
-  int len = snprintf(text, sizeof text,
-                     "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d,\"generation\":%u}",
-                     mp_code_name(code), why, mp_code_status(code), call->gen->number);
+  int len = snprintf(text, sizeof text, "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d}",
+                     mp_code_name(code), why, mp_code_status(code));
   struct mp_invoke_answer what = {
       .text = text, .len = (size_t)len, .status = mp_code_status(code), .detail = why};
   answer(call, &what);
@@ -51,10 +50,14 @@ static void answer_plainly(struct mp_invocation *call, enum mp_code code, const 
 /* The entry gives: ok, text, status, detail. */
 static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_invocation *call = data;
-  (void)task;
   if (!ok || !lua_isstring(L, 2)) {
-    answer_plainly(call, ok ? MP_EINTERNAL : MP_ENOMEM,
-                   ok ? "the answer is no text" : "the call could not be answered");
+    struct mp_bind *bind = &call->gen->set->bind;
+    enum mp_code code = ok ? MP_EINTERNAL : MP_ENOMEM;
+    const char *why = ok ? "the answer is no text" : "the call could not be answered";
+    mp_log(MP_LOG_ERROR, "call", "%s: %s", mp_task_name(task), why);
+    mp_metrics_call_failed(bind->meters, mp_task_name(task), mp_code_name(code),
+                           mp_code_status(code), NULL, mp_loop_wall_us(bind->loop));
+    answer_plainly(call, code, why);
     return;
   }
   struct mp_invoke_answer what = {.ok = lua_toboolean(L, 1)};
@@ -90,6 +93,8 @@ static int start_p(lua_State *L) {
     lua_setfield(L, -2, "origin");
   }
 #undef SET
+  lua_pushboolean(L, o->far);
+  lua_setfield(L, -2, "far");
   if (o->timeout_s > 0) {
     lua_pushnumber(L, o->timeout_s);
     lua_setfield(L, -2, "timeout");

@@ -20,7 +20,9 @@ struct mp_invoke_options {
   const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
   const char *key;                    /* idempotency key; NULL: none */
   double timeout_s;                   /* 0: the operation's own */
-  const struct mp_log_about *about;   /* the ids under which the caller knows it, or NULL */
+  bool
+      far; /* over the network: an error is told in the words of codes.h, without place or detail */
+  const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */
 };
 
 struct mp_invoke_answer {
@@ -28,7 +30,7 @@ struct mp_invoke_answer {
   const char *text; /* JSON: the result, or the error as the caller may see it */
   size_t len;
   int status;         /* 200, or the error's */
-  const char *detail; /* the error for the log, with SQL and traceback; NULL if ok */
+  const char *detail; /* the error for a log, with SQL and traceback; NULL if ok, or far */
   unsigned generation;
 };
 

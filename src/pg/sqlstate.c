@@ -4,15 +4,8 @@
 #include <string.h>
 
 bool mp_sqlstate_retryable(const char *s) {
-  static const char *const retryable[] = {
-      "40001", /* serialization_failure */
-      "40P01", /* deadlock_detected */
-      "53300", /* too_many_connections */
-      "57P03", /* cannot_connect_now */
-  };
-  for (size_t i = 0; i < MP_ARRAY_LEN(retryable); i++)
-    if (!strcmp(s, retryable[i])) return true;
-  return false;
+  const struct mp_code_info *info = mp_code_of_sqlstate(s);
+  return info && info->again == MP_AGAIN_HOST;
 }
 
 /* The first quotation mark of whatever language the server speaks. */
@@ -27,12 +20,35 @@ static char *first_quote(char *msg) {
   return first;
 }
 
-/* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden) */
+/* What the server says behind a value: the reason, which is no value itself. NULL: nothing that is known. */
+static const char *reason_behind(const char *msg) {
+  static const char *const reasons[] = {" is out of range for type ", " is out of range",
+                                        " not recognized"};
+  const char *last = strrchr(msg, '"');
+  for (size_t i = 0; last && i < MP_ARRAY_LEN(reasons); i++) {
+    size_t len = strlen(reasons[i]);
+    const char *type = last + 1 + len; /* "double precision" */
+    if (!strncmp(last + 1, reasons[i], len) &&
+        !type[strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789 ")])
+      return last + 1;
+  }
+  return NULL;
+}
+
+/* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden)
+ * value "secret" is out of range for type integer -> value (hidden) is out of range for type integer */
 static void hide_value(char *msg) {
-  char *at = first_quote(msg);
+  char *at = first_quote(msg), reason[64];
   if (!at) return;
+  const char *behind = reason_behind(at);
+  if (behind) {
+    snprintf(reason, sizeof reason, "%s", behind);
+    sprintf(at, "%s(hidden)%s", at == msg ? "the value " : "",
+            reason); /* fits: callers leave room */
+    return;
+  }
   while (at > msg && (at[-1] == ' ' || at[-1] == ':')) at--;
-  strcpy(at, " (value hidden)"); /* fits: callers leave room */
+  strcpy(at, " (value hidden)");
 }
 
 /* syntax error at or near "'secret'": what is a name or a key word is shown, a value of the text is not. */

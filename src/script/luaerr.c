@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "script/task.h"
+#include "util/buf.h"
 
 static const char metatable_key[] = "moonpool.error";
 static const char nomem_key; /* its address is the registry's key */
@@ -48,9 +49,9 @@ static void set_true(lua_State *L, const char *field) {
 void mp_luaerr_push(lua_State *L, const struct mp_err *err) {
   luaL_checkstack(L, 4, "error object");
   lua_createtable(L, 0, 8);
-  set_text(L, "code", mp_code_name(err->code));
+  set_text(L, "code", mp_err_name(err));
   set_text(L, "message", err->msg[0] ? err->msg : mp_code_text(err->code));
-  lua_pushinteger(L, mp_code_status(err->code));
+  lua_pushinteger(L, mp_err_status(err));
   lua_setfield(L, -2, "status");
   if (err->sqlstate[0]) set_text(L, "sqlstate", err->sqlstate);
   if (err->flags & MP_ERRF_RETRYABLE) set_true(L, "retryable");
@@ -114,30 +115,99 @@ static int copy_fields(lua_State *L) { /* (object, fields) */
   return 0;
 }
 
+/* What a value says that is no text and no error object. [-0, +1] */
+static void push_said(lua_State *L) {
+  switch (lua_type(L, 1)) {
+    case LUA_TNIL: lua_pushliteral(L, "error(nil): it says nothing of what happened"); return;
+    case LUA_TSTRING:
+    case LUA_TNUMBER: push_text(L); return;
+    default: break; /* a Lua type, no state */
+  }
+  if (luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL) {
+    lua_pop(L, 1);
+    push_text(L);
+  } else {
+    lua_pushfstring(L, "a %s was raised, which says nothing: raise a text, or use moonpool.fail",
+                    luaL_typename(L, 1));
+  }
+}
+
 /* Pushes the error object of any other value at 1. */
 static void convert(lua_State *L) {
   lua_createtable(L, 0, 8);
   set_text(L, "code", mp_code_name(MP_ESCRIPT));
   lua_pushinteger(L, mp_code_status(MP_ESCRIPT));
   lua_setfield(L, -2, "status");
-  size_t place = lua_type(L, 1) == LUA_TSTRING ? place_length(lua_tostring(L, 1)) : 0;
-  push_text(L);
-  if (place) {
-    const char *text = lua_tostring(L, -1);
-    lua_pushlstring(L, text, place);
-    lua_setfield(L, 2, "line");
-    lua_pushstring(L, text + place + 2);
-    lua_replace(L, -2);
-  }
-  lua_setfield(L, 2, "message");
   if (lua_istable(L, 1) && !lua_getmetatable(L, 1)) { /* the script's own `error { code = ... }` */
     lua_pushcfunction(L, copy_fields);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, 1);
     lua_call(L, 2, 0);
+  } else {
+    lua_settop(L, 2);
+    size_t place = lua_type(L, 1) == LUA_TSTRING ? place_length(lua_tostring(L, 1)) : 0;
+    push_said(L);
+    if (place) {
+      const char *text = lua_tostring(L, -1);
+      lua_pushlstring(L, text, place);
+      lua_setfield(L, 2, "line");
+      lua_pushstring(L, text + place + 2);
+      lua_replace(L, -2);
+    }
+    lua_setfield(L, 2, "message");
+  }
+  luaL_setmetatable(L, metatable_key);
+}
+
+bool mp_luaerr_good_code(const char *code) {
+  size_t len = strspn(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+  return len && !code[len] && *code >= 'A' && *code <= 'Z' &&
+         len < sizeof(((struct mp_err *)0)->name);
+}
+
+bool mp_luaerr_good_status(lua_State *L, int idx) {
+  int is_integer;
+  lua_Integer status = lua_tointegerx(L, idx, &is_integer);
+  return lua_type(L, idx) == LUA_TNUMBER && is_integer && status >= 400 && status <= 599;
+}
+
+static void reset(lua_State *L, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  lua_pushvfstring(L, fmt, args);
+  va_end(args);
+  lua_setfield(L, 2, "message");
+  lua_pushstring(L, mp_code_name(MP_ESCRIPT));
+  lua_setfield(L, 2, "code");
+  lua_pushinteger(L, 500);
+  lua_setfield(L, 2, "status");
+}
+
+static int field(lua_State *L, const char *name) {
+  lua_pushstring(L, name);
+  return lua_rawget(L, 2);
+}
+
+/* Scripts write into error objects, and raise tables: what leaves them has a code, a message and a status that go
+ * everywhere. The object is at 2. */
+static void judge(lua_State *L) {
+  int code = field(L, "code"), message = field(L, "message");
+  field(L, "status");
+  const char *name = code == LUA_TSTRING ? lua_tostring(L, -3) : NULL;
+  if (!name) {
+    reset(L, "a table was raised that has no code, a text: moonpool.fail(code, message)");
+  } else if (!mp_luaerr_good_code(name)) {
+    reset(
+        L,
+        "an error was raised with the code \"%s\": it is made of capitals, digits and _, 63 at most",
+        name);
+  } else if (!mp_luaerr_good_status(L, -1)) {
+    reset(L, "%s was raised with a status that is none: a number from 400 to 599", name);
+  } else if (message != LUA_TSTRING) {
+    lua_pushfstring(L, "%s was raised without a message", name);
+    lua_setfield(L, 2, "message");
   }
   lua_settop(L, 2);
-  luaL_setmetatable(L, metatable_key);
 }
 
 static bool lacks(lua_State *L, const char *field) {
@@ -162,7 +232,11 @@ void mp_luaerr_note(lua_State *L, lua_State *co, int level) {
 int mp_luaerr_handler(lua_State *L) {
   lua_settop(L, 1);
   if (!lua_checkstack(L, 10)) return 1;
-  if (!mp_luaerr_is(L, 1)) convert(L);
+  if (mp_luaerr_is(L, 1))
+    lua_pushvalue(L, 1);
+  else
+    convert(L);
+  judge(L);
   mp_luaerr_note(L, L, 1);
   return 1;
 }
@@ -186,19 +260,27 @@ static bool get_flag(lua_State *L, const char *field) {
 }
 
 static enum mp_code code_of(const char *name) {
-#define X(code, code_name, status, text) \
+#define X(code, code_name, text) \
   if (strcmp(name, code_name) == 0) return code;
   MP_ERR_MAP(X)
 #undef X
   return MP_ESCRIPT; /* an operation's own code */
 }
 
-/* Of an error of the script's own: its code and its place. */
-static void get_origin(lua_State *L, const char *code, char *out, size_t size) {
+/* Of an error of the script's own: its place. */
+static void get_origin(lua_State *L, char *out, size_t size) {
   char place[80] = "";
   bool known = get_text(L, "line", place, sizeof place);
-  bool own = strcmp(code, mp_code_name(MP_ESCRIPT)) != 0;
-  snprintf(out, size, "%.30s%s%s", own ? code : "raised", known ? " at " : "", place);
+  snprintf(out, size, "raised%s%s", known ? " at " : "", place);
+}
+
+/* The name and the status, where they say more than the code. */
+static void get_name(lua_State *L, struct mp_err *err, const char *name) {
+  if (strcmp(name, mp_code_name(err->code)) != 0) mp_copy_text(err->name, sizeof err->name, name);
+  lua_pushliteral(L, "status");
+  lua_rawget(L, 1);
+  if (mp_luaerr_good_status(L, -1)) err->status = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
 }
 
 static int get(lua_State *L) {
@@ -212,10 +294,15 @@ static int get(lua_State *L) {
   get_text(L, "code", code, sizeof code);
   get_text(L, "message", text, sizeof text);
   mp_err_set(err, code_of(code), "%s", text);
+  get_name(L, err, code);
   get_text(L, "sqlstate", err->sqlstate, sizeof err->sqlstate);
-  bool own = err->code == MP_ESCRIPT || get_flag(L, "own_message");
+  const struct mp_code_info *info = mp_code_find(code);
+  if (err->sqlstate[0] && info && err->code == MP_ESCRIPT) err->code = MP_ESQL;
+  /* What is made for callers, or by a script, may hold any value. */
+  bool host_made = info && info->told && strcmp(code, mp_code_name(MP_ESCRIPT)) != 0;
+  bool own = !host_made || get_flag(L, "own_message");
   if (!get_text(L, "shown", err->shown, sizeof err->shown) && own)
-    get_origin(L, code, err->shown, sizeof err->shown);
+    get_origin(L, err->shown, sizeof err->shown);
   if (get_flag(L, "retryable")) err->flags |= MP_ERRF_RETRYABLE;
   if (get_flag(L, "outcome_unknown")) err->flags |= MP_ERRF_OUTCOME_UNKNOWN;
   return 0;

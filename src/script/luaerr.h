@@ -14,13 +14,17 @@ void mp_luaerr_push_nomem(lua_State *L);
 /* Is the value at `idx` an error object? */
 bool mp_luaerr_is(lua_State *L, int idx);
 /* Message handler for lua_pcall: any error value becomes an error object (SCRIPT_ERROR with the place
- * for strings) and gets the traceback of where it was raised, unless it has one. */
+ * for strings) and gets the traceback of where it was raised, unless it has one. One whose code, message or status is
+ * none becomes a SCRIPT_ERROR that says so. */
 int mp_luaerr_handler(lua_State *L);
 /* Gives the error object on top of L its line and traceback, from level `level` of `co` on, unless it
  * has them. */
 void mp_luaerr_note(lua_State *L, lua_State *co, int level);
 /* Copies code and message of the error object at `idx` (or the text of anything else) into `err`. */
 void mp_luaerr_get(lua_State *L, int idx, struct mp_err *err);
+/* May it be an error's code ("STOCK_EMPTY"), may the number at `idx` be its status (400 to 599)? */
+bool mp_luaerr_good_code(const char *code);
+bool mp_luaerr_good_status(lua_State *L, int idx);
 /* Raises INVALID_ARGUMENT (a misuse of the host's API): "db.query: message" with the caller's line. */
 MP_NORETURN void mp_luaerr_misuse(lua_State *L, const char *what, const char *fmt, ...)
     MP_PRINTF(3, 4);

@@ -143,9 +143,6 @@ static void refuse(struct job *job, int status, const char *code, const char *me
 static void on_call(void *data, const struct mp_invoke_answer *answer) {
   struct job *job = data;
   job->call = NULL;
-  struct mp_log_about of = about(job);
-  if (answer->detail && answer->status >= 500 && answer->status != 503)
-    mp_log_on(&of, MP_LOG_ERROR, "call", "%s failed: %s", job->name, answer->detail);
   send_wrapped(job, answer->ok, answer->status, answer->text, answer->len);
 }
 
@@ -188,6 +185,7 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
                                       .scopes = who->scopes,
                                       .key = *key ? key : NULL,
                                       .about = &of,
+                                      .far = true,
                                       .timeout_s = timeout_s};
   if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
     refuse(job, mp_code_status(err.code), mp_code_name(err.code), err.msg);

@@ -7,10 +7,9 @@
 /* clang-format off */
 static const struct {
   const char *name, *text;
-  int status;
 } codes[] = {
-    [MP_OK] = {"OK", "success", 200},
-#define X(code, name, status, text) [code] = {name, text, status},
+    [MP_OK] = {"OK", "success"},
+#define X(code, name, text) [code] = {name, text},
     MP_ERR_MAP(X)
 #undef X
 };
@@ -57,4 +56,32 @@ const char *mp_err_shown(const struct mp_err *err) { return err->shown[0] ? err-
 
 const char *mp_code_name(enum mp_code code) { return codes[code].name; }
 const char *mp_code_text(enum mp_code code) { return codes[code].text; }
-int mp_code_status(enum mp_code code) { return codes[code].status; }
+int mp_code_status(enum mp_code code) {
+  const struct mp_code_info *info = mp_code_find(codes[code].name);
+  return info ? info->status : 500;
+}
+
+/* Of the server's refusals each has its name. What ended a connection has one only where the server says why. */
+static const struct mp_code_info *of_server(const struct mp_err *err) {
+  if (!err->sqlstate[0] || (err->code != MP_ESQL && err->code != MP_ECONN)) return NULL;
+  return mp_code_of_sqlstate(err->sqlstate);
+}
+
+const char *mp_err_name(const struct mp_err *err) {
+  if (err->name[0]) return err->name;
+  const struct mp_code_info *info = of_server(err);
+  return info ? info->name : codes[err->code].name;
+}
+
+int mp_err_status(const struct mp_err *err) {
+  if (err->status) return err->status;
+  const struct mp_code_info *info = mp_code_find(mp_err_name(err));
+  int status = info ? info->status : 500;
+  /* A plan that was made anew too often, say: the same work may succeed. */
+  return status == 500 && err->flags & MP_ERRF_RETRYABLE ? 503 : status;
+}
+
+enum mp_blame mp_err_blame(const struct mp_err *err) {
+  enum mp_blame blame = mp_blame_of(mp_err_name(err), mp_err_status(err));
+  return blame == MP_BLAME_OPERATOR && err->flags & MP_ERRF_RETRYABLE ? MP_BLAME_TRANSIENT : blame;
+}

@@ -8,27 +8,28 @@
 #include <stdbool.h>
 
 #include "util/attr.h"
+#include "util/codes.h"
 
-/*      code          name in Lua errors    HTTP status   default text */
-#define MP_ERR_MAP(X)                                                            \
-  X(MP_EINVAL, "INVALID_ARGUMENT", 400, "invalid argument")                      \
-  X(MP_ENOMEM, "OUT_OF_MEMORY", 500, "out of memory")                            \
-  X(MP_ENODB, "NO_DATABASE", 503, "the database cannot be reached")              \
-  X(MP_ECONN, "CONNECTION_LOST", 503, "the database connection was lost")        \
-  X(MP_ESQL, "DATABASE_ERROR", 500, "the database reported an error")            \
-  X(MP_ETIMEOUT, "DEADLINE_EXCEEDED", 504, "the deadline passed")                \
-  X(MP_EBUSY, "BUSY", 503, "too busy")                                           \
-  X(MP_ECLOSED, "CLOSED", 503, "closed")                                         \
-  X(MP_ECANCELED, "CANCELED", 499, "canceled")                                   \
-  X(MP_EUNKNOWN, "OUTCOME_UNKNOWN", 500, "the outcome of the commit is unknown") \
-  X(MP_ESCRIPT, "SCRIPT_ERROR", 500, "error in a script")                        \
-  X(MP_ESCRIPT_TIMEOUT, "SCRIPT_TIMEOUT", 500, "a script used up its CPU time")  \
-  X(MP_EIO, "IO_ERROR", 500, "input or output failed")                           \
-  X(MP_EINTERNAL, "INTERNAL_ERROR", 500, "fault of the host")
+/*      code          name in Lua errors    default text. What each means: util/codes.c */
+#define MP_ERR_MAP(X)                                                       \
+  X(MP_EINVAL, "INVALID_ARGUMENT", "invalid argument")                      \
+  X(MP_ENOMEM, "OUT_OF_MEMORY", "out of memory")                            \
+  X(MP_ENODB, "NO_DATABASE", "the database cannot be reached")              \
+  X(MP_ECONN, "CONNECTION_LOST", "the database connection was lost")        \
+  X(MP_ESQL, "DATABASE_ERROR", "the database reported an error")            \
+  X(MP_ETIMEOUT, "DEADLINE_EXCEEDED", "the deadline passed")                \
+  X(MP_EBUSY, "BUSY", "too busy")                                           \
+  X(MP_ECLOSED, "CLOSED", "closed")                                         \
+  X(MP_ECANCELED, "CANCELED", "canceled")                                   \
+  X(MP_EUNKNOWN, "OUTCOME_UNKNOWN", "the outcome of the commit is unknown") \
+  X(MP_ESCRIPT, "SCRIPT_ERROR", "error in a script")                        \
+  X(MP_ESCRIPT_TIMEOUT, "SCRIPT_TIMEOUT", "a script used up its CPU time")  \
+  X(MP_EIO, "IO_ERROR", "input or output failed")                           \
+  X(MP_EINTERNAL, "INTERNAL_ERROR", "fault of the host")
 
 enum mp_code {
   MP_OK = 0,
-#define X(code, name, status, text) code,
+#define X(code, name, text) code,
   MP_ERR_MAP(X)
 #undef X
 };
@@ -41,6 +42,10 @@ enum {
 
 struct mp_err {
   enum mp_code code;
+  /* "", or the name that says more than the code: of codes.h, or a script's own. Its status: 0 unless it is
+   * another than its name's. See mp_err_name. */
+  char name[64];
+  int status;
   int sys;          /* negative errno as libuv gives it, or 0 */
   unsigned flags;   /* MP_ERRF_* */
   char sqlstate[6]; /* "" unless the server sent one */
@@ -57,6 +62,12 @@ int mp_err_wrap(struct mp_err *err, const char *fmt, ...) MP_PRINTF(2, 3);
 
 /* The message as it may stand on pages and in what the recorder keeps. */
 const char *mp_err_shown(const struct mp_err *err);
+
+/* The one code under which the failure is told everywhere: to scripts and callers, on pages, in the log and in
+ * metrics. Its own name, or what its SQLSTATE stands for, or that of its code. */
+const char *mp_err_name(const struct mp_err *err);
+int mp_err_status(const struct mp_err *err); /* the HTTP status that answers it */
+enum mp_blame mp_err_blame(const struct mp_err *err);
 
 const char *mp_code_name(enum mp_code code); /* "BUSY": static storage */
 const char *mp_code_text(enum mp_code code);

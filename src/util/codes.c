@@ -1,0 +1,224 @@
+#include "util/codes.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "util/attr.h"
+
+#define CALLER MP_BLAME_CALLER
+#define OPERATOR MP_BLAME_OPERATOR
+#define TRANSIENT MP_BLAME_TRANSIENT
+#define NO MP_AGAIN_NO
+#define YES MP_AGAIN_CALLER
+#define HOST MP_AGAIN_HOST
+
+#define FAILED "the operation failed; the log of the host says why, under the call's id"
+#define LATER "the database cannot do this at present; try again later"
+
+static const struct mp_code_info table[] = {
+    /* ---- of the caller ---- */
+    {"VALIDATION_ERROR", "", 400, CALLER, NO, NULL,
+     "the input, or a parameter of a page, does not fit its schema or is no JSON",
+     "correct what the error names; GET /openapi.json has the schemas"},
+    {"RESOURCE_NOT_FOUND", "", 404, CALLER, NO, NULL,
+     "tx:one found no row: there is none, or it is another tenant's",
+     "send the id of something that is there"},
+    {"UNIQUE_VIOLATION", "23505", 409, CALLER, NO,
+     "it conflicts with something that is stored already",
+     "a unique index has such a row, and `errors` of the operation does not name its constraint",
+     "give the constraint a code and a message of your own in `errors`"},
+    {"EXCLUSION_VIOLATION", "23P01", 409, CALLER, NO,
+     "it conflicts with something that is stored already",
+     "an exclusion constraint meets a row, and `errors` of the operation does not name it",
+     "give the constraint a code and a message of your own in `errors`"},
+    {"FOREIGN_KEY_VIOLATION", "23503 23001", 409, CALLER, NO,
+     "it refers to something that is not there, or others still refer to it",
+     "a foreign key finds no row, or one that others still need; `errors` does not name its constraint",
+     "look the row up with tx:one first, or give the constraint a code in `errors`"},
+    {"IDEMPOTENCY_KEY_REUSED", "", 422, CALLER, NO, NULL,
+     "the Idempotency-Key stands for another call, or for another input", "one key for one call"},
+    {"MULTI_TENANT_VIOLATION", "", 403, CALLER, NO, NULL,
+     "the input names another tenant than the caller's",
+     "leave the tenant's field out, or use a token of that tenant"},
+    {"UNKNOWN_OPERATION", "", 404, CALLER, NO,
+     "there is no operation of this name; GET /api/ops lists them",
+     "no file of scripts/ has that name and returns an operation", "GET /api/ops lists them"},
+    {"NOT_CALLABLE", "", 404, CALLER, NO, "this operation is run by the host, not by callers",
+     "a subscriber is run by what is published to its topic", "publish to its topic"},
+    {"UNAUTHORIZED", "", 401, CALLER, NO, NULL,
+     "no token, or one that is not known, was revoked or has expired", "moonpool token create"},
+    {"FORBIDDEN", "", 403, CALLER, NO, NULL,
+     "the token has not the scope, the origin is not among those that may call, or "
+     "the page is for development only",
+     "a token with the scope; MOONPOOL_CORS_ORIGINS; MOONPOOL_ENV=development"},
+    {"TOO_MANY_REQUESTS", "", 429, CALLER, YES, NULL,
+     "too many wrong tokens from one address, or too many requests", "wait as Retry-After says"},
+    {"UNKNOWN_CALL", "", 404, CALLER, NO, NULL,
+     "the recorder knows no call of that id, or no longer",
+     "moonpool why lists the last ones; the log keeps the others"},
+    {"NO_PLAN", "", 400, CALLER, NO, NULL,
+     "the statement is gone from the history (404), or has no plan (400)",
+     "take its number from /api/db/query-history"},
+    {"USAGE", "", 400, CALLER, NO, NULL,
+     "a command, or a line on the control socket, was not written as it must be",
+     "the message says how"},
+    {"NOT_FOUND", "", 404, CALLER, NO, NULL, "there is no page of this path",
+     "operations are at /api/ops/NAME"},
+    {"METHOD_NOT_ALLOWED", "", 405, CALLER, NO, NULL, "the path is not for this method",
+     "operations are called with POST"},
+    {"UNSUPPORTED_MEDIA_TYPE", "", 415, CALLER, NO, NULL,
+     "the body is not said to be JSON, or is compressed",
+     "Content-Type: application/json, without Content-Encoding"},
+    {"BAD_REQUEST", "", 400, CALLER, NO, NULL, "the request is no well-formed HTTP/1.1",
+     "see what the message names"},
+    {"REQUEST_TIMEOUT", "", 408, CALLER, YES, NULL, "the request did not arrive within its time",
+     "send it faster"},
+    {"CONTENT_TOO_LARGE", "", 413, CALLER, NO, NULL, "the body is larger than MOONPOOL_BODY_LIMIT",
+     "send less, or raise the limit"},
+    {"URI_TOO_LONG", "", 414, CALLER, NO, NULL, "the path is too long", "shorten it"},
+    {"EXPECTATION_FAILED", "", 417, CALLER, NO, NULL, "an Expect other than 100-continue",
+     "leave the header out"},
+    {"MISDIRECTED_REQUEST", "", 421, CALLER, NO, NULL, "the request is for another host",
+     "ask the host that it names"},
+    {"HEADERS_TOO_LARGE", "", 431, CALLER, NO, NULL, "the head of the request is too large",
+     "send fewer or shorter headers"},
+    {"CANCELED", "", 499, CALLER, NO, "nobody waited for it any more; it was rolled back",
+     "the client went away, or the task that waited was ended", "wait longer, or ask for less"},
+    {"NOT_IMPLEMENTED", "", 501, CALLER, NO, NULL,
+     "a method or a coding that the host does not know", "use another one"},
+    {"HTTP_VERSION_NOT_SUPPORTED", "", 505, CALLER, NO, NULL, "neither HTTP/1.1 nor HTTP/1.0",
+     "speak HTTP/1.1"},
+    /* ---- of scripts ---- */
+    {"SCRIPT_ERROR", "", 500, OPERATOR, NO, FAILED,
+     "a script raised an error that is no domain error, or is broken",
+     "the log has the line and the traceback; for callers' faults use moonpool.fail"},
+    {"INVALID_ARGUMENT", "", 500, OPERATOR, NO, FAILED,
+     "a script uses a function of the host wrongly",
+     "the log has the line and what is wrong with it"},
+    {"SCRIPT_TIMEOUT", "", 500, OPERATOR, NO, FAILED, "a script used up its CPU time",
+     "do the work in SQL, in smaller pieces, or give the operation more `cpu`"},
+    {"OUT_OF_MEMORY", "", 500, OPERATOR, NO, FAILED,
+     "a script used up its memory, or the host has none left",
+     "read fewer rows at a time, or give the operation more `memory`; look at moonpool_lua_memory_bytes"},
+    {"TOO_MANY_ROWS", "", 500, OPERATOR, NO, FAILED, "tx:one or db.one met more than one row",
+     "name the whole key, or use tx:query"},
+    {"RESULT_UNWRITABLE", "", 500, OPERATOR, NO,
+     "it is done and stored, but its result cannot be told; to call again would do it twice",
+     "what `run` returned is no JSON",
+     "return values that JSON has; the log names the place in the result"},
+    {"NUMBER_OUT_OF_RANGE", "22003", 500, OPERATOR, NO, "a number is out of range",
+     "a number is larger than its column or type; named by the caller if it came in the input",
+     "bound it in the schema: is.integer:max(n)"},
+    {"TEXT_TOO_LONG", "22001", 500, OPERATOR, NO, "a text is too long",
+     "a text is longer than its column", "bound it in the schema: is.string:max(n)"},
+    {"INVALID_VALUE", "22P02 22P03 22P05 22007 22008 22018 22021 22023", 500, OPERATOR, NO,
+     "a value cannot be used", "a value is not of the type that the statement gives it",
+     "say in the schema what it must be; the log names the parameter and the type"},
+    {"CHECK_VIOLATION", "23514", 500, OPERATOR, NO, FAILED,
+     "a CHECK constraint refuses what the schema let through, and `errors` does not name it",
+     "check it in the schema, or give the constraint a code in `errors`"},
+    {"NOT_NULL_VIOLATION", "23502", 500, OPERATOR, NO, FAILED,
+     "a column that must not be NULL got none",
+     "make the field required in the schema, or give the column a default"},
+    {"READ_ONLY", "25006", 500, OPERATOR, NO, FAILED,
+     "an operation with `read_only` tried to write", "take `read_only` away"},
+    {"DATABASE_ERROR", "", 500, OPERATOR, NO, FAILED,
+     "the server refused a statement: it does not fit the schema of the database, or a function raised",
+     "the log has the SQLSTATE and the line; are all migrations applied?"},
+    /* ---- of the database and its machine ---- */
+    {"PERMISSION_DENIED", "42501", 500, OPERATOR, NO, FAILED,
+     "a GRANT is missing, or row level security refuses the row",
+     "grant it to moonpool_app in a migration; does the statement name the tenant?"},
+    {"DISK_FULL", "53100", 503, OPERATOR, YES, LATER, "the server's disk is full",
+     "make room on it"},
+    {"SERVER_OUT_OF_MEMORY", "53200", 503, OPERATOR, YES, LATER,
+     "the server has no memory, or no room for locks",
+     "look at work_mem, max_connections and max_locks_per_transaction"},
+    {"SERVER_LIMIT", "53", 503, OPERATOR, YES, LATER, "a limit of the server is reached",
+     "the log has the server's message"},
+    {"STORAGE_ERROR", "58 F0 XX001 XX002", 503, OPERATOR, NO, LATER,
+     "the server cannot read or write its files, or they are damaged",
+     "look at the server's log and its disk; have the backups ready"},
+    {"INTERNAL_ERROR", "", 500, OPERATOR, NO, FAILED, "a fault of the host itself",
+     "report it with the lines of the log"},
+    {"IO_ERROR", "", 500, OPERATOR, NO, FAILED, "a file or a socket of the host could not be used",
+     "the log names it"},
+    /* ---- for a while ---- */
+    {"SERIALIZATION_FAILURE", "40001", 503, TRANSIENT, HOST,
+     "too many others change the same; try again",
+     "concurrent transactions, beyond the attempts of `retries`",
+     "a `lane` for what meets; fewer rows read"},
+    {"DEADLOCK", "40P01", 503, TRANSIENT, HOST, "too many others change the same; try again",
+     "transactions lock the same rows in different orders",
+     "lock in one order, or give them one `lane`"},
+    {"LOCK_TIMEOUT", "55P03", 503, TRANSIENT, YES, "others are changing the same; try again",
+     "`lock_timeout` passed, or NOWAIT met a lock", "moonpool why names who had the lock"},
+    {"QUERY_CANCELED", "57014", 504, TRANSIENT, YES, "it took too long and was canceled",
+     "`statement_timeout` passed, or somebody canceled the statement",
+     "moonpool why ID; /api/db/slow-queries, and its plan"},
+    {"TOO_MANY_CONNECTIONS", "53300", 503, TRANSIENT, HOST, LATER,
+     "the server takes no more connections", "lower DB_POOL_MAX, or raise max_connections"},
+    {"NO_DATABASE", "57P03", 503, TRANSIENT, HOST, "the database cannot be reached; try again",
+     "the server is down, starts, or cannot be reached",
+     "see whether PostgreSQL runs and DATABASE_URL is right"},
+    {"CONNECTION_LOST", "", 503, TRANSIENT, HOST,
+     "the connection to the database was lost; try again",
+     "the connection broke, beyond the attempts of `retries`", "look at the server's log"},
+    {"DEADLINE_EXCEEDED", "", 504, TRANSIENT, YES,
+     "it was not done within its time, and is rolled back",
+     "the call's `timeout` passed: in its lane, while waiting for a connection, or at work",
+     "moonpool why ID tells where the time went"},
+    {"BUSY", "", 503, TRANSIENT, YES, "the host is too busy; try again",
+     "a queue of the host is full",
+     "look at the lanes and at moonpool_pool_waiters; more hosts, or less work at a time"},
+    {"CLOSED", "", 503, TRANSIENT, YES, "the host is closing, or not open yet; try again",
+     "the host is about to stop, or has just begun", "ask another host"},
+    {"OUTCOME_UNKNOWN", "", 500, TRANSIENT, NO,
+     "it is not known whether it was stored; the same Idempotency-Key tells, and does it once at most",
+     "the answer to COMMIT was lost, and the database could not be asked until the deadline",
+     "look for the work before you do it again; let callers send an Idempotency-Key"},
+};
+
+const struct mp_code_info *mp_code_at(size_t n) {
+  return n < MP_ARRAY_LEN(table) ? &table[n] : NULL;
+}
+
+const struct mp_code_info *mp_code_find(const char *name) {
+  for (size_t i = 0; i < MP_ARRAY_LEN(table); i++)
+    if (!strcmp(table[i].name, name)) return &table[i];
+  return NULL;
+}
+
+static bool lists(const char *sqlstates, const char *wanted, size_t len) {
+  for (const char *at = sqlstates; *at;) {
+    size_t n = strcspn(at, " ");
+    if (n == len && !strncmp(at, wanted, n)) return true;
+    at += n + (at[n] == ' ');
+  }
+  return false;
+}
+
+const struct mp_code_info *mp_code_of_sqlstate(const char *sqlstate) {
+  for (size_t len = 5; len; len = len == 5 ? 2 : 0)
+    for (size_t i = 0; i < MP_ARRAY_LEN(table); i++)
+      if (lists(table[i].sqlstates, sqlstate, len)) return &table[i];
+  return NULL;
+}
+
+enum mp_blame mp_blame_of(const char *name, int status) {
+  const struct mp_code_info *info = mp_code_find(name);
+  if (status < 500) return CALLER;
+  if (info && info->blame != CALLER) return info->blame;
+  if (info && info->status == status) return CALLER; /* HTTP that we do not speak */
+  return status == 503 || status == 504 ? TRANSIENT : OPERATOR;
+}
+
+const char *mp_blame_name(enum mp_blame blame) {
+  static const char *const names[] = {"caller", "operator", "transient"};
+  return names[blame];
+}
+
+const char *mp_again_name(enum mp_again again) {
+  static const char *const names[] = {"no", "yes", "host"};
+  return names[again];
+}
