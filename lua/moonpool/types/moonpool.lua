@@ -266,7 +266,8 @@ function db.close() end
 ---@field isolation? moonpool.isolation   default "read committed"
 ---@field timeout? number                 seconds over all attempts, waits included
 ---@field lane? string                    calls whose lane is equal wait for each other; `$name`s are input fields
----@field errors? table<string, { [1]: string, [2]?: integer, [3]?: string }>  constraint -> code, status, message; `$name`s in it are fields of the input
+---constraint -> code, status (400 to 599; default that of the constraint's kind), message; `$name` in it is the input's value
+---@field errors? table<string, { [1]: string, [2]?: integer, [3]?: string }>
 ---@field retries? integer               further attempts after a serialization failure, a deadlock, a lost connection; default 3
 ---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
 ---@field group? integer                 up to so many calls that wait in its lane share a transaction (1 to 64)
