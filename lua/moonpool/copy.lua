@@ -3,24 +3,18 @@
 --   db.copy_in("items (id, name)", { { 1, "nail" }, { 2, "screw" } })
 --   db.copy_in("copy items from stdin (format csv, header)", io.lines("items.csv", 65536))
 --   db.copy_out("select * from items", io.stdout)
-local json = require "moonpool.json"
-
 local CHUNK = 65536
 
-local escapes = { ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+local columns_of_table = [[
+  select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+   where attrelid = to_regclass($1) and attnum > 0 and not attisdropped and attgenerated = '']]
 
--- A value in COPY's text format.
-local function text_of(value)
-  if value == nil or value == json.null then return "\\N" end
-  if type(value) == "boolean" then return value and "t" or "f" end
-  if type(value) == "table" then value = json.encode(value) end
-  return (tostring(value):gsub("[\\\n\r\t]", escapes))
-end
-
-local function line_of(row)
-  local cells = {}
-  for i = 1, row.n or #row do cells[i] = text_of(row[i]) end
-  return table.concat(cells, "\t") .. "\n"
+-- What is known of the columns that COPY fills: their types decide how values are written. nil: COPY itself tells what is wrong.
+local function columns_of(conn, target)
+  local name, list = target:match "^(.-)%s*%((.*)%)%s*$"
+  name = name or target
+  list = list or conn.value(columns_of_table, name)
+  return list and conn.copy_columns(("select %s from %s"):format(list, name))
 end
 
 -- What the source gives, as a function: bytes or rows, one after the other.
@@ -47,6 +41,7 @@ local function copy_in(db, target, source)
   local statement = is_copy(target)
   local read = reader_of(source)
   return db.lease(function(conn)
+    local columns = not statement and columns_of(conn, target)
     local way = conn.copy_start(statement and target or "copy " .. target .. " from stdin")
     if way ~= "in" then error("db.copy_in: the statement does not read from stdin: " .. target, 0) end
     local pieces, size, wanted = {}, 0, true
@@ -58,7 +53,7 @@ local function copy_in(db, target, source)
       while wanted do
         local piece = read()
         if piece == nil then break end
-        if type(piece) == "table" and not statement then piece = line_of(piece) end
+        if type(piece) == "table" and columns then piece = conn.copy_row(piece, columns) end
         if type(piece) ~= "string" then
           error("db.copy_in: the source gave a " .. type(piece) .. (statement and ", where a statement needs text" or ""), 0)
         end

@@ -255,9 +255,9 @@ describe("type", function()
           local value = db.value(sql, { text = text })
           assert.are.equal("table", type(value))
           local back = db.value(unseen(("select $1::%s::jsonb::text"):format(type_name)), value)
-          assert.are.equal(db.value("select $1::jsonb::text", text), back)
+          assert.are.equal(db.value("select $1::jsonb::text", json.raw(text)), back)
           back = db.value(unseen(("select $v::%s::jsonb::text"):format(type_name)), { v = value })
-          assert.are.equal(db.value("select $1::jsonb::text", text), back)
+          assert.are.equal(db.value("select $1::jsonb::text", json.raw(text)), back)
         end
       end)
 

@@ -2,7 +2,7 @@
  *
  * bind/ is the only layer that knows both Lua and PostgreSQL; one file per Lua module or type:
  *   text.c    SQL texts, $name parameters            sql.c     moonpool.sql
- *   value.c   columns and parameters                password.c  moonpool.password
+ *   value.c   columns; param.c: parameters          password.c  moonpool.password
  *   stmt.c    one statement from queue to result     row.c     (lazy) rows
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions

@@ -130,6 +130,7 @@ static int db_one(lua_State *L) {
   }
   struct mp_stmt *stmt = mp_stmt_one(L, "db.one", text, 3, message);
   lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  if (text->nparams && !text->names) lua_pop(L, 1);
   if (!stmt)
     return mp_shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
   return mp_shoot(L, source, stmt, "db.one", 0, shape_one);
@@ -381,6 +382,8 @@ static void push_functions(lua_State *L, bool kept) {
                                   {"close", db_close},
                                   {NULL, NULL}};
   static const luaL_Reg copying[] = {{"copy_start", mp_copy_start},
+                                     {"copy_columns", mp_copy_columns},
+                                     {"copy_row", mp_copy_row},
                                      {"copy_put", mp_copy_put},
                                      {"copy_get", mp_copy_get},
                                      {"copy_end", mp_copy_end},

@@ -9,21 +9,8 @@
 #include "script/luaerr.h"
 
 #define MAX_NAME 200 /* of a topic or a key */
-#define OID_TEXT 25
 
 static const char on_publish_key;
-
-/* The text's parameters are all of the type text: said here, so that nothing has to be asked. */
-static struct mp_text *own_text(lua_State *L, const char *sql, const char *what) {
-  lua_pushstring(L, sql);
-  struct mp_text *text = mp_text_get(L, -1, what); /* the cache keeps it */
-  lua_pop(L, 1);
-  if (text->types || !text->nparams) return text;
-  text->types = calloc((size_t)text->nparams, sizeof *text->types);
-  for (int i = 0; text->types && i < text->nparams; i++) text->types[i] = OID_TEXT;
-  if (!text->types) luaL_error(L, "not enough memory");
-  return text;
-}
 
 /* Once per transaction is enough: the relay looks for whatever there is. */
 static void notify_after_commit(lua_State *L, struct mp_txn *txn) {
@@ -62,7 +49,7 @@ int mp_tx_publish(lua_State *L) {
     lua_replace(L, 4);
     check_name(L, 4, "key");
   }
-  struct mp_text *text = own_text(
+  struct mp_text *text = mp_text_own(
       L,
       "insert into moonpool.outbox (topic, payload, key, tenant) values ($1, $2::text::jsonb, $3, $4)",
       "tx:publish");
@@ -81,7 +68,7 @@ int mp_tx_publish(lua_State *L) {
 
 static int host_own_exec(lua_State *L) {
   struct mp_txn *txn = mp_txn_of_tx(L, "own_exec");
-  struct mp_text *text = own_text(L, luaL_checkstring(L, 2), "own_exec");
+  struct mp_text *text = mp_text_own(L, luaL_checkstring(L, 2), "own_exec");
   struct mp_stmt *stmt = mp_stmt_new(L, "own_exec", text, 3);
   if (!stmt) return luaL_error(L, "own_exec: its parameters have no types");
   mp_txn_queue(txn, stmt);

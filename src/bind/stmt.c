@@ -7,6 +7,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "bind/param.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
 #include "script/task.h"
@@ -167,7 +168,10 @@ static bool described(struct mp_stmt *stmt) {
   if (text->types) return true;
   if (PQnparams(pg) != text->nparams) return false;
   Oid *types = malloc(sizeof *types * (size_t)(text->nparams ? text->nparams : 1));
-  for (int i = 0; types && i < text->nparams; i++) types[i] = PQparamtype(pg, i);
+  for (int i = 0; types && i < text->nparams; i++) {
+    types[i] = PQparamtype(pg, i);
+    if (!types[i]) types[i] = MP_OID_TEXT; /* never asked again */
+  }
   text->types = types;
   return true;
 }
@@ -211,9 +215,10 @@ static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who,
                              .duration_us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000};
   if (stmt->state == MP_STMT_FAILED) r.err = &stmt->err;
   if (r.err && r.err->code == MP_ECANCELED) return;
+  if (mp_stmt_asks(stmt) && !r.err) return; /* what it asked about comes next */
   r.slow = bind->slow_query_ms && !stmt->patient && r.duration_us > bind->slow_query_ms * 1000;
   mp_metrics_statement(bind->meters, &r);
-  if (stmt->control || stmt->req.flags & MP_REQ_DESCRIBE) return; /* the host's own */
+  if (stmt->control) return; /* the host's own */
   remember(bind, stmt, &r);
   if (r.slow)
     mp_log_on(about, MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.400s",
@@ -227,7 +232,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
   stmt->state = MP_STMT_DONE;
   if (err) {
     fail(stmt, err);
-  } else if (stmt->req.flags & MP_REQ_DESCRIBE) {
+  } else if (mp_stmt_asks(stmt)) {
     struct mp_err miscounted;
     mp_err_set(
         &miscounted, MP_EINVAL,

@@ -43,6 +43,9 @@ struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text
 struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values);
 /* Asks for the parameter types of the text; the result fills text->types. */
 struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
+static inline bool mp_stmt_asks(const struct mp_stmt *stmt) {
+  return stmt->req.flags & MP_REQ_DESCRIBE;
+}
 struct mp_bind;
 /* The server's answer has come: settles the state, keeps the result, counts. `who` is named in the log if
  * the statement was slow. */

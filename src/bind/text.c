@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "bind/value.h"
 #include "pg/redact.h"
 #include "pg/sqlstate.h"
 #include "script/luaerr.h"
@@ -371,6 +372,17 @@ struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
   lua_pushvalue(L, idx);
   struct mp_text *text = find_box(L, what);
   lua_pop(L, 1);
+  return text;
+}
+
+struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what) {
+  lua_pushstring(L, sql);
+  struct mp_text *text = mp_text_get(L, -1, what); /* the cache keeps it */
+  lua_pop(L, 1);
+  if (text->types || !text->nparams) return text;
+  text->types = calloc((size_t)text->nparams, sizeof *text->types);
+  for (int i = 0; text->types && i < text->nparams; i++) text->types[i] = MP_OID_TEXT;
+  if (!text->types) luaL_error(L, "not enough memory");
   return text;
 }
 

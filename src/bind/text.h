@@ -38,6 +38,10 @@ struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
 /* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...) returning *`. */
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
 
+/* The cached text of a statement of the host's own whose parameters are all text: said here, so that nothing has to
+ * be asked. Borrowed. */
+struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what);
+
 /* A text of the host's own, not cached, the caller's reference. NULL: no memory. */
 struct mp_text *mp_text_raw(const char *sql);
 

@@ -44,9 +44,7 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
 /* The types of the text's parameters are not known and are needed: asks, then calls `method` anew. */
 static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                           lua_CFunction method) {
-  mp_wait_check(L, what);
-  mp_txn_queue(txn, mp_stmt_describe(L, text));
-  return mp_txn_look(L, txn, what, (lua_KContext)method, again);
+  return mp_txn_ask_types(L, txn, what, text, (lua_KContext)method, again);
 }
 
 static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *what) {
@@ -91,6 +89,7 @@ static int tx_one(lua_State *L) {
   }
   struct mp_stmt *stmt = mp_stmt_one(L, "tx:one", text, 4, message);
   lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  if (text->nparams && !text->names) lua_pop(L, 1);
   if (!stmt) return describe_first(L, txn, "tx:one", text, tx_one);
   mp_txn_queue(txn, stmt);
   return push_lazy(L, stmt);

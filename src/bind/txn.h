@@ -96,6 +96,11 @@ struct mp_txn *mp_txn_of(lua_State *L);
 void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what);
 /* Queues; takes over the caller's reference. */
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt);
+/* Asks for the types of the parameters of `text`, then continues with k. What is queued stays queued, but for what is
+ * in front of the last savepoint: the question must not fail outside of it. Not counted as a round trip: the first use
+ * of a text on a host is as any other. */
+int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
+                     lua_KContext ctx, lua_KFunction k);
 /* Sends what is queued and continues with k when it has been answered, at once if nothing is queued or
  * under way. A failed transaction raises its error instead. `return mp_txn_look(...)`. */
 int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,

@@ -91,6 +91,7 @@ struct mp_txn {
   /* the segment under way */
   struct mp_list queue; /* struct mp_stmt: not sent */
   struct mp_list batch; /* sent */
+  bool asking;          /* it only asks for the types of a text's parameters */
   struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback, lock, unlock;
   char timeout_sql[64], lock_timeout_sql[64];
   struct mp_sync sync, lock_sync, unlock_sync;

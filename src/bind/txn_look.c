@@ -85,6 +85,20 @@ int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_K
   return look(L, what, (struct waiter){txn, k, ctx, true});
 }
 
+int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
+                     lua_KContext ctx, lua_KFunction k) {
+  mp_wait_check(L, what);
+  struct mp_stmt *question = mp_stmt_describe(L, text);
+  struct mp_list *behind = &txn->queue;
+  MP_LIST_EACH(node, &txn->queue) {
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) behind = node;
+  }
+  question->owner = txn;
+  question->part = txn->m;
+  mp_list_push_front(behind, &question->node);
+  return mp_txn_look(L, txn, what, ctx, k);
+}
+
 bool mp_txn_undo_savepoint(struct mp_txn *txn) {
   bool seen = true;
   MP_LIST_EACH(node, &txn->queue) {

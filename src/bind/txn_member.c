@@ -292,9 +292,8 @@ static int keep_result_p(lua_State *L) {
   if (!stored) return luaL_error(L, "not enough memory");
   free(member->stored);
   member->stored = stored;
-  lua_pushliteral(L, "update moonpool.witness set result = $1 where id = $2");
-  struct mp_text *text = mp_text_get(L, -1, "key");
-  lua_pushvalue(L, -2);
+  struct mp_text *text =
+      mp_text_own(L, "update moonpool.witness set result = $1 where id = $2", "key");
   lua_pushstring(L, member->key_id);
   struct mp_stmt *stmt = mp_stmt_new(L, "key", text, lua_gettop(L) - 1);
   stmt->control = true;

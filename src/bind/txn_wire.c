@@ -165,7 +165,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   struct mp_err lost;
   unsigned actions;
-  mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);
+  if (!txn->asking) mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);
   if (err || failed) mp_txn_note_error(txn, MP_NOTE_FAILED, 0, err ? err : failed);
   if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
@@ -252,25 +252,43 @@ static const char *frame_name(const struct mp_txn *txn) {
   return txn->tx.frame.commit ? "commit" : NULL;
 }
 
+/* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes out now? */
+static bool only_asks(const struct mp_list *queue) {
+  MP_LIST_EACH(node, queue) {
+    const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (mp_stmt_asks(stmt)) return true;
+    if (!stmt->control) return false;
+  }
+  return false;
+}
+
+static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
+  bool asks = mp_stmt_asks(stmt);
+  stmt->state = MP_STMT_SENT;
+  stmt->sent_ns = mp_loop_clock_ns(txn->bind->loop);
+  stmt->req.on_done = on_stmt;
+  if (txn->bind->fault) mp_fault_before(txn, stmt);
+  mp_conn_send(txn->lease.conn, &stmt->req);
+  if (asks) return;
+  struct mp_member *member = stmt->part;
+  mp_flight_statement(member->options.flight, stmt);
+  if (stmt == member->savepoint) member->savepoint = NULL;
+  txn->statements++;
+}
+
 void mp_txn_send_segment(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   struct mp_list *node;
-  uint64_t sent_ns = mp_loop_clock_ns(txn->bind->loop);
+  bool asked = false;
   txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
-  mp_txn_note(txn, MP_NOTE_SENT, txn->round_trips + 1, frame_name(txn));
+  txn->asking = only_asks(&txn->queue);
+  if (!txn->asking) mp_txn_note(txn, MP_NOTE_SENT, txn->round_trips + 1, frame_name(txn));
   if (txn->tx.frame.begin) send_begin(txn);
-  while ((node = mp_list_pop_front(&txn->queue))) {
+  while (!asked && (node = mp_list_pop_front(&txn->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     mp_list_push_back(&txn->batch, node);
-    stmt->state = MP_STMT_SENT;
-    stmt->sent_ns = sent_ns;
-    stmt->req.on_done = on_stmt;
-    if (txn->bind->fault) mp_fault_before(txn, stmt);
-    mp_conn_send(conn, &stmt->req);
-    struct mp_member *member = stmt->part;
-    mp_flight_statement(member->options.flight, stmt);
-    if (stmt == member->savepoint) member->savepoint = NULL;
-    txn->statements++;
+    asked = mp_stmt_asks(stmt);
+    send_queued(txn, stmt);
   }
   if (txn->tx.frame.commit) {
     bool changed = changes_data(txn);
@@ -287,7 +305,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
   txn->sync = (struct mp_sync){.on_done = on_sync};
   mp_conn_sync(conn, &txn->sync);
   txn->syncs_open++;
-  txn->round_trips++;
+  if (!txn->asking) txn->round_trips++;
   if (!txn->tx.frame.commit) return;
   if (mp_txn_may_lend(txn)) txn->calls.committing(txn, txn->m->data);
   if (txn->options.lock && !txn->behind) send_unlock(txn);
@@ -296,6 +314,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
 void mp_txn_send_rollback(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   mp_txn_drop_list(&txn->queue);
+  txn->asking = false;
   mp_txn_note(txn, MP_NOTE_ROLLBACK, 0, NULL);
   txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
   mp_conn_send(conn, &txn->rollback);

@@ -7,7 +7,6 @@
 
 #include "bind/decimal.h"
 #include "bind/json.h"
-#include "script/luaerr.h"
 
 static const struct {
   Oid array, element;
@@ -22,8 +21,6 @@ Oid mp_array_element(Oid type) {
     if (array_types[i].array == type) return array_types[i].element;
   return 0;
 }
-
-/* ---- server text -> Lua ---- */
 
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, const char *column);
 
@@ -180,135 +177,4 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
     luaL_error(L, "not enough memory");
   }
   lua_pop(L, 1);
-}
-
-/* ---- Lua -> parameter text ---- */
-
-static void add_array_text(struct mp_buf *out, const char *text, size_t len) {
-  mp_buf_addc(out, '"');
-  for (size_t i = 0; i < len; i++) {
-    if (text[i] == '"' || text[i] == '\\') mp_buf_addc(out, '\\');
-    mp_buf_addc(out, text[i]);
-  }
-  mp_buf_addc(out, '"');
-}
-
-static void add_array(lua_State *L, int idx, Oid element, const char *name, struct mp_buf *out,
-                      const char *what, int depth) {
-  idx = lua_absindex(L, idx);
-  if (depth > 6) mp_luaerr_misuse(L, what, "$%s: an array of more than 6 dimensions", name);
-  luaL_checkstack(L, 4, "array too deep");
-  lua_Integer n = (lua_Integer)lua_rawlen(L, idx), keys = 0;
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) keys++;
-  if (keys != n)
-    mp_luaerr_misuse(L, what, "$%s: a list is needed, without holes and without names", name);
-  mp_buf_addc(out, '{');
-  for (lua_Integer i = 1; i <= n; i++) {
-    if (i > 1) mp_buf_addc(out, ',');
-    lua_rawgeti(L, idx, i);
-    if (lua_type(L, -1) == LUA_TTABLE && element != MP_OID_JSON && element != MP_OID_JSONB) {
-      add_array(L, -1, element, name, out, what, depth + 1);
-    } else {
-      struct mp_buf *item = mp_json_buf_new(L, 0);
-      bool needs_type = false;
-      if (mp_param_add(L, -2, element, name, item, &needs_type, what))
-        add_array_text(out, mp_buf_text(item), item->len);
-      else
-        mp_buf_adds(out, "NULL");
-      mp_buf_fini(item);
-      lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-  }
-  mp_buf_addc(out, '}');
-}
-
-static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
-  static const char hex[] = "0123456789abcdef";
-  mp_buf_adds(out, "\\x");
-  for (size_t i = 0; i < len; i++) {
-    mp_buf_addc(out, hex[(unsigned char)bytes[i] >> 4]);
-    mp_buf_addc(out, hex[bytes[i] & 15]);
-  }
-}
-
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out,
-                  bool *needs_type, const char *what) {
-  size_t len;
-  const char *text;
-  char number[32];
-  idx = lua_absindex(L, idx);
-  switch (lua_type(L, idx)) {
-    case LUA_TNIL: return false;
-    case LUA_TLIGHTUSERDATA:
-      if (!lua_touserdata(L, idx)) return false;
-      break;
-    case LUA_TBOOLEAN: mp_buf_adds(out, lua_toboolean(L, idx) ? "true" : "false"); return true;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, idx)) {
-        mp_buf_addi(out, lua_tointeger(L, idx));
-      } else {
-        size_t n = mp_json_format_number(lua_tonumber(L, idx), number);
-        if (!n) mp_luaerr_misuse(L, what, "$%s: NaN and infinity cannot be sent", name);
-        mp_buf_add(out, number, n);
-      }
-      return true;
-    case LUA_TSTRING:
-      text = lua_tolstring(L, idx, &len);
-      if (type == MP_OID_BYTEA) {
-        add_bytea(out, text, len);
-        return true;
-      }
-      /* Only a bytea reads a backslash as more than itself. */
-      if (!type && memchr(text, '\\', len)) {
-        *needs_type = true;
-        return true;
-      }
-      if (memchr(text, 0, len)) {
-        if (!type)
-          *needs_type = true; /* it may be a bytea */
-        else
-          mp_luaerr_misuse(L, what, "$%s: text with a NUL byte cannot be stored", name);
-        return true;
-      }
-      if (mp_json_valid_utf8(text, len) != len) {
-        if (!type)
-          *needs_type = true;
-        else
-          mp_luaerr_misuse(L, what, "$%s: the text is not valid UTF-8", name);
-        return true;
-      }
-      mp_buf_add(out, text, len);
-      return true;
-    case LUA_TTABLE:
-      if (type && mp_array_element(type)) {
-        add_array(L, idx, mp_array_element(type), name, out, what, 1);
-        return true;
-      }
-      if (!type) {
-        *needs_type = true;
-        return true;
-      }
-      if (type != MP_OID_JSON && type != MP_OID_JSONB)
-        mp_luaerr_misuse(
-            L, what,
-            "$%s: a table can be sent as json, jsonb or an array, and the parameter is neither",
-            name);
-      if (!mp_json_encode(L, idx, out, 0)) luaL_error(L, "not enough memory");
-      return true;
-    case LUA_TUSERDATA:
-      if ((text = mp_decimal_peek(L, idx, &len))) {
-        mp_buf_add(out, text, len);
-        return true;
-      }
-      if (luaL_getmetafield(L, idx, "__json") != LUA_TNIL) { /* a row, as json */
-        lua_pop(L, 1);
-        if (!mp_json_encode(L, idx, out, 0)) luaL_error(L, "not enough memory");
-        return true;
-      }
-      break;
-    default: break;
-  }
-  mp_luaerr_misuse(L, what, "$%s: a %s cannot be sent to the database", name,
-                   luaL_typename(L, idx));
 }

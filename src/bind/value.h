@@ -1,4 +1,4 @@
-/* value.h: between Lua values and PostgreSQL's text format. */
+/* value.h: from PostgreSQL's text format to Lua values. The way back: param.h. */
 #ifndef MP_VALUE_H
 #define MP_VALUE_H
 
@@ -15,6 +15,7 @@ enum {
   MP_OID_INT8 = 20,
   MP_OID_INT2 = 21,
   MP_OID_INT4 = 23,
+  MP_OID_TEXT = 25,
   MP_OID_OID = 26,
   MP_OID_JSON = 114,
   MP_OID_FLOAT4 = 700,
@@ -35,11 +36,6 @@ void mp_value_push(lua_State *L, const PGresult *pg, int row, int col);
 void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out,
                    unsigned flags);
 
-/* Appends the text form of the value at `idx` as a parameter of type `type` (0: not known yet). Returns false,
- * appending nothing, for SQL NULL (nil, json.null). Raises naming `what` and `name`. `*needs_type` is set, and nothing
- * appended, if the form depends on the type, which is not known. */
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out,
-                  bool *needs_type, const char *what);
 /* The element type of an array type that we know, or 0. */
 Oid mp_array_element(Oid type);
 
