@@ -8,15 +8,17 @@ local dealership = require "spec.support.dealership"
 local fault      = require "spec.support.fault"
 
 describe("a COMMIT that waits for a standby", function()
-  local own, direct, host, ours
+  local own, direct, host, hasty, ours
 
   setup(function()
     own = cluster.start()
     direct = db.open { url = own.url, max = 2 }
     host = caller.start(own.url)
+    hasty = caller.start(own.url, { MOONPOOL_COMMIT_TIMEOUT = "1000" })
   end)
   teardown(function()
     host:stop()
+    hasty:stop()
     direct.close()
     own:stop()
   end)
@@ -28,9 +30,10 @@ describe("a COMMIT that waits for a standby", function()
     fault.eventually("the server knows of its standbys", function() return own:ask "show synchronous_standby_names" == name end)
   end
 
-  local function create(options)
+  local function create(options, by)
     standby "nobody"
-    host:start_call("create_deal", ours:deal_input { customer_data = { first_name = "Stan", last_name = "By" } }, options)
+    local input = ours:deal_input { customer_data = { first_name = "Stan", last_name = "By" } }
+    ;(by or host):start_call("create_deal", input, options)
   end
 
   local function waiting()
@@ -57,6 +60,27 @@ describe("a COMMIT that waits for a standby", function()
     create { timeout = 1 }
     local answer = host:answer()
     standby ""
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_stored_once()
+  end)
+
+  it("longer than the host waits for COMMIT's answer is resolved: it was stored", function()
+    create({ timeout = 20 }, hasty)
+    local answer = hasty:answer()
+    standby ""
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_stored_once()
+  end)
+
+  -- Both timers are due in one turn of the loop: the host was paused, or the call began so long before its COMMIT.
+  it("while its host is paused, until COMMIT's own time and the call's are over, is resolved", function()
+    create({ timeout = 2 }, hasty)
+    waiting()
+    hasty:signal "STOP"
+    own:ask "select pg_sleep(3)"
+    standby ""
+    hasty:signal "CONT"
+    local answer = hasty:answer()
     assert.is_true(answer.ok, moonpool.json.encode(answer))
     assert_stored_once()
   end)

@@ -1,8 +1,10 @@
 -- The network falls silent: nothing arrives any more, and nobody is told. Calls end all the same, and those who can be told
 -- the truth are.
 local moonpool   = require "moonpool"
+local db         = require "moonpool.db"
 local caller     = require "spec.support.caller"
 local dealership = require "spec.support.dealership"
+local failure    = require "spec.support.failure"
 local fault      = require "spec.support.fault"
 local proxy      = require "spec.support.proxy"
 local test       = require "moonpool.test"
@@ -106,6 +108,24 @@ describe("a network that falls silent", function()
     alone:stop() -- nor does a stop wait for the cancel
     assert.is_true(answer.ok, moonpool.json.encode(answer))
     assert_deals(1)
+  end)
+
+  it("in a statement of a kept connection, and for its cancel: what follows on it fails, too, and the host goes on", function()
+    local via = db.open { url = wire:url(moonpool.host.app_url), max = 1 }
+    local first, second
+    wire:watch()
+    via.lease(function(conn)
+      conn.value "select 1"
+      wire:watch "B 1 freeze"
+      wire:order "deaf"
+      first = failure(function() conn.value "select 2" end)
+      second = failure(function() conn.value "select 3" end)
+    end, { timeout = 0.2 })
+    assert.are.equal("CONNECTION_LOST", first.code, tostring(first))
+    assert.are.equal("CONNECTION_LOST", second.code, tostring(second))
+    wire:watch()
+    assert.are.equal(4, math.tointeger(via.value "select 4"))
+    via.close()
   end)
 
   it("is only slow: nothing is lost by waiting", function()

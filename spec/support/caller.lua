@@ -14,7 +14,7 @@ function caller.start(url, env)
   for name, value in pairs(env or {}) do settings[name] = value end
   local self = setmetatable({}, caller)
   self.process = companion.start(function(fifo)
-    local words = { "cd '" .. moonpool.app_dir .. "' && exec env" }
+    local words = { "echo $$ >'" .. fifo .. ".pid'; cd '" .. moonpool.app_dir .. "' && exec env" }
     for name, value in pairs(settings) do words[#words + 1] = ("%s='%s'"):format(name, value) end
     words[#words + 1] = ("'%s' run spec/support/caller_process.lua '%s'"):format(command.executable(), fifo)
     return table.concat(words, " ")
@@ -46,6 +46,14 @@ function caller:answer() return moonpool.json.decode(self.process:hear()) end
 
 --- Waits until it has no connection any more: the next call makes one.
 function caller:cold() order(self, { cold = true }) end
+
+--- Sends the process a signal: "STOP" pauses it, "CONT" lets it go on.
+function caller:signal(name)
+  local file = assert(io.open(self.process.folder.path .. "/answers.pid"))
+  local pid = file:read "n"
+  file:close()
+  assert(os.execute(("kill -%s %d"):format(name, pid)))
+end
 
 function caller:stop() self.process:stop() end
 

@@ -104,15 +104,11 @@ static void on_timeout(struct mp_timer *timer) {
   mp_log(MP_LOG_WARN, "pool",
          "the statement at %s does not even answer a cancel: closing its connection",
          shot->stmt->where);
-  /* Closing fails what is under way, and that ends the statement. */
-  struct mp_source *source = shot->source;
-  if (source->kept) {
-    source->dirty = true;
-    mp_pool_release(&source->lease, true);
-  } else {
-    mp_pool_release(&shot->lease, true);
-    shot->conn = NULL;
-  }
+  /* What is under way fails, and that ends the statement; so does what a kept connection is asked later. */
+  struct mp_err err;
+  mp_err_set(&err, MP_ECONN, "the database answered neither a statement nor its cancel");
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  mp_conn_break(shot->conn, &err);
 }
 
 static void transmit(struct shot *shot) {

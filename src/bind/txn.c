@@ -17,14 +17,14 @@ struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
   return n;
 }
 
-/* ---- the connection ---- */
-
 void mp_txn_free_if_done(struct mp_txn *txn) {
-  if (!txn->answered || txn->leased || txn->waiting || txn->syncs_open) return;
+  bool has = txn->hold != MP_HOLD_NONE && txn->hold != MP_HOLD_BORROWED;
+  if (!txn->answered || has || txn->syncs_open) return;
   struct mp_list *node;
   mp_txn_unborrow(txn);
   mp_timer_stop(&txn->wait);
   mp_timer_stop(&txn->cleanup);
+  mp_timer_stop(&txn->grace);
   mp_txn_drop_list(&txn->queue);
   mp_txn_drop_list(&txn->batch);
   mp_txn_drop_list(&txn->lost);
@@ -46,40 +46,6 @@ static struct mp_txn *allocate(struct mp_bind *bind) {
   struct mp_txn *txn = bind->nspare ? bind->spare[--bind->nspare] : malloc(sizeof *txn);
   if (txn) memset(txn, 0, sizeof *txn);
   return txn;
-}
-
-static void on_grant(struct mp_lease *lease) {
-  struct mp_txn *txn = lease->data;
-  txn->waiting = false;
-  txn->leased = true;
-  txn->bind->scratch_used = false; /* no Lua runs now */
-  txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
-  txn->lock_inherited = txn->misplaced = txn->bereft = false;
-  txn->chain = 0;
-  mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
-  mp_txn_act(txn, mp_tx_granted(&txn->tx));
-}
-
-static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
-  struct mp_txn *txn = lease->data;
-  txn->waiting = false;
-  mp_txn_act(txn, mp_tx_not_granted(&txn->tx, err, mp_txn_now(txn)));
-}
-
-static void acquire(struct mp_txn *txn) {
-  struct mp_err err;
-  txn->lease = (struct mp_lease){.deadline_ms = txn->options.tx.deadline_ms,
-                                 .data = txn,
-                                 .on_grant = on_grant,
-                                 .on_fail = on_not_granted};
-  mp_list_init(&txn->lease.node);
-  mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
-  txn->waiting = true;
-  mp_txn_note(txn, MP_NOTE_WAITS, 0, NULL);
-  if (!mp_pool_acquire(txn->options.pool, &txn->lease, &err)) return;
-  txn->frame_err = err; /* told on the next turn: nobody is called back before his call returns */
-  txn->refused = true;
-  mp_timer_start(&txn->wait, 0);
 }
 
 /* ---- the script ---- */
@@ -214,25 +180,22 @@ static void begin_attempt(struct mp_txn *txn) {
   }
 }
 
-/* Never while what is canceled may be another's: one who waits behind us, or in front. */
 static void cancel_statement(struct mp_txn *txn) {
-  struct mp_err err;
+  bool witness = txn->tx.state == MP_TX_COMMITTING && txn->tx.options.witness;
   mp_txn_evict_behind(txn);
-  mp_timer_start(&txn->cleanup, CLEANUP_MS);
-  txn->cancel_wanted = txn->before;
-  if (txn->before || txn->behind) return;
-  if (mp_conn_cancel(txn->lease.conn, &err))
-    mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
+  /* Half of the grace is for the server's answer to the cancel, the other half for the witness. */
+  mp_timer_start(&txn->cleanup, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS);
+  mp_txn_cancel(txn);
 }
 
 void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   struct mp_err err;
   if (actions & MP_TX_DO_KILL) kill_script(txn);
   if (actions & MP_TX_DO_CANCEL) cancel_statement(txn);
-  if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->m->deadline, MP_TX_GRACE_MS);
+  if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->grace, MP_TX_GRACE_MS);
   if (actions & MP_TX_DO_RESOLVE) {
     mp_txn_note(txn, MP_NOTE_RESOLVE, 0, NULL);
-    mp_txn_send_resolve(txn);
+    actions |= mp_txn_send_resolve(txn);
   }
   if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
@@ -263,10 +226,10 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   if (actions & MP_TX_DO_ANSWER) give_answers(txn);
   mp_txn_release_when_quiet(txn);
   /* An unlock is under way. No deadline ends the wait for its answer: the call has its own. */
-  if (txn->leased && txn->release_wanted && !mp_timer_running(&txn->cleanup))
+  if (txn->hold == MP_HOLD_OWNED && txn->release_wanted && !mp_timer_running(&txn->cleanup))
     mp_timer_start(&txn->cleanup, CLEANUP_MS);
   if (actions & MP_TX_DO_ACQUIRE) {
-    acquire(txn);
+    mp_txn_acquire(txn);
     return; /* it may have ended in there */
   }
   if (actions & MP_TX_DO_RESUME) {
@@ -278,14 +241,9 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
 
 /* The whole transaction: nobody waits for it any more, or none of its calls can be helped. */
 static void abort_all(struct mp_txn *txn, const struct mp_err *err) {
-  if (txn->waiting) {
-    if (txn->refused)
-      mp_timer_stop(&txn->wait);
-    else
-      mp_pool_abandon(&txn->lease);
-    txn->waiting = txn->refused = false;
-  }
-  mp_txn_act(txn, mp_tx_abort(&txn->tx, err));
+  unsigned actions = mp_tx_abort(&txn->tx, err);
+  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  mp_txn_act(txn, actions);
 }
 
 static struct mp_member *only_one(struct mp_txn *txn) {
@@ -319,7 +277,7 @@ void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err) {
 void mp_txn_member_late(struct mp_member *member) {
   struct mp_txn *txn = member->txn;
   struct mp_err err;
-  if (txn->waiting && !txn->refused && !member->overdue) {
+  if (txn->hold == MP_HOLD_WAITING && !txn->tx.in_doubt && !member->overdue) {
     member->overdue =
         true; /* the pool's own failure, due now too, tells who holds the connections */
     mp_timer_start(&member->deadline, 100);
@@ -348,30 +306,47 @@ static void on_waited(struct mp_timer *timer) {
     orphaned(txn, &err);
     return;
   }
-  if (txn->refused) {
-    txn->refused = txn->waiting = false;
+  if (txn->hold == MP_HOLD_REFUSED) {
+    mp_txn_hold(txn, MP_HOLD_NONE);
     mp_txn_act(txn, mp_tx_not_granted(&txn->tx, &txn->frame_err, mp_txn_now(txn)));
     return;
   }
   /* The connection of the last attempt may still be on its way back (its unlock, say). */
-  if (txn->leased) {
+  if (txn->hold != MP_HOLD_NONE) {
     mp_timer_start(&txn->wait, 1);
     return;
   }
   mp_txn_act(txn, mp_tx_waited(&txn->tx));
 }
 
+static void on_grace(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, grace);
+  unsigned actions = mp_tx_grace_over(&txn->tx);
+  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  mp_txn_act(txn, actions);
+}
+
 static void on_cleanup(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
+  struct mp_err err;
   bool commit = txn->tx.state == MP_TX_COMMITTING;
-  mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool",
-            "%s: the %s took longer than %llu ms: closing its connection", txn->m->name,
-            commit                ? "COMMIT"
-            : txn->release_wanted ? "unlock of its lane"
-                                  : "rollback",
-            (unsigned long long)(commit ? txn->bind->commit_timeout_ms : CLEANUP_MS));
-  txn->discard = txn->release_wanted = true;
-  /* Closing fails what is under way, and that ends the transaction. */
+  uint64_t ms = commit ? txn->bind->commit_timeout_ms : CLEANUP_MS;
+  const char *what = commit                ? "COMMIT"
+                     : txn->release_wanted ? "the unlock of its lane"
+                                           : "ROLLBACK";
+  if (txn->tx.overdue && commit)
+    mp_err_set(&err, MP_ECONN, "the database did not answer the cancel of COMMIT");
+  else
+    mp_err_set(&err, MP_ECONN, "the database did not answer %s within %g s", what,
+               (double)ms / 1000);
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  if (commit && !txn->tx.options.witness && !txn->tx.overdue) {
+    mp_txn_act(txn, mp_tx_abort(&txn->tx, &err)); /* only its own connection can tell */
+    return;
+  }
+  mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s: closing its connection", txn->m->name,
+            err.msg);
+  mp_txn_break(txn, &err); /* what is under way fails, and that ends the transaction */
   mp_txn_release_when_quiet(txn);
 }
 
@@ -398,6 +373,7 @@ static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_o
   txn->lock_values[0] = txn->lock_text;
   mp_timer_init(&txn->wait, bind->loop, on_waited);
   mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
+  mp_timer_init(&txn->grace, bind->loop, on_grace);
   bind->live_work++;
   mp_budget_earn(bind->retries);
   if (mp_tx_start(&txn->tx, &txn->options.tx) != MP_TX_DO_ACQUIRE) abort();
@@ -408,7 +384,7 @@ static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_o
 int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
   int rv = make(out, bind, options, calls, data, err);
-  if (!rv) acquire(*out);
+  if (!rv) mp_txn_acquire(*out);
   return rv;
 }
 
@@ -420,7 +396,7 @@ int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
   struct mp_txn *txn = *out;
   mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
   mp_txn_borrow(txn, before);
-  mp_txn_note(txn, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn), NULL);
+  mp_txn_note(txn, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
   return 0;
 }

@@ -27,8 +27,8 @@ static bool leaves_state(const struct mp_txn *txn) {
 }
 
 bool mp_txn_may_lend(const struct mp_txn *txn) {
-  return txn->calls.committing && txn->leased && !txn->grouped && txn->chain < CHAIN_MOST &&
-         mp_conn_alive(txn->lease.conn) && !leaves_state(txn);
+  return txn->calls.committing && txn->hold == MP_HOLD_OWNED && !txn->grouped &&
+         txn->chain < CHAIN_MOST && mp_conn_alive(txn->lease.conn) && !leaves_state(txn);
 }
 
 bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *options) {
@@ -40,6 +40,7 @@ bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *o
 void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before) {
   before->behind = txn;
   txn->before = before;
+  mp_txn_hold(txn, MP_HOLD_BORROWED);
   txn->lease.conn = before->lease.conn;
   txn->lock_inherited = before->lock_held;
   txn->chain = before->chain + 1;
@@ -49,14 +50,8 @@ void mp_txn_unborrow(struct mp_txn *txn) {
   if (!txn->before) return;
   txn->before->behind = NULL;
   txn->before = NULL;
-  txn->lease.conn = NULL;
+  mp_txn_hold(txn, MP_HOLD_NONE);
   txn->lock_inherited = false;
-}
-
-static void cancel(struct mp_txn *txn) {
-  struct mp_err err;
-  txn->cancel_wanted = false;
-  (void)mp_conn_cancel(txn->lease.conn, &err); /* else its end is waited for */
 }
 
 /* It has sent nothing yet, and will not on this connection. */
@@ -80,13 +75,12 @@ unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions) {
   }
   txn->behind = behind->before = NULL;
   if (lost) { /* what it has sent is lost with it, and told next */
-    behind->lease.conn = NULL;
-    behind->bereft = true;
+    mp_txn_hold(behind, MP_HOLD_BEREFT);
     return actions;
   }
   mp_pool_pass_on(&txn->lease, &behind->lease);
-  txn->leased = false;
-  behind->leased = true;
+  mp_txn_hold(txn, MP_HOLD_NONE);
+  mp_txn_hold(behind, MP_HOLD_OWNED);
   behind->lock_held |= txn->lock_held;
   txn->lock_held = false;
   behind->discard_after |= txn->discard_after || actions & MP_TX_DO_DISCARD;
@@ -95,7 +89,7 @@ unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions) {
     actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
     actions |= mp_tx_rolled_back(&txn->tx, true, mp_txn_now(txn));
   }
-  if (behind->cancel_wanted) cancel(behind);
+  if (behind->cancel_wanted) mp_txn_cancel(behind);
   mp_txn_release_when_quiet(behind);
   return actions;
 }

@@ -85,8 +85,7 @@ static struct mp_member *join(struct mp_txn *txn) {
     return NULL;
   }
   mp_budget_earn(txn->bind->retries);
-  mp_flight_note(options.flight, MP_NOTE_CONNECTED, (unsigned)mp_conn_backend_pid(txn->lease.conn),
-                 NULL);
+  mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
   if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
     txn->tx.options.deadline_ms = options.tx.deadline_ms;
   return member;
@@ -240,28 +239,25 @@ void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
   struct mp_txn *txn = member->txn;
   bool begun = member->state != MP_MEMBER_WAITING;
   member->finished = false; /* its own error, if it has one, is not what decides */
+  if (txn->tx.state == MP_TX_COMMITTING || txn->tx.in_doubt) {
+    if (member->late)
+      answer_unknown(member, err);
+    else
+      mp_timer_start(&member->deadline, MP_TX_GRACE_MS);
+    member->late = true;
+    return;
+  }
   switch (txn->tx.state) {
-    case MP_TX_COMMITTING:
-      if (member->late)
-        answer_unknown(member, err);
-      else
-        mp_timer_start(&member->deadline, MP_TX_GRACE_MS);
-      member->late = true;
-      return;
     case MP_TX_FRESH:
     case MP_TX_OPEN:
     case MP_TX_FAILED:
       mp_member_answer(member, MP_TX_ROLLED_BACK, err, false);
       if (begun) mp_txn_act(txn, mp_tx_restart(&txn->tx, err));
       return;
+    case MP_TX_COMMITTING:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
     case MP_TX_RESOLVING:
-      if (txn->tx.in_doubt)
-        answer_unknown(member, err);
-      else
-        mp_member_answer(member, MP_TX_ROLLED_BACK, err, false);
-      return;
     case MP_TX_START:
     case MP_TX_CANCELING:
     case MP_TX_ROLLING_BACK:

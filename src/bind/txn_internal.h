@@ -1,10 +1,11 @@
 /* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c (what
- * scripts wait for), txn_behind.c (who goes on with the connection) and txn_resolve.c (whether the work is
+ * scripts wait for), txn_hold.c (which connection it has), txn_behind.c (who goes on with it) and txn_resolve.c (whether the work is
  * committed already). */
 #ifndef MP_TXN_INTERNAL_H
 #define MP_TXN_INTERNAL_H
 
 #include "bind/txn.h"
+#include "util/sm.h"
 
 /* One call of a transaction: its script, what it drew, and what it will hear. A transaction has one; a group has
  * several, whose scripts run one after another, each in a savepoint of its own.
@@ -55,13 +56,33 @@ struct mp_member {
   uint64_t drawn;
 };
 
+/* Which connection a transaction has.
+ *
+ *   NONE --> WAITING --> OWNED --> NONE          WAITING: for the pool. REFUSED: by it; told on the next turn
+ *    \  \--> REFUSED --> NONE  ^                 BORROWED: that of the transaction in front (txn_behind.c)
+ *     \--> BORROWED -----------/                 BEREFT: the one in front has lost it; what was sent fails now
+ *               \---> BEREFT --> NONE            OWNED: its own, until all that was sent is answered */
+#define MP_HOLD_MAP(X)                                                               \
+  X(NONE, MP_TO(MP_HOLD_WAITING) | MP_TO(MP_HOLD_REFUSED) | MP_TO(MP_HOLD_BORROWED)) \
+  X(WAITING, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_NONE))                             \
+  X(REFUSED, MP_TO(MP_HOLD_NONE))                                                    \
+  X(BORROWED, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_BEREFT) | MP_TO(MP_HOLD_NONE))    \
+  X(BEREFT, MP_TO(MP_HOLD_NONE))                                                     \
+  X(OWNED, MP_TO(MP_HOLD_NONE))
+
+enum mp_hold {
+#define X(name, to) MP_HOLD_##name,
+  MP_HOLD_MAP(X)
+#undef X
+};
+
 struct mp_txn {
   struct mp_bind *bind;
   struct mp_txn_options options; /* the first member's, for what all have in common */
   struct mp_txn_calls calls;
   struct mp_tx tx;
   bool answered;
-  struct mp_timer wait, cleanup;
+  struct mp_timer wait, cleanup, grace;
 
   struct mp_member first;
   struct mp_list members;
@@ -72,8 +93,8 @@ struct mp_txn {
   const char *tenant_in_force; /* a member's set_tenant_sql; borrowed */
 
   /* the connection */
+  enum mp_hold hold;
   struct mp_lease lease;
-  bool leased, waiting, refused;
   unsigned syncs_open; /* segments not answered */
   bool release_wanted, discard;
   bool
@@ -82,11 +103,11 @@ struct mp_txn {
 
   /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the one behind */
   struct mp_txn *before, *behind;
-  unsigned chain;         /* transactions that have had the connection one after another */
-  bool unlocking;         /* the unlock is on its way */
-  bool lock_inherited;    /* the lock between hosts was not asked for again */
-  bool cancel_wanted;     /* as soon as the connection is our own */
-  bool misplaced, bereft; /* the one in front failed; it took the connection along */
+  unsigned chain;      /* transactions that have had the connection one after another */
+  bool unlocking;      /* the unlock is on its way */
+  bool lock_inherited; /* the lock between hosts was not asked for again */
+  bool cancel_wanted;  /* as soon as the connection is our own */
+  bool misplaced;      /* the one in front failed */
 
   /* the segment under way */
   struct mp_list queue; /* struct mp_stmt: not sent */
@@ -134,9 +155,19 @@ static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) 
 /* txn_wire.c */
 void mp_txn_send_segment(struct mp_txn *txn);
 void mp_txn_send_rollback(struct mp_txn *txn);
-/* Gives the connection back once nothing is under way on it. */
-void mp_txn_release_when_quiet(struct mp_txn *txn);
 void mp_txn_drop_list(struct mp_list *list);
+
+/* txn_hold.c */
+void mp_txn_hold(struct mp_txn *txn, enum mp_hold to);
+bool mp_txn_holds(const struct mp_txn *txn);       /* can something be sent? */
+unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none */
+void mp_txn_acquire(struct mp_txn *txn);
+void mp_txn_stop_waiting(struct mp_txn *txn);
+void mp_txn_cancel(struct mp_txn *txn); /* what is under way, if anything is */
+/* Gives the connection up: what is under way fails on the next turn. */
+void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
+/* Gives the connection back, if that is wanted, once nothing is under way on it. */
+void mp_txn_release_when_quiet(struct mp_txn *txn);
 
 /* txn_member.c */
 int mp_member_init(struct mp_member *member, struct mp_txn *txn,
@@ -183,7 +214,7 @@ unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
 bool mp_txn_was_misplaced(const struct mp_txn *txn);
 
 /* txn_resolve.c */
-void mp_txn_send_resolve(struct mp_txn *txn);
+unsigned mp_txn_send_resolve(struct mp_txn *txn); /* MP_TX_DO_*: it cannot be sent */
 void mp_txn_send_witness(struct mp_txn *txn);
 void mp_txn_send_key(struct mp_txn *txn); /* in front of the attempt's statements */
 /* Is there a table for witnesses? It must be known before COMMIT. */

@@ -484,14 +484,13 @@ static void send_key_question(struct mp_resolve *r, struct mp_conn *conn) {
   mp_conn_send(conn, &r->look_key);
 }
 
-void mp_txn_send_resolve(struct mp_txn *txn) {
+unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   struct mp_resolve *r = calloc(1, sizeof *r);
   if (!r) {
     struct mp_err err;
     mp_err_set(&err, MP_ENOMEM, "no memory to find out what became of %s", txn->m->name);
-    mp_txn_act(txn, mp_tx_abort(&txn->tx, &err));
-    return;
+    return mp_tx_lost(&txn->tx, &err, false, mp_txn_now(txn));
   }
   txn->resolve = r;
   r->txn = txn;
@@ -521,4 +520,5 @@ void mp_txn_send_resolve(struct mp_txn *txn) {
   r->sync = (struct mp_sync){.on_done = on_resolve_sync};
   mp_conn_sync(conn, &r->sync);
   txn->syncs_open++;
+  return 0;
 }

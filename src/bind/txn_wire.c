@@ -72,15 +72,6 @@ static void on_rollback(struct mp_req *req, struct mp_result *result, const stru
 
 /* ---- segments ---- */
 
-/* Gives the connection back once nothing is under way on it. */
-void mp_txn_release_when_quiet(struct mp_txn *txn) {
-  if (!txn->leased || !txn->release_wanted) return;
-  if (txn->syncs_open && !txn->discard) return;
-  txn->leased = false;
-  mp_timer_stop(&txn->cleanup);
-  mp_pool_release(&txn->lease, txn->discard || txn->lock_held || txn->discard_after);
-}
-
 static void segment_over(struct mp_txn *txn) {
   txn->syncs_open--;
   mp_txn_release_when_quiet(txn);
@@ -170,7 +161,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
   if (err) {
     lost = *err;
-    if (txn->bereft) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+    if (txn->hold == MP_HOLD_BEREFT) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
     txn->discard = true;
     mp_failure_clear(&txn->failure);
     if (txn->commit_sent)
@@ -294,12 +285,12 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     bool changed = changes_data(txn);
     bool witness = changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
     txn->tx.options.witness = witness;
-    txn->old_backend = mp_conn_backend_pid(conn);
+    txn->old_backend = (int)mp_txn_backend(txn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
     if (txn->bind->fault) mp_fault_before(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
     txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
-    if (witness) mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
+    mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};

@@ -162,6 +162,10 @@ void mp_conn_close(struct mp_conn *conn, const char *reason) {
     mp_conn_end(conn, &err);
 }
 
+void mp_conn_break(struct mp_conn *conn, const struct mp_err *why) {
+  if (conn->state == MP_CONN_READY) mp_conn_end(conn, why);
+}
+
 /* ---- cancel ---- */
 
 static int send_cancel(struct mp_conn *conn, struct mp_err *err) {

@@ -48,6 +48,10 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
 /* Pending requests end with MP_ECLOSED. `reason` goes to the log. */
 void mp_conn_close(struct mp_conn *conn, const char *reason);
 
+/* Gives it up: what is under way, and what is sent later, fails with `why` from the next turn on. It is LOST; its
+ * owner still has to close it. */
+void mp_conn_break(struct mp_conn *conn, const struct mp_err *why);
+
 enum {
   MP_REQ_ONCE = 1u << 0,     /* do not prepare: a text that will hardly come again */
   MP_REQ_DESCRIBE = 1u << 1, /* do not execute: the result tells parameter and column types */

@@ -107,6 +107,7 @@ static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_no
 
 static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err *why) {
   struct mp_err err;
+  if (tx->overdue) why = &tx->late;
   mp_err_set(&err, MP_EUNKNOWN,
              "COMMIT was sent and its answer did not come: the work may or may not be stored (%s)",
              why->msg);
@@ -120,9 +121,9 @@ static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err 
 static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
                       struct mp_tx_now now) {
   uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
-  if (tx->waits && delay < DOUBT_MS) delay = DOUBT_MS;      /* never in a circle without a pause */
-  bool resolvable = tx->options.witness && !tx->overdue && !tx->answered;
-  if (!resolvable || now.ms + delay >= tx->options.deadline_ms) return unknown(tx, release, err);
+  /* Never in a circle without a pause; no longer one while little time is left. */
+  if (tx->waits && (delay < DOUBT_MS || tx->overdue)) delay = DOUBT_MS;
+  if (!tx->options.witness || tx->answered) return unknown(tx, release, err);
   if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;
   tx->in_doubt = true;
   tx->err = *err;
@@ -130,6 +131,36 @@ static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *e
   tx->waits++;
   tx->delay_ms = delay;
   return release | MP_TX_DO_WAIT;
+}
+
+/* The deadline passed and it is not known whether the work is stored: a little time is left to find out. */
+static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
+  if (tx->overdue) return 0;
+  tx->overdue = true;
+  tx->late = *late;
+  return MP_TX_DO_GRACE;
+}
+
+unsigned mp_tx_grace_over(struct mp_tx *tx) {
+  switch (tx->state) {
+    case MP_TX_COMMITTING: return unknown(tx, MP_TX_DO_DISCARD, &tx->late);
+    case MP_TX_RESOLVING: return tx->in_doubt ? unknown(tx, MP_TX_DO_DISCARD, &tx->late) : 0;
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF: return tx->in_doubt ? unknown(tx, 0, &tx->late) : 0;
+    case MP_TX_START:
+    case MP_TX_FRESH:
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+    case MP_TX_CANCELING:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms) {
+  uint64_t from = tx->overdue ? now_ms : tx->options.deadline_ms; /* mp_tx_grace_over ends it */
+  return from + (tx->in_doubt ? MP_TX_GRACE_MS : 0);
 }
 
 unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
@@ -144,7 +175,8 @@ unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const stru
   }
   if (verdict == MP_TX_REFUSED) tx->err = *refused;
   if (doubted) note_failure(tx, 0);
-  if (verdict == MP_TX_REFUSED || (doubted && (!tx->retry || now.no_retry))) {
+  if (verdict == MP_TX_REFUSED || (doubted && (!tx->retry || tx->overdue || now.no_retry))) {
+    if (tx->overdue && verdict != MP_TX_REFUSED) tx->err = tx->late;
     if (verdict != MP_TX_REFUSED) mp_err_wrap(&tx->err, "nothing was stored");
     move(tx, MP_TX_ENDED);
     return MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
@@ -241,7 +273,8 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
       else
         mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
       tx->retry = may_retry(tx, &tx->err);
-      return roll_back(tx); /* harmless where the server has rolled back already */
+      /* Harmless where the server has rolled back already. */
+      return roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
     case MP_TX_CANCELING: return roll_back(tx);
     case MP_TX_START:
     case MP_TX_WAITING:
@@ -339,7 +372,11 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
-      if (tx->in_doubt) return unknown(tx, 0, err);
+      if (tx->in_doubt && (tx->overdue || tx->state == MP_TX_WAITING)) return grace(tx, err);
+      if (tx->in_doubt) { /* the pause may be longer than the time that is left */
+        tx->delay_ms = DOUBT_MS;
+        return grace(tx, err) | MP_TX_DO_WAIT;
+      }
       tx->err = *err;
       tx->state = MP_TX_ENDED;
       return answer(tx, MP_TX_ROLLED_BACK);
@@ -353,13 +390,9 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx) | answer(tx, MP_TX_ROLLED_BACK);
       move(tx, MP_TX_CANCELING);
       return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
-    case MP_TX_COMMITTING:
-      if (tx->overdue) return unknown(tx, MP_TX_DO_DISCARD, err);
-      tx->overdue = true;
-      tx->late = *err;
-      return MP_TX_DO_CANCEL | MP_TX_DO_GRACE;
+    case MP_TX_COMMITTING: return tx->overdue ? 0 : MP_TX_DO_CANCEL | grace(tx, err);
     case MP_TX_RESOLVING:
-      if (tx->in_doubt) return unknown(tx, MP_TX_DO_DISCARD, err);
+      if (tx->in_doubt) return grace(tx, err);
       tx->err = *err;
       move(tx, MP_TX_ENDED);
       return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
@@ -412,7 +445,7 @@ unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why) {
       tx->err.flags = 0;
       tx->retry = !tx->overdue;
       tx->attempt--;
-      return MP_TX_DO_KILL | roll_back(tx);
+      return MP_TX_DO_KILL | roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
     case MP_TX_CANCELING: return roll_back(tx);
     case MP_TX_START:
     case MP_TX_WAITING:

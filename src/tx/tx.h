@@ -19,8 +19,8 @@
  * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is in doubt:
  *   where it left a witness (options.witness) a new connection resolves it, and nothing else is done before;
  *   without one, or if the deadline passes first, the outcome is unknown.
- * - A deadline that passes while COMMIT is under way cancels and waits a little (MP_TX_GRACE_MS): mostly the
- *   server can still tell.
+ * - A deadline that passes while COMMIT is under way, or while nobody knows what became of it, leaves a little
+ *   time (MP_TX_GRACE_MS): mostly the server, or the witness, can still tell. Nothing is begun in it.
  * - A failed statement dooms the transaction whatever the script makes of the error, unless a savepoint
  *   that was set before it is rolled back to. */
 #ifndef MP_TX_H
@@ -92,7 +92,7 @@ enum {
   MP_TX_DO_RESUME = 1u << 9,   /* the script's look is over: its result or its error is there */
   MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
   MP_TX_DO_RESOLVE = 1u << 11, /* find out whether the work is committed; then mp_tx_resolved */
-  MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_abort again after MP_TX_GRACE_MS unless it has ended */
+  MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_grace_over after MP_TX_GRACE_MS unless it has ended */
 };
 
 /* Why an attempt failed, and how long was waited before the next. */
@@ -112,7 +112,7 @@ struct mp_tx {
   bool answered;
   bool in_doubt; /* a COMMIT was lost and may or may not have been carried out */
   bool resolved; /* it was in doubt, and is no more */
-  bool overdue;  /* the deadline passed while COMMIT was under way: `late` */
+  bool overdue;  /* the deadline passed while COMMIT was under way or in doubt: `late` */
   struct mp_err late;
   bool in_flight;                 /* a segment has not been answered */
   unsigned savepoints, failed_at; /* depth now; depth at which the transaction FAILED */
@@ -159,8 +159,11 @@ unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
 /* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached the server. */
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now);
-/* The deadline passed, or the caller went away; `err` says which. */
+/* The deadline passed, or the caller went away; `err` says which. Any number of times. */
 unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
+unsigned mp_tx_grace_over(struct mp_tx *tx);
+/* Until when a connection is worth waiting for, on the driver's clock, on which it is `now_ms`. */
+uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms);
 
 /* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of them is not
  * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */

@@ -78,7 +78,7 @@ struct call {
   unsigned ticket, looks, answers;
   bool waiting, refused, overdue, syncs_open, release_wanted, discard, canceling;
   bool commit_sent, doubted; /* now; ever */
-  bool finished, killed, sent, raises, gave_up, keyed;
+  bool finished, killed, sent, raises, gave_up, graced, keyed;
   int key; /* whose work counts as done when this one's is: its own, or a pair's under one key */
 };
 

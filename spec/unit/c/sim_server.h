@@ -14,6 +14,21 @@ static void hang_up(struct conn *conn) {
   conn->session = NOBODY;
 }
 
+static void op_lost(struct conn *conn) {
+  if (conn->op != NOBODY) post_call(0, OP_LOST, conn->op);
+  conn->op = NOBODY;
+}
+
+/* As the host sees it. */
+static void break_off(int slot) {
+  struct conn *conn = &s->conns[slot];
+  if (conn->world != OPEN || conn->broken) return;
+  conn->broken = true;
+  hang_up(conn);
+  op_lost(conn);
+  mp_policy_lost(s->policy, s->now, (unsigned)slot);
+}
+
 static void end_session(int index) {
   s->sessions[index].alive = s->sessions[index].in_tx = false;
   s->sessions[index].commits = NOBODY;

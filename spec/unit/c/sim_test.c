@@ -16,11 +16,6 @@
 static void act(int who, unsigned actions);
 static void pump(void);
 
-static void op_lost(struct conn *conn) {
-  if (conn->op != NOBODY) post_call(0, OP_LOST, conn->op);
-  conn->op = NOBODY;
-}
-
 static void act_policy(const struct mp_action *action) {
   int slot = (int)action->slot;
   struct conn *conn = &s->conns[slot];
@@ -58,7 +53,7 @@ static void take_slot(int who, int slot) {
   struct call *call = &s->calls[who];
   struct conn *conn = &s->conns[slot];
   CHECK(conn->world == OPEN && conn->user == NOBODY && conn->op == NOBODY && !conn->broken);
-  CHECK(call->slot == NOBODY && call->deadline > s->now);
+  CHECK(call->slot == NOBODY && mp_tx_until_ms(&call->tx, s->now) > s->now);
   if (conn->session != NOBODY) CHECK(!s->sessions[conn->session].in_tx);
   for (int i = 0; i < CALLS; i++) {
     CHECK(s->calls[i].slot != slot);
@@ -128,7 +123,7 @@ static void hear(int who) {
     case MP_TX_ROLLED_BACK: CHECK(!s->stored[who] && call->tx.err.code); break;
     case MP_TX_UNKNOWN: /* only when nothing could be asked, or there was no time left for it */
       CHECK(call->doubted && call->tx.err.flags & MP_ERRF_OUTCOME_UNKNOWN);
-      CHECK(!o->witness || call->gave_up || s->now + o->backoff_cap_ms >= o->deadline_ms);
+      CHECK(!o->witness || call->graced);
       break;
     case MP_TX_PENDING: CHECK(call->tx.outcome != MP_TX_PENDING); break;
   }
@@ -137,7 +132,11 @@ static void hear(int who) {
 
 static void release(int who) {
   struct call *call = &s->calls[who];
-  if (call->slot == NOBODY || !call->release_wanted || (call->syncs_open && !call->discard)) return;
+  if (call->slot == NOBODY || !call->release_wanted) return;
+  if (call->syncs_open) { /* a connection that is given up stays until what was sent on it has failed */
+    if (call->discard) break_off(call->slot);
+    return;
+  }
   int slot = call->slot;
   struct conn *conn = &s->conns[slot];
   bool discard = call->discard || conn->broken;
@@ -187,7 +186,8 @@ static void acquire(int who) {
   struct mp_err err;
   call->waiting = true;
   call->pool_order = ++s->orders;
-  if (mp_policy_acquire(s->policy, s->now, call, call->deadline, &call->ticket, &err)) {
+  if (mp_policy_acquire(s->policy, s->now, call, mp_tx_until_ms(&call->tx, s->now), &call->ticket,
+                        &err)) {
     call->refused = true;
     post_call(0, REFUSED, who);
   }
@@ -208,10 +208,12 @@ static void act(int who, unsigned actions) {
   struct call *call = &s->calls[who];
   if (actions & MP_TX_DO_KILL) call->killed = true;
   if (actions & MP_TX_DO_CANCEL) {
+    CHECK(call->slot != NOBODY); /* COMMIT's own time may be over in this turn, too */
     call->canceling = true;
     int session = s->conns[call->slot].session;
     if (session != NOBODY) post(s->now + latency(), CANCEL, session, 0, no_packet());
-    if (call->tx.state != MP_TX_COMMITTING) arm_cleanup(who, CLEANUP_MS, 0);
+    bool witness = call->tx.state == MP_TX_COMMITTING && call->tx.options.witness;
+    arm_cleanup(who, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS, witness ? call->op : 0);
   }
   if (actions & MP_TX_DO_GRACE) arm_due(who, s->now + MP_TX_GRACE_MS);
   if (actions & MP_TX_DO_RESOLVE) {
@@ -272,16 +274,23 @@ static void start(int who) {
   act(who, mp_tx_start(&call->tx, &options));
 }
 
+/* Nobody waits for a connection once all is said. */
+static void end_wait(struct call *call, unsigned actions) {
+  if (call->tx.state == MP_TX_ENDED) {
+    if (call->waiting && !call->refused) mp_policy_abandon(s->policy, s->now, call->ticket);
+    call->waiting = call->refused = false;
+  }
+  act((int)(call - s->calls), actions);
+}
+
 static void give_up(int who, enum mp_code code) {
   struct call *call = &s->calls[who];
   struct mp_err err = error_of(code, "", 0);
   if (call->stage == IN_LANE) {
     answered(call);
   } else if (call->stage == IN_TX) {
-    if (call->waiting && !call->refused) mp_policy_abandon(s->policy, s->now, call->ticket);
-    call->waiting = call->refused = false;
     call->gave_up = true;
-    act(who, mp_tx_abort(&call->tx, &err));
+    end_wait(call, mp_tx_abort(&call->tx, &err));
   }
 }
 
@@ -351,15 +360,6 @@ static void on_answer(int slot, const struct packet *p) {
         mp_tx_segment(&call->tx, p->result == FAILED ? &err : NULL, p->result == COMMITTED, now()));
 }
 
-static void on_broken(int slot) {
-  struct conn *conn = &s->conns[slot];
-  if (conn->world != OPEN || conn->broken) return;
-  conn->broken = true;
-  hang_up(conn);
-  op_lost(conn);
-  mp_policy_lost(s->policy, s->now, (unsigned)slot);
-}
-
 static void on_op_lost(int who) {
   struct call *call = &s->calls[who];
   struct mp_err err = connection();
@@ -395,9 +395,13 @@ static void happen(struct event *e) {
       break;
     case TX_DUE:
       if (call->stage != IN_TX || e->packet.attempt != call->due) break;
-      if (call->waiting && !call->refused && !call->overdue) { /* the pool's own word is due, too */
+      if (call->waiting && !call->refused && !call->overdue &&
+          !call->tx.in_doubt) { /* the pool's own word is due, too */
         call->overdue = true;
         arm_due(e->who, s->now + 100);
+      } else if (call->tx.overdue) {
+        call->graced = true;
+        end_wait(call, mp_tx_grace_over(&call->tx));
       } else {
         give_up(e->who, MP_ETIMEOUT);
       }
@@ -431,7 +435,7 @@ static void happen(struct event *e) {
     case PONG: mp_policy_pinged(s->policy, s->now, (unsigned)e->who, !fault()); break;
     case UNPARKED: mp_policy_unparked(s->policy, s->now, (unsigned)e->who, !fault()); break;
     case ANSWER: on_answer(e->who, &e->packet); break;
-    case BROKEN: on_broken(e->who); break;
+    case BROKEN: break_off(e->who); break;
     case REQUEST: on_request(e->who, e->packet); break;
     case CANCEL: s->sessions[e->who].canceled = s->sessions[e->who].in_tx && draw(2); break;
     case HANGUP: end_session(e->who); break;

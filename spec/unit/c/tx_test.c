@@ -174,13 +174,13 @@ static void act(struct sim *s, unsigned actions) {
     s->waiting = true;
   }
   if (actions & MP_TX_DO_WAIT) {
-    CHECK(!s->leased && !s->answered && !s->aborted);
+    CHECK(!s->leased && !s->answered && (!s->aborted || s->overdue));
     CHECK(s->commit_lost == s->tx.in_doubt);
     CHECK(s->script == KILLED || s->script == FINISHED || s->tx.options.keyed);
     CHECK(s->tx.in_doubt || s->last.flags & MP_ERRF_RETRYABLE);
     CHECK(s->tx.attempt < s->tx.options.max_attempts || s->tx.in_doubt);
     CHECK(s->tx.delay_ms <= most_backoff(s) || (s->tx.in_doubt && s->tx.delay_ms == 10));
-    CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms);
+    CHECK(s->now + s->tx.delay_ms < s->tx.options.deadline_ms || s->tx.in_doubt);
     s->waits++;
     if (s->tx.in_doubt) {
       CHECK(s->tx.options.witness);
@@ -378,21 +378,34 @@ static void script_moves(struct sim *s) {
   }
 }
 
+/* COMMIT is under way or in doubt: a little time is left to find out. */
+static bool has_grace(const struct sim *s) { return s->segment == COMMIT || s->tx.in_doubt; }
+
 static void abort_it(struct sim *s) {
   struct mp_err err = deadline();
-  bool had_answer = s->answered;
-  bool first = s->segment == COMMIT && !s->overdue;
+  bool had_answer = s->answered, waiting = s->waiting, backing_off = s->backing_off;
+  bool first = has_grace(s) && !s->overdue;
+  unsigned actions;
   s->aborted = true;
   if (first) {
     s->overdue = true;
     s->grace_until = s->now + MP_TX_GRACE_MS;
-  } else if (s->segment == COMMIT) {
-    s->commit_lost = true;
+    actions = mp_tx_abort(&s->tx, &err);
+    CHECK(actions & MP_TX_DO_GRACE);
+    CHECK(!(actions & MP_TX_DO_CANCEL) == (s->segment != COMMIT));
+    CHECK(!(actions & MP_TX_DO_WAIT) == !backing_off);
+    if (actions & MP_TX_DO_WAIT) s->wait_until = s->now + s->tx.delay_ms;
+    s->waits += (actions & MP_TX_DO_WAIT) != 0;
+    act(s, actions & ~(unsigned)MP_TX_DO_WAIT);
+    CHECK(!s->answered && s->waiting == waiting && s->backing_off == backing_off);
+    CHECK(!mp_tx_abort(&s->tx, &err)); /* once is enough */
+    return;
   }
+  if (s->segment == COMMIT) s->commit_lost = true;
+  if (s->overdue) CHECK(has_grace(s));
   s->waiting = s->backing_off = false;
-  unsigned actions = mp_tx_abort(&s->tx, &err);
-  if (first) CHECK(actions == (MP_TX_DO_CANCEL | MP_TX_DO_GRACE));
-  if (!had_answer && !first) CHECK(actions & MP_TX_DO_ANSWER);
+  actions = s->overdue ? mp_tx_grace_over(&s->tx) : mp_tx_abort(&s->tx, &err);
+  if (!had_answer) CHECK(actions & MP_TX_DO_ANSWER);
   CHECK(!(actions & (MP_TX_DO_RUN | MP_TX_DO_RESUME | MP_TX_DO_ACQUIRE | MP_TX_DO_WAIT)));
   act(s, actions);
 }
@@ -426,7 +439,7 @@ static void happen(struct sim *s) {
     granted(s);
   } else if (s->backing_off) {
     if (s->now < s->wait_until) s->now = s->wait_until;
-    if (s->now >= s->tx.options.deadline_ms) return;
+    if (s->now >= s->tx.options.deadline_ms && !s->overdue) return;
     s->backing_off = false;
     act(s, mp_tx_waited(&s->tx));
   } else if (s->leased && !draw(s, 25)) {
