@@ -73,21 +73,34 @@ local function options_of(what, given, name, low, high)
   return number(name, low, 0, high), math.tointeger(number("limit", 100, 0, 100) // 1)
 end
 
--- queries{limit=} -> the last statements (up to 100), newest first. Their texts hold no values.
+local parts = { failed = "failed", host = "host" }
+
+-- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts hold no values. With failed = true
+-- those that failed, whoever sent them; with host = true the host's own: polls, tokens, schedules.
 function metrics.queries(options)
-  local _, limit = options_of("queries", options, "limit", 100, 100)
-  return host.statements(limit, 0)
+  local rest, part = {}, "scripts"
+  for name, value in pairs(type(options) == "table" and options or {}) do
+    if not parts[name] then
+      rest[name] = value
+    elseif value == true and part == "scripts" then
+      part = parts[name]
+    elseif value then
+      error("metrics.queries: one of failed = true and host = true", 2)
+    end
+  end
+  local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100, 100)
+  return host.statements(limit, 0, part)
 end
 
 -- slow{threshold=, limit=} -> the last statements that took at least so many ms; default: the slow log's threshold.
 -- The slow and the failed ones are kept apart, so that traffic does not wash them away.
 function metrics.slow(options)
   local threshold, limit = options_of("slow", options, "threshold", host.slow_query_ms, 86400000)
-  return host.statements(limit, math.max(threshold, 0.001))
+  return host.statements(limit, math.max(threshold, 0.001), "any")
 end
 
 local function entry_of(number)
-  for _, entry in ipairs(host.statements(200, 0.001)) do
+  for _, entry in ipairs(host.statements(500, 0, "any")) do
     if entry.number == number then return entry end
   end
 end

@@ -108,6 +108,7 @@ function monitor.operations()
       operation = entry.operation, isolation = entry.isolation, total = entry.total, committed = entry.committed,
       rolledBack = entry.rolled_back, failed = entry.failed, unknown = entry.unknown, retried = entry.retried,
       avgDuration = entry.avg_duration, p50 = entry.p50, p95 = entry.p95, p99 = entry.p99,
+      min = entry.min, max = entry.max,
     }
   end
   return { timestamp = now(), operations = list, count = #list }, 200
@@ -121,16 +122,25 @@ local function queries_of(entries)
     list[i] = {
       query = entry.query, duration = entry.duration, timestamp = entry.timestamp, success = entry.success,
       error = entry.error, sqlstate = entry.sqlstate, rows = entry.rows, operation = entry.operation, line = entry.line,
-      number = entry.number,
+      number = entry.number, host = entry.host,
     }
   end
   return list
 end
 
---- GET /api/db/query-history?limit=20
+-- "1" or "true": is it asked for?
+local function flag_of(params, name)
+  local given = params and params[name]
+  if given == nil or given == "" or given == "0" or given == "false" then return false end
+  if given == "1" or given == "true" then return true end
+  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = ("%s must be 1 or 0"):format(name) }, 0)
+end
+
+--- GET /api/db/query-history?limit=20: the scripts' last statements; ?failed=1: those that failed; ?host=1: the host's own.
 function monitor.query_history(params)
   local limit = math.floor(number_of(params, "limit", 20, 0, 100))
-  local queries = queries_of(metrics.queries { limit = limit })
+  local failed, own = flag_of(params, "failed"), flag_of(params, "host")
+  local queries = queries_of(metrics.queries { limit = limit, failed = failed, host = own and not failed })
   return { timestamp = now(), queries = queries, count = #queries }, 200
 end
 
@@ -246,12 +256,18 @@ local function http_numbers(plain)
 end
 
 --- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but whether it is there.
---- `latency` of an operation: how many of its transactions took at most so many seconds, and of them all.
+--- `latency` of an operation: how many of its transactions took at most so many seconds, and of them all; the last ones, the
+--- shortest and the longest in ms.
 function monitor.overview()
   local plain, retries, latencies = page_numbers()
   local body, slow = monitor.metrics(), monitor.slow_queries()
   body.operations, body.alerts, body.retries = monitor.operations().operations, monitor.alerts().alerts, retries
-  for _, entry in ipairs(body.operations) do entry.latency = latencies[entry.operation .. " " .. entry.isolation] end
+  for i, entry in ipairs(metrics.operations()) do
+    local latency = latencies[entry.operation .. " " .. entry.isolation]
+    if latency then latency.last, latency.min, latency.max = json.array(entry.last), entry.min, entry.max end
+    body.operations[i].latency = latency
+  end
+  body.failures = monitor.failed_calls().failures
   body.slowQueries, body.threshold = slow.queries, slow.threshold
   body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
   body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }

@@ -11,8 +11,10 @@ struct ring {
   uint64_t added;
 };
 
+enum { SCRIPTS, HOST, SLOW, FAILED, FAULTS, RINGS };
+
 struct mp_history {
-  struct ring all, notable;
+  struct ring at[RINGS];
   uint64_t count;
 };
 
@@ -28,8 +30,7 @@ static void ring_clear(struct ring *ring) {
 
 void mp_history_unref(struct mp_history *history) {
   if (!history) return;
-  ring_clear(&history->all);
-  ring_clear(&history->notable);
+  for (int i = 0; i < RINGS; i++) ring_clear(&history->at[i]);
   free(history);
 }
 
@@ -40,12 +41,14 @@ static void ring_add(struct ring *ring, const struct mp_history_entry *entry) {
   *place = *entry;
 }
 
-void mp_history_add(struct mp_history *history, const struct mp_history_entry *entry,
-                    bool notable) {
+void mp_history_add(struct mp_history *history, const struct mp_history_entry *entry, bool slow,
+                    const struct mp_err *err) {
   struct mp_history_entry numbered = *entry;
   numbered.number = ++history->count;
-  ring_add(&history->all, &numbered);
-  if (notable) ring_add(&history->notable, &numbered);
+  ring_add(&history->at[entry->host ? HOST : SCRIPTS], &numbered);
+  if (slow) ring_add(&history->at[SLOW], &numbered);
+  if (err) ring_add(&history->at[FAILED], &numbered);
+  if (err && mp_err_blame(err) != MP_BLAME_CALLER) ring_add(&history->at[FAULTS], &numbered);
 }
 
 /* ---- reading ---- */
@@ -73,25 +76,36 @@ static void push_entry(lua_State *L, const struct mp_history_entry *entry) {
   if (!failed) SET(lua_pushinteger(L, entry->rows), "rows");
   if (failed) SET(lua_pushfstring(L, "%s: %s", entry->code, entry->message), "error");
   if (entry->sqlstate[0]) SET(lua_pushstring(L, entry->sqlstate), "sqlstate");
+  if (entry->host) SET(lua_pushboolean(L, true), "host");
 #undef SET
 }
 
-/* Both rings, newest first and each statement once: they are both in the order of their numbers. */
-void mp_history_push(lua_State *L, struct mp_history *history, size_t limit, uint64_t at_least_us) {
-  uint64_t i = 0, j = 0;
+/* The newest of all rings that `rings` names, from the places `next` on, which move on; NULL: no more. */
+static const struct mp_history_entry *take(const struct mp_history *history, unsigned rings,
+                                           uint64_t next[RINGS]) {
+  const struct mp_history_entry *found = NULL, *at[RINGS] = {NULL};
+  for (int i = 0; i < RINGS; i++) {
+    if (rings & 1u << i) at[i] = newest(&history->at[i], next[i]);
+    if (at[i] && (!found || at[i]->number > found->number)) found = at[i];
+  }
+  for (int i = 0; i < RINGS; i++) next[i] += at[i] && at[i]->number == found->number;
+  return found;
+}
+
+void mp_history_push(lua_State *L, struct mp_history *history, enum mp_history_part part,
+                     size_t limit, uint64_t at_least_us) {
+  static const unsigned rings[] = {
+      [MP_HISTORY_SCRIPTS] = 1u << SCRIPTS,
+      [MP_HISTORY_HOST] = 1u << HOST,
+      [MP_HISTORY_FAILED] = 1u << FAILED | 1u << FAULTS,
+      [MP_HISTORY_ANY] = (1u << RINGS) - 1,
+  };
+  uint64_t next[RINGS] = {0};
+  const struct mp_history_entry *entry;
   lua_Integer n = 0;
   luaL_checkstack(L, 8, NULL);
   lua_newtable(L);
-  while ((size_t)n < limit) {
-    const struct mp_history_entry *a = newest(&history->all, i), *b = newest(&history->notable, j);
-    if (!a && (!b || !at_least_us)) break;
-    if (a && b && a->number == b->number) j++;
-    bool first = a && (!b || a->number >= b->number);
-    const struct mp_history_entry *entry = first ? a : b;
-    if (first)
-      i++;
-    else
-      j++;
+  while ((size_t)n < limit && (entry = take(history, rings[part], next))) {
     if (entry->duration_us < at_least_us) continue;
     push_entry(L, entry);
     lua_rawseti(L, -2, ++n);

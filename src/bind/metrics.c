@@ -423,6 +423,16 @@ static double ended(const struct op *op, int isolation, enum mp_tx_end end) {
   return series ? series->value : 0;
 }
 
+/* The last durations, in ms, oldest first. [-0, +1] */
+static void push_last(lua_State *L, const struct mp_seen *seen) {
+  uint64_t n = seen->n < MP_METRIC_LAST ? seen->n : MP_METRIC_LAST;
+  lua_createtable(L, (int)n, 0);
+  for (uint64_t i = 0; i < n; i++) {
+    lua_pushnumber(L, seen->last[(seen->n - n + i) % MP_METRIC_LAST] * 1000);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+}
+
 static void push_operation(lua_State *L, const struct op *op, int isolation) {
   const struct mp_series *duration = op->at[isolation].duration;
   double total = (double)mp_series_count(duration);
@@ -441,6 +451,9 @@ static void push_operation(lua_State *L, const struct op *op, int isolation) {
   SET(lua_pushnumber(L, mp_series_quantile(duration, 0.5) * 1000), "p50");
   SET(lua_pushnumber(L, mp_series_quantile(duration, 0.95) * 1000), "p95");
   SET(lua_pushnumber(L, mp_series_quantile(duration, 0.99) * 1000), "p99");
+  SET(lua_pushnumber(L, duration->seen->min * 1000), "min");
+  SET(lua_pushnumber(L, duration->seen->max * 1000), "max");
+  SET(push_last(L, duration->seen), "last");
 #undef ENDED
 #undef SET
 }

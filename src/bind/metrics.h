@@ -111,7 +111,8 @@ void mp_meters_set_alerts(struct mp_meters *meters, const char *json);
 void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind);
 
 /* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=, committed=,
- * rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99= }, durations in ms. [-0, +1] */
+ * rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99=, min=, max=, last= }, durations in ms;
+ * `last`: the last ones, up to MP_METRIC_LAST. [-0, +1] */
 void mp_meters_push_operations(lua_State *L, struct mp_meters *meters);
 
 /* metrics_lua.c: adds counter, gauge, histogram and metrics_text to the table on top. [-0, +0] */

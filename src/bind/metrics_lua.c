@@ -200,11 +200,13 @@ static int metrics_text(lua_State *L) {
   return 1;
 }
 
-/* statements(limit, at_least_ms) -> array, newest first */
+/* statements(limit, at_least_ms, "scripts" | "host" | "failed" | "any") -> array, newest first */
 static int statements(lua_State *L) {
+  static const char *const parts[] = {"scripts", "host", "failed", "any", NULL};
+  enum mp_history_part part = (enum mp_history_part)luaL_checkoption(L, 3, "scripts", parts);
   lua_Integer limit = luaL_checkinteger(L, 1);
   double at_least_ms = luaL_checknumber(L, 2);
-  mp_history_push(L, mp_bind_of(L)->history, limit < 0 ? 0 : (size_t)limit,
+  mp_history_push(L, mp_bind_of(L)->history, part, limit < 0 ? 0 : (size_t)limit,
                   at_least_ms > 0 ? (uint64_t)(at_least_ms * 1000) : 0);
   return 1;
 }

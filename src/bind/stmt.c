@@ -196,6 +196,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
   struct mp_history_entry entry = {.text = stmt->text,
                                    .wall_us = mp_loop_wall_us(bind->loop),
                                    .duration_us = r->duration_us,
+                                   .host = !strncmp(stmt->where, "moonpool/", 9),
                                    .rows = rows_of(stmt)};
   mp_copy_text(entry.operation, sizeof entry.operation, r->operation);
   memcpy(entry.where, stmt->where, sizeof entry.where);
@@ -205,7 +206,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
     snprintf(entry.message, sizeof entry.message, "%.190s", mp_err_shown(r->err));
     mp_utf8_mend(entry.message);
   }
-  mp_history_add(bind->history, &entry, r->slow || r->err);
+  mp_history_add(bind->history, &entry, r->slow, r->err);
 }
 
 /* To the metrics, the history and the log. What was skipped because another failed has never run. */

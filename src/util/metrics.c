@@ -90,15 +90,19 @@ static void write_number(struct mp_buf *out, double value) {
   }
 }
 
+static void labeled_free(struct labeled *one) {
+  free(one->series.buckets);
+  free(one->series.seen);
+  MP_FREE_LISTED(one);
+}
+
 static void metric_free(struct mp_metric *metric) {
   struct labeled *it, *next;
   HASH_ITER(hh, metric->by_labels, it, next) {
     HASH_DEL(metric->by_labels, it);
-    free(it->series.buckets);
-    MP_FREE_LISTED(it);
+    labeled_free(it);
   }
-  if (metric->other) free(metric->other->series.buckets);
-  free(metric->other);
+  if (metric->other) labeled_free(metric->other);
   for (size_t i = 0; i < MP_METRIC_LABELS; i++) free(metric->labels[i]);
   free(metric->name);
   free(metric->help);
@@ -125,8 +129,9 @@ static struct labeled *labeled_new(const struct mp_metric *metric, const char *l
   made->series.nbounds = metric->nbounds;
   if (metric->kind != MP_HISTOGRAM) return made;
   made->series.buckets = calloc(metric->nbounds + 1, sizeof *made->series.buckets);
-  if (made->series.buckets) return made;
-  free(made);
+  made->series.seen = calloc(1, sizeof *made->series.seen);
+  if (made->series.buckets && made->series.seen) return made;
+  labeled_free(made);
   return NULL;
 }
 
@@ -291,32 +296,54 @@ struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *
   return &found->series;
 }
 
+static void see(struct mp_series *series, double value) {
+  struct mp_seen *seen = series->seen;
+  seen->min = seen->n ? fmin(seen->min, value) : value;
+  seen->max = seen->n ? fmax(seen->max, value) : value;
+  seen->last[seen->n++ % MP_METRIC_LAST] = value;
+}
+
 void mp_series_observe(struct mp_series *series, double value) {
   size_t i = 0;
   if (isnan(value)) return;
+  see(series, value);
   while (i < series->nbounds && value > series->bounds[i]) i++;
   series->buckets[i]++;
   series->value += value;
 }
 
-uint64_t mp_series_count(const struct mp_series *series) {
-  uint64_t count = 0;
-  for (size_t i = 0; i <= series->nbounds; i++) count += series->buckets[i];
-  return count;
+uint64_t mp_series_count(const struct mp_series *series) { return series->seen->n; }
+
+static int rising(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* All of them are known: the one of that rank. */
+static double exact(const struct mp_series *series, size_t n, double rank) {
+  double sorted[MP_METRIC_LAST];
+  memcpy(sorted, series->seen->last, n * sizeof *sorted);
+  qsort(sorted, n, sizeof *sorted, rising);
+  size_t at = (size_t)ceil(rank);
+  return sorted[(at < 1 ? 1 : at > n ? n : at) - 1];
 }
 
 double mp_series_quantile(const struct mp_series *series, double q) {
-  double rank = q * (double)mp_series_count(series), below = 0;
-  if (rank <= 0 || !series->nbounds) return 0;
-  for (size_t i = 0; i < series->nbounds; i++) {
+  uint64_t n = mp_series_count(series);
+  double rank = q * (double)n, below = 0;
+  if (!n || !series->nbounds) return 0;
+  if (n <= MP_METRIC_LAST) return exact(series, (size_t)n, rank);
+  const struct mp_seen *seen = series->seen;
+  for (size_t i = 0; i < series->nbounds && rank > 0; i++) {
     double here = (double)series->buckets[i];
-    if (below + here >= rank) {
-      double low = i ? series->bounds[i - 1] : fmin(0, series->bounds[0]);
-      return low + (series->bounds[i] - low) * (rank - below) / here;
+    if (here > 0 && below + here >= rank) {
+      double low = i ? fmax(series->bounds[i - 1], seen->min) : seen->min;
+      double high = fmin(series->bounds[i], seen->max);
+      return low + (high - low) * (rank - below) / here;
     }
     below += here;
   }
-  return series->bounds[series->nbounds - 1];
+  return rank > 0 ? seen->max : seen->min;
 }
 
 /* ---- the page ---- */

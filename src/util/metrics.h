@@ -26,6 +26,7 @@ enum mp_metric_kind { MP_COUNTER, MP_GAUGE, MP_HISTOGRAM };
 #define MP_METRIC_SERIES 100      /* default limit */
 #define MP_METRIC_LABEL_BYTES 100 /* longer label values are cut */
 #define MP_METRICS_MAX 500        /* metrics of one registry */
+#define MP_METRIC_LAST 32         /* observations of a histogram's series that are known exactly */
 
 struct mp_metric_options {
   const char *name; /* "moonpool_transactions_total"; copied, like all strings here */
@@ -37,11 +38,19 @@ struct mp_metric_options {
   size_t nbounds;
 };
 
+/* What a histogram's buckets do not know: a percentile must not lie beyond what was seen. */
+struct mp_seen {
+  uint64_t n;
+  double min, max;
+  double last[MP_METRIC_LAST]; /* the n-th, from 0 on, at n % MP_METRIC_LAST */
+};
+
 struct mp_series {
   double value;         /* counter, gauge; histogram: the sum of what was observed */
   uint64_t *buckets;    /* histogram: by bound, the last is +Inf; not cumulative */
   const double *bounds; /* of its metric */
   size_t nbounds;
+  struct mp_seen *seen; /* histogram */
   struct mp_series *next;
 };
 
@@ -74,7 +83,8 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 /* ---- reading ---- */
 
 uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
-/* The value below which the share `q` of the observations lies, guessed inside of its bucket; 0 without any. */
+/* The least observation that at least the share `q` of them does not exceed: exact for up to MP_METRIC_LAST of them,
+ * else guessed inside of its bucket, between the least and the greatest that was seen; 0 without any. */
 double mp_series_quantile(const struct mp_series *series, double q);
 
 /* Somebody whose numbers are not counted here but read: it brings its series up to date before they are written. In its

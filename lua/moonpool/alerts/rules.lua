@@ -37,7 +37,7 @@ return {
     name = "failed_queries", title = "Failed queries per hour", warning = 10, critical = 50, sense = "above",
     of = "increase", field = "failed_queries", over_s = 3600, for_s = 0, clear_s = 60,
     message = "%s queries failed within an hour, constraints and retried ones not counted",
-    action = "GET /api/db/query-history shows their errors",
+    action = "GET /api/db/query-history?failed=1 shows their errors, the operation and the line",
     promql = 'sum by (job, instance) (increase(moonpool_query_errors_total{sqlstate_class!~"23|40"}[1h]))',
   },
   {

@@ -45,7 +45,23 @@ static void quantiles(void) {
   CHECK(mp_series_count(s) == 100);
   CHECK(mp_series_quantile(s, 0.5) > 0.001 && mp_series_quantile(s, 0.5) <= 0.0025);
   CHECK(mp_series_quantile(s, 0.99) > 0.5 && mp_series_quantile(s, 0.99) <= 1);
-  CHECK(mp_series_quantile(s, 1) == 30); /* beyond the last bound nothing is known */
+  CHECK(mp_series_quantile(s, 1) == 1000); /* beyond the last bound: the greatest that was seen */
+  CHECK(mp_series_quantile(s, 0) == 0.002 && mp_series_quantile(s, 0.01) >= 0.002);
+  struct mp_series *few = mp_metric_series(
+      add(metrics, (struct mp_metric_options){.name = "few", .help = "F.", .kind = MP_HISTOGRAM}),
+      NULL);
+  mp_series_observe(few, 1.06);
+  CHECK(mp_series_quantile(few, 0.5) == 1.06 && mp_series_quantile(few, 0.99) == 1.06);
+  for (int i = 1; i < MP_METRIC_LAST; i++) mp_series_observe(few, 1.06 + i);
+  CHECK(mp_series_quantile(few, 0.5) == 1.06 + MP_METRIC_LAST / 2 - 1);
+  CHECK(mp_series_quantile(few, 1) == 1.06 + MP_METRIC_LAST - 1);
+  for (int i = 0; i < 1000; i++) { /* whatever comes, none lies beyond what was seen */
+    mp_series_observe(few, 1.5);
+    for (double q = 0; q <= 1; q += 0.05) {
+      double value = mp_series_quantile(few, q);
+      CHECK(value >= 1.06 && value <= 1.06 + MP_METRIC_LAST - 1);
+    }
+  }
   mp_metrics_unref(metrics);
 }
 
