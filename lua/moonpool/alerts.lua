@@ -63,6 +63,22 @@ local function copy_of(alert)
   return copy
 end
 
+-- ": create_order SCRIPT_ERROR (3), …": what has grown most between two samples, three of them.
+local function grown(rule, before, now)
+  local list, old = {}, before[rule.names] or {}
+  for what, count in pairs(now[rule.names] or {}) do
+    local more = count - (old[what] or 0)
+    if more > 0 then list[#list + 1] = { what = what, more = more } end
+  end
+  table.sort(list, function(a, b)
+    if a.more ~= b.more then return a.more > b.more end
+    return a.what < b.what
+  end)
+  for i, entry in ipairs(list) do list[i] = ("%s (%d)"):format(entry.what, entry.more) end
+  if list[4] then list[4] = "…" end
+  return list[1] and ": " .. table.concat(list, ", ", 1, math.min(#list, 4)) or ""
+end
+
 local function text_of(rule, value)
   local shown = math.tointeger(value) or value
   if rule.unit == "s" then shown = ("%.0f ms"):format(value * 1000) end
@@ -105,13 +121,15 @@ function alerts.step(state, now)
   for _, rule in ipairs(rules) do
     local entry = state.levels[rule.name] or {}
     state.levels[rule.name] = entry
-    local value = alerts.value(rule, sample_before(state, now.at, rule.over_s or 0), now)
+    local before = sample_before(state, now.at, rule.over_s or 0)
+    local value = alerts.value(rule, before, now)
     local from = entry.level
     local changed = settle(entry, rule, level_of(rule, value, from), now.at)
-    if value ~= nil then entry.value = value end
+    if value ~= nil then entry.value, entry.names = value, rule.names and grown(rule, before, now) or "" end
     local alert = {
       name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
-      threshold = rule[entry.level or from], message = entry.value and text_of(rule, entry.value), action = rule.action,
+      threshold = rule[entry.level or from], action = rule.action,
+      message = entry.value and text_of(rule, entry.value) .. entry.names,
     }
     if entry.level then active[#active + 1] = alert end
     if changed then
@@ -133,6 +151,17 @@ end
 local state, ticker
 local hooks = {}
 
+-- "create_order SCRIPT_ERROR" -> how often; the same table as before if nothing was added.
+local failing, failing_at = {}, 0
+local function operator_faults(total)
+  if total == failing_at then return failing end
+  failing, failing_at = {}, total
+  for _, kind in ipairs(host.failed_calls()) do
+    if kind.fault == "operator" then failing[kind.operation .. " " .. kind.code] = kind.count end
+  end
+  return failing
+end
+
 --- What the rules look at, now.
 function alerts.sample()
   local pool, transactions = host.pool_stats(), host.transaction_stats()
@@ -142,6 +171,7 @@ function alerts.sample()
     active_connections = pool.active_connections, max_connections = pool.max,
     slow_queries = pool.slow_queries, failed_queries = pool.unexpected_failures,
     queries = pool.total_queries, query_seconds = pool.avg_query_time * pool.total_queries / 1000,
+    operator_faults = transactions.operator_faults, failing = operator_faults(transactions.operator_faults),
     deadlock_retries = transactions.deadlock_retries, health_failures = pool.health_failures,
   }
 end

@@ -70,7 +70,7 @@ local function options_of(what, given, name, low, high)
     end
     return value
   end
-  return number(name, low, 0, high), math.tointeger(number("limit", 100, 0, 100) // 1)
+  return number(name, low, 0, high), math.tointeger(number("limit", 100, 0, 200) // 1)
 end
 
 local parts = { failed = "failed", host = "host" }

@@ -27,7 +27,6 @@ local function params_of(query)
   local function byte(hex) return string.char(tonumber(hex, 16)) end
   local function plain(text) return (text:gsub("+", " "):gsub("%%(%x%x)", byte)) end
   for name, value in (query or ""):gmatch "([^&=]+)=?([^&]*)" do params[plain(name)] = plain(value) end
-  params.development = nil -- not for callers to say
   return params
 end
 

@@ -286,7 +286,9 @@ describe("the pages of a host", function()
     end
     assert.matches("# TYPE moonpool_", service.ask(host, "GET", "/metrics", { token = monitor }).body)
     assert.equal(400, service.ask(host, "GET", "/api/db/query-history?limit=x", { token = monitor }).status)
-    assert.equal(403, service.ask(host, "GET", "/api/db/test?development=1", { token = monitor }).status)
+    local answer = service.ask(host, "GET", "/api/db/test?development=1", { token = monitor })
+    assert.same({ 403, "FORBIDDEN" }, { answer.status, answer.json.error.code })
+    assert.matches("MOONPOOL_ENV=development", answer.json.error.message, 1, true)
     assert.equal(404, service.ask(host, "GET", "/nothing").status)
   end)
 

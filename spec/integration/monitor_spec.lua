@@ -94,7 +94,11 @@ describe("the other pages", function()
     local test
     test, status = fetch("test", {})
     assert.are.same({ 403, "FORBIDDEN" }, { status, test.error.code })
-    assert.matches("^PostgreSQL", (fetch("test", { development = true })).version)
+    assert.matches("MOONPOOL_ENV=development", test.error.message, 1, true)
+    assert.are.equal(403, select(2, fetch("test", { development = true }))) -- not for callers to say
+    assert.matches("PostgreSQL 1", (scratch.script([[print(require("moonpool.monitor").test().version)]],
+      { MOONPOOL_ENV = "development" })))
+    assert.matches("MOONPOOL_ENV is \"devel\"", (scratch.script("", { MOONPOOL_ENV = "devel" })), 1, true)
   end)
 
   it("give the history, 20 statements unless asked", function()
@@ -110,6 +114,34 @@ describe("the other pages", function()
     assert.is_true((fetch("query_history", { limit = "5000" })).count <= 100)
     local ok, e = pcall(fetch, "query_history", { limit = "many" })
     assert.are.same({ false, "VALIDATION_ERROR", 400 }, { ok, e.code, e.status })
+  end)
+
+  it("give the failed statements, however much went well since, and the host's own apart", function()
+    pcall(db.value, "select 1 / (0 * 7)")
+    local number = metrics.queries({ limit = 1 })[1].number
+    local store = require "moonpool.outbox_store"
+    for _ = 1, 150 do
+      db.value "select 1"
+      store.kept(db, "none")
+    end
+    for _ = 1, 110 do -- callers' conflicts
+      pcall(db.exec, "do $$ begin raise exception 'x' using errcode = '23505'; end $$")
+    end
+    local failed, found = fetch("query_history", { failed = "1", limit = "200" }).queries, false
+    for _, entry in ipairs(failed) do
+      assert.is_false(entry.success)
+      found = found or entry.number == number
+    end
+    assert.is_true(found)
+    for _, entry in ipairs(fetch("query_history", { limit = "100" }).queries) do
+      assert.is_nil(entry.host)
+      assert.is_nil(entry.line:find("^moonpool/"))
+    end
+    local own = fetch("query_history", { host = "1" }).queries
+    assert.are.equal(20, #own)
+    for _, entry in ipairs(own) do assert.matches("^moonpool/outbox_store.lua:%d+$", entry.line) end
+    local ok, e = pcall(fetch, "query_history", { failed = "maybe" })
+    assert.are.same({ false, "VALIDATION_ERROR" }, { ok, e.code })
   end)
 
   it("give what was slower than asked", function()
@@ -143,6 +175,23 @@ describe("the other pages", function()
     local found
     for _, entry in ipairs((fetch "operations").operations) do found = entry.operation == op.name and entry or found end
     has(found, { "total", "committed", "rolledBack", "failed", "retried", "avgDuration", "p50", "p95", "p99" })
+  end)
+
+  it("give no percentile beyond what was seen", function()
+    local op = moonpool.operation { run = function(tx) return tx:value "select pg_sleep(0.06)" end }
+    require("moonpool.operation").of(op).name = "monitor_spec_once"
+    moonpool.call(op, {})
+    local function of(list)
+      for _, entry in ipairs(list) do
+        if entry.operation == op.name then return entry end
+      end
+    end
+    local entry = of(fetch("operations").operations)
+    assert.are.same({ entry.max, entry.max, entry.max }, { entry.p50, entry.p95, entry.p99 })
+    assert.are.equal(entry.min, entry.max)
+    assert.is_true(math.abs(entry.max - entry.avgDuration) < 0.001)
+    entry = of(fetch("overview").operations)
+    assert.are.same({ entry.max }, entry.latency.last) -- what the dashboard's percentiles of some seconds are made of
   end)
 end)
 

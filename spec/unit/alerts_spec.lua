@@ -6,6 +6,7 @@ local function sample(at, more)
   local numbers = {
     at = at, waiting_clients = 0, idle_connections = 5, active_connections = 1, max_connections = 20,
     slow_queries = 0, failed_queries = 0, queries = 0, query_seconds = 0, deadlock_retries = 0, health_failures = 0,
+    operator_faults = 0,
   }
   for name, value in pairs(more or {}) do numbers[name] = value end
   return numbers
@@ -52,6 +53,27 @@ describe("the thresholds", function()
 
   it("of failed queries are above 10 and 50 within an hour", function()
     check("failed_queries", 10, 11, 51, "failed_queries")
+  end)
+
+  it("of faults of the operator's are above 0 and 10 within five minutes, and name what fails", function()
+    local state = alerts.new()
+    alerts.step(state, sample(0))
+    local function at(second, counts)
+      local sum = 0
+      for _, n in pairs(counts) do sum = sum + n end
+      return (alerts.step(state, sample(second, { operator_faults = sum, failing = counts })))[1]
+    end
+    assert.is_nil(at(10, {}))
+    local alert = at(20, { ["book SCRIPT_ERROR"] = 1 })
+    assert.are.same({ "operator_faults", "warning" }, { alert.name, alert.severity })
+    assert.matches("^1 calls failed .*: book SCRIPT_ERROR %(1%)$", alert.message)
+    alert = at(30, { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1, ["c X"] = 1 })
+    assert.are.equal("critical", alert.severity)
+    assert.matches(": pay DISK_FULL %(9%), book SCRIPT_ERROR %(3%), a X %(1%), …$", alert.message)
+    local last = { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1, ["c X"] = 1 }
+    for second = 40, 320, 10 do assert.is_not_nil(at(second, last)) end
+    for second = 330, 400, 10 do alert = at(second, last) end
+    assert.is_nil(alert)
   end)
 
   it("of deadlock retries are above 5 and 20 within an hour", function()

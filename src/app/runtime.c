@@ -363,6 +363,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       .cache = rt->cache,
       .query_timeout_ms = rt->config.query_timeout_ms,
       .slow_query_ms = rt->config.slow_query_ms,
+      .development = rt->config.env && !strcmp(rt->config.env, "development"),
       .result_limit = (size_t)rt->config.result_limit_mb << 20,
       .commit_timeout_ms = rt->config.commit_timeout_ms,
       .open_pool = bind_open_pool,

@@ -53,6 +53,7 @@ struct mp_bind {
   struct mp_pool *pool;      /* the default database's */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
+  bool development;             /* MOONPOOL_ENV */
   size_t result_limit;          /* bytes of one result */
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
   struct mp_meters *meters;     /* what the host counts in them */

@@ -42,6 +42,7 @@
   X(failed_calls, "moonpool_calls_failed_total", MP_COUNTER,                                       \
     "Calls that failed, by operation, code and whose fault: caller, operator or transient.",       \
     "operation", "code", "fault")                                                                  \
+  X(faults, "moonpool_faults_total", MP_COUNTER, "Calls that failed, by whose fault.", "fault")    \
   X(hook_errors, "moonpool_hook_errors_total", MP_COUNTER,                                         \
     "Errors in after_commit and on_rollback hooks.", NULL)                                         \
   X(database_up, "moonpool_database_up", MP_GAUGE,                                                 \
@@ -163,6 +164,8 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
     }
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(classes); i++) SERIES(meters->query_errors, classes[i]);
+  for (int i = 0; i <= MP_BLAME_TRANSIENT; i++)
+    SERIES(meters->faults, mp_blame_name((enum mp_blame)i));
   for (size_t i = 0; i < MP_ARRAY_LEN(outbound); i++) {
     SERIES(meters->webhook, outbound[i]);
     SERIES(meters->traces, outbound[i]);
@@ -323,6 +326,7 @@ enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *opera
                                 .call_id = call_id,
                                 .wall_us = wall_us};
   meters->totals.failed_calls[call.blame]++;
+  mp_series_add(SERIES(meters->faults, mp_blame_name(call.blame)), 1);
   if (!mp_failed_calls_add(meters->failed, &call)) operation = code = "other";
   mp_series_add(SERIES(meters->failed_calls, operation, code, mp_blame_name(call.blame)), 1);
   return call.blame;

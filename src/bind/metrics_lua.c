@@ -356,4 +356,6 @@ void mp_metrics_lua(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
   lua_pushinteger(L, (lua_Integer)mp_bind_of(L)->slow_query_ms);
   lua_setfield(L, -2, "slow_query_ms");
+  lua_pushboolean(L, mp_bind_of(L)->development);
+  lua_setfield(L, -2, "development");
 }

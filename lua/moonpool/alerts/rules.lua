@@ -6,6 +6,7 @@
 --   field   of a sample (alerts.sample); a mean has two: the sum and the count
 --   only    the alert is about a pool that cannot grow: looked at only while so large a share of it is in use
 --   promql  the same value for Prometheus
+--   names   a field of a sample, { what = count }: the message ends with what has grown most between the two
 -- The `%s` of a message is the value.
 
 return {
@@ -39,6 +40,13 @@ return {
     message = "%s queries failed within an hour, constraints and retried ones not counted",
     action = "GET /api/db/query-history?failed=1 shows their errors, the operation and the line",
     promql = 'sum by (job, instance) (increase(moonpool_query_errors_total{sqlstate_class!~"23|40"}[1h]))',
+  },
+  {
+    name = "operator_faults", title = "Calls failed by faults of the operator's", warning = 0, critical = 10, sense = "above",
+    of = "increase", field = "operator_faults", names = "failing", over_s = 300, for_s = 0, clear_s = 60,
+    message = "%s calls failed within five minutes by faults of scripts, grants or disks",
+    action = "GET /api/db/failed-calls has the last call of each; moonpool why CALL_ID, and the log under that id, say why",
+    promql = 'sum by (job, instance) (increase(moonpool_faults_total{fault="operator"}[5m]))',
   },
   {
     name = "deadlock_retries", title = "Deadlock retries per hour", warning = 5, critical = 20, sense = "above",

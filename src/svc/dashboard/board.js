@@ -48,6 +48,15 @@ function showOperations(now, rate) {
   }));
 }
 
+const FAULTS = { operator: "critical", transient: "warning" };
+
+function showFailures(now, ask) {
+  putTable("failures", ["operation", "code", "whose fault", "count", "last", "call"], now.failures.map(f => [f.operation, f.code,
+    [f.fault, FAULTS[f.fault]], count(f.count), clock(f.last), f.callId ? () => link(f.callId,
+      "timeline of the call " + f.callId + " of " + f.operation, () => attempt(() => showCall(ask, f.callId))) : "–"]),
+    "No call has failed.", now.failures);
+}
+
 function showLatency(at, before, now) {
   const which = $("which").value, sum = latencyOf(now.operations, which), old = latencyOf(before, which);
   const [p50, p95, p99] = [0.5, 0.95, 0.99].map(q => sum && before !== now.operations ? percentile(old, sum, q) : null);
@@ -98,6 +107,7 @@ function show(now, ask) {
 
   putTable("retries", ["operation", "reason", "count"], now.retries.map(r => [r.operation, r.reason, count(r.count)]),
     "Nothing had to be retried.");
+  showFailures(now, ask);
   const g = now.generations;
   putFields("generations", [["current", count(g.current)], ["open", count(g.open)], ["loaded", count(g.loaded)],
     ["refused", count(g.refused), g.refused ? "warning" : ""], ["age", span(at - g.startedAt)]]);
