@@ -98,7 +98,7 @@ describe("a crowd of callers", function()
       for i = 1, own do
         work[i] = function()
           local ok, result, info = pcall(moonpool.call_info, "create_deal", ours:deal_input {
-            customer_data = { first_name = "Here", last_name = tostring(i) } })
+            customer_data = { first_name = "Here", last_name = tostring(i) } }, { timeout = 500 })
           if ok then
             mine.ok = mine.ok + 1
             mine.retries = mine.retries + info.attempts - 1

@@ -21,7 +21,7 @@ struct note {
 struct mp_flight {
   struct mp_list node; /* of those under way */
   struct mp_recorder *recorder;
-  int refs;    /* under way, or in so many rings */
+  int refs;    /* under way, in so many rings, and who works for it */
   bool listed; /* in that ring */
   uint64_t number, began_ns, began_us;
   struct mp_label *label;
@@ -62,7 +62,12 @@ static const char *const kinds[] = {
 
 /* ---- life ---- */
 
-static void unref(struct mp_flight *flight) {
+struct mp_flight *mp_flight_ref(struct mp_flight *flight) {
+  if (flight) flight->refs++;
+  return flight;
+}
+
+void mp_flight_unref(struct mp_flight *flight) {
   if (!flight || --flight->refs) return;
   for (unsigned i = 0; i < flight->count; i++)
     if (flight->notes[i].sql) mp_text_unref(flight->notes[i].sql);
@@ -85,9 +90,9 @@ int mp_recorder_new(struct mp_recorder **out, struct mp_loop *loop, uint64_t slo
 void mp_recorder_unref(struct mp_recorder *recorder) {
   if (!recorder) return;
   for (size_t i = 0; i < MP_FLIGHTS; i++) {
-    unref(recorder->recent.at[i]);
-    unref(recorder->notable.at[i]);
-    unref(recorder->listed.at[i]);
+    mp_flight_unref(recorder->recent.at[i]);
+    mp_flight_unref(recorder->notable.at[i]);
+    mp_flight_unref(recorder->listed.at[i]);
   }
   free(recorder);
 }
@@ -146,7 +151,7 @@ static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
 
 void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n,
                     const char *text) {
-  if (!flight) return;
+  if (!flight || flight->ended) return;
   if (kind == MP_NOTE_CONNECTED) flight->backend = n;
   if (kind == MP_NOTE_WAITS || kind == MP_NOTE_BACKOFF) flight->backend = 0;
   if (kind == MP_NOTE_SENT) flight->sent_ns = mp_loop_clock_ns(flight->recorder->loop);
@@ -163,7 +168,7 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
 }
 
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
-  if (!flight) return;
+  if (!flight || flight->ended) return;
   memcpy(flight->where, stmt->where, sizeof stmt->where);
   struct note *note = add(flight, MP_NOTE_STATEMENT);
   if (!note) return;
@@ -174,7 +179,7 @@ void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
 
 static void keep(struct ring *ring, struct mp_flight *flight) {
   struct mp_flight **place = &ring->at[ring->added++ % MP_FLIGHTS];
-  unref(*place);
+  mp_flight_unref(*place);
   *place = flight;
   flight->refs++;
 }
@@ -198,7 +203,7 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
   if (!good || flight->attempts > 1 ||
       (recorder->slow_ms && flight->duration_us > recorder->slow_ms * 1000))
     keep(&recorder->notable, flight);
-  unref(flight);
+  mp_flight_unref(flight);
 }
 
 /* ---- who waits for whom ---- */

@@ -60,8 +60,11 @@ struct mp_flight_end {
   const struct mp_err *err; /* NULL: none */
   unsigned attempts, round_trips, group;
 };
-/* The recorder's from here on: the pointer is good for nothing more. */
+/* The recorder's from here on: the pointer is good for nothing more, but for who took a reference. */
 void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end);
+/* For who may still be at work for a call that has its answer: what he notes then is not kept. NULL for NULL. */
+struct mp_flight *mp_flight_ref(struct mp_flight *flight);
+void mp_flight_unref(struct mp_flight *flight);
 struct mp_label *mp_flight_label(const struct mp_flight *flight); /* borrowed; NULL for NULL */
 
 /* Pushes an array of up to `limit` { id=, operation=, caller=, began=, duration=, outcome=, attempts=, error= …}, newest

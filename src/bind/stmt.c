@@ -23,6 +23,11 @@ void mp_stmt_unref(struct mp_stmt *stmt) {
   free(stmt);
 }
 
+void mp_stmt_let_go(struct mp_stmt *stmt) {
+  stmt->owner = stmt->part = NULL;
+  mp_stmt_unref(stmt);
+}
+
 /* ---- parameters ---- */
 
 /* May the absent `name` be read as NULL? Tables that a schema has checked name their optional fields. */

@@ -54,6 +54,8 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
+void mp_stmt_let_go(
+    struct mp_stmt *stmt); /* by its driver: a row that holds it does not find him any more */
 
 /* From a failed statement, or from one whose promise of a row was broken. */
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);

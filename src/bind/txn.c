@@ -358,6 +358,10 @@ static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_o
   txn->options = *options;
   if (!txn->options.pool) txn->options.pool = bind->pool;
   txn->options.tx.keyed = options->key_id;
+  /* What is borrowed from the call is its member's alone. */
+  txn->options.own = (struct mp_own){LUA_NOREF, LUA_NOREF};
+  txn->options.caller_ref = LUA_NOREF;
+  txn->options.flight = NULL;
   txn->calls = *calls;
   mp_list_init(&txn->members);
   mp_list_init(&txn->queue);

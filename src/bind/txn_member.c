@@ -110,6 +110,7 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
     member->options.tenant_field = NULL; /* the caller's; only the text is needed from here on */
   }
   if (options->key_id) copy_key(member, options);
+  mp_flight_ref(options->flight);
   mp_timer_init(&member->deadline, bind->loop, on_deadline);
   member->started_ns = mp_loop_clock_ns(bind->loop);
   member->started_us = mp_loop_wall_us(bind->loop);
@@ -140,6 +141,7 @@ void mp_member_fini(struct mp_member *member) {
   mp_member_unref(member, &member->hooks_ref);
   mp_account_unref(member->options.account);
   mp_scope_unref(member->options.scope);
+  mp_flight_unref(member->options.flight);
   free(member->stored);
   free(member->tenant);
   free(member->set_tenant_sql);
@@ -214,6 +216,7 @@ void mp_member_kill(struct mp_member *member) {
   member->txn->killing = true;
   if (script) {
     mp_task_on_killed(script, NULL); /* we know */
+    mp_task_set_data(script, NULL);  /* one that runs now ends later, perhaps later than we do */
     mp_task_kill(script);
   }
   member->txn->killing = false;
@@ -441,4 +444,8 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
   txn->m = member; /* whose answer it is */
   txn->calls.on_answer(txn, member->data);
   txn->m = current;
+  /* The call is over, and what was borrowed from it is gone. */
+  member->data = NULL;
+  member->options.own = (struct mp_own){LUA_NOREF, LUA_NOREF};
+  member->options.caller_ref = LUA_NOREF;
 }

@@ -144,8 +144,7 @@ void mp_txn_keep_lost(struct mp_txn *txn) {
     if (worth_keeping(stmt)) {
       mp_list_push_back(&txn->lost, node);
     } else {
-      stmt->owner = stmt->state == MP_STMT_DONE ? NULL : txn;
-      mp_stmt_unref(stmt);
+      mp_stmt_let_go(stmt);
     }
   }
 }

@@ -11,8 +11,7 @@ void mp_txn_drop_list(struct mp_list *list) {
   while ((node = mp_list_pop_front(list))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     if (stmt->state != MP_STMT_DONE) stmt->state = MP_STMT_FAILED;
-    stmt->owner = NULL;
-    mp_stmt_unref(stmt);
+    mp_stmt_let_go(stmt);
   }
 }
 
@@ -123,9 +122,7 @@ static void settle_batch(struct mp_txn *txn) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&txn->batch))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    stmt->owner =
-        stmt->state == MP_STMT_DONE ? NULL : txn; /* a skipped one still finds its error */
-    mp_stmt_unref(stmt);
+    mp_stmt_let_go(stmt);
   }
 }
 
