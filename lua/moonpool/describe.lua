@@ -9,7 +9,7 @@ return function()
   for i, name in ipairs(names) do
     local op = registry.operations[name]
     list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, on = op.on,
-                from = op.from, renamed_from = op.renamed_from,
+                from = op.from, for_each = op.for_each, internal = op.internal, renamed_from = op.renamed_from,
                 deliveries = op.deliveries, concurrency = op.concurrency, isolation = op.isolation,
                 timeout = op.timeout, read_only = op.read_only, input = op.input and op.input:json_schema(),
                 output = op.output and op.output:json_schema() }

@@ -56,6 +56,7 @@ local function serve_operation(name, input, options)
     failures.tell(there and name or "unknown", fault, nil, options.origin)
     error(fault, 0)
   end
+  if options.far then operation.check_outside(op) end
   return (operation.call(op, value, options))
 end
 

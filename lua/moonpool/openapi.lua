@@ -38,11 +38,11 @@ local function header(name, description, schema)
   return { name = name, ["in"] = "header", required = false, description = description, schema = schema }
 end
 
---- The document of a list of operations (moonpool.describe); without subscribers, which nobody can call.
+--- The document of a list of operations (moonpool.describe); without internal ones, which nobody can call.
 function openapi.document(operations)
   local paths = json.object()
   for _, op in ipairs(operations) do
-    if not op.on then paths["/api/ops/" .. op.name] = path_of(op) end
+    if not op.internal then paths["/api/ops/" .. op.name] = path_of(op) end
   end
   return {
     openapi = "3.1.0",

@@ -9,6 +9,7 @@ local nearest = require "moonpool.is.nearest"
 local own_errors = require "moonpool.own_errors"
 local schema  = require "moonpool.is.schema"
 local sealed  = require "moonpool.sealed"
+local sql     = require "moonpool.sql"
 local unwritable = require "moonpool.border".unwritable
 
 local operation = {}
@@ -72,6 +73,12 @@ local fields = {
     local _, fault = due.parse(value)
     return fault
   end,
+  for_each   = function(value)          -- of a schedule: a query that gives its tenants
+    local ok, kind = pcall(sql.kind, value)
+    return not (ok and kind == "SelectStmt") and "must be one SELECT that gives a tenant in each row" or nil
+  end,
+  internal   = "boolean",               -- true: not to be called over HTTP
+  http       = "boolean",               -- of a schedule: it may be called, too
   on         = function(value)          -- a subscriber: the topic
     return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
   end,
@@ -82,7 +89,7 @@ local fields = {
   deliveries = function(value)          -- of a subscriber: how often a message is tried
     return not (math.type(value) == "integer" and value >= 1 and value <= 1000) and "must be an integer from 1 to 1000" or nil
   end,
-  concurrency = function(value)         -- of a subscriber: how many keys at a time
+  concurrency = function(value)         -- of a subscriber: how many keys at a time; of a schedule: how many tenants
     return not (math.type(value) == "integer" and value >= 1 and value <= 100) and "must be an integer from 1 to 100" or nil
   end,
   errors     = "table",
@@ -139,6 +146,13 @@ local function check_errors(op)
   if fault then refuse(constraint or "errors", "errors%s: %s", constraint and "." .. constraint or "", fault) end
 end
 
+-- What runs by itself is nobody's to call, unless it says so.
+local function settle_internal(op)
+  if op.http ~= nil and not op.every then refuse("http", "`http` is for operations with `every`") end
+  if op.http and op.internal then refuse("http", "`http` and `internal` contradict each other") end
+  if op.internal == nil then op.internal = not op.http and (op.every or op.on) ~= nil end
+end
+
 local function copy_of(value)
   if type(value) ~= "table" then return value end
   local copy = {}
@@ -165,6 +179,7 @@ function operation.define(definition)
   check_group(op)
   check_subscriber(op)
   check_errors(op)
+  settle_internal(op)
   if op.deferrable and not (op.read_only and op.isolation == "serializable") then
     refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
   end
@@ -180,15 +195,30 @@ end
 --- The definition of an operation, nil of anything else.
 operation.of = open
 
--- Nobody calls a scheduled operation: it has no input and no tenant.
+-- Is the input content with nothing but the tenant, whatever that looks like?
+local function takes_nothing(op)
+  if not op.input or pcall(op.input.check, op.input, {}) then return true end
+  for _, tenant in ipairs { "00000000-0000-7000-8000-000000000000", 1, "1" } do
+    if op.tenant and pcall(op.input.check, op.input, { [op.tenant] = tenant }) then return true end
+  end
+  return false
+end
+
+-- Nobody calls a scheduled operation: it has no input, and no tenant but those that it names itself.
 local function check_schedule(op)
-  if op.tenant then refuse("every", "every: who calls a scheduled operation? It has no tenant; leave `tenant` out") end
-  if not op.input or pcall(op.input.check, op.input, {}) then return end
-  refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
+  if op.tenant and not op.for_each then
+    refuse("every", "every: who calls a scheduled operation? It has no tenant; for_each = \"select id from …\" runs it for "
+      .. "each, or leave `tenant` out")
+  end
+  if op.for_each and not op.tenant then refuse("for_each", "`for_each` needs `tenant`: each run is of one") end
+  if not takes_nothing(op) then
+    refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
+  end
 end
 
 -- Raises if it names a field that the input has not, or cannot run on its schedule.
 function operation.check_whole(op)
+  if op.for_each and not op.every then refuse("for_each", "`for_each` is for operations with `every`") end
   if op.every then check_schedule(op) end
   local input = op.input and schema.of(op.input).fields
   if not input then return end
@@ -278,7 +308,9 @@ end
 local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
-      message = op.name .. " was called for another tenant than the transaction's" }, 0)
+      message = op.name .. " was called for another tenant than the transaction's" .. (tx.tenant and "" or
+        ", which has none: an operation with `tenant` and for_each = \"select …\" runs by itself for each, and a hook " ..
+        "(tx:after_commit) of an operation without tenant may call for any") }, 0)
   end
   if levels[op.isolation] > levels[tx.isolation] then
     error(errors.new { code = "INVALID_ARGUMENT", status = 500, operation = op.name,
@@ -348,6 +380,13 @@ local function lost_answer(op, fault, short)
   if tostring(fault):find("memory", 1, true) then return short end
   local ok, told = pcall(unwritable, op.name, fault)
   return ok and told or short
+end
+
+--- Raises for an operation that is not to be called from outside.
+function operation.check_outside(op)
+  if not op.internal or op.on then return end -- a subscriber is refused to everybody
+  error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
+    message = op.name .. " is internal: other operations call it, or it runs by itself" }, 0)
 end
 
 -- -> result, and if wanted: info, what it took

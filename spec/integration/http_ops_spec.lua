@@ -23,6 +23,10 @@ local files = {
   ["scripts/unwritable.lua"] = operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
   ["scripts/none.lua"]   = operation(nil, [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
   ["scripts/hears.lua"]  = operation('on = "http_ops_spec.nothing",', 'return nil'),
+  ["scripts/nightly.lua"] = operation('every = "366d",', "return 1"),
+  ["scripts/hourly.lua"] = operation('every = "366d", http = true,', "return 1"),
+  ["scripts/inner.lua"]  = operation("internal = true,", "return 7"),
+  ["scripts/outer.lua"]  = operation(nil, 'return moonpool.call("inner", {})'),
   ["scripts/misuses.lua"] = operation(nil, 'return tx:value("select $nmae::int", { name = 1 })'),
   ["scripts/slow.lua"]   = operation("timeout = 20,", [[tx:exec "select pg_sleep(20)"; return 1]]),
   ["scripts/naps.lua"]   = operation(nil, [[tx:exec "select pg_sleep(1), 'a nap'"; return 1]]),
@@ -152,15 +156,29 @@ describe("operations over HTTP", function()
     scratch.await("it is ended", function() return sleeping() == 0 end)
   end)
 
+  it("that run by themselves, or are internal, are for no caller", function()
+    for _, name in ipairs { "hears", "nightly", "inner" } do
+      local answer = call(name)
+      assert.same({ 404, "NOT_CALLABLE" }, { answer.status, answer.json.error.code })
+    end
+    assert.equal(200, call("hourly").status)
+    assert.equal(7, call("outer").json.result)
+    assert.equal(7, host:call("inner", {}).result) -- the operator's command line
+  end)
+
   it("are listed, with their schemas, for whom they are", function()
     local answer = service.ask(host, "GET", "/api/ops", { token = all })
     assert.equal(200, answer.status)
-    assert.equal(13, #answer.json.operations)
+    assert.equal(14, #answer.json.operations)
+    for _, op in ipairs(answer.json.operations) do
+      assert.is_nil(({ hears = true, nightly = true, inner = true })[op.name])
+    end
     answer = service.ask(host, "GET", "/api/ops", { token = service.token "--scopes ops:hello,monitor" })
     assert.equal(1, #answer.json.operations)
     local doc = service.ask(host, "GET", "/openapi.json", { token = all }).json
     assert.equal("3.1.0", doc.openapi)
-    assert.is_nil(doc.paths["/api/ops/hears"]) -- a subscriber, which nobody can call
+    for _, name in ipairs { "hears", "nightly", "inner" } do assert.is_nil(doc.paths["/api/ops/" .. name]) end
+    assert.truthy(doc.paths["/api/ops/hourly"])
     local post = doc.paths["/api/ops/checked"].post
     assert.equal("checked", post.operationId)
     local schema = post.requestBody.content["application/json"].schema
@@ -198,6 +216,18 @@ describe("operations over HTTP", function()
       assert.equal(403, call("whoami", { token = one }).status)
       assert.equal(403, call("hell", { token = one }).status)
       assert.equal(403, call("hello", { token = service.token "--scopes monitor,admin" }).status)
+    end)
+
+    it("which is not made for a misspelled operation, or for a tenant that none takes", function()
+      local function made(args, ...)
+        local output, code = command.run("token create " .. args, { dir = moonpool.app_dir })
+        for _, part in ipairs { ... } do assert.truthy(output:find(part, 1, true), output) end
+        return code
+      end
+      assert.equal(2, made("--scopes ops:create_dela", "create_dela", "did you mean create_deal?"))
+      assert.equal(2, made("--scopes ops:*,ops:nothing_like_it", "nothing_like_it", "--allow-unknown"))
+      assert.equal(2, made("--tenant nouuid", "nouuid", "dealership_id"))
+      assert.equal(0, made "--scopes ops:nothing_like_it --allow-unknown")
     end)
 
     it("which says for whom they are called", function()

@@ -1,8 +1,11 @@
 -- Operations that run by themselves: on time, on one host of many, and never piled up.
-local command = require "spec.support.command"
-local db      = require "moonpool.db"
-local scratch = require "spec.support.scratch"
-local serving = require "spec.support.serving"
+local command  = require "spec.support.command"
+local db       = require "moonpool.db"
+local failure  = require "spec.support.failure"
+local moonpool = require "moonpool"
+local scratch  = require "spec.support.scratch"
+local serving  = require "spec.support.serving"
+local store    = require "moonpool.outbox_store"
 
 describe("an operation with `every`", function()
   local schema, owner
@@ -91,6 +94,176 @@ describe("an operation with `every`", function()
     assert.are.equal(1, db.value "select failures from moonpool.schedule where operation = 'free'")
   end)
 
+  it("that a host died in goes on soon after, by another", function()
+    start(job("2s", "tx:exec \"insert into sched.ran (by) values ('job')\" tx:value \"select pg_sleep(600)\""))
+    scratch.await("the run", function()
+      local now = row()
+      return now and now.held_until
+    end)
+    -- Renewed while the run lives, and never for long.
+    local first = row().held_until
+    scratch.await("a renewal", function() return row().held_until ~= first end)
+    assert.is_true(db.value "select held_until - clock_timestamp() < interval '20 seconds' from moonpool.schedule")
+    os.execute(("kill -9 %d"):format(hosts[1]:pid()))
+    owner.exec [[select pg_terminate_backend(pid) from pg_stat_activity
+                  where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()]]
+    start(job "2s")
+    local runs = row().runs
+    scratch.await("the next run", function() return row().runs > runs and ran() >= 1 end)
+    assert.is_true(row().failures >= 1)
+  end)
+
+  it("goes on where a clock that was wrong has put its due time, and says so", function()
+    owner.exec "insert into moonpool.schedule (operation, due) values ('job', now() + interval '400 days')"
+    local host = start(job "1s")
+    scratch.await("two runs", function() return ran() >= 2 end)
+    assert.truthy(host:log():find("job: its last due time, .-, lies in the future"))
+  end)
+
+  it("tells why a run failed, and in which call", function()
+    local host = start(job("1s", "local x = nil; return x.y"))
+    scratch.await("a failure", function()
+      local now = row()
+      return now and now.failures >= 1
+    end)
+    assert.truthy(row().last_error:find "attempt to index a nil value.*%(call %x+%-")
+    assert.truthy(host:log():find "job, due at %S+, failed: .-attempt to index a nil value")
+    local page = host:ask { ["do"] = "metrics" }.text
+    assert.truthy(page:find('moonpool_schedule_runs_total{operation="job",result="failed"} ', 1, true))
+  end)
+
+  describe("and `for_each`", function()
+    local tenants
+
+    lazy_setup(function()
+      owner.exec "create table sched.shops (id uuid not null, name text)"
+      owner.exec "alter table sched.shops enable row level security, force row level security"
+      owner.exec "create table sched.secret (id uuid)"
+      owner.exec "grant usage on schema sched to moonpool_system"
+      owner.exec "grant select on sched.shops to moonpool_system"
+      owner.exec [[create table sched.visits (shop uuid not null, setting text,
+                                              at timestamptz not null default clock_timestamp())]]
+      owner.exec "grant select, insert on sched.visits to moonpool_app"
+    end)
+    before_each(function()
+      owner.exec "truncate sched.shops, sched.visits"
+      tenants = {}
+      for i = 1, 5 do
+        tenants[i] = moonpool.uuid()
+        owner.exec("insert into sched.shops (id) values ($1)", tenants[i])
+      end
+    end)
+
+    local function visiting(every, more, body)
+      return { ["scripts/visit.lua"] = ([[
+        local moonpool, is = require "moonpool", require "moonpool.is"
+        return moonpool.operation { every = %q, tenant = "shop_id", for_each = "select id from sched.shops", %s
+          input = is.object { shop_id = is.uuid },
+          run = function(tx, input)
+            %s
+            tx:exec("insert into sched.visits (shop, setting) values ($1, current_setting('app.shop_id'))", input.shop_id)
+          end }]]):format(every, more or "", body or "") }
+    end
+
+    local function visits(tenant)
+      return db.value("select count(*) from sched.visits where shop = $1::uuid and setting = $2", tenant, tenant)
+    end
+
+    local function each_has(n)
+      return function()
+        for _, tenant in ipairs(tenants) do
+          if visits(tenant) < n then return false end
+        end
+        return true
+      end
+    end
+
+    it("runs for each tenant, as that tenant, on one of several hosts, with a last and a next time", function()
+      for _ = 1, 2 do start(visiting "1s") end
+      scratch.await("two visits each", each_has(2))
+      local list = hosts[1]:ask { ["do"] = "schedules" }.schedules
+      assert.are.equal("select id from sched.shops", list[1].for_each)
+      assert.are.equal(5, #list[1].tenants)
+      for _, item in ipairs(list[1].tenants) do
+        assert.is_true(item.runs >= 1)
+        assert.truthy(item.last_success)
+        assert.truthy(item.next_due:find "^%d+%-")
+      end
+      for _, host in ipairs(hosts) do host:stop() end
+      hosts = {}
+      assert.are.equal(db.value "select sum(runs)::bigint from moonpool.schedule where operation = 'visit'",
+        db.value "select count(*) from sched.visits")
+    end)
+
+    it("goes on for the others when it fails for one", function()
+      local bad = tenants[3]
+      start(visiting("1s", nil, ('if input.shop_id == "%s" then moonpool.fail("SHUT", "shut") end'):format(bad)))
+      table.remove(tenants, 3)
+      scratch.await("two visits each", each_has(2))
+      scratch.await("its failures", function()
+        return db.value("select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule where tenant = $1", bad)
+      end)
+      assert.are.equal(0, visits(bad))
+    end)
+
+    it("has `concurrency` at a time", function()
+      start(visiting("1s", "concurrency = 2,", 'tx:value "select pg_sleep(0.2)"'))
+      local most = 0
+      scratch.await("a visit each", function()
+        most = math.max(most, db.value "select count(*) from moonpool.schedule where held_until is not null")
+        return each_has(1)()
+      end)
+      assert.is_true(most <= 2, most)
+    end)
+
+    it("follows who the tenants are", function()
+      start(visiting "1s")
+      scratch.await("a visit each", each_has(1))
+      local gone = table.remove(tenants)
+      owner.exec("delete from sched.shops where id = $1", gone)
+      tenants[#tenants + 1] = moonpool.uuid()
+      owner.exec("insert into sched.shops (id) values ($1)", tenants[#tenants])
+      scratch.await("a visit of the new one", each_has(1))
+      scratch.await("the end of the other", function()
+        return not db.first("select from moonpool.schedule where tenant = $1", gone)
+      end)
+    end)
+
+    it("spreads them over the interval", function()
+      start(visiting "1000s")
+      local list = scratch.await("its rows", function()
+        local found = hosts[1]:ask { ["do"] = "schedules" }.schedules[1].tenants
+        return #found == 5 and found
+      end)
+      local times, different = {}, 0
+      for _, item in ipairs(list) do
+        if not times[item.next_due] then different = different + 1 end
+        times[item.next_due] = true
+      end
+      assert.is_true(different >= 3)
+    end)
+
+    it("is told when the tenants cannot be read", function()
+      local files = visiting "1s"
+      files["scripts/visit.lua"] = files["scripts/visit.lua"]:gsub("sched.shops", "sched.secret")
+      local host = start(files)
+      scratch.await("the line", function() return host:log():find("granted select", 1, true) end)
+    end)
+
+    it("is read for the host only", function()
+      assert.are.equal("42501", failure(db.query, "select moonpool.tenants('select 1')").sqlstate)
+      local function read(text)
+        return store.with(function(conn) return conn.query("select moonpool.tenants($1)", text) end)
+      end
+      assert.are.equal(1, #read "select 1")
+      for _, text in ipairs { "delete from sched.shops returning id", "select 1) q(t); delete from sched.shops; select (1",
+        "insert into sched.shops values ('0190aaaa-0000-7000-8000-000000000001') returning id" } do
+        assert.is_false((pcall(read, text)))
+      end
+      assert.are.equal(5, owner.value "select count(*) from sched.shops")
+    end)
+  end)
+
   it("follows a reload", function()
     local host = start(job "366d")
     host:write(job "1s")
@@ -103,6 +276,9 @@ describe("an operation with `every`", function()
       { 'every = "often", run = print', 'every must be an interval' },
       { 'every = "61 * * * *", run = print', "minute" },
       { 'every = "1m", tenant = "shop_id", input = is.object { shop_id = is.uuid }, run = print', "has no tenant" },
+      { 'every = "1m", tenant = "shop_id", for_each = "delete from x", input = is.object { shop_id = is.uuid }, run = print',
+        "for_each must be one SELECT" },
+      { 'every = "1m", for_each = "select 1", run = print', "needs `tenant`" },
       { 'every = "1m", input = is.object { color = is.string }, run = print', "needs defaults" },
     }
     for _, case in ipairs(cases) do
@@ -112,7 +288,7 @@ describe("an operation with `every`", function()
           { broken = true })
         hosts[1] = host
         assert.are.equal(1, host:wait())
-        assert.truthy(host:log():find("scripts/job.lua:2: moonpool.operation: every", 1, true), host:log())
+        assert.truthy(host:log():find("scripts/job.lua:2: moonpool.operation: ", 1, true), host:log())
         assert.truthy(host:log():find(case[2], 1, true), host:log())
       end)
     end

@@ -23,7 +23,8 @@ end
 ---@param env? table<string, string>
 ---@return string token, string id
 function service.token(args, env)
-  local output, code = command.run("token create --json " .. (args or ""), { dir = moonpool.app_dir, env = env })
+  local later = (args or ""):find "ops:%a" and "--allow-unknown " or "" -- of a project of the spec's own
+  local output, code = command.run("token create --json " .. later .. (args or ""), { dir = moonpool.app_dir, env = env })
   assert(code == 0, output)
   local made = json.decode(output)
   return made.token, made.id

@@ -7,6 +7,7 @@
 #include "bind/json.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
+#include "script/scope.h"
 
 #define MAX_NAME 200 /* of a topic or a key */
 
@@ -58,7 +59,9 @@ int mp_tx_publish(lua_State *L) {
   lua_pushlstring(L, mp_buf_text(json), json->len);
   lua_replace(L, 3);
   lua_settop(L, 4);
-  lua_pushstring(L, mp_txn_options(txn)->tenant);
+  const struct mp_txn_options *options = mp_txn_options(txn);
+  /* Of an operation of no tenant: the caller's own. */
+  lua_pushstring(L, options->tenant ? options->tenant : mp_scope_tenant(options->scope));
   struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", text, 2);
   if (!stmt) return luaL_error(L, "tx:publish: its parameters have no types");
   mp_txn_queue(txn, stmt);

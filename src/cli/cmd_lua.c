@@ -315,6 +315,7 @@ int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
     puts(
         "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
+        "                             [--allow-unknown]\n"
         "       moonpool token list [--all] [--json]\n"
         "       moonpool token revoke ID\n\n"
         "Who may speak to `moonpool serve`: each request carries a token as Authorization: Bearer mp_...\n\n"

@@ -1,7 +1,9 @@
 -- `moonpool token create | list | revoke`: the tokens of the HTTP service, as the owner.
-local errors = require "moonpool.errors"
-local json   = require "moonpool.json"
-local tokens = require "moonpool.tokens"
+local errors   = require "moonpool.errors"
+local json     = require "moonpool.json"
+local nearest  = require "moonpool.is.nearest"
+local registry = require "moonpool.registry"
+local tokens   = require "moonpool.tokens"
 
 local usage = "usage: moonpool token create|list|revoke ...; moonpool token --help tells more"
 
@@ -31,16 +33,57 @@ local function read(args, values, flags)
   return given, words
 end
 
+-- What is wrong with the scope of an operation that scripts/ has not, or nobody may call; nil: nothing.
+local function scope_fault(scope)
+  local name = scope:match "^ops:([%a_][%w_]*)$"
+  local known = registry.all()
+  if not name or not next(known) or registry.broken[name] then return nil end
+  if known[name] then
+    return known[name].internal and name .. " is internal: nobody calls it over HTTP" or nil
+  end
+  local near = nearest(name, known)
+  return ("there is no operation %s%s (--allow-unknown: it comes later)"):format(name,
+    near and ("; did you mean %s?"):format(near) or " in scripts/")
+end
+
+-- What an operation says of a value of its tenant's field, or nil.
+local function refusal_of(op, tenant)
+  local ok, e = pcall(op.input.check, op.input, { [op.tenant] = tenant })
+  for _, fault in ipairs(not ok and e.fields or {}) do
+    if fault.path == op.tenant then return fault.message end
+  end
+  return nil
+end
+
+-- What is wrong with a tenant that no operation would take; nil: nothing.
+local function tenant_fault(tenant)
+  for name, op in pairs(registry.all()) do
+    local message = op.tenant and op.input and refusal_of(op, tenant)
+    local number = tonumber(tenant)
+    if message and (not number or refusal_of(op, number)) then
+      return ("%q is no tenant: the %s of %s %s"):format(tenant, op.tenant, name, message)
+    end
+  end
+  return nil
+end
+
 local commands = {}
 
 function commands.create(args)
-  local given, words = read(args, { tenant = true, user = true, scopes = true, label = true, days = true }, { json = true })
+  local given, words = read(args, { tenant = true, user = true, scopes = true, label = true, days = true },
+    { json = true, ["allow-unknown"] = true })
   if not given then return fail("%s\n%s", words, usage) end
   if words[1] then return fail("unknown argument %s\n%s", words[1], usage) end
   local days = given.days and tonumber(given.days)
   if given.days and not (days and days > 0 and days < 40000) then return fail("--days needs a number, not %s", given.days) end
   local scopes = json.array()
   for scope in (given.scopes or "ops:*"):gmatch "[^%s,]+" do scopes[#scopes + 1] = scope end
+  for _, scope in ipairs(scopes) do
+    local fault = not given["allow-unknown"] and scope_fault(scope)
+    if fault then return fail("%s", fault) end
+  end
+  local fault = given.tenant and tenant_fault(given.tenant)
+  if fault then return fail("%s", fault) end
   local token, id = tokens.create { scopes = scopes, tenant = given.tenant, user = given.user, label = given.label, days = days }
   if given.json then
     print(json.encode({ id = id, token = token }, { sorted = true }))

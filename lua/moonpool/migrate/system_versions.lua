@@ -209,4 +209,31 @@ return {
     granted = [[select has_function_privilege($1, 'moonpool.token_by_id(text)', 'execute')
                    and has_function_privilege($1, 'moonpool.token_exists()', 'execute')]],
   },
+
+  -- 5: schedules that run once for each tenant, with a row of its own; who failed, how often in a row. The tenants are read
+  -- as the role that sees all of them, and for a session of the host only.
+  {
+    statements = {
+      [[alter table moonpool.schedule
+          add column tenant       text    not null default '',
+          add column succeeded_at timestamptz,
+          add column failing      integer not null default 0,
+          drop constraint schedule_pkey,
+          add constraint schedule_pkey primary key (operation, tenant)]],
+      [[create function moonpool.tenants(query text) returns setof text
+        language plpgsql stable strict security definer set search_path = pg_catalog, public, pg_temp as $$
+        begin
+          if current_setting('moonpool.relay', true) is distinct from 'on' then
+            raise insufficient_privilege using message = 'moonpool.tenants is for the host''s own sessions';
+          end if;
+          return query execute 'select distinct t::text from (' || query || E'\n) as q(t) where t is not null limit 100000';
+        end $$]],
+      "revoke all on function moonpool.tenants(text) from public",
+      "alter function moonpool.tenants(text) owner to :definer",
+    },
+    grants  = { "grant delete on moonpool.schedule to :application",
+                "grant execute on function moonpool.tenants(text) to :application" },
+    granted = [[select has_table_privilege($1, 'moonpool.schedule', 'delete')
+                   and has_function_privilege($1, 'moonpool.tenants(text)', 'execute')]],
+  },
 }

@@ -281,6 +281,9 @@ function db.close() end
 ---@field read_only? boolean              it cannot write (25006), nor where it joins; tried again after any lost connection
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---@field on? string                      a subscriber: the topic; run(tx, message) gets a moonpool.message
+---@field for_each? string                 of a schedule: a query that gives its tenants; it runs once for each
+---@field internal? boolean                not to be called over HTTP; default true with `every` and `on`
+---@field http? boolean                    with `every`: it may be called over HTTP, too
 ---@field from? "now"|"oldest"             of a subscriber that is not known yet: where it begins, default "now"
 ---@field renamed_from? string             of a subscriber: whose place it takes
 ---@field deliveries? integer             of a subscriber: how often a message is tried, default 10
