@@ -88,7 +88,7 @@ function metrics.queries(options)
       error("metrics.queries: one of failed = true and host = true", 2)
     end
   end
-  local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100, 100)
+  local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100, 200)
   return host.statements(limit, 0, part)
 end
 

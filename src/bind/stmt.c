@@ -201,7 +201,7 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
   struct mp_history_entry entry = {.text = stmt->text,
                                    .wall_us = mp_loop_wall_us(bind->loop),
                                    .duration_us = r->duration_us,
-                                   .host = !strncmp(stmt->where, "moonpool/", 9),
+                                   .host = !*stmt->where || !strncmp(stmt->where, "moonpool/", 9),
                                    .rows = rows_of(stmt)};
   mp_copy_text(entry.operation, sizeof entry.operation, r->operation);
   memcpy(entry.where, stmt->where, sizeof entry.where);
