@@ -104,19 +104,21 @@ static enum mp_http_waits waits_of(const struct mp_http_conn *conn) {
 }
 
 /* Who leaves first; `own`: of the lists of one address. */
-static struct mp_http_conn *first_to_leave(struct mp_list waiting[MP_HTTP_WAITS], bool own) {
+static struct mp_http_conn *first_to_leave(struct mp_list waiting[MP_HTTP_WAITS], bool own,
+                                           uint64_t now_ms) {
   for (int i = 0; i < MP_HTTP_WAITS; i++) {
     struct mp_list *node = waiting[i].next;
     if (node == &waiting[i]) continue;
-    return own ? MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_own)
-               : MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_all);
+    struct mp_http_conn *conn = own ? MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_own)
+                                    : MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_all);
+    if (i != MP_HTTP_UNFINISHED || conn->seat.since_ms < now_ms) return conn;
   }
   return NULL;
 }
 
 static bool make_room(struct mp_http_server *server, struct mp_list waiting[MP_HTTP_WAITS],
                       bool own) {
-  struct mp_http_conn *conn = first_to_leave(waiting, own);
+  struct mp_http_conn *conn = first_to_leave(waiting, own, mp_loop_now_ms(server->loop));
   if (!conn) return false;
   server->stats.dismissed++;
   mp_http_conn_close(conn);
@@ -163,6 +165,7 @@ static void update(struct mp_http_conn *conn) {
     mp_list_remove(&seat->in_all);
     mp_list_remove(&seat->in_own);
     seat->waits = waits;
+    seat->since_ms = mp_loop_now_ms(conn->server->loop);
     if (waits != MP_HTTP_NONE) mp_list_push_back(&crowd->waiting[waits], &seat->in_all);
     if (waits != MP_HTTP_NONE && seat->address)
       mp_list_push_back(&seat->address->waiting[waits], &seat->in_own);

@@ -7,7 +7,8 @@
  *   IDLE        between two requests, or its last one is answered and its end is awaited
  *   UNREAD      the client does not take its answer
  *
- * They leave in this order, within a class the one that has waited longest. NONE: the host works
+ * They leave in this order, within a class the one that has waited longest; but nobody who came in
+ * this turn of the loop, whose request may lie in the socket. NONE: the host works
  * for the client, who is not made to pay for the others.
  *
  * Each address has at most options.per_address connections (a loopback address, which may be a
@@ -22,6 +23,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/list.h"
 
@@ -43,6 +45,7 @@ struct mp_http_crowd {
 /* A connection's part of it. */
 struct mp_http_seat {
   enum mp_http_waits waits;
+  uint64_t since_ms;
   struct mp_list in_all, in_own; /* the lists of the crowd, and of its address, for `waits` */
   struct mp_list keeper;
   struct mp_http_address *address; /* NULL: it is not known */
