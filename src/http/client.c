@@ -25,7 +25,7 @@ struct mp_http_post {
   CURL *easy;
   struct curl_slist *headers;
   size_t received;
-  void (*on_done)(void *data, int status, const struct mp_err *err);
+  void (*on_done)(void *data, const struct mp_http_reply *reply, const struct mp_err *err);
   void *data;
 };
 
@@ -92,17 +92,21 @@ static void finish(struct mp_http_client *client) {
     struct mp_http_post *post;
     struct mp_err err = {0};
     long status = 0, sys = 0;
+    curl_off_t retry_after_s = 0;
     CURLcode code = msg->data.result;
     if (msg->msg != CURLMSG_DONE) continue;
     curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&post);
     curl_easy_getinfo(msg->easy_handle, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(msg->easy_handle, CURLINFO_RETRY_AFTER, &retry_after_s);
     curl_easy_getinfo(msg->easy_handle, CURLINFO_OS_ERRNO, &sys);
     bool cut_off = code == CURLE_WRITE_ERROR && status && post->received > ANSWER_BYTES;
     if (code && !cut_off) explain(&err, code, sys);
-    void (*on_done)(void *, int, const struct mp_err *) = post->on_done;
+    const struct mp_http_reply reply = {
+        .status = (int)status, .retry_after_s = retry_after_s > 0 ? (uint64_t)retry_after_s : 0};
+    void (*on_done)(void *, const struct mp_http_reply *, const struct mp_err *) = post->on_done;
     void *data = post->data;
     drop(post);
-    on_done(data, (int)status, err.code ? &err : NULL);
+    on_done(data, &reply, err.code ? &err : NULL);
   }
 }
 

@@ -1,6 +1,7 @@
 /* client.h: requests that the host makes itself: POST and the status of the answer, over libcurl's multi interface,
  * which the loop drives. http and https (certificates are checked); redirects are not followed; no proxy is
- * taken from the environment. Of an answer only the status is kept; one of more than 64 KiB is cut off behind it.
+ * taken from the environment. Of an answer only the status and Retry-After are kept; one of more than 64 KiB is cut off
+ * behind them.
  *
  * A name is looked up in a thread of libcurl's own, which nobody waits for: it may outlive the request. Connections are
  * kept for the next request. An error never holds any part of the URL.
@@ -27,14 +28,19 @@ int mp_http_client_new(struct mp_http_client **out, struct mp_loop *loop,
  * it. Not from an on_done. NULL is fine. */
 void mp_http_client_free(struct mp_http_client *client);
 
+struct mp_http_reply {
+  int status;
+  uint64_t retry_after_s; /* Retry-After (RFC 9110, 10.2.3); 0: not told */
+};
+
 struct mp_http_post_options { /* borrowed during the call */
   const char *url;
   const char *const *headers; /* "Name: value" each; NULL at the end */
   const char *body;
   size_t body_len;
   uint64_t deadline_ms; /* for all of it, from now */
-  /* The last word: `status` is that of the answer, or `err` is set: MP_ETIMEOUT at the deadline, MP_EIO. */
-  void (*on_done)(void *data, int status, const struct mp_err *err);
+  /* The last word: the reply, or `err` is set: MP_ETIMEOUT at the deadline, MP_EIO. Both are borrowed. */
+  void (*on_done)(void *data, const struct mp_http_reply *reply, const struct mp_err *err);
   void *data;
 };
 

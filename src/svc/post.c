@@ -11,14 +11,14 @@ struct call { /* in a userdata on the waiting task's stack */
   struct mp_sched *sched;
   struct mp_http_post *post; /* NULL: over */
   struct mp_token token;
-  int status;
+  struct mp_http_reply reply;
   struct mp_err err; /* code 0: there was an answer */
 };
 
-static void on_done(void *data, int status, const struct mp_err *err) {
+static void on_done(void *data, const struct mp_http_reply *reply, const struct mp_err *err) {
   struct call *call = data;
   call->post = NULL;
-  call->status = status;
+  call->reply = *reply;
   if (err) call->err = *err;
   mp_wait_ready(call->sched, call->token);
 }
@@ -36,8 +36,10 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
     mp_luaerr_push(L, &call->err);
     return lua_error(L);
   }
-  lua_pushinteger(L, call->status);
-  return 1;
+  lua_pushinteger(L, call->reply.status);
+  if (!call->reply.retry_after_s) return 1;
+  lua_pushinteger(L, (lua_Integer)call->reply.retry_after_s);
+  return 2;
 }
 
 /* { Name = "value" } at the top of L -> "Name: value" each; the texts stay on the stack. */
