@@ -146,6 +146,7 @@ static int started(lua_State *L, int status, lua_KContext ctx) {
 int mp_copy_start(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.copy");
   struct mp_text *text = mp_source_text(L, source, 1, "db.copy");
+  if (!text) return mp_text_read(L, 1, "db.copy", mp_copy_start);
   struct mp_err err;
   if (strcmp(text->kind, "CopyStmt") != 0)
     mp_luaerr_misuse(L, "db.copy", "this is no COPY statement");

@@ -37,7 +37,7 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what) {
 struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
                                const char *what) {
   struct mp_text *text = mp_text_get(L, idx, what);
-  if (text->refused[0] && !source->own && mp_task_scope(mp_task_of(L)))
+  if (text && text->refused[0] && !source->own && mp_task_scope(mp_task_of(L)))
     mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
   return text;
 }
@@ -106,7 +106,9 @@ static int shoot(lua_State *L, const char *what, struct mp_source *source, struc
 
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct mp_source *source = mp_source_usable(L, what);
-  return shoot(L, what, source, mp_source_text(L, source, 1, what), self, shape);
+  struct mp_text *text = mp_source_text(L, source, 1, what);
+  if (!text) return mp_text_read(L, 1, what, self);
+  return shoot(L, what, source, text, self, shape);
 }
 
 static int db_query(lua_State *L) { return run(L, "db.query", db_query, shape_query); }
@@ -118,6 +120,7 @@ static int db_count(lua_State *L) { return run(L, "db.count", db_count, shape_co
 static int db_one(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.one");
   struct mp_text *text = mp_source_text(L, source, 1, "db.one");
+  if (!text) return mp_text_read(L, 1, "db.one", db_one);
   const char *message = NULL;
   if (text->names || !text->nparams) {
     lua_settop(L, 3);
@@ -154,7 +157,7 @@ static int db_insert(lua_State *L) {
 
 /* check(sql): raises if the code that runs may not send that text */
 static int db_check(lua_State *L) {
-  mp_source_text(L, source_of(L), 1, "db");
+  if (!mp_source_text(L, source_of(L), 1, "db")) return mp_text_read(L, 1, "db", db_check);
   return 0;
 }
 

@@ -45,6 +45,7 @@ void mp_history_add(struct mp_history *history, const struct mp_history_entry *e
                     const struct mp_err *err) {
   struct mp_history_entry numbered = *entry;
   numbered.number = ++history->count;
+  numbered.text = mp_text_brief(entry->text);
   ring_add(&history->at[entry->host ? HOST : SCRIPTS], &numbered);
   if (slow) ring_add(&history->at[SLOW], &numbered);
   if (err) ring_add(&history->at[FAILED], &numbered);

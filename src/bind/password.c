@@ -1,19 +1,15 @@
 /* password.c: the Lua module "moonpool.password": passwords become argon2id hashes, and are compared with them.
  *
- * One hash takes about a tenth of a second and 64 MiB: the work is done on libuv's thread pool, at most
- * MAX_RUNNING at a time, and the rest queues. The waiting task is suspended. A job belongs to the task that
- * waits for it and to the thread that works on it; whoever lets go last wipes and frees it, so a task may be
- * killed, and the VM closed, at any moment. */
+ * One hash takes about a tenth of a second and 64 MiB: the work is done on libuv's thread pool (offload.h). */
 #include <errno.h>
 #include <lauxlib.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/bind.h"
+#include "bind/offload.h"
 #include "bind/txn.h"
 #include "script/luaerr.h"
-#include "util/list.h"
 
 /* The second of the two settings that RFC 9106 recommends (64 MiB, 3 passes), with one lane, as libsodium has
  * it; above what OWASP asks for. Raise them here: needs_rehash finds the hashes made before. */
@@ -32,38 +28,20 @@ enum {
 static const char no_hash[] = "$argon2id$v=19$m=" TEXT(MEMORY_KIB) ",t=" TEXT(PASSES) ",p=1$bm9ib2R5IGlzIGhlcmUuLg$"
                               "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/* Who works and who waits. Held by the VM and by every job. */
-struct hasher {
-  struct mp_bind *bind;
-  unsigned refs, running, waiting;
-  struct mp_list queue; /* struct job */
-};
-
 struct job {
-  struct mp_list node;
-  struct hasher *hasher;
-  struct mp_token token;
-  unsigned
-      refs; /* the waiting task's holder, and the thread's; counted on the loop's thread only */
-  bool abandoned; /* nobody waits any more */
-  bool verify;    /* compare with `hash`, rather than make it */
-  bool decoy;     /* `hash` is nobody's: the answer is no */
+  struct mp_piece piece;
+  bool verify; /* compare with `hash`, rather than make it */
+  bool decoy;  /* `hash` is nobody's: the answer is no */
   bool yes, no_memory;
-  struct mp_err err; /* the job could not be started */
   size_t length;
   char password[MAX_PASSWORD];
   char hash[crypto_pwhash_STRBYTES];
 };
 
-static void hasher_unref(struct hasher *hasher) {
-  if (--hasher->refs == 0) free(hasher);
-}
-
-static void job_unref(struct job *job) {
-  if (--job->refs) return;
-  hasher_unref(job->hasher);
-  sodium_memzero(job, sizeof *job);
-  free(job);
+static void wipe(void *data) {
+  struct job *job = data;
+  sodium_memzero(job->password, sizeof job->password);
+  sodium_memzero(job->hash, sizeof job->hash);
 }
 
 /* ---- on the thread pool ---- */
@@ -81,110 +59,25 @@ static void work(void *data) {
   sodium_memzero(job->password, sizeof job->password);
 }
 
-/* ---- on the loop ---- */
-
-static void done(void *data);
-
-static int start(struct job *job) {
-  struct hasher *hasher = job->hasher;
-  int rv = mp_loop_work(hasher->bind->loop, work, done, job, &job->err);
-  if (rv) return rv;
-  job->refs++;
-  hasher->running++;
-  return 0;
-}
-
-/* Tells the task, unless it is gone: then the scheduler may be too. */
-static void tell(struct job *job) {
-  if (!job->abandoned) mp_wait_ready(job->hasher->bind->sched, job->token);
-}
-
-static void done(void *data) {
-  struct job *job = data;
-  struct hasher *hasher = job->hasher;
-  hasher->running--;
-  tell(job);
-  while (hasher->running < MAX_RUNNING && !mp_list_empty(&hasher->queue)) {
-    struct job *next = MP_LIST_ENTRY(mp_list_pop_front(&hasher->queue), struct job, node);
-    hasher->waiting--;
-    if (start(next)) tell(next);
-  }
-  job_unref(job);
-}
-
-static void on_abandon(void *data) {
-  struct job *job = data;
-  job->abandoned = true;
-  if (mp_list_empty(&job->node)) return;
-  mp_list_remove(&job->node);
-  job->hasher->waiting--;
-}
-
 /* ---- for scripts ---- */
 
-#define HOLDER_TYPE "moonpool.password.job"
-
-static int holder_gc(lua_State *L) {
-  struct job **holder = lua_touserdata(L, 1);
-  if (*holder) job_unref(*holder);
-  *holder = NULL;
-  return 0;
-}
-
-static struct hasher *hasher_of(lua_State *L) {
-  return *(struct hasher **)lua_touserdata(L, lua_upvalueindex(1));
-}
-
-/* Pushes a new job for the password at `idx`, on a holder that lets go of it when the task is done with it. */
+/* Pushes a new job for the password at `idx`. */
 static struct job *push_job(lua_State *L, int idx) {
-  struct job **holder = lua_newuserdatauv(L, sizeof *holder, 0);
-  *holder = NULL;
-  luaL_setmetatable(L, HOLDER_TYPE);
   size_t length;
   const char *password = lua_tolstring(L, idx, &length);
-  struct job *job = calloc(1, sizeof *job);
-  if (!job) luaL_error(L, "not enough memory");
-  *holder = job;
-  mp_list_init(&job->node);
-  job->refs = 1;
-  job->hasher = hasher_of(L);
-  job->hasher->refs++;
+  struct mp_offload *offload = *(struct mp_offload **)lua_touserdata(L, lua_upvalueindex(1));
+  struct job *job = mp_piece_push(L, offload, sizeof *job, work, wipe);
   job->length = length;
   memcpy(job->password, password, length);
   return job;
 }
 
-/* The job on top of the stack is done, or waits for its turn. Continues with k, the holder still on top. */
-static int submit(lua_State *L, struct job *job, const char *what, lua_KFunction k) {
-  struct hasher *hasher = job->hasher;
-  struct mp_err err;
-  bool now = hasher->running < MAX_RUNNING;
-  mp_wait_check(L, what);
-  if (now ? start(job) != 0 : hasher->waiting >= MAX_WAITING) {
-    if (now)
-      err = job->err;
-    else
-      mp_err_set(&err, MP_EBUSY,
-                 "%s: %u passwords wait to be hashed already; try again in some seconds", what,
-                 hasher->waiting);
-    mp_luaerr_push(L, &err);
-    return lua_error(L);
-  }
-  job->token = mp_wait_begin(L, on_abandon, job);
-  if (!now) {
-    mp_list_push_back(&hasher->queue, &job->node);
-    hasher->waiting++;
-  }
-  return mp_wait_yield(L, 0, k);
-}
-
 /* The job of the holder on top, unless it failed. */
 static struct job *finished(lua_State *L, const char *what) {
-  struct job *job = *(struct job **)lua_touserdata(L, -1);
-  struct mp_err err = job->err;
-  if (!err.code && !job->no_memory) return job;
-  if (!err.code)
-    mp_err_set(&err, MP_ENOMEM, "%s: no %d MiB of memory to work in", what, MEMORY_KIB / 1024);
+  struct job *job = mp_piece_finished(L);
+  struct mp_err err;
+  if (!job->no_memory) return job;
+  mp_err_set(&err, MP_ENOMEM, "%s: no %d MiB of memory to work in", what, MEMORY_KIB / 1024);
   mp_luaerr_push(L, &err);
   lua_error(L);
   return NULL;
@@ -214,7 +107,8 @@ static int hash_over(lua_State *L, int status, lua_KContext ctx) {
 static int hash_begin(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  return submit(L, push_job(L, 1), "password.hash", hash_over);
+  push_job(L, 1);
+  return mp_piece_submit(L, "password.hash", 0, hash_over);
 }
 
 /* hash(password) -> "$argon2id$v=19$m=65536,t=3,p=1$…" */
@@ -243,7 +137,7 @@ static int verify_begin(lua_State *L, int status, lua_KContext ctx) {
     memcpy(job->hash, no_hash, sizeof no_hash);
   else
     memcpy(job->hash, hash, length);
-  return submit(L, job, "password.verify", verify_over);
+  return mp_piece_submit(L, "password.verify", 0, verify_over);
 }
 
 /* verify(hash | nil, password) -> boolean. Without a hash it takes as long and says no. */
@@ -269,36 +163,14 @@ static int password_needs_rehash(lua_State *L) {
   return 1;
 }
 
-static int hasher_gc(lua_State *L) {
-  struct hasher **box = lua_touserdata(L, 1);
-  if (*box) hasher_unref(*box);
-  *box = NULL;
-  return 0;
-}
-
 int mp_open_password(lua_State *L) {
   static const luaL_Reg functions[] = {{"hash", password_hash},
                                        {"verify", password_verify},
                                        {"needs_rehash", password_needs_rehash},
                                        {NULL, NULL}};
   _Static_assert(sizeof no_hash <= crypto_pwhash_STRBYTES, "the decoy fits where hashes do");
-  if (luaL_newmetatable(L, HOLDER_TYPE)) {
-    lua_pushcfunction(L, holder_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
   luaL_newlibtable(L, functions);
-  struct hasher **box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = NULL;
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, hasher_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  struct hasher *hasher = calloc(1, sizeof *hasher);
-  if (!hasher) return luaL_error(L, "not enough memory");
-  *hasher = (struct hasher){.bind = mp_bind_of(L), .refs = 1};
-  mp_list_init(&hasher->queue);
-  *box = hasher;
+  mp_offload_push(L, MAX_RUNNING, MAX_WAITING, "passwords wait to be hashed");
   luaL_setfuncs(L, functions, 1);
   return 1;
 }

@@ -172,8 +172,8 @@ void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
   memcpy(flight->where, stmt->where, sizeof stmt->where);
   struct note *note = add(flight, MP_NOTE_STATEMENT);
   if (!note) return;
-  note->sql = stmt->text;
-  mp_text_ref(stmt->text);
+  note->sql = mp_text_brief(stmt->text);
+  mp_text_ref(note->sql);
   memcpy(note->text, stmt->where, sizeof stmt->where);
 }
 

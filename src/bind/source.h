@@ -31,7 +31,8 @@ void mp_source_check_task(lua_State *L, const char *what);
 /* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs
  * inside a transaction, whose statements go through tx. */
 struct mp_source *mp_source_usable(lua_State *L, const char *what);
-/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as in the call itself. */
+/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as in the call itself. NULL:
+ * as of mp_text_get. */
 struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
                                const char *what);
 

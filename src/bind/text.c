@@ -2,21 +2,21 @@
 
 #include <ctype.h>
 #include <lauxlib.h>
-#include <pg_query.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bind/bind.h"
 #include "bind/json.h"
+#include "bind/offload.h"
 #include "bind/value.h"
+#include "pg/parser.h"
 #include "pg/redact.h"
-#include "pg/sqlstate.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 
-#define CACHE_LIMIT \
-  4096 /* texts; then the cache starts anew: scripts that build SQL must not fill memory */
+/* Then the cache starts anew: scripts that build SQL must not fill memory. */
+#define CACHE_TEXTS 4096
+#define CACHE_BYTES ((size_t)32 << 20)
 #define MAX_PARAMS 1600
 #define MAX_COLUMNS 256
 
@@ -25,6 +25,7 @@ void mp_text_ref(struct mp_text *text) { text->refs++; }
 void mp_text_unref(struct mp_text *text) {
   if (--text->refs) return;
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
+  if (text->brief) mp_text_unref(text->brief);
   free(text->names);
   free(text->types);
   free(text->shown);
@@ -36,6 +37,14 @@ void mp_text_unref(struct mp_text *text) {
 const char *mp_text_shown(struct mp_text *text) {
   if (!text->shown) text->shown = mp_sql_redacted(text->sql);
   return text->shown;
+}
+
+struct mp_text *mp_text_brief(struct mp_text *text) {
+  if (strnlen(text->sql, MP_SQL_QUICK + 1) <= MP_SQL_QUICK) return text;
+  if (text->brief || !(text->brief = mp_text_raw(""))) return text->brief ? text->brief : text;
+  const char *shown = mp_text_shown(text);
+  if (shown) text->brief->shown = strdup(shown);
+  return text->brief;
 }
 
 struct mp_text *mp_text_raw(const char *sql) {
@@ -146,134 +155,6 @@ static const char *number_params(struct mp_text *text, const char *sql) {
   return fault ? fault : text->sql ? NULL : "is too long for the memory";
 }
 
-/* ---- what kind of statement ---- */
-
-/* What an operation may send; the transaction, the session and the schema are the host's. */
-static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt",
-                                      "DeleteStmt", "MergeStmt",  "LockStmt"};
-
-/* What outlives its transaction on the connection: settings, cursors, prepared statements, locks, temporary
- * tables. Names are looked for as words anywhere in the tree, constants included: a function may be handed SQL. */
-static bool leaves_state(const char *kind, const char *tree) {
-  static const char *const kinds[] = {
-      "VariableSetStmt", "ListenStmt",  "PrepareStmt",       "ExecuteStmt",
-      "DeallocateStmt",  "DiscardStmt", "LoadStmt",          "DoStmt",
-      "CallStmt",        "FetchStmt",   "DeclareCursorStmt", "TransactionStmt"};
-  static const char *const words[] = {"set_config",
-                                      "advisory_",
-                                      "setseed",
-                                      "pg_temp",
-                                      "_to_xml",
-                                      "dblink",
-                                      "\"relpersistence\":\"t\""};
-  for (size_t i = 0; i < MP_ARRAY_LEN(kinds); i++)
-    if (!strcmp(kind, kinds[i])) return true;
-  for (size_t i = 0; i < MP_ARRAY_LEN(words); i++)
-    if (strstr(tree, words[i])) return true;
-  return false;
-}
-
-/* May a SELECT change data? It may if it calls a function that we do not know to be harmless. */
-static bool calls_unknown(const char *tree) {
-  static const char *const harmless[] = {"count",
-                                         "sum",
-                                         "min",
-                                         "max",
-                                         "avg",
-                                         "now",
-                                         "lower",
-                                         "upper",
-                                         "length",
-                                         "round",
-                                         "abs",
-                                         "to_char",
-                                         "coalesce",
-                                         "concat",
-                                         "lpad",
-                                         "greatest",
-                                         "least",
-                                         "array_agg",
-                                         "string_agg",
-                                         "jsonb_agg",
-                                         "json_agg",
-                                         "date_trunc",
-                                         "timezone",
-                                         "extract",
-                                         "generate_series",
-                                         "pg_sleep",
-                                         "pg_backend_pid",
-                                         "pg_terminate_backend",
-                                         "version",
-                                         "current_setting"};
-  static const char head[] = "\"FuncCall\":{\"funcname\":[";
-  for (const char *at = tree; (at = strstr(at, head));) {
-    at += strlen(head);
-    const char *end = strchr(at, ']'), *name = NULL;
-    for (const char *next = at; end && (next = strstr(next, "\"sval\":\"")) && next < end;)
-      name = next += strlen("\"sval\":\"");
-    bool known = false;
-    for (size_t i = 0; name && i < MP_ARRAY_LEN(harmless); i++) {
-      size_t len = strlen(harmless[i]);
-      known = known || (!strncmp(name, harmless[i], len) && name[len] == '"');
-    }
-    if (!known) return true;
-  }
-  return false;
-}
-
-/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type or a column? */
-static bool names_host_schema(const char *tree) {
-  static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
-                                      "[{\"String\":{\"sval\":\"moonpool\"}},"};
-  for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++)
-    if (strstr(tree, marks[i])) return true;
-  return false;
-}
-
-static void classify(struct mp_text *text, const char **fault) {
-  PgQueryParseResult parsed = pg_query_parse(text->sql);
-  text->changes_data = text->leaves_state = true;
-  if (parsed.error) {
-    /* The server knows better, and says so with a position; it may be newer than the parser. */
-    char said[90 + MP_HIDDEN_LEN];
-    snprintf(said, 90, "%s", parsed.error->message);
-    mp_hide_near_value(said);
-    snprintf(text->refused, sizeof text->refused,
-             "is no statement that PostgreSQL's parser knows: %s", said);
-  } else {
-    const char *stmt = strstr(parsed.parse_tree, "\"stmt\":{\"");
-    bool ok = false;
-    text->host_schema = stmt && names_host_schema(stmt);
-    if (stmt) {
-      stmt += strlen("\"stmt\":{\"");
-      snprintf(text->kind, sizeof text->kind, "%.*s", (int)strcspn(stmt, "\""), stmt);
-    }
-    for (size_t i = 0; i < MP_ARRAY_LEN(allowed); i++) ok = ok || !strcmp(text->kind, allowed[i]);
-    if (!stmt)
-      *fault = "is empty";
-    else if (strstr(stmt, "{\"stmt\":{"))
-      *fault = "has more than one statement";
-    else if (!ok)
-      snprintf(text->refused, sizeof text->refused,
-               "is not for an operation (%s): transaction, session and schema are the host's",
-               text->kind);
-    else if (strstr(stmt, "\"intoClause\""))
-      snprintf(text->refused, sizeof text->refused,
-               "makes a table (SELECT INTO): the schema is the host's");
-    else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
-      snprintf(text->refused, sizeof text->refused,
-               "calls set_config: the session's settings are the host's");
-    else if (text->host_schema)
-      snprintf(text->refused, sizeof text->refused,
-               "names the schema moonpool, whose tables are the host's own");
-    text->leaves_state = !stmt || leaves_state(text->kind, stmt);
-    text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || !stmt ||
-                         strstr(stmt, "\"InsertStmt\"") || strstr(stmt, "\"UpdateStmt\"") ||
-                         strstr(stmt, "\"DeleteStmt\"") || calls_unknown(stmt);
-  }
-  pg_query_free_parse_result(parsed);
-}
-
 /* ---- the cache: a registry table, SQL string -> box ---- */
 
 struct box {
@@ -290,33 +171,32 @@ static int box_gc(lua_State *L) {
   return 0;
 }
 
-static const char cache_key, count_key;
+struct cache {
+  size_t texts, bytes;
+};
 
-/* Pushes the cache's table. */
-static void push_cache(lua_State *L) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key) == LUA_TTABLE) return;
+static const char cache_key, reading_key;
+
+/* Pushes the cache's table; its counts are in its place 1, where no text is. */
+static struct cache *push_cache(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    struct cache *cache = lua_newuserdatauv(L, sizeof *cache, 0);
+    *cache = (struct cache){0, 0};
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+  }
+  lua_rawgeti(L, -1, 1);
+  struct cache *cache = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  lua_newtable(L);
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
-  lua_pushinteger(L, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
+  return cache;
 }
 
-/* The SQL string is on top; enters it and leaves its box instead. [-1, +1] */
-static struct mp_text *enter(lua_State *L, const char *what) {
-  size_t len;
-  const char *sql = lua_tolstring(L, -1, &len);
-  if (strlen(sql) != len) mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &count_key);
-  lua_Integer count = lua_tointeger(L, -1);
-  lua_pop(L, 1);
-  if (count >= CACHE_LIMIT) {
-    lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
-    count = 0;
-  }
-  push_cache(L);
+/* A box for the SQL string at `idx`, whose text is not classified yet. [-0, +1] */
+static struct mp_text *push_unread(lua_State *L, int idx, const char *what) {
+  const char *sql = lua_tostring(L, idx);
   struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->text = NULL;
   if (luaL_newmetatable(L, "moonpool.text")) {
@@ -331,8 +211,20 @@ static struct mp_text *enter(lua_State *L, const char *what) {
   box->text = text;
   const char *fault = number_params(text, sql);
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
-  classify(text, &fault);
-  if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  return text;
+}
+
+static MP_NORETURN void raise_fault(lua_State *L, const char *what,
+                                    const struct mp_sql_fault *fault) {
+  if (fault->kind != MP_SQL_MEMORY) mp_luaerr_misuse(L, what, "the SQL text %s", fault->message);
+  luaL_error(L, "not enough memory");
+  __builtin_unreachable();
+}
+
+/* The box on top, whose text has been classified, is the one of the SQL string at `idx` from now on. [-0, +0] */
+static void keep(lua_State *L, int idx) {
+  struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
+  size_t len = lua_rawlen(L, idx);
   if (!text->names && !strcmp(text->kind, "PrepareStmt"))
     text->nparams = 0; /* its $n are its own */
   if (text->names) {
@@ -343,35 +235,47 @@ static struct mp_text *enter(lua_State *L, const char *what) {
     }
     text->names_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   }
-  lua_pushvalue(L, -3); /* sql cache box: cache[sql] = box */
-  lua_pushvalue(L, -2);
-  lua_rawset(L, -4);
-  lua_replace(L, -3);
+  struct cache *cache = push_cache(L);
+  if (cache->texts >= CACHE_TEXTS || cache->bytes + len > CACHE_BYTES) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+    cache = push_cache(L);
+  }
+  cache->texts++;
+  cache->bytes += len;
+  lua_pushvalue(L, idx);
+  lua_pushvalue(L, -3); /* box cache sql: cache[sql] = box */
+  lua_rawset(L, -3);
   lua_pop(L, 1);
-  lua_pushinteger(L, count + 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &count_key);
-  return text;
 }
 
-/* The SQL string on top of the stack gives way to its box. [-1, +1] */
-static struct mp_text *find_box(lua_State *L, const char *what) {
+/* Leaves the box of the SQL string at `idx`; NULL, and nothing is left: it is long and has to be read first. */
+static struct mp_text *find_box(lua_State *L, int idx, const char *what) {
+  struct mp_sql_fault fault;
   push_cache(L);
-  lua_pushvalue(L, -2);
-  if (lua_rawget(L, -2) != LUA_TUSERDATA) {
-    lua_pop(L, 2);
-    return enter(L, what);
+  lua_pushvalue(L, idx);
+  if (lua_rawget(L, -2) == LUA_TUSERDATA) {
+    lua_remove(L, -2);
+    return ((struct box *)lua_touserdata(L, -1))->text;
   }
-  lua_replace(L, -3);
-  lua_pop(L, 1);
-  return ((struct box *)lua_touserdata(L, -1))->text;
+  lua_pop(L, 2);
+  if (lua_rawlen(L, idx) > MP_SQL_QUICK) return NULL;
+  const char *sql = lua_tostring(L, idx);
+  if (strlen(sql) != lua_rawlen(L, idx))
+    mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
+  struct mp_text *text = push_unread(L, idx, what);
+  if (!mp_text_classify(text, &fault)) raise_fault(L, what, &fault);
+  keep(L, idx);
+  return text;
 }
 
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
   if (lua_type(L, idx) != LUA_TSTRING)
     mp_luaerr_misuse(L, what, "the SQL text is missing (got %s)", luaL_typename(L, idx));
-  lua_pushvalue(L, idx);
-  struct mp_text *text = find_box(L, what);
-  lua_pop(L, 1);
+  idx = lua_absindex(L, idx);
+  struct mp_text *text = find_box(L, idx, what);
+  if (text) lua_pop(L, 1);
   return text;
 }
 
@@ -384,6 +288,64 @@ struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what) {
   for (int i = 0; text->types && i < text->nparams; i++) text->types[i] = MP_OID_TEXT;
   if (!text->types) luaL_error(L, "not enough memory");
   return text;
+}
+
+/* ---- reading a long text ---- */
+
+struct reading {
+  struct mp_piece piece;
+  struct mp_text *text;
+  struct mp_sql_fault fault;
+  bool ok;
+  const char *what;
+  int idx;
+  lua_CFunction method;
+};
+
+static void read_text(void *data) {
+  struct reading *reading = data;
+  reading->ok = mp_text_classify(reading->text, &reading->fault);
+}
+
+static void end_reading(void *data) {
+  struct reading *reading = data;
+  if (reading->text) mp_text_unref(reading->text);
+}
+
+/* Stack: the arguments, the box, the holder. */
+static int was_read(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  struct reading *reading = mp_piece_finished(L);
+  lua_CFunction method = reading->method;
+  if (!reading->ok) raise_fault(L, reading->what, &reading->fault);
+  lua_insert(L, -2);
+  keep(L, reading->idx);
+  lua_pop(L, 2);
+  return method(L);
+}
+
+int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method) {
+  size_t len = lua_rawlen(L, idx);
+  struct mp_sql_fault fault;
+  if (!mp_sql_fits(len, MP_SQL_MAX, &fault)) raise_fault(L, what, &fault);
+  if (strlen(lua_tostring(L, idx)) != len)
+    mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &reading_key) != LUA_TUSERDATA) {
+    lua_pop(L, 1);
+    mp_offload_push(L, 1, 64, "long SQL texts wait to be read");
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &reading_key);
+  }
+  struct mp_offload *offload = *(struct mp_offload **)lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  struct mp_text *text = push_unread(L, idx, what);
+  struct reading *reading = mp_piece_push(L, offload, sizeof *reading, read_text, end_reading);
+  mp_text_ref(reading->text = text);
+  reading->what = what;
+  reading->idx = idx;
+  reading->method = method;
+  return mp_piece_submit(L, what, 0, was_read);
 }
 
 /* ---- insert ---- */
@@ -436,8 +398,10 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   }
   if (sql->failed) luaL_error(L, "not enough memory");
   lua_pushlstring(L, mp_buf_text(sql), sql->len);
-  lua_remove(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
-  struct mp_text *text = find_box(L, what);
+  lua_replace(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
+  struct mp_text *text = find_box(L, lua_gettop(L), what);
+  if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
+  lua_remove(L, -2);
   if (!text->table) text->table = strdup(table);
   return text;
 }

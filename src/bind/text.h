@@ -9,6 +9,7 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "pg/parser.h"
 #include "util/err.h"
 
 struct mp_text {
@@ -19,28 +20,38 @@ struct mp_text {
   int names_ref; /* registry: the names as an array of Lua strings; LUA_NOREF without names */
   char *table;   /* of an insert that the host wrote, else NULL */
   char kind[32]; /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
-  char refused[160]; /* why an operation may not run it, or "" */
-  bool host_schema;  /* it names the schema moonpool */
-  bool changes_data; /* anything but a plain SELECT */
-  bool leaves_state; /* in the session: a setting, a lock, a temporary table, a listener */
-  Oid *types;        /* of the parameters, once the server has been asked; else NULL */
-  char *shown;       /* see mp_text_shown */
+  char refused[160];     /* why an operation may not run it, or "" */
+  bool host_schema;      /* it names the schema moonpool */
+  bool changes_data;     /* anything but a plain SELECT */
+  bool leaves_state;     /* in the session: a setting, a lock, a temporary table, a listener */
+  Oid *types;            /* of the parameters, once the server has been asked; else NULL */
+  char *shown;           /* see mp_text_shown */
+  struct mp_text *brief; /* see mp_text_brief, or NULL */
 };
 
 void mp_text_ref(struct mp_text *text);
 void mp_text_unref(struct mp_text *text);
 /* The text as anybody may read it (redact.h); made when it is first asked for. NULL: no memory. */
 const char *mp_text_shown(struct mp_text *text);
+/* The text for those who only show it later, and many of them; borrowed: a long one's is a text that has only what is shown. */
+struct mp_text *mp_text_brief(struct mp_text *text);
 
 /* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for a text that is
- * no statement, has several, or mixes $name with $1. [-0, +0] */
+ * no statement, has several, mixes $name with $1, or is beyond the limits of pg/parser.h. NULL: the text is longer than
+ * MP_SQL_QUICK and new: `return mp_text_read(L, idx, what, method)`. [-0, +0] */
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
+/* Has the text at the absolute `idx` read while the task waits, then calls `method` anew, with the stack as it is. */
+int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method);
 /* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...) returning *`. */
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
 
 /* The cached text of a statement of the host's own whose parameters are all text: said here, so that nothing has to
  * be asked. Borrowed. */
 struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what);
+
+/* text_kind.c: finds out what kind of statement it is. Pure, and slow for a long text: any thread may. False: not to be
+ * sent at all, see the fault. */
+bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault);
 
 /* A text of the host's own, not cached, the caller's reference. NULL: no memory. */
 struct mp_text *mp_text_raw(const char *sql);

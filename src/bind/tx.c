@@ -47,8 +47,10 @@ static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, st
   return mp_txn_ask_types(L, txn, what, text, (lua_KContext)method, again);
 }
 
+/* NULL: it has to be read first. */
 static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *what) {
   struct mp_text *text = mp_text_get(L, 2, what);
+  if (!text) return NULL;
   if (mp_txn_restricted(txn) && text->refused[0])
     mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
   if (!strcmp(text->kind, "TransactionStmt"))
@@ -77,6 +79,7 @@ static int push_lazy(lua_State *L, struct mp_stmt *stmt) {
 static int tx_one(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:one");
   struct mp_text *text = check_text(L, txn, "tx:one");
+  if (!text) return mp_text_read(L, 2, "tx:one", tx_one);
   const char *message = NULL;
   if (text->names || !text->nparams) {
     lua_settop(L, 4);
@@ -152,6 +155,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
 static int look_at(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
   struct mp_txn *txn = self(L, what);
   struct mp_text *text = check_text(L, txn, what);
+  if (!text) return mp_text_read(L, 2, what, method);
   mp_wait_check(L, what); /* before it is queued: a call that raises must not have happened */
   struct mp_stmt *stmt = queue(L, txn, what, text);
   if (!stmt) return describe_first(L, txn, what, text, method);
@@ -167,6 +171,7 @@ static int tx_count(lua_State *L) { return look_at(L, "tx:count", tx_count, shap
 static int tx_exec(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:exec");
   struct mp_text *text = check_text(L, txn, "tx:exec");
+  if (!text) return mp_text_read(L, 2, "tx:exec", tx_exec);
   if (!queue(L, txn, "tx:exec", text)) return describe_first(L, txn, "tx:exec", text, tx_exec);
   return 0;
 }

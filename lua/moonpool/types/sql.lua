@@ -9,6 +9,8 @@
 ---@field concurrent boolean   CONCURRENTLY
 ---@field unread? string       why the parser does not read it; only when split leniently
 
+---A text of more than 8 KiB is read while the task waits. One of more than 8 MiB (in an operation: 1 MiB), or nested deeper than
+---10,000 operators and key words, raises.
 ---@class moonpool.sql
 local sql = {}
 
