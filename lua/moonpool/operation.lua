@@ -10,6 +10,7 @@ local own_errors = require "moonpool.own_errors"
 local schema  = require "moonpool.is.schema"
 local sealed  = require "moonpool.sealed"
 local sql     = require "moonpool.sql"
+local spelling = require "moonpool.is.spelling"
 local unwritable = require "moonpool.border".unwritable
 
 local operation = {}
@@ -345,6 +346,11 @@ function operation.deliver(op, message, before)
   return operation.call(delivery, message, { tenant = op.tenant and message.tenant })
 end
 
+-- At the border names become camelCase; those that are data, as `output` says, do not.
+local function spelled(op, result, border)
+  return border and op.output and spelling.mark(op.output, result) or result
+end
+
 -- What the host needs to know of a call's idempotency key; nil without one.
 local function key_of(op, raw, options)
   local key = options.key
@@ -359,7 +365,7 @@ local function key_of(op, raw, options)
     key    = (border and "border " or "lua ") .. key,
     input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
     encode = function(result)
-      local ok, text = pcall(json.encode, result == nil and json.null or result,
+      local ok, text = pcall(json.encode, result == nil and json.null or spelled(op, result, border),
         { sorted = true, camel = border, decimal_strings = border })
       if ok then return text end
       error(unwritable(op.name, text, { undone = true }), 0)
@@ -415,6 +421,10 @@ local function call(op, input, options, want_info)
     local ok, answer = pcall(recalled, result, options)
     if not ok then error(lost_answer(op, answer, short), 0) end
     result = answer
+  else
+    local ok, shown = pcall(spelled, op, result, options.border)
+    if not ok then error(unwritable(op.name, shown), 0) end
+    result = shown
   end
   return result, info
 end

@@ -33,7 +33,7 @@ describe("over HTTP a token of dealership A", function()
   local function call(name, input, options)
     options = options or {}
     return service.ask(server, "POST", "/api/ops/" .. name, { token = options.token or token, headers = options.headers,
-      body = json.encode(json.object(input), { camel = true, decimal_strings = true }) })
+      body = json.encode(input, { camel = true, decimal_strings = true }) })
   end
 
   -- Neither dealership's rows change while fn() gives the answer, which names no row of B's but the id that was sent.
@@ -103,7 +103,7 @@ describe("over HTTP a token of dealership A", function()
       it("cannot name B in another way", function()
         local input = legal(name, a)
         input.dealership_id = nil
-        local text = json.encode(json.object(input), { camel = true, decimal_strings = true })
+        local text = json.encode(input, { camel = true, decimal_strings = true })
         local function with_body(fields)
           return service.ask(server, "POST", "/api/ops/" .. name, { token = token, body = text:gsub("^{", "{" .. fields ..
             (text == "{}" and "" or ","), 1) })

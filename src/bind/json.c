@@ -57,7 +57,6 @@ static int set_checked_mark(lua_State *L, enum mp_json_mark mark) {
 
 static int l_array(lua_State *L) { return set_checked_mark(L, MP_JSON_ARRAY); }
 static int l_object(lua_State *L) { return set_checked_mark(L, MP_JSON_OBJECT); }
-static int l_map(lua_State *L) { return set_checked_mark(L, MP_JSON_MAP); }
 
 static bool is_array(lua_State *L, int idx) {
   int mark = lua_type(L, idx) == LUA_TTABLE ? mp_json_mark_of(L, idx) : -1;
@@ -275,7 +274,7 @@ static int l_decode(lua_State *L) {
 int mp_open_json(lua_State *L) {
   static const luaL_Reg module[] = {
       {"decode", l_decode}, {"array", l_array}, {"object", l_object},
-      {"map", l_map},       {"raw", l_raw},     {"is_array", l_is_array},
+      {"map", l_object},    {"raw", l_raw},     {"is_array", l_is_array},
       {"camel", l_camel},   {"snake", l_snake}, {NULL, NULL}};
   luaL_newlib(L, module);
   mp_json_buf_new(L, ENCODE_MAX_BYTES);

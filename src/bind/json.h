@@ -37,8 +37,7 @@ enum {
 
 enum mp_json_mark {
   MP_JSON_ARRAY,     /* an array, even if empty */
-  MP_JSON_OBJECT,    /* an object */
-  MP_JSON_MAP,       /* an object whose own keys are data: not respelled; its values' keys are */
+  MP_JSON_OBJECT,    /* an object whose own keys are data: not respelled; its values' keys are */
   MP_JSON_RAW_ARRAY, /* as above, and nothing inside is respelled */
   MP_JSON_RAW_OBJECT,
   MP_JSON_MARKS

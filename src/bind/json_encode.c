@@ -358,7 +358,7 @@ static void put_table(struct encoder *e, int idx, const struct frame *at, unsign
   } else {
     array = mark == MP_JSON_ARRAY || mark == MP_JSON_RAW_ARRAY;
     if (mark == MP_JSON_RAW_ARRAY || mark == MP_JSON_RAW_OBJECT) flags &= ~(unsigned)MP_JSON_CAMEL;
-    names = mark == MP_JSON_MAP ? flags & ~(unsigned)MP_JSON_CAMEL : flags;
+    names = mark == MP_JSON_OBJECT ? flags & ~(unsigned)MP_JSON_CAMEL : flags;
   }
   if (array)
     put_array(e, idx, &f, at, flags);

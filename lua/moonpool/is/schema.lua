@@ -206,5 +206,12 @@ end
 --- Is it a schema?
 local function is_schema(value) return open(value) ~= nil end
 
+-- Would a definition take this value?
+local function fits(definition, value)
+  local run = new_run(false)
+  run:visit(definition, value)
+  return #run.failures == 0
+end
+
 -- of: the definition of a schema, nil of anything else.
-return { new = new, is = is_schema, of = open, null = null, deep_copy = deep_copy }
+return { new = new, fits = fits, is = is_schema, of = open, null = null, deep_copy = deep_copy }

@@ -35,13 +35,14 @@ function json.decode(text, options) end
 ---@return T
 function json.array(t) end
 
----Marks (or makes) an object.
+---Marks (or makes) an object whose own names are data: they keep their spelling at the border, where customer_id would
+---become customerId. The names of objects within are respelled; json.raw is for all of them.
 ---@generic T: table
 ---@param t? T
 ---@return T
 function json.object(t) end
 
----Marks (or makes) an object whose own names are data and are not respelled.
+---The same.
 ---@generic T: table
 ---@param t? T
 ---@return T
