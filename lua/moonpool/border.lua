@@ -1,15 +1,26 @@
 -- moonpool.border: how a call looks from outside: JSON in, JSON out, and what a caller may see of an error.
 local codes  = require "moonpool.codes"
 local errors = require "moonpool.errors"
+local host   = require "moonpool.host"
 local json   = require "moonpool.json"
 
 local border = {}
 
+local NO_MEMORY = "not enough memory" -- what Lua raises
+
 -- The value of a JSON text; VALIDATION_ERROR if it is none.
 function border.decode(text)
-  local ok, value = pcall(json.decode, text, { decimals = true })
+  local ok, value = pcall(json.decode, text, { decimals = true, max_values = host.body_values })
   if ok then return value end
-  local message = errors.is(value) and value.message or tostring(value):gsub("^.-:%d+: ", "")
+  if errors.is(value) then -- too large, or no memory for it
+    if value.status == 413 then value.message = value.message .. " (MOONPOOL_BODY_VALUES)" end
+    error(value, 0)
+  end
+  if value == NO_MEMORY then
+    error(errors.new { code = "HOST_OUT_OF_MEMORY", status = 503,
+      message = "there is no memory to read the input" }, 0)
+  end
+  local message = tostring(value):gsub("^.-:%d+: ", "")
   error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is no JSON: " .. message }, 0)
 end
 
@@ -46,36 +57,52 @@ function border.far(e)
   return told
 end
 
--- Texts and numbers of an input, longest first; the short ones are no secrets, and stand everywhere.
-local function values_of(input, found)
+local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
+
+-- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand everywhere.
+local function repeated(input, text, found, seen)
   if type(input) == "table" then
     for name, value in next, input do
-      values_of(name, found)
-      values_of(value, found)
+      repeated(name, text, found, seen)
+      repeated(value, text, found, seen)
     end
   elseif type(input) ~= "boolean" then
-    local text = tostring(input)
-    if #text >= 4 then found[#found + 1] = text end
+    local value = tostring(input)
+    if #value < 4 or #value > #text or seen[value] then return end
+    seen[value] = true
+    if text:find(value, 1, true) then found[#found + 1] = value end
   end
-  return found
 end
 
-local function without(text, values)
-  table.sort(values, function(a, b) return #a > #b end)
-  for _, value in ipairs(values) do
-    text = text:gsub(value:gsub("%p", "%%%0"), "(hidden)")
+local function replaced(text, value)
+  local pieces, from = {}, 1
+  while true do
+    local at, to = text:find(value, from, true)
+    pieces[#pieces + 1] = text:sub(from, at and at - 1)
+    if not at then return table.concat(pieces, "(hidden)") end
+    from = to + 1
   end
+end
+
+local function without(text, input)
+  if #text > SHOWN_BYTES then return ("(a message of %d bytes)"):format(#text) end
+  local decoded, value = true, input
+  if type(input) == "string" then decoded, value = pcall(border.decode, input) end
+  if not decoded then return text end
+  local found = {}
+  repeated(value, text, found, {})
+  table.sort(found, function(a, b) return #a > #b end) -- a value may stand inside of another
+  for _, item in ipairs(found) do text = replaced(text, item) end
   return text
 end
 
--- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the input, a JSON text.
+-- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the
+-- input, a value or JSON text.
 function border.detail(e, input)
-  local decoded, value = true, input
-  if type(input) == "string" then decoded, value = pcall(border.decode, input) end
-  local values, copy = decoded and values_of(value, {}) or {}, {}
-  if not errors.is(e) then return without(tostring(e), values) end
+  if not errors.is(e) then return without(tostring(e), input) end
+  local copy = {}
   for name, field in next, e do copy[name] = field end
-  copy.message = without(tostring(e.message), values)
+  copy.message = without(tostring(e.message), input)
   local text = tostring(errors.new(copy))
   return e.traceback and text .. "\n" .. e.traceback or text
 end

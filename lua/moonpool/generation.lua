@@ -49,7 +49,10 @@ local function serve_operation(name, input, options)
   options.border, options.answer_text = true, true
   local found, op = pcall(registry.get, name)
   local decoded, value
-  if found then decoded, value = pcall(border.decode, input) end
+  if found then
+    host.charge(op)
+    decoded, value = pcall(border.decode, input)
+  end
   if not decoded then
     local there = found or registry.broken[name] -- callers may ask for anything
     local fault = found and value or op

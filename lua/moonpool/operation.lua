@@ -407,7 +407,7 @@ local function call(op, input, options, want_info)
   local tenant = tenant_of(op, checked, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
-  local again  = function() return check(op, raw, options) end
+  local again  = function(fresh) return op.run(fresh, check(op, raw, options)) end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
@@ -435,7 +435,7 @@ function operation.call(op, input, options, want_info)
   if host.current_tx() then return call(op, input, options, want_info) end
   local ok, result, info = pcall(call, op, input, options, want_info)
   if ok then return result, info end
-  failures.tell(op.name, result, input, options.origin, options.shown)
+  pcall(failures.tell, op.name, result, input, options.origin, options.shown) -- there may be no memory for it
   error(result, 0)
 end
 

@@ -66,7 +66,9 @@
   X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",           \
     "for all Lua values of the host")                                             \
   X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",              \
-    "for the result of one statement")
+    "for the result of one statement")                                            \
+  X(body_values, "MOONPOOL_BODY_VALUES", 100000, 100, 100000000, "",              \
+    "JSON values in the body of one call; with more it gets 413")
 
 struct mp_config {
   char *database_url;  /* DATABASE_URL; NULL: the embedded database */

@@ -337,7 +337,8 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
   if (!rv) rv = mp_history_new(&rt->history, err);
   if (!rv) rv = mp_recorder_new(&rt->recorder, rt->loop, rt->config.slow_query_ms, err);
-  if (!rv) mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters));
+  if (!rv)
+    mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters), mp_meters_loop_longest(rt->meters));
   if (!rv)
     rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
                    &rt->pool, err);
@@ -366,6 +367,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       .development = rt->config.env && !strcmp(rt->config.env, "development"),
       .result_limit = (size_t)rt->config.result_limit_mb << 20,
       .commit_timeout_ms = rt->config.commit_timeout_ms,
+      .body_values = (size_t)rt->config.body_values,
       .open_pool = bind_open_pool,
       .close_pool = bind_close_pool,
       .app = rt};

@@ -342,6 +342,8 @@ int mp_open_host(lua_State *L) {
   mp_fault_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
+  lua_pushinteger(L, (lua_Integer)mp_bind_of(L)->body_values);
+  lua_setfield(L, -2, "body_values");
   lua_pushstring(L, MOONPOOL_VERSION);
   lua_setfield(L, -2, "version");
   return 1;

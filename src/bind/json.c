@@ -250,25 +250,27 @@ static int l_encode(lua_State *L) {
   return 1;
 }
 
-/* json.decode(text, {decimals, raw, max_bytes}) */
+static size_t read_limit(lua_State *L, int idx, const char *name) {
+  lua_getfield(L, idx, name);
+  lua_Integer limit = luaL_optinteger(L, -1, 0);
+  luaL_argcheck(L, limit > 0 || lua_isnil(L, -1), idx, "a limit must be positive");
+  lua_pop(L, 1);
+  return (size_t)limit;
+}
+
+/* json.decode(text, {decimals, raw, max_bytes, max_values}) */
 static int l_decode(lua_State *L) {
-  static const char *const known[] = {"decimals", "raw", "max_bytes", NULL};
-  size_t len, max_bytes = 0;
+  static const char *const known[] = {"decimals", "raw", "max_bytes", "max_values", NULL};
   luaL_checktype(L, 1, LUA_TSTRING);
-  const char *text = lua_tolstring(L, 1, &len);
   unsigned flags = 0;
-  struct mp_err err;
+  struct mp_json_limits limits = {0};
   if (!lua_isnoneornil(L, 2)) {
     check_options(L, 2, known);
     flags = read_flag(L, 2, "decimals", MP_JSON_DECIMALS) | read_flag(L, 2, "raw", MP_JSON_RAW);
-    lua_getfield(L, 2, "max_bytes");
-    lua_Integer max = luaL_optinteger(L, -1, (lua_Integer)MP_JSON_MAX_BYTES);
-    luaL_argcheck(L, max > 0, 2, "max_bytes must be positive");
-    max_bytes = (size_t)max;
+    limits.bytes = read_limit(L, 2, "max_bytes");
+    limits.values = read_limit(L, 2, "max_values");
   }
-  if (mp_json_decode_max(L, text, len, max_bytes, flags, &err) != 0)
-    return luaL_error(L, "json: %s", err.msg);
-  return 1;
+  return mp_json_read(L, &limits, flags);
 }
 
 int mp_open_json(lua_State *L) {

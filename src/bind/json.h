@@ -68,6 +68,13 @@ int mp_json_decode(lua_State *L, const char *text, size_t len, unsigned flags,
 int mp_json_decode_max(lua_State *L, const char *text, size_t len, size_t max_bytes, unsigned flags,
                        struct mp_err *err) MP_MUST_CHECK;
 
+/* The same for a C function that Lua calls with the text at 1: `return mp_json_read(...)`. Gives way while it reads, and
+ * raises what is wrong; too many values are an error object, CONTENT_TOO_LARGE. */
+struct mp_json_limits {
+  size_t bytes, values; /* 0: MP_JSON_MAX_BYTES; any number */
+};
+int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned flags);
+
 /* Appends the value at `idx`. Raises a Lua error with the value's path ("$.items[3].x: a function
  * cannot be JSON"); `out` then holds half a text and must be owned by a userdata (mp_json_buf_new),
  * or by a frame outside of the protected call. False if `out` failed (limit or memory). */

@@ -1,7 +1,7 @@
 /* json_decode.c: JSON text to Lua values. yajl knows the grammar; what it lets through (vertical
- * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. The whole run
- * stands inside one lua_pcall, so that "out of memory" comes back as an error and the parser is
- * always freed. */
+ * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. What C asks for is
+ * read inside one lua_pcall, so that "out of memory" comes back as an error and the parser is
+ * always freed; json.decode reads piece by piece, the parser owned by a userdata, and gives way between two. */
 #include <lauxlib.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +11,8 @@
 
 #include "bind/decimal.h"
 #include "bind/json.h"
+#include "script/luaerr.h"
+#include "script/task.h"
 
 struct decoder {
   lua_State *L;
@@ -18,12 +20,14 @@ struct decoder {
   const char *text;
   size_t len;
   unsigned flags;
+  size_t values, max_values; /* 0: any number */
   int depth;
   int array_mark, map_mark;         /* stack indexes of metatables; 0: none */
   lua_Integer count[MP_JSON_DEPTH]; /* elements so far; -1: an object */
   const char *wrong;                /* what a callback refused, static text */
   char detail[64];                  /* about which name */
   size_t at;                        /* and where */
+  size_t fed;                       /* bytes that the parser has seen before this piece */
 };
 
 /* -- what yajl does not check ---------------------------------------------------------------------
@@ -217,12 +221,15 @@ static bool push_integer(lua_State *L, const char *s, size_t len) {
 
 static int refuse(struct decoder *d, const char *wrong) {
   d->wrong = wrong;
-  d->at = yajl_get_bytes_consumed(d->parser);
+  d->at = d->fed + yajl_get_bytes_consumed(d->parser);
   return 0;
 }
 
+static const char too_many[] = "there are too many values";
+
 /* Moves the value at the top of the stack into the open container. */
 static int add_value(struct decoder *d) {
+  if (d->values++ == d->max_values && d->max_values) return refuse(d, too_many);
   if (d->depth == 0) return 1;
   lua_Integer *count = &d->count[d->depth - 1];
   if (*count < 0)
@@ -250,7 +257,7 @@ static int on_number(void *ctx, const char *s, size_t len) {
     bool inexact = d->flags & MP_JSON_DECIMALS;
     if ((inexact || !push_exact_float(d->L, s, len)) && mp_decimal_try_push(d->L, s, len)) {
       d->wrong = "the number has more than 1000 digits";
-      d->at = yajl_get_bytes_consumed(d->parser) - len;
+      d->at = d->fed + yajl_get_bytes_consumed(d->parser) - len;
       return 0;
     }
   }
@@ -338,10 +345,11 @@ static void take_parser_error(struct decoder *d, char *msg, size_t size) {
   yajl_free_error(d->parser, said);
 }
 
-static int run(lua_State *L) {
-  struct decoder *d = lua_touserdata(L, 1);
-  char *msg = lua_touserdata(L, 2);
-  yajl_alloc_funcs alloc = {parser_malloc, parser_realloc, parser_free, L};
+/* Pushes the marks; the values are above them. */
+static void begin(lua_State *L, struct decoder *d) {
+  static const yajl_alloc_funcs functions = {parser_malloc, parser_realloc, parser_free, NULL};
+  yajl_alloc_funcs alloc = functions;
+  alloc.ctx = L;
   luaL_checkstack(L, 3 * MP_JSON_DEPTH + 16, "JSON");
   d->L = L;
   bool raw = d->flags & MP_JSON_RAW;
@@ -353,17 +361,30 @@ static int run(lua_State *L) {
   }
   d->parser = yajl_alloc(&callbacks, &alloc, d);
   yajl_config(d->parser, yajl_dont_validate_strings, 1); /* scan() did, strictly */
-  yajl_status status = yajl_parse(d->parser, (const unsigned char *)d->text, d->len);
+}
+
+/* Reads up to `n` bytes more, and the end behind the last ones. False: the text is refused. */
+static bool feed(struct decoder *d, size_t n, char *msg, size_t size) {
+  if (n > d->len - d->fed) n = d->len - d->fed;
+  yajl_status status = yajl_parse(d->parser, (const unsigned char *)d->text + d->fed, n);
   if (status == yajl_status_ok) {
+    d->fed += n;
     d->at = d->len;
-    status = yajl_complete_parse(d->parser);
+    if (d->fed == d->len) status = yajl_complete_parse(d->parser);
   } else if (!d->wrong) {
-    d->at = yajl_get_bytes_consumed(d->parser); /* behind the byte or token that it refuses */
+    d->at = d->fed + yajl_get_bytes_consumed(d->parser); /* behind the byte that it refuses */
     if (d->at > 0) d->at--;
   }
-  if (status == yajl_status_ok) return 1;
-  if (!d->wrong) take_parser_error(d, msg, 128);
-  return 0;
+  if (status == yajl_status_ok) return true;
+  if (!d->wrong) take_parser_error(d, msg, size);
+  return false;
+}
+
+static int run(lua_State *L) {
+  struct decoder *d = lua_touserdata(L, 1);
+  char *msg = lua_touserdata(L, 2);
+  begin(L, d);
+  return feed(d, d->len, msg, 128);
 }
 
 static int tell(struct decoder *d, const char *msg, struct mp_err *err) {
@@ -405,4 +426,69 @@ int mp_json_decode_max(lua_State *L, const char *text, size_t len, size_t max_by
 
 int mp_json_decode(lua_State *L, const char *text, size_t len, unsigned flags, struct mp_err *err) {
   return mp_json_decode_max(L, text, len, 0, flags, err);
+}
+
+/* ---- piece by piece ---- */
+
+enum { PIECE = 16 << 10 };
+
+struct reader {
+  struct decoder d;
+  struct mp_json_limits limits;
+};
+
+static int reader_gc(lua_State *L) {
+  struct reader *reader = lua_touserdata(L, 1);
+  if (reader->d.parser) yajl_free(reader->d.parser);
+  reader->d.parser = NULL;
+  return 0;
+}
+
+static int refused(lua_State *L, struct reader *reader, const char *msg) {
+  struct mp_err err;
+  bool many = reader->d.wrong == too_many;
+  tell(&reader->d, msg, &err);
+  if (!many) return luaL_error(L, "json: %s", err.msg);
+  mp_err_set(&err, MP_EINVAL, "the JSON text has more than %zu values", reader->limits.values);
+  mp_luaerr_push(L, &err);
+  lua_pushliteral(L, "CONTENT_TOO_LARGE");
+  lua_setfield(L, -2, "code");
+  lua_pushinteger(L, 413);
+  lua_setfield(L, -2, "status");
+  return lua_error(L);
+}
+
+static int read_on(lua_State *L, int status, lua_KContext ctx) {
+  struct reader *reader = (struct reader *)ctx;
+  char msg[128] = "";
+  (void)status;
+  do {
+    if (!feed(&reader->d, PIECE, msg, sizeof msg)) return refused(L, reader, msg);
+    if (reader->d.fed < reader->d.len && mp_task_slice_over(L))
+      return mp_task_give_way(L, ctx, read_on);
+  } while (reader->d.fed < reader->d.len);
+  yajl_free(reader->d.parser);
+  reader->d.parser = NULL;
+  return 1;
+}
+
+int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned flags) {
+  size_t len, max_bytes = limits->bytes ? limits->bytes : MP_JSON_MAX_BYTES;
+  const char *text = lua_tolstring(L, 1, &len);
+  lua_settop(L, 1);
+  if (len > max_bytes)
+    return luaL_error(L, "json: the JSON text has %I bytes, the limit is %I", (lua_Integer)len,
+                      (lua_Integer)max_bytes);
+  struct reader *reader = lua_newuserdatauv(L, sizeof *reader, 0);
+  *reader =
+      (struct reader){.d = {.text = text, .len = len, .flags = flags, .max_values = limits->values},
+                      .limits = *limits};
+  if (luaL_newmetatable(L, "moonpool.json.reader")) {
+    lua_pushcfunction(L, reader_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  if (!scan(&reader->d)) return refused(L, reader, "");
+  begin(L, &reader->d);
+  return read_on(L, LUA_OK, (lua_KContext)reader);
 }

@@ -76,6 +76,8 @@
     "Calls for MOONPOOL_OTLP_ENDPOINT, by what became of them.", "result")                         \
   X(loop_lag, "moonpool_loop_lag_seconds", MP_HISTOGRAM,                                           \
     "Time for which one turn of the event loop kept all others waiting.", NULL)                    \
+  X(loop_longest, "moonpool_loop_lag_longest_seconds", MP_GAUGE,                                   \
+    "The longest turn of the event loop in the last 15 to 30 seconds.", NULL)                      \
   X(live_work, "moonpool_live_work", MP_GAUGE, "Transactions and statements under way.", NULL)     \
   X(tasks, "moonpool_tasks", MP_GAUGE, "Tasks of the scheduler that have not ended.", NULL)        \
   X(lua_memory, "moonpool_lua_memory_bytes", MP_GAUGE, "Memory of all Lua values.", NULL)          \
@@ -197,6 +199,10 @@ struct mp_pool_meters mp_meters_pool(struct mp_meters *meters) {
 
 struct mp_series *mp_meters_loop_lag(struct mp_meters *meters) {
   return ONLY(meters->loop_lag);
+}
+
+struct mp_series *mp_meters_loop_longest(struct mp_meters *meters) {
+  return ONLY(meters->loop_longest);
 }
 
 void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind) {

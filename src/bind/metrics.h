@@ -24,6 +24,7 @@ void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind);
 /* For the layers below to observe in: the default pool, and the loop. */
 struct mp_pool_meters mp_meters_pool(struct mp_meters *meters);
 struct mp_series *mp_meters_loop_lag(struct mp_meters *meters);
+struct mp_series *mp_meters_loop_longest(struct mp_meters *meters);
 
 /* ---- transactions ---- */
 

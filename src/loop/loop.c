@@ -11,9 +11,11 @@ struct mp_loop {
   uv_loop_t *uv;
   bool owned;
   uv_loop_t own;
-  uv_check_t check;            /* runs the turn after each poll */
-  uv_prepare_t prepare;        /* the end of an iteration's work: before it polls again */
-  struct mp_series *lag;       /* NULL: nobody measures */
+  uv_check_t check;          /* runs the turn after each poll */
+  uv_prepare_t prepare;      /* the end of an iteration's work: before it polls again */
+  struct mp_series *lag;     /* NULL: nobody measures */
+  struct mp_series *longest; /* turn of this window and the one before */
+  uint64_t window_ns, longest_ns[2];
   uint64_t polled_ns, idle_ns; /* at the last poll; time spent waiting in polls, over all */
   uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
   uv_timer_t timer;            /* the earliest of `heap` */
@@ -26,6 +28,21 @@ struct mp_loop {
   unsigned char random[256]; /* drawn from the system in blocks */
   size_t random_left;
 };
+
+enum { WINDOW_S = 15 };
+
+static void keep_longest(struct mp_loop *loop, uint64_t now_ns, uint64_t took_ns) {
+  uint64_t *longest = loop->longest_ns;
+  bool over = now_ns - loop->window_ns > WINDOW_S * UINT64_C(1000000000);
+  if (!over && took_ns <= longest[0]) return;
+  if (over) {
+    loop->window_ns = now_ns;
+    longest[1] = longest[0];
+    longest[0] = 0;
+  }
+  if (took_ns > longest[0]) longest[0] = took_ns;
+  mp_series_set(loop->longest, (double)(longest[0] > longest[1] ? longest[0] : longest[1]) / 1e9);
+}
 
 static void run_turn(struct mp_loop *loop) {
   if (!loop->wanted) return;
@@ -40,13 +57,18 @@ static void on_prepare(uv_prepare_t *prepare) {
   if (!loop->lag) return;
   uint64_t now_ns = uv_hrtime(), idle_ns = uv_metrics_idle_time(loop->uv);
   uint64_t passed_ns = now_ns - loop->polled_ns, waited_ns = idle_ns - loop->idle_ns;
-  if (loop->polled_ns && waited_ns <= passed_ns)
+  if (loop->polled_ns && waited_ns <= passed_ns) {
     mp_series_observe(loop->lag, (double)(passed_ns - waited_ns) / 1e9);
+    keep_longest(loop, now_ns, passed_ns - waited_ns);
+  }
   loop->polled_ns = now_ns;
   loop->idle_ns = idle_ns;
 }
 
-void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag) { loop->lag = lag; }
+void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest) {
+  loop->lag = lag;
+  loop->longest = longest;
+}
 
 static void on_idle(uv_idle_t *idle) { (void)idle; }
 

@@ -118,20 +118,19 @@ static void on_answer(struct mp_txn *txn, void *data) {
     mp_call_free(call);
     return;
   }
+  if (call->committed) mp_task_settle(call->task);
   call->answer_ref = mp_txn_take_answer(txn);
   mp_wait_ready(call->ops->bind->sched, call->token);
 }
 
-/* The script gets the checked input; a further attempt gets one checked anew, since it may have changed it. */
+/* The script gets the checked input; a further attempt checks it anew, since the script may have changed it: in its own task,
+ * under the limits of that. */
 static int push_script(lua_State *L, void *data) {
   struct call *call = data;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, call->run_ref);
-  if (call->starts++ == 0) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, call->input_ref);
-  } else {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, call->again_ref);
-    lua_call(L, 0, 1);
-  }
+  bool first = call->starts++ == 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, first ? call->run_ref : call->again_ref);
+  if (!first) return 0;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->input_ref);
   return 1;
 }
 

@@ -116,6 +116,14 @@ static int value_ref(lua_State *L, int idx) {
 
 enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED, ORIGIN };
 
+static struct mp_task_limits read_limits(lua_State *L, const struct mp_ops *ops) {
+  struct mp_task_limits limits = ops->bind->limits;
+  double cpu_s = number_field(L, "cpu"), memory_mb = number_field(L, "memory");
+  if (cpu_s > 0) limits.cpu_ms = (uint64_t)(cpu_s * 1000);
+  if (memory_mb > 0) limits.memory = (size_t)memory_mb << 20;
+  return limits;
+}
+
 /* What the definition says of the transaction; its strings live as long as the operation does. */
 static void read_operation(lua_State *L, struct call *call) {
   struct mp_txn_options *o = &call->options;
@@ -131,10 +139,7 @@ static void read_operation(lua_State *L, struct call *call) {
   o->tx.deferrable = flag_field(L, "deferrable");
   o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
   if (lua_toboolean(L, LIMITED)) {
-    double cpu = number_field(L, "cpu"), memory = number_field(L, "memory");
-    o->limits = call->ops->bind->limits;
-    if (cpu > 0) o->limits.cpu_ms = (uint64_t)(cpu * 1000);
-    if (memory > 0) o->limits.memory = (size_t)memory << 20;
+    o->limits = read_limits(L, call->ops);
     o->limits.wall_ms = ms_field(L, "timeout");
   }
   o->statement_timeout_ms = ms_field(L, "statement_timeout");
@@ -207,7 +212,7 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
 }
 
 /* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited, origin) -> result[, info]. `again`
- * gives the input anew. With a key the result is JSON text. */
+ * runs it on the input checked anew. With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
@@ -256,9 +261,21 @@ static int host_transact(lua_State *L) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
+  call->task = mp_task_of(L);
   call->token = mp_wait_begin(L, mp_call_abandon, call);
   mp_call_go(call);
   return mp_wait_yield(L, (lua_KContext)call, answered);
+}
+
+/* charge(operation): what the running task does from now on is done under the limits of the operation's calls, if it has
+ * limits of its own at all. */
+static int host_charge(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  luaL_checktype(L, OPERATION, LUA_TTABLE);
+  struct mp_task *task = mp_task_of(L);
+  struct mp_task_limits limits = read_limits(L, ops);
+  if (task) mp_task_change_limits(task, &limits);
+  return 0;
 }
 
 /* groups(width) -> what an operation keeps in its field `grouping`: so many transactions at a time */
@@ -298,6 +315,9 @@ void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_transact, 1);
   lua_setfield(L, -2, "transact");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_charge, 1);
+  lua_setfield(L, -2, "charge");
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_groups, 1);
   lua_setfield(L, -2, "groups");

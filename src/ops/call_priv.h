@@ -16,6 +16,7 @@ struct call {
   struct mp_groups *groups; /* the operation's; NULL: its groups are those of one lane */
   struct mp_groups_pass group_pass;
   struct mp_timer deadline; /* while it waits for its turn; the transaction has its own */
+  struct mp_task *task;     /* who waits for its answer, unless it is abandoned */
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;

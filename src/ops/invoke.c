@@ -12,6 +12,7 @@ struct mp_invocation {
   struct mp_list node;
   struct mp_generation *gen;
   struct mp_task *task;
+  bool far; /* as in the options */
   mp_invoke_cb on_answer;
   void *data;
 };
@@ -37,27 +38,58 @@ static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
   on_answer(data, what);
 }
 
-/* An error that Lua could not write: its memory is gone, or its state. */
-static void answer_plainly(struct mp_invocation *call, enum mp_code code, const char *why) {
-  char text[300];
-  int len = snprintf(text, sizeof text, "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d}",
-                     mp_code_name(code), why, mp_code_status(code));
+/* An error that Lua could not write: its memory is gone, its limits, or its state. `why` is plain text without quotes. */
+static void answer_plainly(struct mp_invocation *call, const char *code, const char *why) {
+  const struct mp_code_info *info = mp_code_find(code);
+  int status = info ? info->status : 500;
+  char text[800];
+  int len = snprintf(text, sizeof text, "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d", code,
+                     why, status);
+  if (!call->far)
+    len += snprintf(text + len, sizeof text - (size_t)len, ",\"generation\":%u", call->gen->number);
+  text[len++] = '}';
   struct mp_invoke_answer what = {
-      .text = text, .len = (size_t)len, .status = mp_code_status(code), .detail = why};
+      .text = text, .len = (size_t)len, .status = status, .detail = call->far ? NULL : why};
   answer(call, &what);
+}
+
+static void tell_plainly(struct mp_invocation *call, const char *code, const char *why) {
+  struct mp_bind *bind = &call->gen->set->bind;
+  const struct mp_code_info *info = mp_code_find(code);
+  const char *name = mp_task_name(call->task);
+  mp_log(MP_LOG_ERROR, "call", "%s: %s: %s", name, code, why);
+  mp_metrics_call_failed(bind->meters, name, code, info ? info->status : 500, NULL,
+                         mp_loop_wall_us(bind->loop));
+  answer_plainly(call, code, why);
+}
+
+/* The task has ended without an answer. What is stored is told as that, whatever came after it. */
+static void answer_failure(struct mp_invocation *call, const struct mp_task *task, lua_State *L) {
+  struct mp_err err;
+  char why[600];
+  mp_luaerr_get(L, -1, &err);
+  for (char *at = err.msg; *at; at++)
+    if ((unsigned char)*at < ' ' || *at == '"' || *at == '\\') *at = ' ';
+  if (mp_task_settled(task)) {
+    snprintf(why, sizeof why, "the call is done and stored, but its result cannot be written: %s",
+             err.msg);
+    tell_plainly(call, "RESULT_UNWRITABLE", why);
+  } else if (mp_task_condemned(task)) { /* its own limits */
+    tell_plainly(call, mp_code_name(err.code), err.msg);
+  } else {
+    tell_plainly(call, "HOST_OUT_OF_MEMORY", "the host has no memory for the call");
+  }
 }
 
 /* The entry gives: ok, text, status, detail. */
 static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_invocation *call = data;
-  if (!ok || !lua_isstring(L, 2)) {
-    struct mp_bind *bind = &call->gen->set->bind;
-    enum mp_code code = ok ? MP_EINTERNAL : MP_ENOMEM;
-    const char *why = ok ? "the answer is no text" : "the call could not be answered";
-    mp_log(MP_LOG_ERROR, "call", "%s: %s", mp_task_name(task), why);
-    mp_metrics_call_failed(bind->meters, mp_task_name(task), mp_code_name(code),
-                           mp_code_status(code), NULL, mp_loop_wall_us(bind->loop));
-    answer_plainly(call, code, why);
+  if (!ok) {
+    answer_failure(call, task, L);
+    return;
+  }
+  if (!lua_isstring(L, 2)) {
+    tell_plainly(call, mp_code_name(MP_EINTERNAL), "the answer is no text");
     return;
   }
   struct mp_invoke_answer what = {.ok = lua_toboolean(L, 1)};
@@ -102,6 +134,8 @@ static int start_p(lua_State *L) {
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
   call->task =
       mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);
+  /* What is done for a caller before its transaction and after it: reading, checking and writing JSON. */
+  if (!o->entry) mp_task_limit(call->task, &call->gen->bind.limits);
   return 0;
 }
 
@@ -114,7 +148,8 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   if (!gen) return mp_err_set(err, MP_ECLOSED, "the host has not loaded its operations yet");
   struct mp_invocation *call = calloc(1, sizeof *call);
   if (!call) return mp_err_set(err, MP_ENOMEM, "no memory for a call");
-  *call = (struct mp_invocation){.gen = gen, .on_answer = on_answer, .data = data};
+  *call =
+      (struct mp_invocation){.gen = gen, .far = options->far, .on_answer = on_answer, .data = data};
   mp_list_push_back(&gen->calls, &call->node);
   gen->call_count++;
   lua_State *L = mp_vm_lua(gen->vm);
@@ -145,6 +180,6 @@ void mp_invoke_fail_all(struct mp_generation *gen, const char *why) {
   while ((node = mp_list_pop_front(&gen->calls))) {
     struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
     mp_task_kill(call->task);
-    answer_plainly(call, MP_ECANCELED, why);
+    answer_plainly(call, mp_code_name(MP_ECANCELED), why);
   }
 }

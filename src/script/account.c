@@ -13,9 +13,7 @@ struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
   if (!account) return NULL;
   account->tasks = 1;
   mp_list_init(&account->members);
-  account->cpu_limit_ns = cpu_ms * 1000000;
-  account->limit = memory;
-  mp_account_collected(account);
+  mp_account_limit(account, cpu_ms, memory);
   return account;
 }
 
@@ -29,6 +27,12 @@ void mp_account_collected(struct mp_account *account) {
   size_t quarter = account->limit / 4, half = room / 2;
   account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);
   draw_line(account);
+}
+
+void mp_account_limit(struct mp_account *account, uint64_t cpu_ms, size_t memory) {
+  account->cpu_limit_ns = cpu_ms * 1000000;
+  account->limit = memory;
+  mp_account_collected(account);
 }
 
 void mp_account_free(struct mp_account *account) { free(account); }

@@ -29,6 +29,7 @@ struct mp_account {
 };
 
 struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory); /* NULL: no memory */
+void mp_account_limit(struct mp_account *account, uint64_t cpu_ms, size_t memory);
 static inline struct mp_account *mp_account_ref(struct mp_account *account) {
   if (account) account->tasks++;
   return account;

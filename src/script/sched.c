@@ -13,10 +13,12 @@
 
 enum {
   COLLECT_FROM = 4 << 20, /* bytes that a task leaves */
-  COLLECT_STEP_KB = 2048,
+  COLLECT_STEP_KB = 512,
   REST_MS = 3,       /* without another task's turn: then one that has spun goes on */
   MOST_REST_MS = 10, /* it goes on in any case */
-  SPINNER_MS = 100,  /* for so long those that share its limits count as such, too */
+  TURN_MS = 5,       /* then scripts that have not had their turn wait for the next one */
+  LATE_TURNS = 3,
+  SPINNER_MS = 100, /* for so long those that share its limits count as such, too */
 };
 
 /* ---- slots: a token finds its task, or finds that it has ended ---- */
@@ -287,8 +289,7 @@ static void step_spun(struct mp_sched *sched, bool others) {
   do {
     step(MP_LIST_ENTRY(mp_list_pop_front(&sched->spun), struct mp_task, link));
     sched->spun_ns = mp_loop_clock_ns(sched->loop);
-  } while (!mp_list_empty(&sched->spun) &&
-           sched->spun_ns - now_ns < MP_SLICE_MS * UINT64_C(1000000));
+  } while (!mp_list_empty(&sched->spun) && sched->spun_ns - now_ns < TURN_MS * UINT64_C(1000000));
 }
 
 static bool is_spinner(const struct mp_task *task) {
@@ -301,30 +302,47 @@ static void on_rest(struct mp_timer *timer) {
   mp_loop_wake(MP_CONTAINER_OF(timer, struct mp_sched, rest)->loop);
 }
 
+/* In front of `to`, in their order. */
+static void move_to_front(struct mp_list *to, struct mp_list *from) {
+  while (!mp_list_empty(from)) {
+    struct mp_list *node = from->prev;
+    mp_list_remove(node);
+    mp_list_push_front(to, node);
+  }
+}
+
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
   struct mp_list
       woken; /* tasks of those that spin: before these, for else each turn of theirs costs a slice */
-  bool others = false;
+  struct mp_list
+      later; /* scripts whose turn is the next one: many short slices are a long one, too */
+  uint64_t began_ns = mp_loop_clock_ns(sched->loop);
+  bool others = false, late = false;
   mp_list_init(&woken);
+  mp_list_init(&later);
   sched->in_turn = true;
   while ((node = mp_list_pop_front(&sched->ready))) mp_list_push_back(&sched->now, node);
   while ((node = mp_list_pop_front(&sched->now))) {
     struct mp_task *task = MP_LIST_ENTRY(node, struct mp_task, link);
     if (is_spinner(task)) {
       mp_list_push_back(&woken, node);
+    } else if (late && task->account) {
+      mp_list_push_back(&later, node);
     } else {
       others = true;
       step(task);
+      late = mp_loop_clock_ns(sched->loop) - began_ns >= TURN_MS * UINT64_C(1000000);
     }
   }
-  while (!mp_list_empty(&woken)) {
-    node = woken.prev;
-    mp_list_remove(node);
-    mp_list_push_front(&sched->spun, node);
+  move_to_front(&sched->spun, &woken);
+  move_to_front(&sched->ready, &later);
+  /* Not both in one turn, unless they have waited for some. */
+  if (!mp_list_empty(&sched->spun) && (!late || ++sched->late_turns > LATE_TURNS)) {
+    sched->late_turns = 0;
+    step_spun(sched, others);
   }
-  if (!mp_list_empty(&sched->spun)) step_spun(sched, others);
   if (sched->collect) collect_step(sched);
   sched->in_turn = false;
   if (sched->dying) {

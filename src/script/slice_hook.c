@@ -11,8 +11,10 @@
 #include "util/log.h"
 
 enum {
-  CLOSE_MS = 10,       /* for the <close> variables of a task that was killed */
-  STUCK_MS = 20,       /* CPU time that code which cannot yield may take from the loop */
+  CLOSE_MS = 10, /* for the <close> variables of a task that was killed */
+  STUCK_MS = 20, /* CPU time that code which cannot yield may take from the loop */
+  GIVE_WAY_MS =
+      5, /* C code that looks at the clock by itself is not kept waiting for the watchdog */
   HOST_STUCK_MS = 250, /* ... that code of the host's own modules may take */
   HOST_INSTRUCTIONS =
       100,        /* of them, until the next look whether the script's own code runs again */
@@ -163,9 +165,15 @@ static bool may_yield(lua_State *L, const struct mp_task *task) {
   return lua_isyieldable(L) && !task->blocked;
 }
 
-/* Between two waits the host's own modules are not interrupted: so they need no locks. */
+static bool starts_with(const char *text, const char *prefix) {
+  return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* Between two waits the host's own modules are not interrupted: so they need no locks. But for those that only make one
+ * value of another, which may be as large as a caller likes. */
 static bool inside_host(lua_State *L, lua_Debug *ar) {
-  return lua_getinfo(L, "S", ar) && strncmp(ar->source, "@moonpool/", 10) == 0;
+  return lua_getinfo(L, "S", ar) && starts_with(ar->source, "@moonpool/") &&
+         !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/border");
 }
 
 /* Past its CPU time it is condemned. */
@@ -197,6 +205,22 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
     return;
   }
   luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
+}
+
+bool mp_task_slice_over(lua_State *L) {
+  const struct mp_task *task = mp_task_of(L);
+  if (!task || !task->account || task != task->sched->running || task->sched->slice.close_ns)
+    return false;
+  return now_ns() - task->sched->slice.begin_ns >= GIVE_WAY_MS * UINT64_C(1000000) &&
+         may_yield(L, task);
+}
+
+int mp_task_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k) {
+  struct mp_task *task = mp_task_of(L);
+  struct mp_token token = mp_wait_begin(L, NULL, NULL);
+  task->account->spun_ns = mp_loop_clock_ns(task->sched->loop);
+  mp_wait_ready(task->sched, token);
+  return mp_wait_yield(L, ctx, k);
 }
 
 /* What is to be done with the code on L. */

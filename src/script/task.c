@@ -128,6 +128,15 @@ void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
   if (!task->account) mp_log(MP_LOG_ERROR, "script", "no memory for the limits of %s", task->name);
 }
 
+void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits) {
+  if (task->founder && task->account)
+    mp_account_limit(task->account, limits->cpu_ms, limits->memory);
+}
+
+void mp_task_settle(struct mp_task *task) { task->settled = true; }
+bool mp_task_settled(const struct mp_task *task) { return task->settled; }
+bool mp_task_condemned(const struct mp_task *task) { return task->fatal != MP_OK; }
+
 void mp_task_on_killed(struct mp_task *task, void (*fn)(void *data)) { task->on_killed = fn; }
 
 const char *mp_task_name(const struct mp_task *task) { return task->name; }

@@ -69,12 +69,22 @@ bool mp_task_limited(const struct mp_task *task);
 /* For C functions that may take long, every some thousand steps: raises `what` when the task, if it is limited, has
  * kept the loop for long, or ends it when its CPU time is used up. */
 void mp_task_checkpoint(lua_State *L, const char *what);
+/* For C functions that may go on later: has the task on L, if it has limits, had its slice, and may it yield here? Then
+ * `return mp_task_give_way(L, ctx, k);` lets others have their turn; k goes on. */
+bool mp_task_slice_over(lua_State *L);
+int mp_task_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k);
 /* Before a block of this size is asked for by other means than Lua's own: collects garbage if that makes room. */
 void mp_task_reserve(lua_State *L, size_t size);
 /* Bytes that the task on L may still take; SIZE_MAX: it has no limit. */
 size_t mp_task_room(lua_State *L);
 /* Before its first turn: limits of its own instead of its origin's. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
+/* The same for one that runs and has limits of its own: what it has spent counts. */
+void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits);
+/* What it was started for is stored, whatever becomes of it from here on. */
+void mp_task_settle(struct mp_task *task);
+bool mp_task_settled(const struct mp_task *task);
+bool mp_task_condemned(const struct mp_task *task); /* for on_done: by its limits */
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills its
  * parent, say) goes on to its next wait, or its end. */

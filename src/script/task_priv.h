@@ -40,9 +40,10 @@ struct mp_task {
   struct mp_task
       *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
-  bool founder;              /* of its account: mp_task_limit was for it */
-  bool beside;               /* started by the script of a transaction, or by such a task */
-  bool loading;              /* it, or who started it, runs the body of a file of scripts/ */
+  bool settled; /* what it was started for is stored: a failure from here on is one of telling */
+  bool founder; /* of its account: mp_task_limit was for it */
+  bool beside;  /* started by the script of a transaction, or by such a task */
+  bool loading; /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];
 };
 
@@ -60,6 +61,7 @@ struct mp_sched {
   struct mp_timer rest; /* runs while one of them waits for that */
   uint64_t others_ns;   /* the clock when a task that has not spun was resumed while one had */
   uint64_t spun_ns;     /* the clock when one of them had to stop again */
+  unsigned late_turns;  /* in which there was no time for them */
   struct mp_list tasks;
   size_t count;
   struct mp_task *running;

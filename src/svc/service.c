@@ -109,6 +109,8 @@ static void send_answer(struct job *job, int status, const char *content_type, c
   free(job);
 }
 
+static const char no_memory[] = "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"status\":503}}\n";
+
 /* {"result":TEXT} or {"error":{"requestId":ID,...}}: both texts are JSON already. */
 static void send_wrapped(struct job *job, bool ok, int status, const char *text, size_t len) {
   struct mp_buf body;
@@ -124,7 +126,7 @@ static void send_wrapped(struct job *job, bool ok, int status, const char *text,
   }
   mp_buf_adds(&body, "}\n");
   if (body.failed)
-    send_answer(job, 503, NULL, "{\"error\":{\"code\":\"OUT_OF_MEMORY\"}}\n", 36);
+    send_answer(job, 503, "application/json", no_memory, sizeof no_memory - 1);
   else
     send_answer(job, status, "application/json", body.data, body.len);
   mp_buf_fini(&body);
@@ -255,7 +257,7 @@ static void start_task(struct job *job, lua_CFunction start_p, const struct mp_p
   lua_pushlightuserdata(L, &start);
   if (lua_pcall(L, 1, 0, 0)) {
     lua_pop(L, 1);
-    refuse(job, 503, "OUT_OF_MEMORY", "no memory for an answer");
+    refuse(job, 503, "HOST_OUT_OF_MEMORY", "no memory for an answer");
   }
 }
 

@@ -44,6 +44,9 @@ local function check_rule(self, rule, value, run)
   run:fail(rule.message or ("exactly one of %s must be given"):format(list))
 end
 
+local MOST_UNKNOWN = 20   -- that are told
+local MOST_SORTED  = 1000 -- sorting cannot be interrupted
+
 local function convert_object(self, value, run)
   if not is_object(value) then return run:fail("must be an object") end
   local copy, border = {}, run.border
@@ -62,11 +65,12 @@ local function convert_object(self, value, run)
     if not known[key] then
       unknown = unknown or {}
       unknown[#unknown + 1] = key
+      if #unknown == MOST_UNKNOWN then break end
     end
   end
   if unknown then
     table.sort(unknown, function(a, b) return tostring(a) < tostring(b) end)
-    for i = 1, math.min(#unknown, 20) do report_unknown(self, run, unknown[i]) end
+    for _, key in ipairs(unknown) do report_unknown(self, run, key) end
   end
   for _, rule in ipairs(self.rules) do check_rule(self, rule, value, run) end
   return setmetatable(copy, self.metatable)
@@ -121,7 +125,10 @@ local function convert_array(self, value, run)
   if min and n < min then return run:fail("must have at least " .. items(min)) end
   if max and n > max then return run:fail("must have at most " .. items(max)) end
   local copy, item = {}, self.item
-  for i = 1, n do copy[i] = run:child(i, item, rawget(value, i)) end
+  for i = 1, n do
+    if run:full() then break end
+    copy[i] = run:child(i, item, rawget(value, i))
+  end
   return json.array(copy)
 end
 
@@ -144,8 +151,11 @@ local function convert_map(self, value, run)
   local min, max = self.min_value, self.max_value
   if min and #keys < min then return run:fail("must have at least " .. items(min)) end
   if max and #keys > max then return run:fail("must have at most " .. items(max)) end
-  table.sort(keys)
-  for _, key in ipairs(keys) do copy[key] = run:child(key, value_schema, rawget(value, key)) end
+  if #keys <= MOST_SORTED then table.sort(keys) end -- failures in an order that stays
+  for _, key in ipairs(keys) do
+    if run:full() then break end
+    copy[key] = run:child(key, value_schema, rawget(value, key))
+  end
   return json.map(copy)
 end
 

@@ -62,9 +62,14 @@ function Run:fail(message)
   self:report(path, message, path == "" and message or path .. ": " .. message)
 end
 
+local MOST_FAILURES = 100 -- are told
+
+--- Is more wrong than will be told? Then nobody needs to look further.
+function Run:full() return #self.failures >= MOST_FAILURES end
+
 function Run:report(path, message, line)
   local failures = self.failures
-  if #failures < 100 then failures[#failures + 1] = { path = path, message = message, line = line } end
+  if not self:full() then failures[#failures + 1] = { path = path, message = message, line = line } end
 end
 
 -- The child's copy, one step down.

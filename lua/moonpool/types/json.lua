@@ -16,6 +16,7 @@ local json = {}
 ---@field decimals? boolean fractions, exponents and integers beyond 64 bits become decimals
 ---@field raw? boolean mark all tables as raw
 ---@field max_bytes? integer default 16 MiB
+---@field max_values? integer  values in all; with more: CONTENT_TOO_LARGE
 
 ---Raises with the path of a value that cannot be JSON: "$.items[3].x: a function cannot be JSON".
 ---@param value any
