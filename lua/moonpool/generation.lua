@@ -78,7 +78,23 @@ local function serve(name, input, options)
   return false, border.encode(told), told.status, not options.far and border.detail(result, input) or nil
 end
 
--- -> the function that serves calls; or nil and all that is wrong with scripts/, a line each.
+-- What is no fault, though hardly meant. -> how many operations there are
+local function look_at_operations(add)
+  local count = 0
+  for _ in pairs(registry.all()) do count = count + 1 end
+  for _, why in pairs(registry.unreachable) do host.log("warn", why) end
+  if count > 0 then return count end
+  if host.generation().before > 0 then
+    add("scripts/: there is no operation any more where there were some: an empty folder, or a volume that " ..
+        "is not there? Restart the host if that is meant")
+  else
+    host.log("warn", "there is no operation: no file of scripts/ returns one")
+  end
+  return count
+end
+
+-- -> the function that serves calls, and how many operations there are; or nil and all that is wrong
+-- with scripts/, a line each.
 function generation.open()
   generation.number = host.generation().number
   errors.set_generation(generation.number)
@@ -86,13 +102,14 @@ function generation.open()
   compile_all(add)
   registry.load()
   for _, name in ipairs(registry.broken_names()) do add(fault_text(registry.broken[name], name .. ".lua")) end
+  local count = not texts[1] and look_at_operations(add)
   if not texts[1] then run_smoke(add) end
   if not texts[1] then subscriptions.settle_all(registry.all()) end
   if texts[1] then
     table.sort(texts)
     return nil, table.concat(texts, "\n")
   end
-  return serve
+  return serve, count
 end
 
 return generation

@@ -5,7 +5,8 @@ local nearest   = require "moonpool.is.nearest"
 local operation = require "moonpool.operation"
 local sandbox   = require "moonpool.sandbox"
 
-local registry = { operations = {}, broken = {} }
+-- unreachable: by the name that somebody would try, why the operation of a file is none
+local registry = { operations = {}, broken = {}, unreachable = {} }
 
 local loaded = false
 
@@ -66,6 +67,33 @@ function registry.files()
   return names
 end
 
+-- The text of a file of scripts/.
+local function text_of(file)
+  if host.source then return host.source(file) or "" end
+  local handle <close> = io.open(host.app_dir .. "/scripts/" .. file, "rb")
+  return handle and handle:read "a" or ""
+end
+
+-- Does a file that is no operation give one? It is not run: what it does is its own.
+local function gives_operation(file)
+  local text = "\n" .. text_of(file)
+  if text:find "\nreturn[^\n]-%f[%w_]operation%s*[%({]" then return true end
+  local name = text:match "\nreturn%s+([%a_][%w_]*)%s*$"
+  return name ~= nil and text:find("\nlocal%s+" .. name .. "%s*=[^\n]-%f[%w_]operation%s*[%({]") ~= nil
+end
+
+-- The operation's name, which is the file's: scripts/NAME.lua.
+local function name_of(file)
+  local name = file:match "^([%a_][%w_]*)%.lua$"
+  if name or not file:find "%.lua$" or not gives_operation(file) then return name end
+  local last = file:match "([^/]*)%.lua$"
+  local better = last:gsub("[^%w_]+", "_"):gsub("^%d", "_%0")
+  registry.unreachable[file:gsub("%.lua$", "")] =
+    ("scripts/%s returns an operation, but nobody can call it: operations are the files of scripts/ itself, " ..
+     "not of folders in it, and their names are ASCII letters, digits and _, such as scripts/%s.lua"):format(file, better)
+  return nil
+end
+
 -- A subscriber cannot take the place of one that is still there.
 local function check_renamed()
   for name, op in pairs(registry.operations) do
@@ -82,7 +110,7 @@ function registry.load()
   loaded = true
   local field
   for _, file in ipairs(registry.files()) do
-    local name = file:match "^([%a_][%w_]*)%.lua$"
+    local name = name_of(file)
     if name and name ~= "smoke" then
       local op, fault = load_operation(file)
       if op and op.tenant and field and op.tenant ~= field then
@@ -141,6 +169,8 @@ function registry.get(name)
   if registry.broken[name] then error(errors.new(registry.broken[name]), 0) end
   local known = {}
   for other in pairs(registry.operations) do known[other] = true end
+  local why = registry.unreachable[name]
+  if why then error(errors.new { code = "UNKNOWN_OPERATION", status = 404, message = why }, 0) end
   local near = nearest(name, known)
   error(errors.new { code = "UNKNOWN_OPERATION", status = 404,
     message = ("there is no operation `%s`%s"):format(name,

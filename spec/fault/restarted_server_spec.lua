@@ -20,7 +20,7 @@ describe("a server that dies and comes back", function()
   setup(function()
     state = command.folder {}
     os.execute("chmod 755 '" .. state.path .. "'")
-    env = { MOONPOOL_STATE = state.path .. "/state", DATABASE_URL = "", MOONPOOL_OWNER_URL = "" }
+    env = { MOONPOOL_STATE = state.path .. "/state", DATABASE_URL = false, MOONPOOL_OWNER_URL = false }
     run "migrate up"
     url = run("db url"):match "postgresql://%S+"
   end)

@@ -46,6 +46,52 @@ describe("a running host", function()
   end)
 
   describe("told to reload", function()
+    it("follows a link to the project that was swapped", function()
+      local files = {}
+      for _, release in ipairs { "one", "two" } do
+        files[release .. "/scripts/release.lua"] = operation(("return { release = %q }"):format(release))
+      end
+      start(files, { shell = "ln -s one current; export MOONPOOL_APP=current" })
+      assert.are.equal("one", host:call("release").result.release)
+      assert(os.execute("ln -sfn two " .. host.folder.path .. "/current"))
+      local output, exit = command.run("--app current reload", { dir = host.folder.path, env = host.env })
+      assert.are.equal(0, exit, output)
+      assert.are.equal("two", host:call("release").result.release)
+    end)
+
+    it("keeps the operations that there were when there are none any more", function()
+      start(serving.versions(1))
+      local path = host.folder.path
+      for _, change in ipairs { "mv scripts gone; mkdir scripts", "rmdir scripts", "mkdir -p scripts/lib; echo return 1 > scripts/lib/x.lua" } do
+        assert(os.execute(("cd %s && %s"):format(path, change)))
+        local report = host:reload()
+        assert.is_false(report.ok)
+        assert.truthy(report.report:find("scripts", 1, true), report.report)
+        assert.are.equal(1, report.generation)
+        assert.are.equal(1, host:call("versions").result.operation)
+      end
+      assert(os.execute(("cd %s && rm -r scripts && mv gone scripts"):format(path)))
+      assert.is_true(host:reload().ok)
+    end)
+
+    it("tells of operations whose files nobody can call, and why", function()
+      start(serving.versions(1))
+      host:write { ["scripts/sub/x.lua"] = operation "return 1", ["scripts/dash-name.lua"] = operation "return 1",
+                   ["scripts/ü.lua"] = "local op = require 'moonpool'.operation { run = print }\nreturn op\n",
+                   ["scripts/lib/wrap.lua"] = "local m = require 'moonpool'\nreturn function(def)\n" ..
+                                              "  return m.operation(def)\nend\n",
+                   ["scripts/no-operation.lua"] = "return {}\n", ["scripts/tools/x.lua"] = operation "return 1" }
+      assert.is_true(host:reload().ok)
+      local log = host:log()
+      for _, file in ipairs { "sub/x.lua", "dash-name.lua", "ü.lua" } do
+        assert.truthy(log:find("scripts/" .. file .. " returns an operation, but nobody can call it", 1, true), log)
+      end
+      assert.truthy(log:find("such as scripts/dash_name.lua", 1, true), log)
+      assert.falsy(log:find("wrap.lua returns", 1, true) or log:find("no-operation.lua returns", 1, true), log)
+      assert.falsy(log:find("tools/x.lua", 1, true), log)
+      assert.truthy(host:call("dash-name").error.message:find("letters, digits and _", 1, true))
+    end)
+
     it("answers with the new files, and says what changed", function()
       start(serving.versions(1))
       host:write(serving.versions(2))

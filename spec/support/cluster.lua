@@ -9,7 +9,7 @@ cluster.__index = cluster
 function cluster.start()
   local self = setmetatable({ folder = command.folder {} }, cluster)
   os.execute("chmod 755 '" .. self.folder.path .. "'") -- the server runs as another user than root
-  self.env = { MOONPOOL_STATE = self.folder.path .. "/state", DATABASE_URL = "", MOONPOOL_OWNER_URL = "" }
+  self.env = { MOONPOOL_STATE = self.folder.path .. "/state", DATABASE_URL = false, MOONPOOL_OWNER_URL = false }
   self:run "migrate up"
   self.url = self:run("db url"):match "postgresql://%S+"
   self.owner_url = self:run("db url --owner"):match "postgresql://%S+"

@@ -15,10 +15,12 @@ end
 
 --- Starts `moonpool ARGS` in a folder; stdout and stderr are read together from the handle.
 ---@param args string
----@param options { dir: string, env?: table<string, string> }
+---@param options { dir: string, env?: table<string, string|false> }  false: unset
 function command.start(args, options)
   local words = { "cd", quoted(options.dir), "&&", "env" }
-  for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
+  for name, value in pairs(options.env or {}) do
+    if value then words[#words + 1] = name .. "=" .. quoted(value) else table.insert(words, 5, "-u " .. name) end
+  end
   words[#words + 1] = quoted(command.executable())
   words[#words + 1] = args
   words[#words + 1] = "2>&1"

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "app/cluster.h"
+#include "pg/conninfo.h"
+#include "util/nearest.h"
 
 extern char **environ;
 
@@ -98,6 +100,32 @@ static bool known(const char *name, size_t len) {
 #undef SAME
 }
 
+/* Where it was meant to begin is no part of a name's spelling. */
+static const char *without_prefix(const char *name) {
+  if (!strncmp(name, "MOONPOOL_", 9)) return name + 9;
+  return !strncmp(name, "DB_", 3) ? name + 3 : name;
+}
+
+static void try_name(const char *given, const char *name, const char **nearest, size_t *best) {
+  size_t d = mp_distance(without_prefix(given), without_prefix(name));
+  if (d < *best) *best = d, *nearest = name;
+}
+
+static int refuse_unknown(const char *var, size_t len, struct mp_err *err) {
+  char given[64];
+  const char *near = NULL;
+  snprintf(given, sizeof given, "%.*s", (int)len, var);
+  size_t best = strlen(without_prefix(given)) / 3 + 1;
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) try_name(given, numbers[i].name, &near, &best);
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) try_name(given, texts[i].name, &near, &best);
+  for (size_t i = 0; i < MP_ARRAY_LEN(others); i++) try_name(given, others[i], &near, &best);
+  return mp_err_set(
+      err, MP_EINVAL,
+      "unknown setting %s%s%s%s: names that begin with DB_ or MOONPOOL_ are moonpool's; "
+      "unset it. `moonpool config` lists them all",
+      given, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+}
+
 int mp_config_read(struct mp_config *config, struct mp_err *err) {
   *config = (struct mp_config){0};
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
@@ -108,6 +136,12 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
     const char *given = getenv(texts[i].name);
+    /* A forgotten one: the private database instead of it would be a surprise. */
+    if (given && !*given && texts[i].shown == HAS_PASSWORD)
+      return mp_err_set(err, MP_EINVAL,
+                        "%s is empty; unset it for the private database of this machine, or write "
+                        "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                        texts[i].name);
     if (!given || !*given) continue;
     if (texts[i].values && !among(given, texts[i].values))
       return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name,
@@ -116,10 +150,8 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
   }
   for (char **var = environ; *var; var++) {
     size_t len = strcspn(*var, "=");
-    if (strncmp(*var, "MOONPOOL_", 9) != 0 && strncmp(*var, "DB_POOL_", 8) != 0) continue;
-    if (!known(*var, len))
-      return mp_err_set(err, MP_EINVAL, "unknown setting %.*s; `moonpool config` lists them all",
-                        (int)len, *var);
+    if (strncmp(*var, "MOONPOOL_", 9) != 0 && strncmp(*var, "DB_", 3) != 0) continue;
+    if (!known(*var, len)) return refuse_unknown(*var, len, err);
   }
   if (config->pool_min > config->pool_max) {
     if (!getenv("DB_POOL_MIN")) /* only the maximum was lowered */
@@ -127,6 +159,16 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
     else
       return mp_err_set(err, MP_EINVAL, "DB_POOL_MIN (%llu) is greater than DB_POOL_MAX (%llu)",
                         (unsigned long long)config->pool_min, (unsigned long long)config->pool_max);
+  }
+  return 0;
+}
+
+int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) {
+  struct mp_err fault;
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
+    const char *url = *text_at(config, &texts[i]);
+    if (url && texts[i].shown == HAS_PASSWORD && mp_conninfo_check(url, &fault))
+      return mp_err_set(err, MP_EINVAL, "%s: %s", texts[i].name, fault.msg);
   }
   return 0;
 }

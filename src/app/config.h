@@ -88,8 +88,10 @@ struct mp_config {
 };
 
 /* Reads the environment. MP_EINVAL names the setting, what it was and what it may be; unknown names that begin
- * with MOONPOOL_ or DB_POOL_ are refused too. Values of secrets are never repeated. */
+ * with MOONPOOL_ or DB_ are refused too, and empty URLs. Values of secrets are never repeated. */
 int mp_config_read(struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
+/* Whether the URLs can be understood; asked before they are used, so that `moonpool config` shows them. */
+int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
 void mp_config_fini(struct mp_config *config);
 /* One line per setting: value and origin; passwords masked. */
 void mp_config_print(const struct mp_config *config, FILE *out, bool json);

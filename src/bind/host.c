@@ -19,6 +19,7 @@
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
+#include "pg/conninfo.h"
 #include "script/every.h"
 #include "script/luaerr.h"
 #include "script/safe.h"
@@ -224,10 +225,16 @@ static int host_set_tenant_field(lua_State *L) {
 
 /* url_user(url) -> the role that a connection string names, or nil */
 static int host_url_user(lua_State *L) {
-  PQconninfoOption *options = PQconninfoParse(luaL_checkstring(L, 1), NULL);
-  char user[64] = "";
-  for (PQconninfoOption *o = options; o && o->keyword; o++)
-    if (!strcmp(o->keyword, "user") && o->val) snprintf(user, sizeof user, "%s", o->val);
+  const char *url = luaL_checkstring(L, 1);
+  struct mp_err err;
+  PQconninfoOption *options = PQconninfoParse(url, NULL);
+  if (mp_conninfo_get(options, "service") && !mp_conninfo_get(options, "user")) {
+    PQconninfoFree(options);
+    options = mp_conninfo_read(url, &err);
+  }
+  char user[64];
+  const char *found = mp_conninfo_get(options, "user");
+  snprintf(user, sizeof user, "%s", found ? found : "");
   PQconninfoFree(options);
   if (!*user) return 0;
   lua_pushstring(L, user);

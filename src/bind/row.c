@@ -8,6 +8,7 @@
 #include "bind/txn.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
+#include "util/nearest.h"
 
 #define ROW_TYPE "moonpool.row"
 
@@ -166,31 +167,12 @@ static int find_column(const PGresult *pg, const char *name) {
   return -1;
 }
 
-/* Edit distance with an early end: only close names are worth naming. */
-static size_t distance(const char *a, const char *b) {
-  size_t la = strlen(a), lb = strlen(b), row[64];
-  if (la > 60 || lb > 60) return 99;
-  for (size_t j = 0; j <= lb; j++) row[j] = j;
-  for (size_t i = 1; i <= la; i++) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= lb; j++) {
-      size_t replace = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      size_t insert = row[j - 1] + 1, drop = row[j] + 1;
-      row[j] =
-          replace < insert ? (replace < drop ? replace : drop) : (insert < drop ? insert : drop);
-    }
-  }
-  return row[lb];
-}
-
 static MP_NORETURN void raise_unknown(lua_State *L, const PGresult *pg, const char *name) {
   struct mp_err err;
   const char *nearest = NULL;
   size_t best = strlen(name) / 2 + 1;
   for (int i = 0; i < PQnfields(pg); i++) {
-    size_t d = distance(name, PQfname(pg, i));
+    size_t d = mp_distance(name, PQfname(pg, i));
     if (d < best) best = d, nearest = PQfname(pg, i);
   }
   char where[96];

@@ -3,7 +3,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -35,8 +37,9 @@ static int ask(const char *path, const char *line, struct mp_buf *answer) {
   return sys;
 }
 
-int mp_hosts_ask(const char *app_dir, const char *line, mp_hosts_cb on_answer, void *data,
-                 struct mp_err *err) {
+/* Those whose project folder has this path. */
+static int ask_hosts(const char *app_dir, const char *line, mp_hosts_cb on_answer, void *data,
+                     struct mp_err *err) {
   char prefix[200], path[600], pid[32];
   int rv = mp_control_path(app_dir, 0, prefix, sizeof prefix, err), hosts = 0;
   if (rv) return rv;
@@ -61,4 +64,13 @@ int mp_hosts_ask(const char *app_dir, const char *line, mp_hosts_cb on_answer, v
   }
   if (dir) closedir(dir);
   return hosts;
+}
+
+int mp_hosts_ask(const char *app_dir, const char *line, mp_hosts_cb on_answer, void *data,
+                 struct mp_err *err) {
+  static char real[PATH_MAX];
+  int hosts = ask_hosts(app_dir, line, on_answer, data, err);
+  if (hosts < 0 || !realpath(app_dir, real) || !strcmp(real, app_dir)) return hosts;
+  int more = ask_hosts(real, line, on_answer, data, err); /* one that was not started by the link */
+  return more < 0 ? more : hosts + more;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -135,6 +136,33 @@ static void clean_environment(void) {
   unsetenv("PGHOSTADDR");
 }
 
+static bool same_folder(const char *a, const char *b) {
+  struct stat one, other;
+  return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev &&
+         one.st_ino == other.st_ino;
+}
+
+/* The project folder as an absolute path that keeps its links: one that is swapped while the host runs, as releases
+ * are, is followed at each load. */
+static bool find_project(const char *app, char *out, size_t size) {
+  static char here[PATH_MAX];
+  const char *pwd = getenv("PWD");
+  if (!realpath(".", here)) return false;
+  if (pwd && *pwd == '/' && strlen(pwd) < sizeof here && same_folder(pwd, here)) strcpy(here, pwd);
+  bool current = !app || !*app || !strcmp(app, ".");
+  int n = current       ? snprintf(out, size, "%s", here)
+          : *app == '/' ? snprintf(out, size, "%s", app)
+                        : snprintf(out, size, "%s/%s", here, app);
+  if (n < 0 || (size_t)n >= size || !same_folder(out, out)) return false;
+  for (const char *at = out; (at = strchr(at, '/')); at++)
+    if (!strncmp(at, "/./", 3) || !strncmp(at, "//", 2) || !strncmp(at, "/..", 3)) {
+      snprintf(here, sizeof here, "%s", out);
+      return realpath(here, out) != NULL;
+    }
+  while (n > 1 && out[n - 1] == '/') out[--n] = '\0';
+  return true;
+}
+
 int main(int argc, char **argv) {
   static char app_dir[PATH_MAX];
   struct mp_cli cli = {0};
@@ -166,8 +194,8 @@ int main(int argc, char **argv) {
     cmd_help(&cli, 0, NULL);
     return MP_EXIT_USAGE;
   }
-  if (!realpath(app && *app ? app : ".", app_dir)) {
-    fprintf(stderr, "moonpool: there is no project folder %s\n", app);
+  if (!find_project(app, app_dir, sizeof app_dir)) {
+    fprintf(stderr, "moonpool: there is no project folder %s\n", app ? app : ".");
     return MP_EXIT_USAGE;
   }
   cli.app_dir = app_dir;

@@ -93,6 +93,8 @@ static int push_self(lua_State *L) {
     lua_setfield(L, -2, file->name);
   }
   lua_setfield(L, -2, "files");
+  lua_pushinteger(L, gen->set->current ? (lua_Integer)gen->set->current->operations : 0);
+  lua_setfield(L, -2, "before"); /* operations that the host serves now */
   return 1;
 }
 

@@ -32,6 +32,7 @@ struct mp_generation {
   struct mp_list calls; /* struct mp_invocation */
   size_t call_count;
   int entry_ref;         /* the Lua function that serves calls */
+  size_t operations;     /* that it has, once it is loaded */
   uint64_t opened_us;    /* wall clock */
   uint64_t opened_ms;    /* the loop's */
   struct mp_timer drain; /* while RETIRING */

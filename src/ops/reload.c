@@ -98,13 +98,15 @@ static void succeed(struct mp_generations *set) {
   mp_buf_fini(&text);
 }
 
-/* moonpool.generation.open: the function that serves calls, or nil and the faults. */
+/* moonpool.generation.open: the function that serves calls and the number of operations, or nil and the
+ * faults. */
 static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_generation *gen = data;
   struct mp_generations *set = gen->set;
   (void)task;
   if (set->reload.loading != gen) return; /* too late */
   if (ok && lua_isfunction(L, 1)) {
+    gen->operations = (size_t)lua_tointeger(L, 2);
     lua_settop(L, 1);
     gen->entry_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     succeed(set);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pg/conn_internal.h"
+#include "pg/conninfo.h"
 #include "util/buf.h"
 
 #define MAX_KEYWORDS 64
@@ -210,24 +211,21 @@ static int prepare_hosts(struct mp_resolve *r, struct mp_err *err) {
   return 0;
 }
 
-/* The string's keywords; for what it leaves open, libpq's defaults (environment, service file). */
+/* The string's keywords, and where it leads by its service, the environment or libpq's defaults. */
 static int read_keywords(struct mp_resolve *r, const char *url, struct mp_err *err) {
-  PQconninfoOption *given = PQconninfoParse(url, NULL), *defaults = PQconndefaults();
-  bool ok = given != NULL;
-  for (PQconninfoOption *o = defaults; ok && o && o->keyword; o++)
-    if (o->val && *o->val &&
-        (!strcmp(o->keyword, "host") || !strcmp(o->keyword, "hostaddr") ||
-         !strcmp(o->keyword, "port")))
-      ok = put(r, o->keyword, o->val);
+  static const char *const places[] = {"host", "hostaddr", "port"};
+  PQconninfoOption *whole = mp_conninfo_read(url, err), *given = PQconninfoParse(url, NULL);
+  bool ok = whole && given;
+  for (size_t i = 0; ok && i < MP_ARRAY_LEN(places); i++) {
+    const char *value = mp_conninfo_get(whole, places[i]);
+    if (value) ok = put(r, places[i], value);
+  }
   for (PQconninfoOption *o = given; ok && o && o->keyword; o++)
     if (o->val && *o->val) ok = put(r, o->keyword, o->val);
   PQconninfoFree(given);
-  PQconninfoFree(defaults);
+  PQconninfoFree(whole);
   if (ok) return 0;
-  /* libpq's own message may repeat a piece of the password. */
-  return mp_err_set(err, MP_EINVAL,
-                    "the connection string cannot be understood; "
-                    "write postgres://USER:PASSWORD@HOST:PORT/DATABASE or key=value pairs");
+  return whole ? mp_err_set(err, MP_ENOMEM, "no memory to connect") : -MP_EINVAL;
 }
 
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err) {

@@ -1,0 +1,40 @@
+#include "pg/conninfo.h"
+
+#include <string.h>
+
+const char *mp_conninfo_get(const PQconninfoOption *options, const char *keyword) {
+  for (const PQconninfoOption *o = options; o && o->keyword; o++)
+    if (!strcmp(o->keyword, keyword)) return o->val && *o->val ? o->val : NULL;
+  return NULL;
+}
+
+/* libpq reads the service file only on its way to a connection. A value that it refuses stops it there,
+ * with all keywords known and before anything is looked up; whatever it says of another matter came first. */
+PQconninfoOption *mp_conninfo_read(const char *url, struct mp_err *err) {
+  static const char stop[] = "channel_binding";
+  const char *keywords[] = {"dbname", stop, NULL}, *values[] = {url, "none of these", NULL};
+  PQconninfoOption *given = PQconninfoParse(url, NULL), *whole = NULL;
+  bool understood = given != NULL, by_service = mp_conninfo_get(given, "service") != NULL;
+  PQconninfoFree(given);
+  if (!understood) {
+    mp_err_set(err, MP_EINVAL,
+               "the connection string cannot be understood; "
+               "write postgres://USER:PASSWORD@HOST:PORT/DATABASE or key=value pairs");
+    return NULL;
+  }
+  PGconn *pg = PQconnectStartParams(keywords, values, 1);
+  const char *said = pg ? PQerrorMessage(pg) : "";
+  if (by_service && !strstr(said, stop))
+    mp_err_set(err, MP_EINVAL, "the connection string's service: %.*s", (int)strcspn(said, "\n"),
+               said);
+  else if (!pg || !(whole = PQconninfo(pg)))
+    mp_err_set(err, MP_ENOMEM, "no memory to connect");
+  PQfinish(pg);
+  return whole;
+}
+
+int mp_conninfo_check(const char *url, struct mp_err *err) {
+  PQconninfoOption *whole = mp_conninfo_read(url, err);
+  PQconninfoFree(whole);
+  return whole ? 0 : -MP_EINVAL;
+}

@@ -1,0 +1,10 @@
+/* nearest.h: how far two names are apart, to tell what a misspelled one was probably meant to be. */
+#ifndef MP_NEAREST_H
+#define MP_NEAREST_H
+
+#include <stddef.h>
+
+/* Edit distance; 99 where one is longer than 60 bytes. */
+size_t mp_distance(const char *a, const char *b);
+
+#endif
