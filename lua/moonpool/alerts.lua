@@ -129,7 +129,7 @@ function alerts.step(state, now)
     local alert = {
       name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
       threshold = rule[entry.level or from], action = rule.action,
-      message = entry.value and text_of(rule, entry.value) .. entry.names,
+      message = rule.told and now[rule.told] or entry.value and text_of(rule, entry.value) .. entry.names,
     }
     if entry.level then active[#active + 1] = alert end
     if changed then
@@ -148,7 +148,7 @@ end
 
 -- ---- in the host ----
 
-local state, ticker
+local state, ticker, deployment
 local hooks = {}
 
 -- "create_order SCRIPT_ERROR" -> how often; the same table as before if nothing was added.
@@ -162,6 +162,9 @@ local function operator_faults(total)
   return failing
 end
 
+--- What is wrong with the project as it is served (standing.lua), a line each.
+function alerts.deployment(faults) deployment = faults end
+
 --- What the rules look at, now.
 function alerts.sample()
   local pool, transactions = host.pool_stats(), host.transaction_stats()
@@ -173,6 +176,7 @@ function alerts.sample()
     queries = pool.total_queries, query_seconds = pool.avg_query_time * pool.total_queries / 1000,
     operator_faults = transactions.operator_faults, failing = operator_faults(transactions.operator_faults),
     deadlock_retries = transactions.deadlock_retries, health_failures = pool.health_failures,
+    deployment_faults = deployment and #deployment, deployment = deployment and deployment[1] and table.concat(deployment, "; "),
   }
 end
 

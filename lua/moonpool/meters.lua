@@ -24,6 +24,8 @@ local meters = {
     help = "When it is due next, in seconds since 1970." }),
   late = host.own_gauge("moonpool_schedule_late_seconds", { labels = OPERATION,
     help = "How long it has been due without being run by any host." }),
+  deployment = host.own_gauge("moonpool_deployment_faults",
+    { help = "What is wrong with the project as it is served: migrations, operations." }),
   messages = {},  -- subscriber -> { waiting, oldest, dead }
   schedules = {}, -- operation -> { failing, late }
 }

@@ -52,7 +52,7 @@ local function parse_case(name)
   local dealerships, isolation = name:match "^new%-(%d+)%-(%a+)$"
   dealerships = math.tointeger(tonumber(dealerships))
   if not dealerships or dealerships < 1 or dealerships > 100 or (isolation ~= "rc" and isolation ~= "ser") then
-    error("unknown case " .. name .. ": a case is new-DEALERSHIPS-rc or new-DEALERSHIPS-ser, with 1 to 100 dealerships", 0)
+    options.refuse("unknown case %s: a case is new-DEALERSHIPS-rc or new-DEALERSHIPS-ser, with 1 to 100 dealerships", name)
   end
   return { name = name, dealerships = dealerships, isolation = isolation }
 end

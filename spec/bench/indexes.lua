@@ -18,8 +18,8 @@ local process = require "bench.lib.process"
 
 local given = options({ deals = 500000, dealerships = 50, runs = 15, db = "" }, ...)
 local deal_count, dealership_count = math.tointeger(given.deals), math.tointeger(given.dealerships)
-if not deal_count or deal_count < 1 then error("--deals is a whole number above 0", 0) end
-if not dealership_count or dealership_count < 1 then error("--dealerships is a whole number above 0", 0) end
+if not deal_count or deal_count < 1 then options.refuse "--deals is a whole number above 0" end
+if not dealership_count or dealership_count < 1 then options.refuse "--dealerships is a whole number above 0" end
 
 local lists = {
   { name = "by state", claim = "900x", what = "a dealership's approved deals",

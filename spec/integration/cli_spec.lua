@@ -110,6 +110,21 @@ describe("moonpool", function()
       end)
     end
 
+    it("tells what each benchmark is and takes, and has one line for an option that it does not", function()
+      local app = "--app " .. quoted(host.app_dir) .. " bench "
+      for name in pairs { compare = 1, cpu = 1, deal = 1, indexes = 1, real = 1, scrape = 1 } do
+        local out, err, code = run(app .. name .. " --help", { DATABASE_URL = closed_port })
+        assert.are.same({ "", 0 }, { err, code })
+        contains(out, "Usage: moonpool bench " .. name, "moonpool bench ")
+      end
+      for args, said in pairs { ["cpu --round 3"] = "unknown option --round", ["cpu --rounds"] = "--rounds needs a value",
+                                ["deal --isolation x"] = "--isolation is rc or ser, not x" } do
+        local out, err, code = run(app .. args)
+        assert.are.same({ "", 2, 1 }, { out, code, select(2, err:gsub("\n", "")) })
+        contains(err, "moonpool bench: " .. said)
+      end
+    end)
+
     it("prints the usage of call also behind an operation's name", function()
       local out, _, code = run("call create_deal --help", { DATABASE_URL = closed_port })
       assert.are.equal(0, code)
@@ -435,7 +450,7 @@ describe("moonpool", function()
         assert.are.equal(2, code)
       end
       local _, err = run("run ok.lua", { DB_HOST = "db.example" })
-      contains(err, "unknown setting DB_HOST: names that begin with DB_")
+      contains(err, "unknown setting DB_HOST", "names that begin with DB_")
     end)
 
     it("a URL that is empty, or not understood, or of an unknown service is refused", function()

@@ -62,7 +62,8 @@ describe("a running host", function()
     it("keeps the operations that there were when there are none any more", function()
       start(serving.versions(1))
       local path = host.folder.path
-      for _, change in ipairs { "mv scripts gone; mkdir scripts", "rmdir scripts", "mkdir -p scripts/lib; echo return 1 > scripts/lib/x.lua" } do
+      for _, change in ipairs { "mv scripts gone; mkdir scripts", "rmdir scripts",
+                                "mkdir -p scripts/lib; echo return 1 > scripts/lib/x.lua" } do
         assert(os.execute(("cd %s && %s"):format(path, change)))
         local report = host:reload()
         assert.is_false(report.ok)

@@ -1,4 +1,5 @@
 /* cmd_lua.c: the commands that run Lua on a host: call, run, migrate, spec, bench. */
+#include <glob.h>
 #include <lauxlib.h>
 #include <limits.h>
 #include <stdio.h>
@@ -131,7 +132,7 @@ static int push_script(lua_State *L, void *data) {
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
-  if (mp_cli_wants_help(argc, argv)) {
+  if (mp_cli_wants_help(argc > 1 ? 2 : argc, argv)) {
     puts(
         "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
         "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
@@ -259,7 +260,7 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
 }
 
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
+  if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune] [options]\n\n"
         "  list          messages on which a subscriber has failed (default)\n"
@@ -281,7 +282,7 @@ int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
 /* ---- migrate ---- */
 
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
+  if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
         "  up          apply what is pending (default), --to N: up to number N\n"
@@ -316,7 +317,7 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
 /* ---- token ---- */
 
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv) || mp_cli_wants_help(argc - 1, argv + 1)) {
+  if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
         "                             [--allow-unknown]\n"
@@ -387,21 +388,49 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- bench ---- */
 
+/* A benchmark's help is the comment that its file begins with. */
+static void print_head(const char *path, const char *name) {
+  char line[1000];
+  FILE *file = fopen(path, "r");
+  printf("Usage: moonpool bench %s [--db URL] [ARGS...]\n\n", name);
+  while (file && fgets(line, sizeof line, file) && !strncmp(line, "--", 2))
+    fputs(line + (line[2] == ' ' ? 3 : 2), stdout);
+  if (file) fclose(file);
+}
+
+static void print_benchmarks(const char *app_dir) {
+  char pattern[PATH_MAX + 40];
+  glob_t found;
+  puts(
+      "Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
+      "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.\n"
+      "moonpool bench NAME --help tells what NAME measures, and its options. There are:\n");
+  snprintf(pattern, sizeof pattern, "%s/spec/bench/*.lua", app_dir);
+  if (glob(pattern, 0, NULL, &found)) return;
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    const char *file = strrchr(found.gl_pathv[i], '/') + 1;
+    printf("  %.*s\n", (int)strlen(file) - 4, file);
+  }
+  globfree(&found);
+}
+
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv) {
   static char path[PATH_MAX + 300];
   const char *name = argc > 1 && argv[1][0] != '-' ? argv[1] : "compare";
   int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
   const char *url = "postgres:///"; /* nothing connects unless the script asks */
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
-        "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.");
+  if (first == 1 && mp_cli_wants_help(argc, argv)) {
+    print_benchmarks(cli->app_dir);
     return MP_EXIT_OK;
   }
   for (int i = first; i + 1 < argc; i++)
     if (!strcmp(argv[i], "--db")) url = argv[i + 1];
   snprintf(path, sizeof path, "%s/spec/bench/%s.lua", cli->app_dir, name);
   if (access(path, R_OK)) return mp_cli_usage("bench", "there is no benchmark", path);
+  if (mp_cli_wants_help(argc, argv)) {
+    print_head(path, name);
+    return MP_EXIT_OK;
+  }
   struct arguments a = {.path = path, .argc = argc - first, .argv = argv + first};
   return with_host(cli, "bench", url, 0, push_script, &a);
 }

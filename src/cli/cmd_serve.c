@@ -13,8 +13,14 @@
 
 /* ---- serve ---- */
 
+struct serve {
+  const struct mp_config *config;
+  bool require_migrated;
+};
+
 static int push_serve(lua_State *L, void *data) {
-  const struct mp_config *config = data;
+  const struct serve *serve = data;
+  const struct mp_config *config = serve->config;
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
@@ -27,6 +33,8 @@ static int push_serve(lua_State *L, void *data) {
   lua_setfield(L, -2, "alert_webhook");
   lua_pushstring(L, config->otlp_endpoint);
   lua_setfield(L, -2, "otlp_endpoint");
+  lua_pushboolean(L, serve->require_migrated);
+  lua_setfield(L, -2, "require_migrated");
   return 1;
 }
 
@@ -46,15 +54,18 @@ static int set_time_zone(const char *name) {
 
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
+  struct serve serve = {.config = &cli->config};
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off]\n\n"
+        "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off] [--require-migrated]\n\n"
         "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM, which lets work in progress end\n"
         "(MOONPOOL_DRAIN_TIMEOUT; a second signal does not wait). Operations with `every` run on their schedule.\n\n"
         "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew. Calls under way end on what\n"
         "they began with; if anything is wrong with the new files they are refused, all faults are told, and the old\n"
         "ones stay. If scripts/smoke.lua exists it has the last word: it raises when the new files must not serve.\n\n"
+        "Migrations that are not applied, or were changed, are told in the log and on the dashboard; with\n"
+        "--require-migrated nothing is served then.\n\n"
         "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} out\n"
         "  GET  /api/ops, /openapi.json, /health, /metrics, /api/db/...\n"
         "All but the health checks need a token: moonpool token create. Another address than this machine's own needs one\n"
@@ -71,6 +82,10 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
     return MP_EXIT_OK;
   }
   for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--require-migrated")) {
+      serve.require_migrated = true;
+      continue;
+    }
     if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
     if (++i == argc) return mp_cli_usage("serve", "ADDRESS:PORT is missing behind", "--listen");
     free(cli->config.listen);
@@ -83,7 +98,7 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   if (!cli->config.log_level) mp_log_set_level(MP_LOG_INFO);
   struct mp_runtime_options options = {
       .database_url = url, .pool_min = (unsigned)cli->config.pool_min, .serving = true};
-  return mp_cli_host(cli, "serve", &options, push_serve, &cli->config);
+  return mp_cli_host(cli, "serve", &options, push_serve, &serve);
 }
 
 /* ---- reload ---- */

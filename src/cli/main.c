@@ -34,7 +34,7 @@ static const struct command {
     {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout",
      mp_cmd_call},
     {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
-    {"serve", "[--listen ADDRESS:PORT]",
+    {"serve", "[--listen ADDRESS:PORT] [--require-migrated]",
      "serve operations over HTTP until stopped; SIGHUP or a changed file reloads scripts/",
      mp_cmd_serve},
     {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
@@ -85,7 +85,9 @@ static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
 }
 
 bool mp_cli_wants_help(int argc, char **argv) {
-  return argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+    if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return true;
+  return false;
 }
 
 int mp_cli_usage(const char *command, const char *fault, const char *arg) {

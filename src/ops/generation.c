@@ -315,6 +315,8 @@ void mp_generations_push(lua_State *L, const struct mp_generations *set) {
     lua_setfield(L, -2, "calls");
     lua_pushinteger(L, (lua_Integer)mp_vm_memory(gen->vm));
     lua_setfield(L, -2, "memory");
+    lua_pushinteger(L, (lua_Integer)gen->operations);
+    lua_setfield(L, -2, "operations");
     lua_pushnumber(L, (double)(mp_loop_now_ms(set->bind.loop) - gen->opened_ms) / 1000);
     lua_setfield(L, -2, "age");
     lua_rawseti(L, -2, ++n);

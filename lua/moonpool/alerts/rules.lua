@@ -7,6 +7,7 @@
 --   only    the alert is about a pool that cannot grow: looked at only while so large a share of it is in use
 --   promql  the same value for Prometheus
 --   names   a field of a sample, { what = count }: the message ends with what has grown most between the two
+--   told    the field of a sample that has the message of the host's own alert in words
 -- The `%s` of a message is the value.
 
 return {
@@ -69,5 +70,12 @@ return {
     message = "the database has failed %s health checks in a row",
     action = "is the database up, and can this host reach it?",
     promql = "moonpool_health_check_failures",
+  },
+  {
+    name = "deployment", title = "Migrations and operations", warning = 1, critical = 10, sense = "at_least",
+    of = "now", field = "deployment_faults", told = "deployment", for_s = 0, clear_s = 0,
+    message = "%s things of the project are not as they should be",
+    action = "moonpool migrate status names them; moonpool migrate up applies what is pending",
+    promql = "moonpool_deployment_faults",
   },
 }

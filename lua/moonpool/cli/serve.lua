@@ -11,6 +11,7 @@ local otlp        = require "moonpool.otlp"
 local pages       = require "moonpool.pages"
 local role        = require "moonpool.role"
 local schedules   = require "moonpool.schedules"
+local standing    = require "moonpool.standing"
 local tokens      = require "moonpool.tokens"
 local webhook     = require "moonpool.webhook"
 
@@ -57,7 +58,8 @@ local function failed(fn, ...)
   local ok, fault = pcall(fn, ...)
   if ok then return nil end
   io.stderr:write("moonpool serve: ", errors.is(fault) and fault.message or tostring(fault), "\n")
-  return errors.is(fault) and fault.code == "USAGE" and 2 or 1
+  local code = errors.is(fault) and fault.code
+  return code == "USAGE" and 2 or code == "NO_DATABASE" and 3 or 1
 end
 
 local function stop_sending()
@@ -74,15 +76,19 @@ return function(options)
     io.stderr:write "moonpool serve: nothing is served until the faults above are gone\n"
     return 1
   end
+  status = options.require_migrated and failed(standing.require)
+  if status then return status end
   status = failed(start_http, options.listen)
   if status then return status end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
   alerts.start()
+  local looks = standing.start()
   locks.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
+  looks:stop()
   alerts.stop()
   locks.stop()
   return 0

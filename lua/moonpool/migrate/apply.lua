@@ -165,6 +165,7 @@ function apply.up(dir, options)
       system.ensure(context.conn, function(line) out(options, line) end)
       session.prepare(context.conn)
       record.create(context.conn)
+      system.open_record(context.conn)
     end
     local plan, applied = plan_up(context.conn, dir, options)
     if options.dry_run then return trial.run(context, plan, "up") end

@@ -40,6 +40,9 @@ function record.applied(conn)
     select version, name, checksum, applied_at, duration_ms, statements from public.moonpool_migrations order by version]]
 end
 
+--- Whether one is half done, for who may not read the rows.
+function record.is_half_done(conn) return exists(conn, "moonpool_migration_steps") end
+
 --- The migration that is half done, nil if none is: { version, name, direction, steps = { [number] = row } }.
 function record.half_done(conn)
   if not exists(conn, "moonpool_migration_steps") then return nil end

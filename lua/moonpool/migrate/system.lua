@@ -86,6 +86,17 @@ local function in_transaction(conn, fn)
   error(failure, 0)
 end
 
+--- The application may see what was applied: a host that serves tells what is not.
+function system.open_record(conn)
+  for _, application in ipairs((applications(conn))) do
+    for _, name in ipairs { "public.moonpool_migrations", "moonpool.schema_version" } do
+      if not conn.value("select has_table_privilege($1, $2, 'select')", application, name) then
+        conn.exec(("grant select on %s to %s"):format(name, quote(application)))
+      end
+    end
+  end
+end
+
 --- Brings the schema to this host's version, on the connection that holds the lock of migrations. A newer one is left
 --- as it is: versions only add.
 ---@param say fun(line: string)

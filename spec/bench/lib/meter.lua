@@ -15,8 +15,8 @@ local levels = { rc = "read committed", ser = "serializable" }
 --- The peers' command line; `level` is the isolation as operations spell it.
 function meter.options(...)
   local given = options(defaults, ...)
-  given.level = levels[given.isolation] or error("--isolation is rc or ser, not " .. given.isolation, 0)
-  if given.workload ~= "new" then error("--workload is new, not " .. given.workload, 0) end
+  given.level = levels[given.isolation] or options.refuse("--isolation is rc or ser, not %s", given.isolation)
+  if given.workload ~= "new" then options.refuse("--workload is new, not %s", given.workload) end
   return given
 end
 

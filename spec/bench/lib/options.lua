@@ -1,10 +1,17 @@
 -- Command lines of the form `--name value`.
 
---- The defaults with what the arguments say. A default that is a number asks for a number; an unknown name is an error.
+-- A line and the exit status for who wrote the command: there is nothing to trace.
+local function refuse(...)
+  io.stderr:write("moonpool bench: ", string.format(...), "; see: moonpool bench NAME --help\n")
+  os.exit(2)
+end
+
+--- The defaults with what the arguments say. A default that is a number asks for a number; an unknown name is refused.
+---@param _ table
 ---@param defaults table<string, string | number>
 ---@param ... string
 ---@return table<string, any>
-return function(defaults, ...)
+local function read(_, defaults, ...)
   local given, names = { ... }, {}
   local options = {}
   for name, value in pairs(defaults) do options[name], names[#names + 1] = value, "--" .. name end
@@ -13,13 +20,15 @@ return function(defaults, ...)
     local name, value = tostring(given[i]):match "^%-%-(.*)$", given[i + 1]
     local default = defaults[name]
     if default == nil then
-      error(string.format("unknown option %s: these are known: %s", tostring(given[i]), table.concat(names, " ")), 0)
+      refuse("unknown option %s: these are known: %s", tostring(given[i]), table.concat(names, " "))
     end
-    if value == nil then error("--" .. name .. " needs a value", 0) end
+    if value == nil then refuse("--%s needs a value", name) end
     if type(default) == "number" then
-      value = tonumber(value) or error(string.format("--%s needs a number, not %s", name, value), 0)
+      value = tonumber(value) or refuse("--%s needs a number, not %s", name, value)
     end
     options[name] = value
   end
   return options
 end
+
+return setmetatable({ refuse = refuse }, { __call = read })
