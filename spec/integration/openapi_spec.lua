@@ -30,7 +30,7 @@ describe("the OpenAPI document", function()
     local token = service.token(("--tenant %s --user %s"):format(ours.id, ours:user { role = "admin" }.id))
     local answer = service.ask(host, "GET", "/openapi.json", { token = token })
     document, calls = answer.body, {}
-    for name, op in pairs(registry.operations) do
+    for name, op in pairs(tenants.example(registry.operations)) do
       for _, legal in ipairs { true, false } do
         local input = tenants.inputs[name](ours)
         if op.tenant then input.dealership_id = legal and ours.id or moonpool.uuid() end

@@ -44,7 +44,7 @@ describe("an operation", function()
     assert.are.same({}, registry.broken)
   end)
 
-  for _, name in ipairs(sorted(registry.operations)) do
+  for _, name in ipairs(sorted(tenants.example(registry.operations))) do
     local op = registry.operations[name]
 
     describe(name, function()

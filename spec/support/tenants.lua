@@ -1,5 +1,7 @@
 -- What specs of dealerships that cannot leak need: a legal input of each operation of scripts/, the ids in it, and what is
 -- in every table. An operation that is not described in `inputs` fails these specs until it is.
+local moonpool = require "moonpool"
+
 local tenants = {}
 
 function tenants.sorted(map)
@@ -123,6 +125,19 @@ function tenants.with(input, path, value)
   end
   at[path[#path]] = value
   return copy
+end
+
+--- The operations of the example by name: those that are described here, and those that are released with it. What
+--- somebody adds to scripts/ for himself is his own.
+function tenants.example(operations)
+  local mine = {}
+  for name in pairs(tenants.inputs) do mine[name] = assert(operations[name], name .. " is described, but not there") end
+  local list <close> = io.popen("git -C '" .. moonpool.app_dir .. "' ls-files -- scripts 2>/dev/null")
+  for path in list:lines() do
+    local name = path:match "^scripts/([%w_]+)%.lua$"
+    if name then mine[name] = operations[name] end
+  end
+  return mine
 end
 
 return tenants

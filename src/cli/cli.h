@@ -15,6 +15,7 @@ enum { MP_EXIT_OK = 0, MP_EXIT_FAILED = 1, MP_EXIT_USAGE = 2, MP_EXIT_NO_DATABAS
 struct mp_cli {
   const char *app_dir; /* the project folder, absolute */
   struct mp_config config;
+  void (*at_end)(void); /* done when the main task has ended, before the host closes; or NULL */
 };
 
 /* Each takes its own arguments, argv[0] is the command's name; returns the exit code. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "app/runtime.h"
+#include "cli/children.h"
 #include "cli/cli.h"
 #include "script/vm.h"
 
@@ -30,6 +31,7 @@ int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime
     code = err.code == MP_ENODB ? MP_EXIT_NO_DATABASE : MP_EXIT_FAILED;
   }
   fflush(stdout);
+  if (cli->at_end) cli->at_end();
   if (mp_runtime_close(rt, &close_err)) {
     fprintf(stderr, "moonpool %s: %s\n", command, close_err.msg);
     if (code == MP_EXIT_OK) code = MP_EXIT_FAILED;
@@ -378,6 +380,8 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
   if (!access(migrations, R_OK))
     code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
+  mp_children_mark();
+  cli->at_end = mp_children_end;
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
   if (mp_cluster_stop(&cluster, &err)) {
     fprintf(stderr, "moonpool spec: the throw-away database did not stop: %s\n", err.msg);
