@@ -6,6 +6,7 @@ local test = require "moonpool.test"
 
 -- What the application role may do with a table; `insert()` stands for some columns and not for those of the time.
 local rights = {
+  moonpool_migrations = "select", -- a host that serves tells what is not applied
   ["appointments"]              = "insert select update",
   ["approved_lenders"]          = "insert select update",
   ["audit_log"]                 = "insert() select",
