@@ -368,6 +368,7 @@ local function key_of(op, raw, options)
       local ok, text = pcall(json.encode, result == nil and json.null or spelled(op, result, border),
         { sorted = true, camel = border, decimal_strings = border })
       if ok then return text end
+      if errors.is(text) then error(text, 0) end -- of a row that is looked at here for the first time
       error(unwritable(op.name, text, { undone = true }), 0)
     end,
   }

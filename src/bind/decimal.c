@@ -11,6 +11,7 @@
 #include <lauxlib.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/decimal_num.h"
@@ -94,6 +95,16 @@ const char *mp_decimal_try_push(lua_State *L, const char *text, size_t len) {
   return wrong;
 }
 
+const char *mp_decimal_try_push_column(lua_State *L, const char *text, size_t len) {
+  if (!mp_num_special(text, len)) return mp_decimal_try_push(L, text, len);
+  memcpy(push_blank(L, len)->text, text, len);
+  return NULL;
+}
+
+bool mp_decimal_text_special(const char *text, size_t len) {
+  return mp_num_special(text, len) != 0;
+}
+
 static int raise_malformed(lua_State *L, const char *text, size_t len, const char *wrong) {
   lua_pushlstring(L, text, len > 40 ? 40 : len);
   return luaL_error(L, "decimal: %s: \"%s%s\"", wrong, lua_tostring(L, -1), len > 40 ? "..." : "");
@@ -121,6 +132,8 @@ const char *mp_decimal_text(lua_State *L, int idx, size_t *len) {
 /* The operand at `idx`: a decimal or an integer, else a Lua error. */
 static void check_operand(lua_State *L, int idx, struct mp_num *v) {
   struct mp_decimal *d = test_decimal(L, idx);
+  if (d && mp_num_special(d->text, d->len))
+    luaL_error(L, "decimal: %s cannot be calculated with; value:is_finite() tells", d->text);
   if (d) {
     mp_num_parse(v, d->text, d->len);
   } else if (lua_isinteger(L, idx) && lua_type(L, idx) == LUA_TNUMBER) {
@@ -332,8 +345,15 @@ static int l_pow(lua_State *L) {
   return push_num(L, &q);
 }
 
+static int special_at(lua_State *L, int idx) {
+  struct mp_decimal *d = test_decimal(L, idx);
+  return d ? mp_num_special(d->text, d->len) : 0;
+}
+
 static int compare(lua_State *L) {
   struct mp_num a, b;
+  int special_a = special_at(L, 1), special_b = special_at(L, 2);
+  if (special_a || special_b) return special_a - special_b;
   check_operand(L, 1, &a);
   check_operand(L, 2, &b);
   return PGTYPESnumeric_cmp(&a.n, &b.n);
@@ -383,6 +403,12 @@ static int l_sign(lua_State *L) {
   return 1;
 }
 
+static int l_is_finite(lua_State *L) {
+  luaL_argexpected(L, mp_decimal_is(L, 1), 1, "decimal");
+  lua_pushboolean(L, !special_at(L, 1));
+  return 1;
+}
+
 static int l_scale(lua_State *L) {
   struct mp_num a;
   check_operand(L, 1, &a);
@@ -412,8 +438,7 @@ static int l_tonumber(lua_State *L) {
   size_t len;
   const char *text = mp_decimal_peek(L, 1, &len);
   luaL_argexpected(L, text, 1, "decimal");
-  lua_stringtonumber(L, text);
-  lua_pushnumber(L, lua_tonumber(L, -1));
+  lua_pushnumber(L, strtod(text, NULL)); /* which knows NaN and Infinity too */
   return 1;
 }
 
@@ -522,10 +547,16 @@ int mp_open_decimal(lua_State *L) {
                                   {"__tostring", l_tostring},
                                   {"__concat", l_concat},
                                   {NULL, NULL}};
-  static const luaL_Reg methods[] = {
-      {"round", l_round},         {"abs", l_abs},           {"sign", l_sign},
-      {"scale", l_scale},         {"div", l_div},           {"pow", l_pow},
-      {"tointeger", l_tointeger}, {"tonumber", l_tonumber}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"round", l_round},
+                                     {"abs", l_abs},
+                                     {"sign", l_sign},
+                                     {"scale", l_scale},
+                                     {"div", l_div},
+                                     {"pow", l_pow},
+                                     {"tointeger", l_tointeger},
+                                     {"tonumber", l_tonumber},
+                                     {"is_finite", l_is_finite},
+                                     {NULL, NULL}};
   static const luaL_Reg module[] = {{"is", l_is}, {"max", l_max}, {"min", l_min}, {NULL, NULL}};
   if (luaL_newmetatable(L, TYPE_NAME)) {
     push_scratch(L);

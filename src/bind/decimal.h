@@ -3,8 +3,9 @@
  *
  * A decimal is a userdata that keeps nothing but its canonical text ("28500.00"), so one made from
  * a column costs a copy and needs no finalizer. Digits are unpacked only while arithmetic is done.
- * Bounds: at most MP_DECIMAL_DIGITS digits, counted on both sides of the point. NaN, Infinity and
- * whatever lies out of bounds is refused, never rounded. */
+ * Bounds: at most MP_DECIMAL_DIGITS digits, counted on both sides of the point. What lies out of
+ * bounds is refused, never rounded. NaN and infinities come from columns only: they can be compared, as PostgreSQL
+ * does, written and sent back, but not calculated with. */
 #ifndef MP_DECIMAL_H
 #define MP_DECIMAL_H
 
@@ -24,6 +25,11 @@ void mp_decimal_push(lua_State *L, const char *text, size_t len);
 /* The same, but answers NULL, or what is wrong with the text and pushes nothing. Raises for memory
  * only. */
 const char *mp_decimal_try_push(lua_State *L, const char *text, size_t len);
+
+/* The same for the text of a column, which may also be NaN, Infinity or -Infinity. */
+const char *mp_decimal_try_push_column(lua_State *L, const char *text, size_t len);
+/* Is the decimal's text one of those three? In JSON it is a string. */
+bool mp_decimal_text_special(const char *text, size_t len);
 
 bool mp_decimal_is(lua_State *L, int idx);
 

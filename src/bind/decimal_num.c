@@ -144,3 +144,9 @@ void mp_num_round(struct mp_num *v, int places, enum mp_num_mode mode) {
   }
   mp_num_set_scale(v, places > 0 ? places : 0);
 }
+
+int mp_num_special(const char *text, size_t len) {
+  if (len == 3 && !memcmp(text, "NaN", 3)) return 2;
+  if (len == 8 && !memcmp(text, "Infinity", 8)) return 1;
+  return len == 9 && !memcmp(text, "-Infinity", 9) ? -1 : 0;
+}

@@ -33,6 +33,7 @@ enum {
   MP_JSON_DECIMAL_STRINGS = 1u << 3, /* decimals as strings, as at the border; else as numbers */
   MP_JSON_PRETTY = 1u << 4,          /* two blanks per level, keys sorted */
   MP_JSON_SORTED = 1u << 5,
+  MP_JSON_SPECIALS = 1u << 6, /* NaN and infinite floats as strings: a column has them on purpose */
 };
 
 enum mp_json_mark {

@@ -369,7 +369,7 @@ static void put_table(struct encoder *e, int idx, const struct frame *at, unsign
 static void put_userdata(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
   size_t len;
   const char *text = mp_decimal_peek(e->L, idx, &len);
-  if (text && flags & MP_JSON_DECIMAL_STRINGS) {
+  if (text && (flags & MP_JSON_DECIMAL_STRINGS || mp_decimal_text_special(text, len))) {
     put_string(e->out, text, len);
   } else if (text) {
     put(e->out, text, len);
@@ -378,6 +378,12 @@ static void put_userdata(struct encoder *e, int idx, const struct frame *at, uns
         luaL_getmetafield(e->L, idx, "__name") == LUA_TSTRING ? lua_tostring(e->L, -1) : "userdata";
     fail_type(e, at, name, "cannot be JSON");
   }
+}
+
+/* As PostgreSQL spells it. */
+static void put_special(struct mp_buf *out, double value) {
+  const char *text = isnan(value) ? "\"NaN\"" : value > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+  put(out, text, strlen(text));
 }
 
 static void put_value(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
@@ -396,6 +402,10 @@ static void put_value(struct encoder *e, int idx, const struct frame *at, unsign
         put_integer(e->out, lua_tointeger(L, idx));
       } else {
         len = mp_json_format_number(lua_tonumber(L, idx), number);
+        if (len == 0 && flags & MP_JSON_SPECIALS) {
+          put_special(e->out, lua_tonumber(L, idx));
+          break;
+        }
         if (len == 0) fail(e, at, "a number that is NaN or infinite cannot be JSON");
         put(e->out, number, len);
       }

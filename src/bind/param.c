@@ -134,8 +134,12 @@ static void add_table(const struct param *p, int idx) {
 static bool add_userdata(const struct param *p, int idx) {
   size_t len;
   const char *text = mp_decimal_peek(p->L, idx, &len);
-  if (text) {
+  if (text && !is_json(p->type)) {
     add_decimal(p, text, len);
+    return true;
+  }
+  if (text) {
+    add_json(p, idx);
     return true;
   }
   if (luaL_getmetafield(p->L, idx, "__json") == LUA_TNIL) return false;

@@ -93,7 +93,7 @@ static int row_gc(lua_State *L) {
 /* The result of a statement that is done. Raises if it broke its promise, or is too large to be looked at. */
 static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
-  if (mp_stmt_broken_promise(stmt, &failure)) {
+  if (mp_stmt_broken_promise(stmt, &failure) || mp_stmt_swallowed(stmt, &failure)) {
     mp_failure_push(L, &failure, NULL);
     mp_failure_clear(&failure);
     lua_error(L);

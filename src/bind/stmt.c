@@ -301,6 +301,16 @@ bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err) {
   return true;
 }
 
+bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out) {
+  if (!stmt->text->table || mp_stmt_asks(stmt) || PQntuples(stmt->result->pg)) return false;
+  place(out, stmt);
+  mp_err_set(&out->err, MP_EINVAL,
+             "the insert into %s stored no row: a trigger (BEFORE INSERT) or a rule kept it away",
+             stmt->text->table);
+  strcpy(out->err.name, "ROW_NOT_STORED");
+  return true;
+}
+
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   if (!stmt->one || stmt->state != MP_STMT_DONE) return false;
   int rows = PQntuples(stmt->result->pg);

@@ -63,4 +63,7 @@ void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
 bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 /* Does the statement keep its promise? If not, the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
+/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who looks at its row
+ * minds. */
+bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out);
 #endif

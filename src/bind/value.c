@@ -105,7 +105,7 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, co
     case MP_OID_FLOAT4:
     case MP_OID_FLOAT8: lua_pushnumber(L, strtod(text, NULL)); return;
     case MP_OID_NUMERIC: {
-      const char *fault = mp_decimal_try_push(L, text, len);
+      const char *fault = mp_decimal_try_push_column(L, text, len);
       if (fault) luaL_error(L, "column %s: %s", column, fault);
       return;
     }
@@ -155,7 +155,7 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
     case MP_OID_INT8:
     case MP_OID_OID: mp_buf_add(out, text, len); return;
     case MP_OID_NUMERIC:
-      if (flags & MP_JSON_DECIMAL_STRINGS)
+      if (flags & MP_JSON_DECIMAL_STRINGS || mp_decimal_text_special(text, len))
         mp_json_add_string(L, out, text, len);
       else
         mp_buf_add(out, text, len);
@@ -173,7 +173,7 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
   if (lua_type(L, -1) == LUA_TSTRING) {
     text = lua_tolstring(L, -1, &len);
     mp_json_add_string(L, out, text, len);
-  } else if (!mp_json_encode(L, -1, out, flags & ~(unsigned)MP_JSON_CAMEL)) {
+  } else if (!mp_json_encode(L, -1, out, (flags & ~(unsigned)MP_JSON_CAMEL) | MP_JSON_SPECIALS)) {
     luaL_error(L, "not enough memory");
   }
   lua_pop(L, 1);

@@ -173,6 +173,7 @@ values.decimal = schema.new("decimal", {
       if math.type(value) == "float" then return run:fail("must be a decimal; floats are not exact") end
       return run:fail("must be a decimal number such as \"28500.00\"")
     end
+    if not d:is_finite() then return run:fail("must be a finite number") end
     local scale, precision = self.max_scale, self.max_precision
     if scale and d:scale() > scale then
       local rounded = d:round(scale)

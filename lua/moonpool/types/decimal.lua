@@ -48,6 +48,10 @@ function methods:abs() end
 ---@return integer sign -1, 0 or 1
 function methods:sign() end
 
+---False for NaN and the infinities that a column may hold: they can be compared, written and sent back, not calculated with.
+---@return boolean
+function methods:is_finite() end
+
 ---@return integer places digits behind the point
 function methods:scale() end
 
