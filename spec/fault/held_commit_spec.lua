@@ -8,11 +8,13 @@ local dealership = require "spec.support.dealership"
 local fault      = require "spec.support.fault"
 
 describe("a COMMIT that waits for a standby", function()
-  local own, direct, host, hasty, ours
+  local own, direct, probe, host, hasty, ours
 
   setup(function()
     own = cluster.start()
     direct = db.open { url = own.url, max = 2 }
+    probe = db.open { url = own.admin_url, max = 1 }
+    probe.exec "create table standby_probe (n int)"
     host = caller.start(own.url)
     hasty = caller.start(own.url, { MOONPOOL_COMMIT_TIMEOUT = "1000" })
   end)
@@ -20,14 +22,33 @@ describe("a COMMIT that waits for a standby", function()
     host:stop()
     hasty:stop()
     direct.close()
+    probe.close()
     own:stop()
   end)
   before_each(function() ours = dealership.new { db = direct } end)
+
+  local function waits()
+    return own:ask "select max(pid) from pg_stat_activity where wait_event = 'SyncRep'"
+  end
+
+  -- The process that tells the others of a change has its time: a COMMIT of our own tells when it has.
+  local function commits_wait()
+    local over, pid
+    local task = moonpool.spawn(function()
+      probe.exec "insert into standby_probe values (1)"
+      over = true
+    end)
+    repeat pid = waits() until pid or over
+    if pid then own:ask("select pg_cancel_backend($1::int)", pid) end
+    task:wait()
+    return pid
+  end
 
   local function standby(name)
     own:ask(("alter system set synchronous_standby_names = '%s'"):format(name))
     own:ask "select pg_reload_conf()"
     fault.eventually("the server knows of its standbys", function() return own:ask "show synchronous_standby_names" == name end)
+    if name ~= "" then fault.eventually("COMMITs wait", commits_wait) end
   end
 
   local function create(options, by)
@@ -37,9 +58,7 @@ describe("a COMMIT that waits for a standby", function()
   end
 
   local function waiting()
-    return fault.eventually("COMMIT waits", function()
-      return own:ask "select max(pid) from pg_stat_activity where wait_event = 'SyncRep'"
-    end)
+    return fault.eventually("COMMIT waits", waits)
   end
 
   local function assert_stored_once()
@@ -67,6 +86,44 @@ describe("a COMMIT that waits for a standby", function()
   it("longer than the host waits for COMMIT's answer is resolved: it was stored", function()
     create({ timeout = 20 }, hasty)
     local answer = hasty:answer()
+    standby ""
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_stored_once()
+  end)
+
+  describe("of db.transaction", function()
+    local function customer(name)
+      return { id = moonpool.uuid(), dealership_id = ours.id, first_name = "Stan", last_name = name }
+    end
+
+    it("and whose backend is ended is resolved, although the database is up all the time", function()
+      standby "nobody"
+      local row = customer "Ended"
+      local task = moonpool.spawn(direct.transaction, { tenant = ours.id }, function(tx)
+        tx:insert("customers", row)
+        return tx.attempt
+      end)
+      own:ask("select pg_terminate_backend($1::int)", waiting())
+      standby ""
+      assert.are.equal(1, task:wait())
+      assert.are.equal(1, ours:count("customers", { last_name = "Ended" }))
+    end)
+
+    for _, witness in ipairs { true, false } do
+      it("is not waited for longer than MOONPOOL_COMMIT_TIMEOUT, witness = " .. tostring(witness), function()
+        standby "nobody"
+        local answer = hasty:insert("customers", customer "Waits", { tenant = ours.id, timeout = 600, witness = witness })
+        standby ""
+        assert.is_true(answer.ok, moonpool.json.encode(answer))
+        assert.are.equal(1, ours:count("customers", { last_name = "Waits" }))
+      end)
+    end
+  end)
+
+  it("of an operation without a witness is not waited for longer, either", function()
+    standby "nobody"
+    local answer = hasty:call("create_deal", ours:deal_input { customer_data = { first_name = "Stan", last_name = "By" } },
+      { timeout = 600 }, { witness = false })
     standby ""
     assert.is_true(answer.ok, moonpool.json.encode(answer))
     assert_stored_once()

@@ -1,5 +1,6 @@
 -- The connection is cut at each message of a transaction, by a proxy: before COMMIT was sent the work is done again and
--- stored once; after that, where there is no witness, the caller hears that nobody knows, and it is never tried again.
+-- stored once; after that it is found out. Where there is no witness, the caller hears that nobody knows, and it is never
+-- tried again.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
@@ -24,9 +25,10 @@ describe("a connection that is cut", function()
   end)
 
   -- Two segments: BEGIN, the tenant, an insert and a query; then a query with COMMIT.
-  local function work(name, isolation)
+  local function work(name, isolation, witness)
     local runs, hooks = 0, { committed = 0, rolled_back = 0 }
-    local ok, result = pcall(via.transaction, { tenant = ours.id, isolation = isolation }, function(tx)
+    local options = { tenant = ours.id, isolation = isolation, witness = witness or false }
+    local ok, result = pcall(via.transaction, options, function(tx)
       runs = runs + 1
       tx:after_commit(function() hooks.committed = hooks.committed + 1 end)
       tx:on_rollback(function() hooks.rolled_back = hooks.rolled_back + 1 end)
@@ -80,6 +82,42 @@ describe("a connection that is cut", function()
       assert.are.same({ committed = 0, rolled_back = 0 }, hooks)
     end)
   end
+
+  it("in front of COMMIT's execution, with a witness: found out and done again", function()
+    work("warm", nil, true)
+    wire:order "cut commit before"
+    local ok, attempt, runs, hooks = work("again", nil, true)
+    assert.are.same({ true, 2, 2 }, { ok, attempt, runs }, tostring(attempt))
+    assert.are.equal(1, stored "again")
+    moonpool.sleep(0)
+    assert.are.same({ committed = 1, rolled_back = 0 }, hooks)
+  end)
+
+  it("behind COMMIT's execution, with a witness: found out, and stored once", function()
+    work("warm", nil, true)
+    wire:order "cut commit after"
+    local ok, attempt, runs = work("kept", nil, true)
+    assert.are.same({ true, 1, 1 }, { ok, attempt, runs }, tostring(attempt))
+    assert.are.equal(1, stored "kept")
+  end)
+
+  it("behind the COMMIT of a transaction that a hook makes: found out, too", function()
+    local other = db.open { url = wire:url(moonpool.host.app_url), max = 1 }
+    local told = moonpool.host.signal()
+    local ok, attempt
+    other.transaction({ tenant = ours.id }, function(tx)
+      tx:after_commit(function()
+        wire:order "cut commit after"
+        ok, attempt = work("hooked", nil, true)
+        told:set()
+      end)
+      tx:exec "select 1"
+    end)
+    told:wait(30)
+    other.close()
+    assert.are.same({ true, 1 }, { ok, attempt }, tostring(attempt))
+    assert.are.equal(1, stored "hooked")
+  end)
 
   it("is replaced by the pool afterwards", function()
     wire:order "cut commit after"

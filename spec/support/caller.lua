@@ -44,6 +44,11 @@ end
 
 function caller:answer() return moonpool.json.decode(self.process:hear()) end
 
+--- A db.transaction with these options that inserts a row: { ok, attempt } or { ok, error }.
+function caller:insert(table_name, values, options)
+  return order(self, { insert = table_name, values = values, options = options })
+end
+
 --- Waits until it has no connection any more: the next call makes one.
 function caller:cold() order(self, { cold = true }) end
 

@@ -3,9 +3,11 @@
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
 --   { "name": …, "inputs": [ … ] }            call it with all inputs at once: a list of these
 --     "fields": { … }                         of its definition, which are to be others: "group", "isolation"
+--   { "insert": table, "values": {…}, "options": {…} }   db.transaction with these options that inserts a row
 --   { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
+local db       = require "moonpool.db"
 local json     = require "moonpool.json"
 local registry = require "moonpool.registry"
 
@@ -22,15 +24,26 @@ local function brief(result)
   return brief_result
 end
 
-local function call(operation, input, options)
-  local ok, result, info = pcall(moonpool.call_info, operation, input, options)
-  if ok then return { ok = true, result = brief(result), info = info } end
+local function failed(result)
   local told = {}
   for _, field in ipairs { "code", "message", "sqlstate", "attempts", "retryable", "outcome_unknown" } do
     told[field] = type(result) == "table" and rawget(result, field) or nil
   end
   if type(result) ~= "table" then told.message = tostring(result) end
   return { ok = false, error = told }
+end
+
+local function call(operation, input, options)
+  local ok, result, info = pcall(moonpool.call_info, operation, input, options)
+  return ok and { ok = true, result = brief(result), info = info } or failed(result)
+end
+
+local function insert(order)
+  local ok, result = pcall(db.transaction, order.options, function(tx)
+    tx:insert(order.insert, order.values)
+    return tx.attempt
+  end)
+  return ok and { ok = true, attempt = result } or failed(result)
 end
 
 local changed = {}
@@ -69,6 +82,8 @@ for line in io.lines() do
   local answer
   if order.cold then
     answer = cold()
+  elseif order.insert then
+    answer = insert(order)
   elseif order.inputs then
     answer = call_together(order)
   else

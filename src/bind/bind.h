@@ -79,10 +79,7 @@ struct mp_bind {
   struct mp_vm *vm;
   struct mp_list meters_node; /* so that what all VMs use can be summed up */
   const char
-      *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
-  /* Has the database the table for witnesses (moonpool.witness)? Asked with the first transaction that needs one. */
-  enum mp_witness_table { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } witness;
-  uint64_t witness_asked_ms;
+      *tenant_field;     /* "company_id": the setting is app.<field>; NULL: no operation has one */
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */

@@ -121,8 +121,8 @@ static void keep_scope(lua_State *L, struct mp_bind *bind, struct mp_txn_options
 
 /* A misspelled option must not become a default. */
 static void check_options(lua_State *L, int idx) {
-  static const char *const known[] = {"isolation", "read_only", "deferrable",
-                                      "timeout",   "retries",   "tenant"};
+  static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout",
+                                      "retries",   "tenant",    "witness"};
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     bool found = false;
@@ -130,7 +130,8 @@ static void check_options(lua_State *L, int idx) {
     if (!found)
       mp_luaerr_misuse(
           L, "db.transaction",
-          "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant",
+          "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant, "
+          "witness",
           name);
   }
 }
@@ -165,7 +166,7 @@ static unsigned retries_option(lua_State *L) {
   return (unsigned)retries;
 }
 
-/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=}], fn) -> what fn(tx) returns */
+/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=, witness=}], fn) -> what fn(tx) returns */
 int mp_db_transaction(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.transaction");
   struct mp_bind *bind = source->bind;
@@ -186,6 +187,8 @@ int mp_db_transaction(lua_State *L) {
   isolation_option(L, &options.tx.isolation);
   options.tx.read_only = flag_option(L, "read_only");
   options.tx.deferrable = flag_option(L, "deferrable");
+  bool witness = flag_option(L, "witness") || lua_isnil(L, -1);
+  options.tx.witness = witness && !options.tx.read_only;
   if (options.tx.deferrable && !(options.tx.read_only && options.tx.isolation == MP_SERIALIZABLE))
     mp_luaerr_misuse(L, "db.transaction",
                      "deferrable needs isolation = \"serializable\" and read_only = true");

@@ -41,8 +41,6 @@ struct mp_fault {
 
   struct mp_source *elsewhere; /* the database that operations use meanwhile; NULL: their own */
   struct mp_pool *own_pool;
-  enum mp_witness_table own_witness;
-  uint64_t own_witness_asked_ms;
 };
 
 static void forget(struct mp_fault *f, unsigned transaction) {
@@ -260,21 +258,15 @@ static int fault_use(lua_State *L) {
   struct mp_source *own = source_behind(L, 1);
   if (f->elsewhere) {
     bind->pool = own->pool = f->own_pool;
-    bind->witness = f->own_witness;
-    bind->witness_asked_ms = f->own_witness_asked_ms;
     f->elsewhere->users--;
     f->elsewhere = NULL;
   }
   if (lua_isnoneornil(L, 2)) return 0;
   struct mp_source *other = source_behind(L, 2);
   f->own_pool = bind->pool;
-  f->own_witness = bind->witness;
-  f->own_witness_asked_ms = bind->witness_asked_ms;
   f->elsewhere = other;
   other->users++; /* not closed meanwhile */
   bind->pool = own->pool = other->pool;
-  bind->witness = MP_WITNESS_UNKNOWN;
-  bind->witness_asked_ms = 0;
   return 0;
 }
 

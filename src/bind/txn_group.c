@@ -155,7 +155,7 @@ void mp_txn_member_returned(struct mp_txn *txn) {
     mp_txn_act(txn, mp_tx_look(&txn->tx));
     return;
   }
-  bool witness = m->changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
+  bool witness = m->changed && mp_txn_witness_there(txn);
   if ((witness && !queue_control(txn, MP_CONTROL_WITNESS)) ||
       !queue_control(txn, MP_CONTROL_RELEASE)) {
     out_of_memory(txn);

@@ -219,6 +219,7 @@ void mp_txn_send_witness(struct mp_txn *txn);
 void mp_txn_send_key(struct mp_txn *txn); /* in front of the attempt's statements */
 /* Is there a table for witnesses? It must be known before COMMIT. */
 bool mp_txn_witness_unknown(const struct mp_txn *txn);
+bool mp_txn_witness_there(const struct mp_txn *txn); /* and the transaction leaves one */
 void mp_txn_ask_witness(struct mp_txn *txn);
 /* Statements whose rows somebody holds are kept until it is known what became of them. */
 void mp_txn_keep_lost(struct mp_txn *txn);

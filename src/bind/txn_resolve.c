@@ -39,33 +39,39 @@ static bool table_is_gone(const struct mp_err *err) {
          !strcmp(err->sqlstate, "42501");
 }
 
-static void set_missing(struct mp_bind *bind) {
-  if (bind->witness != MP_WITNESS_MISSING && !bind->witness_asked_ms)
+static void set_missing(struct mp_txn *txn) {
+  struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
+  bool first = witness->table != MP_WITNESS_MISSING && !witness->asked_ms;
+  /* Of another database that a script has opened nobody expects it. */
+  if (first && txn->options.pool == txn->bind->pool)
     mp_log(
         MP_LOG_WARN, "host",
         "the database has no table moonpool.witness that this role may write: a COMMIT whose answer is lost "
         "cannot be resolved, and idempotency keys are refused; run `moonpool migrate`");
-  bind->witness = MP_WITNESS_MISSING;
-  bind->witness_asked_ms = mp_loop_now_ms(bind->loop);
+  witness->table = MP_WITNESS_MISSING;
+  witness->asked_ms = mp_loop_now_ms(txn->bind->loop);
 }
 
 static void on_asked(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, asks_witness);
-  if (err) {
+  if (err)
     fail_frame(txn, err);
-  } else if (*PQgetvalue(result->pg, 0, 0) == 't') {
-    txn->bind->witness = MP_WITNESS_THERE;
-  } else {
-    set_missing(txn->bind);
-  }
+  else if (*PQgetvalue(result->pg, 0, 0) == 't')
+    mp_pool_witness(txn->options.pool)->table = MP_WITNESS_THERE;
+  else
+    set_missing(txn);
 }
 
 bool mp_txn_witness_unknown(const struct mp_txn *txn) {
-  const struct mp_bind *bind = txn->bind;
+  const struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
   if (!txn->options.tx.witness) return false;
-  if (bind->witness == MP_WITNESS_MISSING)
-    return mp_loop_now_ms(bind->loop) >= bind->witness_asked_ms + ASK_AGAIN_MS;
-  return bind->witness == MP_WITNESS_UNKNOWN;
+  if (witness->table == MP_WITNESS_MISSING)
+    return mp_loop_now_ms(txn->bind->loop) >= witness->asked_ms + ASK_AGAIN_MS;
+  return witness->table == MP_WITNESS_UNKNOWN;
+}
+
+bool mp_txn_witness_there(const struct mp_txn *txn) {
+  return txn->options.tx.witness && mp_pool_witness(txn->options.pool)->table == MP_WITNESS_THERE;
 }
 
 void mp_txn_ask_witness(struct mp_txn *txn) {
@@ -83,7 +89,7 @@ static void on_witness(struct mp_req *req, struct mp_result *result, const struc
   (void)result;
   if (!err) return;
   bool gone = table_is_gone(err); /* since it was looked for: the next attempt does without */
-  if (gone) set_missing(txn->bind);
+  if (gone) set_missing(txn);
   struct mp_err fault = witness_fault(err, gone);
   fail_frame(txn, &fault);
 }

@@ -280,7 +280,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
   }
   if (txn->tx.frame.commit) {
     bool changed = changes_data(txn);
-    bool witness = changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;
+    bool witness = changed && mp_txn_witness_there(txn);
     txn->tx.options.witness = witness;
     txn->old_backend = (int)mp_txn_backend(txn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);

@@ -40,6 +40,7 @@ struct mp_pool {
   struct mp_list holders; /* leases that have a connection, the oldest first */
   struct mp_timer deliver, wake, park;
   struct mp_pool_meters meters;
+  struct mp_pool_witness witness;
   uint64_t started_ms;
   bool drained, outage_told;
   void (*on_closed)(void *data);
@@ -430,6 +431,10 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
   pool->conn_options.application_name = pool->application_name;
   pool->conn_options.settings = pool->settings;
   return 0;
+}
+
+struct mp_pool_witness *mp_pool_witness(struct mp_pool *pool) {
+  return &pool->witness;
 }
 
 const char *mp_pool_url(const struct mp_pool *pool) { return pool->url; }

@@ -64,6 +64,13 @@ void mp_pool_abandon(struct mp_lease *lease);
  * with `discard` it is closed in any case. While a cancel is in flight it stays parked. */
 void mp_pool_release(struct mp_lease *lease, bool discard);
 
+/* Has the database the table by which a lost COMMIT is resolved? Who commits asks, and notes it here. */
+struct mp_pool_witness {
+  enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } table;
+  uint64_t asked_ms; /* loop time; 0: never */
+};
+struct mp_pool_witness *mp_pool_witness(struct mp_pool *pool);
+
 /* What it was opened with; a secret may be in it. */
 const char *mp_pool_url(const struct mp_pool *pool);
 

@@ -149,6 +149,7 @@ function tx:random(lower, upper) end
 ---@field timeout? number                seconds over all attempts, default 30
 ---@field read_only? boolean
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
+---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
 
 ---@class moonpool.db_options
 ---@field url? string                   default: the host's own database
