@@ -71,7 +71,7 @@ return {
 
   { name = "group_witness_missing", about = "the calls of a group leave no witness",
     file = "src/bind/txn_group.c",
-    replace = { "bool witness = m->changed && txn->options.tx.witness && txn->bind->witness == MP_WITNESS_THERE;",
+    replace = { "bool witness = m->changed && mp_txn_witness_there(txn);",
                 "bool witness = false;" },
     test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
 

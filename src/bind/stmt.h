@@ -25,6 +25,7 @@ struct mp_stmt {
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   struct mp_err err;        /* FAILED */
+  unsigned depth;           /* of savepoints, where it was queued */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
   void *owner;    /* of the driver that sends it */

@@ -260,8 +260,8 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
   (void)status;
   struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
   struct mp_tx *tx = mp_txn_machine(txn);
+  queue_control(L, txn, "SAVEPOINT mp_%d", tx->savepoints + 1); /* its failure is outside of it */
   mp_tx_savepoint(tx);
-  queue_control(L, txn, "SAVEPOINT mp_%d", tx->savepoints);
   /* It ends with the savepoint, released or undone. */
   if (read_only) queue_control(L, txn, "SET TRANSACTION READ ONLY", 0);
   lua_pushcfunction(L, mp_luaerr_handler);

@@ -120,6 +120,7 @@ struct mp_txn {
   const char *lock_values[1];
   struct mp_failure failure;       /* the first of the attempt that counts */
   struct mp_member *failed_member; /* whose it is; NULL: nobody's in particular */
+  unsigned failed_depth;           /* of savepoints */
   bool control_failed;             /* it is a statement of the host's own */
   bool frame_failed, commit_sent,
       committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */

@@ -35,6 +35,7 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->owner = txn;
   stmt->part = txn->m;
+  stmt->depth = txn->tx.savepoints;
   txn->m->changed |= stmt->text->changes_data && !stmt->control;
   mp_list_push_back(&txn->queue, &stmt->node);
 }

@@ -97,6 +97,7 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
 static const struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
+  txn->failed_depth = 0; /* the frame's */
   if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
   MP_LIST_EACH(node, &txn->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -104,12 +105,14 @@ static const struct mp_err *first_failure(struct mp_txn *txn) {
     if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
       mp_failure_of_stmt(&txn->failure, stmt);
       txn->failed_member = stmt->part;
+      txn->failed_depth = stmt->depth;
       txn->control_failed = stmt->control;
       found = true;
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
       mp_failure_clear(&txn->failure);
       txn->failure = broken;
       txn->failed_member = stmt->part;
+      txn->failed_depth = stmt->depth;
       txn->control_failed = false;
       found = true;
     }
@@ -173,6 +176,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     actions = mp_txn_was_misplaced(txn)
                   ? mp_tx_misplaced(&txn->tx, &txn->frame_err)
                   : mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
+    if (failed) mp_tx_failed_at(&txn->tx, txn->failed_depth);
   }
   txn->misplaced = false;
   txn->syncs_open--;

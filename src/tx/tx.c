@@ -295,6 +295,10 @@ unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err) {
   return 0;
 }
 
+void mp_tx_failed_at(struct mp_tx *tx, unsigned depth) {
+  if (tx->state == MP_TX_FAILED && depth < tx->failed_at) tx->failed_at = depth;
+}
+
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked) {
   if (tx->in_flight && (tx->state == MP_TX_OPEN || tx->state == MP_TX_FAILED)) {
     struct mp_err early;

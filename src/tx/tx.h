@@ -145,6 +145,9 @@ unsigned mp_tx_look(struct mp_tx *tx);
  * failed, `committed` tells whether the tag was COMMIT. */
 unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
                        struct mp_tx_now now);
+/* Behind it: what failed had been sent at so small a depth of savepoints (BEGIN, or what travels with it: 0), so that
+ * undoing a deeper one does not help. */
+void mp_tx_failed_at(struct mp_tx *tx, unsigned depth);
 /* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if COMMIT was
  * lost, never will be; or `refused`: the key stands for other work. */
 enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };

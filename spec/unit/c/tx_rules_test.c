@@ -226,6 +226,20 @@ static void misplaced_too_late(void) {
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_ETIMEOUT);
 }
 
+/* What travels with BEGIN fails outside of all savepoints: undoing them does not help, and the first failure stays. */
+static void frame_fails(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = error_of(MP_ESQL, "53100", 0);
+  struct mp_tx tx;
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  mp_tx_savepoint(&tx);
+  CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
+  CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME);
+  mp_tx_failed_at(&tx, 0);
+  mp_tx_savepoint_undone(&tx);
+  CHECK(mp_tx_doomed(&tx) && !strcmp(tx.err.sqlstate, "53100"));
+}
+
 static void forbidden_move(void) {
   struct mp_tx_options options = plain();
   struct mp_tx tx;
@@ -275,6 +289,7 @@ int main(void) {
   misplaced_too_late();
   words();
   mp_log_set_sink(silent, NULL); /* the forbidden move is reported there */
+  frame_fails();
   forbidden_move();
   mp_log_set_sink(NULL, NULL);
   return failures ? 1 : 0;
