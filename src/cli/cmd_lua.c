@@ -286,11 +286,12 @@ int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]\n\n"
+        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept] | new NAME]\n\n"
         "  up          apply what is pending (default), --to N: up to number N\n"
         "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
         "  status      list the migrations, and what is wrong: --json for programs\n"
-        "  verify      only say whether files, record and indexes are sound: --json for programs\n"
+        "  verify      say whether files, record and indexes are sound, and whether the database is what the migrations made:\n"
+        "              --json for programs; --accept takes what there is for right\n"
         "  new NAME    write an empty migration with the next number\n\n"
         "Options of up and down:\n"
         "  --dry-run            run what can be undone in a transaction, roll it back, say what it locked\n"

@@ -4,7 +4,7 @@ local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
 
 local usage = [[
-usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify | new NAME] [options]
+usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept] | new NAME] [options]
   moonpool migrate --help tells more]]
 
 local function usage_error(...)
@@ -19,7 +19,7 @@ local commands = {
   up     = run_options,
   down   = run_options,
   status = { json = true },
-  verify = { json = true },
+  verify = { json = true, accept = true },
   new    = {},
 }
 
@@ -77,6 +77,7 @@ local function run(command, given, words)
   elseif command == "status" then
     return require "moonpool.migrate.status".list(dir, given.json)
   elseif command == "verify" then
+    if given.accept then return require "moonpool.migrate.objects".accept_all() end
     return require "moonpool.migrate.status".verify(dir, given.json)
   end
   return require "moonpool.migrate.apply"[command](dir, {

@@ -5,6 +5,7 @@ local errors     = require "moonpool.errors"
 local files      = require "moonpool.migrate.files"
 local host       = require "moonpool.host"
 local indexes    = require "moonpool.migrate.indexes"
+local objects    = require "moonpool.migrate.objects"
 local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
 local report     = require "moonpool.migrate.report"
@@ -171,6 +172,7 @@ function apply.up(dir, options)
     if options.dry_run then return trial.run(context, plan, "up") end
     local names = built_by(context.conn, plan)      -- and every file is read before any is applied
     local invalid = indexes.repair(context.conn, names, context)
+    context.before = objects.open(context.conn, applied > 0)
     if #plan == 0 then
       if invalid == 0 then out(options, string.format("nothing to do: %s applied", plural(applied, "migration"))) end
       return invalid == 0 and 0 or 1
@@ -193,6 +195,7 @@ function apply.down(dir, options)
     end
     if options.dry_run then return trial.run(context, plan, "down") end
     record.create(context.conn)
+    if system.version(context.conn) == system.latest then context.before = objects.open(context.conn, true) end
     return run_plan(context, plan, "down", options)
   end)
 end

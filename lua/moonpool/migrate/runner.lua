@@ -2,12 +2,13 @@
 -- with its record; what cannot runs alone, noted before and after, so that a file that stops goes on where it stopped.
 --
 -- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() -> text or nil, wait_s,
--- lock_timeout_ms, retries.
+-- lock_timeout_ms, retries, before: what there was in the catalog when the last transaction had ended (objects.lua)
 local checksum   = require "moonpool.migrate.checksum"
 local hazards    = require "moonpool.migrate.hazards"
 local host       = require "moonpool.host"
 local indexes    = require "moonpool.migrate.indexes"
 local moonpool   = require "moonpool"
+local objects    = require "moonpool.migrate.objects"
 local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
 local report     = require "moonpool.migrate.report"
@@ -47,17 +48,18 @@ local function failure_text(statement, failure)
   error(failure, 0)
 end
 
-local function run_transaction(context, list, after)
+-- `after` is done behind the statements, in their transaction; `noting`: they were run before it.
+local function run_transaction(context, list, after, noting)
   local conn = context.conn
-  for _, statement in ipairs(list) do
+  for _, statement in ipairs(noting and {} or list) do
     if statement.index and statement.index.name then indexes.make_room(conn, statement.index, context) end
   end
   session.lock_timeout(conn, context.lock_timeout_ms)
   local ok, statement, failure = with_retries(context, function()
     conn.exec "begin"
-    local at
+    local at, now
     local done, reason = pcall(function()
-      for _, current in ipairs(list) do
+      for _, current in ipairs(noting and {} or list) do
         at = current
         context.watch(current)
         conn.exec(current.sql)      -- each is waited for: the error then belongs to this statement and no other
@@ -66,10 +68,12 @@ local function run_transaction(context, list, after)
       local line = list[#list] and list[#list].line or 1
       at = { path = context.file.path, line = line, sql = "moonpool's own record of the migration" }
       after()
+      now = list[1] and context.before and objects.note(conn, context.before)
       at = { path = context.file.path, line = line, sql = "commit" }
       conn.exec "commit"
     end)
     context.watch(nil)
+    if done and now then context.before = now end
     if not done then
       pcall(conn.exec, "rollback")
       if type(reason) == "table" and reason.outcome_unknown then
@@ -117,7 +121,7 @@ local function run_alone(context, file, direction, statement, tolerant)
   elseif index then
     indexes.check(conn, statement)
   end
-  record.step(conn, file, direction, statement, true)
+  run_transaction(context, { statement }, function() record.step(conn, file, direction, statement, true) end, true)
 end
 
 -- The statements that an interrupted run has done must still be what they were.
@@ -186,6 +190,8 @@ function runner.run(context, file, direction, half)
     end
   end
   run_transaction(context, {}, finish)
+  -- What an interrupted run did alone, it could not note.
+  if half and context.before then context.before = objects.accept(conn) end
   return #list, math.floor((host.clock() - started) * 1000 + 0.5)
 end
 

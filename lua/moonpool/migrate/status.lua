@@ -5,6 +5,7 @@ local db         = require "moonpool.db"
 local files      = require "moonpool.migrate.files"
 local indexes    = require "moonpool.migrate.indexes"
 local json       = require "moonpool.json"
+local objects    = require "moonpool.migrate.objects"
 local problem    = require "moonpool.migrate.problem"
 local record     = require "moonpool.migrate.record"
 local runner     = require "moonpool.migrate.runner"
@@ -133,7 +134,7 @@ function status.list(dir, as_json)
   return #faults == 0 and 0 or 1
 end
 
---- Besides what status sees, every part of every file must be readable.
+--- Besides what status sees, every part of every file must be readable, and the database be what the migrations made.
 ---@return integer exit
 function status.verify(dir, as_json)
   local entries, invalid, pending = look(dir)
@@ -149,13 +150,21 @@ function status.verify(dir, as_json)
       end
     end
   end
+  local differences, noted = objects.differences()
+  table.move(differences, 1, #differences, #faults + 1, faults)
   if as_json then
     print_json(entries, invalid, faults, pending)
   elseif #faults == 0 then
     print(string.format("sound: %s, %d pending, no INVALID index", problem.plural(#entries, "migration"), pending))
+    if not noted and pending < #entries then
+      print "what they made is not noted yet, so nothing was compared: moonpool migrate up notes it"
+    end
   else
     for _, fault in ipairs(faults) do io.stderr:write(fault, "\n") end
     io.stderr:write(problem.plural(#faults, "fault"), "\n")
+    if differences[1] then
+      io.stderr:write("make it what it was, or take what is there for right: moonpool migrate verify --accept\n")
+    end
   end
   return #faults == 0 and 0 or 1
 end

@@ -236,4 +236,18 @@ return {
     granted = [[select has_table_privilege($1, 'moonpool.schedule', 'delete')
                    and has_function_privilege($1, 'moonpool.tenants(text)', 'execute')]],
   },
+
+  -- 6: what the project's migrations have made, noted by `migrate up` for `migrate verify`: the owner's alone.
+  {
+    statements = {
+      [[create table moonpool.migration_object (
+          kind       text not null,
+          name       text not null,
+          parent     text,
+          definition text not null
+        )]],
+    },
+    grants  = {},
+    granted = "select $1::text is not null",
+  },
 }
