@@ -39,6 +39,14 @@ describe("moonpool", function()
           error "a bug in the script"
         end }
       ]],
+      ["scripts/says.lua"] = [[
+        local moonpool = require "moonpool"
+        return moonpool.operation { run = function()
+          print("printed", 7)
+          moonpool.log.info "logged"
+          return 1
+        end }
+      ]],
       ["scripts/nothing.lua"] = [[
         return require "moonpool".operation { run = function() end }
       ]],
@@ -269,11 +277,18 @@ describe("moonpool", function()
       contains(e.line, "scripts/fail.lua:5")
     end)
 
-    it("never shows SQL, DETAIL or a traceback", function()
+    it("tells SQLSTATE, position and traceback to who writes the operation, and never SQL or DETAIL", function()
       local e, raw = call_error([[fail '{"sql": true}']], 1)
-      assert.are.equal("division by zero", e.message)
+      assert.are.same({ "division by zero", "22012" }, { e.message, e.sqlstate })
+      assert.truthy(table.concat(e.traceback, "\n"):find("scripts/fail.lua:4", 1, true), raw)
       assert.is_nil(raw:find("secret_column", 1, true))
-      assert.is_nil(raw:find("traceback", 1, true))
+      assert.is_nil(call_error([[fail '{"domain": true}']], 1).traceback)
+    end)
+
+    it("shows on stderr what the operation prints and logs", function()
+      local out, err, code = run "call says"
+      assert.are.same({ "1\n", 0 }, { out, code })
+      contains(err, '"message":"printed', '"message":"logged"')
     end)
   end)
 

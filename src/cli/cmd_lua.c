@@ -11,6 +11,7 @@
 #include "cli/children.h"
 #include "cli/cli.h"
 #include "script/vm.h"
+#include "util/log.h"
 
 static void on_progress(void *ctx, const char *text) {
   fprintf(stderr, "moonpool %s: %s\n", (const char *)ctx, text);
@@ -227,6 +228,8 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
   int code = find_database(cli, "call", APP, &cluster, &url);
   if (code) return code;
+  if (!cli->config.log_level)
+    mp_log_set_level(MP_LOG_INFO); /* what the operation prints and logs */
   return with_host(cli, "call", url, 0, push_call, &call);
 }
 

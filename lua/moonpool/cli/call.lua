@@ -25,6 +25,19 @@ local function to_json(value, pretty)
   return pretty and json.encode(json.decode(text, { decimals = true }), { pretty = true }) or text
 end
 
+-- Who writes an operation sees where it failed, too; never SQL or DETAIL, which hold values.
+local function shown(e)
+  local told = border.public(e)
+  if not errors.is(e) then return told end
+  told.sqlstate, told.constraint, told.position = e.sqlstate, e.constraint, math.tointeger(tonumber(e.position))
+  if e.traceback and not e.own_message and (e.status or 500) >= 500 then
+    local lines = json.array()
+    for line in e.traceback:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^\t", "") end
+    told.traceback = lines
+  end
+  return told
+end
+
 local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
 
 return function(options)
@@ -40,6 +53,6 @@ return function(options)
     end
     result = border.unwritable(options.name, text)
   end
-  io.stderr:write(to_json({ error = border.public(result) }, options.pretty), "\n")
+  io.stderr:write(to_json({ error = shown(result) }, options.pretty), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
 end
