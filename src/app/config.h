@@ -67,6 +67,8 @@
     "for all Lua values of the host")                                             \
   X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",              \
     "for the result of one statement")                                            \
+  X(result_memory_mb, "MOONPOOL_RESULT_MEMORY", 512, 1, 1048576, "MiB",           \
+    "for results and queued statements of all calls together")                    \
   X(body_values, "MOONPOOL_BODY_VALUES", 100000, 100, 100000000, "",              \
     "JSON values in the body of one call; with more it gets 413")
 

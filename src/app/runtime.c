@@ -14,6 +14,7 @@
 #include "bind/listen.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
+#include "script/charge.h"
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
@@ -329,6 +330,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   int rv = rt->app_dir ? 0 : mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
+  if (!rv) mp_sched_hold_at_most(rt->sched, (size_t)rt->config.result_memory_mb << 20);
   if (!rv) rv = mp_http_client_new(&rt->client, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
   if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);

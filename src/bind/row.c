@@ -90,7 +90,7 @@ static int row_gc(lua_State *L) {
   return 0;
 }
 
-/* The result of a statement that is done. Raises if it broke its promise, or is too large to be looked at. */
+/* The result of a statement that is done. Raises if it broke its promise, or its rows were refused. */
 static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
   if (mp_stmt_broken_promise(stmt, &failure) || mp_stmt_swallowed(stmt, &failure)) {
@@ -98,13 +98,10 @@ static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
     mp_failure_clear(&failure);
     lua_error(L);
   }
-  if (stmt->too_large) {
-    struct mp_err err;
-    mp_err_set(&err, MP_EINVAL,
-               "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select "
-               "less, or in parts",
-               stmt->where);
-    mp_luaerr_push(L, &err);
+  if (stmt->refused) {
+    mp_luaerr_push(L, &stmt->err);
+    lua_pushstring(L, stmt->where);
+    lua_setfield(L, -2, "line");
     lua_error(L);
   }
   return stmt->result;

@@ -20,6 +20,7 @@ void mp_stmt_unref(struct mp_stmt *stmt) {
   if (--stmt->refs) return;
   mp_result_unref(stmt->result);
   mp_text_unref(stmt->text);
+  mp_charge_drop(&stmt->charge);
   free(stmt);
 }
 
@@ -80,9 +81,17 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
 }
 
 static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more) {
+  struct mp_charge charge;
+  size_t size = sizeof(struct mp_stmt) + more;
+  if (text->refs == 1) size += strlen(text->sql); /* it is this statement that keeps the text */
+  mp_charge_take(L, &charge, size, "a statement");
   struct mp_stmt *stmt = malloc(sizeof *stmt + more);
-  if (!stmt) luaL_error(L, "not enough memory");
+  if (!stmt) {
+    mp_charge_drop(&charge);
+    luaL_error(L, "not enough memory");
+  }
   memset(stmt, 0, offsetof(struct mp_stmt, where));
+  stmt->charge = charge;
   stmt->refs = 1;
   stmt->text = text;
   mp_text_ref(text);
@@ -232,6 +241,49 @@ static void report(struct mp_bind *bind, struct mp_stmt *stmt, const char *who,
               mp_text_shown(stmt->text));
 }
 
+static void on_result_freed(void *data) {
+  mp_charge_drop(data);
+  free(data);
+}
+
+/* What of a result says how the statement went, without the rows. */
+static struct mp_result *without_rows(const struct mp_result *result) {
+  PGresult *pg = PQcopyResult(result->pg, PG_COPYRES_ATTRS);
+  return pg ? mp_result_new(pg) : NULL;
+}
+
+/* The statement itself has succeeded: only its rows are refused. */
+static void refuse_rows(struct mp_stmt *stmt) {
+  struct mp_result *bare = without_rows(stmt->result);
+  stmt->refused = true;
+  if (!bare) return;
+  mp_result_unref(stmt->result);
+  stmt->result = bare;
+}
+
+/* The result counts to whom the statement counts, as long as anybody holds it. */
+static void charge_result(struct mp_bind *bind, struct mp_stmt *stmt) {
+  struct mp_result *result = stmt->result;
+  size_t size = PQresultMemorySize(result->pg);
+  if (bind->result_limit && size > bind->result_limit) {
+    mp_err_set(&stmt->err, MP_EINVAL,
+               "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select "
+               "less, or in parts",
+               stmt->where);
+    refuse_rows(stmt);
+    return;
+  }
+  struct mp_charge *charge = stmt->charge.sched ? malloc(sizeof *charge) : NULL;
+  if (!charge) return;
+  if (mp_charge_take_as(charge, &stmt->charge, size, "the result", &stmt->err)) {
+    free(charge);
+    refuse_rows(stmt);
+    return;
+  }
+  result->on_freed = on_result_freed;
+  result->data = charge;
+}
+
 void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
                     const struct mp_err *err, const char *who, const struct mp_log_about *about) {
   if (result) stmt->result = mp_result_ref(result);
@@ -244,8 +296,8 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
         &miscounted, MP_EINVAL,
         "the server sees other parameters in this text than the host does: write them as $1, $2");
     if (!described(stmt)) fail(stmt, &miscounted);
-  } else if (result && bind->result_limit && PQresultMemorySize(result->pg) > bind->result_limit) {
-    stmt->too_large = true; /* the statement itself succeeded: only its rows are refused */
+  } else if (result) {
+    charge_result(bind, stmt);
   }
   report(bind, stmt, who, about);
 }
@@ -313,7 +365,7 @@ bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out) {
 
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   if (!stmt->one || stmt->state != MP_STMT_DONE) return false;
-  int rows = PQntuples(stmt->result->pg);
+  int rows = stmt->refused ? 1 : PQntuples(stmt->result->pg);
   struct mp_err clash;
   bool clashes = mp_stmt_names_clash(stmt->result->pg, &clash);
   if (rows == 1 && !clashes) return false;

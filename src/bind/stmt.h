@@ -8,6 +8,7 @@
 #include "bind/failure.h"
 #include "bind/text.h"
 #include "pg/conn.h"
+#include "script/charge.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -18,13 +19,14 @@ struct mp_stmt {
   struct mp_list node; /* of the queue, then of the batch under way */
   int refs;
   enum mp_stmt_state state;
-  bool one;       /* exactly one row is promised */
-  bool too_large; /* the result is beyond the limit: whoever looks at its rows is told */
-  bool control;   /* the host's own: a savepoint's */
-  bool patient;   /* it may take long: not reported as slow */
+  bool one;                /* exactly one row is promised */
+  struct mp_charge charge; /* what it takes itself */
+  bool refused;            /* the rows were too much, see err: whoever looks at them is told */
+  bool control;            /* the host's own: a savepoint's */
+  bool patient;            /* it may take long: not reported as slow */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
-  struct mp_err err;        /* FAILED */
+  struct mp_err err;        /* FAILED, or refused */
   unsigned depth;           /* of savepoints, where it was queued */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;

@@ -24,6 +24,7 @@ struct mp_result *mp_result_ref(struct mp_result *result) {
 void mp_result_unref(struct mp_result *result) {
   if (!result || --result->refs) return;
   PQclear(result->pg);
+  if (result->on_freed) result->on_freed(result->data);
   free(result);
 }
 

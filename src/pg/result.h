@@ -9,6 +9,9 @@
 struct mp_result {
   PGresult *pg; /* never NULL */
   int refs;
+  /* Of whom it is charged to: called when it is freed. NULL: nobody */
+  void (*on_freed)(void *data);
+  void *data;
 };
 
 /* Takes `pg`; NULL (and `pg` freed) if memory is short. One reference is the caller's. */

@@ -23,6 +23,7 @@ static void draw_line(struct mp_account *account) {
 }
 
 void mp_account_collected(struct mp_account *account) {
+  account->charged = 0;
   size_t room = account->used < account->limit ? account->limit - account->used : 0;
   size_t quarter = account->limit / 4, half = room / 2;
   account->collect_at = account->limit - (account->used < account->limit / 2 ? quarter : half);

@@ -24,6 +24,9 @@ struct mp_account {
   struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
   size_t pending;          /* size of a block that was refused: Lua may collect and ask again */
   size_t collect_at;       /* bytes from which all garbage is to be collected */
+  size_t
+      charged; /* bytes outside of Lua since it was (charge.h): finalizers free them, which Lua's emergency
+                            * collections leave out */
   unsigned refused,
       narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
 };
@@ -46,7 +49,9 @@ static inline void mp_account_change(struct mp_account *account, size_t old, siz
 bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
 /* Before Lua has to: the buffers of its library fail where a collection would have helped. */
 static inline bool mp_account_wants_collection(const struct mp_account *account) {
-  return account->limit && account->used > account->collect_at;
+  return account->limit &&
+         (account->used > account->collect_at ||
+          (account->charged > account->limit / 8 && account->used > account->limit / 2));
 }
 void mp_account_collected(
     struct mp_account *account); /* all garbage is gone: when is the next time? */

@@ -227,6 +227,8 @@ static void step(struct mp_task *task) {
   sched->running = task;
   sched->owner = task->account;
   mp_slice_begin(&sched->slice, co, task->account != NULL);
+  /* Results came while it waited. */
+  if (task->account && mp_account_wants_collection(task->account)) mp_task_interrupt(sched);
   int status = lua_resume(co, task->main, nargs, &nres);
   mp_slice_report(task, NULL);
   uint64_t cpu_ns = mp_slice_end(&sched->slice);

@@ -74,6 +74,7 @@ struct mp_sched {
   struct mp_slot *slots;
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
+  size_t held, held_limit; /* charge.h: bytes outside of Lua */
   bool in_turn, dying;
 };
 
