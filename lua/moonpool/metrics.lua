@@ -99,28 +99,34 @@ function metrics.slow(options)
   return host.statements(limit, math.max(threshold, 0.001), "any")
 end
 
-local function entry_of(number)
-  for _, entry in ipairs(host.statements(500, 0, "any")) do
-    if entry.number == number then return entry end
-  end
+-- A line of a plan without what may be a value: constants of the statement's text.
+local function without_values(line)
+  line = line:gsub("'[^']*'", "'…'")
+  if not line:find "[CK]%l+:" and not line:find "Filter:" then return line end
+  return (line:gsub("%f[%w_$]%d[%d.]*", "…"))
 end
 
--- plan(number) -> the lines of the plan that the server makes for a statement of the history, its values unknown; or nil
--- and the reason. Nothing is run.
-function metrics.plan(number)
-  local entry = entry_of(number)
-  if not entry then return nil, "gone" end
-  local params = 0
-  for n in entry.query:gmatch "%$(%d+)" do params = math.max(params, math.tointeger(n)) end
+local function explain(conn, sql)
+  conn.exec "set plan_cache_mode = force_generic_plan"
+  conn.exec("prepare moonpool_plan as " .. sql)
+  local params = conn.value [[
+    select coalesce(cardinality(parameter_types), 0) from pg_prepared_statements where name = 'moonpool_plan']]
   local nulls = params > 0 and "(" .. ("null, "):rep(params - 1) .. "null)" or ""
+  local lines = {}
+  for i, row in ipairs(conn.query("explain execute moonpool_plan" .. nulls)) do
+    lines[i] = without_values(row["QUERY PLAN"])
+  end
+  return lines
+end
+
+-- plan(number) -> the lines of the plan that the server makes for a statement of the history as it was sent, its values
+-- unknown; or nil and the reason. Nothing is run.
+function metrics.plan(number)
+  local sent = math.tointeger(number) and host.statement_sent(number)
+  if not sent then return nil, "gone" end
+  if sent == "" then return nil, "so long a text is not kept" end
   local db = require "moonpool.db" -- here: it needs what this module is loaded by
-  local ok, plan = pcall(db.lease, function(conn)
-    conn.exec "set plan_cache_mode = force_generic_plan"
-    conn.exec("prepare moonpool_plan as " .. entry.query)
-    local lines = {}
-    for i, row in ipairs(conn.query("explain execute moonpool_plan" .. nulls)) do lines[i] = row["QUERY PLAN"] end
-    return lines
-  end)
+  local ok, plan = pcall(db.lease, function(conn) return explain(conn, sent) end)
   if ok then return plan end
   return nil, type(plan) == "table" and plan.message or tostring(plan)
 end

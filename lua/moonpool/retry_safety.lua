@@ -3,7 +3,8 @@
 -- The call is made once undisturbed, then once for each statement that it sent, with a serialization failure (40001) in
 -- front of that statement, and once with one at COMMIT; each time on a database that holds what it held at first, with
 -- the same tx:uuid, tx:random and tx:now. What it gives, the texts that its last attempt sent and what the tables hold must be
--- equal; what a script keeps in upvalues or globals must be as before. Meanwhile os.time, os.date, os.clock and
+-- equal; a call without a statement is no verdict.
+-- What a script keeps in upvalues or globals must be as before. Meanwhile os.time, os.date, os.clock and
 -- moonpool.now make large steps inside of transactions, so that what hangs on them shows.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
@@ -115,6 +116,19 @@ local function wait_for_hooks(tasks)
   while host.tasks and #host.tasks() > tasks and host.clock() < patience do host.sleep(0) end
 end
 
+-- What a subscriber is given, as the relay would: of what the test has given, a message or only its payload.
+local function message_of(op, given)
+  local message = type(given) == "table" and given.payload ~= nil and given or { payload = given }
+  local whole = { id = 1, topic = op.on, deliveries = 0, published_at = "2000-01-01T00:00:00.000000Z" }
+  for name, value in next, message do whole[name] = value end
+  return whole
+end
+
+local function call(op, given, options)
+  if not op.on then return operation.call(op, given, options) end
+  return operation.deliver(op, message_of(op, given), function() end)
+end
+
 -- The call, with the failure that `order` describes (nil: none).
 local function run(op, given, options, database, order, began)
   local shot = { left = {} }
@@ -131,7 +145,7 @@ local function run(op, given, options, database, order, began)
       local tasks = host.tasks and #host.tasks() or 0
       host.fault.order { sqlstate = order and "40001", at = order and order.at or 0, attempt = 1, times = 1,
         transaction = order and order.transaction or 1, note = true }
-      local fine, result = pcall(operation.call, op, given, options.options)
+      local fine, result = pcall(call, op, given, options.options)
       shot.outcome = outcome_of(fine, result, began)
       shot.failed = not fine
       wait_for_hooks(tasks)
@@ -232,6 +246,7 @@ end
 --   setup      function(db, database): prepares the database (of moonpool.test), which every call meets in that state;
 --              what it gives is the input …
 --   input      … unless this is given: a table, or a function of what setup gave
+--              (of a subscriber: its message, or only the payload)
 --   options    of moonpool.call: tenant, as
 --   tables     whose rows are compared; all of the schema public
 --   ignore     "table.column", which may differ; or the name of an upvalue or a global that may change
@@ -268,6 +283,10 @@ return function(options)
   end
   local whole = shoot()
   remembered(whole)
+  if not whole.statements[1] then
+    find(("%s sent no statement, so nothing could fail and this is no verdict; it gave %s"):format(
+      op.name or "it", whole.outcome))
+  end
   local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome, failed = whole.failed }
   for _, place in ipairs(op.retries > 0 and places(whole.statements) or {}) do
     local shot = shoot(place)

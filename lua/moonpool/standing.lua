@@ -116,6 +116,7 @@ end
 
 --- Looks now and then from now on; a host starts without its database too.
 function standing.start()
+  meters.deployment:set(0) -- until it is known
   host.spawn(function()
     tick()
     alerts.tick()

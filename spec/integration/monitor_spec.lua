@@ -169,6 +169,21 @@ describe("the other pages", function()
     assert.are.same({ 404, "gone" }, { status, body.error.message })
   end)
 
+  it("give the plan of what was sent, without the constants in it", function()
+    for sql, line in pairs {
+      ["select extract(epoch from now())"] = "Result",
+      ["select count(*) from generate_series('2024-01-01'::timestamp, '2024-02-01', '1 day')"] = "Function Scan",
+      ["select count(*) from pg_class where relname <> 'costs $5' and relpages = 123456"] = "relname <> '…'::name",
+      ["select interval '1 day', date '2020-01-01'"] = "Result",
+    } do
+      db.query(sql)
+      local plan, why = metrics.plan(metrics.queries { limit = 1 }[1].number)
+      local text = plan and table.concat(plan, "\n") or why
+      assert.truthy(text:find(line, 1, true), sql .. ": " .. text)
+      assert.falsy(text:find("123456", 1, true) or text:find("2024", 1, true) or text:find("$5", 1, true), text)
+    end
+  end)
+
   it("give percentiles per operation", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select 1" end }
     require("moonpool.operation").of(op).name = "monitor_spec_operation"

@@ -41,6 +41,39 @@ describe("the check of retry safety", function()
 
   local function line_behind(n) return ("retry_safety_spec.lua:%d"):format(debug.getinfo(2, "l").currentline + n) end
 
+  it("gives no verdict on what sent no statement", function()
+    for _, run in ipairs { function() return 1 end, function() error "a bug" end } do
+      local findings, numbers = check(run)
+      assert.are.same({ 1, 0 }, { #findings, numbers.statements })
+      assert_found(findings, "sent no statement", "no verdict")
+    end
+  end)
+
+  it("hands a subscriber its message, or one with the payload", function()
+    local seen
+    local function subscriber(run)
+      return moonpool.operation { on = "thing.made", run = run }
+    end
+    local function store_message(tx, message)
+      seen = { message.topic, message.key, message.payload.n, message.deliveries }
+      store(tx, message.payload.n, message.key or "none")
+    end
+    for _, given in ipairs { { n = 7 }, { payload = { n = 7 }, key = "k" } } do
+      local findings, numbers = test.retry_safety { operation = subscriber(store_message), input = given,
+        setup = make_things, ignore = { "seen" } }
+      assert.are.same({}, findings)
+      assert.are.same({ 1, false }, { numbers.statements, numbers.failed })
+      assert.are.same({ "thing.made", given.key, 7, 0 }, seen)
+    end
+    local count = 0
+    local findings = test.retry_safety { setup = make_things, input = { n = 1 },
+      operation = subscriber(function(tx)
+        count = count + 1
+        store(tx, count, "x")
+      end) }
+    assert_found(findings, "count")
+  end)
+
   describe("passes", function()
     it("what does the same each time", function()
       local digits = { "one", "two" }

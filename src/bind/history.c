@@ -112,3 +112,13 @@ void mp_history_push(lua_State *L, struct mp_history *history, enum mp_history_p
     lua_rawseti(L, -2, ++n);
   }
 }
+
+void mp_history_push_sent(lua_State *L, struct mp_history *history, uint64_t number) {
+  const struct mp_history_entry *entry;
+  uint64_t next[RINGS] = {0};
+  while ((entry = take(history, (1u << RINGS) - 1, next)) && entry->number != number) {}
+  if (entry)
+    lua_pushstring(L, entry->text->sql);
+  else
+    lua_pushnil(L);
+}

@@ -44,4 +44,8 @@ enum mp_history_part { MP_HISTORY_SCRIPTS, MP_HISTORY_HOST, MP_HISTORY_FAILED, M
 void mp_history_push(lua_State *L, struct mp_history *history, enum mp_history_part part,
                      size_t limit, uint64_t at_least_us);
 
+/* Pushes the text of statement `number` as it was sent; "" of a long one, of which only what is shown is kept; nil: it
+ * is gone. [-0, +1] */
+void mp_history_push_sent(lua_State *L, struct mp_history *history, uint64_t number);
+
 #endif

@@ -211,6 +211,12 @@ static int statements(lua_State *L) {
   return 1;
 }
 
+/* statement_sent(number) -> its text as it was sent, or nil: for its plan, never to be shown */
+static int statement_sent(lua_State *L) {
+  mp_history_push_sent(L, mp_bind_of(L)->history, (uint64_t)luaL_checkinteger(L, 1));
+  return 1;
+}
+
 static int operation_stats(lua_State *L) {
   mp_meters_push_operations(L, mp_bind_of(L)->meters);
   return 1;
@@ -324,6 +330,7 @@ void mp_metrics_lua(lua_State *L) {
                                        {"own_gauge", make_own_gauge},
                                        {"metrics_text", metrics_text},
                                        {"statements", statements},
+                                       {"statement_sent", statement_sent},
                                        {"operation_stats", operation_stats},
                                        {"health_checked", health_checked},
                                        {"outbound_counted", outbound_counted},

@@ -55,7 +55,7 @@ function test.on(database, fn) end
 
 ---@class moonpool.test.retry_safety
 ---@field operation string|moonpool.operation
----@field input? table|fun(made: any): table   else what setup gave
+---@field input? table|fun(made: any): table   else what setup gave; of a subscriber: its message, or the payload
 ---@field setup? fun(db: moonpool.db, database: moonpool.test.database): any   makes the state that each call meets
 ---@field options? moonpool.call_options
 ---@field tables? string[]     whose rows are compared; default: all of the schema public
