@@ -1,6 +1,7 @@
 -- moonpool.openapi: the operations as an OpenAPI 3.1 document, made of their schemas.
-local host = require "moonpool.host"
-local json = require "moonpool.json"
+local codes = require "moonpool.codes"
+local host  = require "moonpool.host"
+local json  = require "moonpool.json"
 
 local openapi = {}
 
@@ -38,6 +39,16 @@ local function header(name, description, schema)
   return { name = name, ["in"] = "header", required = false, description = description, schema = schema }
 end
 
+-- What the host's own codes mean to a caller, a line each.
+local function codes_text()
+  local lines = { "Further ones are the operations' own.", "" }
+  for _, row in ipairs(codes) do
+    lines[#lines + 1] = ("- `%s` (%d%s): %s"):format(row.code, row.status, row.again == "no" and "" or ", may be tried again",
+      row.told or row.cause)
+  end
+  return table.concat(lines, "\n")
+end
+
 --- The document of a list of operations (moonpool.describe); without internal ones, which nobody can call.
 function openapi.document(operations)
   local paths = json.object()
@@ -61,17 +72,16 @@ function openapi.document(operations)
                            { type = "string", maxLength = 128 }),
       },
       responses = { Error = { content = content(ref("schemas", "Error")), description = "Not done; or the result is no JSON "
-        .. "(RESULT_UNWRITABLE: the message says whether the work is stored); or see outcomeUnknown." } },
+        .. "(RESULT_UNWRITABLE: the message says whether the work is stored); or nobody knows (OUTCOME_UNKNOWN)." } },
       schemas = {
         Error = {
           type = "object", required = json.array { "error" },
           properties = { error = {
-            type = "object", required = json.array { "code", "message" },
+            type = "object", required = json.array { "code", "message", "status" },
             properties = {
-              code = { type = "string" }, message = { type = "string" }, status = { type = "integer" },
-              requestId = { type = "string" }, operation = { type = "string" },
-              outcomeUnknown = { type = "boolean", description = "The work may have been stored. Ask again under the same " ..
-                                                                 "Idempotency-Key." },
+              code = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$", description = codes_text() },
+              message = { type = "string" }, status = { type = "integer", minimum = 400, maximum = 599 },
+              requestId = { type = "string" }, callId = { type = "string" },
               fields = { description = "What is wrong with which field of the input." },
             },
           } },

@@ -3,6 +3,7 @@ local errors      = require "moonpool.errors"
 local border      = require "moonpool.border"
 local dashboard   = require "moonpool.dashboard"
 local generations = require "moonpool.generations"
+local host        = require "moonpool.host"
 local json        = require "moonpool.json"
 local metrics     = require "moonpool.metrics"
 local monitor     = require "moonpool.monitor"
@@ -119,8 +120,12 @@ return function(method, path, query, body, who, draining)
     method = method, path = path, params = params_of(query), body = body, who = who, draining = draining,
   })
   if not ok then
-    if not errors.is(answer) or answer.status >= 500 and answer.code == "SCRIPT_ERROR" then error(answer, 0) end
-    answer, status = { error = border.public(answer) }, answer.status
+    if not errors.is(answer) then
+      answer = errors.new { code = "INTERNAL_ERROR", status = 500, message = tostring(answer) }
+    end
+    local fault = answer.status >= 500 and host.call_failed("page " .. path, answer.code, answer.status)
+    if fault == "operator" then error(answer, 0) end -- for the log, under the request's id
+    answer, status = { error = border.far(answer) }, answer.status
   end
   if type(answer) == "string" then return status, content_type, answer, policy, follow end
   return status, "application/json", json.encode(answer, { sorted = true }) .. "\n"

@@ -30,6 +30,7 @@ int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_why(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_db(int argc, char **argv);
 

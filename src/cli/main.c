@@ -40,6 +40,8 @@ static const struct command {
     {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
      mp_cmd_reload},
     {"why", "[CALL_ID]", "what a call of a running host did, step by step", mp_cmd_why},
+    {"errors", "[CODE | SQLSTATE]", "what a code means, whose fault it is, and what to do",
+     mp_cmd_errors},
     {"relay", "[--once]", "hand what was published to its subscribers", mp_cmd_relay},
     {"outbox", "[list | subscribers | retry | drop | forget NAME]",
      "messages that failed, and who gets what", mp_cmd_outbox},
@@ -52,13 +54,11 @@ static const struct command {
     {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
     {"config", "[--json]", "all settings, their values and where those come from", mp_cmd_config},
     {"version", "", "print the version", cmd_version},
-    {"help", "", "print this", cmd_help},
+    {"help", "[errors]", "print this, or what the codes of errors mean", cmd_help},
 };
 
 static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
-  (void)cli;
-  (void)argc;
-  (void)argv;
+  if (argc > 1 && !strcmp(argv[1], "errors")) return mp_cmd_errors(cli, argc - 1, argv + 1);
   puts(
       "moonpool runs operations: Lua scripts that are each one transaction on PostgreSQL.\n"
       "\n"

@@ -109,7 +109,8 @@ static void send_answer(struct job *job, int status, const char *content_type, c
   free(job);
 }
 
-static const char no_memory[] = "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"status\":503}}\n";
+static const char no_memory[] =
+    "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"message\":\"no memory for an answer\",\"status\":503}}\n";
 
 /* {"result":TEXT} or {"error":{"requestId":ID,...}}: both texts are JSON already. */
 static void send_wrapped(struct job *job, bool ok, int status, const char *text, size_t len) {
@@ -299,8 +300,10 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_err err = {.msg = "it gave no text"};
   if (!ok) mp_luaerr_get(L, -1, &err);
   struct mp_log_about of = about(job);
-  mp_log_on(&of, MP_LOG_ERROR, "http", "a page failed: %s", err.msg);
-  refuse(job, 500, "INTERNAL_ERROR", "the page failed; the log says why, under the request's id");
+  if (!err.code) err.code = MP_EINTERNAL;
+  mp_log_on(&of, MP_LOG_ERROR, "http", "a page failed: %s: %s", mp_err_name(&err), err.msg);
+  refuse(job, mp_err_status(&err), mp_err_name(&err),
+         "the page failed; the log says why, under the request's id");
 }
 
 /* ---- who asks ---- */
