@@ -74,7 +74,7 @@ static const struct mp_code_info table[] = {
     {"REQUEST_TIMEOUT", "", 408, CALLER, YES, NULL, "the request did not arrive within its time",
      "send it faster"},
     {"CONTENT_TOO_LARGE", "", 413, CALLER, NO, NULL,
-     "the body is larger than 1 MiB, or has too many values",
+     "the body is larger than 1 MiB, or has more values than MOONPOOL_BODY_VALUES",
      "send less at a time"},
     {"URI_TOO_LONG", "", 414, CALLER, NO, NULL, "the path is too long", "shorten it"},
     {"EXPECTATION_FAILED", "", 417, CALLER, NO, NULL, "an Expect other than 100-continue",
