@@ -43,8 +43,8 @@ describe("the table of codes", function()
     -- What the parser and the server of HTTP answer by themselves.
     local of_status = {}
     for status, code in read("src/http/message.c"):gmatch 'X%((%d+), "[^"]+", "(%u[%u_]+)"%)' do of_status[status] = code end
-    for _, status in ipairs { "400", "401", "403", "404", "405", "408", "413", "414", "415", "417", "421", "429", "431", "499", "501",
-                              "503", "505" } do
+    for _, status in ipairs { "400", "401", "403", "404", "405", "408", "413", "414", "415", "417", "421", "429",
+                              "431", "499", "501", "503", "505" } do
       known(of_status[status], "src/http/message.c")
     end
     assert.is_true(found > 60)
