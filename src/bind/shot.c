@@ -10,6 +10,8 @@
 #include "util/log.h"
 
 #define CLEANUP_MS 5000 /* for a canceled statement to end */
+#define PARK_POLL_MS 10 /* so often it is looked whether a cancel has ended */
+#define STALE_MOST 10   /* times that a statement is sent while its tables change under it */
 
 /* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it (`pending`). */
 struct shot {
@@ -20,8 +22,11 @@ struct shot {
   struct mp_sync sync;
   struct mp_timer timeout;
   struct mp_token token;
-  enum { SHOT_WAITING, SHOT_SENT, SHOT_DONE } state;
-  bool abandoned, timed_out, sent_again, given_up;
+  struct mp_timer parked; /* while a cancel of what the kept connection did before is on its way */
+  uint64_t parked_until_ms;
+  enum { SHOT_WAITING, SHOT_PARKED, SHOT_SENT, SHOT_DONE } state;
+  unsigned sent; /* how often */
+  bool abandoned, timed_out, given_up;
   bool dirty;   /* it leaves session state: the connection is not for others */
   int self_ref; /* keeps the userdata alive until it is done */
 };
@@ -30,6 +35,7 @@ static void shot_over(struct shot *shot) {
   struct mp_bind *bind = shot->source->bind;
   shot->state = SHOT_DONE;
   mp_timer_stop(&shot->timeout);
+  mp_timer_stop(&shot->parked);
   bind->live_work--;
   shot->source->users--;
   if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
@@ -47,11 +53,9 @@ static void transmit(struct shot *shot);
 
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
 static bool stale(const struct shot *shot) {
-  const struct mp_err *err = &shot->stmt->err;
-  return shot->stmt->state == MP_STMT_FAILED && !shot->sent_again && !shot->abandoned &&
-         !shot->timed_out && mp_conn_tx_status(shot->conn) == PQTRANS_IDLE &&
-         err->flags & MP_ERRF_RETRYABLE &&
-         (!strcmp(err->sqlstate, "0A000") || !strcmp(err->sqlstate, "26000"));
+  return shot->stmt->state == MP_STMT_FAILED && shot->stmt->err.flags & MP_ERRF_STALE &&
+         shot->sent < STALE_MOST && !shot->abandoned && !shot->timed_out &&
+         mp_conn_tx_status(shot->conn) == PQTRANS_IDLE;
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
@@ -59,7 +63,6 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   struct mp_stmt *stmt = shot->stmt;
   bool ended = err || (stmt->state == MP_STMT_FAILED && stmt->err.flags & MP_ERRF_CONN_DEAD);
   if (!ended && stale(shot)) {
-    shot->sent_again = true;
     mp_result_unref(stmt->result);
     stmt->result = NULL;
     transmit(shot);
@@ -112,6 +115,7 @@ static void on_timeout(struct mp_timer *timer) {
 }
 
 static void transmit(struct shot *shot) {
+  shot->sent++;
   shot->stmt->state = MP_STMT_SENT;
   shot->stmt->sent_ns = mp_loop_clock_ns(shot->source->bind->loop);
   shot->stmt->req.on_done = on_stmt;
@@ -135,6 +139,32 @@ static void fire(struct shot *shot, struct mp_conn *conn) {
   transmit(shot);
 }
 
+/* A cancel that is on its way would hit whatever the connection does when it arrives. */
+static void on_parked(struct mp_timer *timer) {
+  struct shot *shot = MP_CONTAINER_OF(timer, struct shot, parked);
+  struct mp_err err;
+  bool pending = mp_conn_cancel_pending(shot->conn);
+  if (pending && mp_loop_now_ms(shot->source->bind->loop) < shot->parked_until_ms) {
+    mp_timer_start(&shot->parked, PARK_POLL_MS);
+    return;
+  }
+  mp_err_set(&err, MP_ECONN, "a cancel of an earlier statement on the connection does not end");
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  if (pending) mp_conn_break(shot->conn, &err); /* what is sent now fails with it */
+  fire(shot, shot->conn);
+}
+
+static void fire_kept(struct shot *shot) {
+  shot->conn = shot->source->lease.conn;
+  if (!mp_conn_cancel_pending(shot->conn)) {
+    fire(shot, shot->conn);
+    return;
+  }
+  shot->state = SHOT_PARKED;
+  shot->parked_until_ms = mp_loop_now_ms(shot->source->bind->loop) + CLEANUP_MS;
+  mp_timer_start(&shot->parked, PARK_POLL_MS);
+}
+
 static void on_grant(struct mp_lease *lease) { fire(lease->data, lease->conn); }
 
 static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
@@ -149,6 +179,8 @@ static void on_abandon(void *data) {
   shot->abandoned = true;
   if (shot->state == SHOT_WAITING) {
     mp_pool_abandon(&shot->lease);
+    shot_over(shot);
+  } else if (shot->state == SHOT_PARKED) {
     shot_over(shot);
   } else if (shot->state == SHOT_SENT) {
     cancel(shot); /* it ends soon, and gives the connection back */
@@ -178,6 +210,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   lua_setiuservalue(L, -2, 1);
   mp_wait_check(L, what);
   mp_timer_init(&shot->timeout, bind->loop, on_timeout);
+  mp_timer_init(&shot->parked, bind->loop, on_parked);
   if (!source->kept) {
     shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
     shot->lease.deadline_ms =
@@ -196,6 +229,6 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   mp_row_bind(mp_row_push_lazy(L), stmt);
   lua_remove(L, -2); /* the shot is anchored; its place is the row's */
   shot->token = mp_wait_begin(L, on_abandon, shot);
-  if (source->kept) fire(shot, source->lease.conn);
+  if (source->kept) fire_kept(shot);
   return mp_wait_yield(L, ctx, k);
 }

@@ -208,8 +208,8 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
     mp_member_over(txn->m);
   }
   if (actions & MP_TX_DO_WAIT) {
-    if (!txn->tx.in_doubt && txn->tx.err.flags & MP_ERRF_RETRYABLE)
-      mp_budget_spend(txn->bind->retries);
+    bool counts = (txn->tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
+    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->bind->retries);
     mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }

@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "pg/cancel.h"
 #include "util/log.h"
+
+enum { CANCELS_MS = 1000 }; /* at the end, for requests to cancel that are on their way */
 
 static int cmd_version(struct mp_cli *cli, int argc, char **argv) {
   (void)cli;
@@ -210,6 +213,7 @@ int main(int argc, char **argv) {
     }
     set_up_log(&cli.config);
     int code = commands[i].run(&cli, argc - at, argv + at);
+    mp_cancels_wait(CANCELS_MS);
     mp_config_fini(&cli.config);
     if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
       fputs("moonpool: the output could not be written; the command itself was carried out\n",

@@ -1,11 +1,10 @@
 /* conn.c: life and death of a connection. Opening is in conn_open.c, traffic in conn_io.c. */
 #include "pg/conn.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "pg/cancel.h"
 #include "pg/conn_internal.h"
 #include "pg/sqlstate.h"
 #include "util/log.h"
@@ -63,42 +62,17 @@ void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb) {
   uv_poll_start(conn->poll, mask, cb);
 }
 
-/* ---- the request to cancel ---- */
-
-/* On its way. libpq waits until the server closes, which may be for ever: so it has a thread of its own, for which
- * nobody waits, and whoever goes first leaves it to the other. */
-struct mp_cancel {
-  PGcancel *pg;
-  char error[256];
-  atomic_bool over;
-  atomic_int owners; /* the connection and the thread */
-};
-
-static void cancel_leave(struct mp_cancel *cancel) {
-  if (atomic_fetch_sub(&cancel->owners, 1) > 1) return;
-  PQfreeCancel(cancel->pg);
-  free(cancel);
-}
-
-static void *cancel_run(void *data) {
-  struct mp_cancel *cancel = data;
-  if (PQcancel(cancel->pg, cancel->error, sizeof cancel->error)) cancel->error[0] = '\0';
-  atomic_store(&cancel->over, true);
-  cancel_leave(cancel);
-  return NULL;
+static void drop_cancel(struct mp_conn *conn) {
+  mp_cancel_leave(conn->cancel);
+  conn->cancel = NULL;
 }
 
 bool mp_conn_canceling(const struct mp_conn *conn) {
-  return conn->cancel && !atomic_load(&conn->cancel->over);
+  return conn->cancel && !mp_cancel_over(conn->cancel);
 }
 
-static void drop_cancel(struct mp_conn *conn) {
-  struct mp_cancel *cancel = conn->cancel;
-  conn->cancel = NULL;
-  if (!cancel) return;
-  if (atomic_load(&cancel->over) && cancel->error[0])
-    mp_log(MP_LOG_WARN, "pool", "cancel failed: %s", cancel->error);
-  cancel_leave(cancel);
+bool mp_conn_cancel_pending(const struct mp_conn *conn) {
+  return mp_conn_canceling(conn) || mp_timer_running(&conn->cancel_timer);
 }
 
 /* ---- the end ---- */
@@ -169,31 +143,11 @@ void mp_conn_break(struct mp_conn *conn, const struct mp_err *why) {
 /* ---- cancel ---- */
 
 static int send_cancel(struct mp_conn *conn, struct mp_err *err) {
-  struct mp_cancel *cancel = calloc(1, sizeof *cancel);
-  pthread_attr_t detached;
-  pthread_t thread;
   drop_cancel(conn);
-  if (cancel) cancel->pg = PQgetCancel(conn->pg);
-  if (!cancel || !cancel->pg) {
-    free(cancel);
-    return mp_err_set(err, MP_ENOMEM, "no memory for a cancel request");
-  }
-  atomic_init(&cancel->over, false);
-  atomic_init(&cancel->owners, 2);
-  pthread_attr_init(&detached);
-  pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-  int rv = pthread_create(&thread, &detached, cancel_run, cancel);
-  pthread_attr_destroy(&detached);
-  if (rv) {
-    PQfreeCancel(cancel->pg);
-    free(cancel);
-    return mp_err_set(err, MP_EINTERNAL, "cannot start a thread for a cancel request: %s",
-                      strerror(rv));
-  }
-  conn->cancel = cancel;
-  if (conn->answered < conn->cancel_upto)
+  int rv = mp_cancel_start(&conn->cancel, conn->pg, err);
+  if (!rv && conn->answered < conn->cancel_upto)
     mp_timer_start(&conn->cancel_timer, conn->cancel_pause_ms);
-  return 0;
+  return rv;
 }
 
 /* Not answered yet: once more, unless the request before is still on its way. */
@@ -213,7 +167,7 @@ static void on_cancel_timer(struct mp_timer *timer) {
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err) {
   if (!mp_conn_alive(conn))
     return mp_err_set(err, MP_ECLOSED, "nothing to cancel: the connection is gone");
-  if (mp_conn_canceling(conn) || mp_timer_running(&conn->cancel_timer))
+  if (mp_conn_cancel_pending(conn))
     return mp_err_set(err, MP_EBUSY, "a cancel is in flight already");
   conn->cancel_upto = conn->answered + conn->ops.len;
   conn->cancel_pause_ms = CANCEL_PAUSE_MS;
@@ -288,8 +242,8 @@ bool mp_conn_alive(const struct mp_conn *conn) {
 }
 
 bool mp_conn_reusable(const struct mp_conn *conn) {
-  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !mp_conn_canceling(conn) &&
-         !mp_timer_running(&conn->cancel_timer) && PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
+  return mp_conn_alive(conn) && !conn->ops.len && !conn->copy && !mp_conn_cancel_pending(conn) &&
+         PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
 }
 
 PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn) {

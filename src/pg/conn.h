@@ -89,6 +89,9 @@ void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
  * reusable, or the cancel might hit the next user's statement. One at a time. */
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err);
 
+/* May a cancel still hit what is sent now? Its request is on its way, or will be sent again. */
+bool mp_conn_cancel_pending(const struct mp_conn *conn);
+
 /* Ready and, as far as we know, not lost: what is sent now can reach the server. */
 bool mp_conn_alive(const struct mp_conn *conn);
 /* Nothing under way, no cancel in flight, no transaction open, not lost. */

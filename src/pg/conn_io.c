@@ -182,11 +182,9 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
         mp_err_from_result(&err, result->pg);
         /* A column's type may have changed under the prepared text. */
         if (!strncmp(err.sqlstate, "42", 2)) forget_text(conn, op.req, true);
-        /* The plan is stale, or somebody deallocated it: the next use prepares it anew. */
-        if (err.flags & MP_ERRF_RETRYABLE) {
-          if (!strcmp(err.sqlstate, "0A000")) forget_text(conn, op.req, true);
-          if (!strcmp(err.sqlstate, "26000")) forget_text(conn, op.req, false);
-        }
+        /* One text is out of date, or was deallocated: so are the others, most likely. */
+        if (err.flags & MP_ERRF_STALE)
+          mp_stmt_drop_all(&conn->stmts, strcmp(err.sqlstate, "26000") != 0);
         op.req->on_done(op.req, result, &err);
       }
       break;

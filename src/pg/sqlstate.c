@@ -69,6 +69,16 @@ static const char *hint_of(const PGresult *pg, const char *state) {
   return PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT);
 }
 
+/* The prepared text no longer fits what the database is now: somebody changes its tables or types, or has
+ * deallocated it. A new transaction prepares it anew. */
+static bool is_stale(const struct mp_err *err, const char *routine) {
+  if (!strcmp(err->sqlstate, "0A000")) /* cached plan must not change result type */
+    return routine && !strcmp(routine, "RevalidateCachedQuery");
+  if (!strcmp(err->sqlstate, "26000")) return strstr(err->msg, "\"mp") != NULL;
+  /* The server's own words, which it translates for nobody. */
+  return !strcmp(err->sqlstate, "XX000") && !strncmp(err->msg, "cache lookup failed for ", 24);
+}
+
 void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
   const char *state = PQresultErrorField(pg, PG_DIAG_SQLSTATE);
   const char *text = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
@@ -107,9 +117,5 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
     err->code = MP_ECONN;
     err->flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   }
-  /* "cached plan must not change result type": the plan is dropped, a new transaction makes it anew. */
-  if (!strcmp(state, "0A000") && routine && !strcmp(routine, "RevalidateCachedQuery"))
-    err->flags |= MP_ERRF_RETRYABLE;
-  if (!strcmp(state, "26000") && strstr(err->msg, "\"mp"))
-    err->flags |= MP_ERRF_RETRYABLE; /* somebody deallocated our statement */
+  if (is_stale(err, routine)) err->flags |= MP_ERRF_RETRYABLE | MP_ERRF_STALE;
 }

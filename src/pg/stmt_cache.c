@@ -52,9 +52,13 @@ static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_se
   free(stmt);
 }
 
-void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
+void mp_stmt_drop_all(struct mp_stmt_cache *cache, bool on_server) {
   while (!mp_list_empty(&cache->lru))
-    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), false);
+    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), on_server);
+}
+
+void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
+  mp_stmt_drop_all(cache, false);
   free(cache->dropped);
   cache->dropped = NULL;
 }

@@ -37,6 +37,7 @@ unsigned mp_stmt_find(struct mp_stmt_cache *cache, const char *sql);
 unsigned mp_stmt_add(struct mp_stmt_cache *cache, const char *sql);
 /* Forgets the text. `on_server`: it was parsed, so it must be deallocated there. */
 void mp_stmt_drop(struct mp_stmt_cache *cache, const char *sql, bool on_server);
+void mp_stmt_drop_all(struct mp_stmt_cache *cache, bool on_server);
 bool mp_stmt_take_dropped(struct mp_stmt_cache *cache, unsigned *number);
 
 #endif

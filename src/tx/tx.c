@@ -69,6 +69,15 @@ static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
   return (err->flags & flags) && tx->attempt < tx->options.max_attempts && !tx->answered;
 }
 
+/* The same for what failed by the server's word; a stale text costs no attempt. */
+static bool will_retry(struct mp_tx *tx, struct mp_err *err) {
+  if (err->flags & MP_ERRF_STALE && ++tx->stale > MP_TX_STALE_MOST)
+    err->flags &= ~(unsigned)MP_ERRF_STALE;
+  if (!(err->flags & MP_ERRF_STALE) || tx->answered || tx->overdue) return may_retry(tx, err);
+  tx->attempt--;
+  return true;
+}
+
 static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
   struct mp_tx_retry *entry = &tx->history[tx->failed_attempts++ % MP_TX_HISTORY];
   memcpy(entry->sqlstate, tx->err.sqlstate, sizeof entry->sqlstate);
@@ -88,7 +97,8 @@ static unsigned begin_attempt(struct mp_tx *tx) {
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
 static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
   uint64_t delay = backoff(tx, now.random);
-  bool failed = tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
+  bool failed =
+      tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD) && !(tx->err.flags & MP_ERRF_STALE);
   bool refused = tx->retry && failed && now.no_retry;
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
   if (failed) note_failure(tx, again ? delay : 0);
@@ -244,7 +254,7 @@ static unsigned roll_back(struct mp_tx *tx) {
 /* The attempt failed for no fault of the script's: no pcall of the script shall see it. */
 static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
   tx->err = *err;
-  tx->retry = may_retry(tx, err);
+  tx->retry = will_retry(tx, &tx->err);
   return MP_TX_DO_KILL | roll_back(tx);
 }
 
@@ -272,7 +282,7 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
         tx->err = tx->late;
       else
         mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
-      tx->retry = may_retry(tx, &tx->err);
+      tx->retry = will_retry(tx, &tx->err);
       /* Harmless where the server has rolled back already. */
       return roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
     case MP_TX_CANCELING: return roll_back(tx);

@@ -16,6 +16,7 @@
  *   leave the statements behind it to commit one by one.
  * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and no error.
  * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot stays).
+ * - A prepared text that is out of date (MP_ERRF_STALE) costs no attempt: it begins anew, at once.
  * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is in doubt:
  *   where it left a witness (options.witness) a new connection resolves it, and nothing else is done before;
  *   without one, or if the deadline passes first, the outcome is unknown.
@@ -38,6 +39,8 @@ enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
 #define MP_TX_BACKOFF_MS 100
 #define MP_TX_BACKOFF_CAP_MS 2000
 #define MP_TX_GRACE_MS 1000
+#define MP_TX_STALE_MOST \
+  100                   /* then it counts as any failure: somebody changes tables without end */
 #define MP_TX_HISTORY 8 /* failed attempts that are remembered with their reason */
 
 struct mp_tx_options {
@@ -121,6 +124,7 @@ struct mp_tx {
     bool begin, commit;
   } frame;
   unsigned retries_serialization, retries_deadlock, retries_connection;
+  unsigned stale; /* attempts that came to nothing because a prepared text was out of date */
   unsigned waits; /* back-offs since the attempt began: those of a resolution */
   struct mp_tx_retry
       history[MP_TX_HISTORY]; /* of the last failed attempts; number i at i % MP_TX_HISTORY */

@@ -38,6 +38,7 @@ enum {
   MP_ERRF_RETRYABLE = 1u << 0,       /* the same work may succeed in a new transaction */
   MP_ERRF_CONN_DEAD = 1u << 1,       /* the connection must not go back to the pool */
   MP_ERRF_OUTCOME_UNKNOWN = 1u << 2, /* COMMIT was sent and its answer never came */
+  MP_ERRF_STALE = 1u << 3, /* with RETRYABLE: a prepared text was out of date; it is made anew */
 };
 
 struct mp_err {

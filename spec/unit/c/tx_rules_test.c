@@ -240,6 +240,27 @@ static void frame_fails(void) {
   CHECK(mp_tx_doomed(&tx) && !strcmp(tx.err.sqlstate, "53100"));
 }
 
+/* A stale text costs no attempt and no pause, in the middle and at the end; but not for ever. */
+static void stale_text(void) {
+  struct mp_tx_options options = plain();
+  struct mp_err err = error_of(MP_ESQL, "0A000", MP_ERRF_RETRYABLE | MP_ERRF_STALE);
+  struct mp_tx tx;
+  options.max_attempts = 1;
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  for (unsigned i = 0; i < MP_TX_STALE_MOST; i++) {
+    CHECK(i % 2 ? mp_tx_look(&tx) == MP_TX_DO_SEND
+                : mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
+    unsigned actions = mp_tx_segment(&tx, &err, false, start_of_time);
+    CHECK((actions & ~(unsigned)MP_TX_DO_KILL) == MP_TX_DO_ROLLBACK);
+    CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+    CHECK(!tx.delay_ms && !tx.retries_serialization && mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE);
+    CHECK(mp_tx_granted(&tx) == MP_TX_DO_RUN && tx.attempt == 1);
+  }
+  CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
+  mp_tx_segment(&tx, &err, false, start_of_time);
+  CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
+}
+
 static void forbidden_move(void) {
   struct mp_tx_options options = plain();
   struct mp_tx tx;
@@ -290,6 +311,7 @@ int main(void) {
   words();
   mp_log_set_sink(silent, NULL); /* the forbidden move is reported there */
   frame_fails();
+  stale_text();
   forbidden_move();
   mp_log_set_sink(NULL, NULL);
   return failures ? 1 : 0;
