@@ -1,8 +1,9 @@
 -- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
 -- `start` feeds it every ten seconds.
-local host  = require "moonpool.host"
-local json  = require "moonpool.json"
-local rules = require "moonpool.alerts.rules"
+local host   = require "moonpool.host"
+local json   = require "moonpool.json"
+local meters = require "moonpool.meters"
+local rules  = require "moonpool.alerts.rules"
 
 local alerts = { rules = rules }
 
@@ -125,7 +126,9 @@ function alerts.step(state, now)
     local value = alerts.value(rule, before, now)
     local from = entry.level
     local changed = settle(entry, rule, level_of(rule, value, from), now.at)
-    if value ~= nil then entry.value, entry.names = value, rule.names and grown(rule, before, now) or "" end
+    if value ~= nil then
+      entry.value, entry.names = value, rule.names and grown(rule, rule.of == "now" and {} or before, now) or ""
+    end
     local alert = {
       name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
       threshold = rule[entry.level or from], action = rule.action,
@@ -168,7 +171,7 @@ function alerts.deployment(faults) deployment = faults end
 --- What the rules look at, now.
 function alerts.sample()
   local pool, transactions = host.pool_stats(), host.transaction_stats()
-  return {
+  local numbers = {
     at = host.clock(),
     waiting_clients = pool.waiting_clients, idle_connections = pool.idle_connections,
     active_connections = pool.active_connections, max_connections = pool.max,
@@ -178,6 +181,8 @@ function alerts.sample()
     deadlock_retries = transactions.deadlock_retries, health_failures = pool.health_failures,
     deployment_faults = deployment and #deployment, deployment = deployment and deployment[1] and table.concat(deployment, "; "),
   }
+  for name, value in pairs(meters.worst()) do numbers[name] = value end
+  return numbers
 end
 
 local function tell(change)

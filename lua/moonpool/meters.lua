@@ -46,17 +46,25 @@ function meters.set_schedule(operation, stands)
   for _, name in ipairs { "failing", "late", "last_success", "next_run" } do meters[name]:set(now[name], labels) end
 end
 
---- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a row, the latest in s.
+-- The value of each of `list` that has one above 0, and what all of them make together by `fold`.
+local function gathered(list, field, fold)
+  local all, of = 0, {}
+  for name, entry in pairs(list) do
+    if entry[field] > 0 then all, of[name] = fold(all, entry[field]), math.floor(entry[field]) end
+  end
+  return math.floor(all), of
+end
+
+local function sum(a, b) return a + b end
+
+--- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a row, the latest in s; each
+--- with whose they are.
 function meters.worst()
-  local worst = { dead_letters = 0, oldest_message = 0, failing_schedules = 0, late_schedules = 0 }
-  for _, counted in pairs(meters.messages) do
-    worst.dead_letters = worst.dead_letters + counted.dead
-    worst.oldest_message = math.max(worst.oldest_message, counted.oldest)
-  end
-  for _, stands in pairs(meters.schedules) do
-    worst.failing_schedules = math.max(worst.failing_schedules, stands.failing)
-    worst.late_schedules = math.max(worst.late_schedules, stands.late)
-  end
+  local worst = {}
+  worst.dead_letters, worst.dead_letters_of = gathered(meters.messages, "dead", sum)
+  worst.oldest_message, worst.oldest_message_of = gathered(meters.messages, "oldest", math.max)
+  worst.failing_schedules, worst.failing_schedules_of = gathered(meters.schedules, "failing", math.max)
+  worst.late_schedules, worst.late_schedules_of = gathered(meters.schedules, "late", math.max)
   return worst
 end
 

@@ -209,6 +209,40 @@ function monitor.alerts()
   return { timestamp = now(), alerts = list, count = #list }, 200
 end
 
+-- ---- messages and schedules ----
+
+local function seconds(at) return at > 0 and os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(at)) or nil end
+
+local function messages()
+  local list = json.array()
+  for i, of in ipairs(metrics.messages()) do
+    list[i] = { subscriber = of.subscriber, waiting = of.waiting, oldest = of.oldest, deadLetters = of.dead_letters,
+      delivered = of.delivered, failed = of.failed + of.dead, postponed = of.postponed }
+  end
+  return list
+end
+
+local function schedules()
+  local list = json.array()
+  for i, of in ipairs(metrics.schedules()) do
+    list[i] = { operation = of.operation, nextRun = seconds(of.next_run), lastSuccess = seconds(of.last_success),
+      failing = of.failing, late = of.late, running = of.running, ok = of.ok, failed = of.failed }
+  end
+  return list
+end
+
+--- GET /api/db/messages: of each subscriber that this host serves; `oldest` in seconds.
+function monitor.messages()
+  local list = messages()
+  return { timestamp = now(), subscribers = list, count = #list }, 200
+end
+
+--- GET /api/db/schedules: of each operation with `every`; `failing`: in a row, or tenants; `late` in seconds.
+function monitor.schedules()
+  local list = schedules()
+  return { timestamp = now(), schedules = list, count = #list }, 200
+end
+
 -- ---- all at once ----
 
 -- "name{label="value"} 1" of the metrics' page: fn(name, labels as text, value) for each.
@@ -273,6 +307,7 @@ function monitor.overview()
   body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
   body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
   body.http = http_numbers(plain)
+  body.messages, body.schedules = messages(), schedules()
   body.lag = { sum = plain.moonpool_loop_lag_seconds_sum, count = plain.moonpool_loop_lag_seconds_count }
   body.generations = {
     current = plain.moonpool_generation, open = plain.moonpool_generations_open,

@@ -342,7 +342,7 @@ function operation.deliver(op, message, before)
     if op.input then input.payload = op.input:check(input.payload) end
     return op.run(tx, input)
   end
-  pieces_of[delivery] = pieces_of[op]
+  pieces_of[delivery], limited[delivery] = pieces_of[op], limited[op]
   return operation.call(delivery, message, { tenant = op.tenant and message.tenant })
 end
 

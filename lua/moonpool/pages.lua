@@ -85,6 +85,8 @@ local routes = {
   ["/api/db/query-history"]      = monitored(monitor.query_history),
   ["/api/db/slow-queries"]       = monitored(monitor.slow_queries),
   ["/api/db/plan"]               = monitored(monitor.plan),
+  ["/api/db/messages"]           = monitored(monitor.messages),
+  ["/api/db/schedules"]          = monitored(monitor.schedules),
   ["/api/db/alerts"]             = monitored(monitor.alerts),
   ["/api/db/test"]               = monitored(monitor.test),
   ["/admin/generations"]         = { scope = "admin", GET = function()

@@ -9,6 +9,7 @@ local metrics    = require "moonpool.metrics"
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local operation  = require "moonpool.operation"
+local outbox     = require "moonpool.outbox"
 local registry   = require "moonpool.registry"
 local sandbox    = require "moonpool.sandbox"
 local sandboxed  = require "spec.support.sandboxed"
@@ -247,6 +248,15 @@ describe("what never ends", function()
     end, short)
     moonpool.call(op, { dealership_id = ours.id })
     rests(function() return calls end)
+  end)
+  it("in a subscriber: a loop", function()
+    local op = inline.define(function() while true do end end,
+      { on = "attack.hooks", from = "oldest", deliveries = 1, cpu = 0.05 })
+    operation.limit(operation.of(op))
+    db.transaction(function(tx) tx:publish("attack.hooks", 1) end)
+    local counts = outbox.run { until_idle = true, backoff = 0, subscribers = { attack_hooks = op } }
+    outbox.forget "attack_hooks"
+    assert.is_true(counts.dead >= 1)
   end)
   it("left behind by a call", function()
     local ended

@@ -3,6 +3,7 @@ local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
 local failure  = require "spec.support.failure"
 local inline   = require "spec.support.inline"
+local is       = require "moonpool.is"
 local letters  = require "spec.support.letters"
 local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
@@ -275,8 +276,42 @@ describe("the outbox", function()
     assert.are.same({ tenant, tenant, tenant }, got)
   end)
 
+  describe("runs the subscriber under the tenant of", function()
+    local fields = { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } }
+    local function define(run, more) return inline.define(run, more) end
+    local function publish(tx) tx:publish(desk.topic, 1, "a") end
+
+    for what, send in pairs {
+      ["an operation that joins another's transaction"] = function(tenant)
+        local inner = define(publish)
+        moonpool.call(define(function() moonpool.call(inner, {}) end, fields), { dealership_id = tenant })
+      end,
+      ["the call whose hook publishes"] = function(tenant)
+        local done
+        moonpool.call(define(function(tx)
+          tx:after_commit(function()
+            db.transaction(publish)
+            done = true
+          end)
+        end, fields), { dealership_id = tenant })
+        scratch.await("the hook", function() return done end)
+      end,
+      ["db.transaction"] = function(tenant) db.transaction({ tenant = { dealership_id = tenant } }, publish) end,
+      ["the caller of an operation of no tenant"] = function(tenant)
+        moonpool.call(define(publish), {}, { tenant = tenant })
+      end,
+    } do
+      it(what, function()
+        local tenant, got = moonpool.uuid(), nil
+        desk.subscriber("one", function(tx, message) got = { tx.tenant, message.tenant } end, { tenant = "dealership_id" })
+        send(tenant)
+        desk.relay()
+        assert.are.same({ tenant, tenant }, got)
+      end)
+    end
+  end)
+
   it("checks the payload by the subscriber's input", function()
-    local is = require "moonpool.is"
     local one = desk.subscriber("one", nil, { input = is.object { count = is.integer }, deliveries = 1 })
     desk.publish { { { count = 1 } }, { { count = "x" } } }
     local counts = desk.relay()

@@ -2,7 +2,9 @@
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
+local http     = require "spec.support.http_service"
 local moonpool = require "moonpool"
+local outbox   = require "moonpool.outbox"
 local scratch  = require "spec.support.scratch"
 local serving  = require "spec.support.serving"
 local store    = require "moonpool.outbox_store"
@@ -118,6 +120,39 @@ describe("an operation with `every`", function()
     local host = start(job "1s")
     scratch.await("two runs", function() return ran() >= 2 end)
     assert.truthy(host:log():find("job: its last due time, .-, lies in the future"))
+  end)
+
+  it("stands on the dashboard's pages, and rings when it fails", function()
+    local files = job("1s", 'moonpool.fail("NO_LUCK", "not today")')
+    files["scripts/hears.lua"] = [[return require "moonpool".operation { on = "sched.topic", deliveries = 1,
+      run = function() error "no" end }]]
+    files["scripts/says.lua"] = [[return require "moonpool".operation {
+      run = function(tx) tx:publish("sched.topic", 1) end }]]
+    local host = http.start(files)
+    hosts[1] = host
+    local token = http.token "--scopes monitor"
+    assert.is_true(host:call("says", {}).ok)
+    local function ask(path) return http.ask(host, "GET", path, { token = token }).json end
+    local failing = scratch.await("the failures", function()
+      local found = ask "/api/db/schedules".schedules[1]
+      return found and found.failed >= 2 and found.failing >= 1 and found
+    end)
+    assert.are.equal("job", failing.operation)
+    assert.is_nil(failing.lastSuccess)
+    assert.truthy(failing.nextRun)
+    local dead = scratch.await("the dead letter", function()
+      local found = ask "/api/db/messages".subscribers[1]
+      return found and found.deadLetters == 1 and found
+    end)
+    assert.are.same({ "hears", 1, 0 }, { dead.subscriber, dead.failed, dead.waiting })
+    local overview = ask "/api/db/overview"
+    assert.are.same({ 1, 1 }, { #overview.messages, #overview.schedules })
+    scratch.await("the alerts", function()
+      local names = {}
+      for _, alert in ipairs(ask "/api/db/alerts".alerts) do names[alert.name] = alert.message end
+      return names.failing_schedules and names.dead_letters and names.dead_letters:find("hears (1)", 1, true)
+    end)
+    outbox.forget "hears"
   end)
 
   it("tells why a run failed, and in which call", function()

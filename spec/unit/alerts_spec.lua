@@ -76,6 +76,25 @@ describe("the thresholds", function()
     assert.is_nil(alert)
   end)
 
+  it("of dead letters are one and 100, and say whose they are", function()
+    check("dead_letters", 0, 1, 100, "dead_letters")
+    local state = alerts.new()
+    alerts.step(state, sample(0, { dead_letters = 3, dead_letters_of = { mail = 1, bill = 2 } }))
+    assert.truthy(state.active[1].message:find(": bill (2), mail (1)", 1, true))
+  end)
+
+  it("of the oldest message are above five minutes and half an hour", function()
+    check("oldest_message", 300, 301, 1801, "oldest_message")
+  end)
+
+  it("of failing schedules are one and three runs in a row", function()
+    check("failing_schedules", 0, 1, 3, "failing_schedules")
+  end)
+
+  it("of late schedules are above one minute and ten", function()
+    check("late_schedules", 60, 61, 601, "late_schedules")
+  end)
+
   it("of deadlock retries are above 5 and 20 within an hour", function()
     check("deadlock_retries", 5, 6, 21, "deadlock_retries")
   end)

@@ -6,7 +6,8 @@
 --   field   of a sample (alerts.sample); a mean has two: the sum and the count
 --   only    the alert is about a pool that cannot grow: looked at only while so large a share of it is in use
 --   promql  the same value for Prometheus
---   names   a field of a sample, { what = count }: the message ends with what has grown most between the two
+--   names   a field of a sample, { what = count }: the message ends with what has grown most between the two; of
+--           "now": with the most that there is
 --   told    the field of a sample that has the message of the host's own alert in words
 -- The `%s` of a message is the value.
 
@@ -55,6 +56,34 @@ return {
     message = "%s transactions were retried after a deadlock within an hour",
     action = "let operations lock rows in one order, or give them one lane",
     promql = 'sum by (job, instance) (increase(moonpool_transaction_retries_total{reason="deadlock"}[1h]))',
+  },
+  {
+    name = "dead_letters", title = "Dead letters", warning = 1, critical = 100, sense = "at_least",
+    of = "now", field = "dead_letters", names = "dead_letters_of", for_s = 0, clear_s = 0,
+    message = "%s messages were given up after their last delivery and wait for a decision",
+    action = "moonpool outbox list --dead says why; mend it, then moonpool outbox retry, or drop",
+    promql = "sum by (job, instance) (moonpool_messages_dead)",
+  },
+  {
+    name = "oldest_message", title = "Age of the oldest message", warning = 300, critical = 1800, sense = "above",
+    of = "now", field = "oldest_message", names = "oldest_message_of", for_s = 60, clear_s = 60,
+    message = "a message has been waiting for its subscriber for %s s",
+    action = "GET /api/db/messages names the subscriber; moonpool outbox list and the log say what fails",
+    promql = "max by (job, instance) (moonpool_messages_oldest_seconds)",
+  },
+  {
+    name = "failing_schedules", title = "Failed runs of a schedule", warning = 1, critical = 3, sense = "at_least",
+    of = "now", field = "failing_schedules", names = "failing_schedules_of", for_s = 0, clear_s = 0,
+    message = "an operation with `every` has failed %s times in a row, or for so many tenants",
+    action = "GET /api/db/schedules names it; moonpool.schedule has its last error, the log the call",
+    promql = "max by (job, instance) (moonpool_schedule_failing_runs)",
+  },
+  {
+    name = "late_schedules", title = "Schedules that are late", warning = 60, critical = 600, sense = "above",
+    of = "now", field = "late_schedules", names = "late_schedules_of", for_s = 30, clear_s = 60,
+    message = "an operation with `every` has been due for %s s and no host runs it",
+    action = "GET /api/db/schedules names it; is its run before still under way, or the database not reached?",
+    promql = "max by (job, instance) (moonpool_schedule_late_seconds)",
   },
   {
     name = "avg_query_time", title = "Average query time", warning = 0.1, critical = 0.5, sense = "above", unit = "s",

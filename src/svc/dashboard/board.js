@@ -57,6 +57,20 @@ function showFailures(now, ask) {
     "No call has failed.", now.failures);
 }
 
+function showMessages(now) {
+  putTable("messages", ["subscriber", "waiting", "oldest", "dead", "delivered", "failed", "postponed"],
+    now.messages.map(m => [m.subscriber, count(m.waiting), m.waiting ? span(m.oldest) : "–",
+      [count(m.deadLetters), m.deadLetters ? "critical" : ""], count(m.delivered),
+      [count(m.failed), m.failed ? "warning" : ""], count(m.postponed)]), "No subscriber is served here.");
+}
+
+function showSchedules(now) {
+  putTable("schedules", ["operation", "next run", "last success", "failing", "late", "running", "done", "failed"],
+    now.schedules.map(s => [s.operation, s.nextRun ? clock(s.nextRun) : "–", s.lastSuccess ? clock(s.lastSuccess) : "never",
+      [count(s.failing), s.failing ? "critical" : ""], [s.late ? span(s.late) : "–", s.late > 60 ? "warning" : ""],
+      count(s.running), count(s.ok), count(s.failed)]), "No operation has `every`.");
+}
+
 function showLatency(at, before, now) {
   const which = $("which").value, sum = latencyOf(now.operations, which), old = latencyOf(before, which);
   const [p50, p95, p99] = [0.5, 0.95, 0.99].map(q => sum && before !== now.operations ? percentile(old, sum, q) : null);
@@ -107,6 +121,8 @@ function show(now, ask) {
 
   putTable("retries", ["operation", "reason", "count"], now.retries.map(r => [r.operation, r.reason, count(r.count)]),
     "Nothing had to be retried.");
+  showMessages(now);
+  showSchedules(now);
   showFailures(now, ask);
   const g = now.generations;
   putFields("generations", [["current", count(g.current)], ["open", count(g.open)], ["loaded", count(g.loaded)],
