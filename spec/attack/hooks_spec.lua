@@ -1,5 +1,6 @@
 -- What a call starts, and what that starts, as somebody would write it who means harm: it stays with the tenant, the caller and
 -- the limits of the call, and it ends.
+local border     = require "moonpool.border"
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -170,6 +171,53 @@ describe("a task beside a tenant's transaction", function()
         code = failure(function() return moonpool.spawn(attack):wait() end).code
       end), { dealership_id = ours.id }, { tenant = ours.id })
       assert.is_true(code == "INVALID_ARGUMENT" or code == "MULTI_TENANT_VIOLATION", code)
+    end)
+  end
+end)
+
+describe("an error that a script has made", function()
+  local spied
+
+  -- Something that runs a script's code wherever it is looked at.
+  local function spy()
+    local function seen() spied = not host.call_scope() return "seen" end
+    return setmetatable({}, { __tostring = seen, __concat = seen, __index = seen, __len = seen, __lt = seen, __le = seen,
+      __eq = seen, __call = seen, __pairs = seen })
+  end
+
+  local function looked_at(e)
+    spied = nil
+    local text = tostring(e) .. border.detail(e, "{}") .. border.encode(border.public(e)) .. tostring(e.line)
+    assert.is_nil(spied, text)
+  end
+
+  for _, field in ipairs { "code", "message", "status", "line", "sqlstate", "constraint", "traceback", "fields", "call_id",
+                           "operation", "attempts", "retries", "hint", "told" } do
+    it("runs none of its code in the host: " .. field, function()
+      local kept
+      local function attack(later)
+        return define(function(tx)
+          local _, e = pcall(moonpool.fail, "XX", "x", { hint = spy() })
+          kept = e
+          tx:on_rollback(function(reason) reason[field] = spy() end)
+          if later then
+            moonpool.spawn(function()
+              moonpool.sleep(0)
+              e[field] = spy()
+            end)
+          else
+            e[field] = spy()
+          end
+          error(e)
+        end)
+      end
+      for _, later in ipairs { false, true } do
+        local e = failure(moonpool.call, attack(later), { dealership_id = ours.id })
+        looked_at(e)
+        kept[field] = spy()
+        moonpool.sleep(0.01)
+        looked_at(e)
+      end
     end)
   end
 end)

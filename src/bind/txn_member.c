@@ -344,6 +344,16 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
             mp_err_name(&err), err.msg);
 }
 
+/* A copy: what the caller will hear is not a hook's to change. */
+static void push_own_error(lua_State *L, const struct mp_member *member) {
+  lua_pushcfunction(L, mp_luaerr_copy);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
+  if (mp_luaerr_is(L, -1))
+    lua_call(L, 1, 1);
+  else
+    lua_remove(L, -2);
+}
+
 static int start_hooks_p(lua_State *L) {
   struct protected *p = argument(L);
   struct mp_member *member = p->member;
@@ -358,7 +368,7 @@ static int start_hooks_p(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, member->hooks_ref);
   lua_getfield(L, -1, committed ? "after_commit" : "on_rollback");
   for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
-    if (!committed) lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
+    if (!committed) push_own_error(L, member);
     mp_task_start(bind->sched, L, committed ? 0 : 1, name, &origin, on_hook_done, bind);
   }
   lua_pop(L, 2);

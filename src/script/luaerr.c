@@ -241,6 +241,55 @@ int mp_luaerr_handler(lua_State *L) {
   return 1;
 }
 
+/* ---- out of a script's hands ---- */
+
+enum { COPY_DEPTH = 5, COPY_VALUES = 500 };
+
+/* A metatable with functions: they would run where the host reads the value. */
+static bool has_methods(lua_State *L, int idx) {
+  if (!lua_getmetatable(L, idx)) return false;
+  bool found = false;
+  for (lua_pushnil(L); !found && lua_next(L, -2); lua_pop(L, 1)) found = lua_isfunction(L, -1);
+  lua_settop(L, idx);
+  return found;
+}
+
+static bool is_decimal(lua_State *L, int idx) { return luaL_testudata(L, idx, "moonpool.decimal"); }
+
+/* Pushes a copy of the table on top. What is no good, or too much, is left out. */
+static void push_copy(lua_State *L, unsigned depth, unsigned *left) {
+  int from = lua_gettop(L);
+  luaL_checkstack(L, 8, "an error");
+  lua_newtable(L);
+  lua_pushnil(L);
+  while (*left && lua_next(L, from)) {
+    int value = lua_gettop(L);
+    --*left;
+    if (lua_istable(L, value) && depth < COPY_DEPTH && !has_methods(L, value)) {
+      push_copy(L, depth + 1, left);
+      if (lua_getmetatable(L, value)) lua_setmetatable(L, -2);
+      lua_replace(L, value);
+    } else if (lua_type(L, value) > LUA_TSTRING && !is_decimal(L, value)) {
+      lua_pop(L, 1);
+      continue;
+    }
+    lua_pushvalue(L, value - 1);
+    lua_pushvalue(L, value);
+    lua_rawset(L, from + 1);
+    lua_settop(L, value - 1);
+  }
+  lua_settop(L, from + 1);
+}
+
+int mp_luaerr_copy(lua_State *L) {
+  unsigned left = COPY_VALUES;
+  lua_settop(L, 1);
+  push_copy(L, 0, &left);
+  luaL_setmetatable(L, metatable_key);
+  judge(L);
+  return 1;
+}
+
 /* ---- out of Lua ---- */
 
 static bool get_text(lua_State *L, const char *field, char *out, size_t size) {

@@ -17,6 +17,9 @@ bool mp_luaerr_is(lua_State *L, int idx);
  * for strings) and gets the traceback of where it was raised, unless it has one. One whose code, message or status is
  * none becomes a SCRIPT_ERROR that says so. */
 int mp_luaerr_handler(lua_State *L);
+/* (error object) -> a copy that whoever made it cannot reach any more, and in which nothing of a script's would run:
+ * texts, numbers and plain tables; for what leaves a script's task. A lua_CFunction. */
+int mp_luaerr_copy(lua_State *L);
 /* Gives the error object on top of L its line and traceback, from level `level` of `co` on, unless it
  * has them. */
 void mp_luaerr_note(lua_State *L, lua_State *co, int level);

@@ -31,6 +31,11 @@ static int trampoline_end(lua_State *L, int status, lua_KContext ctx) {
     lua_insert(L, -2);
     lua_call(L, 1, 1);
   }
+  if (task->scope && mp_luaerr_is(L, -1)) { /* what a script has made, the host will read */
+    lua_pushcfunction(L, mp_luaerr_copy);
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+  }
   return 1;
 }
 

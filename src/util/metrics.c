@@ -395,7 +395,6 @@ void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out) {
     source->refresh(source);
   }
   for (const struct mp_metric *metric = metrics->first; metric; metric = metric->next) {
-    if (!metric->first) continue; /* nothing to say yet */
     mp_buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
                 kinds[metric->kind]);
     for (const struct mp_series *it = metric->first; it; it = it->next) {

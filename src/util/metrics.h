@@ -96,7 +96,8 @@ struct mp_metrics_source {
 void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source);
 void mp_metrics_leave(struct mp_metrics_source *source);
 
-/* All series in the text format 0.0.4, metrics in the order in which they were made. */
+/* All series in the text format 0.0.4, metrics in the order in which they were made; one without series yet is there by its
+ * help and its kind, so that rules and dashboards can be checked against the page. */
 void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out);
 
 #endif
