@@ -258,6 +258,13 @@ local function check(op, input, options)
   return op.input:check(input)
 end
 
+-- A tenant is a text where callers have it; an input may want a number.
+local function as_input(op, tenant)
+  local field = op.input and schema.of(op.input).fields
+  field = field and field[op.tenant]
+  return field and field.kind == "integer" and math.tointeger(tonumber(tenant)) or tenant
+end
+
 -- The tenant of a call: the caller's, which an input that leaves it out is given.
 local function with_tenant(op, input, options)
   local own, field = options.tenant, op.tenant
@@ -266,7 +273,7 @@ local function with_tenant(op, input, options)
   if input and input[spelled] ~= nil then return input end
   local copy = {}
   for name, value in next, input or copy do copy[name] = value end
-  copy[spelled] = own
+  copy[spelled] = as_input(op, own)
   return copy
 end
 

@@ -158,6 +158,38 @@ for place, run in pairs(from) do
   end)
 end
 
+describe("a hook of an operation of no tenant", function()
+  it("may call for any, each with that tenant", function()
+    local seen = {}
+    local op = inline.define(function(tx)
+      tx:after_commit(function()
+        for _, d in ipairs { ours, theirs } do
+          seen[#seen + 1] = moonpool.call(whoami, {}, { tenant = d.id }).setting
+        end
+      end)
+    end)
+    operation.limit(operation.of(op))
+    moonpool.call(op, {})
+    scratch.await("the calls", function() return #seen == 2 end)
+    assert.are.same({ ours.id, theirs.id }, seen)
+  end)
+
+  it("is told so where it calls within its transaction", function()
+    local op = inline.define(function() moonpool.call(whoami, {}, { tenant = ours.id }) end)
+    inline.contains(failure(moonpool.call, op, {}).message, "for_each")
+  end)
+
+  it("has the tenant of a caller who has one", function()
+    local code
+    local op = inline.define(function(tx)
+      tx:after_commit(function() code = failure(moonpool.call, whoami, {}, { tenant = theirs.id }).code end)
+    end)
+    moonpool.call(op, {}, { tenant = ours.id })
+    scratch.await("the refusal", function() return code end)
+    assert.are.equal("MULTI_TENANT_VIOLATION", code)
+  end)
+end)
+
 describe("a task beside a tenant's transaction", function()
   for what, attack in pairs {
     ["db.query"]       = function() return db.query "select 1" end,

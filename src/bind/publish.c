@@ -61,7 +61,7 @@ int mp_tx_publish(lua_State *L) {
   lua_settop(L, 4);
   const struct mp_txn_options *options = mp_txn_options(txn);
   /* Of an operation of no tenant: the caller's own. */
-  lua_pushstring(L, options->tenant ? options->tenant : mp_scope_tenant(options->scope));
+  lua_pushstring(L, options->tenant ? options->tenant : mp_scope_caller_tenant(options->scope));
   struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", text, 2);
   if (!stmt) return luaL_error(L, "tx:publish: its parameters have no types");
   mp_txn_queue(txn, stmt);

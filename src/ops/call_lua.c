@@ -306,7 +306,7 @@ static int host_call_scope(lua_State *L) {
   mp_source_check_task(L, "moonpool.call");
   const struct mp_scope *scope = mp_task_scope(mp_task_of(L));
   lua_pushboolean(L, scope != NULL);
-  lua_pushstring(L, mp_scope_tenant(scope));
+  lua_pushstring(L, mp_scope_caller_tenant(scope));
   mp_scope_push_caller(L, scope);
   return 3;
 }

@@ -1,6 +1,7 @@
 #include "script/scope.h"
 
 #include <lauxlib.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@ struct mp_scope {
   unsigned refs;
   lua_State *main;
   int caller_ref;
-  char tenant[]; /* "": none */
+  bool in_tenant; /* the tenant is the call's, and not only its caller's */
+  char tenant[];  /* "": none */
 };
 
 /* The caller's own. The text stays on the stack, in any case one value more. */
@@ -36,7 +38,8 @@ struct mp_scope *mp_scope_new(lua_State *L, const char *tenant) {
     luaL_error(L, "not enough memory");
     return NULL;
   }
-  *scope = (struct mp_scope){.refs = 1, .main = main, .caller_ref = caller_ref};
+  *scope =
+      (struct mp_scope){.refs = 1, .main = main, .caller_ref = caller_ref, .in_tenant = tenant};
   memcpy(scope->tenant, of, size);
   lua_pop(L, 2);
   return scope;
@@ -54,6 +57,10 @@ void mp_scope_unref(struct mp_scope *scope) {
 }
 
 const char *mp_scope_tenant(const struct mp_scope *scope) {
+  return scope && scope->in_tenant ? scope->tenant : NULL;
+}
+
+const char *mp_scope_caller_tenant(const struct mp_scope *scope) {
   return scope && scope->tenant[0] ? scope->tenant : NULL;
 }
 
