@@ -57,6 +57,15 @@ function border.far(e)
   return told
 end
 
+-- An error as it can be written as JSON, whatever a script has put into it.
+function border.writable(told)
+  if pcall(border.encode, told) then return told end
+  told.fields = nil
+  if type(told.message) ~= "string" then told.message = told.code end
+  if not utf8.len(told.message) then told.message = told.message:gsub("[\x80-\xFF]", "?") end
+  return told
+end
+
 local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
 
 -- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand everywhere.

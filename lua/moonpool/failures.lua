@@ -1,5 +1,5 @@
--- moonpool.failures: what becomes known of a call that has failed, whoever made it: it is counted by operation, code and whose
--- fault it is; what the operator has to mend stands in the log, with the call's ids.
+-- moonpool.failures: what becomes known of a call that has failed, whoever made it: it is counted by
+-- operation, code and whose fault it is; what the operator has to mend stands in the log, with its ids.
 local border = require "moonpool.border"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
@@ -13,17 +13,18 @@ local function about_of(name, e, origin)
   return about
 end
 
---- name: of the operation; input: what was given (a value, or JSON text), whose values the log must not show; shown: whoever
---- called tells the error himself.
+--- name: of the operation; input: what was given (a value, or JSON text), whose values the log must not
+--- show; shown: whoever called tells the error himself.
 function failures.tell(name, e, input, origin, shown)
   local known = errors.is(e) and e or errors.new { code = "SCRIPT_ERROR", message = tostring(e) }
   local about = about_of(name, known, origin)
   local fault = host.call_failed(name, known.code, known.status, about.call_id)
   if fault == "caller" or shown then return end
+  local text = ("%s failed: %s"):format(name, border.detail(e, input))
   if fault == "operator" then
-    host.log("error", ("%s failed: %s"):format(name, border.detail(e, input)), "call", about)
+    host.log("error", text, "call", about)
   else
-    host.log("warn", ("%s failed: %s"):format(name, border.detail(e, input):match "^[^\n]*"), "call", about)
+    host.log("warn", text:match "^[^\n]*", "call", about) -- without the traceback
   end
 end
 

@@ -45,21 +45,22 @@ local function serve_entry(name, input, options)
   return require(options.entry)(name, input, options)
 end
 
+local function prepare(name, input, options)
+  local op = registry.get(name)
+  host.charge(op)
+  if options.far then operation.check_outside(op) end
+  return op, border.decode(input)
+end
+
 local function serve_operation(name, input, options)
   options.border, options.answer_text = true, true
-  local found, op = pcall(registry.get, name)
-  local decoded, value
-  if found then
-    host.charge(op)
-    decoded, value = pcall(border.decode, input)
+  local ready, op, value = pcall(prepare, name, input, options)
+  if not ready then
+    -- Callers may ask for anything: only names that are there are counted as such.
+    local there = registry.operations[name] or registry.broken[name]
+    pcall(failures.tell, there and name or "unknown", op, nil, options.origin)
+    error(op, 0)
   end
-  if not decoded then
-    local there = found or registry.broken[name] -- callers may ask for anything
-    local fault = found and value or op
-    failures.tell(there and name or "unknown", fault, nil, options.origin)
-    error(fault, 0)
-  end
-  if options.far then operation.check_outside(op) end
   return (operation.call(op, value, options))
 end
 
@@ -75,7 +76,7 @@ local function serve(name, input, options)
   end
   local told = options.far and border.far(result) or border.public(result)
   told.call_id = told.call_id or options.origin and options.origin.call_id
-  return false, border.encode(told), told.status, not options.far and border.detail(result, input) or nil
+  return false, border.encode(border.writable(told)), told.status, not options.far and border.detail(result, input) or nil
 end
 
 -- What is no fault, though hardly meant. -> how many operations there are

@@ -33,6 +33,12 @@ local files = {
       things_code_key = { "DUPLICATE_CODE", 409, "there is a $name already" },
       things_size_check = { "BAD_SIZE" } }, ]],
     [[tx:exec("insert into failures_spec.things values (1, $name, 5)", input) tx:exec(input.sql or "select 1")]]),
+  ["scripts/odd.lua"]     = operation(nil, [[
+    moonpool.fail("ODD", "bytes \xff\xfe", { status = 409, fields = { print }, attempts = print, line = {} })]]),
+  ["scripts/bends.lua"]   = operation(nil, [[
+    local _, e = pcall(tx.one, tx, "select 1 where false", nil, "none")
+    e.status, e.code = 204, "no code"
+    error(e)]]),
   ["scripts/outer.lua"]   = operation(INPUT, [[return moonpool.call("names", { name = input.name })]]),
   ["scripts/bounded.lua"] = operation("input = is.object { big_number = is.integer }, ",
     [[return tx:value("select $big_number::int", input)]]),
@@ -205,7 +211,7 @@ describe("a fault of the caller's", function()
     answer = fails("outer", { name = "taken" }, "DUPLICATE_CODE", 409, "caller") -- of an operation that joins
     assert.are.equal("there is a taken already", answer.json.error.message)
     answer = fails("names", { name = "new", sql = "update failures_spec.things set size = 500" }, "BAD_SIZE", 400, "caller")
-    assert.are.equal(FAILED, answer.json.error.message)
+    assert.are.equal("it breaks a rule of what is stored", answer.json.error.message)
   end)
 
   it("is a domain error under its own code", function()
@@ -236,6 +242,15 @@ describe("a fault of the caller's", function()
     before = count_of("unknown", "UNKNOWN_OPERATION", "caller")
     for i = 1, 3 do assert_bare(call("no_such_" .. i)) end
     assert.are.equal(before + 3, count_of("unknown", "UNKNOWN_OPERATION", "caller"))
+  end)
+end)
+
+describe("an error that a script has put odd things into", function()
+  it("is answered all the same", function()
+    local answer = fails("odd", nil, "ODD", 409, "caller")
+    assert.are.equal("bytes ??", answer.json.error.message)
+    assert.is_nil(answer.json.error.fields)
+    fails("bends", nil, "SCRIPT_ERROR", 500, "operator")
   end)
 end)
 

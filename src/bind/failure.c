@@ -102,8 +102,9 @@ static void take_own(lua_State *L, int e, int own, int input) {
   lua_setfield(L, e, "code");
   if (lua_rawgeti(L, own, 2) == LUA_TNIL) lua_pushinteger(L, status_of(L, e));
   lua_setfield(L, e, "status");
-  lua_rawgeti(L, own, 3);
-  fill(L, lua_isstring(L, -1) ? lua_tostring(L, -1) : info ? info->told : "refused", input);
+  const char *message = info && info->blame == MP_BLAME_CALLER ? info->told : NULL;
+  if (lua_rawgeti(L, own, 3) == LUA_TSTRING) message = lua_tostring(L, -1);
+  fill(L, message ? message : "it breaks a rule of what is stored", input);
   lua_setfield(L, e, "message");
   lua_pushboolean(L, 1);
   lua_setfield(L, e, "own_message");

@@ -28,14 +28,14 @@ end
 -- Who writes an operation sees where it failed, too; never SQL or DETAIL, which hold values.
 local function shown(e)
   local told = border.public(e)
-  if not errors.is(e) then return told end
+  if not errors.is(e) then return border.writable(told) end
   told.sqlstate, told.constraint, told.position = e.sqlstate, e.constraint, math.tointeger(tonumber(e.position))
   if e.traceback and not e.own_message and (e.status or 500) >= 500 then
     local lines = json.array()
     for line in e.traceback:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^\t", "") end
     told.traceback = lines
   end
-  return told
+  return border.writable(told)
 end
 
 local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
