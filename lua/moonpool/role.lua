@@ -14,6 +14,21 @@ local QUESTION = [[
     from pg_roles r
    where r.rolname = current_user]]
 
+-- Functions that `moonpool db roles` takes from the role: of them the guard of operations knows no more than their names.
+local function powers(name)
+  local exact, prefixes = {}, {}
+  for _, power in ipairs(host.powers()) do
+    if not power.kept then
+      local list = power.prefix and prefixes or exact
+      list[#list + 1] = power.prefix and power.name:gsub("_", "\\_") .. "%" or power.name
+    end
+  end
+  return db.value([[
+    select string_agg(distinct p.proname, ', ' order by p.proname) from pg_proc p
+     where has_function_privilege($1, p.oid, 'execute') and (p.proname = any($2::text[]) or p.proname like any($3::text[]))
+       and (p.proname <> 'ts_rewrite' or 'text'::regtype = any (p.proargtypes::oid[]))]], name, exact, prefixes)
+end
+
 --- What is wrong with the role of DATABASE_URL, or nil.
 ---@return string?
 function role.fault()
@@ -24,6 +39,8 @@ function role.fault()
     return ("the role %s owns tables whose row level security is not forced, and so does not bind it: %s"):format(
       found.name, found.owned)
   end
+  local may = powers(found.name)
+  if may then return ("the role %s may run functions that reach beyond its tenant's rows: %s"):format(found.name, may) end
   return nil
 end
 

@@ -7,6 +7,7 @@ local test       = require "moonpool.test"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
 local fault      = require "spec.support.fault"
+local scratch    = require "spec.support.scratch"
 
 local walk_in = { first_name = "Walt", last_name = "Inman" }
 
@@ -26,7 +27,10 @@ local function adding_customer(strike, strike_after)
 end
 
 describe("a killed backend", function()
-  local ours
+  local ours, schema
+
+  setup(function() schema = scratch.schema("killed_backend_spec", { scratch.powers "killed_backend_spec" }) end)
+  teardown(function() schema.drop() end)
 
   before_each(function() ours = dealership.new() end)
   after_each(fault.assert_quiet)
@@ -95,7 +99,7 @@ describe("a killed backend", function()
 
     it("by its own statement: the operation starts again", function()
       local result, info = call(adding_customer(function(tx)
-        if tx.attempt == 1 then tx:value "select pg_terminate_backend(pg_backend_pid())" end
+        if tx.attempt == 1 then tx:value "select killed_backend_spec.end_me()" end
       end))
       assert.are.equal(2, info.attempts)
       assert_added_once(result)
@@ -127,7 +131,7 @@ describe("a killed backend", function()
       local caught = 0
       local result, info = call(adding_customer(function(tx)
         if tx.attempt > 1 then return end
-        local ok = pcall(function() tx:value "select pg_terminate_backend(pg_backend_pid())" end)
+        local ok = pcall(function() tx:value "select killed_backend_spec.end_me()" end)
         if not ok then caught = caught + 1 end
       end))
       assert.are.equal(0, caught)
@@ -139,7 +143,7 @@ describe("a killed backend", function()
       local result, info = call(adding_customer(function(tx)
         pcall(function()
           tx:savepoint(function(inner)
-            if tx.attempt == 1 then inner:value "select pg_terminate_backend(pg_backend_pid())" end
+            if tx.attempt == 1 then inner:value "select killed_backend_spec.end_me()" end
           end)
         end)
       end))
@@ -149,7 +153,7 @@ describe("a killed backend", function()
 
     it("three times: three retries", function()
       local result, info = call(adding_customer(function(tx)
-        if tx.attempt <= 3 then tx:value "select pg_terminate_backend(pg_backend_pid())" end
+        if tx.attempt <= 3 then tx:value "select killed_backend_spec.end_me()" end
       end))
       assert.are.equal(4, info.attempts)
       assert.are.equal(3, info.retries_connection)
@@ -158,7 +162,7 @@ describe("a killed backend", function()
 
     it("every time: the caller is told, with the attempts, and nothing remains", function()
       local e = failure(call, adding_customer(nil, function(tx)
-        tx:value "select pg_terminate_backend(pg_backend_pid())"
+        tx:value "select killed_backend_spec.end_me()"
       end))
       assert.are.equal(4, e.attempts)
       assert.is_nil(rawget(e, "outcome_unknown"))
@@ -171,7 +175,7 @@ describe("a killed backend", function()
       call(adding_customer(function(tx)
         tx:after_commit(function() committed = committed + 1 end)
         tx:on_rollback(function() rolled_back = rolled_back + 1 end)
-        if tx.attempt == 1 then tx:value "select pg_terminate_backend(pg_backend_pid())" end
+        if tx.attempt == 1 then tx:value "select killed_backend_spec.end_me()" end
       end))
       fault.eventually("the hook ran", function() return committed > 0 end)
       assert.are.equal(1, committed)
@@ -185,7 +189,7 @@ describe("a killed backend", function()
       ours:transaction(function(tx)
         attempts = tx.attempt
         tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Only", last_name = "Once" })
-        if tx.attempt == 1 then tx:value "select pg_terminate_backend(pg_backend_pid())" end
+        if tx.attempt == 1 then tx:value "select killed_backend_spec.end_me()" end
       end)
       assert.are.equal(2, attempts)
       assert.are.equal(1, ours:count("customers", { first_name = "Only" }))

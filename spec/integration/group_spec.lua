@@ -5,6 +5,7 @@ local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
 local fault      = require "spec.support.fault"
+local scratch    = require "spec.support.scratch"
 
 describe("a group", function()
   local ours, seen, hooks, gate, own
@@ -281,8 +282,10 @@ describe("a group", function()
   end)
 
   describe("of many lanes", function()
-    local blocker
+    local blocker, schema
 
+    setup(function() schema = scratch.schema("group_spec", { scratch.powers "group_spec" }) end)
+    teardown(function() schema.drop() end)
     before_each(function()
       blocker = db.open { url = moonpool.host.admin_url, max = 1 }
     end)
@@ -293,7 +296,7 @@ describe("a group", function()
       local definition = { lane = "across:$name", groups = 1 }
       for name, value in pairs(more or {}) do definition[name] = value end
       return operation(function(tx, input)
-        if input.name:find "^holder" then return tx:value "select pg_advisory_xact_lock_shared(4711) is null" end
+        if input.name:find "^holder" then return tx:value "select group_spec.hold_shared(4711)" end
         return run(tx, input)
       end, definition)
     end
@@ -416,7 +419,7 @@ describe("a group", function()
       local without = moonpool.operation {
         input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id", group = 8, groups = 1,
         run = function(tx, input)
-          if input.name:find "^holder" then return tx:value "select pg_advisory_xact_lock_shared(4711) is null" end
+          if input.name:find "^holder" then return tx:value "select group_spec.hold_shared(4711)" end
           insert(tx, input)
           seen[#seen + 1] = input.name
           return tx:value "select pg_current_xact_id()::text"

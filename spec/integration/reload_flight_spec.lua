@@ -14,6 +14,7 @@ describe("a call that is under way when scripts/ is loaded anew", function()
       [[create function flight.fail_once(attempt integer) returns void language plpgsql as
         $$ begin if attempt = 1 then raise exception 'again' using errcode = '40001'; end if; end $$]],
       "grant execute on function flight.fail_once to moonpool_app",
+      scratch.powers "flight",
     })
   end)
   lazy_teardown(function() schema.drop() end)
@@ -37,7 +38,7 @@ describe("a call that is under way when scripts/ is loaded anew", function()
     }
   end
 
-  local wait_for_lock = ("tx:value 'select pg_advisory_xact_lock(%d)'"):format(LOCK)
+  local wait_for_lock = ("tx:value 'select flight.hold(%d)'"):format(LOCK)
 
   local function waiters()
     return db.value("select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted", LOCK)
@@ -79,7 +80,7 @@ describe("a call that is under way when scripts/ is loaded anew", function()
       local answer = reload_meanwhile([[
         tx:after_commit(function()
           local db = require "moonpool.db"
-          db.transaction({}, function(own) own:value 'select pg_advisory_xact_lock(772)' end)
+          db.transaction({}, function(own) own:value 'select flight.hold(772)' end)
           db.exec("insert into flight.seen values ('hook', $1)", require("lib.late").version)
         end) ]] .. wait_for_lock)
       assert.are.equal(1, answer.result.version)

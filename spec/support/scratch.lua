@@ -3,6 +3,7 @@ local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
+local sql      = require "moonpool.sql"
 
 local scratch = {}
 
@@ -13,7 +14,9 @@ function scratch.schema(name, statements)
   local owner = db.open { url = host.owner_url, max = 3 }
   owner.exec(("drop schema if exists %s cascade"):format(name))
   owner.exec(("create schema %s"):format(name))
-  for _, statement in ipairs(statements) do owner.exec(statement) end
+  for _, statement in ipairs(statements) do
+    for _, one in ipairs(sql.split(statement)) do owner.exec(one.sql) end
+  end
   owner.exec(("grant usage on schema %s to moonpool_app"):format(name))
   owner.exec(("grant select, insert, update, delete on all tables in schema %s to moonpool_app"):format(name))
   owner.exec(("grant usage on all sequences in schema %s to moonpool_app"):format(name))
@@ -23,6 +26,17 @@ function scratch.schema(name, statements)
     owner.close()
   end
   return schema
+end
+
+--- Statements for scratch.schema: functions by which an operation does what it may not by itself. NAME.hold(key) and
+--- NAME.hold_shared(key) wait for an advisory lock of their transaction, NAME.end_me() ends the backend.
+---@return string
+function scratch.powers(name)
+  return (([[create function NAME.hold(key bigint) returns boolean language sql as 'select pg_advisory_xact_lock(key) is null';
+    create function NAME.hold_shared(key bigint) returns boolean
+      language sql as 'select pg_advisory_xact_lock_shared(key) is null';
+    create function NAME.end_me() returns boolean language sql as 'select pg_terminate_backend(pg_backend_pid())';
+    grant execute on all functions in schema NAME to moonpool_app]]):gsub("NAME", name))
 end
 
 --- Runs fn in a task of the host, as another session would, and gives what it gives. For use inside a transaction.

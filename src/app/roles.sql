@@ -82,6 +82,30 @@ begin
 end
 $$;
 
+-- Nothing that runs SQL given as text, which nobody can look into; that meets other sessions; that writes the server's log,
+-- keeps it, or reads its files. (What the host itself works with, it refuses to operations.) Roles for monitoring and
+-- replication keep theirs.
+do $$
+declare
+  power regprocedure;
+  keeper text;
+begin
+  for power in
+    select oid from pg_proc
+     where pronamespace = 'pg_catalog'::regnamespace
+       and (proname ~ '^(query|cursor|table|schema|database)_to_xml' or proname ~ '^(ts_stat|pg_cancel_backend|pg_export_snapshot)$'
+            or proname ~ '^pg_(prepared_statement$|logical_|replication_|(create|copy|drop)_.*replication_slot|rotate_logfile|read_|ls_)'
+            or (proname = 'ts_rewrite' and 'text'::regtype = any (proargtypes::oid[])))
+  loop
+    execute format('revoke execute on function %s from public', power);
+    execute format('grant execute on function %s to moonpool_owner', power);
+  end loop;
+  foreach keeper in array array['pg_signal_backend', 'pg_monitor'] loop
+    execute format('grant execute on function pg_catalog.pg_cancel_backend(integer) to %I', keeper);
+  end loop;
+end
+$$;
+
 -- The tenant is a setting: a script's SQL must not be able to change it.
 revoke execute on function pg_catalog.set_config(text, text, boolean) from public;
 grant execute on function pg_catalog.set_config(text, text, boolean) to moonpool_owner;

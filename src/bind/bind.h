@@ -2,7 +2,7 @@
  *
  * bind/ is the only layer that knows both Lua and PostgreSQL; one file per Lua module or type:
  *   text.c    SQL texts, $name parameters            sql.c     moonpool.sql
- *   text_kind.c what an operation may send           offload.c work on the thread pool
+ *   text_kind.c what an operation may send: powers.c  offload.c work on the thread pool
  *   value.c   columns; param.c: parameters          password.c  moonpool.password
  *   stmt.c    one statement from queue to result     row.c     (lazy) rows
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get

@@ -15,6 +15,7 @@
 #include "bind/fault.h"
 #include "bind/json.h"
 #include "bind/listen.h"
+#include "bind/powers.h"
 #include "bind/publish.h"
 #include "bind/row.h"
 #include "bind/text.h"
@@ -334,6 +335,7 @@ int mp_open_host(lua_State *L) {
       {"transaction_stats", host_transaction_stats},
       {"pool_stats", host_pool_stats},
       {"resize", host_resize},
+      {"powers", mp_powers_list},
       {"ping", mp_health_ping},
       {NULL, NULL},
   };

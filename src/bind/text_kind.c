@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/powers.h"
 #include "bind/text.h"
 #include "pg/sqlstate.h"
 
 /* What an operation may send; the transaction, the session and the schema are the host's. */
-static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt",
-                                      "DeleteStmt", "MergeStmt",  "LockStmt"};
+static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt",
+                                      "MergeStmt"};
 
 /* What outlives its transaction on the connection: settings, cursors, prepared statements, locks, temporary
  * tables. Names are looked for as words anywhere in the tree, constants included: a function may be handed SQL. */
@@ -90,20 +91,25 @@ static bool names_host_schema(const char *tree) {
 
 static void refuse(struct mp_text *text, const char *stmt) {
   bool ok = false;
+  char name[64];
+  const char *why;
   for (size_t i = 0; i < MP_ARRAY_LEN(allowed); i++) ok = ok || !strcmp(text->kind, allowed[i]);
-  if (!ok)
+  if (text->host_schema)
+    snprintf(text->refused, sizeof text->refused,
+             "names the schema moonpool, whose tables are the host's own");
+  else if (!strcmp(text->kind, "LockStmt"))
+    snprintf(
+        text->refused, sizeof text->refused,
+        "locks a whole table, for all tenants: use a lane, or lock rows (select ... for update)");
+  else if (!ok)
     snprintf(text->refused, sizeof text->refused,
              "is not for an operation (%s): transaction, session and schema are the host's",
              text->kind);
   else if (strstr(stmt, "\"intoClause\""))
     snprintf(text->refused, sizeof text->refused,
              "makes a table (SELECT INTO): the schema is the host's");
-  else if (strstr(stmt, "{\"String\":{\"sval\":\"set_config\"}}"))
-    snprintf(text->refused, sizeof text->refused,
-             "calls set_config: the session's settings are the host's");
-  else if (text->host_schema)
-    snprintf(text->refused, sizeof text->refused,
-             "names the schema moonpool, whose tables are the host's own");
+  else if ((why = mp_powers_in(stmt, name)))
+    snprintf(text->refused, sizeof text->refused, "uses %s: %s", name, why);
 }
 
 static bool fail(struct mp_sql_fault *fault, const char *message) {
