@@ -54,8 +54,10 @@ describe("a running host", function()
       start(files, { shell = "ln -s one current; export MOONPOOL_APP=current" })
       assert.are.equal("one", host:call("release").result.release)
       assert(os.execute("ln -sfn two " .. host.folder.path .. "/current"))
-      local output, exit = command.run("--app current reload", { dir = host.folder.path, env = host.env })
-      assert.are.equal(0, exit, output)
+      for _, app in ipairs { "current", "./current/", "one/../current", host.folder.path .. "//current" } do
+        local output, exit = command.run("--app " .. app .. " reload", { dir = host.folder.path, env = host.env })
+        assert.are.equal(0, exit, output)
+      end
       assert.are.equal("two", host:call("release").result.release)
     end)
 

@@ -147,25 +147,36 @@ static bool same_folder(const char *a, const char *b) {
          one.st_ino == other.st_ino;
 }
 
+/* One more component of a path: `..` is above where a link leads. */
+static bool descend(char *path, size_t size, const char *name, size_t len) {
+  static char real[PATH_MAX];
+  size_t at = strlen(path);
+  if (!len || (len == 1 && *name == '.')) return true;
+  if (len == 2 && !strncmp(name, "..", 2)) {
+    if (!realpath(at ? path : "/", real)) return false;
+    *strrchr(real, '/') = '\0';
+    return snprintf(path, size, "%s", real) < (int)size;
+  }
+  return snprintf(path + at, size - at, "/%.*s", (int)len, name) < (int)(size - at);
+}
+
 /* The project folder as an absolute path that keeps its links: one that is swapped while the host runs, as releases
  * are, is followed at each load. */
 static bool find_project(const char *app, char *out, size_t size) {
   static char here[PATH_MAX];
   const char *pwd = getenv("PWD");
   if (!realpath(".", here)) return false;
-  if (pwd && *pwd == '/' && strlen(pwd) < sizeof here && same_folder(pwd, here)) strcpy(here, pwd);
-  bool current = !app || !*app || !strcmp(app, ".");
-  int n = current       ? snprintf(out, size, "%s", here)
-          : *app == '/' ? snprintf(out, size, "%s", app)
-                        : snprintf(out, size, "%s/%s", here, app);
-  if (n < 0 || (size_t)n >= size || !same_folder(out, out)) return false;
-  for (const char *at = out; (at = strchr(at, '/')); at++)
-    if (!strncmp(at, "/./", 3) || !strncmp(at, "//", 2) || !strncmp(at, "/..", 3)) {
-      snprintf(here, sizeof here, "%s", out);
-      return realpath(here, out) != NULL;
+  if (pwd && *pwd == '/' && same_folder(pwd, here)) snprintf(here, sizeof here, "%s", pwd);
+  const char *parts[] = {app && *app == '/' ? "" : here, app ? app : ""};
+  *out = '\0';
+  for (size_t i = 0; i < MP_ARRAY_LEN(parts); i++)
+    for (const char *at = parts[i]; *at; at += strspn(at, "/")) {
+      size_t len = strcspn(at, "/");
+      if (!descend(out, size, at, len)) return false;
+      at += len;
     }
-  while (n > 1 && out[n - 1] == '/') out[--n] = '\0';
-  return true;
+  if (!*out) snprintf(out, size, "/");
+  return same_folder(out, out);
 }
 
 int main(int argc, char **argv) {

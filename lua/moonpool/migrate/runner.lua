@@ -138,11 +138,20 @@ local function check_done(file, list, half)
   end
 end
 
---- Splits the part of the file that `direction` ("up" or "down") runs.
+--- Splits the part of the file that `direction` ("up" or "down") runs; once, for a big file takes its time.
 ---@return moonpool.migrate.statement[]
 function runner.read(conn, file, direction, note)
-  if direction == "up" then return statements.split(conn, file.up, file.path, 1, note) end
-  return statements.split(conn, file.down, file.path, file.down_line, note)
+  file.read = file.read or {}
+  local known = file.read[direction]
+  if not known then
+    local notes = {}
+    local list = statements.split(conn, file[direction], file.path, direction == "up" and 1 or file.down_line,
+                                  function(line) notes[#notes + 1] = line end)
+    known = { list = list, notes = notes }
+    file.read[direction] = known
+  end
+  for _, line in ipairs(note and known.notes or {}) do note(line) end
+  return known.list
 end
 
 --- Applies or undoes a file, or goes on with one that is half done. Gives the number of its statements and the time.
@@ -152,6 +161,7 @@ end
 function runner.run(context, file, direction, half)
   local conn, started = context.conn, host.clock()
   local list = runner.read(conn, file, direction, context.say)
+  file.read = nil -- it is not asked for again
   local turned = half and half.direction ~= direction       -- `down` of what is half applied
   if half and not turned then check_done(file, list, half) end
   local done = half and not turned and half.done or 0

@@ -15,6 +15,7 @@
 ---@field age number          seconds
 ---@field calls integer       under way
 ---@field memory integer      bytes
+---@field operations integer  that it has
 
 ---@class moonpool.generations_call_options
 ---@field tenant? string
