@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test-setup test bench asan soak mutants fuzz lint format clean
+.PHONY: help setup build demo test-setup test bench asan tsan soak mutants fuzz lint format clean
 
 # Node.js from Debian trusts a list of its own: the machine's counts as well.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -50,10 +50,19 @@ test-setup: setup
 test: test-setup build/npm/node_modules ## all specs and C unit tests
 	@cmake --preset dev >/dev/null
 	@cmake --build build -j $(JOBS)
+	@if command -v clang >/dev/null; then cmake --build build -j $(JOBS) --target fuzz_targets; fi
 	@$(call ctest,build)
 
 bench: setup build ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench
+
+# Those that use threads: the watchdog, cancels, PostgreSQL's parser, the reading of scripts/. Specs that raise thousands of errors
+# are not among them: ThreadSanitizer's own stack does not follow Lua's long jumps.
+TSAN_SPECS = spec/unit/task_spec.lua spec/fault/early_cancel_spec.lua spec/attack/sql_text_spec.lua spec/integration/reload_spec.lua
+tsan: test-setup ## the specs that use threads under ThreadSanitizer
+	@$(call configure,tsan,build/tsan)
+	@cmake --build build/tsan -j $(JOBS) --target moonpool
+	@for spec in $(TSAN_SPECS); do echo "$$spec"; TSAN_OPTIONS=halt_on_error=1 build/tsan/moonpool spec $$spec || exit 1; done
 
 asan: test-setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
 	@$(call configure,asan,build/asan)
@@ -68,7 +77,7 @@ soak: setup build ## the long forms of the fault tests (a quarter of an hour)
 mutants: setup build ## mistakes built in on purpose: each must be caught
 	@lua5.4 spec/structure/mutate.lua
 
-fuzz: setup ## the reader of HTTP requests, 10 million runs (needs clang)
+fuzz: setup ## what reads texts from outside, 10 million runs each (needs clang)
 	@.ci/setup lint
 	@cmake --preset dev >/dev/null
 	@cmake --build build --target fuzz

@@ -68,7 +68,8 @@ static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char
 
 /* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar quote, a
  * comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the text: the
- * server tells the user. Lexical rules: PostgreSQL manual, 4.1. */
+ * server tells the user. `begin`: what stands in front does not belong to the same word. Lexical rules:
+ * PostgreSQL manual, 4.1. */
 static const char *skip_opaque(const char *at, const char *begin) {
   if (*at == '\'') {
     bool escapes =
@@ -124,21 +125,22 @@ static int name_number(struct mp_text *text, const char *name, size_t len) {
 static const char *number_params(struct mp_text *text, const char *sql) {
   struct mp_buf out;
   int highest = 0;
-  const char *fault = NULL;
+  const char *fault = NULL, *begin = sql; /* of the text behind the last parameter */
   mp_buf_init(&out, 0);
   for (const char *at = sql; *at && !fault;) {
-    const char *end = skip_opaque(at, sql);
-    if (end == at && *at == '$' && (at == sql || !ident_char(at[-1]))) {
+    const char *end = skip_opaque(at, begin);
+    if (end == at && *at == '$' && (at == begin || !ident_char(at[-1]))) {
       const char *name = end = at + 1;
       if (ident_start(*name)) {
         while (ident_char(*end)) end++;
         int number = name_number(text, name, (size_t)(end - name));
         if (!number) fault = "has too many parameters";
         mp_buf_addf(&out, "$%d", number);
-        at = end;
+        at = begin = end;
         continue;
       }
       while (isdigit((unsigned char)*end)) end++;
+      begin = end;
       int number = end - name < 6 ? atoi(name) : MAX_PARAMS + 1;
       if (number > MAX_PARAMS) fault = "has too many parameters";
       if (number > highest) highest = number;
