@@ -15,7 +15,7 @@
  *   recorder.c  what calls did, step by step         txn_note.c  what transactions tell it
  *   cache.c   moonpool.cache                     listen.c  db.listen
  *   publish.c tx:publish, the host's own statements in operations
- *   fault.c   failures that specs order
+ *   fault.c   failures that specs order             types.c   the server's types
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
@@ -91,6 +91,8 @@ struct mp_bind {
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
   void *spare[32];                       /* txn.c: blocks of transactions that are over */
   size_t nspare;
+  struct mp_list types; /* types.h: of each database; made when first asked for */
+  unsigned last_types;
   struct mp_listen *listen; /* listen.h; NULL until somebody listens */
   struct mp_fault *fault;   /* fault.h; NULL unless a spec wants something to fail */
 };

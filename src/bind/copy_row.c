@@ -5,6 +5,7 @@
 #include "bind/json.h"
 #include "bind/param.h"
 #include "bind/row.h"
+#include "bind/types.h"
 #include "bind/value.h"
 
 static int have_columns(lua_State *L, int status, lua_KContext ctx) {
@@ -17,7 +18,8 @@ static int have_columns(lua_State *L, int status, lua_KContext ctx) {
 int mp_copy_columns(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.copy_in");
   struct mp_text *text = mp_text_get(L, 1, "db.copy_in");
-  return mp_shoot(L, source, mp_stmt_describe(L, text), "db.copy_in", 0, have_columns);
+  return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.copy_in", 0,
+                  have_columns);
 }
 
 /* PostgreSQL manual, COPY, "Text Format". */
@@ -35,18 +37,20 @@ static void add_cell(struct mp_buf *out, const char *text, size_t len) {
 
 int mp_copy_row(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
-  const PGresult *pg = mp_row_result(L, 2)->pg;
+  const struct mp_result *result = mp_row_result(L, 2);
+  const PGresult *pg = result->pg;
   lua_Integer n = lua_getfield(L, 1, "n") == LUA_TNUMBER ? lua_tointeger(L, -1) : luaL_len(L, 1);
   lua_settop(L, 2);
   struct mp_buf *line = mp_json_buf_new(L, 0), *cell = mp_json_buf_new(L, 0);
   for (lua_Integer i = 1; i <= n; i++) {
     bool known = i <= PQnfields(pg), needs_type = false; /* one too many: the server refuses it */
+    struct mp_column type = {.type = MP_OID_TEXT};
+    if (known) type = mp_types_column(result, (int)i - 1);
     if (i > 1) mp_buf_addc(line, '\t');
     lua_geti(L, 1, i);
     mp_buf_clear(cell);
-    if (mp_param_add(L, -1, known ? PQftype(pg, (int)i - 1) : MP_OID_TEXT,
-                     known ? PQfname(pg, (int)i - 1) : "a further column", cell, &needs_type,
-                     "db.copy_in"))
+    if (mp_param_add(L, -1, type, known ? PQfname(pg, (int)i - 1) : "a further column", cell,
+                     &needs_type, "db.copy_in"))
       add_cell(line, mp_buf_text(cell), cell->len);
     else
       mp_buf_adds(line, "\\N");

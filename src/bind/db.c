@@ -79,7 +79,7 @@ static int shape_value(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   struct mp_result *result = mp_row_result(L, -1);
   if (!PQntuples(result->pg) || !PQnfields(result->pg)) return 0;
-  mp_value_push(L, result->pg, 0, 0);
+  mp_value_push(L, result, 0, 0);
   return 1;
 }
 
@@ -99,8 +99,10 @@ static int shape_none(lua_State *L, int status, lua_KContext ctx) {
 
 static int shoot(lua_State *L, const char *what, struct mp_source *source, struct mp_text *text,
                  lua_CFunction self, lua_KFunction shape) {
-  struct mp_stmt *stmt = mp_stmt_new(L, what, text, 2);
-  if (!stmt) return mp_shoot(L, source, mp_stmt_describe(L, text), what, (lua_KContext)self, again);
+  struct mp_stmt *stmt = mp_stmt_new(L, what, mp_source_types(source), text, 2);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), what,
+                    (lua_KContext)self, again);
   return mp_shoot(L, source, stmt, what, 0, shape);
 }
 
@@ -131,11 +133,12 @@ static int db_one(lua_State *L) {
     lua_pushnil(L);
     lua_insert(L, 1);
   }
-  struct mp_stmt *stmt = mp_stmt_one(L, "db.one", text, 3, message);
+  struct mp_stmt *stmt = mp_stmt_one(L, "db.one", mp_source_types(source), text, 3, message);
   lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
   if (text->nparams && !text->names) lua_pop(L, 1);
   if (!stmt)
-    return mp_shoot(L, source, mp_stmt_describe(L, text), "db.one", (lua_KContext)db_one, again);
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.one",
+                    (lua_KContext)db_one, again);
   return mp_shoot(L, source, stmt, "db.one", 0, shape_one);
 }
 
@@ -148,10 +151,10 @@ static int db_insert(lua_State *L) {
     mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
   lua_settop(L, 2);
   struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
-  struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", text, 2);
+  struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", mp_source_types(source), text, 2);
   if (!stmt)
-    return mp_shoot(L, source, mp_stmt_describe(L, text), "db.insert", (lua_KContext)db_insert,
-                    again);
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",
+                    (lua_KContext)db_insert, again);
   return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
 }
 
@@ -203,10 +206,15 @@ static void end_lease(struct mp_source *source) {
     mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
 }
 
+static void close_pool(struct mp_source *source) {
+  mp_types_forget(source->bind, source->pool);
+  source->bind->close_pool(source->bind, source->pool);
+}
+
 static int source_gc(lua_State *L) {
   struct mp_source *source = lua_touserdata(L, 1);
   end_lease(source);
-  if (source->own_pool && source->pool) source->bind->close_pool(source->bind, source->pool);
+  if (source->own_pool && source->pool) close_pool(source);
   source->pool = NULL;
   return 0;
 }
@@ -354,7 +362,7 @@ static int db_close(lua_State *L) {
   if (source->users)
     mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database",
                      source->users);
-  if (source->pool) source->bind->close_pool(source->bind, source->pool);
+  if (source->pool) close_pool(source);
   source->pool = NULL;
   return 0;
 }

@@ -20,6 +20,7 @@
 #include "bind/row.h"
 #include "bind/text.h"
 #include "bind/txn.h"
+#include "bind/types.h"
 #include "pg/conninfo.h"
 #include "script/every.h"
 #include "script/luaerr.h"
@@ -382,6 +383,7 @@ void mp_bind_open(struct mp_bind *bind, lua_State *L) {
 void mp_bind_fini(struct mp_bind *bind) {
   mp_listen_fini(bind);
   mp_fault_fini(bind);
+  mp_types_fini(bind);
   if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
   mp_buf_fini(&bind->scratch);
   for (int i = 0; i < MP_CONTROLS; i++)

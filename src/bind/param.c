@@ -12,6 +12,7 @@
 struct param {
   lua_State *L;
   Oid type;
+  struct mp_column column;
   const char *name; /* without the $ */
   const char *what; /* the function that was called */
   struct mp_buf *out;
@@ -90,7 +91,8 @@ static void add_quoted(struct mp_buf *out, const char *text, size_t len) {
   mp_buf_addc(out, '"');
 }
 
-static void add_array(const struct param *p, int idx, Oid element, int depth) {
+static void add_array(const struct param *p, int idx, int depth) {
+  struct mp_column element = {.type = p->column.element};
   lua_State *L = p->L;
   idx = lua_absindex(L, idx);
   if (depth > 6) REFUSE(p, "an array of more than 6 dimensions", p->name);
@@ -100,10 +102,10 @@ static void add_array(const struct param *p, int idx, Oid element, int depth) {
   if (keys != n) REFUSE(p, "a list is needed, without holes and without names", p->name);
   mp_buf_addc(p->out, '{');
   for (lua_Integer i = 1; i <= n; i++) {
-    if (i > 1) mp_buf_addc(p->out, ',');
+    if (i > 1) mp_buf_addc(p->out, p->column.delimiter);
     lua_rawgeti(L, idx, i);
-    if (lua_type(L, -1) == LUA_TTABLE && !is_json(element)) {
-      add_array(p, -1, element, depth + 1);
+    if (lua_type(L, -1) == LUA_TTABLE && !is_json(element.type)) {
+      add_array(p, -1, depth + 1);
     } else {
       struct mp_buf *item = mp_json_buf_new(L, 0);
       bool needs_type = false;
@@ -120,9 +122,8 @@ static void add_array(const struct param *p, int idx, Oid element, int depth) {
 }
 
 static void add_table(const struct param *p, int idx) {
-  Oid element = mp_array_element(p->type);
-  if (element)
-    add_array(p, idx, element, 1);
+  if (p->column.element)
+    add_array(p, idx, 1);
   else if (is_json(p->type))
     add_json(p, idx);
   else
@@ -148,9 +149,10 @@ static bool add_userdata(const struct param *p, int idx) {
   return true;
 }
 
-bool mp_param_add(lua_State *L, int idx, Oid type, const char *name, struct mp_buf *out,
-                  bool *needs_type, const char *what) {
-  struct param p = {.L = L, .type = type, .name = name, .what = what, .out = out};
+bool mp_param_add(lua_State *L, int idx, struct mp_column column, const char *name,
+                  struct mp_buf *out, bool *needs_type, const char *what) {
+  Oid type = column.type;
+  struct param p = {.L = L, .type = type, .column = column, .name = name, .what = what, .out = out};
   idx = lua_absindex(L, idx);
   switch (lua_type(L, idx)) {
     case LUA_TNIL: return false;

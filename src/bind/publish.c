@@ -62,7 +62,7 @@ int mp_tx_publish(lua_State *L) {
   const struct mp_txn_options *options = mp_txn_options(txn);
   /* Of an operation of no tenant: the caller's own. */
   lua_pushstring(L, options->tenant ? options->tenant : mp_scope_caller_tenant(options->scope));
-  struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", text, 2);
+  struct mp_stmt *stmt = mp_stmt_new(L, "tx:publish", NULL, text, 2);
   if (!stmt) return luaL_error(L, "tx:publish: its parameters have no types");
   mp_txn_queue(txn, stmt);
   notify_after_commit(L, txn);
@@ -72,7 +72,7 @@ int mp_tx_publish(lua_State *L) {
 static int host_own_exec(lua_State *L) {
   struct mp_txn *txn = mp_txn_of_tx(L, "own_exec");
   struct mp_text *text = mp_text_own(L, luaL_checkstring(L, 2), "own_exec");
-  struct mp_stmt *stmt = mp_stmt_new(L, "own_exec", text, 3);
+  struct mp_stmt *stmt = mp_stmt_new(L, "own_exec", NULL, text, 3);
   if (!stmt) return luaL_error(L, "own_exec: its parameters have no types");
   mp_txn_queue(txn, stmt);
   return 0;

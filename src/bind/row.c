@@ -6,6 +6,7 @@
 
 #include "bind/json.h"
 #include "bind/txn.h"
+#include "bind/types.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
 #include "util/nearest.h"
@@ -184,10 +185,10 @@ static MP_NORETURN void raise_unknown(lua_State *L, const PGresult *pg, const ch
 }
 
 static void push_column(lua_State *L, struct mp_row *row, int col) {
-  Oid type = PQftype(row->result->pg, col);
-  bool table = type == MP_OID_JSON || type == MP_OID_JSONB || mp_array_element(type);
+  struct mp_column type = mp_types_column(row->result, col);
+  bool table = type.type == MP_OID_JSON || type.type == MP_OID_JSONB || type.element;
   if (!table || PQgetisnull(row->result->pg, row->row, col)) {
-    mp_value_push(L, row->result->pg, row->row, col);
+    mp_value_push(L, row->result, row->row, col);
     return;
   }
   if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
@@ -198,7 +199,7 @@ static void push_column(lua_State *L, struct mp_row *row, int col) {
   }
   if (lua_rawgeti(L, -1, col) == LUA_TNIL) {
     lua_pop(L, 1);
-    mp_value_push(L, row->result->pg, row->row, col);
+    mp_value_push(L, row->result, row->row, col);
     lua_pushvalue(L, -1);
     lua_rawseti(L, -3, col);
   }
@@ -323,7 +324,7 @@ static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) 
     if (i) mp_buf_addc(out, ',');
     if (flags & MP_JSON_CAMEL) check_spelling(L, pg, i);
     mp_json_add_key(L, out, name, strlen(name), flags);
-    mp_value_json(L, pg, row->row, i, out, flags);
+    mp_value_json(L, row->result, row->row, i, out, flags);
   }
   mp_buf_addc(out, '}');
 }

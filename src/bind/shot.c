@@ -20,6 +20,7 @@ struct shot {
   struct mp_lease lease; /* unless the source keeps a connection */
   struct mp_conn *conn;
   struct mp_sync sync;
+  struct mp_types_question question; /* what the result's types are */
   struct mp_timer timeout;
   struct mp_token token;
   struct mp_timer parked; /* while a cancel of what the kept connection did before is on its way */
@@ -58,6 +59,27 @@ static bool stale(const struct shot *shot) {
          mp_conn_tx_status(shot->conn) == PQTRANS_IDLE;
 }
 
+static void on_types(struct mp_types_question *question, const struct mp_err *lost) {
+  (void)lost; /* the result is here; types that are not known are given as text */
+  struct shot *shot = MP_CONTAINER_OF(question, struct shot, question);
+  mp_types_settle(question->types, shot->stmt->result);
+  shot_over(shot);
+}
+
+/* It is over, once the types of the result are known. */
+static void answered(struct shot *shot) {
+  struct mp_stmt *stmt = shot->stmt;
+  struct mp_types *types = mp_source_types(shot->source);
+  bool done = stmt->state == MP_STMT_DONE && stmt->result;
+  if (done && !shot->abandoned && mp_types_want(&shot->question, types, stmt->result)) {
+    shot->question.on_done = on_types;
+    mp_types_ask(&shot->question, shot->conn);
+    return;
+  }
+  if (done) mp_types_settle(types, stmt->result);
+  shot_over(shot);
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct shot *shot = MP_CONTAINER_OF(sync, struct shot, sync);
   struct mp_stmt *stmt = shot->stmt;
@@ -86,7 +108,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
                shot->source->timeout_ms == shot->source->bind->query_timeout_ms
                    ? "DB_QUERY_TIMEOUT"
                    : "its connection allows");
-  shot_over(shot);
+  answered(shot);
 }
 
 /* Asks the server to end the statement; one that does not answer even that loses its connection. */

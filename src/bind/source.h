@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/stmt.h"
+#include "bind/types.h"
 
 struct mp_copier;
 
@@ -35,6 +36,11 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what);
  * as of mp_text_get. */
 struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
                                const char *what);
+
+/* Of the database that it leads to. */
+static inline struct mp_types *mp_source_types(const struct mp_source *source) {
+  return mp_types_of(source->bind, source->pool);
+}
 
 /* shot.c: runs one statement, which is a transaction of its own, and continues with `k`, the row that holds its result
  * on top. Takes over the reference. To be returned. */

@@ -8,6 +8,7 @@
 #include "bind/bind.h"
 #include "bind/json.h"
 #include "bind/param.h"
+#include "bind/types.h"
 #include "bind/value.h"
 #include "script/luaerr.h"
 #include "script/task.h"
@@ -44,9 +45,10 @@ static bool known_field(lua_State *L, int table, const char *name) {
 }
 
 /* The values are packed behind one another in `out`, offsets in `at` (-1: NULL). */
-static bool pack(lua_State *L, const char *what, struct mp_text *text, int params, int given,
-                 struct mp_buf *out, int *at) {
+static bool pack(lua_State *L, const char *what, const struct mp_types *types, struct mp_text *text,
+                 int params, int given, struct mp_buf *out, int *at) {
   bool needs_type = false;
+  bool known = text->types && (!text->types_of || text->types_of == mp_types_id(types));
   if (text->names && (given < 1 || lua_type(L, params) != LUA_TTABLE))
     mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name",
                      text->names[0]);
@@ -70,8 +72,8 @@ static bool pack(lua_State *L, const char *what, struct mp_text *text, int param
       lua_pushvalue(L, params + i);
     }
     size_t start = out->len;
-    bool given_value =
-        mp_param_add(L, -1, text->types ? text->types[i] : 0, name, out, &needs_type, what);
+    struct mp_column type = mp_types_find(types, known ? text->types[i] : 0);
+    bool given_value = mp_param_add(L, -1, type, name, out, &needs_type, what);
     lua_pop(L, 1);
     at[i] = given_value ? (int)start : -1;
     if (given_value) mp_buf_addc(out, '\0');
@@ -102,8 +104,8 @@ static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more)
 }
 
 /* Everything that may raise happens before the block is allocated, which Lua would not free. */
-static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text, int params,
-                            bool one, const char *missing) {
+static struct mp_stmt *make(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params, bool one, const char *missing) {
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
   int few[32] = {0}, *at = few;
@@ -116,7 +118,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   if (shared)
     bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
   mp_buf_clear(out);
-  bool complete = pack(L, what, text, params, given, out, at);
+  bool complete = pack(L, what, types, text, params, given, out, at);
   if (shared) bind->scratch_used = false;
   if (!complete) {
     lua_settop(L, top);
@@ -138,13 +140,14 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_text *text
   return stmt;
 }
 
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text, int params_idx) {
-  return make(L, what, text, params_idx, false, NULL);
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx) {
+  return make(L, what, types, text, params_idx, false, NULL);
 }
 
-struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx,
-                            const char *missing) {
-  return make(L, what, text, params_idx, true, missing);
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx, const char *missing) {
+  return make(L, what, types, text, params_idx, true, missing);
 }
 
 struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values) {
@@ -169,8 +172,9 @@ struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *c
   return stmt;
 }
 
-struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
+struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, struct mp_text *text) {
   struct mp_stmt *stmt = allocate(L, text, 0);
+  stmt->types_of = mp_types_id(types);
   stmt->req.flags = MP_REQ_DESCRIBE;
   return stmt;
 }
@@ -179,14 +183,17 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text) {
 static bool described(struct mp_stmt *stmt) {
   struct mp_text *text = stmt->text;
   const PGresult *pg = stmt->result->pg;
-  if (text->types) return true;
+  if (text->types && (!text->types_of || text->types_of == stmt->types_of)) return true;
   if (PQnparams(pg) != text->nparams) return false;
   Oid *types = malloc(sizeof *types * (size_t)(text->nparams ? text->nparams : 1));
   for (int i = 0; types && i < text->nparams; i++) {
     types[i] = PQparamtype(pg, i);
     if (!types[i]) types[i] = MP_OID_TEXT; /* never asked again */
   }
+  if (!types) return true;
+  free(text->types);
   text->types = types;
+  text->types_of = stmt->types_of;
   return true;
 }
 

@@ -12,6 +12,8 @@
 #include "util/list.h"
 #include "util/log.h"
 
+struct mp_types;
+
 enum mp_stmt_state { MP_STMT_QUEUED, MP_STMT_SENT, MP_STMT_DONE, MP_STMT_FAILED };
 
 struct mp_stmt {
@@ -30,22 +32,25 @@ struct mp_stmt {
   unsigned depth;           /* of savepoints, where it was queued */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
-  void *owner;    /* of the driver that sends it */
-  void *part;     /* the driver's: for which of the calls that it serves */
-  char where[96]; /* "scripts/create_deal.lua:41" */
+  void *owner;       /* of the driver that sends it */
+  unsigned types_of; /* it asks: mp_types_id of its database */
+  void *part;        /* the driver's: for which of the calls that it serves */
+  char where[96];    /* "scripts/create_deal.lua:41" */
 };
 
 /* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one
  * table for $name, or the values themselves for $1). Raises INVALID_ARGUMENT naming `what`.
+ * `types`: of the database (types.h); NULL for a text of mp_text_own, or without parameters.
  * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
-struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_text *text, int params_idx);
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx);
 /* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
-struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_text *text, int params_idx,
-                            const char *missing);
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx, const char *missing);
 /* A statement of the host's own; the values are copied. NULL: no memory. Does not raise. */
 struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values);
 /* Asks for the parameter types of the text; the result fills text->types. */
-struct mp_stmt *mp_stmt_describe(lua_State *L, struct mp_text *text);
+struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, struct mp_text *text);
 static inline bool mp_stmt_asks(const struct mp_stmt *stmt) {
   return stmt->req.flags & MP_REQ_DESCRIBE;
 }

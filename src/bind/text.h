@@ -25,6 +25,7 @@ struct mp_text {
   bool changes_data;     /* anything but a plain SELECT */
   bool leaves_state;     /* in the session: a setting, a lock, a temporary table, a listener */
   Oid *types;            /* of the parameters, once the server has been asked; else NULL */
+  unsigned types_of;     /* in which database (mp_types_id); 0: in any */
   char *shown;           /* see mp_text_shown */
   struct mp_text *brief; /* see mp_text_brief, or NULL */
 };

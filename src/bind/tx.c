@@ -63,7 +63,7 @@ static struct mp_text *check_text(lua_State *L, struct mp_txn *txn, const char *
 /* Queues the statement of a call `method(tx, sql, params...)`. NULL: describe first. */
 static struct mp_stmt *queue(lua_State *L, struct mp_txn *txn, const char *what,
                              struct mp_text *text) {
-  struct mp_stmt *stmt = mp_stmt_new(L, what, text, 3);
+  struct mp_stmt *stmt = mp_stmt_new(L, what, mp_txn_types(txn), text, 3);
   if (stmt) mp_txn_queue(txn, stmt);
   return stmt;
 }
@@ -90,7 +90,7 @@ static int tx_one(lua_State *L) {
     lua_pushnil(L);
     lua_insert(L, 1);
   }
-  struct mp_stmt *stmt = mp_stmt_one(L, "tx:one", text, 4, message);
+  struct mp_stmt *stmt = mp_stmt_one(L, "tx:one", mp_txn_types(txn), text, 4, message);
   lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
   if (text->nparams && !text->names) lua_pop(L, 1);
   if (!stmt) return describe_first(L, txn, "tx:one", text, tx_one);
@@ -107,7 +107,7 @@ static int tx_insert(lua_State *L) {
     mp_luaerr_misuse(L, "tx:insert", "the values are missing: pass a table");
   lua_settop(L, 3);
   struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
-  struct mp_stmt *stmt = mp_stmt_new(L, "tx:insert", text, 3);
+  struct mp_stmt *stmt = mp_stmt_new(L, "tx:insert", mp_txn_types(txn), text, 3);
   if (!stmt) return describe_first(L, txn, "tx:insert", text, tx_insert);
   mp_txn_queue(txn, stmt);
   return push_lazy(L, stmt);
@@ -139,7 +139,7 @@ static int shape_value(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   struct mp_result *result = mp_row_result(L, -1);
   if (PQntuples(result->pg) && PQnfields(result->pg))
-    mp_value_push(L, result->pg, 0, 0);
+    mp_value_push(L, result, 0, 0);
   else
     lua_pushnil(L);
   return 1;
@@ -185,7 +185,8 @@ static int tx_exec(lua_State *L) {
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
   lua_pushfstring(L, format, (int)depth);
   int sql = lua_gettop(L);
-  struct mp_stmt *stmt = mp_stmt_new(L, "tx:savepoint", mp_text_get(L, sql, "tx:savepoint"), 0);
+  struct mp_stmt *stmt =
+      mp_stmt_new(L, "tx:savepoint", NULL, mp_text_get(L, sql, "tx:savepoint"), 0);
   stmt->control = true;
   mp_txn_queue(txn, stmt);
   lua_pop(L, 1);

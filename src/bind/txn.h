@@ -127,6 +127,8 @@ void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn);
 uint64_t mp_txn_started_us(const struct mp_txn *txn);
 void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]); /* version 4 or 7 */
 double mp_txn_random(struct mp_txn *txn);
+/* Of the database that it speaks to. */
+struct mp_types *mp_txn_types(const struct mp_txn *txn);
 bool mp_txn_queued(const struct mp_txn *txn);
 
 /* tx.c: the transaction behind argument 1, a tx that is good; else it raises. */

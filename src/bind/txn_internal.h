@@ -5,6 +5,7 @@
 #define MP_TXN_INTERNAL_H
 
 #include "bind/txn.h"
+#include "bind/types.h"
 #include "util/sm.h"
 
 /* One call of a transaction: its script, what it drew, and what it will hear. A transaction has one; a group has
@@ -110,9 +111,10 @@ struct mp_txn {
   bool misplaced;      /* the one in front failed */
 
   /* the segment under way */
-  struct mp_list queue; /* struct mp_stmt: not sent */
-  struct mp_list batch; /* sent */
-  bool asking;          /* it only asks for the types of a text's parameters */
+  struct mp_list queue;              /* struct mp_stmt: not sent */
+  struct mp_list batch;              /* sent */
+  struct mp_types_question question; /* what the types of its results are */
+  bool asking;                       /* it only asks for the types of a text's parameters */
   struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback, lock, unlock;
   char timeout_sql[64], lock_timeout_sql[64];
   struct mp_sync sync, lock_sync, unlock_sync;

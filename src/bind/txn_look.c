@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bind/txn_internal.h"
+#include "bind/types.h"
 #include "script/luaerr.h"
 
 struct mp_txn *mp_txn_of(lua_State *L) {
@@ -89,13 +90,14 @@ int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_K
 int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                      lua_KContext ctx, lua_KFunction k) {
   mp_wait_check(L, what);
-  struct mp_stmt *question = mp_stmt_describe(L, text);
+  struct mp_stmt *question = mp_stmt_describe(L, mp_txn_types(txn), text);
   struct mp_list *behind = &txn->queue;
   MP_LIST_EACH(node, &txn->queue) {
     if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) behind = node;
   }
   question->owner = txn;
   question->part = txn->m;
+  question->depth = txn->tx.savepoints;
   mp_list_push_front(behind, &question->node);
   return mp_txn_look(L, txn, what, ctx, k);
 }
@@ -134,6 +136,9 @@ unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
 const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->m->options; }
 struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
   return &txn->tx;
+}
+struct mp_types *mp_txn_types(const struct mp_txn *txn) {
+  return mp_types_of(txn->bind, txn->options.pool);
 }
 uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->m->started_us; }
 

@@ -298,7 +298,7 @@ static int keep_result_p(lua_State *L) {
   struct mp_text *text =
       mp_text_own(L, "update moonpool.witness set result = $1 where id = $2", "key");
   lua_pushstring(L, member->key_id);
-  struct mp_stmt *stmt = mp_stmt_new(L, "key", text, lua_gettop(L) - 1);
+  struct mp_stmt *stmt = mp_stmt_new(L, "key", NULL, text, lua_gettop(L) - 1);
   stmt->control = true;
   mp_txn_queue(member->txn, stmt);
   return 0;

@@ -283,6 +283,7 @@ static void on_row(struct mp_req *req, struct mp_result *result, const struct mp
   }
   mp_result_unref(stmt->result);
   stmt->result = mp_result_ref(result);
+  mp_types_settle(mp_txn_types(stmt->owner), stmt->result);
   stmt->err = (struct mp_err){.code = MP_OK};
   stmt->state = MP_STMT_DONE;
   stmt->owner = NULL;

@@ -125,6 +125,8 @@ static void settle_batch(struct mp_txn *txn) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&txn->batch))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->state == MP_STMT_DONE && stmt->result)
+      mp_types_settle(mp_txn_types(txn), stmt->result);
     mp_stmt_let_go(stmt);
   }
 }
@@ -142,8 +144,40 @@ static void send_unlock(struct mp_txn *txn) {
   txn->syncs_open++;
 }
 
+static void segment_answered(struct mp_txn *txn, struct mp_result *result,
+                             const struct mp_err *err);
+
+static void on_types(struct mp_types_question *question, const struct mp_err *lost) {
+  struct mp_txn *txn = MP_CONTAINER_OF(question, struct mp_txn, question);
+  if (!lost && question->err.code) on_frame(txn, NULL, &question->err);
+  segment_answered(txn, NULL, lost);
+}
+
+/* Before the script goes on: are there types among the results that nobody knows? Not behind a failure, which has ended
+ * the transaction, nor behind COMMIT, when the connection may be another's. */
+static bool ask_types(struct mp_txn *txn) {
+  struct mp_types *types = mp_txn_types(txn);
+  bool wanted = false;
+  txn->question.count = 0;
+  if (txn->tx.state != MP_TX_OPEN || txn->frame_failed) return false;
+  MP_LIST_EACH(node, &txn->batch) {
+    const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->state != MP_STMT_DONE) return false;
+    wanted |= mp_types_want(&txn->question, types, stmt->result);
+  }
+  if (!wanted) return false;
+  txn->question.on_done = on_types;
+  mp_types_ask(&txn->question, txn->lease.conn);
+  return true;
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
+  if (err || result || !ask_types(txn)) segment_answered(txn, result, err);
+}
+
+static void segment_answered(struct mp_txn *txn, struct mp_result *result,
+                             const struct mp_err *err) {
   if (result &&
       err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
     on_frame(txn, result, err);

@@ -7,20 +7,7 @@
 
 #include "bind/decimal.h"
 #include "bind/json.h"
-
-static const struct {
-  Oid array, element;
-} array_types[] = {
-    {1000, 16},   {1001, 17},   {1005, 21},  {1007, 23},   {1016, 20},   {1009, 25},   {1014, 1042},
-    {1015, 1043}, {1021, 700},  {1022, 701}, {1028, 26},   {1115, 1114}, {1182, 1082}, {1185, 1184},
-    {1231, 1700}, {2951, 2950}, {199, 114},  {3807, 3802}, {1003, 19},
-};
-
-Oid mp_array_element(Oid type) {
-  for (size_t i = 0; i < MP_ARRAY_LEN(array_types); i++)
-    if (array_types[i].array == type) return array_types[i].element;
-  return 0;
-}
+#include "bind/types.h"
 
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, const char *column);
 
@@ -50,7 +37,9 @@ static void push_bytea(lua_State *L, const char *text, size_t len, const char *c
 }
 
 /* Array literals: PostgreSQL manual, 8.15.6. Returns the place behind the closing brace. */
-static const char *push_array(lua_State *L, Oid element, const char *at, const char *column) {
+static const char *push_array(lua_State *L, const struct mp_column *type, const char *at,
+                              const char *column) {
+  const char ends[] = {type->delimiter, '}', '\0'};
   luaL_checkstack(L, 6, "array too deep");
   lua_newtable(L);
   mp_json_set_mark(L, MP_JSON_ARRAY);
@@ -59,7 +48,7 @@ static const char *push_array(lua_State *L, Oid element, const char *at, const c
   at++;
   while (*at && *at != '}') {
     if (*at == '{') {
-      at = push_array(L, element, at, column);
+      at = push_array(L, type, at, column);
     } else if (*at == '"') {
       luaL_Buffer b;
       luaL_buffinit(L, &b);
@@ -71,18 +60,18 @@ static const char *push_array(lua_State *L, Oid element, const char *at, const c
       luaL_pushresult(&b);
       size_t len;
       const char *text = lua_tolstring(L, -1, &len);
-      push_scalar(L, element, text, len, column);
+      push_scalar(L, type->element, text, len, column);
       lua_remove(L, -2);
     } else {
-      size_t len = strcspn(at, ",}");
+      size_t len = strcspn(at, ends);
       if (len == 4 && !memcmp(at, "NULL", 4))
         lua_pushlightuserdata(L, NULL);
       else
-        push_scalar(L, element, at, len, column);
+        push_scalar(L, type->element, at, len, column);
       at += len;
     }
     lua_rawseti(L, -2, ++n);
-    if (*at == ',') at++;
+    if (*at == type->delimiter) at++;
   }
   return *at ? at + 1 : at;
 }
@@ -126,21 +115,23 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, co
   lua_pushlstring(L, text, len);
 }
 
-void mp_value_push(lua_State *L, const PGresult *pg, int row, int col) {
+void mp_value_push(lua_State *L, const struct mp_result *result, int row, int col) {
+  const PGresult *pg = result->pg;
   if (PQgetisnull(pg, row, col)) {
     lua_pushnil(L);
     return;
   }
-  Oid type = PQftype(pg, col), element;
+  struct mp_column type = mp_types_column(result, col);
   const char *text = PQgetvalue(pg, row, col);
-  if ((*text == '{' || *text == '[') && (element = mp_array_element(type)) != 0)
-    push_array(L, element, text, PQfname(pg, col));
+  if ((*text == '{' || *text == '[') && type.element)
+    push_array(L, &type, text, PQfname(pg, col));
   else
-    push_scalar(L, type, text, (size_t)PQgetlength(pg, row, col), PQfname(pg, col));
+    push_scalar(L, type.type, text, (size_t)PQgetlength(pg, row, col), PQfname(pg, col));
 }
 
-void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out,
-                   unsigned flags) {
+void mp_value_json(lua_State *L, const struct mp_result *result, int row, int col,
+                   struct mp_buf *out, unsigned flags) {
+  const PGresult *pg = result->pg;
   const char *text = PQgetvalue(pg, row, col);
   size_t len = (size_t)PQgetlength(pg, row, col);
   char stamp[48];
@@ -148,7 +139,7 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
     mp_buf_adds(out, "null");
     return;
   }
-  switch (PQftype(pg, col)) {
+  switch (mp_types_column(result, col).type) {
     case MP_OID_BOOL: mp_buf_adds(out, *text == 't' ? "true" : "false"); return;
     case MP_OID_INT2:
     case MP_OID_INT4:
@@ -169,7 +160,7 @@ void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp
     case MP_OID_JSONB: /* the server's own canonical text */ mp_buf_add(out, text, len); return;
     default: break;
   }
-  mp_value_push(L, pg, row, col);
+  mp_value_push(L, result, row, col);
   if (lua_type(L, -1) == LUA_TSTRING) {
     text = lua_tolstring(L, -1, &len);
     mp_json_add_string(L, out, text, len);

@@ -6,6 +6,7 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "pg/result.h"
 #include "util/buf.h"
 
 /* Type numbers of the built-in types: PostgreSQL, src/include/catalog/pg_type.dat; they never change. */
@@ -31,12 +32,9 @@ enum {
  * json(b) and arrays as tables, timestamps as ISO 8601, bytea as its bytes, all else as text. Raises an error that
  * names the column for what Lua cannot hold (NaN as numeric, an integer array of more than one dimension is
  * nested tables). [-0, +1] */
-void mp_value_push(lua_State *L, const PGresult *pg, int row, int col);
+void mp_value_push(lua_State *L, const struct mp_result *result, int row, int col);
 /* Appends the column as a JSON value, in the border's spelling. */
-void mp_value_json(lua_State *L, const PGresult *pg, int row, int col, struct mp_buf *out,
-                   unsigned flags);
-
-/* The element type of an array type that we know, or 0. */
-Oid mp_array_element(Oid type);
+void mp_value_json(lua_State *L, const struct mp_result *result, int row, int col,
+                   struct mp_buf *out, unsigned flags);
 
 #endif

@@ -25,6 +25,7 @@ void mp_result_unref(struct mp_result *result) {
   if (!result || --result->refs) return;
   PQclear(result->pg);
   if (result->on_freed) result->on_freed(result->data);
+  free(result->columns);
   free(result);
 }
 

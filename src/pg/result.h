@@ -6,12 +6,20 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 
+/* What a column's values are, where its type alone does not tell. */
+struct mp_column {
+  Oid type;    /* a domain's is its base type */
+  Oid element; /* of an array, 0 of all else */
+  char delimiter;
+};
+
 struct mp_result {
   PGresult *pg; /* never NULL */
   int refs;
   /* Of whom it is charged to: called when it is freed. NULL: nobody */
   void (*on_freed)(void *data);
   void *data;
+  struct mp_column *columns; /* for who can tell; from malloc. NULL: as PQftype says */
 };
 
 /* Takes `pg`; NULL (and `pg` freed) if memory is short. One reference is the caller's. */
