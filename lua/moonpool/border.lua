@@ -120,7 +120,9 @@ end
 -- it is stored, and to repeat the call would do it twice, or undone (`undone`: its answer was to be kept under a key).
 function border.unwritable(name, fault, options)
   local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
-  local told = name .. " is done and stored, but its result cannot be written as JSON"
+  local lost = errors.is(fault) and fault.code == "CONNECTION_LOST" -- a row of it, behind a lost COMMIT
+  local told = name .. " is done and stored, but " .. (lost and "a part of its result was lost with a connection"
+    or "its result cannot be written as JSON")
   if options and options.undone then
     told = name .. " was undone: its result cannot be kept under the key, because it cannot be written as JSON"
   end

@@ -60,6 +60,19 @@ describe("a network that falls silent", function()
     assert_deals(1)
   end)
 
+  it("in front of COMMIT, of a call without a witness: its caller hears what did not come, in his words", function()
+    local input = ours:deal_input { customer_data = { first_name = "Sil", last_name = "Ent" } }
+    wire:watch()
+    host:call("create_deal", input, nil, { witness = false })
+    ours = dealership.new()
+    input = ours:deal_input { customer_data = { first_name = "Sil", last_name = "Ent" } }
+    wire:watch "F commit freeze"
+    local e = host:call("create_deal", input, { timeout = 10 }, { witness = false }).error
+    assert.are.equal("OUTCOME_UNKNOWN", e.code, moonpool.json.encode(e))
+    assert.truthy(e.message:find("the database did not answer COMMIT within 0.3 s", 1, true), e.message)
+    assert_deals(0)
+  end)
+
   it("in the middle: the call ends at its deadline, and nothing is stored", function()
     create(10)
     ours = dealership.new()
@@ -126,6 +139,24 @@ describe("a network that falls silent", function()
     wire:watch()
     assert.are.equal(4, math.tointeger(via.value "select 4"))
     via.close()
+  end)
+
+  it("in the middle: the server's side of it is ended, and its locks with it, long before the server notices", function()
+    local via = db.open { url = wire:url(moonpool.host.app_url), max = 2 }
+    wire:watch "B insert freeze"
+    local e = failure(function()
+      via.transaction({ tenant = ours.id, timeout = 0.2 }, function(tx)
+        return tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Sil", last_name = "Ent" }).id
+      end)
+    end)
+    assert.are.equal("DEADLINE_EXCEEDED", e.code, tostring(e))
+    fault.eventually("no transaction is open", function()
+      return test.admin().value([[
+        select count(*) = 0 from pg_stat_activity where usename = $1 and xact_start is not null]], fault.role())
+    end)
+    wire:watch()
+    via.close()
+    assert.are.equal(0, ours:count("customers"))
   end)
 
   it("is only slow: nothing is lost by waiting", function()

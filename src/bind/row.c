@@ -316,7 +316,10 @@ static void check_spelling(lua_State *L, const PGresult *pg, int col) {
 
 static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) {
   struct mp_row *row = luaL_checkudata(L, idx, ROW_TYPE);
-  if (!settled(L, row)) luaL_error(L, "a row that was not looked at yet cannot be written as JSON");
+  if (!settled(L, row)) {
+    if (row->stmt->state == MP_STMT_FAILED) mp_txn_raise_lost(L, row->stmt);
+    luaL_error(L, "a row that was not looked at yet cannot be written as JSON");
+  }
   const PGresult *pg = row->result->pg;
   mp_buf_addc(out, '{');
   for (int i = 0; i < PQnfields(pg); i++) {

@@ -4,6 +4,7 @@
  * What it has stays until everything that was sent on it has been answered or failed: one that is given up is broken
  * (mp_conn_break), never given back with requests under way. */
 #include "bind/txn_internal.h"
+#include "pool/reap.h"
 #include "util/log.h"
 #include "util/sm.h"
 
@@ -96,6 +97,13 @@ void mp_txn_cancel(struct mp_txn *txn) {
 void mp_txn_break(struct mp_txn *txn, const struct mp_err *why) {
   txn->discard = txn->release_wanted = true;
   if (txn->hold == MP_HOLD_OWNED && txn->lease.conn) mp_conn_break(txn->lease.conn, why);
+}
+
+void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost) {
+  if (lost->sqlstate[0] || txn->hold != MP_HOLD_OWNED || !txn->lease.conn) return;
+  if (txn->tx.state == MP_TX_COMMITTING && txn->tx.options.witness) return; /* who resolves does */
+  mp_reap(txn->options.pool, txn->bind->loop, mp_conn_backend_pid(txn->lease.conn),
+          mp_conn_opened_ms(txn->lease.conn));
 }
 
 /* ---- giving it back ---- */

@@ -134,6 +134,7 @@ struct mp_txn {
   const char *witness_values[3], *claim_values[4];
   struct mp_list lost; /* statements whose answers were lost with COMMIT's */
   int old_backend;     /* who may still be at it; 0: nobody */
+  uint64_t old_opened_ms;
   struct mp_resolve *resolve;
 
   /* the script that waits */
@@ -167,6 +168,8 @@ unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none 
 void mp_txn_acquire(struct mp_txn *txn);
 void mp_txn_stop_waiting(struct mp_txn *txn);
 void mp_txn_cancel(struct mp_txn *txn); /* what is under way, if anything is */
+/* The connection is lost. If the server has not said so, its backend may go on and hold its locks: it is ended. */
+void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost);
 /* Gives the connection up: what is under way fails on the next turn. */
 void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
 /* Gives the connection back, if that is wanted, once nothing is under way on it. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bind/txn_internal.h"
+#include "pool/reap.h"
 #include "util/log.h"
 
 /* How long to wait before a missing table is looked for again: somebody may have migrated. */
@@ -164,6 +165,7 @@ struct reread {
   const char *table[1];
   const char *values[MAX_KEY_COLUMNS];
   int nvalues;
+  const char *why; /* it cannot be read again; static text */
   struct mp_buf sql;
 };
 
@@ -173,8 +175,9 @@ struct mp_resolve {
   struct mp_txn *txn;
   struct mp_req end_old, begin, set_id, claim, look, set_key, look_key, set_tenant, commit;
   struct mp_sync end_sync, sync;
-  char pid[16], set_id_sql[80];
-  const char *pid_value[1], *claim_values[3], *key_value[1];
+  struct mp_reap_values old;
+  char set_id_sql[80];
+  const char *claim_values[3], *key_value[1];
   bool asked_witness, committed, found_void, found;
   bool key_found, key_refused;
   char *stored; /* the key's result */
@@ -255,11 +258,11 @@ static void on_commit(struct mp_req *req, struct mp_result *result, const struct
 
 /* ---- the rows ---- */
 
-static void lost_for_good(struct mp_stmt *stmt) {
-  mp_err_set(
-      &stmt->err, MP_EUNKNOWN,
-      "the work is committed, but the connection was lost before this row came, and it cannot be read "
-      "again: its insert did not name the primary key");
+static void lost_for_good(struct mp_stmt *stmt, const char *why) {
+  mp_err_set(&stmt->err, MP_ECONN,
+             "the work is committed, but the connection was lost before this row came, and it "
+             "cannot be read again: %s",
+             why);
 }
 
 static void over(struct mp_txn *txn, enum mp_tx_verdict verdict, const struct mp_err *err) {
@@ -277,8 +280,8 @@ static void connection_lost(struct mp_txn *txn, const struct mp_err *err) {
 static void on_row(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct reread *reread = MP_CONTAINER_OF(req, struct reread, req);
   struct mp_stmt *stmt = reread->stmt;
-  if (err || PQntuples(result->pg) != 1) { /* deleted meanwhile, say */
-    lost_for_good(stmt);
+  if (err || PQntuples(result->pg) != 1) {
+    lost_for_good(stmt, err ? err->msg : "it was deleted or changed meanwhile");
     return;
   }
   mp_result_unref(stmt->result);
@@ -314,7 +317,9 @@ static void on_columns(struct mp_req *req, struct mp_result *result, const struc
   int n = err ? 0 : PQntuples(result->pg);
   reread->nvalues = 0;
   mp_buf_clear(&reread->sql);
+  reread->why = "its table has no primary key";
   if (!n || n > MAX_KEY_COLUMNS) return;
+  reread->why = "its insert did not name the primary key, which the database made";
   mp_buf_adds(&reread->sql, "select * from ");
   mp_buf_add(&reread->sql, table, strcspn(table, " "));
   for (int i = 0; i < n; i++) {
@@ -347,7 +352,7 @@ static void on_columns_sync(struct mp_sync *sync, struct mp_result *result,
   for (size_t i = 0; i < r->nrereads; i++) {
     struct reread *reread = &r->rereads[i];
     if (!reread->nvalues) {
-      lost_for_good(reread->stmt);
+      lost_for_good(reread->stmt, reread->why);
       continue;
     }
     reread->req = (struct mp_req){.sql = mp_buf_text(&reread->sql),
@@ -372,7 +377,8 @@ static bool read_rows(struct mp_resolve *r) {
   if (!n) return false;
   r->rereads = calloc(n, sizeof *r->rereads);
   if (!r->rereads) {
-    MP_LIST_EACH(node, &txn->lost) lost_for_good(MP_LIST_ENTRY(node, struct mp_stmt, node));
+    MP_LIST_EACH(node, &txn->lost)
+    lost_for_good(MP_LIST_ENTRY(node, struct mp_stmt, node), "no memory for it");
     return false;
   }
   MP_LIST_EACH(node, &txn->lost) {
@@ -502,16 +508,12 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   r->txn = txn;
   r->asked_witness = txn->tx.in_doubt;
   if (txn->tx.in_doubt && txn->old_backend) {
-    snprintf(r->pid, sizeof r->pid, "%d", txn->old_backend);
-    r->pid_value[0] = r->pid;
-    r->end_old = (struct mp_req){
-        .sql =
-            "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1::int "
-            "and usename = current_user and pid <> pg_backend_pid()",
-        .nparams = 1,
-        .values = r->pid_value,
-        .flags = MP_REQ_ONCE,
-        .on_done = on_end_old};
+    mp_reap_values(&r->old, txn->old_backend, mp_loop_now_ms(txn->bind->loop) - txn->old_opened_ms);
+    r->end_old = (struct mp_req){.sql = MP_REAP_SQL,
+                                 .nparams = 2,
+                                 .values = r->old.values,
+                                 .flags = MP_REQ_ONCE,
+                                 .on_done = on_end_old};
     mp_conn_send(conn, &r->end_old);
     r->end_sync = (struct mp_sync){.on_done = on_end_sync};
     mp_conn_sync(conn, &r->end_sync);

@@ -198,6 +198,7 @@ static void segment_answered(struct mp_txn *txn, struct mp_result *result,
     if (txn->hold == MP_HOLD_BEREFT) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
     txn->discard = true;
     mp_failure_clear(&txn->failure);
+    mp_txn_reap(txn, err);
     if (txn->commit_sent)
       mp_txn_keep_lost(txn);
     else
@@ -321,6 +322,7 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     bool witness = changed && mp_txn_witness_there(txn);
     txn->tx.options.witness = witness;
     txn->old_backend = (int)mp_txn_backend(txn);
+    txn->old_opened_ms = mp_conn_opened_ms(conn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
     if (txn->bind->fault) mp_fault_before(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};

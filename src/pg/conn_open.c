@@ -228,6 +228,16 @@ static int read_keywords(struct mp_resolve *r, const char *url, struct mp_err *e
   return whole ? mp_err_set(err, MP_ENOMEM, "no memory to connect") : -MP_EINVAL;
 }
 
+/* A link that is dead is noticed within half a minute, by us and by the server, which would hold the locks of a
+ * transaction for as long. The connection string may say otherwise. */
+static const char *const keepalives[][2] = {{"keepalives_idle", "10"},
+                                            {"keepalives_interval", "5"},
+                                            {"keepalives_count", "3"},
+                                            {"tcp_user_timeout", "25000"}};
+#define SERVER_KEEPALIVES                                                                \
+  "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c " \
+  "tcp_user_timeout=25000"
+
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err) {
   struct mp_resolve *r = calloc(1, sizeof *r);
   if (!r) return mp_err_set(err, MP_ENOMEM, "no memory to connect");
@@ -238,13 +248,17 @@ int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, s
     char *const *own = find(r, "options");
     struct mp_buf text;
     mp_buf_init(&text, 0);
-    mp_buf_addf(&text, "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 %s %s",
+    mp_buf_addf(&text,
+                "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 " SERVER_KEEPALIVES
+                " %s %s",
                 options->settings ? options->settings : "", own ? *own : "");
     bool ok =
         !text.failed && put(r, "options", mp_buf_text(&text)) && put(r, "client_encoding", "UTF8");
     if (ok && !find(r, "application_name"))
       ok = put(r, "application_name",
                options->application_name ? options->application_name : "moonpool");
+    for (size_t i = 0; ok && i < MP_ARRAY_LEN(keepalives); i++)
+      if (!find(r, keepalives[i][0])) ok = put(r, keepalives[i][0], keepalives[i][1]);
     /* An attempt at GSS costs a round trip before each connection. */
     if (ok && !find(r, "gssencmode")) ok = put(r, "gssencmode", "disable");
     mp_buf_fini(&text);
