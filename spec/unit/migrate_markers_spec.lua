@@ -55,7 +55,10 @@ describe("a migration's marker", function()
       "-- мigrаtе:dоwn", "-- migrate:dоwn", "—— migrate:down", "– migrate:down", "−− migrate:down",
       "--\u{A0}migrate:down", "-- migrate:\u{200B}down", "-- migrate:down\u{A0}", "-- ｍigrate:down",
       "-- mi\u{AD}grate:down", "-- gone\u{2028}-- migrate:down", "-- gone -- migrate:down",
-      "-- migrate:d\xF6wn", "-- MIGRATE\u{3A}\u{A0}DOWN",
+      "-- migrate:d\xF6wn",
+      "-- dbmate: migrate:down", "-- start of down migration", "-- go-migrate down",
+      "-- end up / begin down", "-- node-pg-migrate down", "-- Down migration starts here:", "-- section: down",
+      "-- MIGRATE\u{3A}\u{A0}DOWN",
     } do
       local text = template:format(line)
       local said = refusal(text)
@@ -97,7 +100,8 @@ describe("a migration's marker", function()
       "-- Undo is not possible here.", "-- Migration 12: customers", "-- migration (down is elsewhere)",
       "-- This migration adds a table; its down part drops it.", "-- +1 for the day of delivery",
       "/* The migration's up part\n   must be quick. */", "-- migrate users to the new table",
-      "-- update", "-- users", "-- owner", "-- Größe", "-- ü", "-- step: down the line",
+      "-- update", "-- users", "-- owner", "-- Größe", "-- ü",
+      "-- the start of the day", "-- up and down payments", "-- This is the end.", "-- step: down the line",
       "select migrations.up,\n  migrations.down\nfrom migrations;", "-- migrations", "-- 1. goose",
     } do
       assert.are.equal(line .. "\n", parts(line .. "\n"))

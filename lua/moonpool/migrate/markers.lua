@@ -18,6 +18,8 @@ end
 local tools      = set "migrate migration migrations goose dbmate rambler flyway sqlx evolution"
 local directions = set "up ups down downs undo revert rollback"
 local parts      = set "migrate migration section part script"
+local around     = set [[migrate migration migrations goose dbmate rambler flyway sqlx sql db go golang node pg tern yoyo
+                        section part script begin begins start starts end ends of the and here below follows this is]]
 local joined     = set "migrateup migratedown gooseup goosedown upmigration downmigration"
 
 -- Letters that are drawn as ASCII ones.
@@ -55,9 +57,26 @@ local function folded(line)
   end))
 end
 
+local judged = {}      -- known words -> word -> whether it is near one of them; of one file
+
 local function is_near(word, known)
   if known[word] then return true end
-  return #word > 3 and #word < 20 and nearest(word, known) ~= nil
+  if #word <= 3 or #word >= 20 then return false end
+  local answers = judged[known] or {}
+  judged[known] = answers
+  if answers[word] == nil then answers[word] = nearest(word, known) ~= nil end
+  return answers[word]
+end
+
+-- "start of down migration": nothing but where something begins, and in which direction.
+local function says_only(rest)
+  local directed, count = false, 0
+  for word in rest:gmatch "[%w?]+" do
+    count = count + 1
+    directed = directed or directions[word]
+    if count > 8 or not directions[word] and not around[word] then return false end
+  end
+  return directed
 end
 
 -- Does a part of a line, without what decorates it, look like a marker?
@@ -74,9 +93,9 @@ local function part_looks_like(signs, rest, comment)
     if comment then return alone or between:find "^[:+=_|/.-]$" ~= nil end
     return alone and signs:find "%S" ~= nil
   end
-  if not comment or not alone then return false end
-  if second == "" then return directions[first] or joined[first] end
-  return is_near(first, directions) and is_near(second, parts)
+  if not comment then return false end
+  if alone and second == "" then return directions[first] or joined[first] end
+  return alone and is_near(first, directions) and is_near(second, parts) or says_only(rest)
 end
 
 -- Does a line look like a marker, as a whole or behind dashes? `comment`: of a comment, else of code.
@@ -209,6 +228,7 @@ end
 ---@return string? down
 ---@return integer? down_line
 function markers.parts(text, path)
+  judged = {}
   local self = setmetatable({ text = text, path = path, at = 1, harmless = {} }, Reader)
   for kind, from, to in scan.pieces(text) do
     self:code(from - 1)
