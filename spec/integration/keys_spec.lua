@@ -60,6 +60,45 @@ describe("an idempotency key", function()
     assert.are.equal(1, other:count("customers"))
   end)
 
+  it("is its user's own, in a tenant and without one", function()
+    local whose = moonpool.operation {
+      input = is.object { dealership_id = is.uuid:optional() },
+      run = function(tx) return { user = tx.caller.user_id, tenant = tx.caller.tenant, at = tx:uuid() } end,
+    }
+    local a, b = moonpool.uuid(), moonpool.uuid()
+    local function as(user, tenant) return moonpool.call(whose, {}, { key = "k1", as = user, tenant = tenant }) end
+    local callers = { { a, a }, { b, a }, { a, b }, { nil, a }, { a, nil }, { nil, nil } }
+    local answers = {}
+    for i = 1, 6 do answers[i] = as(callers[i][1], callers[i][2]) end
+    for i = 1, 6 do
+      assert.are.same(answers[i], as(callers[i][1], callers[i][2]))
+      assert.are.equal(callers[i][1], answers[i].user)
+      assert.are.equal(callers[i][2], answers[i].tenant)
+    end
+    call("Ann", "k2", { as = a })
+    call("Ann", "k2", { as = b })
+    assert.are.equal(2, ours:count("customers"))
+  end)
+
+  it("is its user's own while the calls run at the same time", function()
+    local users = { moonpool.uuid(), moonpool.uuid() }
+    local calls = {}
+    for i = 1, 6 do calls[i] = function() return call("Ann", "k1", { as = users[i % 2 + 1] }) end end
+    local answers = moonpool.all(calls)
+    assert.are.equal(2, ours:count("customers"))
+    assert.are.same(answers[1], answers[3])
+    assert.are.same(answers[2], answers[4])
+  end)
+
+  it("is its operation's own", function()
+    local other = moonpool.operation { input = is.object { dealership_id = is.uuid, name = is.string },
+                                       tenant = "dealership_id", run = function() return { other = true } end }
+    require("moonpool.operation").of(other).name = "another_one"
+    call("Ann", "k1")
+    assert.are.same({ other = true }, moonpool.call(other, { dealership_id = ours.id, name = "Ann" }, { key = "k1" }))
+    assert.are.equal(1, ours:count("customers"))
+  end)
+
   it("of a call that failed can be used again", function()
     failure(function() call("Bad", "k1") end)
     failure(function() call("Bad", "k1") end)

@@ -442,9 +442,8 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
   bool done = r->asked_witness && r->found && !r->found_void;
   if (r->key_found && !done) {
     if (r->key_refused) {
-      mp_err_set(
-          &fault, MP_EINVAL,
-          "the key was used before, for another operation or another input: a key stands for one call");
+      mp_err_set(&fault, MP_EINVAL,
+                 "the key was used before, for another input: a key stands for one call");
       strcpy(fault.name, "IDEMPOTENCY_KEY_REUSED");
       mp_failure_clear(&txn->failure);
       txn->failure.err = fault;

@@ -156,15 +156,42 @@ static void read_operation(lua_State *L, struct call *call) {
   call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* The id of a key's row: of one tenant's keys, so that nobody meets another's. */
-static void key_id(const char *tenant, const char *key, size_t len, char out[37]) {
+/* With its length in front, so that no two lists of parts are the same bytes; NULL is not "". */
+static void hash_part(crypto_generichash_state *state, const char *text, size_t len) {
+  uint64_t head = text ? (uint64_t)len : UINT64_MAX;
+  crypto_generichash_update(state, (const unsigned char *)&head, sizeof head);
+  if (text) crypto_generichash_update(state, (const unsigned char *)text, len);
+}
+
+/* The field of the caller as text, or NULL. [-0, +1] */
+static const char *caller_field(lua_State *L, const char *name, size_t *len) {
+  if (lua_istable(L, CALLER))
+    lua_getfield(L, CALLER, name);
+  else
+    lua_pushnil(L);
+  if (lua_isnil(L, -1)) return NULL;
+  const char *text = luaL_tolstring(L, -1, len);
+  lua_remove(L, -2);
+  return text;
+}
+
+/* The id of a key's row: a key is of one operation, one tenant (the call's, or else its caller's) and one user, so nobody
+ * meets another's. */
+static void key_id(lua_State *L, const struct call *call, const char *key, size_t len,
+                   char out[37]) {
   unsigned char h[16];
   crypto_generichash_state state;
+  size_t user_len = 0, tenant_len = 0;
+  const char *user = caller_field(L, "user_id", &user_len),
+             *own = caller_field(L, "tenant", &tenant_len);
+  const char *tenant = lua_isnil(L, TENANT) ? own : lua_tolstring(L, TENANT, &tenant_len);
   crypto_generichash_init(&state, NULL, 0, sizeof h);
-  if (tenant) crypto_generichash_update(&state, (const unsigned char *)tenant, strlen(tenant));
-  crypto_generichash_update(&state, (const unsigned char *)"", 1);
-  crypto_generichash_update(&state, (const unsigned char *)key, len);
+  hash_part(&state, call->name, strlen(call->name));
+  hash_part(&state, tenant, tenant_len);
+  hash_part(&state, user, user_len);
+  hash_part(&state, key, len);
   crypto_generichash_final(&state, h, sizeof h);
+  lua_pop(L, 2);
   uint64_t halves[2];
   memcpy(halves, h, sizeof halves);
   mp_bind_format_uuid4(halves, out);
@@ -178,7 +205,7 @@ static void read_key(lua_State *L, struct call *call) {
   const char *key = luaL_checklstring(L, -1, &key_len);
   lua_getfield(L, KEY, "input");
   const char *input = luaL_checklstring(L, -1, &input_len);
-  key_id(lua_tostring(L, TENANT), key, key_len, call->key_id);
+  key_id(L, call, key, key_len, call->key_id);
   crypto_generichash(hash, sizeof hash, (const unsigned char *)input, input_len, NULL, 0);
   sodium_bin2hex(call->input_hash, sizeof call->input_hash, hash, sizeof hash);
   call->options.key_id = call->key_id;

@@ -36,7 +36,7 @@ static const struct mp_code_info table[] = {
      "a foreign key finds no row, or one that others still need; `errors` does not name its constraint",
      "look the row up with tx:one first, or give the constraint a code in `errors`"},
     {"IDEMPOTENCY_KEY_REUSED", "", 422, CALLER, NO, NULL,
-     "the Idempotency-Key stands for another call, or for another input", "one key for one call"},
+     "the Idempotency-Key stands for another input", "one key for one call"},
     {"MULTI_TENANT_VIOLATION", "", 403, CALLER, NO, NULL,
      "the input names another tenant than the caller's",
      "leave the tenant's field out, or use a token of that tenant"},
