@@ -118,3 +118,31 @@ describe("a crowd that leaves at once", function()
     assert.is_nil(log:find("Sanitizer", 1, true), log)
   end)
 end)
+
+describe("a script that ends whoever waits for it", function()
+  it("ends at its next wait, and nothing of its transaction is used any more", function()
+    local output, code = scratch.script [[
+      local moonpool = require "moonpool"
+      local db = require "moonpool.db"
+      local task
+      local function work(tx, looks)
+        if looks then tx:value "select 1" end
+        task:cancel()
+        pcall(function() return 1 end)
+        pcall(function() return tx.attempt end)
+        pcall(db.value, "select 1")
+      end
+      local op = moonpool.operation { lane = "one", run = function(tx) work(tx, true) end }
+      for round = 1, 60 do
+        task = moonpool.spawn(function()
+          if round % 3 == 0 then return moonpool.call(op, {}) end
+          db.transaction(function(tx) work(tx, round % 3 == 1) end)
+        end)
+        pcall(task.wait, task)
+      end
+      print "all have ended"
+    ]]
+    assert.are.equal(0, code, output)
+    assert.truthy(output:find("all have ended", 1, true), output)
+  end)
+end)

@@ -8,6 +8,7 @@
  *   txn.c     drives a transaction (tx/tx.h)         tx.c      the `tx` that scripts get
  *   db.c      moonpool.db                            shot.c    one statement outside of transactions
  *   db_transaction.c  db.transaction                 host.c    moonpool.uuid, now, log ...
+ *   txn_hold.c which connection a transaction has
  *   txn_wire.c, txn_look.c, txn_resolve.c   what it sends; what scripts wait for; lost COMMITs and keys
  *   guard.c   pcall and xpcall inside transactions
  *   metrics.c what the host counts                   metrics_lua.c  moonpool.metrics

@@ -6,6 +6,7 @@
 #include "bind/row.h"
 #include "bind/source.h"
 #include "bind/txn.h"
+#include "pool/reap.h"
 #include "script/luaerr.h"
 #include "util/log.h"
 
@@ -134,6 +135,9 @@ static void on_timeout(struct mp_timer *timer) {
   mp_err_set(&err, MP_ECONN, "the database answered neither a statement nor its cancel");
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   mp_conn_break(shot->conn, &err);
+  if (shot->source->pool) /* its lease may be over */
+    mp_reap(shot->source->pool, shot->source->bind->loop, mp_conn_backend_pid(shot->conn),
+            mp_conn_opened_ms(shot->conn));
 }
 
 static void transmit(struct shot *shot) {
