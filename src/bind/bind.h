@@ -17,6 +17,7 @@
  *   cache.c   moonpool.cache                     listen.c  db.listen
  *   publish.c tx:publish, the host's own statements in operations
  *   fault.c   failures that specs order             types.c   the server's types
+ *   failure.c error objects of failed statements   failed_calls.c  calls that failed, by code
  * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_BIND_H
 #define MP_BIND_H
