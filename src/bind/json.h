@@ -1,7 +1,7 @@
 /* json.h: the Lua module "moonpool.json": strict reading and exact writing of JSON, for every
  * border (HTTP, command line, json columns).
  *
- * json_decode.c reads by yajl's callbacks, numbers as text. Refused: duplicate keys, bytes behind
+ * json_decode.c reads by yajl's callbacks, numbers as text. Refused: a byte order mark, duplicate keys, bytes behind
  * the value, invalid UTF-8, lone surrogates, control characters, more than MP_JSON_DEPTH levels,
  * texts longer than MP_JSON_MAX_BYTES. json_encode.c writes into a buffer of the caller.
  *
@@ -25,14 +25,16 @@
 
 enum {
   /* decode */
-  MP_JSON_DECIMALS = 1u << 0, /* fraction, exponent or beyond int64: a decimal. Without: a float if
+  MP_JSON_DECIMALS = 1u << 0,  /* fraction, exponent or beyond int64: a decimal. Without: a float if
                                  that loses nothing, else a decimal */
-  MP_JSON_RAW = 1u << 1,      /* mark all tables as raw (values of json and jsonb columns) */
+  MP_JSON_LAST_WINS = 1u << 7, /* of a name that comes twice, as in a json column; else refused */
+  MP_JSON_RAW = 1u << 1,       /* mark all tables as raw (values of json and jsonb columns) */
   /* encode */
   MP_JSON_CAMEL = 1u << 2,           /* customer_id -> customerId, but not inside raw tables */
   MP_JSON_DECIMAL_STRINGS = 1u << 3, /* decimals as strings, as at the border; else as numbers */
   MP_JSON_PRETTY = 1u << 4,          /* two blanks per level, keys sorted */
   MP_JSON_SORTED = 1u << 5,
+  MP_JSON_NO_NUL = 1u << 8,   /* U+0000 is refused: jsonb cannot hold it */
   MP_JSON_SPECIALS = 1u << 6, /* NaN and infinite floats as strings: a column has them on purpose */
 };
 

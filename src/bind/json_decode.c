@@ -88,6 +88,10 @@ static int hex4(const char *s, const char *end) {
 /* Bytes that may stand nowhere, and \u escapes of lone surrogates (a backslash occurs in strings
  * only; malformed escapes are left to yajl). */
 static bool scan(struct decoder *d) {
+  if (d->len >= 3 && !memcmp(d->text, "\xEF\xBB\xBF", 3)) {
+    d->wrong = "a byte order mark (U+FEFF): send the text without it";
+    return false;
+  }
   const char *end = d->text + d->len, *p = d->text;
   d->at = mp_json_valid_utf8(d->text, d->len);
   if (d->at < d->len) {
@@ -274,7 +278,7 @@ static int on_key(void *ctx, const unsigned char *s, size_t len) {
   struct decoder *d = ctx;
   lua_pushlstring(d->L, (const char *)s, len);
   lua_pushvalue(d->L, -1);
-  if (lua_rawget(d->L, -3) != LUA_TNIL) {
+  if (lua_rawget(d->L, -3) != LUA_TNIL && !(d->flags & MP_JSON_LAST_WINS)) {
     int shown = len > 40 ? 40 : (int)mp_json_valid_utf8((const char *)s, len);
     snprintf(d->detail, sizeof d->detail, ": \"%.*s\"", shown, (const char *)s);
     return refuse(d, "a name occurs twice in one object");

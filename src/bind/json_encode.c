@@ -204,6 +204,8 @@ static int fail_type(struct encoder *e, const struct frame *at, const char *type
 /* -- values ---------------------------------------------------------------------------------------
  */
 
+static const char no_nul[] = "text with a NUL character (U+0000) cannot be stored";
+
 static void put_value(struct encoder *e, int idx, const struct frame *at, unsigned flags);
 
 static void put_line(struct mp_buf *out, int depth, unsigned flags) {
@@ -246,6 +248,7 @@ static void put_array(struct encoder *e, int idx, struct frame *f, const struct 
 static void put_member(struct encoder *e, int idx, struct frame *f, bool first, unsigned flags,
                        unsigned names) {
   struct mp_buf *out = e->out;
+  if (flags & MP_JSON_NO_NUL && memchr(f->key, 0, f->key_len)) fail(e, f, no_nul);
   if (!first) putc1(out, ',');
   put_line(out, f->depth, flags);
   if (!(names & MP_JSON_CAMEL) || !put_camel(out, f->key, f->key_len)) {
@@ -412,6 +415,7 @@ static void put_value(struct encoder *e, int idx, const struct frame *at, unsign
       break;
     case LUA_TSTRING:
       text = lua_tolstring(L, idx, &len);
+      if (flags & MP_JSON_NO_NUL && memchr(text, 0, len)) fail(e, at, no_nul);
       if (!put_string(e->out, text, len))
         fail(e, at, "a string that is no valid UTF-8 cannot be JSON");
       break;

@@ -27,7 +27,8 @@ static bool is_integer(Oid type) {
 static bool is_json(Oid type) { return type == MP_OID_JSON || type == MP_OID_JSONB; }
 
 static void add_json(const struct param *p, int idx) {
-  if (!mp_json_encode(p->L, idx, p->out, 0)) luaL_error(p->L, "not enough memory");
+  unsigned flags = p->type == MP_OID_JSONB ? MP_JSON_NO_NUL : 0;
+  if (!mp_json_encode(p->L, idx, p->out, flags)) luaL_error(p->L, "not enough memory");
 }
 
 static void add_float(const struct param *p, int idx) {

@@ -55,7 +55,7 @@ int mp_tx_publish(lua_State *L) {
       "insert into moonpool.outbox (topic, payload, key, tenant) values ($1, $2::text::jsonb, $3, $4)",
       "tx:publish");
   struct mp_buf *json = mp_json_buf_new(L, 0);
-  if (!mp_json_encode(L, 3, json, 0)) return luaL_error(L, "not enough memory");
+  if (!mp_json_encode(L, 3, json, MP_JSON_NO_NUL)) return luaL_error(L, "not enough memory");
   lua_pushlstring(L, mp_buf_text(json), json->len);
   lua_replace(L, 3);
   lua_settop(L, 4);

@@ -17,8 +17,9 @@
 /* Then the cache starts anew: scripts that build SQL must not fill memory. */
 #define CACHE_TEXTS 4096
 #define CACHE_BYTES ((size_t)32 << 20)
-#define MAX_PARAMS 1600
-#define MAX_COLUMNS 256
+#define MAX_PARAMS 65535 /* the protocol's */
+#define MAX_NAMES 1600   /* each is compared with all others */
+#define MAX_COLUMNS 1600 /* PostgreSQL's, of a table */
 
 void mp_text_ref(struct mp_text *text) { text->refs++; }
 
@@ -114,13 +115,20 @@ static const char *skip_opaque(const char *at, const char *begin) {
 static int name_number(struct mp_text *text, const char *name, size_t len) {
   for (int i = 0; i < text->nparams; i++)
     if (strlen(text->names[i]) == len && !memcmp(text->names[i], name, len)) return i + 1;
-  if (text->nparams == MAX_PARAMS) return 0;
+  if (text->nparams == MAX_NAMES) return 0;
   char **names = realloc(text->names, (size_t)(text->nparams + 1) * sizeof *names);
   if (!names) return 0;
   text->names = names;
   if (!(names[text->nparams] = strndup(name, len))) return 0;
   return ++text->nparams;
 }
+
+static const char too_many[] =
+    "has more than 65535 parameters, which is PostgreSQL's limit: pass arrays, as in "
+    "unnest($1::int[], $2::text[]) or any($1), or use db.copy_in";
+static const char too_many_names[] =
+    "has more than 1600 named parameters: number them ($1, $2 …; up to 65535), or pass arrays, as "
+    "in unnest($ids::int[]) or any($ids)";
 
 static const char *number_params(struct mp_text *text, const char *sql) {
   struct mp_buf out;
@@ -134,7 +142,7 @@ static const char *number_params(struct mp_text *text, const char *sql) {
       if (ident_start(*name)) {
         while (ident_char(*end)) end++;
         int number = name_number(text, name, (size_t)(end - name));
-        if (!number) fault = "has too many parameters";
+        if (!number) fault = too_many_names;
         mp_buf_addf(&out, "$%d", number);
         at = begin = end;
         continue;
@@ -142,7 +150,7 @@ static const char *number_params(struct mp_text *text, const char *sql) {
       while (isdigit((unsigned char)*end)) end++;
       begin = end;
       int number = end - name < 6 ? atoi(name) : MAX_PARAMS + 1;
-      if (number > MAX_PARAMS) fault = "has too many parameters";
+      if (number > MAX_PARAMS) fault = too_many;
       if (number > highest) highest = number;
     } else if (end == at) {
       end = at + 1;
@@ -373,7 +381,7 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
       mp_luaerr_misuse(L, what, "the values need column names as keys");
-    if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns", n);
+    if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns, which no table has", n);
     names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
   }
   qsort(names, (size_t)n, sizeof *names, by_name);

@@ -11,12 +11,20 @@
 
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, const char *column);
 
-/* "2026-11-23 18:09:27.5+00" -> "2026-11-23T18:09:27.5Z"; the session's time zone is UTC. */
-static size_t iso_timestamp(const char *text, size_t len, char *out, size_t size) {
-  if (len + 2 > size || len < 19 || text[10] != ' ') return 0;
-  memcpy(out, text, len);
-  out[10] = 'T';
-  if (len > 3 && !memcmp(text + len - 3, "+00", 3)) {
+/* "2026-11-23 18:09:27.5+00" -> "2026-11-23T18:09:27.5Z"; the session's time zone is UTC. Years that have not four digits
+ * as ISO 8601's expanded form has them: "10000-01-01" -> "+010000-01-01", "0044-03-15 BC" -> "-000043-03-15". 0: neither
+ * ("infinity"). */
+static size_t iso_time(const char *text, size_t len, char *out, size_t size) {
+  size_t digits = strspn(text, "0123456789");
+  bool bc = len > 3 && !memcmp(text + len - 3, " BC", 3);
+  if (bc) len -= 3;
+  if (digits < 4 || digits > 6 || len < digits + 6 || len - digits + 9 > size) return 0;
+  long year = strtol(text, NULL, 10);
+  int n = snprintf(out, size, !bc && digits == 4 ? "%04ld" : "%+07ld", bc ? 1 - year : year);
+  memcpy(out + n, text + digits, len - digits);
+  if (len > digits + 6) out[n + 6] = 'T';
+  len += (size_t)n - digits;
+  if (!memcmp(out + len - 3, "+00", 3)) {
     len -= 2;
     out[len - 1] = 'Z';
   }
@@ -78,13 +86,13 @@ static const char *push_array(lua_State *L, const struct mp_column *type, const 
 
 static void push_json(lua_State *L, const char *text, size_t len, const char *column) {
   struct mp_err err;
-  if (mp_json_decode(L, text, len, MP_JSON_RAW, &err))
+  if (mp_json_decode(L, text, len, MP_JSON_RAW | MP_JSON_LAST_WINS, &err))
     luaL_error(L, "column %s: %s", column, err.msg);
 }
 
 /* `text` is terminated by the server's answer or by a separator; numbers end there. */
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, const char *column) {
-  char stamp[48];
+  char stamp[64];
   switch (type) {
     case MP_OID_BOOL: lua_pushboolean(L, *text == 't'); return;
     case MP_OID_INT2:
@@ -101,9 +109,10 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, co
     case MP_OID_JSON:
     case MP_OID_JSONB: push_json(L, text, len, column); return;
     case MP_OID_BYTEA: push_bytea(L, text, len, column); return;
+    case MP_OID_DATE:
     case MP_OID_TIMESTAMP:
     case MP_OID_TIMESTAMPTZ: {
-      size_t n = iso_timestamp(text, len, stamp, sizeof stamp);
+      size_t n = iso_time(text, len, stamp, sizeof stamp);
       if (n)
         lua_pushlstring(L, stamp, n);
       else
@@ -134,7 +143,7 @@ void mp_value_json(lua_State *L, const struct mp_result *result, int row, int co
   const PGresult *pg = result->pg;
   const char *text = PQgetvalue(pg, row, col);
   size_t len = (size_t)PQgetlength(pg, row, col);
-  char stamp[48];
+  char stamp[64];
   if (PQgetisnull(pg, row, col)) {
     mp_buf_adds(out, "null");
     return;
@@ -151,9 +160,10 @@ void mp_value_json(lua_State *L, const struct mp_result *result, int row, int co
       else
         mp_buf_add(out, text, len);
       return;
+    case MP_OID_DATE:
     case MP_OID_TIMESTAMP:
     case MP_OID_TIMESTAMPTZ: {
-      size_t n = iso_timestamp(text, len, stamp, sizeof stamp);
+      size_t n = iso_time(text, len, stamp, sizeof stamp);
       mp_json_add_string(L, out, n ? stamp : text, n ? n : len);
       return;
     }

@@ -50,6 +50,16 @@ local function zone_minutes(zone)
   return sign == "-" and -total or total
 end
 
+-- As PostgreSQL rounds what is finer (its rint): .NET gives 7 digits of a second, Go 9.
+local function microseconds(fraction)
+  if #fraction <= 6 then return math.tointeger(tonumber(fraction .. ("0"):rep(6 - #fraction))) end
+  local exact = tonumber("0." .. fraction) * 1000000
+  local whole = exact // 1
+  local rest = exact - whole
+  if rest > 0.5 or (rest == 0.5 and whole % 2 == 1) then whole = whole + 1 end
+  return math.tointeger(whole)
+end
+
 -- The same moment in UTC as YYYY-MM-DDTHH:MM:SS[.ffffff]Z, equal moments as equal text; or nil.
 function calendar.timestamp(text)
   local date, hours, minutes, rest = text:match("^(%d%d%d%d%-%d%d%-%d%d)[Tt ](%d%d):(%d%d)(.+)$")
@@ -60,17 +70,20 @@ function calendar.timestamp(text)
     if not seconds or (fraction == "") == (rest:sub(4, 4) == ".") then return nil end
   end
   local offset = zone_minutes(zone)
-  fraction = fraction:gsub("0+$", "")
-  if not offset or #fraction > 6 then return nil end
+  if not offset or #fraction > 100 then return nil end
   local h, m, s = tonumber(hours), tonumber(minutes), tonumber(seconds)
-  if h > 23 or m > 59 or s > 59 then return nil end
+  if h > 23 or m > 59 or s > 60 then return nil end
+  -- A leap second is for PostgreSQL the first one of the next day; no other minute has 61.
+  if s == 60 and (h * 60 + m - offset) % 1440 ~= 1439 then return nil end
+  local micros = microseconds(fraction)
   local y, month, d = date:match("(%d+)%-(%d+)%-(%d+)")
-  local total = (to_days(tonumber(y), tonumber(month), tonumber(d)) * 24 + h) * 60 + m - offset
-  local days = total // 1440
+  local total = ((to_days(tonumber(y), tonumber(month), tonumber(d)) * 24 + h) * 60 + m - offset) * 60 + s + micros // 1000000
+  local days = total // 86400
   if days < 0 or days >= to_days(10000, 1, 1) then return nil end
   y, month, d = from_days(days)
-  return ("%04d-%02d-%02dT%02d:%02d:%02d%s%sZ"):format(y, month, d, total % 1440 // 60, total % 60, s,
-    fraction ~= "" and "." or "", fraction)
+  fraction = (".%06d"):format(micros % 1000000):gsub("%.?0+$", "")
+  return ("%04d-%02d-%02dT%02d:%02d:%02d%sZ"):format(y, month, d, total % 86400 // 3600, total % 3600 // 60, total % 60,
+    fraction)
 end
 
 return calendar

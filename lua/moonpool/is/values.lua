@@ -195,18 +195,27 @@ values.decimal = schema.new("decimal", {
 
 -- -- whatever -----------------------------------------------------------------------------------------
 
+local function check_data_text(text, run)
+  if not utf8.len(text) then run:fail("must be valid UTF-8 throughout") end
+  if text:find("\0", 1, true) then run:fail("must not contain a NUL character (U+0000): it cannot be stored") end
+end
+
 -- Data as it is: a copy for jsonb, its names left alone on both sides.
 local function copy_any(value, run, depth)
   local kind = type(value)
   if kind == "string" then
-    if not utf8.len(value) then run:fail("must be valid UTF-8 throughout") end
+    check_data_text(value, run)
     return value
   elseif kind == "table" then
     if depth > 60 then return run:fail("is nested deeper than 60 levels, or contains itself") end
     local copy = {}
     for k, v in next, value do
       if type(k) ~= "string" and math.type(k) ~= "integer" then return run:fail("has a key that is no string") end
+      if type(k) == "string" then check_data_text(k, run) end
+      local at = run.depth + 1
+      run.depth, run[at] = at, k
       copy[k] = copy_any(v, run, depth + 1)
+      run.depth = at - 1
       if #run.failures > 0 then return nil end
     end
     -- an array stays one even when empty; other metatables do not travel
