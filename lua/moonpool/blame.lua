@@ -4,27 +4,28 @@ local errors = require "moonpool.errors"
 local blame = {}
 
 -- The host had no chance to deliver it.
-local unreached = { NO_DATABASE = true, CLOSED = true, BUSY = true, CANCELED = true, CONNECTION_LOST = true,
-                    OUTCOME_UNKNOWN = true }
+local unreached = { NO_DATABASE = true, CLOSED = true, BUSY = true, CANCELED = true,
+                    CONNECTION_LOST = true, OUTCOME_UNKNOWN = true }
 
 -- It was tried when the host, the database or the operator was not ready for any message.
 local untimely = { DEADLINE_EXCEEDED = true, OUT_OF_MEMORY = true }
 
--- SQLSTATEs, or their classes: connections, read-only servers (25006), rolled back to be retried, resources, locks and objects
--- in use, the operator (57), the system (58), missing privileges.
-local untimely_states = { ["08"] = true, ["25006"] = true, ["40"] = true, ["53"] = true, ["55"] = true, ["57"] = true,
-                          ["58"] = true, ["42501"] = true }
+-- SQLSTATEs, or their classes: connections, read-only servers (25006), rolled back to be retried,
+-- resources, locks and objects in use, the operator (57), the system (58), missing privileges.
+local untimely_states = { ["08"] = true, ["25006"] = true, ["40"] = true, ["53"] = true, ["55"] = true,
+                          ["57"] = true, ["58"] = true, ["42501"] = true }
 
---- "message": it counts as a delivery; "moment": it is tried again with back-off and does not count; "host": the same, and the
---- database was not reached.
+--- "message": it counts as a delivery; "moment": it is tried again with back-off and does not
+--- count; "host": the same, and the database was not reached.
 ---@return "message"|"moment"|"host"
 function blame.of(failure)
   if not errors.is(failure) then return "message" end
   local state = failure.sqlstate
-  if failure.own_message and not state then return "message" end -- moonpool.fail, whatever it calls itself
+  -- moonpool.fail, whatever it calls itself.
+  if failure.own_message and not state then return "message" end
   if unreached[failure.code] then return "host" end
-  if untimely[failure.code] or state and (untimely_states[state] or untimely_states[state:sub(1, 2)]) then return "moment" end
-  return "message"
+  local by_state = state and (untimely_states[state] or untimely_states[state:sub(1, 2)])
+  return (untimely[failure.code] or by_state) and "moment" or "message"
 end
 
 return blame

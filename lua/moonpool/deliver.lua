@@ -1,4 +1,5 @@
--- moonpool.deliver: one message of the outbox for a subscriber of this generation; the relay in `moonpool serve` asks for it.
+-- moonpool.deliver: one message of the outbox for a subscriber of this generation; the relay in
+-- `moonpool serve` asks for it.
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local registry = require "moonpool.registry"
@@ -7,11 +8,13 @@ local relay    = require "moonpool.relay"
 -- What the relay has to know of a failure, to judge it and to tell it.
 local function told(failure)
   if not errors.is(failure) then return { code = "SCRIPT_ERROR", message = tostring(failure) } end
-  return { code = failure.code, message = failure.message, status = failure.status, sqlstate = failure.sqlstate,
-           own_message = failure.own_message, line = failure.line, call_id = failure.call_id }
+  return { code = failure.code, message = failure.message, status = failure.status,
+           sqlstate = failure.sqlstate, own_message = failure.own_message, line = failure.line,
+           call_id = failure.call_id }
 end
 
--- (name, JSON of { message, xid, payload }) -> "true" when the message is settled, else what has failed, as JSON
+-- (name, JSON of { message, xid, payload }) -> "true" when the message is settled, else what has
+-- failed, as JSON
 return function(name, text)
   local order = json.decode(text, { decimals = true })
   local message = order.message

@@ -1,25 +1,27 @@
--- moonpool.meters: what the host counts of messages and schedules: on the metrics' page, and for its alerts. Of this host: the
--- messages of the subscribers that it serves, the schedules as its last look at their rows found them.
+-- moonpool.meters: what the host counts of messages and schedules: on the metrics' page, and for
+-- its alerts. Of this host: the messages of the subscribers that it serves, the schedules as its
+-- last look at their rows found them.
 local host = require "moonpool.host"
 
 local SUBSCRIBER, OPERATION = { "subscriber" }, { "operation" }
 
 local meters = {
   deliveries = host.own_counter("moonpool_deliveries_total", { labels = { "subscriber", "result" },
-    help = "Deliveries of messages by how they ended; `dead` was the last one, `postponed` does not count." }),
+    help = "Deliveries by how they ended: `dead` was the last, `postponed` does not count." }),
   waiting = host.own_gauge("moonpool_messages_waiting", { labels = SUBSCRIBER,
-    help = "Messages that a subscriber has still to see, those that are tried again included; counted up to 10000." }),
+    help = "Messages that a subscriber has still to see, failed ones included; up to 10000." }),
   oldest = host.own_gauge("moonpool_messages_oldest_seconds", { labels = SUBSCRIBER,
     help = "How long ago the oldest of them was published." }),
   dead = host.own_gauge("moonpool_messages_dead", { labels = SUBSCRIBER,
     help = "Dead letters: they wait for somebody to decide." }),
   runs = host.own_counter("moonpool_schedule_runs_total", { labels = { "operation", "result" },
     help = "Runs of operations with `every`, by this host." }),
-  running = host.own_gauge("moonpool_schedule_running", { labels = OPERATION, help = "Runs under way on this host." }),
+  running = host.own_gauge("moonpool_schedule_running", { labels = OPERATION,
+    help = "Runs under way on this host." }),
   failing = host.own_gauge("moonpool_schedule_failing_runs", { labels = OPERATION,
-    help = "How often it has failed in a row; of one that runs for tenants: how many of them failed the last time." }),
-  last_success = host.own_gauge("moonpool_schedule_last_success_timestamp_seconds", { labels = OPERATION,
-    help = "When it last succeeded, in seconds since 1970, on whatever host; 0: never." }),
+    help = "How often it has failed in a row; with for_each: tenants that failed the last time." }),
+  last_success = host.own_gauge("moonpool_schedule_last_success_timestamp_seconds", {
+    labels = OPERATION, help = "When it last succeeded, in seconds since 1970, on whatever host; 0: never." }),
   next_run = host.own_gauge("moonpool_schedule_next_run_timestamp_seconds", { labels = OPERATION,
     help = "When it is due next, in seconds since 1970." }),
   late = host.own_gauge("moonpool_schedule_late_seconds", { labels = OPERATION,
@@ -42,8 +44,9 @@ end
 --- How a schedule stands; nil: it is none any more.
 function meters.set_schedule(operation, stands)
   meters.schedules[operation] = stands
-  local labels, now = { operation = operation }, stands or { failing = 0, late = 0, last_success = 0, next_run = 0 }
-  for _, name in ipairs { "failing", "late", "last_success", "next_run" } do meters[name]:set(now[name], labels) end
+  for _, name in ipairs { "failing", "late", "last_success", "next_run" } do
+    meters[name]:set(stands and stands[name] or 0, { operation = operation })
+  end
 end
 
 -- The value of each of `list` that has one above 0, and what all of them make together by `fold`.
@@ -57,13 +60,14 @@ end
 
 local function sum(a, b) return a + b end
 
---- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a row, the latest in s; each
---- with whose they are.
+--- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a
+--- row, the latest in s; each with whose they are.
 function meters.worst()
   local worst = {}
   worst.dead_letters, worst.dead_letters_of = gathered(meters.messages, "dead", sum)
   worst.oldest_message, worst.oldest_message_of = gathered(meters.messages, "oldest", math.max)
-  worst.failing_schedules, worst.failing_schedules_of = gathered(meters.schedules, "failing", math.max)
+  worst.failing_schedules, worst.failing_schedules_of =
+    gathered(meters.schedules, "failing", math.max)
   worst.late_schedules, worst.late_schedules_of = gathered(meters.schedules, "late", math.max)
   return worst
 end

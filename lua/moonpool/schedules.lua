@@ -1,11 +1,11 @@
 -- moonpool.schedules: runs the operations that have `every` in a host that serves.
 --
--- Each schedule is a row of moonpool.schedule; an operation with `for_each` has one for each tenant, whose
--- times lie spread over the interval. Of many hosts one runs each due time: the one whose UPDATE moves the
--- row's `due` on. That holds no connection and no lock while the operation runs, but a lease (`held_until`),
--- which this host renews as long as the run lives, and which ends soon after the host. The time is the
--- database's, whatever this host's clock says. A time that nobody was there for is counted, and not made up
--- for: after a pause the last one is run, once.
+-- Each schedule is a row of moonpool.schedule; an operation with `for_each` has one for each
+-- tenant, whose times lie spread over the interval. Of many hosts one runs each due time: the one
+-- whose UPDATE moves the row's `due` on. That holds no connection and no lock while the operation
+-- runs, but a lease (`held_until`), which this host renews as long as the run lives, and which ends
+-- soon after the host. The time is the database's, whatever this host's clock says. A time that
+-- nobody was there for is counted, and not made up for: after a pause the last one is run, once.
 local db          = require "moonpool.db"
 local due         = require "moonpool.due"
 local errors      = require "moonpool.errors"
@@ -30,7 +30,7 @@ local running = {} -- jobs that run on this host, as a set
 local renewer
 local wait_until, measure_at = 0, 0
 
--- -- time ---------------------------------------------------------------------------------------------
+-- -- time -----------------------------------------------------------------------------------------
 
 local epoch, epoch_at -- the database's clock, and ours when it was asked
 
@@ -44,10 +44,10 @@ end
 
 local function written(at) return os.date("!%FT%TZ", at) end
 
--- -- what is to be run --------------------------------------------------------------------------------
+-- -- what is to be run ----------------------------------------------------------------------------
 
--- For how long the tenants' times are spread behind a due time: an interval is used whole; of a cron line,
--- which names a time of the day, a tenth, at most an hour.
+-- For how long the tenants' times are spread behind a due time: an interval is used whole; of a
+-- cron line, which names a time of the day, a tenth, at most an hour.
 local function spread_of(schedule, at)
   if schedule.interval then return schedule.interval end
   local first = schedule:next(at, due.local_offset)
@@ -58,12 +58,15 @@ end
 -- The same on every host.
 local function offset_of(operation, tenant, spread)
   local hash = 5381
-  for _, byte in ipairs { (operation .. "\0" .. tenant):byte(1, -1) } do hash = (hash * 33 + byte) & 0xffffffff end
+  for _, byte in ipairs { (operation .. "\0" .. tenant):byte(1, -1) } do
+    hash = (hash * 33 + byte) & 0xffffffff
+  end
   return hash % spread
 end
 
 local function new_job(entry, tenant)
-  return { entry = entry, tenant = tenant, offset = tenant == "" and 0 or offset_of(entry.name, tenant, entry.spread) }
+  local offset = tenant == "" and 0 or offset_of(entry.name, tenant, entry.spread)
+  return { entry = entry, tenant = tenant, offset = offset }
 end
 
 -- The operations with a schedule, when the generation has changed.
@@ -90,20 +93,23 @@ end
 
 -- The last time up to `at` when a job was due: where one that is new begins.
 local function begins(job, at)
-  local schedule = job.entry.due
-  return schedule.interval and (at - job.offset) // schedule.interval * schedule.interval or at - job.offset
+  local interval, from = job.entry.due.interval, at - job.offset
+  return interval and from // interval * interval or from
 end
 
--- Rows of tenants that are new, and what is known of the others; those of tenants that are gone, go.
+-- Rows of tenants that are new, and what is known of the others; those of tenants that are gone,
+-- go.
 local function keep_rows(entry, tenants, at)
   local names, dues = {}, {}
   for i, tenant in ipairs(tenants) do names[i], dues[i] = tenant, begins(entry.jobs[tenant], at) end
   db.exec([[
     insert into moonpool.schedule (operation, tenant, due)
-    select $1, t, to_timestamp(d) from unnest($2::text[], $3::bigint[]) as new(t, d) on conflict do nothing]],
+    select $1, t, to_timestamp(d) from unnest($2::text[], $3::bigint[]) as new(t, d)
+    on conflict do nothing]],
     entry.name, names, dues)
-  db.exec("delete from moonpool.schedule where operation = $1 and tenant <> '' and tenant <> all($2::text[])",
-    entry.name, names)
+  db.exec([[
+    delete from moonpool.schedule
+     where operation = $1 and tenant <> '' and tenant <> all($2::text[])]], entry.name, names)
   for _, row in ipairs(db.query([[
       select tenant, floor(extract(epoch from due))::bigint as due from moonpool.schedule
        where operation = $1 and tenant <> '']], entry.name)) do
@@ -115,13 +121,14 @@ end
 -- Who the tenants are now.
 local function read_tenants(entry, at)
   if not entry.for_each or host.clock() < entry.tenants_at then return end
-  entry.tenants_at = host.clock() + math.max(1, math.min(TENANTS_S, entry.due.interval or TENANTS_S))
+  local again_s = math.max(1, math.min(TENANTS_S, entry.due.interval or TENANTS_S))
+  entry.tenants_at = host.clock() + again_s
   local ok, rows = pcall(store.with, function(conn)
     return conn.query("select tenant from moonpool.tenants($1) as tenant", entry.for_each)
   end)
   if not ok then
-    host.log("error", ("%s: its tenants (for_each) cannot be read, those known go on: %s%s"):format(entry.name,
-      tostring(rows), errors.is(rows) and rows.sqlstate == "42501" and
+    host.log("error", ("%s: its tenants (for_each) cannot be read, those known go on: %s%s"):format(
+      entry.name, tostring(rows), errors.is(rows) and rows.sqlstate == "42501" and
       "; it is read as moonpool_system, which needs to be granted select on it" or ""))
     return
   end
@@ -135,29 +142,32 @@ local function read_tenants(entry, at)
   keep_rows(entry, tenants, at)
 end
 
--- -- a run --------------------------------------------------------------------------------------------
+-- -- a run ----------------------------------------------------------------------------------------
 
-local function name_of(job) return job.entry.name .. (job.tenant == "" and "" or " of tenant " .. job.tenant) end
+local function name_of(job)
+  return job.tenant == "" and job.entry.name or job.entry.name .. " of tenant " .. job.tenant
+end
 
 local function row_of(job)
   return db.value([[select floor(extract(epoch from due))::bigint from moonpool.schedule
                      where operation = $1 and tenant = $2]], job.entry.name, job.tenant)
 end
 
--- The row's last due time. One that lies further ahead than the next that there is was written by a clock
--- that was wrong, and would keep all hosts waiting.
+-- The row's last due time. One that lies further ahead than the next that there is was written by a
+-- clock that was wrong, and would keep all hosts waiting.
 local function read_due(job, at)
   local seen = row_of(job)
   if not seen then
-    db.exec([[insert into moonpool.schedule (operation, tenant, due) values ($1, $2, to_timestamp($3))
-              on conflict do nothing]], job.entry.name, job.tenant, begins(job, at))
+    db.exec([[
+      insert into moonpool.schedule (operation, tenant, due) values ($1, $2, to_timestamp($3))
+      on conflict do nothing]], job.entry.name, job.tenant, begins(job, at))
     seen = row_of(job)
   end
   local ahead = job.entry.due:next(at, due.local_offset)
   if not seen or not ahead or seen <= ahead then return seen end
   local back = begins(job, at)
-  host.log("warn", ("%s: its last due time, %s, lies in the future: a clock was wrong; it is set back to %s"):format(
-    name_of(job), written(seen), written(back)))
+  host.log("warn", ("%s: its last due time, %s, lies in the future: a clock was wrong; it is set back to %s")
+    :format(name_of(job), written(seen), written(back)))
   db.exec([[
     update moonpool.schedule set due = to_timestamp($4)
      where operation = $1 and tenant = $2 and floor(extract(epoch from due))::bigint = $3]],
@@ -169,12 +179,14 @@ end
 local function claim(job, at, missed)
   return db.exec([[
     update moonpool.schedule
-       set due = to_timestamp($4), host = $5, started_at = clock_timestamp(), finished_at = null, runs = runs + 1,
-           missed = missed + $6, failures = failures + case when held_until is null then 0 else 1 end,
+       set due = to_timestamp($4), host = $5, started_at = clock_timestamp(), finished_at = null,
+           runs = runs + 1, missed = missed + $6,
+           failures = failures + case when held_until is null then 0 else 1 end,
            failing = failing + case when held_until is null then 0 else 1 end,
            held_until = clock_timestamp() + make_interval(secs => $7)
      where operation = $1 and tenant = $2 and floor(extract(epoch from due))::bigint = $3
-       and to_timestamp($4) <= clock_timestamp() and (held_until is null or held_until < clock_timestamp())]],
+       and to_timestamp($4) <= clock_timestamp()
+       and (held_until is null or held_until < clock_timestamp())]],
     job.entry.name, job.tenant, job.seen, at, host.name, missed, LEASE_S) == 1
 end
 
@@ -192,7 +204,9 @@ end
 -- Of the runs that live on this host.
 local function renew()
   local names, tenants = {}, {}
-  for job in pairs(running) do names[#names + 1], tenants[#tenants + 1] = job.entry.name, job.tenant end
+  for job in pairs(running) do
+    names[#names + 1], tenants[#tenants + 1] = job.entry.name, job.tenant
+  end
   if #names == 0 then
     renewer:stop()
     renewer = nil
@@ -201,7 +215,8 @@ local function renew()
   db.exec([[
     update moonpool.schedule s set held_until = clock_timestamp() + make_interval(secs => $4)
       from unnest($1::text[], $2::text[]) as run(operation, tenant)
-     where s.operation = run.operation and s.tenant = run.tenant and s.host = $3 and s.held_until is not null]],
+     where s.operation = run.operation and s.tenant = run.tenant and s.host = $3
+       and s.held_until is not null]],
     names, tenants, host.name, LEASE_S)
 end
 
@@ -224,7 +239,9 @@ local function run(job, at)
   local ok, answer, _, _, detail = generations.call_json(name, nil, { tenant = tenant })
   local failure = not ok and reason(answer, detail) or nil
   meters.runs:add { operation = name, result = ok and "ok" or "failed" }
-  if failure then host.log("error", ("%s, due at %s, failed: %s"):format(name_of(job), written(at), failure)) end
+  if failure then
+    host.log("error", ("%s, due at %s, failed: %s"):format(name_of(job), written(at), failure))
+  end
   release(job, at, failure)
 end
 
@@ -239,11 +256,13 @@ local function attend(job)
   run(job, last)
 end
 
+-- Tables, columns, functions or rights that are not there.
+local missing = { ["42P01"] = true, ["3F000"] = true, ["42501"] = true, ["42703"] = true, ["42883"] = true }
+
 local function report(failure)
-  local code = errors.is(failure) and failure.sqlstate
-  local missing = code == "42P01" or code == "3F000" or code == "42501" or code == "42703" or code == "42883"
   wait_until = host.clock() + AGAIN_S
-  host.log("warn", missing and "schedules do not run: the host's own tables are not there, or older than this host; " ..
+  host.log("warn", errors.is(failure) and missing[failure.sqlstate] and
+    "schedules do not run: the host's own tables are not there, or older than this host; " ..
     "run `moonpool migrate up`" or "schedules: " .. tostring(failure))
 end
 
@@ -258,7 +277,7 @@ local function work(entry)
   entry.workers = entry.workers - 1
 end
 
--- -- the look -----------------------------------------------------------------------------------------
+-- -- the look -------------------------------------------------------------------------------------
 
 local function is_due(job, at)
   if not job.seen then return true end
@@ -295,7 +314,8 @@ local function measure(at)
     if entry then
       local following = entry.due:next(row.due, due.local_offset) or at
       local behind = at - following - (entry.spread or 0)
-      meters.set_schedule(row.operation, { late = math.max(0, behind), last_success = row.last_success,
+      meters.set_schedule(row.operation, {
+        late = math.max(0, behind), last_success = row.last_success,
         next_run = math.max(following, entry.due:next(at - 1, due.local_offset) or at),
         failing = entry.for_each and row.tenants_failing or row.failing })
     end
@@ -318,13 +338,14 @@ function schedules.tick()
   if not ok then report(failure) end
 end
 
--- -- for people ---------------------------------------------------------------------------------------
+-- -- for people -----------------------------------------------------------------------------------
 
-local COLUMNS = [[tenant, due as last_due, host, started_at, finished_at, succeeded_at as last_success, runs, failures, failing,
-                  missed, last_error, floor(extract(epoch from due))::bigint as seen]]
+local COLUMNS = [[tenant, due as last_due, host, started_at, finished_at, succeeded_at as last_success,
+                  runs, failures, failing, missed, last_error, floor(extract(epoch from due))::bigint as seen]]
 
 local function shown(entry, row, at)
-  local item, offset = {}, row.tenant == "" and 0 or offset_of(entry.name, row.tenant, entry.spread or 1)
+  local item, offset = {}, 0
+  if row.tenant ~= "" then offset = offset_of(entry.name, row.tenant, entry.spread or 1) end
   for column, value in pairs(row) do item[column] = value end
   local following = entry.due:next(math.max(row.seen, at - offset), due.local_offset)
   item.next_due, item.seen = following and written(following + offset), nil
@@ -332,8 +353,9 @@ local function shown(entry, row, at)
   return item
 end
 
--- list() -> for each schedule of the current generation { operation, every, next_due, last_due, runs, missed,
--- failures, … }; of one with `for_each` the same for each of its `tenants`, up to 1000.
+-- list() -> for each schedule of the current generation { operation, every, next_due, last_due,
+-- runs, missed, failures, … }; of one with `for_each` the same for each of its `tenants`, up to
+-- 1000.
 function schedules.list()
   read_operations()
   local list, names, at = {}, {}, now()
@@ -341,8 +363,9 @@ function schedules.list()
   table.sort(names)
   for i, name in ipairs(names) do
     local entry = entries[name]
-    local rows = db.query("select " .. COLUMNS .. [[ from moonpool.schedule where operation = $1 and (tenant <> '') = $2
-                                                   order by tenant limit 1000]], name, entry.for_each ~= nil)
+    local rows = db.query("select " .. COLUMNS .. [[
+        from moonpool.schedule where operation = $1 and (tenant <> '') = $2
+       order by tenant limit 1000]], name, entry.for_each ~= nil)
     local item = not entry.for_each and rows[1] and shown(entry, rows[1], at) or {}
     if entry.for_each then
       item.tenants = json.array()

@@ -1,6 +1,6 @@
 -- moonpool.subscriptions: where a subscriber that is not known yet begins, decided when scripts/ is
--- loaded: with what is published from then on, unless it says `from = "oldest"`, or where another ended
--- that it was `renamed_from`. One that is known goes on.
+-- loaded: with what is published from then on, unless it says `from = "oldest"`, or where another
+-- ended that it was `renamed_from`. One that is known goes on.
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
@@ -11,7 +11,8 @@ local subscriptions = {}
 local PATIENCE_S = 3 -- a host starts without its database, too
 
 local said = {
-  now     = '%s begins with what is published to %s from now on: %d that are kept are not for it (from = "oldest" takes them)',
+  now     = "%s begins with what is published to %s from now on: %d that are kept are not for it " ..
+            '(from = "oldest" takes them)',
   oldest  = "%s begins with the oldest message of %s that is kept: %d wait for it",
   renamed = "%s goes on with %s where %s was",
 }
@@ -47,8 +48,8 @@ local function is_missing(failure)
   return state == "42P01" or state == "3F000" or state == "42501"
 end
 
---- Those of a new generation, before it takes calls: nothing that those publish is missed. Without a database it is done by
---- the relay, when there is one.
+--- Those of a new generation, before it takes calls: nothing that those publish is missed. Without
+--- a database it is done by the relay, when there is one.
 ---@param operations table<string, table>
 function subscriptions.settle_all(operations)
   local subscribers = {}
@@ -60,7 +61,8 @@ function subscriptions.settle_all(operations)
     for name, op in pairs(subscribers) do subscriptions.settle(conn, name, op) end
   end)
   if not ok and not is_missing(failure) then
-    host.log("warn", "subscribers that are new begin when the database answers: " .. tostring(failure))
+    host.log("warn", "subscribers that are new begin when the database answers: "
+      .. tostring(failure))
   end
 end
 

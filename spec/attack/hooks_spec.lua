@@ -1,6 +1,7 @@
 -- What a call starts, and what that starts, as somebody would write it who means harm: it stays with the tenant, the caller and
 -- the limits of the call, and it ends.
 local border     = require "moonpool.border"
+local cache      = require "moonpool.cache"
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -157,6 +158,41 @@ for place, run in pairs(from) do
     end)
   end)
 end
+
+describe("hooks of calls that shared a transaction", function()
+  it("are each of their own call's tenant", function()
+    local seen = {}
+    local op = define(function(tx, asked)
+      tx:after_commit(function()
+        local setting = moonpool.call(whoami, {}).setting
+        seen[#seen + 1] = { asked.dealership_id, setting }
+      end)
+    end, { lane = "attack_hooks", group = 8 })
+    local calls = {}
+    for i = 1, 8 do
+      calls[i] = function() moonpool.call(op, { dealership_id = (i % 2 == 0 and ours or theirs).id }) end
+    end
+    moonpool.all(calls)
+    scratch.await("the hooks", function() return #seen == 8 end)
+    for _, pair in ipairs(seen) do assert.are.equal(pair[1], pair[2]) end
+  end)
+
+  it("see their own tenant's part of the cache", function()
+    local seen = {}
+    for _, d in ipairs { ours, theirs } do
+      local op = define(function(tx)
+        tx:after_commit(function()
+          seen[d.id] = cache.get "attack_hooks_private" or "none"
+          cache.set("attack_hooks_private", d.id)
+        end)
+      end)
+      moonpool.call(op, { dealership_id = d.id })
+      scratch.await("the hook", function() return seen[d.id] end)
+    end
+    assert.are.same({ [ours.id] = "none", [theirs.id] = "none" }, seen)
+    assert.is_nil(cache.get "attack_hooks_private")
+  end)
+end)
 
 describe("a hook of an operation of no tenant", function()
   it("may call for any, each with that tenant", function()
