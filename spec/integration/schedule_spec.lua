@@ -9,6 +9,14 @@ local scratch  = require "spec.support.scratch"
 local serving  = require "spec.support.serving"
 local store    = require "moonpool.outbox_store"
 
+-- Seconds pass until something is due: the database is not asked all the time.
+local function await(what, fn)
+  return scratch.await(what, function()
+    moonpool.sleep(0.02)
+    return fn()
+  end)
+end
+
 describe("an operation with `every`", function()
   local schema, owner
   local hosts = {}
@@ -44,7 +52,7 @@ describe("an operation with `every`", function()
 
   it("runs", function()
     local host = start(job "1s")
-    scratch.await("two runs", function() return ran() >= 2 end)
+    await("two runs", function() return ran() >= 2 end)
     local list = host:ask { ["do"] = "schedules" }.schedules
     assert.are.equal(1, #list)
     assert.are.equal("job", list[1].operation)
@@ -55,7 +63,7 @@ describe("an operation with `every`", function()
 
   it("runs once for each due time, however many hosts there are", function()
     for _ = 1, 3 do start(job "1s") end
-    scratch.await("four runs", function() return ran() >= 4 end)
+    await("four runs", function() return ran() >= 4 end)
     for _, host in ipairs(hosts) do host:stop() end
     hosts = {}
     -- Each run belongs to a due time of its own, so there are not more than there were seconds.
@@ -66,7 +74,7 @@ describe("an operation with `every`", function()
 
   it("that fails is counted with its error, and runs again", function()
     start(job("1s", 'moonpool.fail("NO_LUCK", "not today")'))
-    scratch.await("two failures", function()
+    await("two failures", function()
       local now = row()
       return now and now.failures >= 2
     end)
@@ -76,7 +84,7 @@ describe("an operation with `every`", function()
   it("runs once after a pause; the times between are counted as missed", function()
     owner.exec "insert into moonpool.schedule (operation, due) values ('job', date_trunc('hour', now()) - interval '3 hours')"
     start(job "1h")
-    scratch.await("the run", function()
+    await("the run", function()
       local now = row()
       return now and now.finished_at
     end)
@@ -91,34 +99,34 @@ describe("an operation with `every`", function()
     local files = job "1s"
     files["scripts/free.lua"] = files["scripts/job.lua"]:gsub("'job'", "'free'")
     start(files)
-    scratch.await("the other's run", function() return ran() >= 1 end)
+    await("the other's run", function() return ran() >= 1 end)
     assert.are.equal(0, db.value "select count(*) from sched.ran where by = 'job'")
     assert.are.equal(1, db.value "select failures from moonpool.schedule where operation = 'free'")
   end)
 
   it("that a host died in goes on soon after, by another", function()
     start(job("2s", "tx:exec \"insert into sched.ran (by) values ('job')\" tx:value \"select pg_sleep(600)\""))
-    scratch.await("the run", function()
+    await("the run", function()
       local now = row()
       return now and now.held_until
     end)
     -- Renewed while the run lives, and never for long.
     local first = row().held_until
-    scratch.await("a renewal", function() return row().held_until ~= first end)
+    await("a renewal", function() return row().held_until ~= first end)
     assert.is_true(db.value "select held_until - clock_timestamp() < interval '20 seconds' from moonpool.schedule")
     os.execute(("kill -9 %d"):format(hosts[1]:pid()))
     owner.exec [[select pg_terminate_backend(pid) from pg_stat_activity
                   where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()]]
     start(job "2s")
     local runs = row().runs
-    scratch.await("the next run", function() return row().runs > runs and ran() >= 1 end)
+    await("the next run", function() return row().runs > runs and ran() >= 1 end)
     assert.is_true(row().failures >= 1)
   end)
 
   it("goes on where a clock that was wrong has put its due time, and says so", function()
     owner.exec "insert into moonpool.schedule (operation, due) values ('job', now() + interval '400 days')"
     local host = start(job "1s")
-    scratch.await("two runs", function() return ran() >= 2 end)
+    await("two runs", function() return ran() >= 2 end)
     assert.truthy(host:log():find("job: its last due time, .-, lies in the future"))
   end)
 
@@ -133,21 +141,21 @@ describe("an operation with `every`", function()
     local token = http.token "--scopes monitor"
     assert.is_true(host:call("says", {}).ok)
     local function ask(path) return http.ask(host, "GET", path, { token = token }).json end
-    local failing = scratch.await("the failures", function()
+    local failing = await("the failures", function()
       local found = ask "/api/db/schedules".schedules[1]
       return found and found.failed >= 2 and found.failing >= 1 and found
     end)
     assert.are.equal("job", failing.operation)
     assert.is_nil(failing.lastSuccess)
     assert.truthy(failing.nextRun)
-    local dead = scratch.await("the dead letter", function()
+    local dead = await("the dead letter", function()
       local found = ask "/api/db/messages".subscribers[1]
       return found and found.deadLetters == 1 and found
     end)
     assert.are.same({ "hears", 1, 0 }, { dead.subscriber, dead.failed, dead.waiting })
     local overview = ask "/api/db/overview"
     assert.are.same({ 1, 1 }, { #overview.messages, #overview.schedules })
-    scratch.await("the alerts", function()
+    await("the alerts", function()
       local names = {}
       for _, alert in ipairs(ask "/api/db/alerts".alerts) do names[alert.name] = alert.message end
       return names.failing_schedules and names.dead_letters and names.dead_letters:find("hears (1)", 1, true)
@@ -157,7 +165,7 @@ describe("an operation with `every`", function()
 
   it("tells why a run failed, and in which call", function()
     local host = start(job("1s", "local x = nil; return x.y"))
-    scratch.await("a failure", function()
+    await("a failure", function()
       local now = row()
       return now and now.failures >= 1
     end)
@@ -215,7 +223,7 @@ describe("an operation with `every`", function()
 
     it("runs for each tenant, as that tenant, on one of several hosts, with a last and a next time", function()
       for _ = 1, 2 do start(visiting "1s") end
-      scratch.await("two visits each", each_has(2))
+      await("two visits each", each_has(2))
       local list = hosts[1]:ask { ["do"] = "schedules" }.schedules
       assert.are.equal("select id from sched.shops", list[1].for_each)
       assert.are.equal(5, #list[1].tenants)
@@ -234,8 +242,8 @@ describe("an operation with `every`", function()
       local bad = tenants[3]
       start(visiting("1s", nil, ('if input.shop_id == "%s" then moonpool.fail("SHUT", "shut") end'):format(bad)))
       table.remove(tenants, 3)
-      scratch.await("two visits each", each_has(2))
-      scratch.await("its failures", function()
+      await("two visits each", each_has(2))
+      await("its failures", function()
         return db.value("select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule where tenant = $1", bad)
       end)
       assert.are.equal(0, visits(bad))
@@ -244,7 +252,7 @@ describe("an operation with `every`", function()
     it("has `concurrency` at a time", function()
       start(visiting("1s", "concurrency = 2,", 'tx:value "select pg_sleep(0.2)"'))
       local most = 0
-      scratch.await("a visit each", function()
+      await("a visit each", function()
         most = math.max(most, db.value "select count(*) from moonpool.schedule where held_until is not null")
         return each_has(1)()
       end)
@@ -253,20 +261,20 @@ describe("an operation with `every`", function()
 
     it("follows who the tenants are", function()
       start(visiting "1s")
-      scratch.await("a visit each", each_has(1))
+      await("a visit each", each_has(1))
       local gone = table.remove(tenants)
       owner.exec("delete from sched.shops where id = $1", gone)
       tenants[#tenants + 1] = moonpool.uuid()
       owner.exec("insert into sched.shops (id) values ($1)", tenants[#tenants])
-      scratch.await("a visit of the new one", each_has(1))
-      scratch.await("the end of the other", function()
+      await("a visit of the new one", each_has(1))
+      await("the end of the other", function()
         return not db.first("select from moonpool.schedule where tenant = $1", gone)
       end)
     end)
 
     it("spreads them over the interval", function()
       start(visiting "1000s")
-      local list = scratch.await("its rows", function()
+      local list = await("its rows", function()
         local found = hosts[1]:ask { ["do"] = "schedules" }.schedules[1].tenants
         return #found == 5 and found
       end)
@@ -282,7 +290,7 @@ describe("an operation with `every`", function()
       local files = visiting "1s"
       files["scripts/visit.lua"] = files["scripts/visit.lua"]:gsub("sched.shops", "sched.secret")
       local host = start(files)
-      scratch.await("the line", function() return host:log():find("granted select", 1, true) end)
+      await("the line", function() return host:log():find("granted select", 1, true) end)
     end)
 
     it("is read for the host only", function()
@@ -303,7 +311,7 @@ describe("an operation with `every`", function()
     local host = start(job "366d")
     host:write(job "1s")
     assert.is_true(host:reload().ok)
-    scratch.await("a run", function() return ran() >= 1 end)
+    await("a run", function() return ran() >= 1 end)
   end)
 
   describe("is refused by a reload", function()
