@@ -26,14 +26,41 @@ local function place_of(field, file)
   return "scripts/" .. file
 end
 
+-- What ended a file that was loaded under limits, in the words of whoever wrote it.
+local function too_much(fault, file)
+  local limits = host.load_limits
+  local why = ({
+    SCRIPT_TIMEOUT    = ("it computed for more than %d ms while it was loaded (MOONPOOL_LOAD_TIMEOUT)"):format(limits.cpu_ms),
+    DEADLINE_EXCEEDED = ("it took longer than %d ms to be loaded (MOONPOOL_LOAD_TIMEOUT)"):format(limits.cpu_ms),
+    OUT_OF_MEMORY     = ("it needed more than %d MB of memory while it was loaded (MOONPOOL_TASK_MEMORY)"):format(
+      limits.memory >> 20),
+  })[errors.is(fault) and fault.code]
+  if not why then return fault end
+  return script_error(fault.line or "scripts/" .. file, why)
+end
+
+-- fn() under the limits of loading; a generation's task has them already.
+local function limited(file, fn)
+  if host.generation then return fn() end
+  local started, task = pcall(host.spawn_limited, host.load_limits, fn)
+  if not started then return fn() end -- in no task
+  local results = table.pack(pcall(task.wait, task))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  return false, too_much(results[2], file)
+end
+
 -- Runs one file of scripts/, and `judge` on what it returns: true and that, or false and the error.
 local function run_file(file, judge)
   local chunk, fault = sandbox.load(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
   if not chunk then return false, fault end
-  local ok, result = pcall(function()
-    local value = sandbox.as_body(chunk)
-    if judge then judge(value) end
-    return value
+  local ok, result = limited(file, function()
+    local fine, value = pcall(function()
+      local made = sandbox.as_body(chunk)
+      if judge then judge(made) end
+      return made
+    end)
+    if fine or value ~= "not enough memory" then return fine, value end
+    return false, too_much(errors.new { code = "OUT_OF_MEMORY", line = host.short_at() }, file)
   end)
   if ok then return true, result end
   if not errors.is(result) then return false, script_error(nil, tostring(result)) end

@@ -68,8 +68,9 @@ struct mp_bind {
   uint64_t
       commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
   struct mp_budget *retries;
-  struct mp_task_limits limits; /* of an operation of scripts/ */
-  size_t body_values;           /* JSON values in the input of one call */
+  struct mp_task_limits limits;  /* of an operation of scripts/ */
+  struct mp_task_limits loading; /* of loading the files of scripts/ */
+  size_t body_values;            /* JSON values in the input of one call */
   /* Opens another database for scripts (db.open), or, if `url` is NULL, the default one by connections of its own; set by
    * the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,

@@ -316,6 +316,16 @@ static int host_resize(lua_State *L) {
   return 0;
 }
 
+static void push_limits(lua_State *L, const struct mp_task_limits *limits) {
+  lua_createtable(L, 0, 3);
+  lua_pushinteger(L, (lua_Integer)limits->cpu_ms);
+  lua_setfield(L, -2, "cpu_ms");
+  lua_pushinteger(L, (lua_Integer)limits->memory);
+  lua_setfield(L, -2, "memory");
+  lua_pushinteger(L, (lua_Integer)limits->wall_ms);
+  lua_setfield(L, -2, "wall_ms");
+}
+
 int mp_open_host(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"uuid", host_uuid},
@@ -352,6 +362,8 @@ int mp_open_host(lua_State *L) {
   mp_fault_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
+  push_limits(L, &mp_bind_of(L)->loading);
+  lua_setfield(L, -2, "load_limits");
   lua_pushinteger(L, (lua_Integer)mp_bind_of(L)->body_values);
   lua_setfield(L, -2, "body_values");
   lua_pushstring(L, MOONPOOL_VERSION);

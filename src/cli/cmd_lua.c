@@ -108,20 +108,12 @@ static int push_module(lua_State *L, void *data) {
   return 1;
 }
 
-/* Reads scripts/, so that the host knows the operations and their tenant. */
-static void load_operations(lua_State *L) {
-  push_require(L, "moonpool.registry");
-  lua_getfield(L, -1, "load");
-  lua_call(L, 0, 0);
-  lua_pop(L, 1);
-}
-
 /* ---- run ---- */
 
 static int push_script(lua_State *L, void *data) {
   const struct arguments *a = data;
   struct mp_err err;
-  load_operations(L);
+  push_require(L, "moonpool.cli.run");
   push_list(L, a->argc, a->argv);
   lua_pushstring(L, a->path);
   lua_rawseti(L, -2, 0);
@@ -129,7 +121,7 @@ static int push_script(lua_State *L, void *data) {
   if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, NULL, &err)) luaL_error(L, "%s", err.msg);
   luaL_checkstack(L, a->argc, "too many arguments");
   for (int i = 0; i < a->argc; i++) lua_pushstring(L, a->argv[i]);
-  return a->argc;
+  return a->argc + 1;
 }
 
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
@@ -236,8 +228,8 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
 /* ---- relay, outbox ---- */
 
 static int push_host_module(lua_State *L, void *data) {
-  load_operations(L);
-  return push_module(L, data);
+  push_require(L, "moonpool.cli.run");
+  return push_module(L, data) + 1;
 }
 
 /* A command that is a Lua module. */
@@ -351,7 +343,7 @@ struct spec {
 
 static int push_spec(lua_State *L, void *data) {
   const struct spec *spec = data;
-  load_operations(L);
+  push_require(L, "moonpool.cli.run");
   push_require(L, "moonpool.host");
 #define SET(field) (lua_pushstring(L, spec->cluster->field), lua_setfield(L, -2, #field))
   SET(app_url), SET(owner_url), SET(admin_url), SET(data_dir), SET(bin_dir);
@@ -361,7 +353,7 @@ static int push_spec(lua_State *L, void *data) {
   lua_getfield(L, -1, "run_specs");
   lua_remove(L, -2);
   push_list(L, spec->arguments.argc, spec->arguments.argv);
-  return 1;
+  return 2;
 }
 
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {

@@ -135,7 +135,7 @@ static int start_p(lua_State *L) {
   call->task =
       mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);
   /* What is done for a caller before its transaction and after it: reading, checking and writing JSON. */
-  if (!o->entry) mp_task_limit(call->task, &call->gen->bind.limits);
+  if (!o->entry) mp_task_limit_apart(call->task, &call->gen->bind.limits);
   return 0;
 }
 

@@ -98,6 +98,22 @@ static void succeed(struct mp_generations *set) {
   mp_buf_fini(&text);
 }
 
+/* "scripts/a.lua:12: ...": of the error object on top. */
+static void tell_failure(const struct mp_generation *gen, lua_State *L, char *text, size_t size) {
+  const struct mp_task_limits *limits = &gen->bind.loading;
+  struct mp_err err;
+  mp_luaerr_get(L, -1, &err);
+  const char *line = NULL;
+  if (lua_istable(L, -1) && lua_getfield(L, -1, "line") == LUA_TSTRING) line = lua_tostring(L, -1);
+  if (err.code == MP_ETIMEOUT || err.code == MP_ESCRIPT_TIMEOUT)
+    mp_err_set(&err, err.code, "loading took longer than %llu ms (MOONPOOL_LOAD_TIMEOUT)",
+               (unsigned long long)limits->cpu_ms);
+  if (err.code == MP_ENOMEM)
+    mp_err_set(&err, err.code, "loading needed more than %zu MB of memory (MOONPOOL_TASK_MEMORY)",
+               limits->memory >> 20);
+  snprintf(text, size, "%s: %s", line ? line : "scripts/", err.msg);
+}
+
 /* moonpool.generation.open: the function that serves calls and the number of operations, or nil and the
  * faults. */
 static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
@@ -112,12 +128,12 @@ static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
     succeed(set);
     return;
   }
-  const char *text = lua_tostring(L, -1);
-  struct mp_err err;
-  if (!text) {
-    mp_luaerr_get(L, -1, &err);
-    text = err.msg;
+  if (lua_isstring(L, -1)) {
+    fail(set, lua_tostring(L, -1));
+    return;
   }
+  char text[800];
+  tell_failure(gen, L, text, sizeof text);
   fail(set, text);
 }
 
@@ -130,8 +146,8 @@ static int start_loading(lua_State *L) {
   lua_getfield(L, -1, "open");
   struct mp_task *task =
       mp_task_start(gen->set->bind.sched, L, 0, "scripts/", &mp_task_of_host, on_loaded, gen);
-  /* So that a file that spins is interrupted; the timer ends it together with one that waits. */
-  mp_task_limit(task, &(struct mp_task_limits){.cpu_ms = gen->set->options.load_ms});
+  /* So that a file that spins, waits or fills the memory is ended, and told with its line. */
+  mp_task_limit(task, &gen->bind.loading);
   return 0;
 }
 
@@ -144,7 +160,6 @@ static void load(struct mp_generations *set) {
   }
   struct mp_generation *gen = set->reload.loading;
   lua_State *L = mp_vm_lua(gen->vm);
-  mp_timer_start(&set->reload.timer, set->options.load_ms);
   lua_pushcfunction(L, start_loading);
   lua_pushlightuserdata(L, gen);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return;
@@ -244,17 +259,11 @@ static void read_files(struct mp_generations *set) {
 
 static void on_timer(struct mp_timer *timer) {
   struct mp_generations *set = MP_CONTAINER_OF(timer, struct mp_generations, reload.timer);
-  char text[120];
   switch (set->reload.stage) {
     case MP_RELOAD_NONE:
-    case MP_RELOAD_READING: break;
+    case MP_RELOAD_READING:
+    case MP_RELOAD_LOADING: break;
     case MP_RELOAD_SETTLING: read_files(set); break;
-    case MP_RELOAD_LOADING:
-      snprintf(text, sizeof text,
-               "scripts/: loading took longer than %llu ms (MOONPOOL_LOAD_TIMEOUT)",
-               (unsigned long long)set->options.load_ms);
-      fail(set, text);
-      break;
   }
 }
 

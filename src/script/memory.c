@@ -80,7 +80,9 @@ static bool ask(struct mp_memory *memory, struct mp_account *owner, size_t count
     if (mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched);
     if (granted && mp_account_wants_collection(owner)) mp_task_interrupt(sched);
   }
-  return granted && memory->used + size <= memory->limit;
+  granted = granted && memory->used + size <= memory->limit;
+  if (!granted) mp_task_short(sched);
+  return granted;
 }
 
 static inline bool may_have(struct mp_memory *memory, struct mp_account *owner, size_t counted,

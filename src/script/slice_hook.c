@@ -75,6 +75,17 @@ void mp_task_out_of_memory(struct mp_sched *sched) {
   mp_task_interrupt(sched);
 }
 
+void mp_task_short(struct mp_sched *sched) {
+  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
+  struct mp_task *task = sched->running;
+  char where[sizeof task->short_at];
+  if (!task || !L) return;
+  mp_task_where(L, 0, where, sizeof where);
+  if (*where)
+    memcpy(task->short_at, where,
+           sizeof where); /* while it unwinds there may be no place any more */
+}
+
 void mp_task_interrupt(struct mp_sched *sched) {
   lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
   if (sched->running && L) mp_slice_arm(L);

@@ -13,6 +13,22 @@
  * The script's function runs below lua_pcallk with the message handler: the traceback is taken before
  * the stack unwinds, and <close> variables of a failed function run while the task may still wait. */
 
+static int set_line_p(lua_State *L) {
+  lua_pushstring(L, lua_touserdata(L, 2));
+  lua_setfield(L, 1, "line");
+  return 0;
+}
+
+void mp_task_push_nomem(lua_State *L, struct mp_task *task) {
+  char *line = task->short_at;
+  mp_luaerr_push_nomem(L);
+  if (!*line || !lua_checkstack(L, 4)) return;
+  lua_pushcfunction(L, set_line_p);
+  lua_pushvalue(L, -2);
+  lua_pushlightuserdata(L, line);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 static int trampoline_end(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   if (status == LUA_OK || status == LUA_YIELD) {
@@ -24,7 +40,7 @@ static int trampoline_end(lua_State *L, int status, lua_KContext ctx) {
   if (status == LUA_ERRMEM) {
     struct mp_account *owner = task->sched->owner;
     task->sched->owner = NULL; /* the error is the host's */
-    mp_luaerr_push_nomem(L);
+    mp_task_push_nomem(L, task);
     task->sched->owner = owner;
   } else if (!mp_luaerr_is(L, -1)) { /* an error in the handler, or in a <close> after it */
     lua_pushcfunction(L, mp_luaerr_handler);
@@ -66,7 +82,7 @@ const struct mp_task_origin mp_task_of_host = {0};
 
 struct mp_task_origin mp_task_origin(const struct mp_task *task) {
   if (!task) return mp_task_of_host;
-  return (struct mp_task_origin){task->scope, task->label, task->account};
+  return (struct mp_task_origin){task->scope, task->label, task->apart ? NULL : task->account};
 }
 
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
@@ -136,6 +152,11 @@ void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits) {
 void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits) {
   if (task->founder && task->account)
     mp_account_limit(task->account, limits->cpu_ms, limits->memory);
+}
+
+void mp_task_limit_apart(struct mp_task *task, const struct mp_task_limits *limits) {
+  mp_task_limit(task, limits);
+  task->apart = true;
 }
 
 void mp_task_settle(struct mp_task *task) { task->settled = true; }

@@ -79,6 +79,8 @@ void mp_task_reserve(lua_State *L, size_t size);
 size_t mp_task_room(lua_State *L);
 /* Before its first turn: limits of its own instead of its origin's. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
+/* The same for the host's own part of a call: the scripts that it starts have limits of their own. */
+void mp_task_limit_apart(struct mp_task *task, const struct mp_task_limits *limits);
 /* The same for one that runs and has limits of its own: what it has spent counts. */
 void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits);
 /* What it was started for is stored, whatever becomes of it from here on. */

@@ -305,7 +305,8 @@ static lua_Integer limit_field(lua_State *L, const char *name) {
 static int task_spawn_limited(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   struct mp_task_limits limits = {.cpu_ms = (uint64_t)limit_field(L, "cpu_ms"),
-                                  .memory = (size_t)limit_field(L, "memory")};
+                                  .memory = (size_t)limit_field(L, "memory"),
+                                  .wall_ms = (uint64_t)limit_field(L, "wall_ms")};
   lua_remove(L, 1);
   return spawn(L, &limits);
 }
@@ -457,10 +458,21 @@ static int task_all(lua_State *L) {
   return mp_wait_yield(L, 0, all_k);
 }
 
+/* short_at() -> "scripts/a.lua:3": where the task's code was when it was refused memory, or nil */
+static int task_short_at(lua_State *L) {
+  const struct mp_task *task = mp_task_of(L);
+  lua_pushstring(L, task && *task->short_at ? task->short_at : NULL);
+  return 1;
+}
+
 void mp_task_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"sleep", task_sleep},     {"spawn", task_spawn}, {"spawn_limited", task_spawn_limited},
-      {"loading", task_loading}, {"all", task_all},     {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"sleep", task_sleep},
+                                       {"spawn", task_spawn},
+                                       {"spawn_limited", task_spawn_limited},
+                                       {"loading", task_loading},
+                                       {"short_at", task_short_at},
+                                       {"all", task_all},
+                                       {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"wait", handle_wait}, {"cancel", handle_cancel}, {NULL, NULL}};
   if (luaL_newmetatable(L, handle_name)) {

@@ -40,11 +40,14 @@ struct mp_task {
   struct mp_task
       *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
+  bool apart;                /* its limits are for itself: what it starts has others */
   bool settled; /* what it was started for is stored: a failure from here on is one of telling */
   bool founder; /* of its account: mp_task_limit was for it */
   bool beside;  /* started by the script of a transaction, or by such a task */
   bool loading; /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];
+  char short_at
+      [96]; /* where its code was when it was refused memory: no handler runs then, and no traceback is left */
 };
 
 struct mp_slot {
@@ -107,6 +110,10 @@ void mp_slice_report(struct mp_task *task, lua_State *L);
 void mp_sched_forget(struct mp_sched *sched, lua_State *main);
 /* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes it. */
 void mp_task_out_of_memory(struct mp_sched *sched);
+/* The error of a task that was refused memory, with the place where it was. */
+void mp_task_push_nomem(lua_State *L, struct mp_task *task);
+/* It is refused memory where it is: only noted. */
+void mp_task_short(struct mp_sched *sched);
 /* The hook runs at the next instruction of the running task. */
 void mp_task_interrupt(struct mp_sched *sched);
 /* The task, running or suspended, must not go on: makes the error object that on_done will get, with the traceback of
