@@ -106,12 +106,23 @@ local function without_values(line)
   return (line:gsub("%f[%w_$]%d[%d.]*", "…"))
 end
 
+-- How many parameters the text has: the highest $n that is no part of a quote, a comment or a name.
+local function parameters_of(sql)
+  local scan, code, at, highest = require "moonpool.migrate.scan", {}, 1, 0
+  for _, from, to in scan.pieces(sql) do
+    code[#code + 1] = sql:sub(at, from - 1)
+    at = to + 1
+  end
+  code[#code + 1] = sql:sub(at)
+  for n in table.concat(code, " "):gmatch "%f[%w_$\128-\255]%$(%d+)" do highest = math.max(highest, math.tointeger(n)) end
+  return highest
+end
+
 local function explain(conn, sql)
+  local params = parameters_of(sql)
+  local nulls = params > 0 and "(" .. ("null, "):rep(params - 1) .. "null)" or ""
   conn.exec "set plan_cache_mode = force_generic_plan"
   conn.exec("prepare moonpool_plan as " .. sql)
-  local params = conn.value [[
-    select coalesce(cardinality(parameter_types), 0) from pg_prepared_statements where name = 'moonpool_plan']]
-  local nulls = params > 0 and "(" .. ("null, "):rep(params - 1) .. "null)" or ""
   local lines = {}
   for i, row in ipairs(conn.query("explain execute moonpool_plan" .. nulls)) do
     lines[i] = without_values(row["QUERY PLAN"])
