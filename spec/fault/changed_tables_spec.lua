@@ -39,20 +39,31 @@ describe("a table that is changed under prepared statements", function()
     moonpool.all(work)
   end
 
-  it("is none of an operation's business, nor does it cost one of its attempts", function()
-    local runs = 0
-    local op = inline.define(function(tx)
-      runs = runs + 1
-      return read(function(...) return tx:one(...) end)
-    end, { retries = 0 })
-    local function call() assert.are.equal(21, (moonpool.call(op, {}))) end
-    together(call)
-    for _ = 1, 5 do
-      change()
+  local ways = {
+    ["alone"] = {},
+    ["in a lane"] = { lane = "changed_tables" },
+    ["in a lane, with a lock between hosts"] = { lane = "changed_tables", isolation = "serializable" },
+    ["in a group"] = { lane = "changed_tables", group = 8 },
+  }
+  for way, fields in pairs(ways) do
+    it("is none of an operation's business, nor does it cost one of its attempts: " .. way, function()
+      local runs = 0
+      fields.retries = 0
+      local op = inline.define(function(tx)
+        runs = runs + 1
+        local sum = read(function(...) return tx:one(...) end)
+        tx:exec "update changed_tables.t set n = n where id = 9"
+        return sum
+      end, fields)
+      local function call() assert.are.equal(21, (moonpool.call(op, {}))) end
       together(call)
-    end
-    assert.truthy(runs > 6 * CALLERS, "no statement was out of date")
-  end)
+      for _ = 1, 5 do
+        change()
+        together(call)
+      end
+      assert.truthy(runs > 6 * CALLERS, "no statement was out of date")
+    end)
+  end
 
   it("nor of a transaction's last statements, which travel with COMMIT", function()
     for _ = 1, 3 do
@@ -65,6 +76,26 @@ describe("a table that is changed under prepared statements", function()
         assert.are.equal(1, row.n)
       end)
       change()
+    end
+  end)
+
+  it("nor when a type of their parameters is made anew", function()
+    local function make()
+      schema.owner.exec "alter table changed_tables.t drop column if exists e"
+      schema.owner.exec "drop type if exists changed_tables.kind"
+      schema.owner.exec "create type changed_tables.kind as enum ('a', 'b')"
+      schema.owner.exec "alter table changed_tables.t add column e changed_tables.kind not null default 'a'"
+    end
+    local op = inline.define(function(tx)
+      return tx:one("select n from changed_tables.t where id = 3 and e = $1", "a").n
+    end, { retries = 0 })
+    for _ = 1, 3 do
+      make()
+      together(function() assert.are.equal(3, (moonpool.call(op, {}))) end)
+      make()
+      together(function()
+        assert.are.equal(3, db.one("select n from changed_tables.t where id = 3 and e = $1", "a").n)
+      end)
     end
   end)
 
