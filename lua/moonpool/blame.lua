@@ -1,4 +1,5 @@
 -- moonpool.blame: what a failed delivery says: something of the message, or only of the moment.
+local codes  = require "moonpool.codes"
 local errors = require "moonpool.errors"
 
 local blame = {}
@@ -7,8 +8,12 @@ local blame = {}
 local unreached = { NO_DATABASE = true, CLOSED = true, BUSY = true, CANCELED = true,
                     CONNECTION_LOST = true, OUTCOME_UNKNOWN = true }
 
--- It was tried when the host, the database or the operator was not ready for any message.
-local untimely = { DEADLINE_EXCEEDED = true, OUT_OF_MEMORY = true }
+-- It was tried when the host, the database or the operator was not ready for any message: codes whose
+-- status says "later", and this one, which may be the host's shortage.
+local function is_untimely(code)
+  local status = codes[code] and codes[code].status
+  return status == 503 or status == 504 or code == "OUT_OF_MEMORY"
+end
 
 -- SQLSTATEs, or their classes: connections, read-only servers (25006), rolled back to be retried,
 -- resources, locks and objects in use, the operator (57), the system (58), missing privileges.
@@ -25,7 +30,7 @@ function blame.of(failure)
   if failure.own_message and not state then return "message" end
   if unreached[failure.code] then return "host" end
   local by_state = state and (untimely_states[state] or untimely_states[state:sub(1, 2)])
-  return (untimely[failure.code] or by_state) and "moment" or "message"
+  return (by_state or is_untimely(failure.code)) and "moment" or "message"
 end
 
 return blame

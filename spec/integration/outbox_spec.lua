@@ -342,6 +342,7 @@ describe("the outbox", function()
       ["a statement that was canceled"] = raising "57014",
       ["a missing grant"]               = raising "42501",
       ["a deadline"]                    = failing "DEADLINE_EXCEEDED",
+      ["memory of all calls"]           = failing "HOST_OUT_OF_MEMORY",
       ["memory of the host"]            = failing "OUT_OF_MEMORY",
     } do
       it(what .. " does not, and the key keeps its order", function()
