@@ -193,10 +193,44 @@ describe("a transaction is bounded by", function()
       assert.are.equal("40001", last.sqlstate)
       assert.are.equal(503, last.status)
       assert.is_true(last.retryable)
-      inline.contains(last.message, "not tried again, the host's budget for retries is used up", "injected")
-      -- 500 in reserve, and one for each hundred calls
+      inline.contains(last.message, "not tried again, the operation's budget for retries is used up", "injected")
+      -- 100 in reserve, and one for each hundred calls
       local retried = attempts_of(ends) - #ends
-      assert.is_true(retried >= 500 and retried <= 503, tostring(retried))
+      assert.is_true(retried >= 100 and retried <= 103, tostring(retried))
+    end)
+
+    it("is each tenant's own, for each operation; all together have the host's", function()
+      local output, code = scratch.script([[
+        local moonpool = require "moonpool"
+        local operation = require "moonpool.operation"
+        local function failing(name)
+          local op = moonpool.operation { retries = 1, timeout = 300,
+            run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }
+          operation.of(op).name = name
+          return op
+        end
+        local function attempts(op, tenant)
+          local _, e = pcall(moonpool.call, op, {}, { tenant = tenant, as = "u" })
+          return e.attempts, e.message
+        end
+        local function exhaust(op, tenant)
+          local calls = {}
+          for i = 1, 120 do calls[i] = function() attempts(op, tenant) end end
+          moonpool.all(calls)
+          return (attempts(op, tenant))
+        end
+        local one, two = failing "one", failing "two"
+        local a, b = moonpool.uuid(), moonpool.uuid()
+        local told = { exhaust(one, a), (attempts(one, b)), (attempts(two, a)) }
+        for i = 1, 15 do exhaust(one, moonpool.uuid()) end
+        local n, message = attempts(one, moonpool.uuid())
+        told[4], told[5] = n, message
+        print(moonpool.json.encode(told))]],
+        { MOONPOOL_RETRY_BUDGET = "1", MOONPOOL_LOG_LEVEL = "error", DB_POOL_MAX = "10" })
+      assert.are.equal(0, code, output)
+      local told = json.decode(output)
+      assert.are.same({ 1, 2, 2, 1 }, { told[1], told[2], told[3], told[4] })
+      inline.contains(told[5], "the host's budget for retries is used up")
     end)
 
     it("0 is none: each call has all its attempts", function()

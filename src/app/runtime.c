@@ -28,7 +28,9 @@
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */
 
-#define RETRY_RESERVE 500 /* retries that a burst of conflicts may take at once */
+/* Retries that a burst of conflicts may take at once: of all calls, and of one tenant's of one operation. */
+#define RETRY_RESERVE 1000
+#define RETRY_OWN_RESERVE 100
 
 struct mp_runtime {
   struct mp_loop *loop;
@@ -376,7 +378,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       .open_pool = bind_open_pool,
       .close_pool = bind_close_pool,
       .app = rt};
-  mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE);
+  mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
   rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
   struct mp_generations_options generations = {.bind = &rt->bind,
                                                .lanes = rt->lanes,

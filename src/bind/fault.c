@@ -105,7 +105,7 @@ static void on_failed(struct mp_req *req, struct mp_result *result, const struct
   f->under_way = false;
   if (err && err->code == MP_ECANCELED) return; /* something else had failed before */
   f->hits++;
-  mp_budget_refund(f->txn->bind->retries);
+  mp_budget_refund(f->txn->bind->retries, f->txn->purse);
   if (!err || f->ends_backend) return;
   f->err = *err;
   f->result = result ? mp_result_ref(result) : NULL;

@@ -10,9 +10,22 @@
 #define CLEANUP_MS \
   5000 /* for a cancel, a rollback or an unlock nobody waits for; then the connection is closed */
 
+uint64_t mp_txn_purse(const struct mp_txn_options *options) {
+  return options->purse ? options->purse
+                        : mp_budget_key(options->name ? options->name : "", options->tenant);
+}
+
+static enum mp_tx_retries retries_left(const struct mp_txn *txn) {
+  switch (mp_budget_left(txn->bind->retries, txn->purse)) {
+    case MP_BUDGET_OWN_SPENT: return MP_TX_OWN_RETRIES_SPENT;
+    case MP_BUDGET_HOST_SPENT: return MP_TX_HOST_RETRIES_SPENT;
+    case MP_BUDGET_LEFT: break;
+  }
+  return MP_TX_MAY_RETRY;
+}
+
 struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
-  struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop),
-                        .no_retry = !mp_budget_left(txn->bind->retries)};
+  struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop), .retries = retries_left(txn)};
   mp_loop_random(txn->bind->loop, &n.random, sizeof n.random);
   return n;
 }
@@ -209,7 +222,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   }
   if (actions & MP_TX_DO_WAIT) {
     bool counts = (txn->tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
-    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->bind->retries);
+    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->bind->retries, txn->purse);
     mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
@@ -379,7 +392,8 @@ static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_o
   mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
   mp_timer_init(&txn->grace, bind->loop, on_grace);
   bind->live_work++;
-  mp_budget_earn(bind->retries);
+  txn->purse = mp_txn_purse(options);
+  mp_budget_earn(bind->retries, txn->purse);
   if (mp_tx_start(&txn->tx, &txn->options.tx) != MP_TX_DO_ACQUIRE) abort();
   *out = txn;
   return 0;

@@ -29,6 +29,7 @@ struct mp_txn_options {
   bool restricted;          /* an operation: only statements that an operation may send */
   uint64_t statement_timeout_ms,
       lock_timeout_ms; /* for this transaction; 0: as the session has it */
+  uint64_t purse;      /* of the budget for retries (admit/budget.h); 0: by name and tenant */
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the result; it stands
    * for the input whose hash (text) is `input_hash`. Both copied. */
   const char *key_id, *input_hash;

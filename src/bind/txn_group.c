@@ -84,7 +84,7 @@ static struct mp_member *join(struct mp_txn *txn) {
     mp_member_answer(member, MP_TX_ROLLED_BACK, &err, false);
     return NULL;
   }
-  mp_budget_earn(txn->bind->retries);
+  mp_budget_earn(txn->bind->retries, mp_txn_purse(&options));
   mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
   if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
     txn->tx.options.deadline_ms = options.tx.deadline_ms;

@@ -79,6 +79,7 @@ enum mp_hold {
 
 struct mp_txn {
   struct mp_bind *bind;
+  uint64_t purse;                /* of the budget for retries: the first call's */
   struct mp_txn_options options; /* the first member's, for what all have in common */
   struct mp_txn_calls calls;
   struct mp_tx tx;
@@ -150,6 +151,7 @@ void mp_txn_script_killed(struct mp_txn *txn);     /* by others than the transac
 void mp_txn_member_late(struct mp_member *member); /* its deadline has passed */
 bool mp_txn_unchecked(const struct mp_txn *txn);   /* a promise of a row is among what is queued */
 struct mp_tx_now mp_txn_now(struct mp_txn *txn);
+uint64_t mp_txn_purse(const struct mp_txn_options *options);
 void mp_txn_free_if_done(struct mp_txn *txn);
 /* What log lines of the call whose script runs, or ran last, are about. */
 static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) {

@@ -197,6 +197,15 @@ static void key_id(lua_State *L, const struct call *call, const char *key, size_
   mp_bind_format_uuid4(halves, out);
 }
 
+/* The purse for retries: of the call's tenant, or else its caller's. */
+static uint64_t purse_of(lua_State *L, const struct call *call) {
+  size_t len;
+  const char *own = caller_field(L, "tenant", &len);
+  uint64_t purse = mp_budget_key(call->name, lua_isnil(L, TENANT) ? own : lua_tostring(L, TENANT));
+  lua_pop(L, 1);
+  return purse;
+}
+
 /* { key = text, input = what the key stands for, encode = function } at KEY. */
 static void read_key(lua_State *L, struct call *call) {
   size_t key_len, input_len;
@@ -270,6 +279,7 @@ static int host_transact(lua_State *L) {
   struct mp_txn_options *o = &call->options;
   read_operation(L, call);
   o->tenant = lua_tostring(L, TENANT);
+  o->purse = purse_of(L, call);
   call->tenant_ref = value_ref(L, TENANT);
   call->input_ref = o->own.input_ref = value_ref(L, INPUT);
   call->again_ref = value_ref(L, AGAIN);

@@ -99,10 +99,12 @@ static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_no
   uint64_t delay = backoff(tx, now.random);
   bool failed =
       tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD) && !(tx->err.flags & MP_ERRF_STALE);
-  bool refused = tx->retry && failed && now.no_retry;
+  bool refused = tx->retry && failed && now.retries != MP_TX_MAY_RETRY;
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
   if (failed) note_failure(tx, again ? delay : 0);
-  if (refused) mp_err_wrap(&tx->err, "not tried again, the host's budget for retries is used up");
+  if (refused)
+    mp_err_wrap(&tx->err, "not tried again, the %s budget for retries is used up",
+                now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");
   if (again) {
     if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
     if (failed) count_retry(tx);
@@ -185,7 +187,8 @@ unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const stru
   }
   if (verdict == MP_TX_REFUSED) tx->err = *refused;
   if (doubted) note_failure(tx, 0);
-  if (verdict == MP_TX_REFUSED || (doubted && (!tx->retry || tx->overdue || now.no_retry))) {
+  if (verdict == MP_TX_REFUSED ||
+      (doubted && (!tx->retry || tx->overdue || now.retries != MP_TX_MAY_RETRY))) {
     if (tx->overdue && verdict != MP_TX_REFUSED) tx->err = tx->late;
     if (verdict != MP_TX_REFUSED) mp_err_wrap(&tx->err, "nothing was stored");
     move(tx, MP_TX_ENDED);

@@ -131,11 +131,14 @@ struct mp_tx {
   unsigned failed_attempts;
 };
 
-/* The driver's clock, 32 random bits, and whether the host may retry at all (admit/budget.h). */
+/* Is there a budget for one more retry (admit/budget.h): of this tenant's calls of the operation, and of all? */
+enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
+
+/* The driver's clock, 32 random bits, and whether it may be tried again. */
 struct mp_tx_now {
   uint64_t ms;
   uint32_t random;
-  bool no_retry;
+  enum mp_tx_retries retries;
 };
 
 /* Each event returns MP_TX_DO_* bits. */

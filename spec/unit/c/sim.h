@@ -155,7 +155,9 @@ static struct mp_err connection(void) {
   return error_of(MP_ECONN, "", MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
 }
 static struct mp_tx_now now(void) {
-  return (struct mp_tx_now){.ms = s->now, .random = (uint32_t)draw64(), .no_retry = fault()};
+  return (struct mp_tx_now){.ms = s->now,
+                            .random = (uint32_t)draw64(),
+                            .retries = fault() ? MP_TX_HOST_RETRIES_SPENT : MP_TX_MAY_RETRY};
 }
 
 static struct packet no_packet(void) { return (struct packet){.call = NOBODY}; }

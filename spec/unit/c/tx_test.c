@@ -61,7 +61,9 @@ static struct mp_tx_now now(struct sim *s) {
   uint32_t edge[] = {0, UINT32_MAX, (uint32_t)draw64(s)};
   bool no_retry = !draw(s, 40);
   s->no_retry |= no_retry;
-  return (struct mp_tx_now){.ms = s->now, .random = edge[draw(s, 3)], .no_retry = no_retry};
+  return (struct mp_tx_now){.ms = s->now,
+                            .random = edge[draw(s, 3)],
+                            .retries = no_retry ? MP_TX_OWN_RETRIES_SPENT : MP_TX_MAY_RETRY};
 }
 
 /* ---- errors ---- */
