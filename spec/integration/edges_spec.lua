@@ -42,6 +42,16 @@ describe("a year that has not four digits", function()
     assert.are.equal(row.d, json.decode(json.encode(row)).d)
   end)
 
+  it("goes back as it came", function()
+    for type_name, list in pairs {
+      date = { "+010000-01-01", "-000043-03-15", "+000000-02-29", "0001-01-01", "9999-12-31" },
+      timestamp = { "+012345-01-02T03:04:05.25", "-000001-12-31T23:59:59" },
+      timestamptz = { "+294276-12-31T23:59:59.5Z", "-004712-11-24T00:00:00Z", "infinity" },
+    } do
+      for _, text in ipairs(list) do assert.are.equal(text, through(type_name, text)) end
+    end
+  end)
+
   it("is none of infinity's", function()
     assert.are.equal("infinity", db.value "select 'infinity'::timestamptz")
     assert.are.equal('{"d":"-infinity"}', json.encode(db.one "select '-infinity'::date as d"))

@@ -1,6 +1,7 @@
 #include "bind/param.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/decimal.h"
@@ -66,6 +67,21 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
   }
 }
 
+/* A year in ISO 8601's expanded form, as columns give it, in PostgreSQL's: "-000043-03-15" -> "0044-03-15 BC". False: it
+ * is none. */
+static bool add_far_time(const struct param *p, const char *text, size_t len) {
+  bool time =
+      p->type == MP_OID_DATE || p->type == MP_OID_TIMESTAMP || p->type == MP_OID_TIMESTAMPTZ;
+  if (!time || len < 8 || (*text != '+' && *text != '-') || strspn(text + 1, "0123456789") != 6 ||
+      text[7] != '-')
+    return false;
+  long year = strtol(text, NULL, 10);
+  mp_buf_addf(p->out, "%04ld", year > 0 ? year : 1 - year);
+  mp_buf_add(p->out, text + 7, len - 7);
+  if (year <= 0) mp_buf_adds(p->out, " BC");
+  return true;
+}
+
 static void add_string(const struct param *p, int idx) {
   size_t len;
   const char *text = lua_tolstring(p->L, idx, &len);
@@ -77,7 +93,7 @@ static void add_string(const struct param *p, int idx) {
   if (mp_json_valid_utf8(text, len) != len) REFUSE(p, "the text is not valid UTF-8", p->name);
   if (is_json(p->type))
     mp_json_add_string(p->L, p->out, text, len); /* JSON text is json.raw(text) */
-  else
+  else if (!add_far_time(p, text, len))
     mp_buf_add(p->out, text, len);
 }
 
