@@ -1,5 +1,6 @@
 -- Whose fault a failure is, and what becomes known of it: the caller's is told to the caller; a script's, a grant's or a
 -- disk's is the operator's, who finds it in the log, in metrics and in alerts, while callers hear nothing of tables.
+local alerts   = require "moonpool.alerts"
 local command  = require "spec.support.command"
 local codes    = require "moonpool.codes"
 local json     = require "moonpool.json"
@@ -7,6 +8,7 @@ local moonpool = require "moonpool"
 local page     = require "spec.support.metrics_page"
 local scratch  = require "spec.support.scratch"
 local service  = require "spec.support.http_service"
+local serving  = require "spec.support.serving"
 
 local FAILED = "the operation failed; the log of the host says why, under the call's id"
 
@@ -189,6 +191,32 @@ describe("a fault of the operator's", function()
       { kinds[1].operation, kinds[1].code, kinds[1].fault, kinds[1].callId })
     assert.is_true(kinds[1].count > 0)
     assert.matches("^%d%d%d%d%-%d%d%-%d%dT", kinds[1].last)
+  end)
+end)
+
+describe("calls that fail by a fault of the operator's", function()
+  it("raise an alert that names operation and code", function()
+    local op = moonpool.operation { run = function() local none; return none.field end }
+    require("moonpool.operation").of(op).name = "failures_spec_breaks"
+    alerts.start()
+    for _ = 1, 30 do pcall(moonpool.call, op, {}) end
+    alerts.tick()
+    local found
+    for _, alert in ipairs(alerts.list()) do found = alert.name == "operator_faults" and alert or found end
+    alerts.stop()
+    assert.are.same({ "critical", 30 }, { found.severity, found.value })
+    assert.truthy(found.message:find("failures_spec_breaks SCRIPT_ERROR (30)", 1, true), found.message)
+    assert.truthy(found.action:find("/api/db/failed-calls", 1, true))
+  end)
+
+  it("are refused where their `errors` are no errors, with file and line", function()
+    local broken = serving.start({ ["scripts/wrong.lua"] = 'local moonpool = require "moonpool"\n' ..
+      'return moonpool.operation {\n  run = print,\n  errors = {\n    things_pkey = { "DUP", 99999 },\n  },\n}' },
+      { broken = true })
+    assert.are.equal(1, broken:wait())
+    assert.truthy(broken:log():find("scripts/wrong.lua:5: moonpool.operation: errors.things_pkey: the status is 99999", 1, true),
+      broken:log())
+    broken:stop()
   end)
 end)
 
