@@ -36,6 +36,7 @@ local scripts = {
     local n = 0
     for i = 1, 30 do n = n + #tx:query("select repeat('x', 4000000) as t, $1::int as n", i)[1].t end
     return n]],
+  ["scripts/looks.lua"] = operation [[return #tx:query "select repeat('x', 100000) as t"]],
   ["scripts/waits.lua"] = operation([[
     local rows = tx:query "select repeat('x', 8000000) as t"
     tx:query "select pg_sleep(1)"
@@ -63,6 +64,13 @@ for _, name in ipairs { "keeps_results", "catches", "queues", "queues_texts", "p
     assert.are.equal(200, service.ask(host, "GET", "/health").status)
   end)
 end
+
+it("calls one after another do not use up the common limit: what they leave behind is collected in time", function()
+  for _ = 1, 1500 do
+    local answer = call "looks"
+    assert.are.equal(200, answer.status, answer.body)
+  end
+end)
 
 it("a call may read more than its memory, if it lets go of it", function()
   local answer = call "lets_go"

@@ -16,6 +16,7 @@ static void take(struct mp_charge *charge, struct mp_sched *sched, struct mp_acc
                  size_t size) {
   *charge = (struct mp_charge){sched, account, size};
   sched->held += size;
+  sched->untold += size;
   if (!account) return;
   mp_account_change(account, 0, size);
   account->charged += size;

@@ -14,6 +14,7 @@
 enum {
   COLLECT_FROM = 4 << 20, /* bytes that a task leaves */
   COLLECT_STEP_KB = 512,
+  TELL_KB = 64,
   REST_MS = 3,       /* without another task's turn: then one that has spun goes on */
   MOST_REST_MS = 10, /* it goes on in any case */
   TURN_MS = 5,       /* then scripts that have not had their turn wait for the next one */
@@ -215,6 +216,17 @@ static bool spent(struct mp_task *task) {
   return true;
 }
 
+/* To Lua's collector a row is a small thing, whatever it holds outside of Lua (charge.h). It is told of that as if Lua had
+ * taken it, in small portions; of more than there is when there is much already. */
+static void tell_collector(struct mp_sched *sched, lua_State *main) {
+  size_t kb = sched->untold >> 10;
+  if (kb < TELL_KB) return;
+  if (kb > COLLECT_STEP_KB) kb = COLLECT_STEP_KB;
+  sched->untold -= kb << 10;
+  bool much = sched->held_limit && sched->held > sched->held_limit / 2;
+  (void)lua_gc(main, LUA_GCSTEP, (int)(much ? 8 * kb : kb));
+}
+
 static void step(struct mp_task *task) {
   struct mp_sched *sched = task->sched;
   lua_State *co = task->co;
@@ -224,6 +236,7 @@ static void step(struct mp_task *task) {
   task->blocked = task->preempted = false;
   if (task->account && spent(task)) return;
   if (mp_co_waiting(co)) lua_pop(co, 2);
+  tell_collector(sched, task->main);
   sched->running = task;
   sched->owner = task->account;
   mp_slice_begin(&sched->slice, co, task->account != NULL);

@@ -78,6 +78,7 @@ struct mp_sched {
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
   size_t held, held_limit; /* charge.h: bytes outside of Lua */
+  size_t untold;           /* of those that came, the collector has not been told of */
   bool in_turn, dying;
 };
 
