@@ -1,5 +1,6 @@
 -- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
 -- `start` feeds it every ten seconds.
+local health = require "moonpool.health"
 local host   = require "moonpool.host"
 local json   = require "moonpool.json"
 local meters = require "moonpool.meters"
@@ -8,7 +9,7 @@ local rules  = require "moonpool.alerts.rules"
 local alerts = { rules = rules }
 
 local INTERVAL_S = 10
-local PING_MS    = 5000
+local LOOK_MS    = 2000
 local RETURN     = 0.2 -- how far a value must come back before its alert may fall
 local KEPT_S     = 3600
 
@@ -80,10 +81,10 @@ local function grown(rule, before, now)
   return list[1] and ": " .. table.concat(list, ", ", 1, math.min(#list, 4)) or ""
 end
 
-local function text_of(rule, value)
+local function text_of(rule, value, detail)
   local shown = math.tointeger(value) or value
   if rule.unit == "s" then shown = ("%.0f ms"):format(value * 1000) end
-  return (rule.message:format(shown))
+  return rule.message:format(shown) .. (detail and "; " .. detail or "")
 end
 
 -- One rule's level after this sample: a change must have lasted.
@@ -132,7 +133,8 @@ function alerts.step(state, now)
     local alert = {
       name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
       threshold = rule[entry.level or from], action = rule.action,
-      message = rule.told and now[rule.told] or entry.value and text_of(rule, entry.value) .. entry.names,
+      message = rule.told and now[rule.told]
+        or entry.value and text_of(rule, entry.value, now[rule.detail]) .. entry.names,
     }
     if entry.level then active[#active + 1] = alert end
     if changed then
@@ -170,7 +172,8 @@ function alerts.deployment(faults) deployment = faults end
 
 --- What the rules look at, now.
 function alerts.sample()
-  local pool, transactions = host.pool_stats(), host.transaction_stats()
+  local pool, transactions, now = host.pool_stats(), host.transaction_stats(), host.health()
+  local function seconds(name) return now.state == name and math.ceil(now.seconds) or 0 end
   local numbers = {
     at = host.clock(),
     waiting_clients = pool.waiting_clients, idle_connections = pool.idle_connections,
@@ -178,8 +181,10 @@ function alerts.sample()
     slow_queries = pool.slow_queries, failed_queries = pool.unexpected_failures,
     queries = pool.total_queries, query_seconds = pool.avg_query_time * pool.total_queries / 1000,
     operator_faults = transactions.operator_faults, failing = operator_faults(transactions.operator_faults),
-    deadlock_retries = transactions.deadlock_retries, health_failures = pool.health_failures,
     deployment_faults = deployment and #deployment, deployment = deployment and deployment[1] and table.concat(deployment, "; "),
+    deadlock_retries = transactions.deadlock_retries, health_failures = now.failures, health_reason = now.reason,
+    saturated_s = seconds "saturated", read_only_s = seconds "read_only", draining_s = seconds "draining",
+    saturated_by = ("the longest wait is %.1f s; held by %s"):format(now.waited_s, now.holders or "nobody of this host"),
   }
   for name, value in pairs(meters.worst()) do numbers[name] = value end
   return numbers
@@ -214,10 +219,10 @@ local function publish()
   host.set_alerts(json.encode(list))
 end
 
---- Takes a sample, and asks the database whether it is there.
+--- Takes a sample; asks the database whether it is there, unless that is watched all the time.
 function alerts.tick()
   state = state or alerts.new()
-  host.health_checked((host.ping(PING_MS)))
+  if not health.watched() then host.look(LOOK_MS) end
   local _, changes = alerts.step(state, alerts.sample())
   publish()
   for _, change in ipairs(changes) do

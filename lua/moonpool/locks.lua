@@ -1,6 +1,5 @@
 -- moonpool.locks: which calls wait for a lock in the database, and who has it. What is found is a step of the call in the
--- recorder, and a line in the log. It looks by a connection of its own, because those who wait may have all of the pool's.
-local db   = require "moonpool.db"
+-- recorder, and a line in the log. It looks by the host's own connection, because those who wait may have all of the pool's.
 local host = require "moonpool.host"
 
 local locks = {}
@@ -17,15 +16,12 @@ local function who(row)
   return known[1] and ("no call of this host (%s)"):format(table.concat(known, ", ")) or "no call of this host"
 end
 
-local own -- opened when there is something to look at; it closes its connection when there was nothing for some time
-
 --- Looks once at the calls that have waited for an answer for so long; asks the database only if there is one.
 ---@param ms? integer  default 250
 function locks.look(ms)
   local backends = host.backends_waited_for(ms or WAIT_MS)
   if not backends[1] then return end
-  own = own or db.open { max = 1 }
-  local rows = own.query([[
+  local rows = host.database.query([[
     select distinct on (w.pid) w.pid, b.pid as holder, a.application_name as program, a.state
       from unnest(string_to_array($backends, ',')::int[]) as w (pid)
      cross join lateral unnest(pg_blocking_pids(w.pid)) as b (pid)

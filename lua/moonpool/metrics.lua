@@ -4,6 +4,7 @@ local host = require "moonpool.host"
 local metrics = {
   pool         = host.pool_stats,        -- connections, waiters, statements
   transactions = host.transaction_stats, -- totals
+  health       = function() return require "moonpool.health".now() end, -- the host's state, and what to do about it
   operations   = host.operation_stats,   -- an array: one entry per operation and isolation, with percentiles
   failures     = host.failed_calls,      -- calls that failed: by operation, code and whose fault, with the last one's id
   counter      = host.counter,

@@ -3,14 +3,13 @@
 local alerts  = require "moonpool.alerts"
 local calls   = require "moonpool.calls"
 local errors  = require "moonpool.errors"
+local health  = require "moonpool.health"
 local host    = require "moonpool.host"
 local json    = require "moonpool.json"
 local metrics = require "moonpool.metrics"
 
 local monitor = {}
 
-local PING_MS  = 2000
-local FRESH_S  = 1   -- so long one look at the database serves all who ask
 local SLOWEST  = 86400000
 
 -- 2026-11-23T18:09:27.123Z
@@ -31,33 +30,21 @@ local function number_of(params, name, default, low, high)
   return math.min(value, high)
 end
 
--- ---- is the database there ----
+-- ---- may this host take work, and is its database there ----
 
-local checked_at, checking, verdict = nil, false, nil
-
--- Is the database there? One asks for all, at most once a second, and nobody waits behind another's question.
-local function database_answers()
-  if checking or checked_at and host.clock() - checked_at < FRESH_S then
-    if verdict == nil then return host.pool_stats().healthy end
-    return verdict
-  end
-  checking = true
-  local _ <close> = setmetatable({}, { __close = function() checking = false end }) -- also if the asking task is ended
-  verdict = host.ping(PING_MS)
-  checked_at = host.clock()
-  return verdict
-end
-
---- GET /health, for a load balancer: does this host take work? `draining`: it is about to stop.
+--- GET /health, for a load balancer: may this host take work? A busy one may; one whose database only reads serves what
+--- only reads.
+--- `draining`: it is about to stop.
 function monitor.ready(draining)
-  local ready = not draining and database_answers()
+  local ready = not draining and health.now().works
   return { healthy = ready }, ready and 200 or 503
 end
 
---- GET /api/db/health
-function monitor.health()
-  local healthy = database_answers()
-  return { status = healthy and "healthy" or "unhealthy", timestamp = now() }, healthy and 200 or 503
+--- GET /api/db/health: the state, and unless it is healthy what that means.
+function monitor.health(draining)
+  local state = health.now()
+  if draining then state = { state = "draining" } end
+  return { status = state.state, timestamp = now(), message = state.message }, state.sound and 200 or 503
 end
 
 -- ---- numbers ----
@@ -91,7 +78,7 @@ end
 
 --- GET /api/db/metrics
 function monitor.metrics()
-  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(), health = database_answers() }, 200
+  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(), health = health.now().sound }, 200
 end
 
 --- GET /api/db/pool-metrics
@@ -304,6 +291,9 @@ function monitor.overview()
   end
   body.failures = monitor.failed_calls().failures
   body.slowQueries, body.threshold = slow.queries, slow.threshold
+  local state = health.now()
+  body.state = { name = state.state, seconds = state.seconds, message = state.message, reason = state.reason,
+                 advice = state.advice, holders = state.state == "saturated" and state.holders or nil }
   body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
   body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
   body.http = http_numbers(plain)

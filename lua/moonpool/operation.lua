@@ -336,7 +336,9 @@ local function timeout_of(op, options)
   if type(timeout) ~= "number" or not (timeout > 0 and timeout <= 86400) then
     error("moonpool.call: timeout is a number of seconds, up to 86400", 6)
   end
-  return options.border and math.min(timeout, op.timeout) or timeout -- who asks may have less, not more
+  if not options.border then return timeout end
+  -- Who asks may have less, not more; and has waited while the host found out who asks.
+  return math.max(math.min(timeout, op.timeout) - (options.waited or 0), 0.001)
 end
 
 -- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.

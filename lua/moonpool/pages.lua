@@ -66,7 +66,7 @@ local routes = {
     return text, 200, HTML, policy
   end },
   ["/health"]                    = { open = true, GET = function(request) return monitor.ready(request.draining) end },
-  ["/api/db/health"]             = { open = true, GET = function() return monitor.health() end },
+  ["/api/db/health"]             = { open = true, GET = function(request) return monitor.health(request.draining) end },
   ["/api/ops"]                   = { GET = list_operations },
   ["/openapi.json"]              = { GET = function() return openapi.document(generations.operations()), 200 end },
   ["/metrics"]                   = { scope = "monitor", GET = function() return metrics.text(), 200, PLAIN end },

@@ -7,6 +7,7 @@ local function sample(at, more)
     at = at, waiting_clients = 0, idle_connections = 5, active_connections = 1, max_connections = 20,
     slow_queries = 0, failed_queries = 0, queries = 0, query_seconds = 0, deadlock_retries = 0, health_failures = 0,
     operator_faults = 0,
+    saturated_s = 0, read_only_s = 0, draining_s = 0,
   }
   for name, value in pairs(more or {}) do numbers[name] = value end
   return numbers
@@ -97,6 +98,20 @@ describe("the thresholds", function()
 
   it("of deadlock retries are above 5 and 20 within an hour", function()
     check("deadlock_retries", 5, 6, 21, "deadlock_retries")
+  end)
+
+  it("of the host's states are seconds, each with its own advice", function()
+    check("saturated_s", 5, 6, 31, "saturated")
+    check("read_only_s", 0, 1, 31, "read_only")
+    check("draining_s", 30, 31, 121, "draining")
+    local advice, state = {}, alerts.new()
+    alerts.step(state, sample(0, { saturated_s = 9, read_only_s = 9, draining_s = 99, health_failures = 1,
+      saturated_by = "held by create_deal" }))
+    for _, alert in ipairs(state.active) do
+      assert.is_nil(advice[alert.action])
+      advice[alert.action] = true
+      if alert.name == "saturated" then assert.matches("9 s; held by create_deal$", alert.message) end
+    end
   end)
 
   it("of failed health checks are 1 and 3 in a row", function()

@@ -10,10 +10,12 @@
 #include "app/cluster.h"
 #include "app/control.h"
 #include "app/open_files.h"
+#include "app/pools.h"
 #include "bind/bind.h"
 #include "bind/listen.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
+#include "pool/health.h"
 #include "script/charge.h"
 #include "script/luaerr.h"
 #include "script/task.h"
@@ -36,7 +38,8 @@ struct mp_runtime {
   struct mp_loop *loop;
   struct mp_sched *sched;
   struct mp_vm *vm;
-  struct mp_pool *pool;
+  struct mp_pool *pool, *own; /* own: one connection for what the host itself asks */
+  struct mp_health health;
   struct mp_lanes *lanes;
   struct mp_metrics *metrics;
   struct mp_meters *meters;
@@ -59,8 +62,7 @@ struct mp_runtime {
   struct mp_timer drain_timer;
   bool service_ending; /* the stop waits for it */
   bool stopping, killed;
-  struct mp_list pools; /* struct open_pool: the default one and what scripts opened */
-  bool pools_closing;
+  struct mp_pools pools;
 
   /* the main task */
   bool ended;
@@ -71,74 +73,25 @@ struct mp_runtime {
 
 /* ---- pools ---- */
 
-static void pool_options(const struct mp_config *config, const char *url,
-                         struct mp_pool_options *out, char *settings, size_t size) {
-  snprintf(settings, size, "-c statement_timeout=%llu -c idle_in_transaction_session_timeout=60000",
-           (unsigned long long)config->statement_timeout_ms);
-  *out = (struct mp_pool_options){
-      .conn = {.url = url,
-               .settings = settings,
-               .connect_timeout_ms = config->connect_timeout_ms,
-               .statement_cache = (unsigned)config->statement_cache},
-      .min = (unsigned)config->pool_min,
-      .max = (unsigned)config->pool_max,
-      .queue_limit = (unsigned)config->queue_limit,
-      .idle_timeout_ms = config->idle_timeout_ms,
-      .max_lifetime_ms = config->max_lifetime_ms,
-      .health_interval_ms = config->health_interval_ms,
-      .leak_ms = config->leak_ms,
-  };
-}
-
-struct open_pool {
-  struct mp_list node;
-  struct mp_pool *pool;
-  bool closing;
-};
-
-static void on_pool_closed(void *data) {
-  struct open_pool *open = data;
-  mp_list_remove(&open->node);
-  free(open);
-}
-
-static int open_pool(struct mp_runtime *rt, const char *url, unsigned min, unsigned max,
-                     struct mp_pool **out, struct mp_err *err) {
-  struct mp_pool_options options;
-  char settings[160];
-  if (rt->pools_closing) return mp_err_set(err, MP_ECLOSED, "the host is closing");
-  struct open_pool *open = calloc(1, sizeof *open);
-  if (!open) return mp_err_set(err, MP_ENOMEM, "no memory for a pool");
-  pool_options(&rt->config, url, &options, settings, sizeof settings);
-  options.min = min;
-  options.max = max;
-  if (!rt->pool) options.meters = mp_meters_pool(rt->meters); /* the default database's alone */
-  int rv = mp_pool_open(&open->pool, rt->loop, &options, err);
-  if (rv) {
-    free(open);
-    return rv;
-  }
-  mp_list_push_back(&rt->pools, &open->node);
-  *out = open->pool;
-  return 0;
-}
-
 static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                           struct mp_err *err) {
   struct mp_runtime *rt = bind->app;
-  return open_pool(rt, url ? url : mp_pool_url(rt->pool), 0, max, out, err);
+  return mp_pools_open(&rt->pools, url ? url : mp_pool_url(rt->pool), 0, max, NULL, out, err);
 }
 
 static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
   struct mp_runtime *rt = bind->app;
-  if (rt->pools_closing) return; /* all of them are, or are gone */
-  MP_LIST_EACH(node, &rt->pools) {
-    struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
-    if (open->pool != pool) continue;
-    open->closing = true;
-    mp_pool_close(pool, mp_loop_now_ms(rt->loop) + POOL_CLOSE_MS, on_pool_closed, open);
-    return;
-  }
+  mp_pools_close_one(&rt->pools, pool);
+}
+
+/* The default database's. */
+static int open_pools(struct mp_runtime *rt, const struct mp_runtime_options *options,
+                      struct mp_err *err) {
+  rt->pools.loop = rt->loop;
+  struct mp_pool_meters meters = mp_meters_pool(rt->meters);
+  int rv = mp_pools_open(&rt->pools, options->database_url, options->pool_min,
+                         (unsigned)rt->config.pool_max, &meters, &rt->pool, err);
+  return rv ? rv : mp_pools_open_own(&rt->pools, options->database_url, &rt->own, err);
 }
 
 /* ---- open ---- */
@@ -320,7 +273,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   struct mp_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   rt->config = *options->config;
-  mp_list_init(&rt->pools);
+  mp_pools_init(&rt->pools, &rt->config);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
       NULL;
   rt->config.time_zone = rt->config.alert_webhook = rt->config.otlp_endpoint = NULL;
@@ -343,13 +296,12 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = mp_recorder_new(&rt->recorder, rt->loop, rt->config.slow_query_ms, err);
   if (!rv)
     mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters), mp_meters_loop_longest(rt->meters));
-  if (!rv)
-    rv = open_pool(rt, options->database_url, options->pool_min, (unsigned)rt->config.pool_max,
-                   &rt->pool, err);
+  if (!rv) rv = open_pools(rt, options, err);
   if (rv) {
     (void)mp_runtime_close(rt, NULL);
     return rv;
   }
+  mp_health_init(&rt->health, mp_loop_now_ms(rt->loop));
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
   mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
   rt->bind = (struct mp_bind){
@@ -357,6 +309,8 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       .sched = rt->sched,
       .vm = rt->vm,
       .pool = rt->pool,
+      .own = rt->own,
+      .health = &rt->health,
       .retries = &rt->retries,
       .limits = {.cpu_ms = rt->config.cpu_ms, .memory = (size_t)rt->config.task_memory_mb << 20},
       .lanes = rt->lanes,
@@ -528,6 +482,7 @@ static void stop(struct mp_runtime *rt) {
 
 /* HTTP first: what clients have sent is answered before anybody is told that calls are over. */
 void mp_runtime_stop(struct mp_runtime *rt) {
+  rt->health.draining = true;
   if (!rt->service) {
     stop(rt);
     return;
@@ -550,14 +505,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     settle(rt, POOL_CLOSE_MS);
   }
   mp_listen_stop(&rt->bind);
-  rt->pools_closing = true;
-  MP_LIST_EACH(node, &rt->pools) {
-    struct open_pool *open = MP_LIST_ENTRY(node, struct open_pool, node);
-    if (!open->closing) mp_pool_close(open->pool, mp_loop_now_ms(rt->loop), on_pool_closed, open);
-    open->closing = true;
-  }
-  while ((!mp_list_empty(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
-  rt->bind.pool = NULL;
+  mp_pools_close(&rt->pools);
+  while ((mp_pools_left(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
+  rt->bind.pool = rt->bind.own = NULL;
   mp_generations_free(rt->generations);
   if (rt->vm) mp_vm_close(rt->vm);
   mp_http_client_free(rt->client);

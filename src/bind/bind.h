@@ -36,6 +36,7 @@
 #include "util/buf.h"
 #include "util/list.h"
 
+struct mp_health;
 struct mp_text;
 struct mp_cache;
 struct mp_listen;
@@ -53,7 +54,9 @@ enum mp_control {
 struct mp_bind {
   struct mp_loop *loop;
   struct mp_sched *sched;
-  struct mp_pool *pool;      /* the default database's */
+  struct mp_pool *pool;     /* the default database's */
+  struct mp_pool *own;      /* the same database, by one connection for what the host itself asks */
+  struct mp_health *health; /* pool/health.h */
   uint64_t query_timeout_ms; /* for what runs outside of transactions */
   uint64_t slow_query_ms;
   bool development;             /* MOONPOOL_ENV */
@@ -116,8 +119,9 @@ void mp_bind_format_uuid4(const uint64_t random[2], char out[37]); /* random, RF
 void mp_bind_timestamp(uint64_t wall_us, char out[32]);
 
 int mp_open_db(lua_State *L);
+/* Sets `database` in the table on top: bind->own as moonpool.db. [-0, +0] */
+void mp_db_own_open(lua_State *L);
 int mp_open_password(lua_State *L);
-int mp_health_ping(lua_State *L); /* host.ping */
 void mp_guard_open(lua_State *L); /* replaces the globals pcall and xpcall */
 int mp_open_host(
     lua_State *L); /* the table "moonpool.host", which lua/moonpool/init.lua builds on */

@@ -13,6 +13,8 @@
 #include "script/luaerr.h"
 #include "script/scope.h"
 
+enum { OWN_TIMEOUT_MS = 2000 }; /* for what the host itself asks */
+
 static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
 void mp_source_check_task(lua_State *L, const char *what) {
@@ -408,6 +410,15 @@ static void push_functions(lua_State *L, bool kept) {
   if (kept) return;
   add_module(L, "moonpool.stream");
   add_module(L, "moonpool.copy");
+}
+
+void mp_db_own_open(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_source *source = push_source(L, bind, bind->own);
+  source->timeout_ms = OWN_TIMEOUT_MS;
+  source->brief = true;
+  push_functions(L, true);
+  lua_setfield(L, -2, "database");
 }
 
 int mp_open_db(lua_State *L) {

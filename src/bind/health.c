@@ -1,10 +1,17 @@
-/* health.c: host.ping: does the database answer within a time? Asked on a connection of the pool like anybody's, so that
- * it also tells of a pool that has none to give; counted nowhere, so that asking changes no statistics. */
+/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that a busy pool is no
+ * reason for a silent database; counted nowhere, so that asking changes no statistics. */
+#include "bind/health.h"
+
 #include <lauxlib.h>
 #include <string.h>
 
 #include "bind/bind.h"
 #include "script/luaerr.h"
+
+enum {
+  PATIENCE_MS = 5000, /* the pool's own time limit lies behind ours */
+  LATE_MS = 100,      /* a loop that was busy may have the answer in its socket: it is read first */
+};
 
 struct probe { /* in a userdata that the registry keeps until nothing is under way */
   struct mp_bind *bind;
@@ -13,7 +20,8 @@ struct probe { /* in a userdata that the registry keeps until nothing is under w
   struct mp_sync sync;
   struct mp_timer timeout;
   struct mp_token token;
-  bool sent, late, abandoned;
+  bool sent, late, excused, abandoned;
+  enum mp_look look;
   struct mp_err err; /* code 0: it answered */
   int self_ref;
 };
@@ -26,10 +34,39 @@ static void over(struct probe *probe) {
   luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, probe->self_ref);
 }
 
+static struct mp_health_facts facts_of(const struct mp_bind *bind) {
+  struct mp_pool_stats stats;
+  struct mp_health_facts facts = {.draining = bind->health->draining || !bind->pool};
+  if (!bind->pool) return facts;
+  mp_pool_stats(bind->pool, &stats);
+  facts.pool_down = !stats.healthy && !stats.idle && !stats.active && stats.connect_failures;
+  facts.pool_full_ms = stats.full_ms;
+  return facts;
+}
+
+const struct mp_health *mp_health_now(struct mp_bind *bind) {
+  struct mp_health_facts facts = facts_of(bind);
+  (void)mp_health_judge(bind->health, mp_loop_now_ms(bind->loop), &facts);
+  return bind->health;
+}
+
+static void tell(struct probe *probe) {
+  struct mp_bind *bind = probe->bind;
+  const struct mp_err *err = probe->err.code ? &probe->err : NULL;
+  bool was_there = bind->health->look != MP_LOOK_FAILED;
+  if (err) probe->look = strcmp(err->sqlstate, "53300") ? MP_LOOK_FAILED : MP_LOOK_FULL;
+  struct mp_health_facts facts = facts_of(bind);
+  mp_health_looked(bind->health, mp_loop_now_ms(bind->loop), probe->look, err, &facts);
+  if (!was_there && probe->look != MP_LOOK_FAILED && bind->pool) mp_pool_reachable(bind->pool);
+  over(probe);
+}
+
 static void on_answer(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct probe *probe = MP_CONTAINER_OF(req, struct probe, req);
-  (void)result;
   if (err && !probe->late) probe->err = *err;
+  if (err || !result || PQntuples(result->pg) != 1) return;
+  bool read_only = !strcmp(PQgetvalue(result->pg, 0, 0), "on");
+  probe->look = read_only ? MP_LOOK_READ_ONLY : MP_LOOK_WRITABLE;
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
@@ -37,13 +74,14 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   (void)result;
   if (err && !probe->err.code) probe->err = *err;
   if (!probe->late) mp_pool_release(&probe->lease, false);
-  over(probe);
+  tell(probe);
 }
 
 static void on_grant(struct mp_lease *lease) {
   struct probe *probe = lease->data;
   probe->sent = true;
-  probe->req = (struct mp_req){.sql = "select 1", .flags = MP_REQ_ONCE, .on_done = on_answer};
+  probe->req = (struct mp_req){
+      .sql = "show transaction_read_only", .flags = MP_REQ_ONCE, .on_done = on_answer};
   probe->sync = (struct mp_sync){.on_done = on_sync};
   mp_conn_send(lease->conn, &probe->req);
   mp_conn_sync(lease->conn, &probe->sync);
@@ -52,72 +90,113 @@ static void on_grant(struct mp_lease *lease) {
 static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
   struct probe *probe = lease->data;
   probe->err = *err;
-  over(probe);
+  tell(probe);
 }
 
 /* A connection that does not answer in time is of no use to others either: closing it ends the probe. */
 static void on_timeout(struct mp_timer *timer) {
   struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
+  if (!probe->excused && mp_loop_now_ms(probe->bind->loop) > timer->due_ms + LATE_MS) {
+    probe->excused = true;
+    mp_timer_start(&probe->timeout, LATE_MS);
+    return;
+  }
   probe->late = true;
+  mp_err_set(&probe->err, MP_ETIMEOUT, "the database does not answer");
   if (probe->sent) {
-    mp_err_set(&probe->err, MP_ETIMEOUT, "the database does not answer");
     mp_pool_release(&probe->lease, true);
   } else {
-    mp_err_set(&probe->err, MP_ETIMEOUT, "no connection became free in time");
     mp_pool_abandon(&probe->lease);
-    over(probe);
+    tell(probe);
   }
 }
 
 static void on_abandon(void *data) {
   struct probe *probe = data;
   probe->abandoned = true;
-  if (probe->sent) return; /* the answer or the timeout comes */
+  if (probe->sent) return; /* the answer or the timeout comes, and is what others want to know */
   mp_pool_abandon(&probe->lease);
   over(probe);
 }
 
-static int answered(lua_State *L, int status, lua_KContext ctx) {
-  struct probe *probe = (struct probe *)ctx; /* still on the stack of this task */
+/* ---- for Lua ---- */
+
+static int looked(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
-  lua_pushboolean(L, !probe->err.code);
-  if (!probe->err.code) return 1;
-  lua_pushstring(L, probe->err.msg);
-  return 2;
+  (void)ctx;
+  lua_pushboolean(L, mp_bind_of(L)->health->look != MP_LOOK_FAILED);
+  return 1;
 }
 
-/* ping(timeout_ms) -> true, or false and why. Waits. */
-int mp_health_ping(lua_State *L) {
+/* look(timeout_ms) -> is the database there? Asks, and waits for the answer. */
+int mp_health_look(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   lua_Integer timeout_ms = luaL_checkinteger(L, 1);
   struct mp_err err;
   luaL_argcheck(L, timeout_ms > 0, 1, "must be above 0");
-  mp_wait_check(L, "host.ping");
-  if (!bind->pool) {
+  mp_wait_check(L, "host.look");
+  if (!bind->own) {
     lua_pushboolean(L, 0);
-    lua_pushstring(L, "the host is closing");
-    return 2;
+    return 1;
   }
   struct probe *probe = lua_newuserdatauv(L, sizeof *probe, 0);
-  *probe = (struct probe){.bind = bind};
-  probe->lease = (struct mp_lease){.data = probe,
-                                   .deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)timeout_ms,
-                                   .on_grant = on_grant,
-                                   .on_fail = on_not_granted};
+  *probe = (struct probe){.bind = bind, .look = MP_LOOK_FAILED};
+  probe->lease = (struct mp_lease){
+      .data = probe,
+      .deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)timeout_ms + PATIENCE_MS,
+      .on_grant = on_grant,
+      .on_fail = on_not_granted};
   mp_list_init(&probe->lease.node);
   strcpy(probe->lease.where, "health check");
   mp_timer_init(&probe->timeout, bind->loop, on_timeout);
   lua_pushvalue(L, -1);
   probe->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (mp_pool_acquire(bind->pool, &probe->lease, &err)) {
+  if (mp_pool_acquire(bind->own, &probe->lease, &err)) {
     luaL_unref(L, LUA_REGISTRYINDEX, probe->self_ref);
     lua_pushboolean(L, 0);
-    lua_pushstring(L, err.msg);
-    return 2;
+    return 1;
   }
   bind->live_work++;
   probe->token = mp_wait_begin(L, on_abandon, probe);
-  /* Behind the pool's own deadline, whose message tells who holds the connections. */
-  mp_timer_start(&probe->timeout, (uint64_t)timeout_ms + 50);
-  return mp_wait_yield(L, (lua_KContext)probe, answered);
+  mp_timer_start(&probe->timeout, (uint64_t)timeout_ms);
+  return mp_wait_yield(L, 0, looked);
+}
+
+static void set_text(lua_State *L, const char *name, const char *text) {
+  if (!*text) return;
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, name);
+}
+
+/* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=, full_s=, waited_s=, holders= } */
+int mp_health_table(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  const struct mp_health *health = mp_health_now(bind);
+  struct mp_pool_stats stats;
+  char holders[600] = "";
+  uint64_t now_ms = mp_loop_now_ms(bind->loop);
+  lua_createtable(L, 0, 12);
+  set_text(L, "state", mp_health_name(health->state));
+  set_text(L, "reason", health->reason);
+#define SET(push, name) (push, lua_setfield(L, -2, name))
+  SET(lua_pushboolean(L, mp_health_works(health->state)), "works");
+  SET(lua_pushboolean(L, mp_health_sound(health->state)), "sound");
+  SET(lua_pushboolean(L, health->look != MP_LOOK_NONE), "looked");
+  SET(lua_pushnumber(L, (double)(now_ms - health->since_ms) / 1000), "seconds");
+  SET(lua_pushinteger(L, (lua_Integer)health->failures), "failures");
+  set_text(L, "sqlstate", health->sqlstate);
+  if (bind->pool) {
+    mp_pool_stats(bind->pool, &stats);
+    mp_pool_holders(bind->pool, holders, sizeof holders);
+    if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
+      set_text(L, "reason",
+               stats.last_error); /* the host's own connection is older than what is wrong */
+      set_text(L, "sqlstate", stats.last_sqlstate);
+    }
+    set_text(L, "holders", holders);
+    SET(lua_pushnumber(L, (double)stats.full_ms / 1000), "full_s");
+    SET(lua_pushnumber(L, (double)stats.waited_ms / 1000), "waited_s");
+  }
+#undef SET
+  return 1;
 }

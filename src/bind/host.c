@@ -13,6 +13,7 @@
 #include "bind/cache.h"
 #include "bind/decimal.h"
 #include "bind/fault.h"
+#include "bind/health.h"
 #include "bind/json.h"
 #include "bind/listen.h"
 #include "bind/powers.h"
@@ -299,7 +300,6 @@ static int host_pool_stats(lua_State *L) {
   set_int(L, "slow_queries", totals->slow_statements);
   set_int(L, "failed_queries", totals->failed_statements);
   set_int(L, "unexpected_failures", totals->unexpected_failures);
-  set_int(L, "health_failures", totals->health_failures);
   set_average(L, "avg_query_time", totals->statement_us, totals->statements);
   set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
   lua_pushboolean(L, stats.healthy);
@@ -347,7 +347,8 @@ int mp_open_host(lua_State *L) {
       {"pool_stats", host_pool_stats},
       {"resize", host_resize},
       {"powers", mp_powers_list},
-      {"ping", mp_health_ping},
+      {"look", mp_health_look},
+      {"health", mp_health_table},
       {NULL, NULL},
   };
   luaL_newlib(L, functions);
@@ -360,6 +361,7 @@ int mp_open_host(lua_State *L) {
   mp_listen_open(L);
   mp_cache_open(L);
   mp_fault_open(L);
+  mp_db_own_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
   push_limits(L, &mp_bind_of(L)->loading);

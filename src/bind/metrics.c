@@ -12,6 +12,7 @@
 
 #include "bind/bind.h"
 #include "bind/failed_calls.h"
+#include "bind/health.h"
 
 /* The host's own metrics: field, name, kind, help, labels. scripts/monitoring/README.md explains them. */
 #define MP_METER_MAP(X)                                                                            \
@@ -47,6 +48,10 @@
     "Errors in after_commit and on_rollback hooks.", NULL)                                         \
   X(database_up, "moonpool_database_up", MP_GAUGE,                                                 \
     "1 if the last look at the database succeeded.", NULL)                                         \
+  X(health_state, "moonpool_health_state", MP_GAUGE,                                               \
+    "1 for the state that the host is in, 0 for the others.", "state")                             \
+  X(health_seconds, "moonpool_health_state_seconds", MP_GAUGE,                                     \
+    "For how long it has been in its state, 0 for the others.", "state")                           \
   X(health_failures, "moonpool_health_check_failures", MP_GAUGE,                                   \
     "Health checks of the database that failed in a row.", NULL)                                   \
   X(connections, "moonpool_pool_connections", MP_GAUGE, "Connections by state.", "state")          \
@@ -342,12 +347,6 @@ const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *met
   return meters->failed;
 }
 
-unsigned mp_metrics_health(struct mp_meters *meters, bool healthy) {
-  meters->totals.health_failures = healthy ? 0 : meters->totals.health_failures + 1;
-  mp_series_set(ONLY(meters->health_failures), meters->totals.health_failures);
-  return meters->totals.health_failures;
-}
-
 void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
                          uint64_t n) {
   struct mp_metric *metric = what == MP_OUTBOUND_WEBHOOK ? meters->webhook : meters->traces;
@@ -372,7 +371,20 @@ static void refresh_pool(struct mp_meters *meters, const struct mp_pool *pool) {
   mp_series_set(ONLY(meters->connect_failures), (double)stats.connect_failures);
   mp_series_set(ONLY(meters->lost), (double)stats.lost);
   mp_series_set(ONLY(meters->leaks), (double)stats.leaks);
-  mp_series_set(ONLY(meters->database_up), stats.healthy && !meters->totals.health_failures);
+}
+
+static void refresh_health(struct mp_meters *meters, struct mp_bind *bind) {
+  const struct mp_health *health = mp_health_now(bind);
+  uint64_t since_ms = mp_loop_now_ms(bind->loop) - health->since_ms;
+  for (unsigned i = 0; i < MP_HEALTH_STATES; i++) {
+    const char *name = mp_health_name((enum mp_health_state)i);
+    bool now = health->state == (enum mp_health_state)i;
+    mp_series_set(SERIES(meters->health_state, name), now);
+    mp_series_set(SERIES(meters->health_seconds, name), now ? (double)since_ms / 1000 : 0);
+  }
+  mp_series_set(ONLY(meters->health_failures), health->failures);
+  mp_series_set(ONLY(meters->database_up),
+                health->look != MP_LOOK_FAILED && health->state != MP_HEALTH_UNREACHABLE);
 }
 
 static double resident_bytes(void) {
@@ -404,6 +416,7 @@ static void refresh_process(struct mp_meters *meters) {
 
 void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind) {
   if (bind->pool) refresh_pool(meters, bind->pool);
+  refresh_health(meters, bind);
   if (bind->lanes) {
     mp_series_set(ONLY(meters->lanes_waiting), (double)mp_lanes_waiting(bind->lanes));
     mp_series_set(ONLY(meters->lanes_active), (double)mp_lanes_active(bind->lanes));

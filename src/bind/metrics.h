@@ -85,8 +85,6 @@ enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *opera
                                      const char *code, int status, const char *call_id,
                                      uint64_t wall_us);
 const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters);
-/* One health check of the database has ended; gives how many have failed in a row. */
-unsigned mp_metrics_health(struct mp_meters *meters, bool healthy);
 /* So many changes of alerts, or calls as spans, were "delivered", "failed" or were "dropped". */
 enum mp_outbound { MP_OUTBOUND_WEBHOOK, MP_OUTBOUND_TRACES };
 void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
@@ -100,7 +98,6 @@ struct mp_totals {
   uint64_t hook_errors;
   uint64_t failed_calls[3];     /* by enum mp_blame */
   uint64_t unexpected_failures; /* of statements, without broken constraints and what is retried */
-  unsigned health_failures;     /* in a row */
 };
 const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
 

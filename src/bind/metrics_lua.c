@@ -222,12 +222,6 @@ static int operation_stats(lua_State *L) {
   return 1;
 }
 
-/* health_checked(ok) -> how many have failed in a row */
-static int health_checked(lua_State *L) {
-  lua_pushinteger(L, mp_metrics_health(mp_bind_of(L)->meters, lua_toboolean(L, 1)));
-  return 1;
-}
-
 /* call_failed(operation, code, status, [call_id]) -> whose fault it is: "caller", "operator" or "transient" */
 static int call_failed(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
@@ -332,7 +326,6 @@ void mp_metrics_lua(lua_State *L) {
                                        {"statements", statements},
                                        {"statement_sent", statement_sent},
                                        {"operation_stats", operation_stats},
-                                       {"health_checked", health_checked},
                                        {"outbound_counted", outbound_counted},
                                        {"calls_ended", calls_ended},
                                        {"alerts", get_alerts},

@@ -122,17 +122,18 @@ static void cancel(struct shot *shot) {
 
 static void on_timeout(struct mp_timer *timer) {
   struct shot *shot = MP_CONTAINER_OF(timer, struct shot, timeout);
-  if (!shot->given_up) {
+  if (!shot->given_up && !shot->source->brief) {
     shot->timed_out = true;
     cancel(shot);
     return;
   }
-  mp_log(MP_LOG_WARN, "pool",
-         "the statement at %s does not even answer a cancel: closing its connection",
+  const char *what = shot->given_up ? "answered neither a statement nor its cancel"
+                                    : "did not answer a statement in time";
+  mp_log(MP_LOG_WARN, "pool", "the database %s, at %s: closing its connection", what,
          shot->stmt->where);
   /* What is under way fails, and that ends the statement; so does what a kept connection is asked later. */
   struct mp_err err;
-  mp_err_set(&err, MP_ECONN, "the database answered neither a statement nor its cancel");
+  mp_err_set(&err, MP_ECONN, "the database %s", what);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   mp_conn_break(shot->conn, &err);
   if (shot->source->pool) /* its lease may be over */
@@ -240,7 +241,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   if (!source->kept) {
     shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
     shot->lease.deadline_ms =
-        mp_loop_now_ms(bind->loop) + (bind->query_timeout_ms ? bind->query_timeout_ms : 30000);
+        mp_loop_now_ms(bind->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
     mp_list_init(&shot->lease.node);
     snprintf(shot->lease.where, sizeof shot->lease.where, "%s", stmt->where);
     if (mp_pool_acquire(source->pool, &shot->lease, &err)) {

@@ -22,8 +22,9 @@ struct mp_source {
   struct mp_copier *copier; /* kept: copy.h; NULL unless a COPY is under way */
   bool dirty;               /* kept: session state was left on it */
   uint64_t timeout_ms;      /* of one statement; 0: none */
-  bool patient;             /* kept: held for long, and its statements take long, on purpose */
-  bool own;                 /* kept: for a module of the host, not for the script that calls it */
+  bool brief;   /* what does not answer within timeout_ms loses its connection at once */
+  bool patient; /* kept: held for long, and its statements take long, on purpose */
+  bool own;     /* kept: for a module of the host, not for the script that calls it */
 };
 
 /* Raises in a task that a tenant's operation has started while it runs: it has the tenant only through its tx, and a second

@@ -131,6 +131,8 @@ static int start_p(lua_State *L) {
     lua_pushnumber(L, o->timeout_s);
     lua_setfield(L, -2, "timeout");
   }
+  lua_pushnumber(L, o->waited_s);
+  lua_setfield(L, -2, "waited");
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
   call->task =
       mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);

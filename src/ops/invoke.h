@@ -20,6 +20,7 @@ struct mp_invoke_options {
   const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
   const char *key;                    /* idempotency key; NULL: none */
   double timeout_s;                   /* 0: the operation's own */
+  double waited_s;                    /* of it, used up already: since the request came */
   bool
       far; /* over the network: internal ones are refused, an error is told in the words of codes.h, without place or detail */
   const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */

@@ -124,11 +124,17 @@ void mp_policy_connect_failed(struct mp_policy *p, uint64_t now, unsigned index,
   if (now >= p->next_connect_ms) {
     unsigned doublings = p->failures < 10 ? p->failures : 10;
     uint64_t ceiling = (uint64_t)MP_POLICY_BACKOFF_MIN_MS << doublings;
-    if (ceiling > MP_POLICY_BACKOFF_MAX_MS) ceiling = MP_POLICY_BACKOFF_MAX_MS;
+    if (ceiling > p->opt.backoff_max_ms) ceiling = p->opt.backoff_max_ms;
     p->next_connect_ms = now + 1 + random % ceiling;
     p->failures++;
   }
-  if (!p->ever_connected) mp_policy_fail_waiting(p, MP_ENODB);
+  if (!p->ever_connected || p->opt.impatient) mp_policy_fail_waiting(p, MP_ENODB);
+  mp_policy_settle(p, now);
+}
+
+void mp_policy_reachable(struct mp_policy *p, uint64_t now) {
+  p->failures = 0;
+  p->next_connect_ms = 0;
   mp_policy_settle(p, now);
 }
 
@@ -205,6 +211,11 @@ bool mp_policy_next(struct mp_policy *p, struct mp_action *out) {
   return true;
 }
 
+void *mp_policy_oldest(const struct mp_policy *p) {
+  if (!p->waiting_count) return NULL;
+  return MP_LIST_ENTRY(p->waiting.next, struct mp_ticket, node)->tag;
+}
+
 enum mp_slot_state mp_policy_state(const struct mp_policy *p, unsigned slot) {
   return p->slots[slot]->state;
 }
@@ -214,6 +225,7 @@ void mp_policy_counts(const struct mp_policy *p, struct mp_policy_counts *out) {
   for (int i = 0; i < MP_SLOT_STATE_COUNT; i++) out->slots[i] = p->count[i];
   out->total = mp_policy_total(p);
   out->waiting = p->waiting_count;
+  out->full_since_ms = p->full_since_ms;
   out->min = p->opt.min;
   out->max = p->opt.max;
 }

@@ -59,6 +59,8 @@ enum {
 struct mp_policy_options {
   unsigned min, max, queue_limit;
   uint64_t idle_timeout_ms, max_lifetime_ms, health_interval_ms, leak_ms; /* 0: never */
+  uint64_t backoff_max_ms; /* 0: MP_POLICY_BACKOFF_MAX_MS */
+  bool impatient;          /* a connect that fails fails who waits, in each outage */
 };
 
 enum mp_action_kind {
@@ -89,8 +91,9 @@ struct mp_policy_counts {
   unsigned total;                      /* not EMPTY */
   unsigned waiting, min, max;
   uint64_t acquires, timeouts, refused, connects, connect_failures, lost, leaks;
-  uint64_t faults; /* forbidden moves: our own mistakes; each closed one connection */
-  bool healthy;    /* the last connect or health check succeeded */
+  uint64_t faults;        /* forbidden moves: our own mistakes; each closed one connection */
+  bool healthy;           /* the last connect or health check succeeded */
+  uint64_t full_since_ms; /* all `max` connections are in use since, or MP_POLICY_NEVER */
 };
 
 struct mp_policy;
@@ -117,6 +120,8 @@ void mp_policy_closed(struct mp_policy *policy, uint64_t now, unsigned slot);
 /* The cancel that kept it parked has ended. */
 void mp_policy_unparked(struct mp_policy *policy, uint64_t now, unsigned slot, bool reusable);
 void mp_policy_pinged(struct mp_policy *policy, uint64_t now, unsigned slot, bool ok);
+/* The server has answered somebody else: connects need not wait for their back-off any more. */
+void mp_policy_reachable(struct mp_policy *policy, uint64_t now);
 /* Does all that is due; to be called at mp_policy_wake_ms at the latest, harmless at any time. */
 void mp_policy_tick(struct mp_policy *policy, uint64_t now);
 /* No new acquires; at `deadline_ms` waiters fail and what is still out is closed. A second call may
@@ -136,6 +141,8 @@ bool mp_policy_has_delivery(const struct mp_policy *policy);
 /* When the next tick is due, or MP_POLICY_NEVER; may be too early, never too late. */
 uint64_t mp_policy_wake_ms(const struct mp_policy *policy);
 
+/* The tag of who has waited longest, or NULL. */
+void *mp_policy_oldest(const struct mp_policy *policy);
 enum mp_slot_state mp_policy_state(const struct mp_policy *policy, unsigned slot);
 const char *mp_slot_state_name(enum mp_slot_state state);
 void mp_policy_counts(const struct mp_policy *policy, struct mp_policy_counts *out);

@@ -54,6 +54,7 @@ struct mp_policy {
   unsigned waiting_count, failed_count;
   uint64_t wake_ms;
   uint64_t next_connect_ms; /* no connect before: back-off */
+  uint64_t full_since_ms;   /* all connections are in use since, or never */
   unsigned failures;        /* failed connects in a row, those of one burst counted once */
   bool ever_connected, draining, drained, drained_told;
   uint64_t drain_deadline_ms;

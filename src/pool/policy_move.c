@@ -191,6 +191,10 @@ void mp_policy_settle(struct mp_policy *p, uint64_t now) {
   serve(p, now);
   shrink(p, now);
   refill(p, now);
+  if (p->count[MP_SLOT_BUSY] + p->count[MP_SLOT_PARKED] < p->opt.max)
+    p->full_since_ms = MP_POLICY_NEVER;
+  else if (p->full_since_ms == MP_POLICY_NEVER)
+    p->full_since_ms = now;
   if (p->draining && !mp_policy_total(p) && !p->waiting_count && mp_list_empty(&p->granted) &&
       mp_list_empty(&p->failed))
     p->drained = true;

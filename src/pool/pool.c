@@ -6,49 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pg/redact.h"
-#include "pool/policy.h"
-#include "util/buf.h"
+#include "pool/pool_internal.h"
 #include "util/log.h"
 #include "util/metrics.h"
 
-enum {
-  PARK_POLL_MS = 10, /* a parked connection is asked so often whether its cancel has ended */
-  HOLDERS_TOLD = 3,  /* in the message of a timeout */
-  HOLDER_SIZE = 180, /* bytes for one of them at most */
-  SQL_TOLD = 60,     /* bytes of a running statement in messages */
-};
-
-struct pool_slot {
-  struct mp_pool *pool;
-  unsigned index;
-  struct mp_conn *conn;
-  struct mp_lease *lease; /* who has it, until given back or the connection's memory is gone */
-  struct mp_req ping;
-  struct mp_sync ping_sync;
-  bool ping_failed;
-  uint64_t opening_ns; /* when its connect began */
-};
-
-struct mp_pool {
-  struct mp_loop *loop;
-  struct mp_policy *policy;
-  struct mp_conn_options conn_options; /* the strings are ours */
-  char *url, *application_name, *settings;
-  struct pool_slot **slots; /* one by one: a connection points into them */
-  unsigned slot_count;
-  struct mp_list holders; /* leases that have a connection, the oldest first */
-  struct mp_timer deliver, wake, park;
-  struct mp_pool_meters meters;
-  struct mp_pool_witness witness;
-  uint64_t started_ms;
-  bool drained, outage_told;
-  void (*on_closed)(void *data);
-  void *on_closed_data;
-  char last_error[160];
-};
-
-static uint64_t now_ms(struct mp_pool *pool) { return mp_loop_now_ms(pool->loop); }
+enum { PARK_POLL_MS = 10 }; /* a parked connection is asked so often whether its cancel has ended */
 
 static uint64_t draw(struct mp_pool *pool) {
   uint64_t random;
@@ -71,8 +33,9 @@ static void remember_error(struct mp_pool *pool, const struct mp_err *err) {
   snprintf(pool->last_error, sizeof pool->last_error, "%.*s", (int)sizeof pool->last_error - 1,
            err->msg);
   pool->last_error[strcspn(pool->last_error, "\n")] = '\0';
+  memcpy(pool->last_sqlstate, err->sqlstate, sizeof pool->last_sqlstate);
   /* Told once per outage; each of the attempts that follow is for who looks closely. */
-  mp_log(pool->outage_told ? MP_LOG_DEBUG : MP_LOG_WARN, "pool",
+  mp_log(pool->outage_told || pool->quiet ? MP_LOG_DEBUG : MP_LOG_WARN, "pool",
          "cannot connect to the database: %s", pool->last_error);
   pool->outage_told = true;
 }
@@ -83,12 +46,13 @@ static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) 
   (void)conn;
   if (err) {
     remember_error(pool, err);
-    mp_policy_connect_failed(pool->policy, now_ms(pool), slot->index, draw(pool));
+    mp_policy_connect_failed(pool->policy, mp_pool_now_ms(pool), slot->index, draw(pool));
   } else {
-    if (pool->outage_told) mp_log(MP_LOG_INFO, "pool", "the database can be reached again");
+    if (pool->outage_told)
+      mp_log(pool->quiet ? MP_LOG_DEBUG : MP_LOG_INFO, "pool", "the database can be reached again");
     pool->outage_told = false;
     observe(pool, pool->meters.connect, slot->opening_ns);
-    mp_policy_connected(pool->policy, now_ms(pool), slot->index, draw(pool));
+    mp_policy_connected(pool->policy, mp_pool_now_ms(pool), slot->index, draw(pool));
   }
   pump(pool);
 }
@@ -98,9 +62,10 @@ static void on_lost(struct mp_conn *conn, void *data, const struct mp_err *err) 
   struct mp_pool *pool = slot->pool;
   (void)conn;
   const char *holder = slot->lease && slot->lease->where[0] ? slot->lease->where : NULL;
-  mp_log(MP_LOG_WARN, "pool", "lost a database connection%s%s: %s", holder ? " in use by " : "",
-         holder ? holder : "", err ? err->msg : "closed by the server");
-  mp_policy_lost(pool->policy, now_ms(pool), slot->index);
+  mp_log(pool->quiet ? MP_LOG_DEBUG : MP_LOG_WARN, "pool", "lost a database connection%s%s: %s",
+         holder ? " in use by " : "", holder ? holder : "",
+         err ? err->msg : "closed by the server");
+  mp_policy_lost(pool->policy, mp_pool_now_ms(pool), slot->index);
   pump(pool);
 }
 
@@ -120,7 +85,7 @@ static void on_closed(void *data) {
   struct mp_pool *pool = slot->pool;
   slot->conn = NULL;
   detach(slot);
-  mp_policy_closed(pool->policy, now_ms(pool), slot->index);
+  mp_policy_closed(pool->policy, mp_pool_now_ms(pool), slot->index);
   pump(pool);
 }
 
@@ -133,8 +98,8 @@ static void open_conn(struct pool_slot *slot) {
   if (!mp_conn_open(&slot->conn, pool->loop, &pool->conn_options, &events, slot, &err)) return;
   slot->conn = NULL;
   remember_error(pool, &err);
-  mp_policy_connect_failed(pool->policy, now_ms(pool), slot->index, draw(pool));
-  mp_policy_closed(pool->policy, now_ms(pool), slot->index);
+  mp_policy_connect_failed(pool->policy, mp_pool_now_ms(pool), slot->index, draw(pool));
+  mp_policy_closed(pool->policy, mp_pool_now_ms(pool), slot->index);
 }
 
 static void on_ping_done(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -147,7 +112,7 @@ static void on_ping_sync(struct mp_sync *sync, struct mp_result *result, const s
   (void)result;
   struct pool_slot *slot = MP_CONTAINER_OF(sync, struct pool_slot, ping_sync);
   struct mp_pool *pool = slot->pool;
-  mp_policy_pinged(pool->policy, now_ms(pool), slot->index, !err && !slot->ping_failed);
+  mp_policy_pinged(pool->policy, mp_pool_now_ms(pool), slot->index, !err && !slot->ping_failed);
   pump(pool);
 }
 
@@ -157,65 +122,6 @@ static void ping(struct pool_slot *slot) {
   slot->ping_sync = (struct mp_sync){.on_done = on_ping_sync};
   mp_conn_send(slot->conn, &slot->ping);
   mp_conn_sync(slot->conn, &slot->ping_sync);
-}
-
-/* ---- who holds what ---- */
-
-/* Without its values, cut between characters. */
-static void add_sql(struct mp_buf *buf, const char *sql) {
-  char *shown = mp_sql_redacted(sql);
-  size_t n = shown ? strlen(shown) : 0, end = n < SQL_TOLD ? n : SQL_TOLD;
-  while (end < n && end && ((unsigned char)shown[end] & 0xC0) == 0x80) end--;
-  if (shown) mp_buf_add(buf, shown, end);
-  if (end < n) mp_buf_adds(buf, "...");
-  free(shown);
-}
-
-/* Who, and for how long. The statement goes to the log only. */
-static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease,
-                       bool with_sql) {
-  uint64_t held_ms = now_ms(pool) - lease->since_ms;
-  const char *sql = lease->conn ? mp_conn_running_sql(lease->conn) : NULL;
-  mp_buf_addf(buf, "%.60s for %u.%u s, %s", lease->where[0] ? lease->where : "(unnamed)",
-              (unsigned)(held_ms / 1000), (unsigned)(held_ms % 1000 / 100),
-              sql ? "a statement running" : "no statement running");
-  if (!sql || !with_sql) return;
-  mp_buf_adds(buf, ": \"");
-  add_sql(buf, sql);
-  mp_buf_addc(buf, '"');
-}
-
-static void timeout_error(struct mp_pool *pool, const struct mp_lease *lease, struct mp_err *err) {
-  struct mp_policy_counts counts;
-  mp_policy_counts(pool->policy, &counts);
-  struct mp_buf buf;
-  mp_buf_init(&buf, sizeof err->msg - 1);
-  uint64_t waited_ms = now_ms(pool) - lease->since_ms;
-  mp_buf_addf(&buf,
-              "no database connection became free within %u.%03u s (%u of %u in use, %u more wait)",
-              (unsigned)(waited_ms / 1000), (unsigned)(waited_ms % 1000),
-              counts.slots[MP_SLOT_BUSY], counts.max, counts.waiting);
-  if (pool->outage_told) mp_buf_addf(&buf, "; last connect failed: %.110s", pool->last_error);
-  unsigned told = 0;
-  MP_LIST_EACH(it, &pool->holders) {
-    if (told == HOLDERS_TOLD || buf.len + HOLDER_SIZE > buf.max) break;
-    mp_buf_adds(&buf, told++ ? "; " : "; held by ");
-    add_holder(pool, &buf, MP_LIST_ENTRY(it, struct mp_lease, node), false);
-  }
-  mp_err_set(err, MP_ETIMEOUT, "%s", mp_buf_text(&buf));
-  mp_buf_fini(&buf);
-}
-
-static void tell_leak(struct pool_slot *slot) {
-  struct mp_lease *lease = slot->lease;
-  if (!lease || lease->leak_told) return;
-  lease->leak_told = true;
-  struct mp_buf buf;
-  mp_buf_init(&buf, 400);
-  add_holder(slot->pool, &buf, lease, true);
-  mp_log(MP_LOG_WARN, "pool", "a database connection is held for long, perhaps for ever: %s",
-         mp_buf_text(&buf));
-  mp_buf_fini(&buf);
 }
 
 /* ---- the pump ---- */
@@ -228,7 +134,7 @@ static void act(struct mp_pool *pool, const struct mp_action *action) {
       if (slot->conn) mp_conn_close(slot->conn, action->reason);
       break;
     case MP_ACTION_PING: ping(slot); break;
-    case MP_ACTION_LEAK: tell_leak(slot); break;
+    case MP_ACTION_LEAK: mp_pool_tell_leak(slot); break;
     case MP_ACTION_DRAINED: pool->drained = true; break;
   }
 }
@@ -271,7 +177,7 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
     slot->lease = lease;
     lease->slot = delivery->slot;
     lease->conn = slot->conn;
-    lease->since_ms = now_ms(pool);
+    lease->since_ms = mp_pool_now_ms(pool);
     lease->since_ns = observe(pool, pool->meters.wait, lease->since_ns);
     mp_list_push_back(&pool->holders, &lease->node);
     lease->on_grant(lease);
@@ -279,12 +185,13 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
   }
   struct mp_err err = {.code = MP_OK};
   if (delivery->code == MP_ETIMEOUT)
-    timeout_error(pool, lease, &err);
+    mp_pool_timeout_error(pool, lease, &err);
   else if (delivery->code == MP_ENODB)
     mp_err_set(&err, MP_ENODB, "the database cannot be reached: %s", pool->last_error);
   else
     mp_err_set(&err, delivery->code,
                "the connection pool was closed while this call waited for one");
+  if (delivery->code == MP_ENODB) memcpy(err.sqlstate, pool->last_sqlstate, sizeof err.sqlstate);
   lease->pool = NULL;
   lease->on_fail(lease, &err);
 }
@@ -292,7 +199,8 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
 static void on_deliver(struct mp_timer *timer) {
   struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, deliver);
   struct mp_delivery delivery;
-  while (mp_policy_deliver(pool->policy, now_ms(pool), &delivery)) deliver_one(pool, &delivery);
+  while (mp_policy_deliver(pool->policy, mp_pool_now_ms(pool), &delivery))
+    deliver_one(pool, &delivery);
   pump(pool);
   if (!pool->drained || mp_policy_has_delivery(pool->policy)) return;
   void (*closed)(void *data) = pool->on_closed;
@@ -303,7 +211,7 @@ static void on_deliver(struct mp_timer *timer) {
 
 static void on_wake(struct mp_timer *timer) {
   struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, wake);
-  mp_policy_tick(pool->policy, now_ms(pool));
+  mp_policy_tick(pool->policy, mp_pool_now_ms(pool));
   pump(pool);
 }
 
@@ -322,9 +230,9 @@ static void on_park(struct mp_timer *timer) {
     struct pool_slot *slot = pool->slots[i];
     if (mp_policy_state(pool->policy, i) != MP_SLOT_PARKED) continue;
     if (mp_conn_reusable(slot->conn))
-      mp_policy_unparked(pool->policy, now_ms(pool), i, true);
+      mp_policy_unparked(pool->policy, mp_pool_now_ms(pool), i, true);
     else if (!may_become_reusable(slot->conn))
-      mp_policy_unparked(pool->policy, now_ms(pool), i, false);
+      mp_policy_unparked(pool->policy, mp_pool_now_ms(pool), i, false);
   }
   pump(pool);
 }
@@ -340,7 +248,7 @@ void mp_pool_release(struct mp_lease *lease, bool discard) {
     how = MP_RELEASE_PARK;
   observe(pool, pool->meters.use, lease->since_ns);
   detach(slot);
-  mp_policy_release(pool->policy, now_ms(pool), slot->index, how);
+  mp_policy_release(pool->policy, mp_pool_now_ms(pool), slot->index, how);
   pump(pool);
 }
 
@@ -354,7 +262,7 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
   to->pool = pool;
   to->slot = slot->index;
   to->conn = slot->conn;
-  to->since_ms = now_ms(pool);
+  to->since_ms = mp_pool_now_ms(pool);
   to->since_ns = mp_loop_clock_ns(pool->loop);
   to->leak_told = false;
   mp_list_push_back(&pool->holders, &to->node);
@@ -363,13 +271,13 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
 /* ---- acquire ---- */
 
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {
-  int rv =
-      mp_policy_acquire(pool->policy, now_ms(pool), lease, lease->deadline_ms, &lease->slot, err);
+  int rv = mp_policy_acquire(pool->policy, mp_pool_now_ms(pool), lease, lease->deadline_ms,
+                             &lease->slot, err);
   if (rv) return rv;
   mp_list_init(&lease->node);
   lease->pool = pool;
   lease->conn = NULL;
-  lease->since_ms = now_ms(pool);
+  lease->since_ms = mp_pool_now_ms(pool);
   lease->since_ns = mp_loop_clock_ns(pool->loop);
   lease->leak_told = false;
   pump(pool);
@@ -380,7 +288,7 @@ void mp_pool_abandon(struct mp_lease *lease) {
   struct mp_pool *pool = lease->pool;
   if (!pool || lease->conn) return; /* told already */
   lease->pool = NULL;
-  mp_policy_abandon(pool->policy, now_ms(pool), lease->slot);
+  mp_policy_abandon(pool->policy, mp_pool_now_ms(pool), lease->slot);
   pump(pool);
 }
 
@@ -417,8 +325,10 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
       .max_lifetime_ms = options->max_lifetime_ms,
       .health_interval_ms = options->health_interval_ms,
       .leak_ms = options->leak_ms,
+      .backoff_max_ms = options->backoff_max_ms,
+      .impatient = options->impatient,
   };
-  int rv = mp_policy_new(&pool->policy, &policy, now_ms(pool), err);
+  int rv = mp_policy_new(&pool->policy, &policy, mp_pool_now_ms(pool), err);
   if (rv) return rv;
   if (!copy_string(&pool->url, options->conn.url) ||
       !copy_string(&pool->settings, options->conn.settings) ||
@@ -426,6 +336,7 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
       !grow_slots(pool, options->max))
     return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
   pool->conn_options = options->conn;
+  pool->quiet = options->quiet;
   pool->meters = options->meters;
   pool->conn_options.url = pool->url;
   pool->conn_options.application_name = pool->application_name;
@@ -448,7 +359,7 @@ int mp_pool_open(struct mp_pool **out, struct mp_loop *loop, const struct mp_poo
   mp_timer_init(&pool->deliver, loop, on_deliver);
   mp_timer_init(&pool->wake, loop, on_wake);
   mp_timer_init(&pool->park, loop, on_park);
-  pool->started_ms = now_ms(pool);
+  pool->started_ms = mp_pool_now_ms(pool);
   int rv = pool_init(pool, options, err);
   if (rv) {
     pool_free(pool);
@@ -465,7 +376,12 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*closed)(vo
     pool->on_closed = closed;
     pool->on_closed_data = data;
   }
-  mp_policy_drain(pool->policy, now_ms(pool), deadline_ms);
+  mp_policy_drain(pool->policy, mp_pool_now_ms(pool), deadline_ms);
+  pump(pool);
+}
+
+void mp_pool_reachable(struct mp_pool *pool) {
+  mp_policy_reachable(pool->policy, mp_pool_now_ms(pool));
   pump(pool);
 }
 
@@ -473,36 +389,11 @@ void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max) {
   struct mp_err err = {.code = MP_OK};
   if (max <= 100000 && !grow_slots(pool, max))
     mp_err_set(&err, MP_ENOMEM, "no memory for a pool of %u connections", max);
-  else if (!mp_policy_resize(pool->policy, now_ms(pool), min, max, &err))
+  else if (!mp_policy_resize(pool->policy, mp_pool_now_ms(pool), min, max, &err))
     pump(pool);
   if (err.code) mp_log(MP_LOG_ERROR, "pool", "the pool keeps its size: %s", err.msg);
 }
 
 const struct mp_conn_options *mp_pool_conn_options(const struct mp_pool *pool) {
   return &pool->conn_options;
-}
-
-void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out) {
-  struct mp_policy_counts counts;
-  mp_policy_counts(pool->policy, &counts);
-  *out = (struct mp_pool_stats){
-      .total = counts.total,
-      .idle = counts.slots[MP_SLOT_IDLE] + counts.slots[MP_SLOT_PINGING],
-      .active = counts.slots[MP_SLOT_BUSY],
-      .waiting = counts.waiting,
-      .connecting = counts.slots[MP_SLOT_CONNECTING],
-      .parked = counts.slots[MP_SLOT_PARKED],
-      .max = counts.max,
-      .min = counts.min,
-      .acquires = counts.acquires,
-      .timeouts = counts.timeouts,
-      .refused = counts.refused,
-      .connects = counts.connects,
-      .connect_failures = counts.connect_failures,
-      .lost = counts.lost,
-      .leaks = counts.leaks,
-      .started_ms = pool->started_ms,
-      .healthy = counts.healthy,
-  };
-  memcpy(out->last_error, pool->last_error, sizeof out->last_error);
 }

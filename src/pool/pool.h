@@ -31,6 +31,9 @@ struct mp_pool_options {
   uint64_t max_lifetime_ms;    /* with up to 10 % jitter, closed when idle; 0: never */
   uint64_t health_interval_ms; /* an idle connection is asked "are you there" so often */
   uint64_t leak_ms;            /* a checkout held longer is reported with its place; 0: never */
+  uint64_t backoff_max_ms;     /* the longest pause between failed connects; 0: as policy.h says */
+  bool impatient; /* a connect that fails fails who waits, also after the first success */
+  bool quiet;     /* another pool of the same database tells the log of outages */
   struct mp_pool_meters meters;
 };
 
@@ -81,6 +84,8 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
  * back, and those still out at the deadline. on_drained: all are closed. */
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
                    void *data);
+/* The server has answered somebody else: connect now, without waiting for the back-off. */
+void mp_pool_reachable(struct mp_pool *pool);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
 /* How its connections are made, for one that is not of the pool; borrowed. */
@@ -91,8 +96,13 @@ struct mp_pool_stats {
   uint64_t acquires, timeouts, refused, connects, connect_failures, lost, leaks;
   uint64_t started_ms;  /* loop time */
   bool healthy;         /* the last connect or health check succeeded */
+  uint64_t full_ms;     /* so long all connections have been in use; 0: they are not */
+  uint64_t waited_ms;   /* so long whoever waits longest has waited */
   char last_error[160]; /* of the last failed connect, no secrets */
+  char last_sqlstate[6];
 };
 void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out);
+/* Who has connections, the longest first: "create_deal scripts/create_deal.lua:12 for 3.1 s, a statement running; ..." */
+void mp_pool_holders(struct mp_pool *pool, char *out, size_t size);
 
 #endif

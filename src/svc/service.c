@@ -75,6 +75,11 @@ static struct mp_log_about about(const struct job *job) {
 
 /* ---- answers ---- */
 
+/* Since the request came. */
+static double waited_s(const struct job *job) {
+  return (double)(mp_loop_clock_ns(job->service->loop) - job->began_ns) / 1e9;
+}
+
 static void send_answer(struct job *job, int status, const char *content_type, const char *body,
                         size_t len) {
   struct mp_http_field fields[7 + MP_CORS_FIELDS] = {{"X-Request-Id", job->id}};
@@ -189,7 +194,8 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
                                       .key = *key ? key : NULL,
                                       .about = &of,
                                       .far = true,
-                                      .timeout_s = timeout_s};
+                                      .timeout_s = timeout_s,
+                                      .waited_s = waited_s(job)};
   if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
     refuse(job, mp_code_status(err.code), mp_code_name(err.code), err.msg);
 }
@@ -246,7 +252,10 @@ static int start_find(lua_State *L) {
   lua_pushstring(L, job->token_id);
   job->task =
       mp_task_start(job->service->sched, L, 1, "token", &mp_task_of_host, start->on_done, job);
-  mp_timer_start(&job->find_timer, FIND_MS);
+  double timeout_s;
+  bool less = mp_header_timeout(&job->request->message, &timeout_s) && timeout_s > 0 &&
+              timeout_s * 1000 < FIND_MS;
+  mp_timer_start(&job->find_timer, less ? (uint64_t)(timeout_s * 1000) : FIND_MS);
   return 0;
 }
 

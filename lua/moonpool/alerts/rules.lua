@@ -5,6 +5,7 @@
 --   of      how the value comes out of two samples: "now"; "increase" over `over_s`; "mean" of what came in over `over_s`
 --   field   of a sample (alerts.sample); a mean has two: the sum and the count
 --   only    the alert is about a pool that cannot grow: looked at only while so large a share of it is in use
+--   state   of the host (moonpool.health) that the alert is about; `detail` a field of the sample that the message ends with
 --   promql  the same value for Prometheus
 --   names   a field of a sample, { what = count }: the message ends with what has grown most between the two; of
 --           "now": with the most that there is
@@ -93,9 +94,10 @@ return {
     promql = "sum by (job, instance) (rate(moonpool_query_duration_seconds_sum[5m])) "
       .. "/ sum by (job, instance) (rate(moonpool_query_duration_seconds_count[5m]))",
   },
+  -- The host's states (src/pool/health.h): each its own alert. `detail` is told to people, not to Prometheus.
   {
     name = "health_check", title = "Failed health checks in a row", warning = 1, critical = 3, sense = "at_least",
-    of = "now", field = "health_failures", for_s = 0, clear_s = 0,
+    of = "now", field = "health_failures", for_s = 0, clear_s = 0, state = "unreachable", detail = "health_reason",
     message = "the database has failed %s health checks in a row",
     action = "is the database up, and can this host reach it?",
     promql = "moonpool_health_check_failures",
@@ -106,5 +108,28 @@ return {
     message = "%s things of the project are not as they should be",
     action = "moonpool migrate status names them; moonpool migrate up applies what is pending",
     promql = "moonpool_deployment_faults",
+  },
+  {
+    name = "saturated", title = "All database connections in use", warning = 5, critical = 30, sense = "above",
+    of = "now", field = "saturated_s", for_s = 0, clear_s = 10, state = "saturated", detail = "saturated_by",
+    message = "every database connection has been in use for %s s",
+    action = "see which operations hold connections and for how long; make them shorter, or raise DB_POOL_MAX if the " ..
+      "database has room",
+    promql = 'moonpool_health_state_seconds{state="saturated"}',
+  },
+  {
+    name = "read_only", title = "The database takes no writes", warning = 0, critical = 30, sense = "above",
+    of = "now", field = "read_only_s", for_s = 0, clear_s = 0, state = "read_only",
+    message = "the database has taken no writes for %s s; what only reads is served",
+    action = "is the server of DATABASE_URL a standby, or is default_transaction_read_only on? The host looks each " ..
+      "second where the address leads, and goes to a writable server by itself",
+    promql = 'moonpool_health_state_seconds{state="read_only"}',
+  },
+  {
+    name = "draining", title = "A stop takes long", warning = 30, critical = 120, sense = "above",
+    of = "now", field = "draining_s", for_s = 0, clear_s = 0, state = "draining",
+    message = "the host has been stopping for %s s",
+    action = "see which calls do not end (GET /api/db/calls); what is left after MOONPOOL_DRAIN_TIMEOUT is ended",
+    promql = 'moonpool_health_state_seconds{state="draining"}',
   },
 }

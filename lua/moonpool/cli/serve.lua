@@ -3,6 +3,7 @@ local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.control"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
+local health      = require "moonpool.health"
 local host        = require "moonpool.host"
 local jobs        = require "moonpool.jobs"
 local locks       = require "moonpool.locks"
@@ -83,12 +84,14 @@ return function(options)
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
+  health.start()
   alerts.start()
   local looks = standing.start()
   locks.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
   looks:stop()
+  health.stop()
   alerts.stop()
   locks.stop()
   return 0

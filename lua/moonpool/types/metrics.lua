@@ -54,6 +54,20 @@ function histogram:quantile(q, labels) end
 ---@field min integer
 ---@field healthy boolean
 
+---@class moonpool.health
+---@field state "healthy"|"saturated"|"read_only"|"unreachable"|"draining"
+---@field works boolean    may this host take calls? (/health)
+---@field sound boolean    healthy or saturated (/api/db/health)
+---@field seconds number   in this state so far
+---@field failures integer looks in a row that found the database unreachable
+---@field message? string  what the state means; nil: healthy
+---@field advice? string   what to do
+---@field reason? string   what the last look met
+---@field sqlstate? string the same, if the server said it
+---@field holders? string  who has connections of the pool, and for how long
+---@field full_s number    so long all connections have been in use
+---@field waited_s number  so long whoever waits longest has waited
+
 ---@class moonpool.transaction_stats  times in ms
 ---@field total_transactions integer
 ---@field committed_transactions integer
@@ -98,6 +112,9 @@ local metrics = {}
 function metrics.pool() end
 ---@return moonpool.transaction_stats
 function metrics.transactions() end
+--- The host's state, and what to do about it; looks at the database if nobody did within a second.
+---@return moonpool.health
+function metrics.health() end
 ---@return moonpool.operation_stats[]
 function metrics.operations() end
 ---The last statements, newest first.

@@ -19,13 +19,15 @@ function alertBox(severity, message, action, since) {
   return box;
 }
 
+const severityOf = state => state === "saturated" || state === "draining" ? "warning" : "critical";
+
 function showAlerts(now) {
-  put("alerts", [now.health, now.alerts.map(a => [a.severity, a.message, a.action, a.since])], () => {
+  put("alerts", [now.state.name, now.alerts.map(a => [a.severity, a.message, a.action, a.since])], () => {
     const boxes = now.alerts.map(a => alertBox(a.severity, a.message || a.title, a.action, a.since));
-    if (!now.health) {
-      boxes.unshift(alertBox("critical", "the database does not answer", "see whether PostgreSQL runs and DATABASE_URL is " +
-        "right (moonpool db url). The host connects again by itself; until then calls fail with 503, and callers may repeat " +
-        "them."));
+    if (now.state.name !== "healthy") {
+      const said = [now.state.message, now.state.reason, now.state.holders && "held by " + now.state.holders];
+      boxes.unshift(alertBox(severityOf(now.state.name), now.state.name + ": " + said.filter(Boolean).join("; "),
+        now.state.advice));
     }
     return boxes.length ? boxes : el("p", "Nothing is wrong.", "ok");
   });

@@ -66,7 +66,7 @@ function line(text) {
   $("board").hidden = $("leave").hidden = false;
   show(now, ask);
   age();
-  if (!now.health) state("the database does not answer", "critical", false);
+  if (now.state.name !== "healthy") state(now.state.message, severityOf(now.state.name), false);
   else if (now.alerts.some(a => a.severity === "critical")) state("something is wrong: see the alerts", "critical", false);
   else if (now.alerts.length) state("worth a look: see the alerts", "warning", false);
   else state("all is well", "ok", false);
