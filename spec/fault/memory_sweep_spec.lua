@@ -2,7 +2,7 @@
 -- holds all or nothing.
 local sweep = require "spec.support.memory_sweep"
 
-local known = { OUT_OF_MEMORY = true, SCRIPT_ERROR = true, ["not enough memory"] = true }
+local known = { OUT_OF_MEMORY = true, HOST_OUT_OF_MEMORY = true, SCRIPT_ERROR = true, ["not enough memory"] = true }
 
 describe("where Lua is refused a block, create_deal does all or nothing:", function()
   for way in pairs(sweep.ways) do

@@ -7,6 +7,7 @@
 
 #include "ops/generation_priv.h"
 #include "script/luaerr.h"
+#include "script/memory.h"
 
 struct mp_invocation {
   struct mp_list node;
@@ -75,7 +76,7 @@ static void answer_failure(struct mp_invocation *call, const struct mp_task *tas
              err.msg);
     tell_plainly(call, "RESULT_UNWRITABLE", why);
   } else if (mp_task_condemned(task)) { /* its own limits */
-    tell_plainly(call, mp_code_name(err.code), err.msg);
+    tell_plainly(call, mp_err_name(&err), err.msg);
   } else {
     tell_plainly(call, "HOST_OUT_OF_MEMORY", "the host has no memory for the call");
   }
@@ -148,6 +149,11 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   if (set->stopping)
     return mp_err_set(err, MP_ECLOSED, "the host is shutting down and takes no new calls");
   if (!gen) return mp_err_set(err, MP_ECLOSED, "the host has not loaded its operations yet");
+  if (mp_memory_short(mp_vm_lua(gen->vm))) {
+    int rv = mp_err_set(err, MP_ENOMEM, "the host has no memory for further calls");
+    strcpy(err->name, "HOST_OUT_OF_MEMORY");
+    return rv;
+  }
   struct mp_invocation *call = calloc(1, sizeof *call);
   if (!call) return mp_err_set(err, MP_ENOMEM, "no memory for a call");
   *call =

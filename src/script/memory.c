@@ -2,8 +2,11 @@
 
 #include <lauxlib.h>
 #include <malloc.h>
+#include <stdlib.h>
 
 #include "script/task_priv.h"
+
+enum { RESERVE = 8 << 20 };
 
 /* In front of each of Lua's blocks. */
 struct block {
@@ -93,10 +96,23 @@ static inline bool may_have(struct mp_memory *memory, struct mp_account *owner, 
   return ask(memory, owner, counted, size, caller);
 }
 
+/* The system has no memory. What is kept for this lets others go on, while the task that met it is ended and garbage is
+ * collected step by step: Lua would collect everything at each block that it is refused, for minutes. */
+static bool use_reserve(struct mp_memory *memory) {
+  struct mp_sched *sched = memory->sched;
+  if (!memory->reserve) return false;
+  free(memory->reserve);
+  memory->reserve = NULL;
+  if (sched->running && sched->running->account) mp_task_out_of_memory(sched);
+  if (sched->running) mp_task_collect(sched->running);
+  return true;
+}
+
 static inline void *make(struct mp_memory *memory, size_t size, const void *caller) {
   struct mp_account *owner = memory->sched->owner;
   if (!may_have(memory, owner, 0, size, caller)) return NULL;
   struct block *block = mp_slab_take(&memory->slab, size);
+  if (!block && use_reserve(memory)) block = mp_slab_take(&memory->slab, size);
   if (!block) return NULL;
   memory->used += size;
   block->owner = owner;
@@ -110,8 +126,10 @@ static inline void *grow(struct mp_memory *memory, struct block *block, size_t o
   struct mp_account *owner = memory->sched->owner, *before = block->owner;
   size_t counted = owner == before ? old_size : 0; /* in the new owner's account */
   if (!may_have(memory, owner, counted, size, caller)) return NULL;
-  block = mp_slab_resize(&memory->slab, block, old_size, size);
-  if (!block) return NULL;
+  struct block *grown = mp_slab_resize(&memory->slab, block, old_size, size);
+  if (!grown && use_reserve(memory)) grown = mp_slab_resize(&memory->slab, block, old_size, size);
+  if (!grown) return NULL;
+  block = grown;
   memory->used = memory->used - old_size + size;
   block->owner = owner;
   if (owner) mp_account_change(owner, counted, size);
@@ -149,13 +167,27 @@ void mp_memory_init(struct mp_memory *memory, struct mp_sched *sched, size_t lim
   memory->used = 0;
   memory->limit = memory->line = limit ? limit : SIZE_MAX;
   memory->trial = (struct mp_trial){.kind = MP_TRIAL_NONE};
+  memory->reserve = malloc(RESERVE);
 }
 
-void mp_memory_fini(struct mp_memory *memory) { mp_slab_fini(&memory->slab); }
+void mp_memory_fini(struct mp_memory *memory) {
+  mp_slab_fini(&memory->slab);
+  free(memory->reserve);
+}
+
+bool mp_memory_short(lua_State *L) {
+  void *data;
+  lua_getallocf(L, &data);
+  struct mp_memory *memory = data;
+  if (!memory->reserve && !memory->sched->collect) memory->reserve = malloc(RESERVE);
+  return !memory->reserve;
+}
 
 void mp_memory_trim(lua_State *L) {
   void *memory;
   lua_getallocf(L, &memory);
   mp_slab_trim(&((struct mp_memory *)memory)->slab);
   malloc_trim(0);
+  struct mp_memory *m = memory;
+  if (!m->reserve) m->reserve = malloc(RESERVE);
 }

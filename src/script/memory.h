@@ -29,11 +29,14 @@ struct mp_memory {
   size_t
       line; /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
   struct mp_trial trial;
+  void *reserve; /* for when the system has no memory; NULL: in use, new calls are refused */
 };
 
 /* `limit`: bytes, 0: none. */
 void mp_memory_init(struct mp_memory *memory, struct mp_sched *sched, size_t limit);
 void mp_memory_fini(struct mp_memory *memory);
+/* Has the system lately refused memory to the state of L? */
+bool mp_memory_short(lua_State *L);
 /* Of the state of L: gives the system back what can be. */
 void mp_memory_trim(lua_State *L);
 

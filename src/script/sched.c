@@ -73,13 +73,17 @@ static void leave(struct mp_task *task) {
   task->sched->count--;
 }
 
+void mp_task_collect(struct mp_task *task) {
+  task->sched->collect = task->main;
+  task->sched->collections = 2; /* the cycle under way may have passed its garbage already */
+  mp_loop_wake(task->sched->loop);
+}
+
 /* The garbage of a big task is collected soon, though not at once: that would keep the loop. */
 static void collect_after(struct mp_task *task) {
   const struct mp_account *account = task->account;
   if (!account || account->tasks > 1 || account->used < COLLECT_FROM) return;
-  task->sched->collect = task->main;
-  task->sched->collections = 2; /* the cycle under way may have passed its garbage already */
-  mp_loop_wake(task->sched->loop);
+  mp_task_collect(task);
 }
 
 static void drop(struct mp_task *task) {

@@ -39,7 +39,10 @@ static int make_fatal(lua_State *L) {
   const struct sentence *s = lua_touserdata(L, 1);
   const struct mp_account *account = s->task->account;
   struct mp_err err;
-  if (s->task->fatal == MP_ENOMEM)
+  if (s->task->fatal == MP_ENOMEM && !account->refused) {
+    mp_err_set(&err, MP_ENOMEM, "%s was ended because the host had no memory left", s->task->name);
+    strcpy(err.name, "HOST_OUT_OF_MEMORY");
+  } else if (s->task->fatal == MP_ENOMEM)
     mp_err_set(&err, MP_ENOMEM, "%s needed more than its %zu KB of memory", s->task->name,
                account->limit >> 10);
   else if (s->task->fatal == MP_ETIMEOUT)

@@ -13,19 +13,27 @@
  * The script's function runs below lua_pcallk with the message handler: the traceback is taken before
  * the stack unwinds, and <close> variables of a failed function run while the task may still wait. */
 
-static int set_line_p(lua_State *L) {
-  lua_pushstring(L, lua_touserdata(L, 2));
-  lua_setfield(L, 1, "line");
+static int describe_nomem(lua_State *L) {
+  const struct mp_task *task = lua_touserdata(L, 2);
+  if (*task->short_at) {
+    lua_pushstring(L, task->short_at);
+    lua_setfield(L, 1, "line");
+  }
+  if (task->account && !task->account->refused) { /* it was not its own limit */
+    lua_pushliteral(L, "HOST_OUT_OF_MEMORY");
+    lua_setfield(L, 1, "code");
+    lua_pushinteger(L, 503);
+    lua_setfield(L, 1, "status");
+  }
   return 0;
 }
 
 void mp_task_push_nomem(lua_State *L, struct mp_task *task) {
-  char *line = task->short_at;
   mp_luaerr_push_nomem(L);
-  if (!*line || !lua_checkstack(L, 4)) return;
-  lua_pushcfunction(L, set_line_p);
+  if (!lua_checkstack(L, 4)) return;
+  lua_pushcfunction(L, describe_nomem);
   lua_pushvalue(L, -2);
-  lua_pushlightuserdata(L, line);
+  lua_pushlightuserdata(L, task);
   if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
 }
 

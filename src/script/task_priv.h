@@ -113,6 +113,8 @@ void mp_sched_forget(struct mp_sched *sched, lua_State *main);
 void mp_task_out_of_memory(struct mp_sched *sched);
 /* The error of a task that was refused memory, with the place where it was. */
 void mp_task_push_nomem(lua_State *L, struct mp_task *task);
+/* The garbage of its state is collected soon, step by step. */
+void mp_task_collect(struct mp_task *task);
 /* It is refused memory where it is: only noted. */
 void mp_task_short(struct mp_sched *sched);
 /* The hook runs at the next instruction of the running task. */

@@ -197,7 +197,7 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
                                       .timeout_s = timeout_s,
                                       .waited_s = waited_s(job)};
   if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
-    refuse(job, mp_code_status(err.code), mp_code_name(err.code), err.msg);
+    refuse(job, mp_err_status(&err), mp_err_name(&err), err.msg);
 }
 
 /* ---- tasks of the host's own Lua state ---- */
