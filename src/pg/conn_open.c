@@ -81,6 +81,41 @@ static int split(const char *list, char **out) {
 
 static void on_connect_io(uv_poll_t *poll, int status, int events);
 
+/* What was asked for in `options`, and what values are read and written by: a pooler may have kept it back, and dates would be
+ * wrong without anybody noticing. A server reports each of them; NULL is a pooler that does not. */
+static int check_session(PGconn *pg, struct mp_err *err) {
+  static const struct {
+    const char *name, *want;
+    bool reported;
+  } session[] = {{"TimeZone", "UTC", true},
+                 {"DateStyle", "ISO", true},
+                 {"IntervalStyle", "iso_8601", false},
+                 {"client_encoding", "UTF8", true},
+                 {"standard_conforming_strings", "on", true}};
+  for (size_t i = 0; i < MP_ARRAY_LEN(session); i++) {
+    const char *is = PQparameterStatus(pg, session[i].name);
+    if (is ? !strncmp(is, session[i].want, strlen(session[i].want)) : !session[i].reported)
+      continue;
+    return mp_err_set(
+        err, MP_ENODB,
+        "%s is %.40s, not %s, although it was asked for: a pooler between here and the server keeps "
+        "back the parameter `options`, or DATABASE_URL sets another; let the pooler pass it on, or "
+        "connect to the server itself",
+        session[i].name, is ? is : "not told", session[i].want);
+  }
+  return 0;
+}
+
+/* libpq's text; a pooler's refusal of `options` with what to do. */
+static void connect_error(PGconn *pg, struct mp_err *err) {
+  const char *text = PQerrorMessage(pg);
+  bool pooler = strstr(text, "unsupported startup parameter") != NULL;
+  mp_err_set(err, MP_ENODB, "%.*s%s", (int)strcspn(text, "\n"), text,
+             pooler ? "; the pooler does not pass on the session's settings: connect to the server "
+                      "itself, or by a pooler that lets `options` through"
+                    : "");
+}
+
 /* libpq may have closed its socket and opened another under the same number: a watch that was left
  * active would never fire again. So each step takes a new one. */
 static void connect_step(struct mp_conn *conn, PostgresPollingStatusType status) {
@@ -88,12 +123,13 @@ static void connect_step(struct mp_conn *conn, PostgresPollingStatusType status)
   switch (status) {
     case PGRES_POLLING_READING: mp_conn_watch(conn, UV_READABLE, on_connect_io); return;
     case PGRES_POLLING_WRITING: mp_conn_watch(conn, UV_WRITABLE, on_connect_io); return;
-    case PGRES_POLLING_OK: mp_conn_ready(conn); return;
+    case PGRES_POLLING_OK:
+      if (check_session(conn->pg, &err)) break;
+      mp_conn_ready(conn);
+      return;
     case PGRES_POLLING_ACTIVE:
-    case PGRES_POLLING_FAILED: break;
+    case PGRES_POLLING_FAILED: connect_error(conn->pg, &err); break;
   }
-  const char *text = PQerrorMessage(conn->pg);
-  mp_err_set(&err, MP_ENODB, "%.*s", (int)strcspn(text, "\n"), text);
   err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
   mp_conn_end(conn, &err);
 }
