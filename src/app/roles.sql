@@ -94,12 +94,14 @@ begin
     select oid from pg_proc
      where pronamespace = 'pg_catalog'::regnamespace
        and (proname ~ '^(query|cursor|table|schema|database)_to_xml' or proname ~ '^(ts_stat|pg_cancel_backend|pg_export_snapshot)$'
-            or proname ~ '^pg_(prepared_statement$|logical_|replication_|(create|copy|drop)_.*replication_slot|rotate_logfile|read_|ls_)'
+            or proname ~ '^pg_(logical_|replication_|(create|copy|drop)_.*replication_slot|rotate_logfile|read_|ls_)'
             or (proname = 'ts_rewrite' and 'text'::regtype = any (proargtypes::oid[])))
   loop
     execute format('revoke execute on function %s from public', power);
     execute format('grant execute on function %s to moonpool_owner', power);
   end loop;
+  -- The session's own, for who looks into it.
+  grant execute on function pg_catalog.pg_prepared_statement() to moonpool_app;
   foreach keeper in array array['pg_signal_backend', 'pg_monitor'] loop
     execute format('grant execute on function pg_catalog.pg_cancel_backend(integer) to %I', keeper);
   end loop;

@@ -46,7 +46,7 @@ static const struct power {
     {"pg_stat_ssl", sessions, true},
     {"pg_stat_gssapi", sessions, true},
     {"pg_stat_statements*", sessions, false},
-    {"pg_prepared_statement*", sessions, false},
+    {"pg_prepared_statement*", sessions, true},
     {"pg_advisory_*", locks, true},
     {"pg_try_advisory_*", locks, true},
     {"pg_logical_*", wal, false},
