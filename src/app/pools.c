@@ -43,10 +43,12 @@ static int add(struct mp_pools *pools, const struct mp_pool_options *options, st
   return 0;
 }
 
-static struct mp_pool_options options_of(const struct mp_config *config, const char *url) {
+static struct mp_pool_options options_of(struct mp_pools *pools, const char *url) {
+  const struct mp_config *config = pools->config;
   return (struct mp_pool_options){
       .conn = {.url = url,
                .connect_timeout_ms = config->connect_timeout_ms,
+               .servers = &pools->servers,
                .statement_cache = (unsigned)config->statement_cache},
       .queue_limit = (unsigned)config->queue_limit,
       .idle_timeout_ms = config->idle_timeout_ms,
@@ -58,7 +60,7 @@ static struct mp_pool_options options_of(const struct mp_config *config, const c
 
 int mp_pools_open(struct mp_pools *pools, const char *url, unsigned min, unsigned max,
                   const struct mp_pool_meters *meters, struct mp_pool **out, struct mp_err *err) {
-  struct mp_pool_options options = options_of(pools->config, url);
+  struct mp_pool_options options = options_of(pools, url);
   char settings[160];
   snprintf(settings, sizeof settings,
            "-c statement_timeout=%llu -c idle_in_transaction_session_timeout=60000",
@@ -72,9 +74,9 @@ int mp_pools_open(struct mp_pools *pools, const char *url, unsigned min, unsigne
 
 int mp_pools_open_own(struct mp_pools *pools, const char *url, struct mp_pool **out,
                       struct mp_err *err) {
-  struct mp_pool_options options = options_of(pools->config, url);
+  struct mp_pool_options options = options_of(pools, url);
   options.conn.settings = "-c statement_timeout=2000";
-  options.conn.application_name = "moonpool host";
+  options.conn.purpose = "host";
   if (options.conn.connect_timeout_ms > OWN_CONNECT_MS)
     options.conn.connect_timeout_ms = OWN_CONNECT_MS;
   options.max = 1;

@@ -4,6 +4,7 @@
 #define MP_POOLS_H
 
 #include "app/config.h"
+#include "pg/servers.h"
 #include "pool/pool.h"
 
 struct mp_pools {
@@ -11,6 +12,7 @@ struct mp_pools {
   const struct mp_config *config; /* numbers only */
   struct mp_list list;            /* struct open_pool */
   bool closing;
+  struct mp_servers servers; /* what all of them know of who was silent lately */
 };
 
 /* The loop is set before anything is opened. */

@@ -274,7 +274,7 @@ static void open_conn(struct mp_listen *listen) {
   struct mp_err err;
   if (!listen->bind->pool) return; /* the host is closing */
   struct mp_conn_options options = *mp_pool_conn_options(listen->bind->pool);
-  options.application_name = "moonpool listen";
+  options.purpose = "listen";
   options.statement_cache = 0;
   listen->state = LISTEN_OPENING;
   if (mp_conn_open(&listen->conn, listen->bind->loop, &options, &events, listen, &err)) {

@@ -120,7 +120,7 @@ void mp_conn_end(struct mp_conn *conn, const struct mp_err *err) {
   mp_timer_stop(&conn->connect_timer);
   mp_timer_stop(&conn->cancel_timer);
   mp_conn_unwatch(conn);
-  mp_conn_stop_resolve(conn);
+  mp_conn_stop_opening(conn);
   mp_timer_start(&conn->end_timer, 0);
 }
 
@@ -208,13 +208,12 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
   mp_timer_init(&conn->end_timer, loop, on_end);
   mp_timer_init(&conn->cancel_timer, loop, on_cancel_timer);
   mp_stmt_cache_init(&conn->stmts, options->statement_cache);
+  conn->servers = options->servers;
   int rv = mp_conn_start(conn, options, err);
   if (rv) {
     free(conn);
     return rv;
   }
-  if (options->connect_timeout_ms)
-    mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
   *out = conn;
   return 0;
 }
@@ -222,6 +221,7 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
 void mp_conn_ready(struct mp_conn *conn) {
   struct mp_err err;
   mp_timer_stop(&conn->connect_timer);
+  PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
   PQsetNoticeReceiver(conn->pg, on_notice, conn);
   if (PQsetnonblocking(conn->pg, 1) || !PQenterPipelineMode(conn->pg)) {
     mp_err_set(&err, MP_ENODB, "cannot enter pipeline mode");
@@ -230,12 +230,15 @@ void mp_conn_ready(struct mp_conn *conn) {
   }
   mp_conn_move(conn, MP_CONN_READY);
   conn->opened_ms = mp_loop_now_ms(conn->loop);
+  if (conn->servers) mp_servers_forgive(conn->servers, conn->server);
   mp_conn_unwatch(conn);
   mp_conn_watch(conn, UV_READABLE, mp_conn_on_io);
   if (conn->events.on_open) conn->events.on_open(conn, conn->data, NULL);
 }
 
 /* ---- questions ---- */
+
+const char *mp_conn_server(const struct mp_conn *conn) { return conn->server; }
 
 bool mp_conn_alive(const struct mp_conn *conn) {
   return conn->state == MP_CONN_READY && !conn->ending;

@@ -23,12 +23,14 @@
 #include "util/err.h"
 
 struct mp_conn;
+struct mp_servers;
 
 struct mp_conn_options {
-  const char *url;              /* anything PQconninfoParse accepts */
-  const char *application_name; /* NULL: "moonpool" */
+  const char *url;      /* anything PQconninfoParse accepts */
+  const char *purpose;  /* NULL, or a word behind the application_name: "moonpool listen" */
   const char *settings; /* server settings for the session, as "-c name=value ...", or NULL */
-  uint64_t connect_timeout_ms; /* for the whole of resolving and connecting */
+  uint64_t connect_timeout_ms; /* for the whole of resolving and connecting, over all servers */
+  struct mp_servers *servers;  /* who was silent lately; it outlives the connection; may be NULL */
   unsigned statement_cache;    /* prepared statements kept per connection; 0: prepare nothing */
 };
 
@@ -100,6 +102,8 @@ PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn);
 int mp_conn_backend_pid(const struct mp_conn *conn);
 int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
+const char *mp_conn_server(
+    const struct mp_conn *conn); /* "127.0.0.1:5432", as the connection string led to it */
 /* Text of the statement that has been under way longest, or NULL: for reports on who holds what. */
 const char *mp_conn_running_sql(const struct mp_conn *conn);
 

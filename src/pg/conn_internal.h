@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "pg/conn.h"
+#include "pg/servers.h"
 #include "pg/stmt_cache.h"
 #include "util/sm.h"
 
@@ -66,7 +67,9 @@ struct mp_conn {
   struct mp_timer cancel_timer;   /* to the next try */
   uint64_t cancel_pause_ms;
 
-  struct mp_resolve *resolve; /* while names are looked up */
+  struct mp_opening *opening; /* until it is connected (opening.h) */
+  struct mp_servers *servers; /* NULL: nothing is remembered */
+  char server[MP_SERVER_KEY]; /* that it is connected to */
 };
 
 /* conn.c */
@@ -81,7 +84,7 @@ void mp_conn_ready(struct mp_conn *conn);           /* conn_open.c -> conn.c: li
 
 /* conn_open.c */
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err);
-void mp_conn_stop_resolve(struct mp_conn *conn);
+void mp_conn_stop_opening(struct mp_conn *conn);
 
 /* copy.c */
 void mp_conn_copy_io(struct mp_conn *conn);

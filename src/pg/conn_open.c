@@ -1,82 +1,67 @@
-/* conn_open.c: from a connection string to a connected libpq. Names are looked up by libuv, because
- * libpq's own look-up would block the loop, once for each further host. */
+/* conn_open.c: from names to a connected libpq. Names are looked up by libuv, because libpq's own look-up would block
+ * the loop. Each server has a share of the time: libpq goes on to the next one by itself when one refuses or is of the
+ * wrong kind (target_session_attrs); from one that is silent it is taken away, and begins anew without it. */
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "pg/conn_internal.h"
-#include "pg/conninfo.h"
+#include "pg/opening.h"
 #include "util/buf.h"
+#include "util/log.h"
 
-#define MAX_KEYWORDS 64
-#define MAX_HOSTS 16
 #define MAX_ADDRESSES 8 /* of one name */
 
-struct mp_resolve {
-  uv_getaddrinfo_t req;
-  struct mp_conn *conn; /* NULL: the connection has ended meanwhile */
-  char *keywords[MAX_KEYWORDS], *values[MAX_KEYWORDS];
-  int count;
-  char *hosts[MAX_HOSTS], *ports[MAX_HOSTS];
-  int nhosts, at; /* hosts of the string; the one that is looked up */
-  struct mp_buf host_list, addr_list, port_list;
-  char failure[160];
-};
-
-static void resolve_free(struct mp_resolve *r) {
-  for (int i = 0; i < r->count; i++) {
-    free(r->keywords[i]);
-    free(r->values[i]);
-  }
-  for (int i = 0; i < r->nhosts; i++) {
-    free(r->hosts[i]);
-    free(r->ports[i]);
-  }
-  mp_buf_fini(&r->host_list);
-  mp_buf_fini(&r->addr_list);
-  mp_buf_fini(&r->port_list);
-  free(r);
+static void key_of(char out[MP_SERVER_KEY], const char *place, const char *port) {
+  snprintf(out, MP_SERVER_KEY, "%.80s:%.8s", place, port);
 }
 
-static char *const *find(struct mp_resolve *r, const char *keyword) {
-  for (int i = 0; i < r->count; i++)
-    if (!strcmp(r->keywords[i], keyword)) return &r->values[i];
-  return NULL;
+static void end_with(struct mp_conn *conn, enum mp_code code, const char *text) {
+  struct mp_err err;
+  mp_err_set(&err, code, "%s", text);
+  if (code == MP_ENODB) err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
 }
 
-static bool put(struct mp_resolve *r, const char *keyword, const char *value) {
-  char *copy = strdup(value);
-  if (!copy) return false;
-  char **slot = (char **)(void *)find(r, keyword);
-  if (slot) {
-    free(*slot);
-    *slot = copy;
-    return true;
+/* ---- libpq ---- */
+
+/* 'connection to server at "db" failed: FATAL:  28P01: password ...': libpq has the SQLSTATE in the text only. */
+static void take_sqlstate(struct mp_err *err) {
+  for (char *at = err->msg; (at = strstr(at, ":  ")); at++) {
+    char *state = at + 3;
+    if (strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 || strncmp(state + 5, ": ", 2))
+      continue;
+    memcpy(err->sqlstate, state, 5);
+    memmove(state, state + 7, strlen(state + 7) + 1);
   }
-  char *name = strdup(keyword);
-  if (!name || r->count == MAX_KEYWORDS - 1) {
-    free(copy);
-    free(name);
-    return false;
-  }
-  r->keywords[r->count] = name;
-  r->values[r->count++] = copy;
-  return true;
 }
 
-/* Splits "a,b,c" into at most MAX_HOSTS copies; the number of them, or -1. */
-static int split(const char *list, char **out) {
-  int n = 0;
-  for (const char *at = list;;) {
-    size_t len = strcspn(at, ",");
-    if (n == MAX_HOSTS || !(out[n] = strndup(at, len))) {
-      while (n) free(out[--n]);
-      return -1;
-    }
-    n++;
-    if (!at[len]) return n;
-    at += len + 1;
+/* Each server that was tried has a line, and one more with the place in the server's code. */
+static void tell_lines(struct mp_err *err, const char *text) {
+  struct mp_buf buf;
+  mp_buf_init(&buf, sizeof err->msg - 1);
+  for (size_t len; *text; text += len + (text[len] == '\n')) {
+    len = strcspn(text, "\n");
+    if (!len || !strncmp(text, "LOCATION:", 9)) continue;
+    if (buf.len) mp_buf_adds(&buf, "; ");
+    mp_buf_add(&buf, text, len);
   }
+  mp_err_set(err, MP_ENODB, "%s", buf.len ? mp_buf_text(&buf) : "no connection");
+  mp_buf_fini(&buf);
+}
+
+static void refused(struct mp_conn *conn) {
+  const char *text = PQerrorMessage(conn->pg), *lost = conn->opening->failure;
+  struct mp_err err;
+  tell_lines(&err, text);
+  take_sqlstate(&err);
+  if (strstr(text, "unsupported startup parameter"))
+    lost =
+        "the pooler does not pass on the session's settings: connect to the server itself, or by a "
+        "pooler that lets `options` through";
+  size_t len = strlen(err.msg);
+  if (*lost) snprintf(err.msg + len, sizeof err.msg - len, "; %s", lost);
+  err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
 }
 
 static void on_connect_io(uv_poll_t *poll, int status, int events);
@@ -106,14 +91,26 @@ static int check_session(PGconn *pg, struct mp_err *err) {
   return 0;
 }
 
-/* libpq's text; a pooler's refusal of `options` with what to do. */
-static void connect_error(PGconn *pg, struct mp_err *err) {
-  const char *text = PQerrorMessage(pg);
-  bool pooler = strstr(text, "unsupported startup parameter") != NULL;
-  mp_err_set(err, MP_ENODB, "%.*s%s", (int)strcspn(text, "\n"), text,
-             pooler ? "; the pooler does not pass on the session's settings: connect to the server "
-                      "itself, or by a pooler that lets `options` through"
-                    : "");
+/* Which server is libpq at? Another one than before gets its share of what is left of the time. */
+static void watch_server(struct mp_conn *conn) {
+  struct mp_opening *o = conn->opening;
+  char now[MP_SERVER_KEY];
+  const char *addr = PQhostaddr(conn->pg), *host = PQhost(conn->pg);
+  key_of(now, addr && *addr ? addr : host ? host : "", PQport(conn->pg) ? PQport(conn->pg) : "");
+  if (mp_timer_running(&o->share) && !strcmp(now, o->trying)) return;
+  strcpy(o->trying, now);
+  int after = 0; /* servers behind this one */
+  for (int i = o->norder - 1; i > 0; i--, after++) {
+    char key[MP_SERVER_KEY];
+    key_of(key, o->order[i]->addr ? o->order[i]->addr : o->order[i]->host, o->order[i]->port);
+    if (!strcmp(key, now)) break;
+  }
+  uint64_t left_ms = UINT64_MAX, now_ms = mp_loop_now_ms(conn->loop);
+  if (mp_timer_running(&conn->connect_timer))
+    left_ms = conn->connect_timer.due_ms > now_ms ? conn->connect_timer.due_ms - now_ms : 0;
+  if (after) left_ms /= (uint64_t)after + 1;
+  if (o->each_ms && o->each_ms < left_ms) left_ms = o->each_ms;
+  if (left_ms < UINT64_MAX / 100) mp_timer_start(&o->share, left_ms);
 }
 
 /* libpq may have closed its socket and opened another under the same number: a watch that was left
@@ -121,17 +118,27 @@ static void connect_error(PGconn *pg, struct mp_err *err) {
 static void connect_step(struct mp_conn *conn, PostgresPollingStatusType status) {
   struct mp_err err;
   switch (status) {
-    case PGRES_POLLING_READING: mp_conn_watch(conn, UV_READABLE, on_connect_io); return;
-    case PGRES_POLLING_WRITING: mp_conn_watch(conn, UV_WRITABLE, on_connect_io); return;
+    case PGRES_POLLING_READING:
+    case PGRES_POLLING_WRITING:
+      watch_server(conn);
+      mp_conn_watch(conn, status == PGRES_POLLING_READING ? UV_READABLE : UV_WRITABLE,
+                    on_connect_io);
+      return;
     case PGRES_POLLING_OK:
-      if (check_session(conn->pg, &err)) break;
+      watch_server(conn);
+      if (check_session(conn->pg, &err)) {
+        err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
+        mp_conn_end(conn, &err);
+        return;
+      }
+      strcpy(conn->server, conn->opening->trying);
+      mp_conn_stop_opening(conn);
       mp_conn_ready(conn);
       return;
     case PGRES_POLLING_ACTIVE:
-    case PGRES_POLLING_FAILED: connect_error(conn->pg, &err); break;
+    case PGRES_POLLING_FAILED: break;
   }
-  err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
-  mp_conn_end(conn, &err);
+  refused(conn);
 }
 
 static void on_connect_io(uv_poll_t *poll, int status, int events) {
@@ -142,169 +149,172 @@ static void on_connect_io(uv_poll_t *poll, int status, int events) {
   connect_step(conn, PQconnectPoll(conn->pg));
 }
 
-static void connect_now(struct mp_conn *conn, struct mp_resolve *r) {
-  struct mp_err err;
-  if (r->addr_list.len) {
-    if (!put(r, "host", mp_buf_text(&r->host_list)) ||
-        !put(r, "hostaddr", mp_buf_text(&r->addr_list)) ||
-        !put(r, "port", mp_buf_text(&r->port_list))) {
-      mp_err_set(&err, MP_ENOMEM, "no memory to connect");
-      mp_conn_end(conn, &err);
-      return;
+/* ---- servers ---- */
+
+/* Those that were silent lately come last; those that were silent now not at all. */
+static void put_in_order(struct mp_opening *o) {
+  struct mp_servers *servers = o->conn->servers;
+  uint64_t now_ms = mp_loop_now_ms(o->conn->loop);
+  o->norder = 0;
+  for (int last = 0; last < 2; last++) {
+    for (int i = 0; i < o->ntargets; i++) {
+      const struct mp_target *target = &o->targets[i];
+      char key[MP_SERVER_KEY];
+      key_of(key, target->addr ? target->addr : target->host, target->port);
+      bool shunned = servers && mp_servers_shunned(servers, key, now_ms);
+      if (!target->silent && shunned == (last != 0)) o->order[o->norder++] = target;
     }
   }
-  conn->pg =
-      PQconnectStartParams((const char *const *)r->keywords, (const char *const *)r->values, 0);
-  if (!conn->pg) {
-    mp_err_set(&err, MP_ENOMEM, "no memory to connect");
-    mp_conn_end(conn, &err);
+}
+
+static bool put_targets(struct mp_opening *o) {
+  struct mp_buf hosts, addrs, ports;
+  if (!o->ntargets) return true;
+  mp_buf_init(&hosts, 0), mp_buf_init(&addrs, 0), mp_buf_init(&ports, 0);
+  for (int i = 0; i < o->norder; i++) {
+    const struct mp_target *target = o->order[i];
+    const char *comma = i ? "," : "";
+    mp_buf_addf(&hosts, "%s%s", comma, target->host);
+    mp_buf_addf(&addrs, "%s%s", comma, target->addr ? target->addr : "");
+    mp_buf_addf(&ports, "%s%s", comma, target->port);
+  }
+  bool ok = !hosts.failed && !addrs.failed && !ports.failed &&
+            mp_opening_put(o, "host", mp_buf_text(&hosts)) &&
+            mp_opening_put(o, "hostaddr", mp_buf_text(&addrs)) &&
+            mp_opening_put(o, "port", mp_buf_text(&ports));
+  mp_buf_fini(&hosts), mp_buf_fini(&addrs), mp_buf_fini(&ports);
+  return ok;
+}
+
+static void connect_now(struct mp_conn *conn) {
+  struct mp_opening *o = conn->opening;
+  put_in_order(o);
+  if (o->ntargets && !o->norder) {
+    end_with(conn, MP_ENODB, o->failure);
     return;
   }
+  if (put_targets(o))
+    conn->pg =
+        PQconnectStartParams((const char *const *)o->keywords, (const char *const *)o->values, 0);
+  if (!conn->pg) {
+    end_with(conn, MP_ENOMEM, "no memory to connect");
+    return;
+  }
+  PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE); /* for take_sqlstate */
   connect_step(conn,
                PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
-static void look_up(struct mp_resolve *r);
+/* The server's share of the time is over: on to the others. */
+static void on_share(struct mp_timer *timer) {
+  struct mp_opening *o = MP_CONTAINER_OF(timer, struct mp_opening, share);
+  struct mp_conn *conn = o->conn;
+  snprintf(o->failure, sizeof o->failure, "no answer from the database server at %s in time",
+           o->trying);
+  if (conn->servers) mp_servers_shun(conn->servers, o->trying, mp_loop_now_ms(conn->loop));
+  bool left = false;
+  for (int i = 0; i < o->ntargets; i++) {
+    char key[MP_SERVER_KEY];
+    key_of(key, o->targets[i].addr ? o->targets[i].addr : o->targets[i].host, o->targets[i].port);
+    if (strcmp(key, o->trying) != 0) continue;
+    left = o->targets[i].silent = true;
+  }
+  if (!left) { /* not one of ours: nothing would change */
+    end_with(conn, MP_ENODB, o->failure);
+    return;
+  }
+  mp_conn_unwatch(conn);
+  PQfinish(conn->pg);
+  conn->pg = NULL;
+  connect_now(conn);
+}
+
+/* ---- names ---- */
+
+static void add_target(struct mp_opening *o, const struct mp_target *of, const char *addr) {
+  struct mp_target *target = &o->targets[o->ntargets];
+  if (o->ntargets == MP_TARGETS) return;
+  *target =
+      (struct mp_target){strdup(of->host), addr ? strdup(addr) : NULL, strdup(of->port), false};
+  o->ntargets++;
+  if (target->host && target->port && (!addr || target->addr)) return;
+  snprintf(o->failure, sizeof o->failure, "no memory to connect");
+  target->silent = true;
+}
+
+static void look_up(struct mp_opening *o);
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *list) {
-  struct mp_resolve *r = MP_CONTAINER_OF(req, struct mp_resolve, req);
-  struct mp_conn *conn = r->conn;
-  if (!conn) { /* the connection ended meanwhile */
+  struct mp_opening *o = MP_CONTAINER_OF(req, struct mp_opening, req);
+  o->looking = false;
+  if (!o->conn) { /* the connection ended meanwhile */
     uv_freeaddrinfo(list);
-    resolve_free(r);
+    mp_opening_free(o);
     return;
   }
   if (status) {
-    snprintf(r->failure, sizeof r->failure, "cannot look up the host name \"%s\": %s",
-             r->hosts[r->at], uv_strerror(status));
+    snprintf(o->failure, sizeof o->failure, "cannot look up the host name \"%.60s\": %s",
+             o->hosts[o->at].host, uv_strerror(status));
   } else {
     int n = 0;
     for (struct addrinfo *ai = list; ai && n < MAX_ADDRESSES; ai = ai->ai_next) {
       char addr[INET6_ADDRSTRLEN];
       if (getnameinfo(ai->ai_addr, ai->ai_addrlen, addr, sizeof addr, NULL, 0, NI_NUMERICHOST))
         continue;
-      const char *comma = r->addr_list.len ? "," : "";
-      mp_buf_addf(&r->host_list, "%s%s", comma, r->hosts[r->at]);
-      mp_buf_addf(&r->addr_list, "%s%s", comma, addr);
-      mp_buf_addf(&r->port_list, "%s%s", comma, r->ports[r->at]);
+      add_target(o, &o->hosts[o->at], addr);
       n++;
     }
     uv_freeaddrinfo(list);
   }
-  r->at++;
-  look_up(r);
+  o->at++;
+  look_up(o);
 }
 
-static void look_up(struct mp_resolve *r) {
-  struct mp_conn *conn = r->conn;
-  struct mp_err err;
-  if (r->at < r->nhosts) {
+static void look_up(struct mp_opening *o) {
+  struct mp_conn *conn = o->conn;
+  for (; o->at < o->nhosts; o->at++) {
+    const struct mp_target *host = &o->hosts[o->at];
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    int rv =
-        uv_getaddrinfo(mp_loop_uv(conn->loop), &r->req, on_resolved, r->hosts[r->at], NULL, &hints);
+    if (host->addr || *host->host == '/' || *host->host == '@') {
+      add_target(o, host, host->addr);
+      continue;
+    }
+    int rv = uv_getaddrinfo(mp_loop_uv(conn->loop), &o->req, on_resolved, host->host, NULL, &hints);
+    o->looking = !rv;
     if (!rv) return;
-    snprintf(r->failure, sizeof r->failure, "cannot look up host names: %s", uv_strerror(rv));
+    snprintf(o->failure, sizeof o->failure, "cannot look up host names: %s", uv_strerror(rv));
   }
-  conn->resolve = NULL;
-  if (!r->nhosts || r->addr_list.len) {
-    connect_now(conn, r);
-  } else {
-    mp_err_set(&err, MP_ENODB, "%s", r->failure);
-    err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
-    mp_conn_end(conn, &err);
-  }
-  resolve_free(r);
+  if (!o->nhosts || o->ntargets)
+    connect_now(conn);
+  else
+    end_with(conn, MP_ENODB, o->failure);
 }
 
-void mp_conn_stop_resolve(struct mp_conn *conn) {
-  if (!conn->resolve) return;
-  conn->resolve->conn = NULL; /* its callback frees it */
-  uv_cancel((uv_req_t *)&conn->resolve->req);
-  conn->resolve = NULL;
+void mp_conn_stop_opening(struct mp_conn *conn) {
+  struct mp_opening *o = conn->opening;
+  if (!o) return;
+  conn->opening = NULL;
+  mp_timer_stop(&o->share);
+  o->conn = NULL;
+  if (o->looking)
+    uv_cancel((uv_req_t *)&o->req); /* its callback frees it */
+  else
+    mp_opening_free(o);
 }
-
-/* Whether libpq would have to look up names: not for sockets, and not when addresses are given. */
-static int prepare_hosts(struct mp_resolve *r, struct mp_err *err) {
-  char *const *host = find(r, "host"), *const *hostaddr = find(r, "hostaddr"),
-              *const *port = find(r, "port");
-  if (!host || !**host || (hostaddr && **hostaddr)) return 0;
-  int n = split(*host, r->hosts), ports = 0;
-  char *given[MAX_HOSTS];
-  if (n < 0)
-    return mp_err_set(err, MP_EINVAL, "more than %d hosts in the connection string", MAX_HOSTS);
-  for (int i = 0; i < n; i++) {
-    if (r->hosts[i][0] != '/' && r->hosts[i][0] != '@' && r->hosts[i][0]) continue;
-    for (int k = 0; k < n; k++)
-      free(r->hosts[k]); /* sockets: libpq does it without looking anything up */
-    return 0;
-  }
-  r->nhosts = n;
-  if (port && **port && (ports = split(*port, given)) < 0)
-    return mp_err_set(err, MP_EINVAL, "more than %d ports in the connection string", MAX_HOSTS);
-  for (int i = 0; i < n; i++)
-    r->ports[i] = strdup(ports == 1 ? given[0] : i < ports ? given[i] : "5432");
-  for (int i = 0; i < ports; i++) free(given[i]);
-  return 0;
-}
-
-/* The string's keywords, and where it leads by its service, the environment or libpq's defaults. */
-static int read_keywords(struct mp_resolve *r, const char *url, struct mp_err *err) {
-  static const char *const places[] = {"host", "hostaddr", "port"};
-  PQconninfoOption *whole = mp_conninfo_read(url, err), *given = PQconninfoParse(url, NULL);
-  bool ok = whole && given;
-  for (size_t i = 0; ok && i < MP_ARRAY_LEN(places); i++) {
-    const char *value = mp_conninfo_get(whole, places[i]);
-    if (value) ok = put(r, places[i], value);
-  }
-  for (PQconninfoOption *o = given; ok && o && o->keyword; o++)
-    if (o->val && *o->val) ok = put(r, o->keyword, o->val);
-  PQconninfoFree(given);
-  PQconninfoFree(whole);
-  if (ok) return 0;
-  return whole ? mp_err_set(err, MP_ENOMEM, "no memory to connect") : -MP_EINVAL;
-}
-
-/* A link that is dead is noticed within half a minute, by us and by the server, which would hold the locks of a
- * transaction for as long. The connection string may say otherwise. */
-static const char *const keepalives[][2] = {{"keepalives_idle", "10"},
-                                            {"keepalives_interval", "5"},
-                                            {"keepalives_count", "3"},
-                                            {"tcp_user_timeout", "25000"}};
-#define SERVER_KEEPALIVES                                                                \
-  "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c " \
-  "tcp_user_timeout=25000"
 
 int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err) {
-  struct mp_resolve *r = calloc(1, sizeof *r);
-  if (!r) return mp_err_set(err, MP_ENOMEM, "no memory to connect");
-  r->conn = conn;
-  int rv = read_keywords(r, options->url, err);
-  if (!rv) rv = prepare_hosts(r, err);
-  if (!rv) {
-    char *const *own = find(r, "options");
-    struct mp_buf text;
-    mp_buf_init(&text, 0);
-    mp_buf_addf(&text,
-                "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 " SERVER_KEEPALIVES
-                " %s %s",
-                options->settings ? options->settings : "", own ? *own : "");
-    bool ok =
-        !text.failed && put(r, "options", mp_buf_text(&text)) && put(r, "client_encoding", "UTF8");
-    if (ok && !find(r, "application_name"))
-      ok = put(r, "application_name",
-               options->application_name ? options->application_name : "moonpool");
-    for (size_t i = 0; ok && i < MP_ARRAY_LEN(keepalives); i++)
-      if (!find(r, keepalives[i][0])) ok = put(r, keepalives[i][0], keepalives[i][1]);
-    /* An attempt at GSS costs a round trip before each connection. */
-    if (ok && !find(r, "gssencmode")) ok = put(r, "gssencmode", "disable");
-    mp_buf_fini(&text);
-    if (!ok) rv = mp_err_set(err, MP_ENOMEM, "no memory to connect");
-  }
+  struct mp_opening *o = calloc(1, sizeof *o);
+  if (!o) return mp_err_set(err, MP_ENOMEM, "no memory to connect");
+  o->conn = conn;
+  mp_timer_init(&o->share, conn->loop, on_share);
+  int rv = mp_opening_read(o, options, err);
   if (rv) {
-    resolve_free(r);
+    mp_opening_free(o);
     return rv;
   }
-  conn->resolve = r;
-  look_up(r);
+  conn->opening = o;
+  if (options->connect_timeout_ms)
+    mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
+  look_up(o);
   return 0;
 }

@@ -165,7 +165,7 @@ static void pool_free(struct mp_pool *pool) {
   free(pool->slots);
   mp_policy_unref(pool->policy);
   free(pool->url);
-  free(pool->application_name);
+  free(pool->purpose);
   free(pool->settings);
   free(pool);
 }
@@ -332,14 +332,13 @@ static int pool_init(struct mp_pool *pool, const struct mp_pool_options *options
   if (rv) return rv;
   if (!copy_string(&pool->url, options->conn.url) ||
       !copy_string(&pool->settings, options->conn.settings) ||
-      !copy_string(&pool->application_name, options->conn.application_name) ||
-      !grow_slots(pool, options->max))
+      !copy_string(&pool->purpose, options->conn.purpose) || !grow_slots(pool, options->max))
     return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
   pool->conn_options = options->conn;
   pool->quiet = options->quiet;
   pool->meters = options->meters;
   pool->conn_options.url = pool->url;
-  pool->conn_options.application_name = pool->application_name;
+  pool->conn_options.purpose = pool->purpose;
   pool->conn_options.settings = pool->settings;
   return 0;
 }

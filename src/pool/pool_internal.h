@@ -20,7 +20,7 @@ struct mp_pool {
   struct mp_loop *loop;
   struct mp_policy *policy;
   struct mp_conn_options conn_options; /* the strings are ours */
-  char *url, *application_name, *settings;
+  char *url, *purpose, *settings;
   struct pool_slot **slots; /* one by one: a connection points into them */
   unsigned slot_count;
   struct mp_list holders; /* leases that have a connection, the oldest first */

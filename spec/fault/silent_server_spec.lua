@@ -1,0 +1,96 @@
+-- A connection string with several servers of which one is silent: it takes connections, or does not even that, and never
+-- says a word. Each has its share of the time, then the next one; what was silent is tried last for a while.
+local moonpool = require "moonpool"
+local proxy    = require "spec.support.proxy"
+local scratch  = require "spec.support.scratch"
+local uv       = require "luv"
+
+-- A port that takes connections and never speaks; with `full`, it does not even take any more.
+local function silent_port(full)
+  local server = uv.new_tcp()
+  server:bind("127.0.0.1", 0)
+  server:listen(full and 1 or 100, function() end)
+  local port, clients = server:getsockname().port, {}
+  for i = 1, full and 8 or 0 do
+    clients[i] = uv.new_tcp()
+    clients[i]:connect("127.0.0.1", port, function() end)
+  end
+  return port, function()
+    for _, client in ipairs(clients) do client:close() end
+    server:close()
+    uv.run "nowait"
+  end
+end
+
+-- Connects to servers in this order and tells how long the first and the second connection took.
+local script = [[
+  local db, host = require "moonpool.db", require "moonpool.host"
+  local function timed(what, fn)
+    local from = host.clock()
+    local ok, value = pcall(fn)
+    print(what, ok, ok and value or value.code, host.clock() - from, ok or value.sqlstate, ok or value.message)
+  end
+  timed("first", function() return db.value "select 42" end)
+  local other = db.open { max = 1 }
+  timed("second", function() return other.value "select 43" end)
+  print("health", require("moonpool.metrics").health().state)
+]]
+
+describe("a connection string with several servers", function()
+  local wire
+  setup(function() wire = proxy.start() end)
+  teardown(function() wire:stop() end)
+
+  local function run(hosts, more, env)
+    local url = wire:url(moonpool.host.app_url):gsub("@127%.0%.0%.1:%d+/", "@" .. hosts .. "/") .. (more or "")
+    local settings = { DATABASE_URL = url, DB_POOL_MIN = "0", MOONPOOL_LOG_LEVEL = "error" }
+    for name, value in pairs(env or {}) do settings[name] = value end
+    local output = scratch.script(script, settings)
+    local seen = {}
+    for what, ok, value, took, sqlstate, message in
+      output:gmatch "(%a+)\t(%a+)\t(%S+)\t([%d.e-]+)\t(%S+)\t([^\n]*)" do
+      seen[what] = { ok = ok == "true", value = value, took = tonumber(took), sqlstate = sqlstate, message = message }
+    end
+    seen.health = output:match "health\t(%S+)"
+    return seen, output
+  end
+
+  for kind, full in pairs { ["takes connections and never speaks"] = false, ["does not take connections any more"] = true } do
+    it("goes on to the next when the first " .. kind, function()
+      local port, close = silent_port(full)
+      local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port), "&connect_timeout=2")
+      close()
+      assert.are.equal("42", seen.first.value, output)
+      assert.is_true(seen.first.took < 6, output)
+      assert.are.equal("43", seen.second.value, output)
+      assert.is_true(seen.second.took < 1.5, output) -- it knows by now whom to ask first
+      assert.are.equal("healthy", seen.health, output)
+    end)
+  end
+
+  it("shares DB_CONNECT_TIMEOUT among its servers, and honours target_session_attrs", function()
+    local port, close = silent_port(false)
+    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port), "&target_session_attrs=read-write",
+      { DB_CONNECT_TIMEOUT = "3000" })
+    close()
+    assert.are.equal("42", seen.first.value, output)
+    assert.is_true(seen.first.took < 2.9, output)
+  end)
+
+  it("ends with one error that names who was silent, when all are", function()
+    local one, close_one = silent_port(false)
+    local two, close_two = silent_port(false)
+    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(one, two), nil, { DB_CONNECT_TIMEOUT = "600" })
+    close_one()
+    close_two()
+    assert.are.same({ false, "NO_DATABASE" }, { seen.first.ok, seen.first.value }, output)
+    assert.matches("no answer", seen.first.message, nil, true)
+    assert.are.equal("unreachable", seen.health, output)
+  end)
+
+  it("names the reason when a server refuses", function()
+    local seen, output = run(("127.0.0.1:1,127.0.0.1:%d"):format(wire.port), "&dbname=no_such_database")
+    assert.are.same({ "NO_DATABASE", "3D000" }, { seen.first.value, seen.first.sqlstate }, output)
+    assert.are.equal("unreachable", seen.health, output)
+  end)
+end)
