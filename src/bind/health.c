@@ -3,9 +3,11 @@
 #include "bind/health.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bind/bind.h"
+#include "pg/servers.h"
 #include "script/luaerr.h"
 
 enum {
@@ -21,6 +23,9 @@ struct probe { /* in a userdata that the registry keeps until nothing is under w
   struct mp_timer timeout;
   struct mp_token token;
   bool sent, late, excused, abandoned;
+  bool again; /* an older connection says that the server takes no writes: a new one is asked */
+  uint64_t since_ms;
+  char server[MP_SERVER_KEY];
   enum mp_look look;
   struct mp_err err; /* code 0: it answered */
   int self_ref;
@@ -50,15 +55,54 @@ const struct mp_health *mp_health_now(struct mp_bind *bind) {
   return bind->health;
 }
 
+/* What the pool has was opened before this was known: it leads to another server than a new connection, or to one that
+ * has changed. */
+static void tell_pool(struct probe *probe, enum mp_look before) {
+  struct mp_health *health = probe->bind->health;
+  struct mp_pool *pool = probe->bind->pool;
+  uint64_t now_ms = mp_loop_now_ms(probe->bind->loop);
+  bool moved = strcmp(probe->server, health->server) != 0;
+  bool was_read_only = probe->again || before == MP_LOOK_READ_ONLY;
+  if (before == MP_LOOK_FAILED) mp_pool_reachable(pool);
+  if ((was_read_only && probe->look == MP_LOOK_WRITABLE) || (health->silent && moved))
+    mp_pool_retire(pool, now_ms, health->silent && moved ? health->server : NULL);
+  memcpy(health->server, probe->server, sizeof health->server);
+  health->silent = false;
+}
+
+static void shun(struct probe *probe) {
+  struct mp_servers *servers = mp_pool_conn_options(probe->bind->own)->servers;
+  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->bind->loop));
+}
+
+/* It took the question and does not answer: whoever gets another connection to it waits in vain. */
+static void tell_silence(struct probe *probe) {
+  shun(probe);
+  probe->bind->health->silent = true;
+  mp_pool_retire(probe->bind->pool, mp_loop_now_ms(probe->bind->loop), NULL);
+}
+
 static void tell(struct probe *probe) {
   struct mp_bind *bind = probe->bind;
   const struct mp_err *err = probe->err.code ? &probe->err : NULL;
-  bool was_there = bind->health->look != MP_LOOK_FAILED;
+  enum mp_look before = bind->health->look;
   if (err) probe->look = strcmp(err->sqlstate, "53300") ? MP_LOOK_FAILED : MP_LOOK_FULL;
   struct mp_health_facts facts = facts_of(bind);
   mp_health_looked(bind->health, mp_loop_now_ms(bind->loop), probe->look, err, &facts);
-  if (!was_there && probe->look != MP_LOOK_FAILED && bind->pool) mp_pool_reachable(bind->pool);
+  if (bind->pool && !err) tell_pool(probe, before);
+  if (bind->pool && probe->late && probe->sent) tell_silence(probe);
   over(probe);
+}
+
+bool mp_health_misled(struct mp_bind *bind, struct mp_pool *pool, const struct mp_conn *conn,
+                      struct mp_err *err, bool *discard) {
+  struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
+  if (!mp_conn_took_no_write(conn, err)) return false;
+  *discard = pool != bind->pool || bind->health->look != MP_LOOK_READ_ONLY;
+  if (!*discard) return true; /* the address leads to no other, as was seen a second ago */
+  if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(bind->loop));
+  mp_pool_retire(pool, mp_conn_opened_ms(conn), NULL);
+  return true;
 }
 
 static void on_answer(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -69,17 +113,29 @@ static void on_answer(struct mp_req *req, struct mp_result *result, const struct
   probe->look = read_only ? MP_LOOK_READ_ONLY : MP_LOOK_WRITABLE;
 }
 
+/* The address may lead to another server by now: only a new connection can tell. */
+static bool ask_again(struct probe *probe) {
+  struct mp_err err;
+  shun(probe);
+  probe->again = true;
+  probe->sent = false;
+  return !mp_pool_acquire(probe->bind->own, &probe->lease, &err);
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct probe *probe = MP_CONTAINER_OF(sync, struct probe, sync);
   (void)result;
   if (err && !probe->err.code) probe->err = *err;
-  if (!probe->late) mp_pool_release(&probe->lease, false);
-  tell(probe);
+  bool stale = !probe->err.code && probe->look == MP_LOOK_READ_ONLY && !probe->again &&
+               mp_conn_opened_ms(probe->lease.conn) < probe->since_ms;
+  if (!probe->late) mp_pool_release(&probe->lease, stale);
+  if (!stale || !ask_again(probe)) tell(probe);
 }
 
 static void on_grant(struct mp_lease *lease) {
   struct probe *probe = lease->data;
   probe->sent = true;
+  snprintf(probe->server, sizeof probe->server, "%s", mp_conn_server(lease->conn));
   probe->req = (struct mp_req){
       .sql = "show transaction_read_only", .flags = MP_REQ_ONCE, .on_done = on_answer};
   probe->sync = (struct mp_sync){.on_done = on_sync};
@@ -140,7 +196,8 @@ int mp_health_look(lua_State *L) {
     return 1;
   }
   struct probe *probe = lua_newuserdatauv(L, sizeof *probe, 0);
-  *probe = (struct probe){.bind = bind, .look = MP_LOOK_FAILED};
+  *probe =
+      (struct probe){.bind = bind, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(bind->loop)};
   probe->lease = (struct mp_lease){
       .data = probe,
       .deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)timeout_ms + PATIENCE_MS,

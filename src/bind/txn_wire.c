@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bind/fault.h"
+#include "bind/health.h"
 #include "util/log.h"
 
 /* ---- statements ---- */
@@ -94,7 +95,7 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
 
 /* The first failure of the batch in the order in which the script wrote it; a failure that calls for a
  * retry comes before all. NULL: none. */
-static const struct mp_err *first_failure(struct mp_txn *txn) {
+static struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
   txn->failed_depth = 0; /* the frame's */
@@ -119,6 +120,14 @@ static const struct mp_err *first_failure(struct mp_txn *txn) {
   }
   if (found) return &txn->failure.err;
   return txn->frame_failed ? &txn->frame_err : NULL;
+}
+
+/* It failed because of where the connection leads: that is not the script's fault, unless it wished only to read. */
+static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
+  bool discard = false;
+  if (txn->options.tx.read_only || !txn->lease.conn) return;
+  if (mp_health_misled(txn->bind, txn->options.pool, txn->lease.conn, failed, &discard))
+    txn->discard_after |= discard;
 }
 
 static void settle_batch(struct mp_txn *txn) {
@@ -187,7 +196,8 @@ static void segment_answered(struct mp_txn *txn, struct mp_result *result,
   bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
   bool commit = txn->tx.frame.commit && !rolling_back;
   /* The tag of COMMIT decides alone. */
-  const struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
+  struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
+  if (failed) judge_server(txn, failed);
   struct mp_err lost;
   unsigned actions;
   if (!txn->asking) mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);

@@ -238,6 +238,31 @@ void mp_conn_ready(struct mp_conn *conn) {
 
 /* ---- questions ---- */
 
+static bool is_on(const struct mp_conn *conn, const char *parameter) {
+  const char *value = conn->pg ? PQparameterStatus(conn->pg, parameter) : NULL;
+  return value && !strcmp(value, "on");
+}
+
+bool mp_conn_read_only(const struct mp_conn *conn) {
+  return is_on(conn, "in_hot_standby") || is_on(conn, "default_transaction_read_only");
+}
+
+bool mp_conn_took_no_write(const struct mp_conn *conn, struct mp_err *err) {
+  bool standby = is_on(conn, "in_hot_standby");
+  bool write = !strcmp(err->sqlstate, "25006");
+  bool serializable = standby && !strcmp(err->sqlstate, "0A000") &&
+                      strstr(err->msg, "serializable mode in a hot standby");
+  if (!serializable && !(write && mp_conn_read_only(conn))) return false;
+  char state[sizeof err->sqlstate];
+  memcpy(state, err->sqlstate, sizeof state);
+  mp_err_set(err, MP_ESQL, "the database server takes no writes: it is %s",
+             standby ? "a standby" : "set to read only (default_transaction_read_only)");
+  memcpy(err->sqlstate, state, sizeof state);
+  strcpy(err->name, "DATABASE_READ_ONLY");
+  err->flags = MP_ERRF_RETRYABLE;
+  return true;
+}
+
 const char *mp_conn_server(const struct mp_conn *conn) { return conn->server; }
 
 bool mp_conn_alive(const struct mp_conn *conn) {

@@ -102,6 +102,11 @@ PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn);
 int mp_conn_backend_pid(const struct mp_conn *conn);
 int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
+/* Has the server said that it takes no writes: a standby, or default_transaction_read_only? */
+bool mp_conn_read_only(const struct mp_conn *conn);
+/* Did a statement fail for that alone, and for no wish of ours to read only? Then `err` says so, and that the work may
+ * succeed elsewhere. To be asked when its segment has ended: by then the server has told what has changed. */
+bool mp_conn_took_no_write(const struct mp_conn *conn, struct mp_err *err);
 const char *mp_conn_server(
     const struct mp_conn *conn); /* "127.0.0.1:5432", as the connection string led to it */
 /* Text of the statement that has been under way longest, or NULL: for reports on who holds what. */

@@ -65,6 +65,8 @@ struct mp_health {
   enum mp_look look; /* the last one */
   unsigned failures; /* looks in a row that found it UNREACHABLE */
   char reason[200];  /* of the last look, if it found anything wrong */
+  char server[96];   /* who answered the last look that was answered, as mp_conn_server */
+  bool silent;       /* and does not any more, although it has not gone */
   char sqlstate[6];  /* the same, if the server said it */
 };
 

@@ -108,6 +108,7 @@ void mp_policy_connected(struct mp_policy *p, uint64_t now, unsigned index, uint
   p->next_connect_ms = 0;
   slot->proof_ms = now;
   slot->expire_ms = MP_POLICY_NEVER;
+  slot->opened_ms = now;
   /* Those opened together shall not all end together. */
   uint64_t life = p->opt.max_lifetime_ms;
   if (life) slot->expire_ms = now + life - random % (life / 10 + 1);
@@ -130,6 +131,15 @@ void mp_policy_connect_failed(struct mp_policy *p, uint64_t now, unsigned index,
   }
   if (!p->ever_connected || p->opt.impatient) mp_policy_fail_waiting(p, MP_ENODB);
   mp_policy_settle(p, now);
+}
+
+void mp_policy_retire(struct mp_policy *p, uint64_t now, uint64_t opened_ms) {
+  for (unsigned i = 0; i < p->slot_count; i++) {
+    struct mp_slot *slot = p->slots[i];
+    bool open = slot->state != MP_SLOT_EMPTY && slot->state != MP_SLOT_CONNECTING;
+    if (open && slot->opened_ms <= opened_ms) slot->expire_ms = now;
+  }
+  mp_policy_tick(p, now);
 }
 
 void mp_policy_reachable(struct mp_policy *p, uint64_t now) {

@@ -33,6 +33,7 @@ struct mp_slot {
   uint64_t since_ms;  /* in its state since; an idle one's health check does not count */
   uint64_t proof_ms;  /* when it last was known to work */
   uint64_t expire_ms; /* end of its life */
+  uint64_t opened_ms; /* its beginning */
 };
 
 /* Memory that never moves: lists point into it. */

@@ -379,6 +379,20 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*closed)(vo
   pump(pool);
 }
 
+void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent) {
+  struct mp_err err;
+  mp_err_set(&err, MP_ECONN, "the database server at %.90s does not answer any more",
+             silent ? silent : "");
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  for (unsigned i = 0; silent && i < pool->slot_count; i++) {
+    struct mp_conn *conn = pool->slots[i]->lease ? pool->slots[i]->conn : NULL;
+    if (conn && mp_conn_alive(conn) && !strcmp(mp_conn_server(conn), silent))
+      mp_conn_break(conn, &err);
+  }
+  mp_policy_retire(pool->policy, mp_pool_now_ms(pool), opened_ms);
+  pump(pool);
+}
+
 void mp_pool_reachable(struct mp_pool *pool) {
   mp_policy_reachable(pool->policy, mp_pool_now_ms(pool));
   pump(pool);

@@ -84,6 +84,9 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
  * back, and those still out at the deadline. on_drained: all are closed. */
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
                    void *data);
+/* Connections opened up to then lead where nobody wants to go any more: closed at once, or on their return. Those to
+ * `silent` (mp_conn_server; NULL: none) are broken although in use: nothing comes from there any more. */
+void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent);
 /* The server has answered somebody else: connect now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);

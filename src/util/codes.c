@@ -154,6 +154,9 @@ static const struct mp_code_info table[] = {
     {"IO_ERROR", "", 500, OPERATOR, NO, FAILED, "a file or a socket of the host could not be used",
      "the log names it"},
     /* ---- for a while ---- */
+    {"DATABASE_READ_ONLY", "", 503, TRANSIENT, HOST, LATER,
+     "the server that DATABASE_URL leads to takes no writes: it is a standby, or set to read only",
+     "promote a server, or let the address lead to one that takes writes; the host goes there by itself"},
     {"SERIALIZATION_FAILURE", "40001", 503, TRANSIENT, HOST,
      "too many others change the same; try again",
      "concurrent transactions, beyond the attempts of `retries`",
