@@ -3,7 +3,6 @@
 local cluster  = require "spec.support.cluster"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
-local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 local service  = require "spec.support.http_service"
 local standby  = require "spec.support.standby"
@@ -14,7 +13,7 @@ local function operation(fields, body)
 end
 
 local files = {
-  ["scripts/adds.lua"]  = operation("timeout = 20,", 'tx:exec "insert into failover_spec.t default values"; return { done = true }'),
+  ["scripts/adds.lua"]  = operation(nil, 'tx:exec "insert into failover_spec.t default values"; return { done = true }'),
   ["scripts/reads.lua"] = operation("read_only = true,", 'return { n = tx:value "select count(*) from failover_spec.t" }'),
   ["scripts/wrongs.lua"] = operation("read_only = true,", 'tx:exec "insert into failover_spec.t default values"; return {}'),
 }

@@ -28,7 +28,8 @@ function standby.of(primary)
   self.dir = self.folder.path
   local function own(line) run(as_owner(self.pid, line)) end
   self.own = own
-  run(("mkdir -p '%s/run' && chmod 755 '%s' && chown -R --reference=/proc/%d '%s'"):format(self.dir, self.dir, self.pid, self.dir))
+  run(("mkdir -p '%s/run' && chmod 755 '%s' && chown -R --reference=/proc/%d '%s'")
+    :format(self.dir, self.dir, self.pid, self.dir))
   own(("%spg_basebackup -d '%s' -D '%s/data' -R -X stream -c fast"):format(BIN, primary.admin_url, self.dir))
   own(("%spg_ctl -D '%s/data' -l '%s/log' -w -o '-c listen_addresses= -c unix_socket_directories=%s/run -c port=5432' start"):
     format(BIN, self.dir, self.dir, self.dir))
