@@ -252,7 +252,7 @@ describe("a lane", function()
       leave = true
       for n = 1, 3 do print(handles[n]:wait()) end
       print(moonpool.call(op, { n = 5 }))
-    ]], { MOONPOOL_LANE_LIMIT = "2" })
+    ]], { MOONPOOL_LANE_LIMIT = "2", MOONPOOL_LOG_LEVEL = "error" })
     assert.are.equal("false\tBUSY\t503\nother\n1\n2\n3\n5\n", output)
     assert.are.equal(0, code)
   end)
