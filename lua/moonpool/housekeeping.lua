@@ -1,7 +1,7 @@
 -- moonpool.housekeeping: old rows of the host's own tables go: witnesses and delivered messages. Any host may do it, at
 -- any time: a function of the database decides what is old and not needed by anybody.
-local db   = require "moonpool.db"
-local host = require "moonpool.host"
+local host  = require "moonpool.host"
+local store = require "moonpool.outbox_store"
 
 local housekeeping = {}
 
@@ -15,8 +15,10 @@ function housekeeping.run(options)
   local keep = options and options.keep or host.keep_hours
   local gone = { witnesses = 0, messages = 0 }
   repeat
-    local row = db.one("select witnesses, messages from moonpool.prune(make_interval(secs => $seconds), $most)",
-                       { seconds = keep * 3600, most = MOST })
+    local row = store.with(function(conn)
+      return conn.one("select witnesses, messages from moonpool.prune(make_interval(secs => $seconds), $most)",
+                      { seconds = keep * 3600, most = MOST })
+    end)
     gone.witnesses, gone.messages = gone.witnesses + row.witnesses, gone.messages + row.messages
   until row.witnesses < MOST and row.messages < MOST
   return gone

@@ -93,6 +93,22 @@ describe("the host's own tables", function()
       assert.are.equal("42501", failure(db.exec, "delete from moonpool.witness").sqlstate)
     end)
 
+    for _, call in ipairs { "prune('1 day', 10)", "renumber()", "token_by_id('a')", "token_exists()", "tenants('select 1')" } do
+      it("has functions for the host's own sessions only: " .. call, function()
+        local e = failure(db.query, "select moonpool." .. call)
+        assert.are.equal("42501", e.sqlstate)
+        assert.matches("host's own sessions", e.message, 1, true)
+      end)
+    end
+
+    it("removes nothing that is younger than now", function()
+      local e = failure(db.lease, function(conn)
+        conn.exec "set moonpool.relay = 'on'"
+        conn.query "select moonpool.prune('-1 day', 1000000)"
+      end)
+      assert.are.equal("22023", e.sqlstate)
+    end)
+
     for _, text in ipairs {
       "select * from moonpool.witness", "select 1 from users where id in (select id from Moonpool.witness)",
       "insert into moonpool.witness (id, operation) values (gen_random_uuid(), 'x')", "select moonpool.prune(1)",

@@ -75,7 +75,8 @@ int mp_pools_open(struct mp_pools *pools, const char *url, unsigned min, unsigne
 int mp_pools_open_own(struct mp_pools *pools, const char *url, struct mp_pool **out,
                       struct mp_err *err) {
   struct mp_pool_options options = options_of(pools, url);
-  options.conn.settings = "-c statement_timeout=2000";
+  /* moonpool.relay: the functions of the schema moonpool are for the host only. */
+  options.conn.settings = "-c statement_timeout=2000 -c moonpool.relay=on";
   options.conn.purpose = "host";
   if (options.conn.connect_timeout_ms > OWN_CONNECT_MS)
     options.conn.connect_timeout_ms = OWN_CONNECT_MS;

@@ -250,4 +250,77 @@ return {
     grants  = {},
     granted = "select $1::text is not null",
   },
+
+  -- 7: what crosses tenants is for the host's own sessions: each of these functions asks for moonpool.relay, which no
+  -- statement of an operation can set. A negative `keep` would remove what is still needed.
+  {
+    statements = {
+      [[create function moonpool.host_only() returns void
+        language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+        begin
+          if current_setting('moonpool.relay', true) is distinct from 'on' then
+            raise insufficient_privilege using message = 'this function of the schema moonpool is for the host''s own sessions';
+          end if;
+        end $$]],
+      [[create or replace function moonpool.prune(keep interval, most integer, out witnesses bigint, out messages bigint)
+        language plpgsql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
+        begin
+          perform moonpool.host_only();
+          if keep < interval '0' or most < 1 then
+            raise invalid_parameter_value using message = 'moonpool.prune: keep is not negative, most is at least 1';
+          end if;
+          with gone as (
+            delete from moonpool.witness
+             where ctid = any(array(select ctid from moonpool.witness where created_at < now() - keep limit most))
+            returning 1
+          ) select count(*) into witnesses from gone;
+          with gone as (
+            delete from moonpool.outbox
+             where id = any(array(
+               select o.id from moonpool.outbox o
+                where o.published_at < now() - keep
+                  and not exists (select from moonpool.subscriber s where s.topic = o.topic and s.low <= o.xid)
+                  and not exists (select from moonpool.failure f where f.message = o.id)
+                limit most))
+            returning 1
+          ) select count(*) into messages from gone;
+        end $$]],
+      [[create or replace function moonpool.renumber() returns void
+        language plpgsql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
+        declare
+          above constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+        begin
+          perform moonpool.host_only();
+          insert into moonpool.delivered (subscriber, message, xid)
+          select s.name, o.id, o.xid from moonpool.subscriber s join moonpool.outbox o on o.topic = s.topic and o.xid < s.low
+           where s.low > above and o.id <= (select max(id) from moonpool.outbox where xid > above)
+             and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)
+          on conflict do nothing;
+          update moonpool.subscriber set low = '3' where low > above;
+          update moonpool.delivered set xid = '3' where xid > above;
+          update moonpool.outbox set xid = '3' where xid > above;
+        end $$]],
+      [[create or replace function moonpool.token_by_id(wanted text, out hash text, out tenant text, out user_id text,
+                                                        out scopes text, out seconds double precision)
+        language plpgsql stable strict security definer set search_path = pg_catalog, pg_temp as $$
+        begin
+          perform moonpool.host_only();
+          select t.hash, t.tenant, t.user_id, array_to_string(t.scopes, ' '), extract(epoch from t.expires_at - now())
+            into hash, tenant, user_id, scopes, seconds
+            from moonpool.token t
+           where t.id = wanted and t.revoked_at is null and (t.expires_at is null or t.expires_at > now());
+        end $$]],
+      [[create or replace function moonpool.token_exists() returns boolean
+        language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+        begin
+          perform moonpool.host_only();
+          return exists (select from moonpool.token
+                          where revoked_at is null and (expires_at is null or expires_at > now()));
+        end $$]],
+      "revoke all on function moonpool.host_only() from public",
+      "grant execute on function moonpool.host_only() to :definer",
+    },
+    grants  = {},
+    granted = "select $1::text is not null",
+  },
 }
