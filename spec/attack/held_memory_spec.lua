@@ -27,6 +27,11 @@ local scripts = {
     local text = ("x"):rep(1000)
     for i = 1, 1000000 do tx:exec("select '" .. text .. i .. "'") end
     return 1]],
+  ["scripts/repeats.lua"] = operation [[
+    local text, values, marks = ("x"):rep(1000000), {}, {}
+    for i = 1, 2000 do values[i], marks[i] = text, "$" .. i .. "::text" end
+    tx:exec("select array[" .. table.concat(marks, ",") .. "]", table.unpack(values))
+    return 1]],
   ["scripts/publishes.lua"] = operation [[
     local text = ("x"):rep(1000)
     for i = 1, 1000000 do tx:publish("held.topic", { text = text .. i }) end
@@ -54,7 +59,7 @@ teardown(function() host:stop() end)
 
 local function call(name) return service.ask(host, "POST", "/api/ops/" .. name, { token = token, body = "{}" }) end
 
-for _, name in ipairs { "keeps_results", "catches", "queues", "queues_texts", "publishes" } do
+for _, name in ipairs { "keeps_results", "catches", "queues", "queues_texts", "repeats", "publishes" } do
   it(("a call that %s more than its memory is ended, and the host stays small"):format(name), function()
     local before = host:resident()
     local answer = call(name)

@@ -125,7 +125,7 @@ describe("the dashboard in a browser", function()
     open()
     own:run "db stop"
     page:wait_text("state", "the database does not answer")
-    page:wait_text("alerts", "What to do: see whether PostgreSQL runs")
+    page:wait_text("alerts", "What to do: is the database up")
     page:shot "outage"
     own:run "db start"
     page:wait "!document.getElementById('state').innerText.includes('the database')"

@@ -124,12 +124,14 @@ static void add_array(const struct param *p, int idx, int depth) {
     if (lua_type(L, -1) == LUA_TTABLE && !is_json(element.type)) {
       add_array(p, -1, depth + 1);
     } else {
-      struct mp_buf *item = mp_json_buf_new(L, 0);
+      size_t room = p->out->max ? p->out->max - p->out->len : 0;
+      struct mp_buf *item = mp_json_buf_new(L, p->out->max ? room + 1 : 0);
       bool needs_type = false;
       if (mp_param_add(L, -2, element, p->name, item, &needs_type, p->what))
         add_quoted(p->out, mp_buf_text(item), item->len);
       else
         mp_buf_adds(p->out, "NULL");
+      if (item->failed) p->out->failed = true; /* what is cut short must not be sent */
       mp_buf_fini(item);
       lua_pop(L, 1);
     }

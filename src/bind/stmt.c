@@ -15,6 +15,11 @@
 #include "util/log.h"
 #include "util/utf8.h"
 
+enum {
+  MOST_BYTES = 512 << 20, /* of the parameters of a statement, whatever memory there is */
+  KEEP_BYTES = 1 << 20,   /* of the buffer that they are packed in */
+};
+
 void mp_stmt_ref(struct mp_stmt *stmt) { stmt->refs++; }
 
 void mp_stmt_unref(struct mp_stmt *stmt) {
@@ -78,7 +83,12 @@ static bool pack(lua_State *L, const char *what, const struct mp_types *types, s
     at[i] = given_value ? (int)start : -1;
     if (given_value) mp_buf_addc(out, '\0');
   }
-  if (out->failed) luaL_error(L, "not enough memory");
+  if (out->failed) {
+    struct mp_err err;
+    mp_err_set(&err, MP_ENOMEM, "%s: no memory for the parameters; pass less at a time", what);
+    mp_luaerr_push(L, &err);
+    lua_error(L);
+  }
   return !needs_type;
 }
 
@@ -118,6 +128,8 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_types *typ
   if (shared)
     bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
   mp_buf_clear(out);
+  size_t room = mp_task_room(L);                        /* they are charged once they are packed */
+  out->max = room < MOST_BYTES ? room + 1 : MOST_BYTES; /* 0 would be no limit */
   bool complete = pack(L, what, types, text, params, given, out, at);
   if (shared) bind->scratch_used = false;
   if (!complete) {
@@ -136,6 +148,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_types *typ
   stmt->req.values = values;
   stmt->one = one;
   if (missing) stmt->missing = memcpy(bytes + out->len, missing, message);
+  if (out->cap > KEEP_BYTES) mp_buf_fini(out);
   lua_settop(L, top);
   return stmt;
 }
@@ -361,7 +374,8 @@ bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err) {
 }
 
 bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out) {
-  if (!stmt->text->table || mp_stmt_asks(stmt) || PQntuples(stmt->result->pg)) return false;
+  if (stmt->refused || !stmt->text->table || mp_stmt_asks(stmt) || PQntuples(stmt->result->pg))
+    return false;
   place(out, stmt);
   mp_err_set(&out->err, MP_EINVAL,
              "the insert into %s stored no row: a trigger (BEFORE INSERT) or a rule kept it away",

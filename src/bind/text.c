@@ -412,7 +412,7 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   struct mp_text *text = find_box(L, lua_gettop(L), what);
   if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
   lua_remove(L, -2);
-  if (!text->table) text->table = strdup(table);
+  if (!text->table && !(text->table = strdup(table))) luaL_error(L, "not enough memory");
   return text;
 }
 

@@ -104,6 +104,11 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
       free(member->set_tenant_sql);
       mp_account_unref(options->account);
       mp_scope_unref(options->scope);
+      /* Whoever gives it its answer frees it, as one that holds nothing. */
+      member->tenant = member->set_tenant_sql = NULL;
+      member->options.account = NULL;
+      member->options.scope = NULL;
+      member->options.flight = NULL;
       return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
     }
     member->options.tenant = member->tenant;

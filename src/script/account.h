@@ -47,6 +47,10 @@ static inline void mp_account_change(struct mp_account *account, size_t old, siz
 /* May a block of the account grow, past the line? On false the caller refuses it: Lua then collects all garbage and asks
  * once more. */
 bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
+/* Its own limit has refused it a block; the last one perhaps not for good. */
+static inline bool mp_account_was_refused(const struct mp_account *account) {
+  return account->refused || account->pending;
+}
 /* Before Lua has to: the buffers of its library fail where a collection would have helped. */
 static inline bool mp_account_wants_collection(const struct mp_account *account) {
   return account->limit &&

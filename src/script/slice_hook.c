@@ -39,7 +39,7 @@ static int make_fatal(lua_State *L) {
   const struct sentence *s = lua_touserdata(L, 1);
   const struct mp_account *account = s->task->account;
   struct mp_err err;
-  if (s->task->fatal == MP_ENOMEM && !account->refused) {
+  if (s->task->fatal == MP_ENOMEM && !mp_account_was_refused(account)) {
     mp_err_set(&err, MP_ENOMEM, "%s was ended because the host had no memory left", s->task->name);
     strcpy(err.name, "HOST_OUT_OF_MEMORY");
   } else if (s->task->fatal == MP_ENOMEM)

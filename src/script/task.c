@@ -19,7 +19,7 @@ static int describe_nomem(lua_State *L) {
     lua_pushstring(L, task->short_at);
     lua_setfield(L, 1, "line");
   }
-  if (task->account && !task->account->refused) { /* it was not its own limit */
+  if (task->account && !mp_account_was_refused(task->account)) { /* it was not its own limit */
     lua_pushliteral(L, "HOST_OUT_OF_MEMORY");
     lua_setfield(L, 1, "code");
     lua_pushinteger(L, 503);
