@@ -77,32 +77,53 @@ describe("a server that becomes read-only", function()
 end)
 
 describe("an address that leads to another server than the connections that are open", function()
-  it("is followed: the call is done again there", function()
-    local primary = cluster.start()
-    local admin = table_for(primary.admin_url)
-    local second = standby.of(primary)
+  local primary, admin, second, link, url
+  setup(function()
+    primary = cluster.start()
+    admin = table_for(primary.admin_url)
+    second = standby.of(primary)
     -- The address is a link to the folder of a server's socket.
-    local link = primary.folder.path .. "/address"
-    local function lead_to(folder) assert(os.execute(("ln -sfn '%s' '%s'"):format(folder, link))) end
-    lead_to(second.dir .. "/run")
-    local url = primary.url:gsub("host=[^&]*", "host=" .. link)
-    local output
-    local ok, fault = pcall(function()
-      output = scratch.script([[
-        local db, moonpool = require "moonpool.db", require "moonpool"
-        print("reads", db.value "select pg_is_in_recovery()")
-        os.execute "ln -sfn ']] .. primary.url:match "host=([^&]*)":gsub("%%2F", "/") .. [[' ']] .. link .. [['"
-        local op = moonpool.operation { run = function(tx)
-          tx:exec "insert into failover_spec.t default values"
-          return tx:value "select pg_is_in_recovery()"
-        end }
-        print("operation", moonpool.call(op, {}))
-      ]], { DATABASE_URL = url, DB_POOL_MIN = "2", MOONPOOL_LOG_LEVEL = "error" })
-    end)
+    link = primary.folder.path .. "/address"
+    url = primary.url:gsub("host=[^&]*", "host=" .. link)
+  end)
+  teardown(function()
     admin.close()
     second:stop()
     primary:stop()
-    assert(ok, fault)
-    assert.are.equal("reads\ttrue\noperation\tfalse\n", output)
+  end)
+
+  local function lead_to(folder) return ("ln -sfn '%s' '%s'"):format(folder, link) end
+
+  -- Runs the code when the connections lead to the standby, and the address to the primary.
+  local function run(code)
+    assert(os.execute(lead_to(second.dir .. "/run")))
+    return scratch.script(([[
+      local db, moonpool = require "moonpool.db", require "moonpool"
+      print("reads", db.value "select pg_is_in_recovery()")
+      os.execute %q
+      local insert = "insert into failover_spec.t default values returning pg_is_in_recovery()"
+      %s
+    ]]):format(lead_to(primary.url:match "host=([^&]*)":gsub("%%2F", "/")), code),
+      { DATABASE_URL = url, DB_POOL_MIN = "2", MOONPOOL_LOG_LEVEL = "error" })
+  end
+
+  it("is followed: the call is done again there", function()
+    assert.are.equal("reads\ttrue\noperation\tfalse\n", run [[
+      local op = moonpool.operation { run = function(tx) return tx:value(insert) end }
+      print("operation", moonpool.call(op, {}))]])
+  end)
+
+  it("is followed by a statement of its own", function()
+    assert.are.equal("reads\ttrue\nstatement\tfalse\n",
+      run [[print("statement", db.value(insert))]])
+  end)
+
+  it("is told to who keeps a connection, which nobody gets after him", function()
+    assert.are.equal("reads\ttrue\nkept\tDATABASE_READ_ONLY\t503\nafter\tfalse\n", run [[
+      db.lease(function(conn)
+        local _, err = pcall(conn.value, insert)
+        print("kept", err.code, err.status)
+      end)
+      print("after", db.value "select pg_is_in_recovery()")]])
   end)
 end)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/health.h"
 #include "bind/row.h"
 #include "bind/source.h"
 #include "bind/txn.h"
@@ -12,7 +13,7 @@
 
 #define CLEANUP_MS 5000 /* for a canceled statement to end */
 #define PARK_POLL_MS 10 /* so often it is looked whether a cancel has ended */
-#define STALE_MOST 10   /* times that a statement is sent while its tables change under it */
+#define SENT_MOST 10    /* times that a statement is sent while it does nothing: stale, moves */
 
 /* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it (`pending`). */
 struct shot {
@@ -56,8 +57,41 @@ static void transmit(struct shot *shot);
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
 static bool stale(const struct shot *shot) {
   return shot->stmt->state == MP_STMT_FAILED && shot->stmt->err.flags & MP_ERRF_STALE &&
-         shot->sent < STALE_MOST && !shot->abandoned && !shot->timed_out &&
+         shot->sent < SENT_MOST && !shot->abandoned && !shot->timed_out &&
          mp_conn_tx_status(shot->conn) == PQTRANS_IDLE;
+}
+
+static int acquire(struct shot *shot, struct mp_err *err) {
+  const struct mp_source *source = shot->source;
+  shot->lease.deadline_ms =
+      mp_loop_now_ms(source->bind->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
+  shot->conn = NULL;
+  shot->state = SHOT_WAITING;
+  return mp_pool_acquire(source->pool, &shot->lease, err);
+}
+
+/* The connection leads to a server that takes no writes, so the statement did nothing: it is sent
+ * again over another, which may be one of the same kind. A kept connection is the script's own: it
+ * is not given to others, and the script is told. */
+static bool moves(struct shot *shot) {
+  struct mp_source *source = shot->source;
+  struct mp_stmt *stmt = shot->stmt;
+  struct mp_err err;
+  bool discard = false;
+  if (stmt->state != MP_STMT_FAILED || shot->dirty || (source->kept && source->dirty)) return false;
+  if (!mp_health_misled(source->bind, source->pool, shot->conn, &stmt->err, &discard)) return false;
+  if (!discard) return false;
+  if (source->kept)
+    source->dirty = true;
+  else
+    shot->dirty = true;
+  if (source->kept || shot->sent >= SENT_MOST || shot->abandoned || shot->timed_out) return false;
+  mp_timer_stop(&shot->timeout);
+  mp_pool_release(&shot->lease, true);
+  mp_result_unref(stmt->result);
+  stmt->result = NULL;
+  shot->dirty = false;
+  return !acquire(shot, &err);
 }
 
 static void on_types(struct mp_types_question *question, const struct mp_err *lost) {
@@ -91,6 +125,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     transmit(shot);
     return;
   }
+  if (!ended && moves(shot)) return;
   if (result && err) { /* the statement succeeded and its commit did not: a deferred constraint */
     mp_result_unref(stmt->result);
     stmt->result = mp_result_ref(result);
@@ -240,11 +275,9 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   mp_timer_init(&shot->parked, bind->loop, on_parked);
   if (!source->kept) {
     shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
-    shot->lease.deadline_ms =
-        mp_loop_now_ms(bind->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
     mp_list_init(&shot->lease.node);
     snprintf(shot->lease.where, sizeof shot->lease.where, "%s", stmt->where);
-    if (mp_pool_acquire(source->pool, &shot->lease, &err)) {
+    if (acquire(shot, &err)) {
       mp_luaerr_push(L, &err);
       return lua_error(L);
     }
