@@ -39,9 +39,9 @@ end
 local from = moonpool.host.clock()
 moonpool.all(work)
 told.ms = math.floor((moonpool.host.clock() - from) * 1000)
-for _ = 1, 1000 do -- what is on its way back
-  if moonpool.metrics.pool().active_connections == 0 then break end
-  db.value "select 1"
+local till = moonpool.host.clock() + 20
+while moonpool.metrics.pool().active_connections > 0 and moonpool.host.clock() < till do -- what is on its way back
+  moonpool.sleep(0.005)
 end
 local pool = moonpool.metrics.pool()
 told.active, told.waiting = pool.active_connections, pool.waiting_clients
