@@ -29,6 +29,8 @@ struct shot {
   uint64_t parked_until_ms;
   enum { SHOT_WAITING, SHOT_PARKED, SHOT_SENT, SHOT_DONE } state;
   unsigned sent; /* how often */
+  bool
+      kept; /* it went over the connection of a lease, which may be over before its answer is here */
   bool abandoned, timed_out, given_up;
   bool dirty;   /* it leaves session state: the connection is not for others */
   int self_ref; /* keeps the userdata alive until it is done */
@@ -41,7 +43,7 @@ static void shot_over(struct shot *shot) {
   mp_timer_stop(&shot->parked);
   bind->live_work--;
   shot->source->users--;
-  if (!shot->source->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
+  if (!shot->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
   if (!shot->abandoned) mp_wait_ready(bind->sched, shot->token);
   luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, shot->self_ref);
 }
@@ -78,14 +80,15 @@ static bool moves(struct shot *shot) {
   struct mp_stmt *stmt = shot->stmt;
   struct mp_err err;
   bool discard = false;
-  if (stmt->state != MP_STMT_FAILED || shot->dirty || (source->kept && source->dirty)) return false;
+  if (!source->pool) return false; /* the lease is over, and its connection given back or closed */
+  if (stmt->state != MP_STMT_FAILED || shot->dirty || (shot->kept && source->dirty)) return false;
   if (!mp_health_misled(source->bind, source->pool, shot->conn, &stmt->err, &discard)) return false;
   if (!discard) return false;
-  if (source->kept)
+  if (shot->kept)
     source->dirty = true;
   else
     shot->dirty = true;
-  if (source->kept || shot->sent >= SENT_MOST || shot->abandoned || shot->timed_out) return false;
+  if (shot->kept || shot->sent >= SENT_MOST || shot->abandoned || shot->timed_out) return false;
   mp_timer_stop(&shot->timeout);
   mp_pool_release(&shot->lease, true);
   mp_result_unref(stmt->result);
@@ -104,14 +107,14 @@ static void on_types(struct mp_types_question *question, const struct mp_err *lo
 /* It is over, once the types of the result are known. */
 static void answered(struct shot *shot) {
   struct mp_stmt *stmt = shot->stmt;
-  struct mp_types *types = mp_source_types(shot->source);
-  bool done = stmt->state == MP_STMT_DONE && stmt->result;
-  if (done && !shot->abandoned && mp_types_want(&shot->question, types, stmt->result)) {
+  bool read = stmt->state == MP_STMT_DONE && stmt->result && !shot->abandoned;
+  struct mp_types *types = read ? mp_source_types(shot->source) : NULL;
+  if (read && mp_types_want(&shot->question, types, stmt->result)) {
     shot->question.on_done = on_types;
     mp_types_ask(&shot->question, shot->conn);
     return;
   }
-  if (done) mp_types_settle(types, stmt->result);
+  if (read) mp_types_settle(types, stmt->result);
   shot_over(shot);
 }
 
@@ -192,7 +195,7 @@ static void fire(struct shot *shot, struct mp_conn *conn) {
   shot->stmt->owner = shot;
   shot->stmt->patient = shot->source->patient;
   if (shot->stmt->text->leaves_state) {
-    if (shot->source->kept)
+    if (shot->kept)
       shot->source->dirty = true;
     else
       shot->dirty = true;
@@ -262,7 +265,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   struct mp_bind *bind = source->bind;
   struct mp_err err;
   struct shot *shot = lua_newuserdatauv(L, sizeof *shot, 1);
-  *shot = (struct shot){.source = source, .stmt = stmt};
+  *shot = (struct shot){.source = source, .stmt = stmt, .kept = source->kept};
   if (luaL_newmetatable(L, "moonpool.shot")) {
     lua_pushcfunction(L, shot_gc);
     lua_setfield(L, -2, "__gc");
