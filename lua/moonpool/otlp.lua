@@ -1,5 +1,5 @@
 -- moonpool.otlp: calls as traces, to a collector of OpenTelemetry: OTLP/HTTP with JSON
--- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). What it knows is what the recorder kept (bind/recorder.h): each second
+-- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). What it knows is what the recorder kept (watch/recorder.h): each second
 -- at most its last 200 calls, and of none a value, a caller or a lane. One task reads and sends.
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"

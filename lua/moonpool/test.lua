@@ -120,11 +120,11 @@ end
 function test.on(database, fn)
   need_cluster()
   local other = db.open { url = database.app_url, max = 4 }
-  return between(function() host.fault.use(db.query, other.query) end, fn, function()
+  return between(function() host.use_database(db.query, other.query) end, fn, function()
     local ok, e = pcall(wait_until, "its connections to come back", function()
       return host.pool_stats().active_connections == 0
     end)
-    host.fault.use(db.query)
+    host.use_database(db.query)
     if not ok then error(e, 0) end
     other.close()
   end, other, database)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "app/runtime.h"
-#include "bind/text.h"
+#include "sql/text.h"
 #include "script/vm.h"
 
 /* libFuzzer's, for programs with a main of their own (LLVM's manual, "Using libFuzzer as a library"). */

@@ -5,12 +5,12 @@
 -- concerns the mistake, or the name of a C test.
 return {
   { name = "commit_tag_unchecked", about = "COMMIT's tag is not looked at",
-    file = "src/bind/txn_wire.c",
+    file = "src/txn/segment.c",
     replace = { [[txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]], "txn->committed = !err;" },
     test = "spec/fault/wire_spec.lua", filter = "answered with ROLLBACK" },
 
   { name = "begin_alone", about = "BEGIN has a segment of its own",
-    file = "src/bind/txn_wire.c",
+    file = "src/txn/segment.c",
     replace = { "  mp_conn_send(conn, &txn->begin);\n", [[
   mp_conn_send(conn, &txn->begin);
   txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
@@ -20,78 +20,78 @@ return {
     test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
 
   { name = "lost_commit_repeated", about = "a transaction whose COMMIT was lost is simply done again",
-    file = "src/tx/tx.c",
+    file = "src/rules/attempts.c",
     replace = { "if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);",
                 "(void)commit_sent;" },
     test = "sim_test" },
 
   { name = "doom_ignored", about = "a failed statement does not doom its transaction",
-    file = "src/tx/tx.c",
+    file = "src/rules/attempts.c",
     replace = { "      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;", "      return MP_TX_DO_RESUME;" },
     test = "tx_test" },
 
   { name = "serialization_failure_told", about = "a 40001 is given to the script, which may catch it",
-    file = "src/tx/tx.c",
+    file = "src/rules/attempts.c",
     replace = { "if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);", "" },
     test = "spec/fault/every_statement_spec.lua", filter = "never shows a retry" },
 
   { name = "unclean_reused", about = "a connection whose ROLLBACK failed is used again",
-    file = "src/tx/tx.c",
+    file = "src/rules/attempts.c",
     replace = { "clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD", "clean ? MP_TX_DO_RELEASE : MP_TX_DO_RELEASE" },
     test = "tx_test" },
 
   { name = "witness_missing", about = "no witness is written: a lost COMMIT looks as if it had not been done",
-    file = "src/bind/txn_resolve.c",
+    file = "src/txn/outcome.c",
     replace = { [["insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)"]],
                 [["select $1::text, $2::text, $3::text"]] },
     test = "spec/fault/kill_matrix_spec.lua" },
 
   { name = "unlock_missing", about = "the lock between hosts is kept",
-    file = "src/bind/txn_wire.c",
+    file = "src/txn/segment.c",
     replace = { "static void send_unlock(struct mp_txn *txn) {",
                 "static void send_unlock(struct mp_txn *txn) {\n  txn->lock_held = false;\n  if (txn) return;" },
     test = "spec/fault/wire_spec.lua", filter = "its lock is given back" },
 
   { name = "deadline_ignored", about = "a transaction may last for ever",
-    file = "src/bind/txn_member.c",
+    file = "src/txn/member.c",
     replace = { "  mp_txn_member_late(MP_CONTAINER_OF(timer, struct mp_member, deadline));", "  (void)timer;" },
     test = "spec/fault/deadline_spec.lua", filter = "while a statement runs" },
 
   { name = "savepoint_kept", about = "the work inside of a savepoint that failed stays",
-    file = "src/tx/tx.c",
+    file = "src/rules/attempts.c",
     replace = { "  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {", "  if (false) {" },
     test = "tx_test" },
 
   { name = "lane_jumped", about = "who comes last to a lane is served first",
-    file = "src/admit/lane.c",
+    file = "src/rules/lane.c",
     replace = { "mp_list_push_back(&lane->passes, &pass->node);",
                 "if (granted) mp_list_push_back(&lane->passes, &pass->node);\n"
                 .. "  else mp_list_push_back(lane->passes.next->next, &pass->node);" },
     test = "sim_test" },
 
   { name = "group_witness_missing", about = "the calls of a group leave no witness",
-    file = "src/bind/txn_group.c",
+    file = "src/txn/group.c",
     replace = { "bool witness = m->changed && mp_txn_witness_there(txn);",
                 "bool witness = false;" },
     test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
 
   { name = "group_undo_missing", about = "what the failed member of a group did stays",
-    file = "src/bind/txn_group.c",
+    file = "src/txn/group.c",
     replace = { [["ROLLBACK TO SAVEPOINT mp_1"]], [["SAVEPOINT mp_2"]] },
     test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
 
   { name = "group_out_of_order", about = "a group takes lanes as they come, so that two of them can lock each other out",
-    file = "src/admit/groups.c",
+    file = "src/rules/groups.c",
     replace = { "    if (pass_of(node)->order > order) return pass_of(node);", "    (void)order;\n    return pass_of(node);" },
     test = "groups_test" },
 
   { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
-    file = "src/bind/txn_behind.c",
+    file = "src/txn/link.c",
     replace = { "txn->misplaced && txn->frame_failed", "false && txn->frame_failed" },
     test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
 
   { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
-    file = "src/bind/txn_behind.c",
+    file = "src/txn/link.c",
     replace = { "  if (actions & MP_TX_DO_ROLLBACK) {",
                 "  if (actions & MP_TX_DO_ROLLBACK) mp_txn_send_rollback(behind);\n  if (actions & MP_TX_DO_ROLLBACK) {" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },

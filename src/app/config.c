@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/cluster.h"
+#include "cluster/cluster.h"
 #include "pg/conninfo.h"
 #include "util/nearest.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "app/cluster.h"
+#include "cluster/cluster.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
 #include "util/list.h"

@@ -7,25 +7,30 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "app/cluster.h"
 #include "app/control.h"
 #include "app/open_files.h"
 #include "app/pools.h"
-#include "bind/bind.h"
-#include "bind/listen.h"
+#include "cluster/cluster.h"
+#include "db/listen.h"
+#include "host/host.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
 #include "pool/health.h"
+#include "rules/budget.h"
 #include "script/charge.h"
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "script/vm.h"
+#include "sql/state.h"
 #include "svc/post.h"
 #include "svc/service.h"
 #include "util/buf.h"
 #include "util/cache.h"
 #include "util/list.h"
 #include "util/log.h"
+#include "watch/history.h"
+#include "watch/metrics.h"
+#include "watch/recorder.h"
 
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */

@@ -5,9 +5,9 @@
 #include <lua.h>
 #include <stdbool.h>
 
-#include "app/cluster.h"
 #include "app/config.h"
 #include "app/runtime.h"
+#include "cluster/cluster.h"
 
 /* Exit codes, for all commands. */
 enum { MP_EXIT_OK = 0, MP_EXIT_FAILED = 1, MP_EXIT_USAGE = 2, MP_EXIT_NO_DATABASE = 3 };

@@ -8,6 +8,7 @@
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "watch/metrics.h"
 
 static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
 

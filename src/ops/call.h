@@ -5,8 +5,8 @@
 
 #include <lua.h>
 
-#include "admit/lane.h"
-#include "bind/bind.h"
+#include "rules/lane.h"
+#include "sql/state.h"
 
 struct mp_ops {
   struct mp_bind *bind;

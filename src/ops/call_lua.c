@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/source.h"
+#include "db/source.h"
+#include "loop/ids.h"
 #include "ops/call_priv.h"
+#include "rules/budget.h"
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
@@ -194,7 +196,7 @@ static void key_id(lua_State *L, const struct call *call, const char *key, size_
   lua_pop(L, 2);
   uint64_t halves[2];
   memcpy(halves, h, sizeof halves);
-  mp_bind_format_uuid4(halves, out);
+  mp_uuid4_format(halves, out);
 }
 
 /* The purse for retries: of the call's tenant, or else its caller's. */
@@ -231,7 +233,7 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   bool origin = lua_istable(L, ORIGIN);
   struct mp_log_about about = {.operation = call->name, .call_id = call->id};
   if (!origin || !string_field(L, ORIGIN, "call_id", call->id, sizeof call->id))
-    mp_bind_uuid(call->ops->bind, call->id);
+    mp_uuid_new(call->ops->bind->loop, call->id);
   if (origin) {
     about.request_id = string_field(L, ORIGIN, "request_id", request, sizeof request);
     about.trace_id = string_field(L, ORIGIN, "trace_id", trace, sizeof trace);

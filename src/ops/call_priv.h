@@ -3,9 +3,9 @@
 #ifndef MP_CALL_PRIV_H
 #define MP_CALL_PRIV_H
 
-#include "admit/groups.h"
-#include "bind/txn.h"
 #include "ops/call.h"
+#include "rules/groups.h"
+#include "txn/txn.h"
 
 /* What a call is doing; it is freed when it has been answered. */
 enum stage { IN_LANE, AT_GROUPS, IN_TRANSACTION };

@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/listen.h"
+#include "db/listen.h"
+#include "host/host.h"
+#include "loop/ids.h"
 #include "ops/generation_priv.h"
 #include "util/log.h"
 #include "util/sm.h"
+#include "watch/metrics.h"
 
 enum { SWEEP_MS = 20 };
 
@@ -80,7 +83,7 @@ void mp_generations_count_reload(struct mp_generations *set, bool ok) {
 static int push_self(lua_State *L) {
   struct mp_generation *gen = lua_touserdata(L, lua_upvalueindex(1));
   char opened_at[32];
-  mp_bind_timestamp(gen->opened_us, opened_at);
+  mp_timestamp_format(gen->opened_us, opened_at);
   lua_createtable(L, 0, 3);
   lua_pushinteger(L, gen->number);
   lua_setfield(L, -2, "number");

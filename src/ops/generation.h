@@ -15,8 +15,8 @@
 
 #include <lua.h>
 
-#include "admit/lane.h"
-#include "bind/bind.h"
+#include "rules/lane.h"
+#include "sql/state.h"
 #include "util/list.h"
 
 struct mp_generations;

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop/ids.h"
 #include "ops/generation_priv.h"
 #include "script/luaerr.h"
 #include "script/memory.h"
+#include "watch/metrics.h"
 
 struct mp_invocation {
   struct mp_list node;
@@ -173,7 +175,7 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   return 0;
 }
 
-void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_bind_uuid(&set->bind, id); }
+void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_uuid_new(set->bind.loop, id); }
 
 void mp_invoke_cancel(struct mp_invocation *call) {
   struct mp_task *task = call->task;

@@ -3,7 +3,7 @@
  * The parser walks its trees by recursion without asking how much stack is left, and needs some hundred bytes of memory
  * for each byte of the text. So a text beyond the limits of length and nesting never reaches it, and it runs on threads of
  * its own, whose stack is as large as the deepest text wants: one for texts that are read in some milliseconds, for which
- * a caller on the loop may wait, and one for longer ones, for which only a thread of the pool should (bind/offload.h).
+ * a caller on the loop may wait, and one for longer ones, for which only a thread of the pool should (script/offload.h).
  * The threads begin with the first text and live as long as the process. Any thread may call. */
 #ifndef MP_PARSER_H
 #define MP_PARSER_H

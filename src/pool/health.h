@@ -14,7 +14,7 @@
  *   HEALTHY
  *
  * Any state may follow any other: each is judged anew from the facts, so none can be stuck.
- * The look is a question over a connection of the host's own (bind/health.c): no load can take that one, so a busy
+ * The look is a question over a connection of the host's own (watch/health.c): no load can take that one, so a busy
  * pool is never mistaken for a dead database.
  * Owner: the runtime. */
 #ifndef MP_HEALTH_H

@@ -5,9 +5,9 @@
 #include <lauxlib.h>
 #include <stdio.h>
 
-#include "script/embed.h"
 #include "script/gate.h"
 #include "script/vm.h"
+#include "util/embed.h"
 
 static const char gate_name[] = "moonpool.gate";
 

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "script/embed.h"
 #include "script/luaerr.h"
 #include "script/memory.h"
 #include "script/require.h"
@@ -17,6 +16,7 @@
 #include "script/task.h"
 #include "script/task_priv.h"
 #include "util/buf.h"
+#include "util/embed.h"
 #include "util/log.h"
 
 struct mp_vm {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "util/buf.h"
+#include "watch/metrics.h"
 
 struct mp_meter {
   struct mp_metrics_source source;

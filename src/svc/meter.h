@@ -1,4 +1,4 @@
-/* meter.h: what the host counts of HTTP; the names are a contract, as those of bind/metrics.h.
+/* meter.h: what the host counts of HTTP; the names are a contract, as those of watch/metrics.h.
  *
  * Owner: the service. Its registry must outlive it. */
 #ifndef MP_METER_H

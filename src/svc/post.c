@@ -2,8 +2,8 @@
 
 #include <lauxlib.h>
 
-#include "bind/bind.h"
 #include "script/luaerr.h"
+#include "sql/state.h"
 
 enum { HEADERS = 16, TIMEOUT_MS = 10000 };
 

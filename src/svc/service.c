@@ -9,7 +9,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "script/embed.h"
 #include "script/luaerr.h"
 #include "svc/access.h"
 #include "svc/cors.h"
@@ -17,6 +16,7 @@
 #include "svc/headers.h"
 #include "svc/hosts.h"
 #include "svc/meter.h"
+#include "util/embed.h"
 #include "util/log.h"
 
 enum {

@@ -4,7 +4,7 @@
 --
 -- An application's role may do with them what the host does in its name, and no more: row level security is forced, and
 -- what a policy asks for is a setting that no statement of an operation can set. A statement of an operation may not name
--- the schema at all (bind/text.c).
+-- the schema at all (sql/text.c).
 local host     = require "moonpool.host"
 local problem  = require "moonpool.migrate.problem"
 local versions = require "moonpool.migrate.system_versions"

@@ -1,4 +1,4 @@
--- JSON from outside (src/bind/json_decode.c): whatever is taken can be written, and read again as the same; whatever is not
+-- JSON from outside (src/values/json_decode.c): whatever is taken can be written, and read again as the same; whatever is not
 -- is refused by an error that says why.
 local json = require "moonpool.json"
 

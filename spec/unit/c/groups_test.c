@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admit/groups.h"
+#include "rules/groups.h"
 
 static int failures;
 

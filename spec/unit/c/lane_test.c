@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admit/lane.h"
+#include "rules/lane.h"
 
 static int failures;
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admit/lane.h"
+#include "rules/lane.h"
 #include "pool/policy.h"
-#include "tx/tx.h"
+#include "rules/attempts.h"
 #include "util/log.h"
 
 enum {

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tx/tx.h"
+#include "rules/attempts.h"
 #include "util/log.h"
 
 static int failures;

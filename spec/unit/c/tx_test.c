@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tx/tx.h"
+#include "rules/attempts.h"
 
 enum { STEPS = 400 };
 

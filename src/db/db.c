@@ -1,0 +1,430 @@
+/* db.c: the Lua module "moonpool.db": single statements on pooled connections, each its own transaction;
+ * db.lease, db.open. Every function is a closure over the database that it speaks to. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "db/copy.h"
+#include "db/listen.h"
+#include "db/source.h"
+#include "pool/pool.h"
+#include "script/luaerr.h"
+#include "script/scope.h"
+#include "sql/row.h"
+#include "sql/value.h"
+#include "txn/txn.h"
+
+enum { OWN_TIMEOUT_MS = 2000 }; /* for what the host itself asks */
+
+static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+void mp_source_check_task(lua_State *L, const char *what) {
+  const struct mp_task *task = mp_task_of(L);
+  if (mp_task_beside(task) && mp_scope_tenant(mp_task_scope(task)) && !mp_txn_of(L))
+    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started: use its tx");
+}
+
+struct mp_source *mp_source_usable(lua_State *L, const char *what) {
+  struct mp_source *source = source_of(L);
+  if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
+  if (source->copier) mp_luaerr_misuse(L, what, "a COPY is under way on this connection");
+  mp_wait_check(L, what); /* before anything is made */
+  if (mp_txn_of(L))
+    mp_luaerr_misuse(
+        L, what,
+        "not inside a transaction: its statements go through tx, on the connection it has");
+  mp_source_check_task(L, what);
+  return source;
+}
+
+struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
+                               const char *what) {
+  struct mp_text *text = mp_text_get(L, idx, what);
+  if (text && text->refused[0] && !source->own && mp_task_scope(mp_task_of(L)))
+    mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
+  return text;
+}
+
+/* ---- statements ---- */
+
+static int again(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  mp_row_result(L, -1); /* a text that cannot be described fails here */
+  lua_pop(L, 1);
+  return ((lua_CFunction)ctx)(L);
+}
+
+static int shape_query(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  mp_row_push_all(L, mp_row_result(L, -1));
+  return 1;
+}
+
+static int shape_first(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  struct mp_result *result = mp_row_result(L, -1);
+  if (!PQntuples(result->pg)) return 0;
+  mp_row_push(L, result, 0);
+  return 1;
+}
+
+static int shape_one(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  mp_row_push(L, mp_row_result(L, -1), 0);
+  return 1;
+}
+
+static int shape_value(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  struct mp_result *result = mp_row_result(L, -1);
+  if (!PQntuples(result->pg) || !PQnfields(result->pg)) return 0;
+  mp_value_push(L, result, 0, 0);
+  return 1;
+}
+
+static int shape_count(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  lua_pushinteger(L, mp_row_affected(L, -1));
+  return 1;
+}
+
+static int shape_none(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  mp_row_result(L, -1); /* a failed statement raises here */
+  return 0;
+}
+
+static int shoot(lua_State *L, const char *what, struct mp_source *source, struct mp_text *text,
+                 lua_CFunction self, lua_KFunction shape) {
+  struct mp_stmt *stmt = mp_stmt_new(L, what, mp_source_types(source), text, 2);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), what,
+                    (lua_KContext)self, again);
+  return mp_shoot(L, source, stmt, what, 0, shape);
+}
+
+static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
+  struct mp_source *source = mp_source_usable(L, what);
+  struct mp_text *text = mp_source_text(L, source, 1, what);
+  if (!text) return mp_text_read(L, 1, what, self);
+  return shoot(L, what, source, text, self, shape);
+}
+
+static int db_query(lua_State *L) { return run(L, "db.query", db_query, shape_query); }
+static int db_first(lua_State *L) { return run(L, "db.first", db_first, shape_first); }
+static int db_value(lua_State *L) { return run(L, "db.value", db_value, shape_value); }
+static int db_count(lua_State *L) { return run(L, "db.count", db_count, shape_count); }
+
+/* one(sql, params, message) */
+static int db_one(lua_State *L) {
+  struct mp_source *source = mp_source_usable(L, "db.one");
+  struct mp_text *text = mp_source_text(L, source, 1, "db.one");
+  if (!text) return mp_text_read(L, 1, "db.one", db_one);
+  const char *message = NULL;
+  if (text->names || !text->nparams) {
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 3)) message = luaL_checkstring(L, 3);
+    lua_insert(L, 1); /* out of the way: what follows the text is the parameters */
+    if (!text->nparams) lua_settop(L, 2);
+  } else {
+    lua_pushnil(L);
+    lua_insert(L, 1);
+  }
+  struct mp_stmt *stmt = mp_stmt_one(L, "db.one", mp_source_types(source), text, 3, message);
+  lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  if (text->nparams && !text->names) lua_pop(L, 1);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.one",
+                    (lua_KContext)db_one, again);
+  return mp_shoot(L, source, stmt, "db.one", 0, shape_one);
+}
+
+/* insert(table, values) */
+static int db_insert(lua_State *L) {
+  struct mp_source *source = mp_source_usable(L, "db.insert");
+  if (lua_type(L, 1) != LUA_TSTRING)
+    mp_luaerr_misuse(L, "db.insert", "the name of the table is missing");
+  if (lua_type(L, 2) != LUA_TTABLE)
+    mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
+  lua_settop(L, 2);
+  struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
+  struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", mp_source_types(source), text, 2);
+  if (!stmt)
+    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",
+                    (lua_KContext)db_insert, again);
+  return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
+}
+
+/* check(sql): raises if the code that runs may not send that text */
+static int db_check(lua_State *L) {
+  if (!mp_source_text(L, source_of(L), 1, "db")) return mp_text_read(L, 1, "db", db_check);
+  return 0;
+}
+
+/* The host's text is on top of its parameters. */
+static int send_notify(lua_State *L) {
+  struct mp_source *source = mp_source_usable(L, "db.notify");
+  return shoot(L, "db.notify", source, mp_text_get(L, 1, "db.notify"), send_notify, shape_none);
+}
+
+/* own_notify(channel, [payload]): any channel, for a module of the host */
+static int db_own_notify(lua_State *L) {
+  luaL_checkstring(L, 1);
+  luaL_optstring(L, 2, "");
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_pushliteral(L, "");
+    lua_replace(L, 2);
+  }
+  lua_pushliteral(L, "select pg_notify($1, $2)");
+  lua_insert(L, 1);
+  return send_notify(L);
+}
+
+/* notify(channel, [payload]) */
+static int db_notify(lua_State *L) {
+  static const char own[] = "moonpool_";
+  if (!strncmp(luaL_checkstring(L, 1), own, sizeof own - 1) && mp_task_scope(mp_task_of(L)))
+    mp_luaerr_misuse(L, "db.notify", "the channels moonpool_... are the host's own");
+  return db_own_notify(L);
+}
+
+/* ---- lease: one connection for a while ---- */
+
+static void push_functions(lua_State *L, bool kept);
+
+static void end_lease(struct mp_source *source) {
+  if (!source->kept) return;
+  source->kept = false;
+  mp_copy_orphan(source);
+  source->parent->users--;
+  source->pool = NULL;
+  if (source->lease.pool)
+    mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
+}
+
+static void close_pool(struct mp_source *source) {
+  mp_types_forget(source->bind, source->pool);
+  source->bind->close_pool(source->bind, source->pool);
+}
+
+static int source_gc(lua_State *L) {
+  struct mp_source *source = lua_touserdata(L, 1);
+  end_lease(source);
+  if (source->own_pool && source->pool) close_pool(source);
+  source->pool = NULL;
+  return 0;
+}
+
+/* The task of a lease was ended: the connection goes back at once, not at the next collection. */
+static int source_close(lua_State *L) {
+  end_lease(lua_touserdata(L, 1));
+  return 0;
+}
+
+static struct mp_source *push_source(lua_State *L, struct mp_bind *bind, struct mp_pool *pool) {
+  struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
+  *source = (struct mp_source){.bind = bind, .pool = pool, .timeout_ms = bind->query_timeout_ms};
+  if (luaL_newmetatable(L, "moonpool.database")) {
+    lua_pushcfunction(L, source_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, source_close);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  return source;
+}
+
+struct lease_wait {
+  struct mp_source *source;
+  struct mp_token token;
+  struct mp_err err;
+};
+
+static void lease_granted(struct mp_lease *lease) {
+  struct lease_wait *wait = lease->data;
+  wait->source->kept = true;
+  wait->source->parent->users++;
+  lease->leak_told = wait->source->patient;
+  mp_wait_ready(wait->source->bind->sched, wait->token);
+}
+
+static void lease_failed(struct mp_lease *lease, const struct mp_err *err) {
+  struct lease_wait *wait = lease->data;
+  wait->err = *err;
+  mp_wait_ready(wait->source->bind->sched, wait->token);
+}
+
+static void lease_abandoned(void *data) {
+  mp_pool_abandon(&((struct lease_wait *)data)->source->lease);
+}
+
+/* Stack: 1 function, 2 source, 3 wait, 4 handler, results or error. */
+static int lease_ran(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  end_lease(lua_touserdata(L, 2));
+  if (status != LUA_OK && status != LUA_YIELD) return lua_error(L);
+  return lua_gettop(L) - 4;
+}
+
+static int lease_have(lua_State *L, int status, lua_KContext ctx) {
+  struct lease_wait *wait = lua_touserdata(L, 3);
+  (void)status;
+  (void)ctx;
+  if (!wait->source->kept) {
+    mp_luaerr_push(L, &wait->err);
+    return lua_error(L);
+  }
+  lua_pushcfunction(L, mp_luaerr_handler);
+  lua_toclose(L, 2);
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  push_functions(L, true);
+  return lease_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 4, 0, lease_ran), 0);
+}
+
+static int take_lease(lua_State *L, bool own) {
+  struct mp_source *from = mp_source_usable(L, "db.lease");
+  struct mp_err err;
+  double timeout_s = -1;
+  if (from->kept) mp_luaerr_misuse(L, "db.lease", "this is a kept connection already");
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (!lua_isnoneornil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (lua_getfield(L, 2, "timeout") != LUA_TNIL) timeout_s = luaL_checknumber(L, -1);
+    if (lua_isnumber(L, -1) && !(timeout_s >= 0 && timeout_s <= 86400 * 7))
+      mp_luaerr_misuse(L, "db.lease", "timeout is a number of seconds from 0 (none) to a week");
+  }
+  lua_settop(L, 1);
+  struct mp_source *source = push_source(L, from->bind, from->pool);
+  lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the lease */
+  lua_setiuservalue(L, -2, 1);
+  source->parent = from;
+  source->own = own;
+  if (timeout_s >= 0) source->timeout_ms = (uint64_t)(timeout_s * 1000);
+  source->patient = timeout_s == 0;
+  struct lease_wait *wait = lua_newuserdatauv(L, sizeof *wait, 0);
+  *wait = (struct lease_wait){.source = source};
+  mp_wait_check(L, "db.lease");
+  source->lease =
+      (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
+  source->lease.deadline_ms = mp_loop_now_ms(from->bind->loop) + 30000;
+  mp_list_init(&source->lease.node);
+  mp_task_where(L, 1, source->lease.where, sizeof source->lease.where);
+  if (mp_pool_acquire(from->pool, &source->lease, &err)) {
+    mp_luaerr_push(L, &err);
+    return lua_error(L);
+  }
+  wait->token = mp_wait_begin(L, lease_abandoned, wait);
+  return mp_wait_yield(L, 0, lease_have);
+}
+
+/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
+ * that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes. */
+static int db_lease(lua_State *L) { return take_lease(L, false); }
+
+/* The same for a module of the host, on behalf of any script. */
+static int db_own_lease(lua_State *L) { return take_lease(L, true); }
+
+/* ---- open, close ---- */
+
+/* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of its own */
+static int db_open(lua_State *L) {
+  struct mp_bind *bind = source_of(L)->bind;
+  struct mp_pool *pool;
+  struct mp_err err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int type = lua_getfield(L, 1, "url"); /* stays on the stack */
+  if (type != LUA_TSTRING && type != LUA_TNIL)
+    mp_luaerr_misuse(L, "db.open", "url is a text: db.open{url = \"postgres://...\"}");
+  const char *url = lua_tostring(L, -1);
+  lua_getfield(L, 1, "max");
+  lua_Integer max = luaL_optinteger(L, -1, 2);
+  if (max < 1 || max > 1000)
+    mp_luaerr_misuse(L, "db.open", "max is a number of connections from 1 to 1000");
+  struct mp_source *source = push_source(L, bind, NULL);
+  if (bind->open_pool(bind, url, (unsigned)max, &pool, &err)) {
+    mp_luaerr_push(L, &err);
+    return lua_error(L);
+  }
+  source->pool = pool;
+  source->own_pool = true;
+  push_functions(L, false);
+  return 1;
+}
+
+static int db_close(lua_State *L) {
+  struct mp_source *source = source_of(L);
+  if (!source->own_pool) mp_luaerr_misuse(L, "db.close", "only what db.open gave can be closed");
+  if (source->users)
+    mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database",
+                     source->users);
+  if (source->pool) close_pool(source);
+  source->pool = NULL;
+  return 0;
+}
+
+/* db.stream and its like are Lua on top of the other functions: module(db) adds them. The table is on top. */
+static void add_module(lua_State *L, const char *module) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  lua_pushvalue(L, -2);
+  lua_call(L, 1, 0);
+}
+
+/* The source is on top; replaces it by the table of functions over it. */
+static void push_functions(lua_State *L, bool kept) {
+  static const luaL_Reg functions[] = {
+      {"query", db_query}, {"first", db_first}, {"value", db_value},   {"count", db_count},
+      {"exec", db_count},  {"one", db_one},     {"insert", db_insert}, {NULL, NULL},
+  };
+  static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
+                                  {"lease", db_lease},
+                                  {"own_lease", db_own_lease},
+                                  {"check", db_check},
+                                  {"own_notify", db_own_notify},
+                                  {"listen", mp_db_listen},
+                                  {"notify", db_notify},
+                                  {"open", db_open},
+                                  {"close", db_close},
+                                  {NULL, NULL}};
+  static const luaL_Reg copying[] = {{"copy_start", mp_copy_start},
+                                     {"copy_columns", mp_copy_columns},
+                                     {"copy_row", mp_copy_row},
+                                     {"copy_put", mp_copy_put},
+                                     {"copy_get", mp_copy_get},
+                                     {"copy_end", mp_copy_end},
+                                     {NULL, NULL}};
+  lua_newtable(L);
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, functions, 1);
+  lua_pushvalue(L, -2);
+  luaL_setfuncs(L, kept ? copying : more, 1);
+  lua_remove(L, -2);
+  if (kept) return;
+  add_module(L, "moonpool.stream");
+  add_module(L, "moonpool.copy");
+}
+
+void mp_db_own_open(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_source *source = push_source(L, bind, bind->own);
+  source->timeout_ms = OWN_TIMEOUT_MS;
+  source->brief = true;
+  push_functions(L, true);
+  lua_setfield(L, -2, "database");
+}
+
+int mp_open_db(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  push_source(L, bind, bind->pool);
+  push_functions(L, false);
+  return 1;
+}

@@ -1,0 +1,61 @@
+/* source.h: what the files behind moonpool.db share: a database, or one connection of it that is kept. */
+#ifndef MP_SOURCE_H
+#define MP_SOURCE_H
+
+#include <lua.h>
+
+#include "pool/pool.h"
+#include "sql/state.h"
+#include "sql/stmt.h"
+#include "sql/types.h"
+
+struct mp_copier;
+
+/* A database, or one connection of it that is kept (db.lease). The functions' first upvalue. */
+struct mp_source {
+  struct mp_bind *bind;
+  struct mp_pool *pool;     /* NULL: closed */
+  bool own_pool;            /* made by db.open */
+  unsigned users;           /* statements, leases and transactions that have not ended */
+  struct mp_source *parent; /* kept: where the connection came from */
+  struct mp_lease lease;    /* kept: conn is set */
+  bool kept;
+  struct mp_copier *copier; /* kept: copy.h; NULL unless a COPY is under way */
+  bool dirty;               /* kept: session state was left on it */
+  uint64_t timeout_ms;      /* of one statement; 0: none */
+  bool brief;   /* what does not answer within timeout_ms loses its connection at once */
+  bool patient; /* kept: held for long, and its statements take long, on purpose */
+  bool own;     /* kept: for a module of the host, not for the script that calls it */
+};
+
+/* Raises in a task that a tenant's operation has started while it runs: it has the tenant only through its tx, and a second
+ * connection inside a transaction is how a pool of N locks itself up with N callers. */
+void mp_source_check_task(lua_State *L, const char *what);
+/* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs
+ * inside a transaction, whose statements go through tx. */
+struct mp_source *mp_source_usable(lua_State *L, const char *what);
+/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as in the call itself. NULL:
+ * as of mp_text_get. */
+struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
+                               const char *what);
+
+/* Of the database that it leads to. */
+static inline struct mp_types *mp_source_types(const struct mp_source *source) {
+  return mp_types_of(source->bind, source->pool);
+}
+
+/* single.c: runs one statement, which is a transaction of its own, and continues with `k`, the row that holds its result
+ * on top. Takes over the reference. To be returned. */
+int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
+             lua_KContext ctx, lua_KFunction k);
+
+int mp_open_db(lua_State *L); /* the module moonpool.db */
+/* Sets `database` in the table on top: bind->own as moonpool.db. [-0, +0] */
+void mp_db_own_open(lua_State *L);
+/* stand_in.c: sets `use_database` in the table on top (moonpool.host). [-0, +0] */
+void mp_db_stand_in_open(lua_State *L);
+
+/* transaction.c: db.transaction([options], fn) */
+int mp_db_transaction(lua_State *L);
+
+#endif

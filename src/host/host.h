@@ -1,0 +1,17 @@
+/* host.h: all that Lua reaches of the rooms from sql to host: one VM's state, and the modules that are registered with it. */
+#ifndef MP_HOST_H
+#define MP_HOST_H
+
+#include "sql/state.h"
+
+/* For a further VM of the same runtime: shares what `of` shares. */
+void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
+/* Registers the modules with the VM. Raises; call it protected. */
+void mp_bind_open(struct mp_bind *bind, lua_State *L);
+void mp_bind_fini(struct mp_bind *bind); /* when the VM is closed */
+
+/* The module "moonpool.host", which lua/moonpool builds on. Not for scripts. */
+int mp_open_host(lua_State *L);
+int mp_open_password(lua_State *L); /* moonpool.password */
+
+#endif

@@ -1,0 +1,522 @@
+#include "rules/attempts.h"
+
+#include <string.h>
+
+#include "util/sm.h"
+
+#define DOUBT_MS 10 /* at least, between two questions about a lost COMMIT */
+
+static const char *const state_names[] = {
+#define X(name, to) #name,
+    MP_TX_STATE_MAP(X)
+#undef X
+};
+static const unsigned state_moves[] = {
+#define X(name, to) to,
+    MP_TX_STATE_MAP(X)
+#undef X
+};
+static const struct mp_sm sm = {"tx", state_names, state_moves};
+
+static unsigned answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
+  if (tx->answered) return 0;
+  tx->answered = true;
+  tx->outcome = outcome;
+  return MP_TX_DO_ANSWER;
+}
+
+/* A forbidden move is a fault of the host: this one transaction ends, its connection with it. */
+static bool move(struct mp_tx *tx, enum mp_tx_state to) {
+  bool allowed = mp_sm_may(&sm, tx->state, to);
+  if (!allowed && !tx->err.code)
+    mp_err_set(&tx->err, MP_EINTERNAL, "the transaction cannot go from %s to %s",
+               state_names[tx->state], state_names[to]);
+  tx->state = allowed ? to : MP_TX_ENDED;
+  return allowed;
+}
+
+static unsigned broken(struct mp_tx *tx) {
+  return MP_TX_DO_KILL | MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+}
+
+static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
+  if (!tx->err.code) tx->err = *err;
+}
+
+/* ---- what comes after a rollback ---- */
+
+/* Exponential back-off with full jitter: a random part of a limit that doubles. */
+static uint64_t backoff(const struct mp_tx *tx, uint32_t random) {
+  uint64_t limit = tx->options.backoff_ms;
+  unsigned doubled = tx->attempt + tx->waits;
+  for (unsigned i = 1; i < doubled && limit < tx->options.backoff_cap_ms; i++) limit *= 2;
+  if (limit > tx->options.backoff_cap_ms) limit = tx->options.backoff_cap_ms;
+  return limit * random / UINT32_MAX;
+}
+
+static void count_retry(struct mp_tx *tx) {
+  if (!strcmp(tx->err.sqlstate, "40P01"))
+    tx->retries_deadlock++;
+  else if (tx->err.flags & MP_ERRF_CONN_DEAD || tx->err.code == MP_ECONN)
+    tx->retries_connection++;
+  else
+    tx->retries_serialization++;
+}
+
+/* Repeating what only reads is harmless whatever became of the connection. */
+static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
+  unsigned flags = MP_ERRF_RETRYABLE | (tx->options.read_only ? MP_ERRF_CONN_DEAD : 0u);
+  return (err->flags & flags) && tx->attempt < tx->options.max_attempts && !tx->answered;
+}
+
+/* The same for what failed by the server's word; a stale text costs no attempt. */
+static bool will_retry(struct mp_tx *tx, struct mp_err *err) {
+  if (err->flags & MP_ERRF_STALE && ++tx->stale > MP_TX_STALE_MOST)
+    err->flags &= ~(unsigned)MP_ERRF_STALE;
+  if (!(err->flags & MP_ERRF_STALE) || tx->answered || tx->overdue) return may_retry(tx, err);
+  tx->attempt--;
+  return true;
+}
+
+static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
+  struct mp_tx_retry *entry = &tx->history[tx->failed_attempts++ % MP_TX_HISTORY];
+  memcpy(entry->sqlstate, tx->err.sqlstate, sizeof entry->sqlstate);
+  entry->code = tx->err.code;
+  entry->delay_ms = (uint32_t)delay_ms;
+}
+
+static unsigned begin_attempt(struct mp_tx *tx) {
+  if (!move(tx, MP_TX_FRESH)) return broken(tx);
+  tx->attempt++;
+  tx->err = (struct mp_err){0};
+  tx->retry = tx->in_flight = false;
+  tx->savepoints = tx->waits = 0;
+  return MP_TX_DO_RUN;
+}
+
+/* The attempt is over and undone; the connection has been dealt with by `release`. */
+static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
+  uint64_t delay = backoff(tx, now.random);
+  bool failed =
+      tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD) && !(tx->err.flags & MP_ERRF_STALE);
+  bool refused = tx->retry && failed && now.retries != MP_TX_MAY_RETRY;
+  bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
+  if (failed) note_failure(tx, again ? delay : 0);
+  if (refused)
+    mp_err_wrap(&tx->err, "not tried again, the %s budget for retries is used up",
+                now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");
+  if (again) {
+    if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+    if (failed) count_retry(tx);
+    tx->delay_ms = failed ? delay : 0;
+    return release | MP_TX_DO_WAIT;
+  }
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return release | answer(tx, MP_TX_ROLLED_BACK);
+}
+
+/* ---- in doubt ---- */
+
+static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err *why) {
+  struct mp_err err;
+  if (tx->overdue) why = &tx->late;
+  mp_err_set(&err, MP_EUNKNOWN,
+             "COMMIT was sent and its answer did not come: the work may or may not be stored (%s)",
+             why->msg);
+  err.flags = MP_ERRF_OUTCOME_UNKNOWN;
+  tx->err = err;
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return release | answer(tx, MP_TX_UNKNOWN);
+}
+
+/* Nothing else may be done before it is known: another attempt could do the work twice. */
+static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
+                      struct mp_tx_now now) {
+  uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
+  /* Never in a circle without a pause; no longer one while little time is left. */
+  if (tx->waits && (delay < DOUBT_MS || tx->overdue)) delay = DOUBT_MS;
+  if (!tx->options.witness || tx->answered) return unknown(tx, release, err);
+  if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;
+  tx->in_doubt = true;
+  tx->err = *err;
+  if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+  tx->waits++;
+  tx->delay_ms = delay;
+  return release | MP_TX_DO_WAIT;
+}
+
+/* The deadline passed and it is not known whether the work is stored: a little time is left to find out. */
+static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
+  if (tx->overdue) return 0;
+  tx->overdue = true;
+  tx->late = *late;
+  return MP_TX_DO_GRACE;
+}
+
+unsigned mp_tx_grace_over(struct mp_tx *tx) {
+  switch (tx->state) {
+    case MP_TX_COMMITTING: return unknown(tx, MP_TX_DO_DISCARD, &tx->late);
+    case MP_TX_RESOLVING: return tx->in_doubt ? unknown(tx, MP_TX_DO_DISCARD, &tx->late) : 0;
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF: return tx->in_doubt ? unknown(tx, 0, &tx->late) : 0;
+    case MP_TX_START:
+    case MP_TX_FRESH:
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+    case MP_TX_CANCELING:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms) {
+  uint64_t from = tx->overdue ? now_ms : tx->options.deadline_ms; /* mp_tx_grace_over ends it */
+  return from + (tx->in_doubt ? MP_TX_GRACE_MS : 0);
+}
+
+unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
+                        struct mp_tx_now now) {
+  if (tx->state != MP_TX_RESOLVING) return 0;
+  bool doubted = tx->in_doubt;
+  tx->in_doubt = tx->in_flight = false;
+  tx->resolved |= doubted;
+  if (verdict == MP_TX_DONE) {
+    move(tx, MP_TX_ENDED);
+    return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
+  }
+  if (verdict == MP_TX_REFUSED) tx->err = *refused;
+  if (doubted) note_failure(tx, 0);
+  if (verdict == MP_TX_REFUSED ||
+      (doubted && (!tx->retry || tx->overdue || now.retries != MP_TX_MAY_RETRY))) {
+    if (tx->overdue && verdict != MP_TX_REFUSED) tx->err = tx->late;
+    if (verdict != MP_TX_REFUSED) mp_err_wrap(&tx->err, "nothing was stored");
+    move(tx, MP_TX_ENDED);
+    return MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+  }
+  if (doubted) tx->retries_connection++;
+  return begin_attempt(tx);
+}
+
+/* ---- events ---- */
+
+unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options) {
+  *tx = (struct mp_tx){.options = *options, .state = MP_TX_START};
+  move(tx, MP_TX_WAITING);
+  return MP_TX_DO_ACQUIRE;
+}
+
+unsigned mp_tx_waited(struct mp_tx *tx) {
+  if (tx->state != MP_TX_BACKOFF) return 0;
+  move(tx, MP_TX_WAITING);
+  return MP_TX_DO_ACQUIRE;
+}
+
+unsigned mp_tx_granted(struct mp_tx *tx) {
+  if (!tx->in_doubt && !tx->options.keyed) return begin_attempt(tx);
+  if (!move(tx, MP_TX_RESOLVING)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_RESOLVE;
+}
+
+unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now) {
+  struct mp_err before = tx->err;
+  if (tx->in_doubt) return doubt(tx, 0, err, now);
+  tx->err = *err;
+  if (tx->attempt)
+    mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt,
+               before.msg);
+  if (!move(tx, MP_TX_ENDED)) return broken(tx);
+  return answer(tx, MP_TX_ROLLED_BACK);
+}
+
+static unsigned send(struct mp_tx *tx, bool commit) {
+  tx->frame.begin = tx->state == MP_TX_FRESH;
+  tx->frame.commit = commit;
+  if (!move(tx, commit ? MP_TX_COMMITTING : MP_TX_OPEN)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_SEND;
+}
+
+unsigned mp_tx_look(struct mp_tx *tx) {
+  if (tx->in_flight) return broken(tx); /* one segment at a time */
+  if (tx->state == MP_TX_OPEN) {        /* stays */
+    tx->frame.begin = tx->frame.commit = false;
+    tx->in_flight = true;
+    return MP_TX_DO_SEND;
+  }
+  return send(tx, false);
+}
+
+static unsigned roll_back(struct mp_tx *tx) {
+  if (!move(tx, MP_TX_ROLLING_BACK)) return broken(tx);
+  tx->in_flight = true;
+  return MP_TX_DO_ROLLBACK;
+}
+
+/* The attempt failed for no fault of the script's: no pcall of the script shall see it. */
+static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
+  tx->err = *err;
+  tx->retry = will_retry(tx, &tx->err);
+  return MP_TX_DO_KILL | roll_back(tx);
+}
+
+unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
+                       struct mp_tx_now now) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_OPEN:
+      if (!failed) return MP_TX_DO_RESUME;
+      /* Also when no attempt is left: a script must not take the failure for its own. */
+      if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);
+      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;
+    case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */ return MP_TX_DO_RESUME;
+    case MP_TX_COMMITTING:
+      if (!failed && committed) {
+        move(tx, MP_TX_ENDED);
+        return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
+      }
+      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know either */
+      if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003")))
+        return doubt(tx, MP_TX_DO_DISCARD, failed, now);
+      if (failed && !tx->overdue)
+        tx->err = *failed;
+      else if (failed)
+        tx->err = tx->late;
+      else
+        mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
+      tx->retry = will_retry(tx, &tx->err);
+      /* Harmless where the server has rolled back already. */
+      return roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
+    case MP_TX_CANCELING: return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_FRESH:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err) {
+  keep_first(tx, err);
+  if (tx->state != MP_TX_OPEN) return 0;
+  tx->failed_at = tx->savepoints;
+  move(tx, MP_TX_FAILED);
+  return 0;
+}
+
+void mp_tx_failed_at(struct mp_tx *tx, unsigned depth) {
+  if (tx->state == MP_TX_FAILED && depth < tx->failed_at) tx->failed_at = depth;
+}
+
+unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked) {
+  if (tx->in_flight && (tx->state == MP_TX_OPEN || tx->state == MP_TX_FAILED)) {
+    struct mp_err early;
+    mp_err_set(&early, MP_EINTERNAL, "the script ended while a statement was under way");
+    return mp_tx_abort(tx, err ? err : &early);
+  }
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      if (!err && queued) return send(tx, !unchecked);
+      if (err) tx->err = *err;
+      move(tx, MP_TX_ENDED); /* nothing was sent: nothing to undo, nothing to commit */
+      return MP_TX_DO_RELEASE | answer(tx, err ? MP_TX_ROLLED_BACK : MP_TX_COMMITTED);
+    case MP_TX_OPEN:
+      if (!err) return unchecked ? mp_tx_look(tx) : send(tx, true);
+      tx->err = *err;
+      return roll_back(tx);
+    case MP_TX_FAILED:
+      /* Without an error the script has caught the failure and gone on; the transaction is lost all the same. */
+      if (err) tx->err = *err;
+      return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_CANCELING:
+    case MP_TX_COMMITTING:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now) {
+  tx->in_flight = false;
+  if (tx->state != MP_TX_ROLLING_BACK) return 0;
+  return again_or_end(tx, clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD, now);
+}
+
+unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
+                    struct mp_tx_now now) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      tx->retry = tx->state != MP_TX_FAILED && may_retry(tx, err);
+      if (tx->retry)
+        tx->err = *err;
+      else
+        keep_first(tx, err);
+      return MP_TX_DO_KILL | again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_COMMITTING:
+      if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);
+      tx->err = tx->overdue ? tx->late : *err;
+      tx->retry = may_retry(tx, &tx->err);
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_RESOLVING:
+      if (tx->in_doubt) return doubt(tx, MP_TX_DO_DISCARD, err, now);
+      tx->err = *err;
+      tx->retry = may_retry(tx, err);
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_CANCELING:
+    case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
+      return again_or_end(tx, MP_TX_DO_DISCARD, now);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
+  switch (tx->state) {
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_BACKOFF:
+      if (tx->in_doubt && (tx->overdue || tx->state == MP_TX_WAITING)) return grace(tx, err);
+      if (tx->in_doubt) { /* the pause may be longer than the time that is left */
+        tx->delay_ms = DOUBT_MS;
+        return grace(tx, err) | MP_TX_DO_WAIT;
+      }
+      tx->err = *err;
+      tx->state = MP_TX_ENDED;
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_FRESH:
+      tx->err = *err;
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      tx->err = *err;
+      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx) | answer(tx, MP_TX_ROLLED_BACK);
+      move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_COMMITTING: return tx->overdue ? 0 : MP_TX_DO_CANCEL | grace(tx, err);
+    case MP_TX_RESOLVING:
+      if (tx->in_doubt) return grace(tx, err);
+      tx->err = *err;
+      move(tx, MP_TX_ENDED);
+      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_ROLLING_BACK:
+      tx->retry = false;
+      keep_first(tx, err);
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_CANCELING: /* for a restart, that nobody wants any more */
+      if (tx->retry) tx->err = *err;
+      tx->retry = false;
+      return answer(tx, MP_TX_ROLLED_BACK);
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
+  tx->err = *why;
+  tx->err.flags = 0;
+  tx->retry = true;
+  switch (tx->state) {
+    case MP_TX_FRESH:
+      move(tx, MP_TX_BACKOFF);
+      tx->delay_ms = 0;
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT;
+    case MP_TX_OPEN:
+    case MP_TX_FAILED:
+      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx);
+      move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL;
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_COMMITTING:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_CANCELING:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why) {
+  tx->in_flight = false;
+  switch (tx->state) {
+    case MP_TX_FRESH: tx->attempt--; return mp_tx_restart(tx, why);
+    case MP_TX_OPEN:
+    case MP_TX_COMMITTING:
+      tx->err = tx->overdue ? tx->late : *why;
+      tx->err.flags = 0;
+      tx->retry = !tx->overdue;
+      tx->attempt--;
+      return MP_TX_DO_KILL | roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
+    case MP_TX_CANCELING: return roll_back(tx);
+    case MP_TX_START:
+    case MP_TX_WAITING:
+    case MP_TX_FAILED:
+    case MP_TX_ROLLING_BACK:
+    case MP_TX_BACKOFF:
+    case MP_TX_RESOLVING:
+    case MP_TX_ENDED: break;
+  }
+  return 0;
+}
+
+void mp_tx_savepoint(struct mp_tx *tx) { tx->savepoints++; }
+void mp_tx_savepoint_released(struct mp_tx *tx) { tx->savepoints--; }
+
+void mp_tx_savepoint_undone(struct mp_tx *tx) {
+  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {
+    tx->err = (struct mp_err){0};
+    move(tx, MP_TX_OPEN);
+  }
+  tx->savepoints--;
+}
+
+void mp_tx_rewound(struct mp_tx *tx) {
+  if (tx->state == MP_TX_FAILED) {
+    tx->err = (struct mp_err){0};
+    move(tx, MP_TX_OPEN);
+  }
+  tx->savepoints = 0;
+}
+
+const char *mp_tx_begin_sql(const struct mp_tx_options *o) {
+#define LEVEL(level)                                                                     \
+  (o->read_only ? o->deferrable ? "BEGIN ISOLATION LEVEL " level " READ ONLY DEFERRABLE" \
+                                : "BEGIN ISOLATION LEVEL " level " READ ONLY"            \
+                : "BEGIN ISOLATION LEVEL " level)
+  switch (o->isolation) {
+    case MP_READ_COMMITTED: return LEVEL("READ COMMITTED");
+    case MP_REPEATABLE_READ: return LEVEL("REPEATABLE READ");
+    case MP_SERIALIZABLE: return LEVEL("SERIALIZABLE");
+  }
+#undef LEVEL
+  return "BEGIN";
+}
+
+static const char *const level_names[] = {"read committed", "repeatable read", "serializable"};
+
+const char *mp_isolation_name(enum mp_isolation level) { return level_names[level]; }
+
+bool mp_isolation_parse(const char *text, enum mp_isolation *out) {
+  for (unsigned i = 0; i < MP_ARRAY_LEN(level_names); i++) {
+    if (text && strcmp(text, level_names[i]) != 0) continue;
+    *out = (enum mp_isolation)i;
+    return true;
+  }
+  return false;
+}

@@ -1,0 +1,202 @@
+/* tx.h: one transaction over all its attempts, as a pure machine: events in, actions out. It knows no
+ * connection, no Lua and no clock; whoever drives it gives the time and the randomness and carries out
+ * what it answers. A driver may be real (txn/txn.c) or a simulator.
+ *
+ *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
+ *             ^  |  ____^ |       |         |                     FRESH: BEGIN has not been sent
+ *             |  v /      |   COMMITTING    |                     OPEN: in a transaction
+ *             | RESOLVING |    |  |  |      |                     FAILED: a statement failed; only ROLLBACK helps
+ *             |  |  |     v    v  |  v      v                     CANCELING: a statement still runs that nobody wants
+ *            BACKOFF <-- ROLLING_BACK <-- CANCELING               RESOLVING: was the work done? (a lost COMMIT, a key)
+ *                              |  |                               ENDED: the caller has its answer and the
+ *                              ENDED                                     connection is given back
+ *
+ * Rules that it keeps:
+ * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN would
+ *   leave the statements behind it to commit one by one.
+ * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and no error.
+ * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot stays).
+ * - A prepared text that is out of date (MP_ERRF_STALE) costs no attempt: it begins anew, at once.
+ * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is in doubt:
+ *   where it left a witness (options.witness) a new connection resolves it, and nothing else is done before;
+ *   without one, or if the deadline passes first, the outcome is unknown.
+ * - A deadline that passes while COMMIT is under way, or while nobody knows what became of it, leaves a little
+ *   time (MP_TX_GRACE_MS): mostly the server, or the witness, can still tell. Nothing is begun in it.
+ * - A failed statement dooms the transaction whatever the script makes of the error, unless a savepoint
+ *   that was set before it is rolled back to. */
+#ifndef MP_TX_H
+#define MP_TX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/err.h"
+
+enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
+
+/* Defaults of a transaction: 3 retries, the first after at most 100 ms. */
+#define MP_TX_ATTEMPTS 4
+#define MP_TX_BACKOFF_MS 100
+#define MP_TX_BACKOFF_CAP_MS 2000
+#define MP_TX_GRACE_MS 1000
+#define MP_TX_STALE_MOST \
+  100                   /* then it counts as any failure: somebody changes tables without end */
+#define MP_TX_HISTORY 8 /* failed attempts that are remembered with their reason */
+
+struct mp_tx_options {
+  enum mp_isolation isolation;
+  bool read_only;
+  bool deferrable;       /* with SERIALIZABLE and read_only: waits for a safe snapshot */
+  unsigned max_attempts; /* 1: never retry */
+  uint64_t backoff_ms;   /* most that is waited before the second attempt; doubles each time */
+  uint64_t backoff_cap_ms;
+  uint64_t deadline_ms; /* on the driver's clock, over all attempts */
+  bool witness;         /* the driver can find out what became of a lost COMMIT */
+  bool keyed;           /* each attempt first asks whether the work was done before (RESOLVING) */
+};
+
+#define MP_TX_STATE_MAP(X)                                                                   \
+  X(START, MP_TO(MP_TX_WAITING))                                                             \
+  X(WAITING,                                                                                 \
+    MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_RESOLVING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
+  X(FRESH,                                                                                   \
+    MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
+  X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |        \
+              MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))            \
+  X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |         \
+                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                   \
+  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))        \
+  X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
+  X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                 \
+  X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                      \
+  X(RESOLVING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))               \
+  X(ENDED, 0u)
+
+enum mp_tx_state {
+#define X(name, to) MP_TX_##name,
+  MP_TX_STATE_MAP(X)
+#undef X
+};
+
+enum mp_tx_outcome { MP_TX_PENDING, MP_TX_COMMITTED, MP_TX_ROLLED_BACK, MP_TX_UNKNOWN };
+
+/* What the driver does, in this order; several at once are possible. */
+enum {
+  MP_TX_DO_KILL = 1u << 0, /* the attempt's script must never be resumed */
+  MP_TX_DO_CANCEL =
+      1u << 1,             /* cancel the statement under way; its segment's end is still reported */
+  MP_TX_DO_SEND = 1u << 2, /* send what is queued as a segment, framed as tx->frame says */
+  MP_TX_DO_ROLLBACK = 1u << 3, /* send ROLLBACK as a segment */
+  MP_TX_DO_RELEASE = 1u << 4,  /* give the connection back */
+  MP_TX_DO_DISCARD = 1u << 5,  /* give the connection back, never to be used again */
+  MP_TX_DO_ACQUIRE = 1u << 6,  /* ask for a connection */
+  MP_TX_DO_WAIT = 1u << 7,     /* tell mp_tx_waited after tx->delay_ms */
+  MP_TX_DO_RUN = 1u << 8,      /* start the script from the top, as attempt tx->attempt */
+  MP_TX_DO_RESUME = 1u << 9,   /* the script's look is over: its result or its error is there */
+  MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
+  MP_TX_DO_RESOLVE = 1u << 11, /* find out whether the work is committed; then mp_tx_resolved */
+  MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_grace_over after MP_TX_GRACE_MS unless it has ended */
+};
+
+/* Why an attempt failed, and how long was waited before the next. */
+struct mp_tx_retry {
+  char sqlstate[6]; /* "" : no answer of the server */
+  enum mp_code code;
+  uint32_t delay_ms; /* 0: none followed, or at once */
+};
+
+struct mp_tx {
+  struct mp_tx_options options;
+  enum mp_tx_state state;
+  enum mp_tx_outcome outcome;
+  unsigned attempt;  /* from 1 */
+  struct mp_err err; /* the failure that decides */
+  bool retry;        /* ROLLING_BACK: another attempt follows */
+  bool answered;
+  bool in_doubt; /* a COMMIT was lost and may or may not have been carried out */
+  bool resolved; /* it was in doubt, and is no more */
+  bool overdue;  /* the deadline passed while COMMIT was under way or in doubt: `late` */
+  struct mp_err late;
+  bool in_flight;                 /* a segment has not been answered */
+  unsigned savepoints, failed_at; /* depth now; depth at which the transaction FAILED */
+  uint64_t delay_ms;
+  struct {
+    bool begin, commit;
+  } frame;
+  unsigned retries_serialization, retries_deadlock, retries_connection;
+  unsigned stale; /* attempts that came to nothing because a prepared text was out of date */
+  unsigned waits; /* back-offs since the attempt began: those of a resolution */
+  struct mp_tx_retry
+      history[MP_TX_HISTORY]; /* of the last failed attempts; number i at i % MP_TX_HISTORY */
+  unsigned failed_attempts;
+};
+
+/* Is there a budget for one more retry (rules/budget.h): of this tenant's calls of the operation, and of all? */
+enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
+
+/* The driver's clock, 32 random bits, and whether it may be tried again. */
+struct mp_tx_now {
+  uint64_t ms;
+  uint32_t random;
+  enum mp_tx_retries retries;
+};
+
+/* Each event returns MP_TX_DO_* bits. */
+unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options);
+unsigned mp_tx_granted(struct mp_tx *tx);
+unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
+unsigned mp_tx_waited(struct mp_tx *tx);
+/* The script looks: statements are queued and it waits. Not when mp_tx_doomed. */
+unsigned mp_tx_look(struct mp_tx *tx);
+/* A segment was answered: `failed` is its first failure, or NULL. If it carried COMMIT and nothing
+ * failed, `committed` tells whether the tag was COMMIT. */
+unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
+                       struct mp_tx_now now);
+/* Behind it: what failed had been sent at so small a depth of savepoints (BEGIN, or what travels with it: 0), so that
+ * undoing a deeper one does not help. */
+void mp_tx_failed_at(struct mp_tx *tx, unsigned depth);
+/* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if COMMIT was
+ * lost, never will be; or `refused`: the key stands for other work. */
+enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };
+unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
+                        struct mp_tx_now now);
+/* A row that a statement promised is missing, or the like: the host fails the transaction. */
+unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
+/* The script returned (err NULL) or raised. `queued`: statements wait that nobody looked at; `unchecked`:
+ * some of them promise something that must be seen before COMMIT. */
+unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked);
+unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
+/* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached the server. */
+unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
+                    struct mp_tx_now now);
+/* The deadline passed, or the caller went away; `err` says which. Any number of times. */
+unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
+unsigned mp_tx_grace_over(struct mp_tx *tx);
+/* Until when a connection is worth waiting for, on the driver's clock, on which it is `now_ms`. */
+uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms);
+
+/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of them is not
+ * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */
+unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
+
+/* The connection is of no use: nothing was sent yet; or the segment was answered, whose BEGIN had met a failed transaction
+ * of somebody else's, so that nothing of it was done. It starts anew, which costs no attempt. */
+unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why);
+
+void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
+void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */
+/* One level up, its work undone: a transaction that FAILED inside is open again. */
+void mp_tx_savepoint_undone(struct mp_tx *tx);
+/* All levels up, the outermost savepoint's work undone. */
+void mp_tx_rewound(struct mp_tx *tx);
+
+/* Only ROLLBACK (or ROLLBACK TO a savepoint) can follow. */
+static inline bool mp_tx_doomed(const struct mp_tx *tx) { return tx->state == MP_TX_FAILED; }
+
+/* "serializable" -> MP_SERIALIZABLE; NULL is the default. False: no such level. */
+bool mp_isolation_parse(const char *text, enum mp_isolation *out);
+const char *mp_isolation_name(enum mp_isolation level);
+/* "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY": static storage. */
+const char *mp_tx_begin_sql(const struct mp_tx_options *options);
+
+#endif

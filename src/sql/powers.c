@@ -1,0 +1,137 @@
+#include "sql/powers.h"
+
+#include <lauxlib.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/attr.h"
+
+static const char text[] = "SQL that is given as text cannot be looked into";
+static const char sessions[] = "other sessions are the host's";
+static const char locks[] = "use a lane, or lock rows (select ... for update)";
+static const char wal[] = "the server's log and its replication are the host's";
+static const char channels[] =
+    "channels are the host's: use tx:publish, or db.notify in tx:after_commit";
+static const char settings[] = "the session's settings are the host's";
+static const char snapshots[] = "a snapshot is its transaction's own";
+static const char objects[] = "no policy keeps large objects apart";
+static const char files[] = "the server's files are nobody's";
+static const char sequences[] = "a sequence serves all tenants: nextval is enough";
+
+/* A name that ends in a star stands for all that begin so. Functions, and relations that show what functions give.
+ * `kept`: the role keeps it, because the host itself works with it; all others are taken from the role (roles.sql). */
+static const struct power {
+  const char *name, *why;
+  bool kept;
+} powers[] = {
+    {"query_to_xml*", text, false},
+    {"cursor_to_xml*", text, false},
+    {"table_to_xml*", text, false},
+    {"schema_to_xml*", text, false},
+    {"database_to_xml*", text, false},
+    {"ts_stat", text, false},
+    {"ts_rewrite", text, false},
+    {"dblink*", text, false},
+    {"crosstab*", text, false},
+    {"connectby", text, false},
+    {"xpath_table", text, false},
+    {"pg_cancel_backend", sessions, false},
+    {"pg_terminate_backend", sessions, true},
+    {"pg_stat_activity", sessions, true},
+    {"pg_stat_get_activity", sessions, true},
+    {"pg_stat_get_backend_*", sessions, true},
+    {"pg_stat_replication", sessions, true},
+    {"pg_stat_get_wal_senders", sessions, true},
+    {"pg_stat_ssl", sessions, true},
+    {"pg_stat_gssapi", sessions, true},
+    {"pg_stat_statements*", sessions, false},
+    {"pg_prepared_statement*", sessions, true},
+    {"pg_advisory_*", locks, true},
+    {"pg_try_advisory_*", locks, true},
+    {"pg_logical_*", wal, false},
+    {"pg_create_logical_replication_slot", wal, false},
+    {"pg_create_physical_replication_slot", wal, false},
+    {"pg_copy_logical_replication_slot", wal, false},
+    {"pg_copy_physical_replication_slot", wal, false},
+    {"pg_drop_replication_slot", wal, false},
+    {"pg_replication_*", wal, false},
+    {"pg_switch_wal", wal, false},
+    {"pg_create_restore_point", wal, false},
+    {"pg_notify", channels, true},
+    {"set_config", settings, false},
+    {"setseed", settings, true},
+    {"pg_settings", settings, true},
+    {"pg_reload_conf", settings, false},
+    {"pg_export_snapshot", snapshots, false},
+    {"lo_close", objects, false},
+    {"lo_creat", objects, false},
+    {"lo_create", objects, false},
+    {"lo_export", objects, false},
+    {"lo_from_bytea", objects, false},
+    {"lo_get", objects, false},
+    {"lo_import", objects, false},
+    {"lo_lseek", objects, false},
+    {"lo_lseek64", objects, false},
+    {"lo_manage", objects, false},
+    {"lo_open", objects, false},
+    {"lo_put", objects, false},
+    {"lo_tell", objects, false},
+    {"lo_tell64", objects, false},
+    {"lo_truncate", objects, false},
+    {"lo_truncate64", objects, false},
+    {"lo_unlink", objects, false},
+    {"loread", objects, false},
+    {"lowrite", objects, false},
+    {"pg_largeobject*", objects, false},
+    {"pg_read_*", files, false},
+    {"pg_ls_*", files, false},
+    {"pg_stat_file", files, false},
+    {"pg_file_*", files, false},
+    {"pg_rotate_logfile*", files, false},
+    {"setval", sequences, true},
+};
+
+const char *mp_power_refused(const char *name, size_t len) {
+  for (size_t i = 0; i < MP_ARRAY_LEN(powers); i++) {
+    const char *known = powers[i].name;
+    size_t n = strcspn(known, "*");
+    if (known[n] ? len >= n && !strncmp(name, known, n) : len == n && !strncmp(name, known, n))
+      return powers[i].why;
+  }
+  return NULL;
+}
+
+/* Names stand in nodes of their own, and those of relations in a field: a string constant is neither. */
+const char *mp_powers_in(const char *tree, char out[64]) {
+  static const char *const marks[] = {"{\"String\":{\"sval\":\"", "\"relname\":\""};
+  for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++) {
+    for (const char *at = tree; (at = strstr(at, marks[i]));) {
+      at += strlen(marks[i]);
+      size_t len = strcspn(at, "\"");
+      const char *why = mp_power_refused(at, len);
+      if (!why) continue;
+      snprintf(out, 64, "%.*s", len < 63 ? (int)len : 63, at);
+      return why;
+    }
+  }
+  return NULL;
+}
+
+int mp_powers_list(lua_State *L) {
+  lua_createtable(L, (int)MP_ARRAY_LEN(powers), 0);
+  for (size_t i = 0; i < MP_ARRAY_LEN(powers); i++) {
+    size_t n = strcspn(powers[i].name, "*");
+    lua_createtable(L, 0, 4);
+    lua_pushlstring(L, powers[i].name, n);
+    lua_setfield(L, -2, "name");
+    lua_pushboolean(L, powers[i].name[n] != '\0');
+    lua_setfield(L, -2, "prefix");
+    lua_pushstring(L, powers[i].why);
+    lua_setfield(L, -2, "why");
+    lua_pushboolean(L, powers[i].kept);
+    lua_setfield(L, -2, "kept");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}

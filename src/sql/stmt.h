@@ -1,0 +1,87 @@
+/* stmt.h: one statement of a script, from the call that queued it to its result, and what is known of a
+ * failed one. A statement is reference-counted: the queue or the wire holds it, and so do its rows. */
+#ifndef MP_STMT_H
+#define MP_STMT_H
+
+#include <lua.h>
+
+#include "pg/conn.h"
+#include "script/charge.h"
+#include "sql/failure.h"
+#include "sql/text.h"
+#include "util/list.h"
+
+struct mp_types;
+
+enum mp_stmt_state { MP_STMT_QUEUED, MP_STMT_SENT, MP_STMT_DONE, MP_STMT_FAILED };
+
+struct mp_stmt;
+/* What a lazy row asks of the driver that its statement is queued at. */
+struct mp_stmt_driver {
+  /* Sends what is queued and continues with `k` when this statement is answered. Suspends; to be returned. */
+  int (*flush)(lua_State *L, struct mp_stmt *stmt, lua_KFunction k);
+};
+
+struct mp_stmt {
+  struct mp_req req;
+  struct mp_list node; /* of the queue, then of the batch under way */
+  int refs;
+  enum mp_stmt_state state;
+  bool one;                /* exactly one row is promised */
+  struct mp_charge charge; /* what it takes itself */
+  bool refused;            /* the rows were too much, see err: whoever looks at them is told */
+  bool control;            /* the host's own: a savepoint's */
+  bool patient;            /* it may take long: not reported as slow */
+  struct mp_text *text;
+  struct mp_result *result; /* DONE, or FAILED with what the server said */
+  struct mp_err err;        /* FAILED, or refused */
+  unsigned depth;           /* of savepoints, where it was queued */
+  const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
+  uint64_t sent_ns;
+  const struct mp_stmt_driver
+      *driver;       /* NULL: its rows are not lazy, or its driver has let go of it */
+  void *owner;       /* the driver's own */
+  unsigned types_of; /* it asks: mp_types_id of its database */
+  void *part;        /* the driver's: for which of the calls that it serves */
+  char where[96];    /* "scripts/create_deal.lua:41" */
+};
+
+/* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one
+ * table for $name, or the values themselves for $1). Raises INVALID_ARGUMENT naming `what`.
+ * `types`: of the database (types.h); NULL for a text of mp_text_own, or without parameters.
+ * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
+struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx);
+/* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
+struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_types *types,
+                            struct mp_text *text, int params_idx, const char *missing);
+/* A statement of the host's own; the values are copied. NULL: no memory. Does not raise. */
+struct mp_stmt *mp_stmt_control(struct mp_text *text, int nparams, const char *const *values);
+/* Asks for the parameter types of the text; the result fills text->types. */
+struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, struct mp_text *text);
+static inline bool mp_stmt_asks(const struct mp_stmt *stmt) {
+  return stmt->req.flags & MP_REQ_DESCRIBE;
+}
+struct mp_bind;
+/* The server's answer has come: settles the state and keeps the result. */
+void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
+                    const struct mp_err *err);
+
+void mp_stmt_ref(struct mp_stmt *stmt);
+void mp_stmt_unref(struct mp_stmt *stmt);
+void mp_stmt_let_go(
+    struct mp_stmt
+        *stmt); /* by its driver: a row that holds it does not find the driver any more */
+
+/* From a failed statement, or from one whose promise of a row was broken. */
+void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
+/* Two columns of one name hide one another, since columns are read by their names: then `err` says so. */
+bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
+/* Raises why the statement has no rows: it failed, or it was never sent. */
+MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt);
+/* Does the statement keep its promise? If not, the failure. */
+bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
+/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who looks at its row
+ * minds. */
+bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out);
+#endif

@@ -1,0 +1,460 @@
+#include "sql/text.h"
+
+#include <ctype.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pg/parser.h"
+#include "pg/redact.h"
+#include "script/luaerr.h"
+#include "script/offload.h"
+#include "sql/state.h"
+#include "sql/value.h"
+#include "util/buf.h"
+#include "values/json.h"
+
+/* Then the cache starts anew: scripts that build SQL must not fill memory. */
+#define CACHE_TEXTS 4096
+#define CACHE_BYTES ((size_t)32 << 20)
+#define MAX_PARAMS 65535 /* the protocol's */
+#define MAX_NAMES 1600   /* each is compared with all others */
+#define MAX_COLUMNS 1600 /* PostgreSQL's, of a table */
+
+void mp_text_ref(struct mp_text *text) { text->refs++; }
+
+void mp_text_unref(struct mp_text *text) {
+  if (--text->refs) return;
+  for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
+  if (text->brief) mp_text_unref(text->brief);
+  free(text->names);
+  free(text->types);
+  free(text->shown);
+  free(text->table);
+  free(text->sql);
+  free(text);
+}
+
+const char *mp_text_shown(struct mp_text *text) {
+  if (!text->shown) text->shown = mp_sql_redacted(text->sql);
+  return text->shown;
+}
+
+struct mp_text *mp_text_brief(struct mp_text *text) {
+  if (strnlen(text->sql, MP_SQL_QUICK + 1) <= MP_SQL_QUICK) return text;
+  if (text->brief || !(text->brief = mp_text_raw(""))) return text->brief ? text->brief : text;
+  const char *shown = mp_text_shown(text);
+  if (shown) text->brief->shown = strdup(shown);
+  return text->brief;
+}
+
+struct mp_text *mp_text_raw(const char *sql) {
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) return NULL;
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  text->sql = strdup(sql);
+  if (text->sql) return text;
+  free(text);
+  return NULL;
+}
+
+/* ---- $name -> $1 ---- */
+
+/* Bytes above ASCII are letters to PostgreSQL. */
+static bool ident_start(char c) {
+  return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char)c); }
+
+/* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar quote, a
+ * comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the text: the
+ * server tells the user. `begin`: what stands in front does not belong to the same word. Lexical rules:
+ * PostgreSQL manual, 4.1. */
+static const char *skip_opaque(const char *at, const char *begin) {
+  if (*at == '\'') {
+    bool escapes =
+        at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
+    for (at++; *at; at++) {
+      if ((escapes && *at == '\\' && at[1]) || (*at == '\'' && at[1] == '\''))
+        at++;
+      else if (*at == '\'')
+        return at + 1;
+    }
+    return at;
+  }
+  if (*at == '"') {
+    for (at++; *at; at++)
+      if (*at == '"') return at + 1;
+    return at;
+  }
+  if (at[0] == '-' && at[1] == '-') return at + strcspn(at, "\n");
+  if (at[0] == '/' && at[1] == '*') {
+    int depth = 1;
+    for (at += 2; *at && depth; at++) {
+      if (at[0] == '/' && at[1] == '*')
+        depth++, at++;
+      else if (at[0] == '*' && at[1] == '/')
+        depth--, at++;
+    }
+    return at;
+  }
+  if (*at == '$' && (at == begin || !ident_char(at[-1]))) {
+    const char *tag = at + 1;
+    if (ident_start(*tag))
+      while (ident_char(*tag)) tag++;
+    if (*tag != '$') return at;
+    size_t len = (size_t)(tag - at) + 1;
+    for (const char *end = tag + 1; (end = strchr(end, '$')); end++)
+      if (!strncmp(end, at, len)) return end + len;
+    return at + strlen(at);
+  }
+  return at;
+}
+
+static int name_number(struct mp_text *text, const char *name, size_t len) {
+  for (int i = 0; i < text->nparams; i++)
+    if (strlen(text->names[i]) == len && !memcmp(text->names[i], name, len)) return i + 1;
+  if (text->nparams == MAX_NAMES) return 0;
+  char **names = realloc(text->names, (size_t)(text->nparams + 1) * sizeof *names);
+  if (!names) return 0;
+  text->names = names;
+  if (!(names[text->nparams] = strndup(name, len))) return 0;
+  return ++text->nparams;
+}
+
+static const char too_many[] =
+    "has more than 65535 parameters, which is PostgreSQL's limit: pass arrays, as in "
+    "unnest($1::int[], $2::text[]) or any($1), or use db.copy_in";
+static const char too_many_names[] =
+    "has more than 1600 named parameters: number them ($1, $2 …; up to 65535), or pass arrays, as "
+    "in unnest($ids::int[]) or any($ids)";
+
+static const char *number_params(struct mp_text *text, const char *sql) {
+  struct mp_buf out;
+  int highest = 0;
+  const char *fault = NULL, *begin = sql; /* of the text behind the last parameter */
+  mp_buf_init(&out, 0);
+  for (const char *at = sql; *at && !fault;) {
+    const char *end = skip_opaque(at, begin);
+    if (end == at && *at == '$' && (at == begin || !ident_char(at[-1]))) {
+      const char *name = end = at + 1;
+      if (ident_start(*name)) {
+        while (ident_char(*end)) end++;
+        int number = name_number(text, name, (size_t)(end - name));
+        if (!number) fault = too_many_names;
+        mp_buf_addf(&out, "$%d", number);
+        at = begin = end;
+        continue;
+      }
+      while (isdigit((unsigned char)*end)) end++;
+      begin = end;
+      int number = end - name < 6 ? atoi(name) : MAX_PARAMS + 1;
+      if (number > MAX_PARAMS) fault = too_many;
+      if (number > highest) highest = number;
+    } else if (end == at) {
+      end = at + 1;
+    }
+    mp_buf_add(&out, at, (size_t)(end - at));
+    at = end;
+  }
+  if (!fault && highest && text->names) fault = "mixes $name with $1: use one of the two";
+  if (!text->names) text->nparams = highest;
+  if (!fault && !out.failed) text->sql = strdup(mp_buf_text(&out));
+  mp_buf_fini(&out);
+  return fault ? fault : text->sql ? NULL : "is too long for the memory";
+}
+
+/* ---- the cache: a registry table, SQL string -> box ---- */
+
+struct box {
+  struct mp_text *text;
+};
+
+static int box_gc(lua_State *L) {
+  struct box *box = lua_touserdata(L, 1);
+  if (!box->text) return 0;
+  luaL_unref(L, LUA_REGISTRYINDEX, box->text->names_ref);
+  box->text->names_ref = LUA_NOREF;
+  mp_text_unref(box->text);
+  box->text = NULL;
+  return 0;
+}
+
+struct cache {
+  size_t texts, bytes;
+};
+
+static const char cache_key, reading_key;
+
+/* Pushes the cache's table; its counts are in its place 1, where no text is. */
+static struct cache *push_cache(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &cache_key) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    struct cache *cache = lua_newuserdatauv(L, sizeof *cache, 0);
+    *cache = (struct cache){0, 0};
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+  }
+  lua_rawgeti(L, -1, 1);
+  struct cache *cache = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return cache;
+}
+
+/* A box for the SQL string at `idx`, whose text is not classified yet. [-0, +1] */
+static struct mp_text *push_unread(lua_State *L, int idx, const char *what) {
+  const char *sql = lua_tostring(L, idx);
+  struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->text = NULL;
+  if (luaL_newmetatable(L, "moonpool.text")) {
+    lua_pushcfunction(L, box_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  struct mp_text *text = calloc(1, sizeof *text);
+  if (!text) luaL_error(L, "not enough memory");
+  text->refs = 1;
+  text->names_ref = LUA_NOREF;
+  box->text = text;
+  const char *fault = number_params(text, sql);
+  if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
+  return text;
+}
+
+static MP_NORETURN void raise_fault(lua_State *L, const char *what,
+                                    const struct mp_sql_fault *fault) {
+  if (fault->kind != MP_SQL_MEMORY) mp_luaerr_misuse(L, what, "the SQL text %s", fault->message);
+  luaL_error(L, "not enough memory");
+  __builtin_unreachable();
+}
+
+/* The box on top, whose text has been classified, is the one of the SQL string at `idx` from now on. [-0, +0] */
+static void keep(lua_State *L, int idx) {
+  struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
+  size_t len = lua_rawlen(L, idx);
+  if (!text->names && !strcmp(text->kind, "PrepareStmt"))
+    text->nparams = 0; /* its $n are its own */
+  if (text->names) {
+    lua_createtable(L, text->nparams, 0);
+    for (int i = 0; i < text->nparams; i++) {
+      lua_pushstring(L, text->names[i]);
+      lua_rawseti(L, -2, i + 1);
+    }
+    text->names_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  struct cache *cache = push_cache(L);
+  if (cache->texts >= CACHE_TEXTS || cache->bytes + len > CACHE_BYTES) {
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cache_key);
+    cache = push_cache(L);
+  }
+  cache->texts++;
+  cache->bytes += len;
+  lua_pushvalue(L, idx);
+  lua_pushvalue(L, -3); /* box cache sql: cache[sql] = box */
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+/* Leaves the box of the SQL string at `idx`; NULL, and nothing is left: it is long and has to be read first. */
+static struct mp_text *find_box(lua_State *L, int idx, const char *what) {
+  struct mp_sql_fault fault;
+  push_cache(L);
+  lua_pushvalue(L, idx);
+  if (lua_rawget(L, -2) == LUA_TUSERDATA) {
+    lua_remove(L, -2);
+    return ((struct box *)lua_touserdata(L, -1))->text;
+  }
+  lua_pop(L, 2);
+  if (lua_rawlen(L, idx) > MP_SQL_QUICK) return NULL;
+  const char *sql = lua_tostring(L, idx);
+  if (strlen(sql) != lua_rawlen(L, idx))
+    mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
+  struct mp_text *text = push_unread(L, idx, what);
+  if (!mp_text_classify(text, &fault)) raise_fault(L, what, &fault);
+  keep(L, idx);
+  return text;
+}
+
+struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
+  if (lua_type(L, idx) != LUA_TSTRING)
+    mp_luaerr_misuse(L, what, "the SQL text is missing (got %s)", luaL_typename(L, idx));
+  idx = lua_absindex(L, idx);
+  struct mp_text *text = find_box(L, idx, what);
+  if (text) lua_pop(L, 1);
+  return text;
+}
+
+struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what) {
+  lua_pushstring(L, sql);
+  struct mp_text *text = mp_text_get(L, -1, what); /* the cache keeps it */
+  lua_pop(L, 1);
+  if (text->types || !text->nparams) return text;
+  text->types = calloc((size_t)text->nparams, sizeof *text->types);
+  for (int i = 0; text->types && i < text->nparams; i++) text->types[i] = MP_OID_TEXT;
+  if (!text->types) luaL_error(L, "not enough memory");
+  return text;
+}
+
+/* ---- reading a long text ---- */
+
+struct reading {
+  struct mp_piece piece;
+  struct mp_text *text;
+  struct mp_sql_fault fault;
+  bool ok;
+  const char *what;
+  int idx;
+  lua_CFunction method;
+};
+
+static void read_text(void *data) {
+  struct reading *reading = data;
+  reading->ok = mp_text_classify(reading->text, &reading->fault);
+}
+
+static void end_reading(void *data) {
+  struct reading *reading = data;
+  if (reading->text) mp_text_unref(reading->text);
+}
+
+/* Stack: the arguments, the box, the holder. */
+static int was_read(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  struct reading *reading = mp_piece_finished(L);
+  lua_CFunction method = reading->method;
+  if (!reading->ok) raise_fault(L, reading->what, &reading->fault);
+  lua_insert(L, -2);
+  keep(L, reading->idx);
+  lua_pop(L, 2);
+  return method(L);
+}
+
+int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method) {
+  size_t len = lua_rawlen(L, idx);
+  struct mp_sql_fault fault;
+  if (!mp_sql_fits(len, MP_SQL_MAX, &fault)) raise_fault(L, what, &fault);
+  if (strlen(lua_tostring(L, idx)) != len)
+    mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &reading_key) != LUA_TUSERDATA) {
+    lua_pop(L, 1);
+    mp_offload_push(L, mp_bind_of(L)->sched, 1, 64, "long SQL texts wait to be read");
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &reading_key);
+  }
+  struct mp_offload *offload = *(struct mp_offload **)lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  struct mp_text *text = push_unread(L, idx, what);
+  struct reading *reading = mp_piece_push(L, offload, sizeof *reading, read_text, end_reading);
+  mp_text_ref(reading->text = text);
+  reading->what = what;
+  reading->idx = idx;
+  reading->method = method;
+  return mp_piece_submit(L, what, 0, was_read);
+}
+
+/* ---- insert ---- */
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void add_ident(lua_State *L, struct mp_buf *out, const char *name, const char *what) {
+  const char *at = name;
+  if (!ident_start(*at)) at = "!";
+  while (ident_char(*at)) at++;
+  if (*at) mp_luaerr_misuse(L, what, "`%s` is not a name of a column or table", name);
+  mp_buf_addc(out, '"');
+  mp_buf_adds(out, name);
+  mp_buf_addc(out, '"');
+}
+
+/* Writes the text and leaves its box. [-0, +1] */
+static struct mp_text *write_insert(lua_State *L, const char *table, int idx, const char *what) {
+  const char *names[MAX_COLUMNS];
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING)
+      mp_luaerr_misuse(L, what, "the values need column names as keys");
+    if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns, which no table has", n);
+    names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
+  }
+  qsort(names, (size_t)n, sizeof *names, by_name);
+  struct mp_buf *sql = mp_json_buf_new(L, 0);
+  mp_buf_adds(sql, "insert into ");
+  const char *dot = strchr(table, '.');
+  if (dot) {
+    lua_pushlstring(L, table, (size_t)(dot - table));
+    add_ident(L, sql, lua_tostring(L, -1), what);
+    lua_pop(L, 1);
+    mp_buf_addc(sql, '.');
+  }
+  add_ident(L, sql, dot ? dot + 1 : table, what);
+  if (!n) {
+    mp_buf_adds(sql, " default values returning *");
+  } else {
+    for (int i = 0; i < n; i++) {
+      mp_buf_adds(sql, i ? ", " : " (");
+      add_ident(L, sql, names[i], what);
+    }
+    mp_buf_adds(sql, ") values (");
+    for (int i = 0; i < n; i++) mp_buf_addf(sql, "%s$%s", i ? ", " : "", names[i]);
+    mp_buf_adds(sql, ") returning *");
+  }
+  if (sql->failed) luaL_error(L, "not enough memory");
+  lua_pushlstring(L, mp_buf_text(sql), sql->len);
+  lua_replace(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
+  struct mp_text *text = find_box(L, lua_gettop(L), what);
+  if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
+  lua_remove(L, -2);
+  if (!text->table && !(text->table = strdup(table))) luaL_error(L, "not enough memory");
+  return text;
+}
+
+/* A number that tables with the same keys have in common: short strings are interned, so equal ones have
+ * equal addresses. Only a guess: an address may come again for another string. */
+static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *count) {
+  uint64_t sum = (uintptr_t)table;
+  int n = 0;
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1), n++) {
+    uint64_t key = lua_type(L, -2) == LUA_TSTRING ? (uintptr_t)lua_tostring(L, -2) : 1;
+    sum += (key ^ key >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+  }
+  *count = n;
+  return sum;
+}
+
+static bool same_columns(lua_State *L, const struct mp_text *text, const char *table, int idx,
+                         int count) {
+  if (text->nparams != count || strcmp(text->table, table) != 0) return false;
+  bool same = true;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
+  for (int i = 1; same && i <= count; i++) {
+    lua_rawgeti(L, -1, i);
+    same = lua_rawget(L, idx) != LUA_TNIL;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return same;
+}
+
+struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
+  struct mp_bind *bind = mp_bind_of(L);
+  int count;
+  idx = lua_absindex(L, idx);
+  uint64_t hash = hash_columns(L, table, idx, &count);
+  size_t slot = (hash ^ hash >> 32) % MP_ARRAY_LEN(bind->inserts);
+  struct mp_text *text = bind->inserts[slot].hash == hash ? bind->inserts[slot].text : NULL;
+  if (text && count && same_columns(L, text, table, idx, count)) return text;
+  text = write_insert(L, table, idx, what);
+  if (bind->inserts[slot].text) luaL_unref(L, LUA_REGISTRYINDEX, bind->inserts[slot].box_ref);
+  bind->inserts[slot].box_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* the guess keeps the text */
+  bind->inserts[slot].hash = hash;
+  bind->inserts[slot].text = text;
+  return text;
+}

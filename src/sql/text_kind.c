@@ -1,0 +1,150 @@
+/* text_kind.c: what kind of statement a text is, and whether an operation may send it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pg/sqlstate.h"
+#include "sql/powers.h"
+#include "sql/text.h"
+
+/* What an operation may send; the transaction, the session and the schema are the host's. */
+static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt",
+                                      "MergeStmt"};
+
+/* What outlives its transaction on the connection: settings, cursors, prepared statements, locks, temporary
+ * tables. Names are looked for as words anywhere in the tree, constants included: a function may be handed SQL. */
+static bool leaves_state(const char *kind, const char *tree) {
+  static const char *const kinds[] = {
+      "VariableSetStmt", "ListenStmt",  "PrepareStmt",       "ExecuteStmt",
+      "DeallocateStmt",  "DiscardStmt", "LoadStmt",          "DoStmt",
+      "CallStmt",        "FetchStmt",   "DeclareCursorStmt", "TransactionStmt"};
+  static const char *const words[] = {"set_config",
+                                      "advisory_",
+                                      "setseed",
+                                      "pg_temp",
+                                      "_to_xml",
+                                      "dblink",
+                                      "\"relpersistence\":\"t\""};
+  for (size_t i = 0; i < MP_ARRAY_LEN(kinds); i++)
+    if (!strcmp(kind, kinds[i])) return true;
+  for (size_t i = 0; i < MP_ARRAY_LEN(words); i++)
+    if (strstr(tree, words[i])) return true;
+  return false;
+}
+
+/* May a SELECT change data? It may if it calls a function that we do not know to be harmless. */
+static bool calls_unknown(const char *tree) {
+  static const char *const harmless[] = {"count",
+                                         "sum",
+                                         "min",
+                                         "max",
+                                         "avg",
+                                         "now",
+                                         "lower",
+                                         "upper",
+                                         "length",
+                                         "round",
+                                         "abs",
+                                         "to_char",
+                                         "coalesce",
+                                         "concat",
+                                         "lpad",
+                                         "greatest",
+                                         "least",
+                                         "array_agg",
+                                         "string_agg",
+                                         "jsonb_agg",
+                                         "json_agg",
+                                         "date_trunc",
+                                         "timezone",
+                                         "extract",
+                                         "generate_series",
+                                         "pg_sleep",
+                                         "pg_backend_pid",
+                                         "pg_terminate_backend",
+                                         "version",
+                                         "current_setting"};
+  static const char head[] = "\"FuncCall\":{\"funcname\":[";
+  for (const char *at = tree; (at = strstr(at, head));) {
+    at += strlen(head);
+    const char *end = strchr(at, ']'), *name = NULL;
+    for (const char *next = at; end && (next = strstr(next, "\"sval\":\"")) && next < end;)
+      name = next += strlen("\"sval\":\"");
+    bool known = false;
+    for (size_t i = 0; name && i < MP_ARRAY_LEN(harmless); i++) {
+      size_t len = strlen(harmless[i]);
+      known = known || (!strncmp(name, harmless[i], len) && name[len] == '"');
+    }
+    if (!known) return true;
+  }
+  return false;
+}
+
+/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type or a column? */
+static bool names_host_schema(const char *tree) {
+  static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
+                                      "[{\"String\":{\"sval\":\"moonpool\"}},"};
+  for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++)
+    if (strstr(tree, marks[i])) return true;
+  return false;
+}
+
+static void refuse(struct mp_text *text, const char *stmt) {
+  bool ok = false;
+  char name[64];
+  const char *why;
+  for (size_t i = 0; i < MP_ARRAY_LEN(allowed); i++) ok = ok || !strcmp(text->kind, allowed[i]);
+  if (text->host_schema)
+    snprintf(text->refused, sizeof text->refused,
+             "names the schema moonpool, whose tables are the host's own");
+  else if (!strcmp(text->kind, "LockStmt"))
+    snprintf(
+        text->refused, sizeof text->refused,
+        "locks a whole table, for all tenants: use a lane, or lock rows (select ... for update)");
+  else if (!ok)
+    snprintf(text->refused, sizeof text->refused,
+             "is not for an operation (%s): transaction, session and schema are the host's",
+             text->kind);
+  else if (strstr(stmt, "\"intoClause\""))
+    snprintf(text->refused, sizeof text->refused,
+             "makes a table (SELECT INTO): the schema is the host's");
+  else if ((why = mp_powers_in(stmt, name)))
+    snprintf(text->refused, sizeof text->refused, "uses %s: %s", name, why);
+}
+
+static bool fail(struct mp_sql_fault *fault, const char *message) {
+  fault->kind = MP_SQL_LIMIT;
+  snprintf(fault->message, sizeof fault->message, "%s", message);
+  return false;
+}
+
+bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault) {
+  char *tree = mp_sql_parse(text->sql, MP_SQL_MAX, fault);
+  text->changes_data = text->leaves_state = true;
+  if (!tree && fault->kind != MP_SQL_SYNTAX) return false;
+  if (!tree) {
+    /* The server knows better, and says so with a position; it may be newer than the parser. */
+    char said[90 + MP_HIDDEN_LEN];
+    snprintf(said, 90, "%.80s", fault->message);
+    mp_hide_near_value(said);
+    snprintf(text->refused, sizeof text->refused,
+             "is no statement that PostgreSQL's parser knows: %s", said);
+    return true;
+  }
+  const char *stmt = strstr(tree, "\"stmt\":{\"");
+  const char *wrong = !stmt                         ? "is empty"
+                      : strstr(stmt, "{\"stmt\":{") ? "has more than one statement"
+                                                    : NULL;
+  if (!wrong) {
+    const char *kind = stmt + strlen("\"stmt\":{\"");
+    snprintf(text->kind, sizeof text->kind, "%.*s", (int)strcspn(kind, "\""), kind);
+    text->host_schema = names_host_schema(kind);
+    refuse(text, kind);
+    text->leaves_state = leaves_state(text->kind, kind);
+    text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || strstr(kind, "\"InsertStmt\"") ||
+                         strstr(kind, "\"UpdateStmt\"") || strstr(kind, "\"DeleteStmt\"") ||
+                         calls_unknown(kind);
+  }
+  free(tree);
+  return wrong ? fail(fault, wrong) : true;
+}

@@ -1,0 +1,218 @@
+/* txn_look.c: the side that Lua functions see: queueing statements and waiting for them. */
+#include <lauxlib.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "loop/ids.h"
+#include "script/luaerr.h"
+#include "sql/types.h"
+#include "txn/txn_priv.h"
+
+struct mp_txn *mp_txn_of(lua_State *L) {
+  struct mp_task *task = mp_task_of(L);
+  return task ? mp_task_data(task) : NULL;
+}
+
+void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
+  if (txn->failure.err.code)
+    mp_failure_push(L, &txn->failure, &txn->m->options.own);
+  else
+    mp_luaerr_push(L, &txn->tx.err);
+}
+
+static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
+  mp_txn_push_failure(L, txn);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
+  if (!txn) mp_luaerr_misuse(L, what, "the transaction is over: tx is only good inside of run");
+  if (mp_txn_of(L) != txn) mp_luaerr_misuse(L, what, "this tx belongs to another task");
+  if (txn->orphaned)
+    mp_luaerr_misuse(L, what, "the code that waited for this transaction's statements was ended");
+  if (mp_tx_doomed(&txn->tx)) raise_failure(L, txn);
+}
+
+static int flush(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
+  return mp_txn_look(L, stmt->owner, "a look at a row", 0, k);
+}
+
+static const struct mp_stmt_driver driver = {.flush = flush};
+
+void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
+  stmt->driver = &driver;
+  stmt->owner = txn;
+  stmt->part = txn->m;
+  stmt->depth = txn->tx.savepoints;
+  txn->m->changed |= stmt->text->changes_data && !stmt->control;
+  mp_list_push_back(&txn->queue, &stmt->node);
+}
+
+bool mp_txn_queued(const struct mp_txn *txn) { return !mp_list_empty(&txn->queue); }
+
+struct waiter { /* what a look continues with; lies on the Lua stack */
+  struct mp_txn *txn;
+  lua_KFunction k;
+  lua_KContext ctx;
+  bool anyway;
+};
+
+static int looked(lua_State *L, int status, lua_KContext ctx) {
+  struct waiter w = *(struct waiter *)ctx;
+  lua_pop(L, 1); /* the waiter */
+  if (!w.anyway && mp_tx_doomed(&w.txn->tx)) raise_failure(L, w.txn);
+  return w.k(L, status, w.ctx);
+}
+
+/* The coroutine that waits was closed, or the task ended from outside: the statements under way have nobody
+ * left, and nothing else may be sent in between. */
+static void on_look_abandoned(void *data) {
+  struct mp_txn *txn = data;
+  if (txn->killing) return;
+  txn->orphaned = true; /* whoever ends the coroutine is still at it: the rest on the next turn */
+  mp_timer_start(&txn->wait, 0);
+}
+
+static int look(lua_State *L, const char *what, struct waiter w) {
+  if (mp_list_empty(&w.txn->queue)) return w.k(L, LUA_OK, w.ctx);
+  mp_wait_check(L, what);
+  struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
+  *waiter = w;
+  w.txn->look = mp_wait_begin(L, on_look_abandoned, w.txn);
+  mp_txn_act(w.txn, mp_tx_look(&w.txn->tx));
+  return mp_wait_yield(L, (lua_KContext)waiter, looked);
+}
+
+int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                lua_KFunction k) {
+  mp_txn_check(L, txn, what);
+  return look(L, what, (struct waiter){txn, k, ctx, false});
+}
+
+int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                       lua_KFunction k) {
+  return look(L, what, (struct waiter){txn, k, ctx, true});
+}
+
+int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
+                     lua_KContext ctx, lua_KFunction k) {
+  mp_wait_check(L, what);
+  struct mp_stmt *question = mp_stmt_describe(L, mp_txn_types(txn), text);
+  struct mp_list *behind = &txn->queue;
+  MP_LIST_EACH(node, &txn->queue) {
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) behind = node;
+  }
+  question->owner = txn;
+  question->part = txn->m;
+  question->depth = txn->tx.savepoints;
+  mp_list_push_front(behind, &question->node);
+  return mp_txn_look(L, txn, what, ctx, k);
+}
+
+bool mp_txn_undo_savepoint(struct mp_txn *txn) {
+  bool seen = true;
+  MP_LIST_EACH(node, &txn->queue) {
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) seen = false;
+  }
+  mp_txn_drop_list(&txn->queue);
+  mp_tx_savepoint_undone(&txn->tx);
+  if (!mp_tx_doomed(&txn->tx)) mp_failure_clear(&txn->failure);
+  return seen;
+}
+
+bool mp_txn_restricted(const struct mp_txn *txn) { return txn->m->options.restricted; }
+unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
+const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->m->options; }
+struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
+  return &txn->tx;
+}
+struct mp_types *mp_txn_types(const struct mp_txn *txn) {
+  return mp_types_of(txn->bind, txn->options.pool);
+}
+uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->m->started_us; }
+
+void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
+  if (txn->m->hooks_ref != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->hooks_ref);
+    return;
+  }
+  lua_createtable(L, 0, 2);
+  lua_newtable(L);
+  lua_setfield(L, -2, "after_commit");
+  lua_newtable(L);
+  lua_setfield(L, -2, "on_rollback");
+  lua_pushvalue(L, -1);
+  txn->m->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* The n-th draw is the same on each attempt. */
+static uint64_t draw(struct mp_txn *txn) {
+  size_t at = txn->m->drawn % MP_ARRAY_LEN(txn->m->stream);
+  if (!at) {
+    static const unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES];
+    uint32_t block = (uint32_t)(txn->m->drawn * sizeof txn->m->stream[0] /
+                                64); /* the cipher's blocks are 64 bytes */
+    memset(txn->m->stream, 0, sizeof txn->m->stream);
+    crypto_stream_chacha20_ietf_xor_ic((unsigned char *)txn->m->stream,
+                                       (const unsigned char *)txn->m->stream, sizeof txn->m->stream,
+                                       nonce, block, txn->m->seed);
+  }
+  txn->m->drawn++;
+  return txn->m->stream[at];
+}
+
+double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }
+
+void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
+  uint64_t random[2] = {draw(txn), draw(txn)};
+  if (version == 4)
+    mp_uuid4_format(random, out);
+  else
+    mp_uuid7_format(txn->m->started_us, random, out);
+}
+
+const char *mp_txn_outcome_text(const struct mp_txn_info *info) {
+  switch (info->outcome) {
+    case MP_TX_COMMITTED:
+      return info->recalled ? "recalled" : info->resolved ? "resolved_committed" : "committed";
+    case MP_TX_UNKNOWN: return "unknown";
+    case MP_TX_PENDING:
+    case MP_TX_ROLLED_BACK: break;
+  }
+  return info->resolved ? "resolved_rolled_back" : "rolled_back";
+}
+
+void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
+  *out = (struct mp_txn_info){
+      .outcome = txn->m->outcome,
+      .attempts = txn->tx.attempt,
+      .round_trips = txn->round_trips,
+      .statements = txn->statements,
+      .retries_serialization = txn->tx.retries_serialization,
+      .retries_deadlock = txn->tx.retries_deadlock,
+      .retries_connection = txn->tx.retries_connection,
+      .again = txn->m->again,
+      .group = txn->nmembers,
+      .recalled = txn->m->recalled,
+      .resolved = txn->tx.resolved,
+      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->m->started_ns) / 1000,
+  };
+  if (out->outcome != MP_TX_COMMITTED) out->err = txn->m->err;
+}
+
+int mp_txn_take_answer(struct mp_txn *txn) {
+  struct mp_member *m = txn->m;
+  int *ref = m->outcome == MP_TX_COMMITTED ? &m->result_ref : &m->error_ref;
+  int taken = *ref;
+  *ref = LUA_NOREF;
+  return taken;
+}
+
+void mp_tx_lua_current(lua_State *L) {
+  struct mp_txn *txn = mp_txn_of(L);
+  if (txn && txn->m->tx_ref != LUA_NOREF)
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->tx_ref);
+  else
+    lua_pushnil(L);
+}

@@ -1,0 +1,421 @@
+/* txn.c: the driver: life of a transaction, its attempts and its answer. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rules/budget.h"
+#include "script/luaerr.h"
+#include "txn/txn_priv.h"
+#include "util/log.h"
+
+#define CLEANUP_MS \
+  5000 /* for a cancel, a rollback or an unlock nobody waits for; then the connection is closed */
+
+uint64_t mp_txn_purse(const struct mp_txn_options *options) {
+  return options->purse ? options->purse
+                        : mp_budget_key(options->name ? options->name : "", options->tenant);
+}
+
+static enum mp_tx_retries retries_left(const struct mp_txn *txn) {
+  switch (mp_budget_left(txn->bind->retries, txn->purse)) {
+    case MP_BUDGET_OWN_SPENT: return MP_TX_OWN_RETRIES_SPENT;
+    case MP_BUDGET_HOST_SPENT: return MP_TX_HOST_RETRIES_SPENT;
+    case MP_BUDGET_LEFT: break;
+  }
+  return MP_TX_MAY_RETRY;
+}
+
+struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
+  struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop), .retries = retries_left(txn)};
+  mp_loop_random(txn->bind->loop, &n.random, sizeof n.random);
+  return n;
+}
+
+void mp_txn_free_if_done(struct mp_txn *txn) {
+  bool has = txn->hold != MP_HOLD_NONE && txn->hold != MP_HOLD_BORROWED;
+  if (!txn->answered || has || txn->syncs_open) return;
+  struct mp_list *node;
+  mp_txn_unborrow(txn);
+  mp_timer_stop(&txn->wait);
+  mp_timer_stop(&txn->cleanup);
+  mp_timer_stop(&txn->grace);
+  mp_txn_drop_list(&txn->queue);
+  mp_txn_drop_list(&txn->batch);
+  mp_txn_drop_list(&txn->lost);
+  mp_failure_clear(&txn->failure);
+  while ((node = mp_list_pop_front(&txn->members))) {
+    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    mp_member_fini(member);
+    if (member != &txn->first) MP_FREE_LISTED(member);
+  }
+  txn->bind->live_work--;
+  if (txn->bind->nspare < MP_ARRAY_LEN(txn->bind->spare))
+    txn->bind->spare[txn->bind->nspare++] = txn;
+  else
+    free(txn);
+}
+
+/* Its block is a large one for malloc: kept from one to the next. */
+static struct mp_txn *allocate(struct mp_bind *bind) {
+  struct mp_txn *txn = bind->nspare ? bind->spare[--bind->nspare] : malloc(sizeof *txn);
+  if (txn) memset(txn, 0, sizeof *txn);
+  return txn;
+}
+
+/* ---- the script ---- */
+
+bool mp_txn_unchecked(const struct mp_txn *txn) {
+  MP_LIST_EACH(node, &txn->queue) {
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->one) return true;
+  }
+  return false;
+}
+
+/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a look before it. */
+static void script_returned(struct mp_txn *txn) {
+  struct mp_member *m = txn->m;
+  bool keyed = m->options.key_id && !m->encoded, queued = !mp_list_empty(&txn->queue);
+  struct mp_err err;
+  if (txn->grouped) {
+    mp_txn_member_returned(txn);
+    return;
+  }
+  if (keyed && !queued) { /* all rows of the result are here */
+    if (!mp_member_keep_result(m, &err)) {
+      mp_txn_act(txn, mp_tx_finished(&txn->tx, &err, false, false));
+      return;
+    }
+    queued = true;
+  }
+  bool look_first = queued && !m->encoded &&
+                    (keyed || mp_txn_unchecked(txn) || (m->changed && mp_txn_witness_unknown(txn)));
+  mp_txn_act(txn, mp_tx_finished(&txn->tx, NULL, queued, look_first));
+}
+
+void mp_txn_script_done(struct mp_task *task, lua_State *co, bool ok, void *data) {
+  struct mp_txn *txn = data;
+  struct mp_member *m = txn->m;
+  struct mp_err err;
+  (void)task;
+  m->script = NULL;
+  m->finished = true;
+  mp_member_over(m);
+  if (ok) {
+    if (!lua_gettop(co)) lua_pushnil(co);
+    lua_settop(co, 1);
+    mp_member_unref(m, &m->result_ref);
+    m->result_ref = luaL_ref(co, LUA_REGISTRYINDEX);
+    script_returned(txn);
+    return;
+  }
+  mp_luaerr_get(co, -1, &err);
+  mp_member_unref(m, &m->error_ref);
+  m->error_ref = luaL_ref(co, LUA_REGISTRYINDEX);
+  if (txn->grouped && !txn->tx.in_flight) {
+    mp_txn_member_failed(txn);
+    return;
+  }
+  mp_txn_drop_list(&txn->queue);
+  mp_txn_act(txn, mp_tx_finished(&txn->tx, &err, false, false));
+}
+
+void mp_txn_script_killed(struct mp_txn *txn) {
+  struct mp_member *m = txn->m;
+  struct mp_err err;
+  m->script = NULL;
+  m->finished = true;
+  mp_member_over(m);
+  mp_txn_drop_list(&txn->queue);
+  mp_err_set(&err, MP_ECANCELED, "%s was ended together with the call that started it", m->name);
+  mp_txn_act(txn, mp_tx_finished(&txn->tx, &err, false, false));
+}
+
+static void kill_script(struct mp_txn *txn) {
+  mp_member_kill(txn->m);
+  mp_txn_drop_list(&txn->queue);
+  mp_member_unref(txn->m, &txn->m->result_ref);
+  mp_member_unref(txn->m, &txn->m->error_ref);
+}
+
+static void resume_script(struct mp_txn *txn) {
+  bool doomed = mp_tx_doomed(&txn->tx);
+  if (txn->grouped && doomed &&
+      txn->control_failed) { /* nothing of it can be told apart any more */
+    mp_member_kill(txn->m);
+    mp_txn_act(txn, mp_tx_finished(&txn->tx, &txn->tx.err, false, false));
+  } else if (txn->grouped && doomed && txn->failed_member && txn->failed_member != txn->m) {
+    mp_txn_earlier_failed(txn);
+  } else if (!txn->m->finished) {
+    mp_wait_ready(txn->bind->sched, txn->look);
+  } else if (!doomed) { /* it looked only because something had to be seen before COMMIT */
+    script_returned(txn);
+  } else if (txn->grouped) {
+    mp_txn_member_failed(txn);
+  } else {
+    mp_txn_act(txn, mp_tx_finished(&txn->tx, &txn->tx.err, false, false));
+  }
+}
+
+/* ---- the machine's actions, in their order ---- */
+
+/* Has a group come to nothing, for a reason that may be one member's alone? Then each is done again, alone. */
+static bool do_again(const struct mp_txn *txn) {
+  unsigned live = 0, failed = 0;
+  MP_LIST_EACH(node, &txn->members) {
+    const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    live += member->state != MP_MEMBER_GONE;
+    failed += member->state == MP_MEMBER_FAILED;
+  }
+  return txn->grouped && txn->tx.outcome == MP_TX_ROLLED_BACK && live > 1 && failed < live;
+}
+
+static void give_answers(struct mp_txn *txn) {
+  enum mp_tx_outcome outcome = txn->tx.outcome;
+  bool again = do_again(txn);
+  txn->answered = true; /* an answer may start others, but never frees us: see mp_txn_act */
+  MP_LIST_EACH(node, &txn->members) {
+    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    if (member->state == MP_MEMBER_GONE) continue;
+    bool own = member->state == MP_MEMBER_FAILED;
+    mp_member_answer(member, own ? MP_TX_ROLLED_BACK : outcome, &txn->tx.err, again);
+  }
+}
+
+/* Nothing of an attempt before counts any more. */
+static void begin_attempt(struct mp_txn *txn) {
+  txn->round_trips = txn->statements = 0;
+  txn->orphaned = txn->closing = false;
+  mp_failure_clear(&txn->failure);
+  txn->failed_member = NULL;
+  mp_txn_drop_list(&txn->lost);
+  MP_LIST_EACH(node, &txn->members) {
+    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    if (member->state != MP_MEMBER_GONE) mp_member_reset(member);
+  }
+}
+
+static void cancel_statement(struct mp_txn *txn) {
+  bool witness = txn->tx.state == MP_TX_COMMITTING && txn->tx.options.witness;
+  mp_txn_evict_behind(txn);
+  /* Half of the grace is for the server's answer to the cancel, the other half for the witness. */
+  mp_timer_start(&txn->cleanup, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS);
+  mp_txn_cancel(txn);
+}
+
+void mp_txn_act(struct mp_txn *txn, unsigned actions) {
+  struct mp_err err;
+  if (actions & MP_TX_DO_KILL) kill_script(txn);
+  if (actions & MP_TX_DO_CANCEL) cancel_statement(txn);
+  if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->grace, MP_TX_GRACE_MS);
+  if (actions & MP_TX_DO_RESOLVE) {
+    mp_txn_note(txn, MP_NOTE_RESOLVE, 0, NULL);
+    actions |= mp_txn_send_resolve(txn);
+  }
+  if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
+  if (actions & MP_TX_DO_ROLLBACK) {
+    if (!mp_timer_running(&txn->cleanup)) mp_timer_start(&txn->cleanup, CLEANUP_MS);
+    mp_txn_send_rollback(txn);
+  }
+  if (actions & (MP_TX_DO_RELEASE | MP_TX_DO_DISCARD)) {
+    txn->release_wanted = true;
+    if (actions & MP_TX_DO_DISCARD) txn->discard = true;
+    mp_member_over(txn->m);
+  }
+  if (actions & MP_TX_DO_WAIT) {
+    bool counts = (txn->tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
+    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->bind->retries, txn->purse);
+    mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
+    mp_timer_start(&txn->wait, txn->tx.delay_ms);
+  }
+  if (actions & MP_TX_DO_RUN) {
+    begin_attempt(txn);
+    mp_txn_note(txn, MP_NOTE_ATTEMPT, txn->tx.attempt, NULL);
+    if (!mp_txn_start_scripts(txn)) {
+      mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
+      actions |= mp_tx_abort(&txn->tx, &err);
+      if (actions & MP_TX_DO_RELEASE) txn->release_wanted = true;
+    }
+  }
+  /* The caller first: giving the connection back may start others. */
+  if (actions & MP_TX_DO_ANSWER) give_answers(txn);
+  mp_txn_release_when_quiet(txn);
+  /* An unlock is under way. No deadline ends the wait for its answer: the call has its own. */
+  if (txn->hold == MP_HOLD_OWNED && txn->release_wanted && !mp_timer_running(&txn->cleanup))
+    mp_timer_start(&txn->cleanup, CLEANUP_MS);
+  if (actions & MP_TX_DO_ACQUIRE) {
+    mp_txn_acquire(txn);
+    return; /* it may have ended in there */
+  }
+  if (actions & MP_TX_DO_RESUME) {
+    resume_script(txn);
+    return;
+  }
+  mp_txn_free_if_done(txn);
+}
+
+/* The whole transaction: nobody waits for it any more, or none of its calls can be helped. */
+static void abort_all(struct mp_txn *txn, const struct mp_err *err) {
+  unsigned actions = mp_tx_abort(&txn->tx, err);
+  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  mp_txn_act(txn, actions);
+}
+
+static struct mp_member *only_one(struct mp_txn *txn) {
+  struct mp_member *only = NULL;
+  MP_LIST_EACH(node, &txn->members) {
+    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    if (member->state == MP_MEMBER_GONE) continue;
+    if (only) return NULL;
+    only = member;
+  }
+  return only;
+}
+
+static void let_go(struct mp_member *member, const struct mp_err *err) {
+  struct mp_txn *txn = member->txn;
+  if (only_one(txn))
+    abort_all(txn, err);
+  else
+    mp_txn_drop_member(member, err);
+}
+
+void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err) {
+  MP_LIST_EACH(node, &txn->members) {
+    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+    if (member->data != data || member->state == MP_MEMBER_GONE) continue;
+    let_go(member, err);
+    return;
+  }
+}
+
+void mp_txn_member_late(struct mp_member *member) {
+  struct mp_txn *txn = member->txn;
+  struct mp_err err;
+  if (txn->hold == MP_HOLD_WAITING && !txn->tx.in_doubt && !member->overdue) {
+    member->overdue =
+        true; /* the pool's own failure, due now too, tells who holds the connections */
+    mp_timer_start(&member->deadline, 100);
+    return;
+  }
+  mp_err_set(&err, MP_ETIMEOUT, "%s did not finish within its timeout, at attempt %u", member->name,
+             txn->tx.attempt ? txn->tx.attempt : 1);
+  let_go(member, &err);
+}
+
+/* The member's own code ended the coroutine that waited: that is its failure, not the others'. */
+static void orphaned(struct mp_txn *txn, const struct mp_err *err) {
+  if (txn->m->state != MP_MEMBER_GONE)
+    let_go(txn->m, err);
+  else
+    abort_all(txn, err);
+}
+
+static void on_waited(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, wait);
+  if (txn->orphaned) {
+    struct mp_err err;
+    txn->orphaned = false;
+    mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
+               txn->m->name);
+    orphaned(txn, &err);
+    return;
+  }
+  if (txn->hold == MP_HOLD_REFUSED) {
+    mp_txn_hold(txn, MP_HOLD_NONE);
+    mp_txn_act(txn, mp_tx_not_granted(&txn->tx, &txn->frame_err, mp_txn_now(txn)));
+    return;
+  }
+  /* The connection of the last attempt may still be on its way back (its unlock, say). */
+  if (txn->hold != MP_HOLD_NONE) {
+    mp_timer_start(&txn->wait, 1);
+    return;
+  }
+  mp_txn_act(txn, mp_tx_waited(&txn->tx));
+}
+
+static void on_grace(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, grace);
+  unsigned actions = mp_tx_grace_over(&txn->tx);
+  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  mp_txn_act(txn, actions);
+}
+
+static void on_cleanup(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
+  struct mp_err err;
+  bool commit = txn->tx.state == MP_TX_COMMITTING;
+  uint64_t ms = commit ? txn->bind->commit_timeout_ms : CLEANUP_MS;
+  const char *what = commit                ? "COMMIT"
+                     : txn->release_wanted ? "the unlock of its lane"
+                                           : "ROLLBACK";
+  if (txn->tx.overdue && commit)
+    mp_err_set(&err, MP_ECONN, "the database did not answer the cancel of COMMIT");
+  else
+    mp_err_set(&err, MP_ECONN, "the database did not answer %s within %g s", what,
+               (double)ms / 1000);
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  if (commit && !txn->tx.options.witness && !txn->tx.overdue) {
+    mp_txn_act(txn, mp_tx_abort(&txn->tx, &err)); /* only its own connection can tell */
+    return;
+  }
+  mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s: closing its connection", txn->m->name,
+            err.msg);
+  mp_txn_break(txn, &err); /* what is under way fails, and that ends the transaction */
+  mp_txn_release_when_quiet(txn);
+}
+
+static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+                const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
+  struct mp_txn *txn = allocate(bind);
+  if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
+  txn->bind = bind;
+  txn->options = *options;
+  if (!txn->options.pool) txn->options.pool = bind->pool;
+  txn->options.tx.keyed = options->key_id;
+  /* What is borrowed from the call is its member's alone. */
+  txn->options.own = (struct mp_own){LUA_NOREF, LUA_NOREF};
+  txn->options.caller_ref = LUA_NOREF;
+  txn->options.flight = NULL;
+  txn->calls = *calls;
+  mp_list_init(&txn->members);
+  mp_list_init(&txn->queue);
+  mp_list_init(&txn->batch);
+  mp_list_init(&txn->lost);
+  int rv = mp_member_init(&txn->first, txn, options, data, err);
+  if (rv) {
+    free(txn);
+    return rv;
+  }
+  txn->m = &txn->first;
+  txn->lock_text[mp_format_int(txn->lock_text, options->lock_key)] = '\0';
+  txn->lock_values[0] = txn->lock_text;
+  mp_timer_init(&txn->wait, bind->loop, on_waited);
+  mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
+  mp_timer_init(&txn->grace, bind->loop, on_grace);
+  bind->live_work++;
+  txn->purse = mp_txn_purse(options);
+  mp_budget_earn(bind->retries, txn->purse);
+  if (mp_tx_start(&txn->tx, &txn->options.tx) != MP_TX_DO_ACQUIRE) abort();
+  *out = txn;
+  return 0;
+}
+
+int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
+  int rv = make(out, bind, options, calls, data, err);
+  if (!rv) mp_txn_acquire(*out);
+  return rv;
+}
+
+int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
+                        const struct mp_txn_options *options, const struct mp_txn_calls *calls,
+                        void *data, struct mp_err *err) {
+  int rv = make(out, before->bind, options, calls, data, err);
+  if (rv) return rv;
+  struct mp_txn *txn = *out;
+  mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
+  mp_txn_borrow(txn, before);
+  mp_txn_note(txn, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
+  mp_txn_act(txn, mp_tx_granted(&txn->tx));
+  return 0;
+}

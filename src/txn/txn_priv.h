@@ -1,0 +1,236 @@
+/* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c (what
+ * scripts wait for), txn_hold.c (which connection it has), txn_behind.c (who goes on with it) and txn_resolve.c (whether the work is
+ * committed already). */
+#ifndef MP_TXN_INTERNAL_H
+#define MP_TXN_INTERNAL_H
+
+#include "pool/pool.h"
+#include "sql/types.h"
+#include "txn/txn.h"
+#include "util/sm.h"
+
+/* One call of a transaction: its script, what it drew, and what it will hear. A transaction has one; a group has
+ * several, whose scripts run one after another, each in a savepoint of its own.
+ *
+ *   WAITING --> RUNNING --> RETURNED          FAILED: its work is undone, the others' is not
+ *      ^           |  \______/   |            A new attempt starts with all of them WAITING.
+ *      \___________|_____________|
+ *                  \--> FAILED <-/ */
+enum mp_member_state {
+  MP_MEMBER_WAITING,
+  MP_MEMBER_RUNNING,
+  MP_MEMBER_RETURNED,
+  MP_MEMBER_FAILED,
+  MP_MEMBER_GONE, /* has its answer */
+};
+
+struct mp_member {
+  struct mp_list node; /* of txn->members, in the order in which they run */
+  struct mp_txn *txn;
+  struct mp_txn_options options;
+  void *data; /* the caller's */
+  char name[64];
+  char *tenant, *set_tenant_sql; /* NULL: none */
+  enum mp_member_state state;
+  enum mp_tx_outcome outcome; /* GONE */
+  struct mp_err err;          /* GONE: what its caller hears, unless it has committed */
+  bool again;                 /* GONE: its group came to nothing, it has to be done alone */
+  struct mp_timer deadline;
+  bool overdue; /* its deadline passed, but the pool's own answer was due too */
+  bool late;    /* ... while COMMIT was under way */
+  uint64_t started_ns, started_us;
+
+  struct mp_task *script;
+  bool finished; /* the script has returned */
+  bool changed;  /* it has queued something that may change data */
+  int tx_ref, hooks_ref, result_ref, error_ref;
+  struct mp_stmt *savepoint;         /* in a group: while it is queued; borrowed */
+  unsigned fault_number, fault_sent; /* fault.h; 0: nobody counts */
+
+  char key_id[37], input_hash[68], set_key_sql[80];
+  bool encoded, recalled; /* the result's text is made; it comes from the key's row */
+  char *stored;           /* that text */
+
+  /* What is the same on each attempt: one seed, a count per attempt. A key of ChaCha20: what a script draws
+   * tells nothing of what comes next. */
+  unsigned char seed[32];
+  uint64_t stream[32]; /* its block of 256 bytes number drawn / 32 */
+  uint64_t drawn;
+};
+
+/* Which connection a transaction has.
+ *
+ *   NONE --> WAITING --> OWNED --> NONE          WAITING: for the pool. REFUSED: by it; told on the next turn
+ *    \  \--> REFUSED --> NONE  ^                 BORROWED: that of the transaction in front (txn_behind.c)
+ *     \--> BORROWED -----------/                 BEREFT: the one in front has lost it; what was sent fails now
+ *               \---> BEREFT --> NONE            OWNED: its own, until all that was sent is answered */
+#define MP_HOLD_MAP(X)                                                               \
+  X(NONE, MP_TO(MP_HOLD_WAITING) | MP_TO(MP_HOLD_REFUSED) | MP_TO(MP_HOLD_BORROWED)) \
+  X(WAITING, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_NONE))                             \
+  X(REFUSED, MP_TO(MP_HOLD_NONE))                                                    \
+  X(BORROWED, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_BEREFT) | MP_TO(MP_HOLD_NONE))    \
+  X(BEREFT, MP_TO(MP_HOLD_NONE))                                                     \
+  X(OWNED, MP_TO(MP_HOLD_NONE))
+
+enum mp_hold {
+#define X(name, to) MP_HOLD_##name,
+  MP_HOLD_MAP(X)
+#undef X
+};
+
+struct mp_txn {
+  struct mp_bind *bind;
+  uint64_t purse;                /* of the budget for retries: the first call's */
+  struct mp_txn_options options; /* the first member's, for what all have in common */
+  struct mp_txn_calls calls;
+  struct mp_tx tx;
+  bool answered;
+  struct mp_timer wait, cleanup, grace;
+
+  struct mp_member first;
+  struct mp_list members;
+  struct mp_member *m; /* whose script runs, or ran last */
+  unsigned nmembers;
+  bool grouped, closing; /* several members; all have returned and their last statements are seen */
+  uint64_t group_until_ms;
+  const char *tenant_in_force; /* a member's set_tenant_sql; borrowed */
+
+  /* the connection */
+  enum mp_hold hold;
+  struct mp_lease lease;
+  unsigned syncs_open; /* segments not answered */
+  bool release_wanted, discard;
+  bool
+      discard_after; /* a statement left session state behind: nobody else may get the connection */
+  bool lock_held;
+
+  /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the one behind */
+  struct mp_txn *before, *behind;
+  unsigned chain;      /* transactions that have had the connection one after another */
+  bool unlocking;      /* the unlock is on its way */
+  bool lock_inherited; /* the lock between hosts was not asked for again */
+  bool cancel_wanted;  /* as soon as the connection is our own */
+  bool misplaced;      /* the one in front failed */
+
+  /* the segment under way */
+  struct mp_list queue;              /* struct mp_stmt: not sent */
+  struct mp_list batch;              /* sent */
+  struct mp_types_question question; /* what the types of its results are */
+  bool asking;                       /* it only asks for the types of a text's parameters */
+  struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback, lock, unlock;
+  char timeout_sql[64], lock_timeout_sql[64];
+  struct mp_sync sync, lock_sync, unlock_sync;
+  char lock_text[24];
+  const char *lock_values[1];
+  struct mp_failure failure;       /* the first of the attempt that counts */
+  struct mp_member *failed_member; /* whose it is; NULL: nobody's in particular */
+  unsigned failed_depth;           /* of savepoints */
+  bool control_failed;             /* it is a statement of the host's own */
+  bool frame_failed, commit_sent,
+      committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */
+  struct mp_err frame_err;
+
+  /* the witness: a row that COMMIT stores, by which a lost COMMIT is resolved; the key's row (txn_resolve.c) */
+  struct mp_req witness, asks_witness, set_key, claim_key;
+  char witness_id[37]; /* in a group: one of them */
+  const char *witness_values[3], *claim_values[4];
+  struct mp_list lost; /* statements whose answers were lost with COMMIT's */
+  int old_backend;     /* who may still be at it; 0: nobody */
+  uint64_t old_opened_ms;
+  struct mp_resolve *resolve;
+
+  /* the script that waits */
+  struct mp_token look;
+  bool killing, orphaned;
+  unsigned round_trips, statements;
+};
+
+/* txn.c: carries out MP_TX_DO_* bits. The transaction may be gone when it returns. */
+void mp_txn_act(struct mp_txn *txn, unsigned actions);
+void mp_txn_script_done(struct mp_task *task, lua_State *co, bool ok, void *data);
+void mp_txn_script_killed(struct mp_txn *txn);     /* by others than the transaction */
+void mp_txn_member_late(struct mp_member *member); /* its deadline has passed */
+bool mp_txn_unchecked(const struct mp_txn *txn);   /* a promise of a row is among what is queued */
+struct mp_tx_now mp_txn_now(struct mp_txn *txn);
+uint64_t mp_txn_purse(const struct mp_txn_options *options);
+void mp_txn_free_if_done(struct mp_txn *txn);
+/* What log lines of the call whose script runs, or ran last, are about. */
+static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) {
+  return mp_label_about(mp_flight_label(txn->m->options.flight));
+}
+
+/* txn_wire.c */
+void mp_txn_send_segment(struct mp_txn *txn);
+void mp_txn_send_rollback(struct mp_txn *txn);
+void mp_txn_drop_list(struct mp_list *list);
+
+/* txn_hold.c */
+void mp_txn_hold(struct mp_txn *txn, enum mp_hold to);
+bool mp_txn_holds(const struct mp_txn *txn);       /* can something be sent? */
+unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none */
+void mp_txn_acquire(struct mp_txn *txn);
+void mp_txn_stop_waiting(struct mp_txn *txn);
+void mp_txn_cancel(struct mp_txn *txn); /* what is under way, if anything is */
+/* The connection is lost. If the server has not said so, its backend may go on and hold its locks: it is ended. */
+void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost);
+/* Gives the connection up: what is under way fails on the next turn. */
+void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
+/* Gives the connection back, if that is wanted, once nothing is under way on it. */
+void mp_txn_release_when_quiet(struct mp_txn *txn);
+
+/* txn_member.c */
+int mp_member_init(struct mp_member *member, struct mp_txn *txn,
+                   const struct mp_txn_options *options, void *data,
+                   struct mp_err *err) MP_MUST_CHECK;
+void mp_member_fini(struct mp_member *member);
+void mp_member_reset(struct mp_member *member); /* nothing of an attempt before counts any more */
+void mp_member_unref(struct mp_member *member, int *ref);
+/* Starts its script as a task. False: no memory for that. */
+bool mp_member_run(struct mp_member *member);
+void mp_member_over(struct mp_member *member); /* the script is: its tx is good for nothing more */
+void mp_member_kill(struct mp_member *member);
+/* Sets error_ref to what the caller shall hear: the script's own error if there is one, else `err`. */
+void mp_member_make_error(struct mp_member *member, const struct mp_err *err);
+/* The key's row gets the result, as the last statement. False: it cannot be kept; error_ref tells. */
+bool mp_member_keep_result(struct mp_member *member, struct mp_err *err);
+/* Tells the caller; `err` unless committed. `again`: see the field. */
+void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
+                      const struct mp_err *err, bool again);
+
+/* txn_group.c */
+/* The first script of an attempt starts. */
+bool mp_txn_start_scripts(struct mp_txn *txn);
+/* In a group: the script returned, raised, or what it had queued has been seen. */
+void mp_txn_member_returned(struct mp_txn *txn);
+void mp_txn_member_failed(struct mp_txn *txn);
+/* An earlier member's statement failed while another's script was at work. */
+void mp_txn_earlier_failed(struct mp_txn *txn);
+/* The member will not be waited for any more; the others go on, from the top if its work was begun. */
+void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err);
+
+/* txn_behind.c */
+/* May another use the connection behind our COMMIT? It has been sent. */
+bool mp_txn_may_lend(const struct mp_txn *txn);
+void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before);
+/* It has sent nothing and will not. Harmless if it has borrowed nothing. */
+void mp_txn_unborrow(struct mp_txn *txn);
+/* The one behind, if it has sent nothing yet, starts anew on another connection. */
+void mp_txn_evict_behind(struct mp_txn *txn);
+/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now. Returns what is left to
+ * do of `actions`. */
+unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
+/* Its segment came behind a failed transaction: nothing of it was done. */
+bool mp_txn_was_misplaced(const struct mp_txn *txn);
+
+/* txn_resolve.c */
+unsigned mp_txn_send_resolve(struct mp_txn *txn); /* MP_TX_DO_*: it cannot be sent */
+void mp_txn_send_witness(struct mp_txn *txn);
+void mp_txn_send_key(struct mp_txn *txn); /* in front of the attempt's statements */
+/* Is there a table for witnesses? It must be known before COMMIT. */
+bool mp_txn_witness_unknown(const struct mp_txn *txn);
+bool mp_txn_witness_there(const struct mp_txn *txn); /* and the transaction leaves one */
+void mp_txn_ask_witness(struct mp_txn *txn);
+/* Statements whose rows somebody holds are kept until it is known what became of them. */
+void mp_txn_keep_lost(struct mp_txn *txn);
+
+#endif

@@ -1,0 +1,290 @@
+/* json.c: the module "moonpool.json": its Lua functions, the marks that tell arrays from objects,
+ * and the rule by which names are respelled at the border. */
+#include "values/json.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "script/task.h"
+#include "values/json_names.h"
+
+enum { ENCODE_MAX_BYTES = 64 << 20, KEEP_BYTES = 256 << 10 };
+
+static const char mark_keys[MP_JSON_MARKS]; /* addresses: registry keys of the marks' metatables */
+static const char mark_number;              /* in such a metatable: which mark it is */
+
+/* -- marks ----------------------------------------------------------------------------------------
+ */
+
+void mp_json_push_mark(lua_State *L, enum mp_json_mark mark) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &mark_keys[mark]) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, (lua_Integer)mark);
+  lua_rawsetp(L, -2, &mark_number);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &mark_keys[mark]);
+}
+
+void mp_json_set_mark(lua_State *L, enum mp_json_mark mark) {
+  mp_json_push_mark(L, mark);
+  lua_setmetatable(L, -2);
+}
+
+int mp_json_mark_of(lua_State *L, int idx) {
+  if (!lua_getmetatable(L, idx)) return -1;
+  int mark = lua_rawgetp(L, -1, &mark_number) == LUA_TNUMBER ? (int)lua_tointeger(L, -1) : -1;
+  lua_pop(L, 2);
+  return mark;
+}
+
+static int set_checked_mark(lua_State *L, enum mp_json_mark mark) {
+  if (lua_isnoneornil(L, 1)) {
+    lua_settop(L, 0);
+    lua_newtable(L);
+  }
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  if (lua_getmetatable(L, 1)) {
+    lua_pop(L, 1);
+    if (mp_json_mark_of(L, 1) < 0)
+      return luaL_error(
+          L, "json: the table has a metatable of its own and cannot be marked; copy it first");
+  }
+  mp_json_set_mark(L, mark);
+  return 1;
+}
+
+static int l_array(lua_State *L) { return set_checked_mark(L, MP_JSON_ARRAY); }
+static int l_object(lua_State *L) { return set_checked_mark(L, MP_JSON_OBJECT); }
+
+static bool is_array(lua_State *L, int idx) {
+  int mark = lua_type(L, idx) == LUA_TTABLE ? mp_json_mark_of(L, idx) : -1;
+  if (mark >= 0) return mark == MP_JSON_ARRAY || mark == MP_JSON_RAW_ARRAY;
+  return lua_type(L, idx) == LUA_TTABLE && lua_rawlen(L, idx) > 0;
+}
+
+static int l_is_array(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, is_array(L, 1));
+  return 1;
+}
+
+static int l_raw(lua_State *L) {
+  if (lua_type(L, 1) == LUA_TSTRING) return mp_json_raw(L);
+  if (lua_type(L, 1) != LUA_TTABLE) { /* no names inside */
+    luaL_checkany(L, 1);
+    lua_settop(L, 1);
+    return 1;
+  }
+  return set_checked_mark(L, is_array(L, 1) ? MP_JSON_RAW_ARRAY : MP_JSON_RAW_OBJECT);
+}
+
+void mp_json_hook_push(lua_State *L, mp_json_hook hook) {
+  void *address;
+  memcpy(&address, &hook, sizeof address);
+  lua_pushlightuserdata(L, address);
+}
+
+/* -- names ----------------------------------------------------------------------------------------
+ */
+
+static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
+static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+size_t mp_json_try_camel(const char *name, size_t len, char *out) {
+  size_t n = 0;
+  if (len == 0 || !is_lower(name[0])) return 0;
+  for (size_t i = 0; i < len; i++) {
+    char c = name[i];
+    if (c == '_') {
+      if (++i == len) return 0;
+      c = name[i];
+      if (is_digit(c))
+        out[n++] = '_';
+      else if (is_lower(c))
+        c = (char)(c - 'a' + 'A');
+      else
+        return 0;
+    } else if (!is_lower(c) && !is_digit(c)) {
+      return 0;
+    }
+    out[n++] = c;
+  }
+  return n;
+}
+
+/* As mp_json_snake(), but 0 if the name is none that mp_json_camel() makes. */
+static size_t try_snake(const char *name, size_t len, char *out) {
+  size_t n = 0;
+  if (len == 0 || !is_lower(name[0])) return 0;
+  for (size_t i = 0; i < len; i++) {
+    char c = name[i];
+    if (is_upper(c)) {
+      out[n++] = '_';
+      c = (char)(c - 'A' + 'a');
+    } else if (c == '_') {
+      if (i + 1 == len || !is_digit(name[i + 1])) return 0;
+    } else if (!is_lower(c) && !is_digit(c)) {
+      return 0;
+    }
+    out[n++] = c;
+  }
+  return n;
+}
+
+size_t mp_json_camel(const char *name, size_t len, char *out) {
+  size_t n = mp_json_try_camel(name, len, out);
+  if (n == 0) memcpy(out, name, n = len);
+  return n;
+}
+
+size_t mp_json_snake(const char *name, size_t len, char *out) {
+  size_t n = try_snake(name, len, out);
+  if (n == 0) memcpy(out, name, n = len);
+  return n;
+}
+
+static int respell(lua_State *L, size_t (*rule)(const char *, size_t, char *)) {
+  size_t len;
+  const char *name = luaL_checklstring(L, 1, &len);
+  luaL_Buffer b;
+  char *out = luaL_buffinitsize(L, &b, 2 * len + 1);
+  luaL_pushresultsize(&b, rule(name, len, out));
+  return 1;
+}
+
+static int l_camel(lua_State *L) { return respell(L, mp_json_camel); }
+static int l_snake(lua_State *L) { return respell(L, mp_json_snake); }
+
+bool mp_json_name_clashes(lua_State *L, int idx, const char *key, size_t len) {
+  char snake[256];
+  if (len > sizeof snake / 2) return false;
+  size_t n = try_snake(key, len, snake);
+  if (n == 0 || n == len) return false;
+  lua_pushlstring(L, snake, n);
+  bool clash = lua_rawget(L, idx) != LUA_TNIL;
+  lua_pop(L, 1);
+  return clash;
+}
+
+/* -- text in, text out ----------------------------------------------------------------------------
+ */
+
+static int buf_gc(lua_State *L) {
+  mp_buf_fini(lua_touserdata(L, 1));
+  return 0;
+}
+
+struct mp_buf *mp_json_buf_new(lua_State *L, size_t max) {
+  struct mp_buf *buf = lua_newuserdatauv(L, sizeof *buf, 1);
+  mp_buf_init(buf, max);
+  if (luaL_newmetatable(L, "moonpool.json.buffer")) {
+    lua_pushcfunction(L, buf_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, buf_gc);
+    lua_setfield(L, -2, "__close");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+  return buf;
+}
+
+static unsigned read_flag(lua_State *L, int idx, const char *name, unsigned flag) {
+  lua_getfield(L, idx, name);
+  bool on = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return on ? flag : 0;
+}
+
+/* An unknown option is a mistake that would pass unseen. */
+static void check_options(lua_State *L, int idx, const char *const *known) {
+  luaL_checktype(L, idx, LUA_TTABLE);
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
+    const char *const *k = known;
+    while (*k && strcmp(*k, name) != 0) k++;
+    if (!*k) luaL_error(L, "json: unknown option \"%s\"", name);
+  }
+}
+
+/* json.encode(value, {pretty, sorted, camel, decimal_strings}). The buffer (upvalue 1) serves call
+ * after call; its user value is true while it is in use: a finalizer may come in between, or an
+ * error. */
+static int l_encode(lua_State *L) {
+  static const char *const known[] = {"pretty", "sorted", "camel", "decimal_strings", NULL};
+  unsigned flags = 0;
+  luaL_checkany(L, 1);
+  if (!lua_isnoneornil(L, 2)) {
+    check_options(L, 2, known);
+    flags = read_flag(L, 2, "pretty", MP_JSON_PRETTY) | read_flag(L, 2, "sorted", MP_JSON_SORTED) |
+            read_flag(L, 2, "camel", MP_JSON_CAMEL) |
+            read_flag(L, 2, "decimal_strings", MP_JSON_DECIMAL_STRINGS);
+  }
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  bool busy = lua_getiuservalue(L, 2, 1) == LUA_TBOOLEAN && lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (busy) {
+    lua_settop(L, 1);
+    mp_json_buf_new(L, ENCODE_MAX_BYTES);
+    lua_pushvalue(L, 2);
+    lua_replace(L, lua_upvalueindex(1));
+  }
+  lua_pushboolean(L, 1);
+  lua_setiuservalue(L, 2, 1);
+  struct mp_buf *buf = lua_touserdata(L, 2);
+  mp_buf_clear(buf);
+  /* The text stands here, and then once more as Lua's. */
+  size_t room = mp_task_room(L) / 2 + 1; /* 0 would be no limit */
+  buf->max = room < ENCODE_MAX_BYTES ? room : ENCODE_MAX_BYTES;
+  if (!mp_json_encode(L, 1, buf, flags))
+    return luaL_error(L, "json: the text would be longer than %I bytes, or memory is short",
+                      (lua_Integer)buf->max);
+  lua_pushlstring(L, buf->data, buf->len);
+  if (buf->cap > KEEP_BYTES) mp_buf_fini(buf);
+  lua_pushboolean(L, 0);
+  lua_setiuservalue(L, 2, 1);
+  return 1;
+}
+
+static size_t read_limit(lua_State *L, int idx, const char *name) {
+  lua_getfield(L, idx, name);
+  lua_Integer limit = luaL_optinteger(L, -1, 0);
+  luaL_argcheck(L, limit > 0 || lua_isnil(L, -1), idx, "a limit must be positive");
+  lua_pop(L, 1);
+  return (size_t)limit;
+}
+
+/* json.decode(text, {decimals, raw, max_bytes, max_values}) */
+static int l_decode(lua_State *L) {
+  static const char *const known[] = {"decimals", "raw", "max_bytes", "max_values", NULL};
+  luaL_checktype(L, 1, LUA_TSTRING);
+  unsigned flags = 0;
+  struct mp_json_limits limits = {0};
+  if (!lua_isnoneornil(L, 2)) {
+    check_options(L, 2, known);
+    flags = read_flag(L, 2, "decimals", MP_JSON_DECIMALS) | read_flag(L, 2, "raw", MP_JSON_RAW);
+    limits.bytes = read_limit(L, 2, "max_bytes");
+    limits.values = read_limit(L, 2, "max_values");
+  }
+  return mp_json_read(L, &limits, flags);
+}
+
+int mp_open_json(lua_State *L) {
+  static const luaL_Reg module[] = {
+      {"decode", l_decode}, {"array", l_array}, {"object", l_object},
+      {"map", l_object},    {"raw", l_raw},     {"is_array", l_is_array},
+      {"camel", l_camel},   {"snake", l_snake}, {NULL, NULL}};
+  luaL_newlib(L, module);
+  mp_json_buf_new(L, ENCODE_MAX_BYTES);
+  lua_pushcclosure(L, l_encode, 1);
+  lua_setfield(L, -2, "encode");
+  lua_pushlightuserdata(L, NULL);
+  lua_setfield(L, -2, "null");
+  mp_json_push_mark(L, MP_JSON_ARRAY);
+  lua_setfield(L, -2, "array_mt");
+  return 1;
+}

@@ -1,0 +1,498 @@
+/* json_decode.c: JSON text to Lua values. yajl knows the grammar; what it lets through (vertical
+ * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. What C asks for is
+ * read inside one lua_pcall, so that "out of memory" comes back as an error and the parser is
+ * always freed; json.decode reads piece by piece, the parser owned by a userdata, and gives way between two. */
+#include <lauxlib.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yajl/yajl_parse.h>
+
+#include "script/luaerr.h"
+#include "script/task.h"
+#include "values/decimal.h"
+#include "values/json.h"
+
+struct decoder {
+  lua_State *L;
+  yajl_handle parser;
+  const char *text;
+  size_t len;
+  unsigned flags;
+  size_t values, max_values; /* 0: any number */
+  int depth;
+  int array_mark, map_mark;         /* stack indexes of metatables; 0: none */
+  lua_Integer count[MP_JSON_DEPTH]; /* elements so far; -1: an object */
+  const char *wrong;                /* what a callback refused, static text */
+  char detail[64];                  /* about which name */
+  size_t at;                        /* and where */
+  size_t fed;                       /* bytes that the parser has seen before this piece */
+};
+
+/* -- what yajl does not check ---------------------------------------------------------------------
+ */
+
+size_t mp_json_valid_utf8(const char *text, size_t len) {
+  const unsigned char *s = (const unsigned char *)text;
+  size_t i = 0;
+  while (i < len) {
+    if (s[i] < 0x80) {
+      uint64_t word;
+      while (len - i >= 8 && (memcpy(&word, s + i, 8), !(word & 0x8080808080808080u))) i += 8;
+      while (i < len && s[i] < 0x80) i++;
+      continue;
+    }
+    unsigned char c = s[i], low = 0x80, high = 0xBF;
+    size_t n;
+    if (c >= 0xC2 && c <= 0xDF)
+      n = 1;
+    else if (c >= 0xE0 && c <= 0xEF)
+      n = 2;
+    else if (c >= 0xF0 && c <= 0xF4)
+      n = 3;
+    else
+      return i;
+    if (len - i <= n) return i;
+    if (c == 0xE0)
+      low = 0xA0; /* overlong */
+    else if (c == 0xED)
+      high = 0x9F; /* surrogates */
+    else if (c == 0xF0)
+      low = 0x90; /* overlong */
+    else if (c == 0xF4)
+      high = 0x8F; /* beyond U+10FFFF */
+    if (s[i + 1] < low || s[i + 1] > high) return i;
+    for (size_t k = 2; k <= n; k++)
+      if ((s[i + k] & 0xC0) != 0x80) return i;
+    i += n + 1;
+  }
+  return len;
+}
+
+static int hex4(const char *s, const char *end) {
+  int v = 0;
+  if (end - s < 4) return -1;
+  for (int i = 0; i < 4; i++) {
+    char c = s[i];
+    int d = c >= '0' && c <= '9'   ? c - '0'
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                   : -1;
+    if (d < 0) return -1;
+    v = v * 16 + d;
+  }
+  return v;
+}
+
+/* Bytes that may stand nowhere, and \u escapes of lone surrogates (a backslash occurs in strings
+ * only; malformed escapes are left to yajl). */
+static bool scan(struct decoder *d) {
+  if (d->len >= 3 && !memcmp(d->text, "\xEF\xBB\xBF", 3)) {
+    d->wrong = "a byte order mark (U+FEFF): send the text without it";
+    return false;
+  }
+  const char *end = d->text + d->len, *p = d->text;
+  d->at = mp_json_valid_utf8(d->text, d->len);
+  if (d->at < d->len) {
+    d->wrong = "invalid UTF-8";
+    return false;
+  }
+  for (; p < end; p++)
+    if ((unsigned char)*p < 0x20 && *p != '\n' && *p != '\r' && *p != '\t') {
+      d->wrong = "a control character";
+      d->at = (size_t)(p - d->text);
+      return false;
+    }
+  for (p = d->text; (p = memchr(p, '\\', (size_t)(end - p)));) {
+    int code = p + 1 < end && p[1] == 'u' ? hex4(p + 2, end) : -1;
+    if (code >= 0xD800 && code <= 0xDFFF) {
+      int low =
+          code < 0xDC00 && end - p >= 12 && p[6] == '\\' && p[7] == 'u' ? hex4(p + 8, end) : -1;
+      if (low < 0xDC00 || low > 0xDFFF) {
+        d->wrong = "half of a surrogate pair";
+        d->at = (size_t)(p - d->text);
+        return false;
+      }
+      p += 12;
+    } else {
+      p += end - p > 2 ? 2 : end - p;
+    }
+  }
+  return true;
+}
+
+/* -- numbers --------------------------------------------------------------------------------------
+ */
+
+struct digits { /* a number's significant digits, no zeros at the ends; the first stands at
+                   10^exponent */
+  char text[18];
+  size_t
+      count; /* beyond 17, the most that a double's shortest text has, they are counted, not kept */
+  long exponent;
+};
+
+static void read_digits(const char *s, size_t len, struct digits *out) {
+  size_t i = 0, zeros = 0, count = 0;
+  long before =
+      0; /* place value of the first significant digit, if it stood in front of the point */
+  bool point = false;
+  out->exponent = 0;
+  for (; i < len && s[i] != 'e' && s[i] != 'E'; i++) {
+    if (s[i] == '.') {
+      point = true;
+    } else if (s[i] >= '1' && s[i] <= '9') {
+      for (; zeros > 0 && count > 0; zeros--, count++)
+        if (count < 17) out->text[count] = '0';
+      zeros = 0;
+      if (count < 17) out->text[count] = s[i];
+      if (count++ == 0)
+        before = point ? before - 1 : 0;
+      else if (!point)
+        before++;
+    }
+    if (s[i] != '0') continue;
+    if (count > 0) zeros++;
+    if (count > 0 && !point) before++;
+    if (count == 0 && point) before--;
+  }
+  out->count = count;
+  if (count == 0) return;
+  /* zeros between the first digit and the point were counted into `before` as they came */
+  out->exponent = before;
+  if (i < len) {
+    bool minus = s[++i] == '-';
+    long e = 0;
+    if (s[i] == '-' || s[i] == '+') i++;
+    for (; i < len && e < 100000000; i++) e = e * 10 + (s[i] - '0');
+    out->exponent += minus ? -e : e;
+  }
+}
+
+/* Pushes the float that the text means, if its shortest text is the same number. */
+static bool push_exact_float(lua_State *L, const char *s, size_t len) {
+  struct digits want, got;
+  char text[48];
+  read_digits(s, len, &want);
+  if (want.count > 17) return false;
+  if (want.count == 0) {
+    lua_pushnumber(L, s[0] == '-' ? -0.0 : 0.0);
+    return true;
+  }
+  if (want.exponent > 400 || want.exponent < -400) return false;
+  long scale = want.exponent - (long)want.count + 1;
+  if (want.count <= 15 && scale >= -22 &&
+      scale <= 22) { /* both factors are exact, so one rounding */
+    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    int64_t whole = 0;
+    for (size_t i = 0; i < want.count; i++) whole = whole * 10 + (want.text[i] - '0');
+    double value = (double)whole;
+    value = scale < 0 ? value / tens[-scale] : value * tens[scale];
+    lua_pushnumber(L, s[0] == '-' ? -value : value);
+    return true;
+  }
+  snprintf(text, sizeof text, "%s%.*se%ld", s[0] == '-' ? "-" : "", (int)want.count, want.text,
+           scale);
+  if (!lua_stringtonumber(L, text)) return false;
+  if (want.count <= 15 && want.exponent < 300 && want.exponent > -290)
+    return true; /* always exact */
+  char room[48];
+  size_t n = mp_json_format_number(lua_tonumber(L, -1), room);
+  read_digits(room, n, &got);
+  if (n > 0 && got.count == want.count && got.exponent == want.exponent &&
+      memcmp(got.text, want.text, want.count) == 0)
+    return true;
+  lua_pop(L, 1);
+  return false;
+}
+
+static bool push_integer(lua_State *L, const char *s, size_t len) {
+  uint64_t u = 0, limit = (uint64_t)LUA_MAXINTEGER + (s[0] == '-');
+  for (size_t i = s[0] == '-'; i < len; i++) {
+    unsigned digit = (unsigned)(s[i] - '0');
+    if (digit > 9 || u > (limit - digit) / 10) return false;
+    u = u * 10 + digit;
+  }
+  lua_pushinteger(L, (lua_Integer)(s[0] == '-' ? 0 - u : u));
+  return true;
+}
+
+/* -- yajl's callbacks: 1 goes on, 0 stops ---------------------------------------------------------
+ */
+
+static int refuse(struct decoder *d, const char *wrong) {
+  d->wrong = wrong;
+  d->at = d->fed + yajl_get_bytes_consumed(d->parser);
+  return 0;
+}
+
+static const char too_many[] = "there are too many values";
+
+/* Moves the value at the top of the stack into the open container. */
+static int add_value(struct decoder *d) {
+  if (d->values++ == d->max_values && d->max_values) return refuse(d, too_many);
+  if (d->depth == 0) return 1;
+  lua_Integer *count = &d->count[d->depth - 1];
+  if (*count < 0)
+    lua_rawset(d->L, -3);
+  else
+    lua_rawseti(d->L, -2, ++*count);
+  return 1;
+}
+
+static int on_null(void *ctx) {
+  struct decoder *d = ctx;
+  lua_pushlightuserdata(d->L, NULL);
+  return add_value(d);
+}
+
+static int on_boolean(void *ctx, int value) {
+  struct decoder *d = ctx;
+  lua_pushboolean(d->L, value);
+  return add_value(d);
+}
+
+static int on_number(void *ctx, const char *s, size_t len) {
+  struct decoder *d = ctx;
+  if (!push_integer(d->L, s, len)) {
+    bool inexact = d->flags & MP_JSON_DECIMALS;
+    if ((inexact || !push_exact_float(d->L, s, len)) && mp_decimal_try_push(d->L, s, len)) {
+      d->wrong = "the number has more than 1000 digits";
+      d->at = d->fed + yajl_get_bytes_consumed(d->parser) - len;
+      return 0;
+    }
+  }
+  return add_value(d);
+}
+
+static int on_string(void *ctx, const unsigned char *s, size_t len) {
+  struct decoder *d = ctx;
+  lua_pushlstring(d->L, (const char *)s, len);
+  return add_value(d);
+}
+
+static int on_key(void *ctx, const unsigned char *s, size_t len) {
+  struct decoder *d = ctx;
+  lua_pushlstring(d->L, (const char *)s, len);
+  lua_pushvalue(d->L, -1);
+  if (lua_rawget(d->L, -3) != LUA_TNIL && !(d->flags & MP_JSON_LAST_WINS)) {
+    int shown = len > 40 ? 40 : (int)mp_json_valid_utf8((const char *)s, len);
+    snprintf(d->detail, sizeof d->detail, ": \"%.*s\"", shown, (const char *)s);
+    return refuse(d, "a name occurs twice in one object");
+  }
+  lua_pop(d->L, 1);
+  return 1;
+}
+
+static int open_container(struct decoder *d, lua_Integer count, int mark) {
+  if (d->depth == MP_JSON_DEPTH) return refuse(d, "nested deeper than 64 levels");
+  d->count[d->depth++] = count;
+  lua_newtable(d->L);
+  if (mark) {
+    lua_pushvalue(d->L, mark);
+    lua_setmetatable(d->L, -2);
+  }
+  return 1;
+}
+
+static int on_start_map(void *ctx) {
+  struct decoder *d = ctx;
+  return open_container(d, -1, d->map_mark);
+}
+
+static int on_start_array(void *ctx) {
+  struct decoder *d = ctx;
+  return open_container(d, 0, d->array_mark);
+}
+
+static int on_end(void *ctx) {
+  struct decoder *d = ctx;
+  d->depth--;
+  return add_value(d);
+}
+
+static const yajl_callbacks callbacks = {
+    .yajl_null = on_null,
+    .yajl_boolean = on_boolean,
+    .yajl_number = on_number,
+    .yajl_string = on_string,
+    .yajl_start_map = on_start_map,
+    .yajl_map_key = on_key,
+    .yajl_end_map = on_end,
+    .yajl_start_array = on_start_array,
+    .yajl_end_array = on_end,
+};
+
+/* yajl does not look whether malloc gave memory: raise, which the pcall around everything catches.
+ */
+static void *need(lua_State *L, void *memory) {
+  if (!memory) luaL_error(L, "not enough memory");
+  return memory;
+}
+
+static void *parser_malloc(void *ctx, size_t n) { return need(ctx, malloc(n)); }
+static void *parser_realloc(void *ctx, void *p, size_t n) { return need(ctx, realloc(p, n)); }
+static void parser_free(void *ctx, void *p) {
+  (void)ctx;
+  free(p);
+}
+
+/* What yajl says, without its kind and line end. */
+static void take_parser_error(struct decoder *d, char *msg, size_t size) {
+  unsigned char *said = yajl_get_error(d->parser, 0, (const unsigned char *)d->text, d->len);
+  const char *text = (const char *)said, *colon = strstr(text, ": ");
+  if (colon) text = colon + 2;
+  snprintf(msg, size, "%.*s", (int)strcspn(text, "\n"), text);
+  yajl_free_error(d->parser, said);
+}
+
+/* Pushes the marks; the values are above them. */
+static void begin(lua_State *L, struct decoder *d) {
+  static const yajl_alloc_funcs functions = {parser_malloc, parser_realloc, parser_free, NULL};
+  yajl_alloc_funcs alloc = functions;
+  alloc.ctx = L;
+  luaL_checkstack(L, 3 * MP_JSON_DEPTH + 16, "JSON");
+  d->L = L;
+  bool raw = d->flags & MP_JSON_RAW;
+  mp_json_push_mark(L, raw ? MP_JSON_RAW_ARRAY : MP_JSON_ARRAY);
+  d->array_mark = lua_gettop(L);
+  if (raw) {
+    mp_json_push_mark(L, MP_JSON_RAW_OBJECT);
+    d->map_mark = lua_gettop(L);
+  }
+  d->parser = yajl_alloc(&callbacks, &alloc, d);
+  yajl_config(d->parser, yajl_dont_validate_strings, 1); /* scan() did, strictly */
+}
+
+/* Reads up to `n` bytes more, and the end behind the last ones. False: the text is refused. */
+static bool feed(struct decoder *d, size_t n, char *msg, size_t size) {
+  if (n > d->len - d->fed) n = d->len - d->fed;
+  yajl_status status = yajl_parse(d->parser, (const unsigned char *)d->text + d->fed, n);
+  if (status == yajl_status_ok) {
+    d->fed += n;
+    d->at = d->len;
+    if (d->fed == d->len) status = yajl_complete_parse(d->parser);
+  } else if (!d->wrong) {
+    d->at = d->fed + yajl_get_bytes_consumed(d->parser); /* behind the byte that it refuses */
+    if (d->at > 0) d->at--;
+  }
+  if (status == yajl_status_ok) return true;
+  if (!d->wrong) take_parser_error(d, msg, size);
+  return false;
+}
+
+static int run(lua_State *L) {
+  struct decoder *d = lua_touserdata(L, 1);
+  char *msg = lua_touserdata(L, 2);
+  begin(L, d);
+  return feed(d, d->len, msg, 128);
+}
+
+static int tell(struct decoder *d, const char *msg, struct mp_err *err) {
+  size_t line = 1, column = 1;
+  for (size_t i = 0; i < d->at && i < d->len; i++) {
+    if (d->text[i] == '\n') {
+      line++;
+      column = 1;
+    } else if (((unsigned char)d->text[i] & 0xC0) != 0x80) {
+      column++;
+    }
+  }
+  return mp_err_set(err, MP_EINVAL, "line %zu, column %zu: %s%s", line, column,
+                    d->wrong ? d->wrong : msg, d->detail);
+}
+
+int mp_json_decode_max(lua_State *L, const char *text, size_t len, size_t max_bytes, unsigned flags,
+                       struct mp_err *err) {
+  struct decoder d = {.text = text, .len = len, .flags = flags};
+  char msg[128] = "";
+  if (max_bytes == 0) max_bytes = MP_JSON_MAX_BYTES;
+  if (len > max_bytes)
+    return mp_err_set(err, MP_EINVAL, "the JSON text has %zu bytes, the limit is %zu", len,
+                      max_bytes);
+  if (!scan(&d)) return tell(&d, msg, err);
+  if (!lua_checkstack(L, 4)) return mp_err_set(err, MP_ENOMEM, "no room on the Lua stack for JSON");
+  int top = lua_gettop(L);
+  lua_pushcfunction(L, run);
+  lua_pushlightuserdata(L, &d);
+  lua_pushlightuserdata(L, msg);
+  int status = lua_pcall(L, 2, LUA_MULTRET, 0);
+  if (d.parser) yajl_free(d.parser);
+  if (status != LUA_OK) {
+    lua_settop(L, top);
+    return mp_err_set(err, MP_ENOMEM, "out of memory while reading JSON");
+  }
+  return lua_gettop(L) > top ? 0 : tell(&d, msg, err);
+}
+
+int mp_json_decode(lua_State *L, const char *text, size_t len, unsigned flags, struct mp_err *err) {
+  return mp_json_decode_max(L, text, len, 0, flags, err);
+}
+
+/* ---- piece by piece ---- */
+
+enum { PIECE = 16 << 10 };
+
+struct reader {
+  struct decoder d;
+  struct mp_json_limits limits;
+};
+
+static int reader_gc(lua_State *L) {
+  struct reader *reader = lua_touserdata(L, 1);
+  if (reader->d.parser) yajl_free(reader->d.parser);
+  reader->d.parser = NULL;
+  return 0;
+}
+
+static int refused(lua_State *L, struct reader *reader, const char *msg) {
+  struct mp_err err;
+  bool many = reader->d.wrong == too_many;
+  tell(&reader->d, msg, &err);
+  if (!many) return luaL_error(L, "json: %s", err.msg);
+  mp_err_set(&err, MP_EINVAL, "the JSON text has more than %zu values", reader->limits.values);
+  mp_luaerr_push(L, &err);
+  lua_pushliteral(L, "CONTENT_TOO_LARGE");
+  lua_setfield(L, -2, "code");
+  lua_pushinteger(L, 413);
+  lua_setfield(L, -2, "status");
+  return lua_error(L);
+}
+
+static int read_on(lua_State *L, int status, lua_KContext ctx) {
+  struct reader *reader = (struct reader *)ctx;
+  char msg[128] = "";
+  (void)status;
+  do {
+    if (!feed(&reader->d, PIECE, msg, sizeof msg)) return refused(L, reader, msg);
+    if (reader->d.fed < reader->d.len && mp_task_slice_over(L))
+      return mp_task_give_way(L, ctx, read_on);
+  } while (reader->d.fed < reader->d.len);
+  yajl_free(reader->d.parser);
+  reader->d.parser = NULL;
+  return 1;
+}
+
+int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned flags) {
+  size_t len, max_bytes = limits->bytes ? limits->bytes : MP_JSON_MAX_BYTES;
+  const char *text = lua_tolstring(L, 1, &len);
+  lua_settop(L, 1);
+  if (len > max_bytes)
+    return luaL_error(L, "json: the JSON text has %I bytes, the limit is %I", (lua_Integer)len,
+                      (lua_Integer)max_bytes);
+  struct reader *reader = lua_newuserdatauv(L, sizeof *reader, 0);
+  *reader =
+      (struct reader){.d = {.text = text, .len = len, .flags = flags, .max_values = limits->values},
+                      .limits = *limits};
+  if (luaL_newmetatable(L, "moonpool.json.reader")) {
+    lua_pushcfunction(L, reader_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  if (!scan(&reader->d)) return refused(L, reader, "");
+  begin(L, &reader->d);
+  return read_on(L, LUA_OK, (lua_KContext)reader);
+}

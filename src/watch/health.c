@@ -1,0 +1,261 @@
+/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that a busy pool is no
+ * reason for a silent database; counted nowhere, so that asking changes no statistics. */
+#include "watch/health.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pg/conn.h"
+#include "pg/servers.h"
+#include "pool/pool.h"
+#include "script/luaerr.h"
+#include "sql/state.h"
+
+enum {
+  PATIENCE_MS = 5000, /* the pool's own time limit lies behind ours */
+  LATE_MS = 100,      /* a loop that was busy may have the answer in its socket: it is read first */
+};
+
+struct probe { /* in a userdata that the registry keeps until nothing is under way */
+  struct mp_bind *bind;
+  struct mp_lease lease;
+  struct mp_req req;
+  struct mp_sync sync;
+  struct mp_timer timeout;
+  struct mp_token token;
+  bool sent, late, excused, abandoned;
+  bool again; /* an older connection says that the server takes no writes: a new one is asked */
+  uint64_t since_ms;
+  char server[MP_SERVER_KEY];
+  enum mp_look look;
+  struct mp_err err; /* code 0: it answered */
+  int self_ref;
+};
+
+static void over(struct probe *probe) {
+  struct mp_bind *bind = probe->bind;
+  mp_timer_stop(&probe->timeout);
+  bind->live_work--;
+  if (!probe->abandoned) mp_wait_ready(bind->sched, probe->token);
+  luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, probe->self_ref);
+}
+
+static struct mp_health_facts facts_of(const struct mp_bind *bind) {
+  struct mp_pool_stats stats;
+  struct mp_health_facts facts = {.draining = bind->health->draining || !bind->pool};
+  if (!bind->pool) return facts;
+  mp_pool_stats(bind->pool, &stats);
+  facts.pool_down = !stats.healthy && !stats.idle && !stats.active && stats.connect_failures;
+  facts.pool_full_ms = stats.full_ms;
+  return facts;
+}
+
+const struct mp_health *mp_health_now(struct mp_bind *bind) {
+  struct mp_health_facts facts = facts_of(bind);
+  (void)mp_health_judge(bind->health, mp_loop_now_ms(bind->loop), &facts);
+  return bind->health;
+}
+
+/* What the pool has was opened before this was known: it leads to another server than a new connection, or to one that
+ * has changed. */
+static void tell_pool(struct probe *probe, enum mp_look before) {
+  struct mp_health *health = probe->bind->health;
+  struct mp_pool *pool = probe->bind->pool;
+  uint64_t now_ms = mp_loop_now_ms(probe->bind->loop);
+  bool moved = strcmp(probe->server, health->server) != 0;
+  bool was_read_only = probe->again || before == MP_LOOK_READ_ONLY;
+  if (before == MP_LOOK_FAILED) mp_pool_reachable(pool);
+  if ((was_read_only && probe->look == MP_LOOK_WRITABLE) || (health->silent && moved))
+    mp_pool_retire(pool, now_ms, health->silent && moved ? health->server : NULL);
+  memcpy(health->server, probe->server, sizeof health->server);
+  health->silent = false;
+}
+
+static void shun(struct probe *probe) {
+  struct mp_servers *servers = mp_pool_conn_options(probe->bind->own)->servers;
+  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->bind->loop));
+}
+
+/* It took the question and does not answer: whoever gets another connection to it waits in vain. */
+static void tell_silence(struct probe *probe) {
+  shun(probe);
+  probe->bind->health->silent = true;
+  mp_pool_retire(probe->bind->pool, mp_loop_now_ms(probe->bind->loop), NULL);
+}
+
+static void tell(struct probe *probe) {
+  struct mp_bind *bind = probe->bind;
+  const struct mp_err *err = probe->err.code ? &probe->err : NULL;
+  enum mp_look before = bind->health->look;
+  if (err) probe->look = strcmp(err->sqlstate, "53300") ? MP_LOOK_FAILED : MP_LOOK_FULL;
+  struct mp_health_facts facts = facts_of(bind);
+  mp_health_looked(bind->health, mp_loop_now_ms(bind->loop), probe->look, err, &facts);
+  if (bind->pool && !err) tell_pool(probe, before);
+  if (bind->pool && probe->late && probe->sent) tell_silence(probe);
+  over(probe);
+}
+
+bool mp_health_misled(struct mp_bind *bind, struct mp_pool *pool, const struct mp_conn *conn,
+                      struct mp_err *err, bool *discard) {
+  struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
+  if (!mp_conn_took_no_write(conn, err)) return false;
+  *discard = pool != bind->pool || bind->health->look != MP_LOOK_READ_ONLY;
+  if (!*discard) return true; /* the address leads to no other, as was seen a second ago */
+  if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(bind->loop));
+  mp_pool_retire(pool, mp_conn_opened_ms(conn), NULL);
+  return true;
+}
+
+static void on_answer(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct probe *probe = MP_CONTAINER_OF(req, struct probe, req);
+  if (err && !probe->late) probe->err = *err;
+  if (err || !result || PQntuples(result->pg) != 1) return;
+  bool read_only = !strcmp(PQgetvalue(result->pg, 0, 0), "on");
+  probe->look = read_only ? MP_LOOK_READ_ONLY : MP_LOOK_WRITABLE;
+}
+
+/* The address may lead to another server by now: only a new connection can tell. */
+static bool ask_again(struct probe *probe) {
+  struct mp_err err;
+  shun(probe);
+  probe->again = true;
+  probe->sent = false;
+  return !mp_pool_acquire(probe->bind->own, &probe->lease, &err);
+}
+
+static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
+  struct probe *probe = MP_CONTAINER_OF(sync, struct probe, sync);
+  (void)result;
+  if (err && !probe->err.code) probe->err = *err;
+  bool stale = !probe->err.code && probe->look == MP_LOOK_READ_ONLY && !probe->again &&
+               mp_conn_opened_ms(probe->lease.conn) < probe->since_ms;
+  if (!probe->late) mp_pool_release(&probe->lease, stale);
+  if (!stale || !ask_again(probe)) tell(probe);
+}
+
+static void on_grant(struct mp_lease *lease) {
+  struct probe *probe = lease->data;
+  probe->sent = true;
+  snprintf(probe->server, sizeof probe->server, "%s", mp_conn_server(lease->conn));
+  probe->req = (struct mp_req){
+      .sql = "show transaction_read_only", .flags = MP_REQ_ONCE, .on_done = on_answer};
+  probe->sync = (struct mp_sync){.on_done = on_sync};
+  mp_conn_send(lease->conn, &probe->req);
+  mp_conn_sync(lease->conn, &probe->sync);
+}
+
+static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
+  struct probe *probe = lease->data;
+  probe->err = *err;
+  tell(probe);
+}
+
+/* A connection that does not answer in time is of no use to others either: closing it ends the probe. */
+static void on_timeout(struct mp_timer *timer) {
+  struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
+  if (!probe->excused && mp_loop_now_ms(probe->bind->loop) > timer->due_ms + LATE_MS) {
+    probe->excused = true;
+    mp_timer_start(&probe->timeout, LATE_MS);
+    return;
+  }
+  probe->late = true;
+  mp_err_set(&probe->err, MP_ETIMEOUT, "the database does not answer");
+  if (probe->sent) {
+    mp_pool_release(&probe->lease, true);
+  } else {
+    mp_pool_abandon(&probe->lease);
+    tell(probe);
+  }
+}
+
+static void on_abandon(void *data) {
+  struct probe *probe = data;
+  probe->abandoned = true;
+  if (probe->sent) return; /* the answer or the timeout comes, and is what others want to know */
+  mp_pool_abandon(&probe->lease);
+  over(probe);
+}
+
+/* ---- for Lua ---- */
+
+static int looked(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  lua_pushboolean(L, mp_bind_of(L)->health->look != MP_LOOK_FAILED);
+  return 1;
+}
+
+/* look(timeout_ms) -> is the database there? Asks, and waits for the answer. */
+int mp_health_look(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  lua_Integer timeout_ms = luaL_checkinteger(L, 1);
+  struct mp_err err;
+  luaL_argcheck(L, timeout_ms > 0, 1, "must be above 0");
+  mp_wait_check(L, "host.look");
+  if (!bind->own) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  struct probe *probe = lua_newuserdatauv(L, sizeof *probe, 0);
+  *probe =
+      (struct probe){.bind = bind, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(bind->loop)};
+  probe->lease = (struct mp_lease){
+      .data = probe,
+      .deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)timeout_ms + PATIENCE_MS,
+      .on_grant = on_grant,
+      .on_fail = on_not_granted};
+  mp_list_init(&probe->lease.node);
+  strcpy(probe->lease.where, "health check");
+  mp_timer_init(&probe->timeout, bind->loop, on_timeout);
+  lua_pushvalue(L, -1);
+  probe->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (mp_pool_acquire(bind->own, &probe->lease, &err)) {
+    luaL_unref(L, LUA_REGISTRYINDEX, probe->self_ref);
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  bind->live_work++;
+  probe->token = mp_wait_begin(L, on_abandon, probe);
+  mp_timer_start(&probe->timeout, (uint64_t)timeout_ms);
+  return mp_wait_yield(L, 0, looked);
+}
+
+static void set_text(lua_State *L, const char *name, const char *text) {
+  if (!*text) return;
+  lua_pushstring(L, text);
+  lua_setfield(L, -2, name);
+}
+
+/* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=, full_s=, waited_s=, holders= } */
+int mp_health_table(lua_State *L) {
+  struct mp_bind *bind = mp_bind_of(L);
+  const struct mp_health *health = mp_health_now(bind);
+  struct mp_pool_stats stats;
+  char holders[600] = "";
+  uint64_t now_ms = mp_loop_now_ms(bind->loop);
+  lua_createtable(L, 0, 12);
+  set_text(L, "state", mp_health_name(health->state));
+  set_text(L, "reason", health->reason);
+#define SET(push, name) (push, lua_setfield(L, -2, name))
+  SET(lua_pushboolean(L, mp_health_works(health->state)), "works");
+  SET(lua_pushboolean(L, mp_health_sound(health->state)), "sound");
+  SET(lua_pushboolean(L, health->look != MP_LOOK_NONE), "looked");
+  SET(lua_pushnumber(L, (double)(now_ms - health->since_ms) / 1000), "seconds");
+  SET(lua_pushinteger(L, (lua_Integer)health->failures), "failures");
+  set_text(L, "sqlstate", health->sqlstate);
+  if (bind->pool) {
+    mp_pool_stats(bind->pool, &stats);
+    mp_pool_holders(bind->pool, holders, sizeof holders);
+    if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
+      set_text(L, "reason",
+               stats.last_error); /* the host's own connection is older than what is wrong */
+      set_text(L, "sqlstate", stats.last_sqlstate);
+    }
+    set_text(L, "holders", holders);
+    SET(lua_pushnumber(L, (double)stats.full_ms / 1000), "full_s");
+    SET(lua_pushnumber(L, (double)stats.waited_ms / 1000), "waited_s");
+  }
+#undef SET
+  return 1;
+}

@@ -1,0 +1,15 @@
+/* statements.h: what the host tells of each statement that was answered: metrics, history, log. */
+#ifndef MP_STATEMENTS_H
+#define MP_STATEMENTS_H
+
+#include "sql/stmt.h"
+#include "util/log.h"
+
+struct mp_bind;
+
+/* Call it after mp_stmt_answer. `who` is named in the log if the statement was slow; `about` may be NULL. What the server
+ * skipped because an earlier statement failed never ran, and is not told. */
+void mp_statement_answered(struct mp_bind *bind, const struct mp_stmt *stmt, const char *who,
+                           const struct mp_log_about *about);
+
+#endif
