@@ -2,18 +2,20 @@
  *
  *   fuzz_host TARGET.lua [libFuzzer's arguments]
  *
- * TARGET.lua returns a function that takes any bytes and raises where something is not as it should be. The host
- * has no database. What is C of ours is instrumented, so that the fuzzer sees which bytes lead where. */
+ * TARGET.lua returns a function that takes any bytes and raises where something is not as it should
+ * be. The host has no database. What is C of ours is instrumented, so that the fuzzer sees which
+ * bytes lead where. */
 #include <lauxlib.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "app/runtime.h"
-#include "sql/text.h"
 #include "script/vm.h"
+#include "sql/text.h"
 
-/* libFuzzer's, for programs with a main of their own (LLVM's manual, "Using libFuzzer as a library"). */
+/* libFuzzer's, for programs with a main of their own (LLVM's manual, "Using libFuzzer as a
+ * library"). */
 int LLVMFuzzerRunDriver(int *argc, char ***argv,
                         int (*test_one_input)(const uint8_t *bytes, size_t n));
 

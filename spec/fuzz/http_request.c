@@ -1,7 +1,8 @@
 /* http_request.c: what reads requests, under libFuzzer. Any bytes may come; then
  *   - however they are cut into pieces, the same requests come out, or the same refusal;
- *   - llhttp on its own, which knows nothing of our guard and rules, agrees on where each request that we accept ends and
- *     what is in it: nobody else can read a request behind it that we did not see. */
+ *   - llhttp on its own, which knows nothing of our guard and rules, agrees on where each request
+ * that we accept ends and what is in it: nobody else can read a request behind it that we did not
+ * see. */
 #include <llhttp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,8 +50,8 @@ static void note(struct account *account, const struct mp_http_message *message)
   add(&account->text, message->body);
 }
 
-/* All requests of the bytes, in one piece or in pieces of 1 to 7 bytes; each has memory of its own, so that reading
- * beyond it is seen. */
+/* All requests of the bytes, in one piece or in pieces of 1 to 7 bytes; each has memory of its own,
+ * so that reading beyond it is seen. */
 static void read_all(struct account *account, const uint8_t *bytes, size_t n, bool cut) {
   struct mp_http_parser parser;
   size_t at = 0, size = 1;
@@ -113,8 +114,8 @@ static int on_complete(llhttp_t *llhttp) {
 static const llhttp_settings_t settings = {
     .on_url = on_url, .on_body = on_body, .on_message_complete = on_complete};
 
-/* The requests that we read, one by one; llhttp reads them from their own bytes and must be done exactly where we
- * were, with the same body. */
+/* The requests that we read, one by one; llhttp reads them from their own bytes and must be done
+ * exactly where we were, with the same body. */
 static void compare(const uint8_t *bytes, size_t n) {
   struct mp_http_parser parser;
   mp_http_parser_init(&parser, &limits);
@@ -138,7 +139,8 @@ static void compare(const uint8_t *bytes, size_t n) {
       ENSURE(upgrade || (theirs.body.len == body.len &&
                          (!body.len || !memcmp(theirs.body.data, body.at, body.len))));
     } else {
-      /* It may be stricter, with the grammar of chunk extensions; it never ends a request earlier. */
+      /* It may be stricter, with the grammar of chunk extensions; it never ends a request
+       * earlier. */
       ENSURE(theirs.requests == 0);
     }
     mp_buf_fini(&theirs.url);

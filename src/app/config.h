@@ -1,5 +1,6 @@
-/* config.h: the settings, in one table: name, default, unit and help give parsing, `moonpool config` and the
- * documentation. The only place (with cluster_env.c) that knows environment variables. */
+/* config.h: the settings, in one table: name, default, unit and help give parsing, `moonpool
+ * config` and the documentation. The only place (with cluster_env.c) that knows environment
+ * variables. */
 #ifndef MP_CONFIG_H
 #define MP_CONFIG_H
 
@@ -90,10 +91,12 @@ struct mp_config {
 #undef X
 };
 
-/* Reads the environment. MP_EINVAL names the setting, what it was and what it may be; unknown names that begin
- * with MOONPOOL_ or DB_ are refused too, and empty URLs. Values of secrets are never repeated. */
+/* Reads the environment. MP_EINVAL names the setting, what it was and what it may be; unknown names
+ * that begin with MOONPOOL_ or DB_ are refused too, and empty URLs. Values of secrets are never
+ * repeated. */
 int mp_config_read(struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
-/* Whether the URLs can be understood; asked before they are used, so that `moonpool config` shows them. */
+/* Whether the URLs can be understood; asked before they are used, so that `moonpool config` shows
+ * them. */
 int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
 void mp_config_fini(struct mp_config *config);
 /* One line per setting: value and origin; passwords masked. */

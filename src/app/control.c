@@ -46,7 +46,8 @@ struct answer {
 
 /* ---- where ---- */
 
-/* Makes `dir` for its user alone. Its parent may be missing when no embedded database was ever made. */
+/* Makes `dir` for its user alone. Its parent may be missing when no embedded database was ever
+ * made. */
 static int make_private(const char *dir) {
   char parent[MP_CLUSTER_PATH];
   if (mkdir(dir, 0700) == 0 || errno == EEXIST) return 0;
@@ -203,14 +204,15 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     client->in.len += (size_t)n;
   } else if (n < 0) {
     client->ended = true;
-    /* A client that only ended its sending still reads; one that is gone shows when it is written to. */
+    /* A client that only ended its sending still reads; one that is gone shows when it is written
+     * to. */
     if (n != UV_EOF) {
       close_client(client);
       return;
     }
     uv_read_stop(stream);
-    if (client
-            ->task) { /* nobody can tell the two apart: for a control channel, gone is the safer guess */
+    if (client->task) { /* nobody can tell the two apart: for a control channel, gone is the safer
+                           guess */
       close_client(client);
       return;
     }

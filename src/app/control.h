@@ -1,10 +1,11 @@
-/* control.h: a unix socket over which this machine's administrator talks to a running host: a line of JSON in, a
- * line of JSON out. Each line is handed to a Lua function, in a task of its own; a connection's lines are
- * answered one after the other. When a client goes, what it waits for is ended.
+/* control.h: a unix socket over which this machine's administrator talks to a running host: a line
+ * of JSON in, a line of JSON out. Each line is handed to a Lua function, in a task of its own; a
+ * connection's lines are answered one after the other. When a client goes, what it waits for is
+ * ended.
  *
- * Who may open the socket is its user and root: it lies in DIR/control of the state directory, which nobody
- * else may enter. One host, one socket: HASH-PID.sock, where HASH is the project folder's.
- * Owner: the runtime. */
+ * Who may open the socket is its user and root: it lies in DIR/control of the state directory,
+ * which nobody else may enter. One host, one socket: HASH-PID.sock, where HASH is the project
+ * folder's. Owner: the runtime. */
 #ifndef MP_CONTROL_H
 #define MP_CONTROL_H
 
@@ -15,8 +16,8 @@
 
 struct mp_control_channel;
 
-/* Where the socket of the host `pid` lies, and makes the folder. `pid` 0: only tells the part in front of the
- * process id. */
+/* Where the socket of the host `pid` lies, and makes the folder. `pid` 0: only tells the part in
+ * front of the process id. */
 int mp_control_path(const char *app_dir, long pid, char *out, size_t size,
                     struct mp_err *err) MP_MUST_CHECK;
 
@@ -25,7 +26,8 @@ int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua
                     const char *path, struct mp_err *err) MP_MUST_CHECK;
 /* Takes no more connections, ends those that wait for nothing. What is under way is answered. */
 void mp_control_drain(struct mp_control_channel *control);
-/* Ends all. The memory goes when libuv has closed the handles: turn the loop until then. NULL is none. */
+/* Ends all. The memory goes when libuv has closed the handles: turn the loop until then. NULL is
+ * none. */
 void mp_control_close(struct mp_control_channel *control);
 
 #endif

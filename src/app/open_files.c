@@ -4,7 +4,8 @@
 
 #include "util/log.h"
 
-/* The host's own: connections to the database, scripts that are read, clients that are told that there are too many. */
+/* The host's own: connections to the database, scripts that are read, clients that are told that
+ * there are too many. */
 enum { OWN_FILES = 128 };
 
 size_t mp_open_files_for(size_t clients) {

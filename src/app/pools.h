@@ -1,5 +1,6 @@
-/* pools.h: the connection pools of a runtime: the default database's, one connection to the same for what the host
- * itself asks, and what scripts open. Owner: the runtime; all are closed before the loop is. */
+/* pools.h: the connection pools of a runtime: the default database's, one connection to the same
+ * for what the host itself asks, and what scripts open. Owner: the runtime; all are closed before
+ * the loop is. */
 #ifndef MP_POOLS_H
 #define MP_POOLS_H
 
@@ -22,7 +23,8 @@ void mp_pools_init(struct mp_pools *pools, const struct mp_config *config);
 int mp_pools_open(struct mp_pools *pools, const char *url, unsigned min, unsigned max,
                   const struct mp_pool_meters *meters, struct mp_pool **out,
                   struct mp_err *err) MP_MUST_CHECK;
-/* For looks at the database, at tokens and at locks: one connection that no call can take, with short time limits. */
+/* For looks at the database, at tokens and at locks: one connection that no call can take, with
+ * short time limits. */
 int mp_pools_open_own(struct mp_pools *pools, const char *url, struct mp_pool **out,
                       struct mp_err *err) MP_MUST_CHECK;
 void mp_pools_close_one(struct mp_pools *pools, struct mp_pool *pool);

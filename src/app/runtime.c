@@ -35,7 +35,8 @@
 #define POOL_CLOSE_MS \
   2000 /* for connections that are on their way back when everything else has ended */
 
-/* Retries that a burst of conflicts may take at once: of all calls, and of one tenant's of one operation. */
+/* Retries that a burst of conflicts may take at once: of all calls, and of one tenant's of one
+ * operation. */
 #define RETRY_RESERVE 1000
 #define RETRY_OWN_RESERVE 100
 
@@ -148,7 +149,8 @@ static int host_stop(lua_State *L) {
   return 0;
 }
 
-/* control_open(handler) -> path: each line that comes is given to handler, which returns the answer */
+/* control_open(handler) -> path: each line that comes is given to handler, which returns the
+ * answer */
 static int host_control_open(lua_State *L) {
   struct mp_runtime *rt = rt_of(L);
   struct mp_err err;
@@ -460,7 +462,8 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
     return -1;
   }
   while (!rt->ended && mp_sched_tasks(rt->sched) && mp_loop_run_once(rt->loop, true)) {}
-  /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain timeout. */
+  /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain
+   * timeout. */
   if (!mp_timer_running(&rt->drain_timer) && busy(rt))
     mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
   while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {}
@@ -497,7 +500,8 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   rt->service_ending = true;
 }
 
-/* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after lua_close. */
+/* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after
+ * lua_close. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   int rv = 0;
   if (rt->service) mp_service_close(rt->service, 0);

@@ -1,5 +1,5 @@
-/* runtime.h: one host: loop, scheduler, VM, pool, lanes, operations and their generations, wired together. Nothing in it is
- * global: a process may have several. Owner: whoever opened it. */
+/* runtime.h: one host: loop, scheduler, VM, pool, lanes, operations and their generations, wired
+ * together. Nothing in it is global: a process may have several. Owner: whoever opened it. */
 #ifndef MP_RUNTIME_H
 #define MP_RUNTIME_H
 
@@ -22,14 +22,16 @@ struct mp_runtime_options {
 
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
                     struct mp_err *err) MP_MUST_CHECK;
-/* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the loop until
- * the task and everything that it started has ended. The exit code is the task's first result; -1: it raised,
- * and the error is in `err`, all that is to be said of it in mp_runtime_report. */
+/* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the
+ * loop until the task and everything that it started has ended. The exit code is the task's first
+ * result; -1: it raised, and the error is in `err`, all that is to be said of it in
+ * mp_runtime_report. */
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
                    const char *name, struct mp_err *err);
 /* What the task raised, with its place and traceback; "" if it did not. Borrowed. */
 const char *mp_runtime_report(struct mp_runtime *rt);
-/* No new calls; what runs has until the drain timeout. Safe to call from signal callbacks of the loop. */
+/* No new calls; what runs has until the drain timeout. Safe to call from signal callbacks of the
+ * loop. */
 void mp_runtime_stop(struct mp_runtime *rt);
 /* Ends everything and frees the memory. An error tells what could not be ended. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err);

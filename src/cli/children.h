@@ -6,8 +6,8 @@
 /* What is started from now on bears the mark. */
 void mp_children_mark(void);
 
-/* Ends who is left, and says whom: SIGTERM, and SIGKILL for who is still there after three seconds. A
- * specs' pipe to one of them would keep this process waiting for ever. */
+/* Ends who is left, and says whom: SIGTERM, and SIGKILL for who is still there after three seconds.
+ * A specs' pipe to one of them would keep this process waiting for ever. */
 void mp_children_end(void);
 
 #endif

@@ -37,7 +37,8 @@ int mp_cmd_db(int argc, char **argv);
 /* Opens a host, runs what `push` pushes (runtime.h) as its main task, closes it. The exit code. */
 int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime_options *given,
                 int (*push)(lua_State *L, void *data), void *data);
-/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit code. */
+/* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit
+ * code. */
 int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *cluster,
                     const char **url);
 /* Prints "moonpool COMMAND: message" and gives the exit code that fits. */

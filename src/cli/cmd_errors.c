@@ -1,4 +1,5 @@
-/* cmd_errors.c: `moonpool errors`: what each code of an error means (util/codes.h). Needs no database. */
+/* cmd_errors.c: `moonpool errors`: what each code of an error means (util/codes.h). Needs no
+ * database. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>

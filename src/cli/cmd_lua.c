@@ -150,7 +150,8 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
     a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
     return with_host(cli, "run", url, 0, push_module, &a);
   }
-  /* A script may live long, so it gets the pool as it is set; the other commands connect when they need to. */
+  /* A script may live long, so it gets the pool as it is set; the other commands connect when they
+   * need to. */
   return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }
 

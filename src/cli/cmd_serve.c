@@ -1,4 +1,5 @@
-/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`, which speak to it. */
+/* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`,
+ * which speak to it. */
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,7 +39,8 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
-/* Schedules count in this zone, and so does os.date. libc takes an unknown name for UTC without a word. */
+/* Schedules count in this zone, and so does os.date. libc takes an unknown name for UTC without a
+ * word. */
 static int set_time_zone(const char *name) {
   char path[300];
   const char *zone = name ? name : "UTC";

@@ -104,7 +104,8 @@ int mp_cli_fail(const char *command, const struct mp_err *err) {
   return err->code == MP_ENODB ? MP_EXIT_NO_DATABASE : MP_EXIT_FAILED;
 }
 
-/* The command whose name is nearest, for a misspelled one: as many equal letters in front as possible. */
+/* The command whose name is nearest, for a misspelled one: as many equal letters in front as
+ * possible. */
 static const char *nearest(const char *given) {
   size_t best = 1;
   const char *name = NULL;
@@ -125,8 +126,9 @@ static void set_up_log(const struct mp_config *config) {
     if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
 }
 
-/* Descriptors 0 to 2 must be somebody's, or a socket becomes our standard output. And libpq sends PGTZ and its like
- * as start parameters, which would beat the host's promise of UTC and ISO 8601. */
+/* Descriptors 0 to 2 must be somebody's, or a socket becomes our standard output. And libpq sends
+ * PGTZ and its like as start parameters, which would beat the host's promise of UTC and ISO
+ * 8601. */
 static void clean_environment(void) {
   int fd;
   do fd = open("/dev/null", O_RDWR);
@@ -160,8 +162,8 @@ static bool descend(char *path, size_t size, const char *name, size_t len) {
   return snprintf(path + at, size - at, "/%.*s", (int)len, name) < (int)(size - at);
 }
 
-/* The project folder as an absolute path that keeps its links: one that is swapped while the host runs, as releases
- * are, is followed at each load. */
+/* The project folder as an absolute path that keeps its links: one that is swapped while the host
+ * runs, as releases are, is followed at each load. */
 static bool find_project(const char *app, char *out, size_t size) {
   static char here[PATH_MAX];
   const char *pwd = getenv("PWD");
@@ -185,7 +187,8 @@ int main(int argc, char **argv) {
   struct mp_err err;
   const char *app = getenv("MOONPOOL_APP");
   int at = 1;
-  /* Memory that was freed is needed again at once: giving it back to the kernel each time costs page faults. */
+  /* Memory that was freed is needed again at once: giving it back to the kernel each time costs
+   * page faults. */
   mallopt(M_TRIM_THRESHOLD, 128 << 20);
   mallopt(M_TOP_PAD, 4 << 20);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);

@@ -1,4 +1,5 @@
-/* cluster_paths.c: where a cluster lives: state directory, its folders, socket folder, lock, URLs. */
+/* cluster_paths.c: where a cluster lives: state directory, its folders, socket folder, lock,
+ * URLs. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -99,8 +100,8 @@ int mp_cluster_urls(struct mp_cluster *c, struct mp_err *err) {
   return 0;
 }
 
-/* mkdir with the whole mode, whatever the umask; an existing directory is left alone. Another start may have
- * opened the new directory for the server already: rights are only added. */
+/* mkdir with the whole mode, whatever the umask; an existing directory is left alone. Another start
+ * may have opened the new directory for the server already: rights are only added. */
 static int make_one(const char *path, mode_t mode, bool *made) {
   if (mkdir(path, mode) == 0) {
     struct stat st;
@@ -152,7 +153,8 @@ int mp_cluster_make_dir(struct mp_cluster *c, struct mp_err *err) {
   return rc ? rc : mp_cluster_names(c, err);
 }
 
-/* A directory that holds anything else than ours is somebody's: its rights are not for us to change. */
+/* A directory that holds anything else than ours is somebody's: its rights are not for us to
+ * change. */
 static bool is_ours(const char *dir) {
   static const char *const names[] = {".",    "..",       "lock",     "log",        "run",
                                       "data", "data.new", "data.old", "socket_dir", "control"};

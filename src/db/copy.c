@@ -9,8 +9,8 @@
 #include "values/json.h"
 
 #define CHUNK 65536 /* bytes handed to a script at once, or a row */
-/* COPY takes as long as whoever gives or takes the data; each of its steps has the source's timeout. One text is one
- * transaction, so the setting ends with it. */
+/* COPY takes as long as whoever gives or takes the data; each of its steps has the source's
+ * timeout. One text is one transaction, so the setting ends with it. */
 static const char prefix[] = "set local statement_timeout = 0; ";
 
 /* From copy_start to on_done: the connection points at it. */

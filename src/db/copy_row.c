@@ -1,4 +1,5 @@
-/* copy_row.c: rows as COPY's text format wants them: each value as a parameter of its column's type would be written. */
+/* copy_row.c: rows as COPY's text format wants them: each value as a parameter of its column's type
+ * would be written. */
 #include <lauxlib.h>
 
 #include "db/copy.h"

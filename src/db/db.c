@@ -1,5 +1,6 @@
-/* db.c: the Lua module "moonpool.db": single statements on pooled connections, each its own transaction;
- * db.lease, db.open. Every function is a closure over the database that it speaks to. */
+/* db.c: the Lua module "moonpool.db": single statements on pooled connections, each its own
+ * transaction; db.lease, db.open. Every function is a closure over the database that it speaks
+ * to. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,8 +326,9 @@ static int take_lease(lua_State *L, bool own) {
   return mp_wait_yield(L, 0, lease_have);
 }
 
-/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection. `timeout`: seconds
- * that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes. */
+/* lease(fn, [{timeout=}]) -> what fn(conn) returns; conn has query, first ... on one connection.
+ * `timeout`: seconds that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it
+ * takes. */
 static int db_lease(lua_State *L) { return take_lease(L, false); }
 
 /* The same for a module of the host, on behalf of any script. */
@@ -334,7 +336,8 @@ static int db_own_lease(lua_State *L) { return take_lease(L, true); }
 
 /* ---- open, close ---- */
 
-/* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of its own */
+/* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of
+ * its own */
 static int db_open(lua_State *L) {
   struct mp_bind *bind = source_of(L)->bind;
   struct mp_pool *pool;
@@ -370,7 +373,8 @@ static int db_close(lua_State *L) {
   return 0;
 }
 
-/* db.stream and its like are Lua on top of the other functions: module(db) adds them. The table is on top. */
+/* db.stream and its like are Lua on top of the other functions: module(db) adds them. The table is
+ * on top. */
 static void add_module(lua_State *L, const char *module) {
   lua_getglobal(L, "require");
   lua_pushstring(L, module);

@@ -23,7 +23,8 @@ struct mp_listen {
   struct mp_list listeners;
 };
 
-/* Lives in a userdata, which the registry keeps while it listens; its user value is the function. */
+/* Lives in a userdata, which the registry keeps while it listens; its user value is the
+ * function. */
 struct listener {
   struct mp_list node;
   struct mp_listen *listen; /* NULL: closed */
@@ -289,7 +290,8 @@ static void on_timer(struct mp_timer *timer) {
   struct mp_listen *listen = MP_CONTAINER_OF(timer, struct mp_listen, retry);
   switch (listen->state) {
     case LISTEN_WAITING: open_conn(listen); break;
-    case LISTEN_READY: /* a connection that only listens would never notice that the other side is gone */
+    case LISTEN_READY: /* a connection that only listens would never notice that the other side is
+                          gone */
       if (listen->pinging) {
         mp_conn_close(listen->conn, "the server does not answer");
         break;

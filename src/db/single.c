@@ -7,16 +7,17 @@
 #include "pool/reap.h"
 #include "script/luaerr.h"
 #include "sql/row.h"
-#include "watch/statements.h"
 #include "txn/txn.h"
 #include "util/log.h"
 #include "watch/health.h"
+#include "watch/statements.h"
 
 #define CLEANUP_MS 5000 /* for a canceled statement to end */
 #define PARK_POLL_MS 10 /* so often it is looked whether a cancel has ended */
 #define SENT_MOST 10    /* times that a statement is sent while it does nothing: stale, moves */
 
-/* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it (`pending`). */
+/* Lives in a userdata on the waiting task's stack, and for as long as the wire needs it
+ * (`pending`). */
 struct shot {
   struct mp_source *source;
   struct mp_stmt *stmt;
@@ -30,8 +31,8 @@ struct shot {
   uint64_t parked_until_ms;
   enum { SHOT_WAITING, SHOT_PARKED, SHOT_SENT, SHOT_DONE } state;
   unsigned sent; /* how often */
-  bool
-      kept; /* it went over the connection of a lease, which may be over before its answer is here */
+  bool kept; /* it went over the connection of a lease, which may be over before its answer is here
+              */
   bool abandoned, timed_out, given_up;
   bool dirty;   /* it leaves session state: the connection is not for others */
   int self_ref; /* keeps the userdata alive until it is done */
@@ -58,7 +59,8 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
 
 static void transmit(struct shot *shot);
 
-/* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent again. */
+/* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent
+ * again. */
 static bool stale(const struct shot *shot) {
   return shot->stmt->state == MP_STMT_FAILED && shot->stmt->err.flags & MP_ERRF_STALE &&
          shot->sent < SENT_MOST && !shot->abandoned && !shot->timed_out &&
@@ -171,7 +173,8 @@ static void on_timeout(struct mp_timer *timer) {
                                     : "did not answer a statement in time";
   mp_log(MP_LOG_WARN, "pool", "the database %s, at %s: closing its connection", what,
          shot->stmt->where);
-  /* What is under way fails, and that ends the statement; so does what a kept connection is asked later. */
+  /* What is under way fails, and that ends the statement; so does what a kept connection is asked
+   * later. */
   struct mp_err err;
   mp_err_set(&err, MP_ECONN, "the database %s", what);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
@@ -261,7 +264,8 @@ static int shot_gc(lua_State *L) {
   return 0;
 }
 
-/* Runs the statement and continues with `k`, the row that holds its result on top. Takes the reference. */
+/* Runs the statement and continues with `k`, the row that holds its result on top. Takes the
+ * reference. */
 int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
              lua_KContext ctx, lua_KFunction k) {
   struct mp_bind *bind = source->bind;

@@ -1,4 +1,5 @@
-/* source.h: what the files behind moonpool.db share: a database, or one connection of it that is kept. */
+/* source.h: what the files behind moonpool.db share: a database, or one connection of it that is
+ * kept. */
 #ifndef MP_SOURCE_H
 #define MP_SOURCE_H
 
@@ -28,14 +29,15 @@ struct mp_source {
   bool own;     /* kept: for a module of the host, not for the script that calls it */
 };
 
-/* Raises in a task that a tenant's operation has started while it runs: it has the tenant only through its tx, and a second
- * connection inside a transaction is how a pool of N locks itself up with N callers. */
+/* Raises in a task that a tenant's operation has started while it runs: it has the tenant only
+ * through its tx, and a second connection inside a transaction is how a pool of N locks itself up
+ * with N callers. */
 void mp_source_check_task(lua_State *L, const char *what);
-/* The source behind the running function (its first upvalue); raises if it was closed, or if the code runs
- * inside a transaction, whose statements go through tx. */
+/* The source behind the running function (its first upvalue); raises if it was closed, or if the
+ * code runs inside a transaction, whose statements go through tx. */
 struct mp_source *mp_source_usable(lua_State *L, const char *what);
-/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as in the call itself. NULL:
- * as of mp_text_get. */
+/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as
+ * in the call itself. NULL: as of mp_text_get. */
 struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
                                const char *what);
 
@@ -44,8 +46,8 @@ static inline struct mp_types *mp_source_types(const struct mp_source *source) {
   return mp_types_of(source->bind, source->pool);
 }
 
-/* single.c: runs one statement, which is a transaction of its own, and continues with `k`, the row that holds its result
- * on top. Takes over the reference. To be returned. */
+/* single.c: runs one statement, which is a transaction of its own, and continues with `k`, the row
+ * that holds its result on top. Takes over the reference. To be returned. */
 int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
              lua_KContext ctx, lua_KFunction k);
 

@@ -17,8 +17,8 @@ static struct mp_source *source_behind(lua_State *L, int idx) {
   return source;
 }
 
-/* use(own, other): operations and what is behind `own` (a function of moonpool.db) work on the database behind
- * `other`; use(own): on their own again. */
+/* use(own, other): operations and what is behind `own` (a function of moonpool.db) work on the
+ * database behind `other`; use(own): on their own again. */
 static int use(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   struct stand_in *in = lua_touserdata(L, lua_upvalueindex(1));

@@ -1,4 +1,5 @@
-/* db_transaction.c: db.transaction: a function of a script as a transaction, retried like an operation. */
+/* db_transaction.c: db.transaction: a function of a script as a transaction, retried like an
+ * operation. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,8 @@ static int waiting_gc(lua_State *L) {
   return 0;
 }
 
-/* The tenant: "id" for the application's own tenant field, or { field = "id" }. The strings stay on the stack. */
+/* The tenant: "id" for the application's own tenant field, or { field = "id" }. The strings stay on
+ * the stack. */
 static void tenant_option(lua_State *L, int idx, struct mp_bind *bind,
                           struct mp_txn_options *options) {
   switch (lua_getfield(L, idx, "tenant")) {
@@ -104,7 +106,8 @@ static MP_NORETURN void raise_other_tenant(lua_State *L) {
   abort();
 }
 
-/* In what a call has started: the call's own tenant, whether it is named or not, and its guard on statements. */
+/* In what a call has started: the call's own tenant, whether it is named or not, and its guard on
+ * statements. */
 static void keep_scope(lua_State *L, struct mp_bind *bind, struct mp_txn_options *options) {
   const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
   const char *own = mp_scope_tenant(origin.scope);
@@ -166,7 +169,8 @@ static unsigned retries_option(lua_State *L) {
   return (unsigned)retries;
 }
 
-/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=, witness=}], fn) -> what fn(tx) returns */
+/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=, witness=}], fn)
+ * -> what fn(tx) returns */
 int mp_db_transaction(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.transaction");
   struct mp_bind *bind = source->bind;

@@ -1,4 +1,5 @@
-/* host.c: the Lua module "moonpool.host": the C side of the modules in lua/moonpool. Not for scripts. */
+/* host.c: the Lua module "moonpool.host": the C side of the modules in lua/moonpool. Not for
+ * scripts. */
 #include "host/host.h"
 
 #include <dirent.h>
@@ -103,7 +104,8 @@ static struct mp_log_about read_about(lua_State *L, int idx) {
   return about;
 }
 
-/* log(level, text, [topic, [about]]); about: { operation=, call_id=, request_id= … }, or what the task is about */
+/* log(level, text, [topic, [about]]); about: { operation=, call_id=, request_id= … }, or what the
+ * task is about */
 static int host_log(lua_State *L) {
   static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
   enum mp_log_level level = (enum mp_log_level)luaL_checkoption(L, 1, NULL, levels);
@@ -151,7 +153,8 @@ static int host_list(lua_State *L) {
   return 1;
 }
 
-/* load_file(path, shown[, head]) -> chunk, or nil and the error object. `head`: code in front of the first line. */
+/* load_file(path, shown[, head]) -> chunk, or nil and the error object. `head`: code in front of
+ * the first line. */
 static int host_load_file(lua_State *L) {
   struct mp_err err;
   if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2),

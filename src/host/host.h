@@ -1,4 +1,5 @@
-/* host.h: all that Lua reaches of the rooms from sql to host: one VM's state, and the modules that are registered with it. */
+/* host.h: all that Lua reaches of the rooms from sql to host: one VM's state, and the modules that
+ * are registered with it. */
 #ifndef MP_HOST_H
 #define MP_HOST_H
 

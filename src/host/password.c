@@ -1,6 +1,8 @@
-/* password.c: the Lua module "moonpool.password": passwords become argon2id hashes, and are compared with them.
+/* password.c: the Lua module "moonpool.password": passwords become argon2id hashes, and are
+ * compared with them.
  *
- * One hash takes about a tenth of a second and 64 MiB: the work is done on libuv's thread pool (offload.h). */
+ * One hash takes about a tenth of a second and 64 MiB: the work is done on libuv's thread pool
+ * (offload.h). */
 #include <errno.h>
 #include <lauxlib.h>
 #include <sodium.h>
@@ -12,8 +14,9 @@
 #include "script/offload.h"
 #include "txn/txn.h"
 
-/* The second of the two settings that RFC 9106 recommends (64 MiB, 3 passes), with one lane, as libsodium has
- * it; above what OWASP asks for. Raise them here: needs_rehash finds the hashes made before. */
+/* The second of the two settings that RFC 9106 recommends (64 MiB, 3 passes), with one lane, as
+ * libsodium has it; above what OWASP asks for. Raise them here: needs_rehash finds the hashes made
+ * before. */
 #define PASSES 3
 #define MEMORY_KIB 65536
 #define TEXT_(x) #x
@@ -55,7 +58,8 @@ static void work(void *data) {
                : crypto_pwhash_str_alg(job->hash, job->password, job->length, PASSES,
                                        (size_t)MEMORY_KIB * 1024, crypto_pwhash_ALG_ARGON2ID13);
   job->yes = rv == 0 && !job->decoy;
-  /* Making a hash fails for nothing else; a comparison that found no memory must not pass for a "no". */
+  /* Making a hash fails for nothing else; a comparison that found no memory must not pass for a
+   * "no". */
   job->no_memory = rv != 0 && (!job->verify || errno == ENOMEM);
   sodium_memzero(job->password, sizeof job->password);
 }

@@ -1,10 +1,10 @@
-/* client.h: requests that the host makes itself: POST and the status of the answer, over libcurl's multi interface,
- * which the loop drives. http and https (certificates are checked); redirects are not followed; no proxy is
- * taken from the environment. Of an answer only the status and Retry-After are kept; one of more than 64 KiB is cut off
- * behind them.
+/* client.h: requests that the host makes itself: POST and the status of the answer, over libcurl's
+ * multi interface, which the loop drives. http and https (certificates are checked); redirects are
+ * not followed; no proxy is taken from the environment. Of an answer only the status and
+ * Retry-After are kept; one of more than 64 KiB is cut off behind them.
  *
- * A name is looked up in a thread of libcurl's own, which nobody waits for: it may outlive the request. Connections are
- * kept for the next request. An error never holds any part of the URL.
+ * A name is looked up in a thread of libcurl's own, which nobody waits for: it may outlive the
+ * request. Connections are kept for the next request. An error never holds any part of the URL.
  * Owner: the runtime. Thread: the loop's. */
 #ifndef MP_HTTP_CLIENT_H
 #define MP_HTTP_CLIENT_H
@@ -17,15 +17,15 @@
 struct mp_http_client;
 struct mp_http_post;
 
-/* Is this an http or https URL? `host` gets "hooks.example" or "127.0.0.1:8080": what may be shown of it.
- * -MP_EINVAL tells what is wrong. */
+/* Is this an http or https URL? `host` gets "hooks.example" or "127.0.0.1:8080": what may be shown
+ * of it. -MP_EINVAL tells what is wrong. */
 int mp_http_url_host(const char *url, char *host, size_t size, struct mp_err *err) MP_MUST_CHECK;
 
 /* libcurl itself is set up with the first request. */
 int mp_http_client_new(struct mp_http_client **out, struct mp_loop *loop,
                        struct mp_err *err) MP_MUST_CHECK;
-/* Cancels what is under way. The handles of its sockets are closed with the next iterations of the loop, without
- * it. Not from an on_done. NULL is fine. */
+/* Cancels what is under way. The handles of its sockets are closed with the next iterations of the
+ * loop, without it. Not from an on_done. NULL is fine. */
 void mp_http_client_free(struct mp_http_client *client);
 
 struct mp_http_reply {
@@ -39,13 +39,14 @@ struct mp_http_post_options { /* borrowed during the call */
   const char *body;
   size_t body_len;
   uint64_t deadline_ms; /* for all of it, from now */
-  /* The last word: the reply, or `err` is set: MP_ETIMEOUT at the deadline, MP_EIO. Both are borrowed. */
+  /* The last word: the reply, or `err` is set: MP_ETIMEOUT at the deadline, MP_EIO. Both are
+   * borrowed. */
   void (*on_done)(void *data, const struct mp_http_reply *reply, const struct mp_err *err);
   void *data;
 };
 
-/* -MP_EINVAL: the URL, or a header with a line end in it. Never calls back before it returns; the post is gone after
- * on_done. */
+/* -MP_EINVAL: the URL, or a header with a line end in it. Never calls back before it returns; the
+ * post is gone after on_done. */
 int mp_http_post(struct mp_http_post **out, struct mp_http_client *client,
                  const struct mp_http_post_options *options, struct mp_err *err) MP_MUST_CHECK;
 /* It is over at once, and on_done is not called. */

@@ -1,4 +1,5 @@
-/* conn.c: life and death of a connection; its reading, its waiting, and the hand-over of requests. */
+/* conn.c: life and death of a connection; its reading, its waiting, and the hand-over of
+ * requests. */
 #include "http/conn.h"
 
 #include <stdlib.h>
@@ -42,7 +43,8 @@ static void conn_free(struct mp_http_conn *conn) {
   mp_http_server_settle(server);
 }
 
-/* Nothing of the connection may be touched afterwards: the handler may answer, which may free it. */
+/* Nothing of the connection may be touched afterwards: the handler may answer, which may free
+ * it. */
 static void tell_gone(struct mp_http_conn *conn) {
   void (*on_gone)(struct mp_http_request *) = conn->request.on_gone;
   conn->request.on_gone = NULL;
@@ -72,8 +74,9 @@ static void on_shutdown(uv_shutdown_t *req, int status) {
   if (status) mp_http_conn_close(req->data);
 }
 
-/* LAST, and everything is written: the client sees our end, and we wait a little for its. Closing at once,
- * with bytes of the client unread, would make the system reset the connection and take the answer away. */
+/* LAST, and everything is written: the client sees our end, and we wait a little for its. Closing
+ * at once, with bytes of the client unread, would make the system reset the connection and take the
+ * answer away. */
 static void shut_down(struct mp_http_conn *conn) {
   if (conn->ended) {
     mp_http_conn_close(conn);
@@ -170,7 +173,8 @@ static void start_body(struct mp_http_conn *conn, bool nothing_came) {
   mp_http_conn_write(conn, &piece, 1);
 }
 
-/* Reads on to the end of the bytes or of one request, which is then handed out. Returns how many it took. */
+/* Reads on to the end of the bytes or of one request, which is then handed out. Returns how many it
+ * took. */
 static size_t step(struct mp_http_conn *conn, const char *bytes, size_t n) {
   size_t at = 0;
   for (;;) {

@@ -100,7 +100,8 @@ static inline bool mp_http_conn_lost(const struct mp_http_conn *conn) {
 void mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to);
 void mp_http_conn_accept(struct mp_http_server *server);
 void mp_http_conn_close(struct mp_http_conn *conn);
-/* The server drains: an idle connection ends, at once or when a request that may be on its way had its time. */
+/* The server drains: an idle connection ends, at once or when a request that may be on its way had
+ * its time. */
 void mp_http_conn_drain(struct mp_http_conn *conn);
 /* The answer has been handed to the socket: on to the next request, or to the end. */
 void mp_http_conn_answered(struct mp_http_conn *conn);

@@ -1,5 +1,5 @@
-/* head.c: from the bytes of a complete, guarded head to a message: the request line, llhttp's grammar, then
- * the rules that it does not know. */
+/* head.c: from the bytes of a complete, guarded head to a message: the request line, llhttp's
+ * grammar, then the rules that it does not know. */
 #include <llhttp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,8 +101,8 @@ static bool method_of(struct mp_http_text name, enum mp_http_method *out) {
 
 static bool digit(char c) { return c >= '0' && c <= '9'; }
 
-/* METHOD, a blank, the target, a blank, HTTP/1.x: the line as a whole, before llhttp looks at it. Both must find
- * the same target. */
+/* METHOD, a blank, the target, a blank, HTTP/1.x: the line as a whole, before llhttp looks at it.
+ * Both must find the same target. */
 static enum mp_http_parse read_line(struct mp_http_parser *parser, struct mp_http_text *target) {
   static const char form[] = "the request line is not METHOD TARGET VERSION";
   const char *line = parser->head.data, *end = memchr(line, '\r', parser->head.len);

@@ -1,5 +1,5 @@
-/* message.h: what a request is to whoever answers it, and what an answer is. Values only; the texts are
- * borrowed views, not terminated. */
+/* message.h: what a request is to whoever answers it, and what an answer is. Values only; the texts
+ * are borrowed views, not terminated. */
 #ifndef MP_HTTP_MESSAGE_H
 #define MP_HTTP_MESSAGE_H
 
@@ -36,7 +36,8 @@ struct mp_http_message {
   bool expects;    /* it waits for "100 Continue" before it sends the body */
 };
 
-/* How many headers have this name (of ASCII letters, any case); `value` is the first one's, absent if none. */
+/* How many headers have this name (of ASCII letters, any case); `value` is the first one's, absent
+ * if none. */
 size_t mp_http_header(const struct mp_http_message *message, const char *name,
                       struct mp_http_text *value);
 /* Of the last one: what the nearest proxy has added. */

@@ -1,4 +1,5 @@
-/* parser.c: finds the end of the head (the guard) and reads the body's framing. The head itself is head.c. */
+/* parser.c: finds the end of the head (the guard) and reads the body's framing. The head itself is
+ * head.c. */
 #include "http/parser.h"
 
 #include <stdlib.h>
@@ -49,7 +50,8 @@ bool mp_http_is_token(unsigned char c) {
          (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-/* One byte of the head or of the trailers. True with `end` set: it ended the empty line that closes them. */
+/* One byte of the head or of the trailers. True with `end` set: it ended the empty line that closes
+ * them. */
 static bool guard(struct mp_http_parser *parser, unsigned char c, bool *end) {
   char last = parser->last;
   *end = false;

@@ -1,10 +1,10 @@
 /* parser.h: bytes in, one request out. Pure: no socket, no clock.
  *
- * llhttp reads the head, behind a guard of ours and in front of rules of ours, because on its own it lets pass
- * what another server in the chain would read differently: bare CR, bare LF, folded lines, no Host. The body's
- * framing is read here, strictly. What is refused is refused for good: the connection must be closed,
- * because nobody knows where the next request begins.
- * Owner: a connection. */
+ * llhttp reads the head, behind a guard of ours and in front of rules of ours, because on its own
+ * it lets pass what another server in the chain would read differently: bare CR, bare LF, folded
+ * lines, no Host. The body's framing is read here, strictly. What is refused is refused for good:
+ * the connection must be closed, because nobody knows where the next request begins. Owner: a
+ * connection. */
 #ifndef MP_HTTP_PARSER_H
 #define MP_HTTP_PARSER_H
 
@@ -20,8 +20,8 @@ struct mp_http_limits {
   size_t body_bytes;
 };
 
-/* HEAD: the head is complete and a body follows. DONE: the message is complete. Both stop behind the byte that
- * made it so. REFUSED: see `status` and `why`. */
+/* HEAD: the head is complete and a body follows. DONE: the message is complete. Both stop behind
+ * the byte that made it so. REFUSED: see `status` and `why`. */
 enum mp_http_parse { MP_HTTP_MORE, MP_HTTP_HEAD_DONE, MP_HTTP_DONE, MP_HTTP_REFUSED };
 
 enum mp_http_at {

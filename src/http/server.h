@@ -1,16 +1,16 @@
-/* server.h: an HTTP/1.1 server for machines behind a proxy and for people on the same machine. No TLS, no
- * HTTP/2, no files: whole requests in, answers out, in one piece or as a stream.
+/* server.h: an HTTP/1.1 server for machines behind a proxy and for people on the same machine. No
+ * TLS, no HTTP/2, no files: whole requests in, answers out, in one piece or as a stream.
  *
- * Requests of one connection are handed out one after the other, so pipelined ones are answered in order. Every size
- * and every wait has a limit. Malformed requests never reach the handler.
+ * Requests of one connection are handed out one after the other, so pipelined ones are answered in
+ * order. Every size and every wait has a limit. Malformed requests never reach the handler.
  *
  *   LISTENING --> DRAINING --> CLOSED
  *
- * Owner of the server: whoever opened it; if open succeeds it must be closed; close is legal in every state and any
- * number of times; the memory is gone after on_closed has returned.
- * Owner of a request: the handler, from on_request to mp_http_respond or mp_http_stream_end, exactly one of
- * which must be called, whatever becomes of the client. Until then its views stay valid, and the server stays.
- * No function calls back before it returns. Thread: the loop's. */
+ * Owner of the server: whoever opened it; if open succeeds it must be closed; close is legal in
+ * every state and any number of times; the memory is gone after on_closed has returned. Owner of a
+ * request: the handler, from on_request to mp_http_respond or mp_http_stream_end, exactly one of
+ * which must be called, whatever becomes of the client. Until then its views stay valid, and the
+ * server stays. No function calls back before it returns. Thread: the loop's. */
 #ifndef MP_HTTP_SERVER_H
 #define MP_HTTP_SERVER_H
 
@@ -38,18 +38,18 @@ struct mp_http_options {
   uint64_t unsent_ms;  /* an answer of which the client takes nothing */
   uint64_t linger_ms;  /* after the last answer, until the client closes too */
 };
-/* All fields but host and port: 16 KiB head, 8 KiB target, 100 headers, 1 MiB body, 10,000 connections, 1,000 of one
- * address, 256 MiB. */
+/* All fields but host and port: 16 KiB head, 8 KiB target, 100 headers, 1 MiB body, 10,000
+ * connections, 1,000 of one address, 256 MiB. */
 struct mp_http_options mp_http_defaults(void);
 
 struct mp_http_request {
   struct mp_http_message message; /* borrowed, until the answer */
   void *data;                     /* the handler's; NULL at first */
-  /* All connections of the limit are being worked for. This one is let in so that the host can say how it is: anything
-   * else is to be refused. The connection ends with the answer. */
+  /* All connections of the limit are being worked for. This one is let in so that the host can say
+   * how it is: anything else is to be refused. The connection ends with the answer. */
   bool extra;
-  /* The handler's, NULL at first. The client closed its sending side or the connection broke: at most once; the answer
-   * is still due. */
+  /* The handler's, NULL at first. The client closed its sending side or the connection broke: at
+   * most once; the answer is still due. */
   void (*on_gone)(struct mp_http_request *request);
   /* A stream's client has taken all that was written. */
   void (*on_written)(struct mp_http_request *request);
@@ -65,17 +65,17 @@ int mp_http_server_open(struct mp_http_server **out, struct mp_loop *loop,
                         void *data, struct mp_err *err) MP_MUST_CHECK;
 int mp_http_server_port(const struct mp_http_server *server);
 
-/* Stops listening; what is under way, and what a client sent before it could know, has `grace_ms` to be
- * answered, with "Connection: close". Called again it can only shorten the time. Requests not answered by then
- * lose their client but are still owed an answer. */
+/* Stops listening; what is under way, and what a client sent before it could know, has `grace_ms`
+ * to be answered, with "Connection: close". Called again it can only shorten the time. Requests not
+ * answered by then lose their client but are still owed an answer. */
 void mp_http_server_close(struct mp_http_server *server, uint64_t grace_ms);
 
 /* The whole answer; the texts may go away after the call. The request is gone. */
 void mp_http_respond(struct mp_http_request *request, const struct mp_http_answer *answer);
 
-/* An answer in pieces: start (its body, if any, is the first piece), any number of writes, end. Write gives the number
- * of bytes that the client has not taken yet: wait for on_written when it grows. Writing to a client that is
- * gone is harmless. */
+/* An answer in pieces: start (its body, if any, is the first piece), any number of writes, end.
+ * Write gives the number of bytes that the client has not taken yet: wait for on_written when it
+ * grows. Writing to a client that is gone is harmless. */
 void mp_http_stream_start(struct mp_http_request *request, const struct mp_http_answer *answer);
 size_t mp_http_stream_write(struct mp_http_request *request, const char *bytes, size_t n);
 void mp_http_stream_end(struct mp_http_request *request);

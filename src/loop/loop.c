@@ -225,7 +225,8 @@ int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
 }
 
 uv_loop_t *mp_loop_uv(struct mp_loop *loop) { return loop->uv; }
-/* Read anew: libuv caches the time once per iteration, and a script may have computed for seconds since. */
+/* Read anew: libuv caches the time once per iteration, and a script may have computed for seconds
+ * since. */
 uint64_t mp_loop_now_ms(struct mp_loop *loop) {
   uv_update_time(loop->uv);
   return uv_now(loop->uv);

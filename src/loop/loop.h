@@ -32,8 +32,9 @@ void mp_loop_set_turn(struct mp_loop *loop, mp_turn_cb turn, void *data);
 /* The turn callback shall run in this iteration of the loop (any number of times is once). */
 void mp_loop_wake(struct mp_loop *loop);
 
-/* Observes, for each iteration, for how long others had to wait for the loop: the time between two polls; and keeps the
- * longest of the last half minute or so. Handles of a registry that outlives the loop. */
+/* Observes, for each iteration, for how long others had to wait for the loop: the time between two
+ * polls; and keeps the longest of the last half minute or so. Handles of a registry that outlives
+ * the loop. */
 struct mp_series;
 void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest);
 

@@ -124,8 +124,8 @@ static void on_answer(struct mp_txn *txn, void *data) {
   mp_wait_ready(call->ops->bind->sched, call->token);
 }
 
-/* The script gets the checked input; a further attempt checks it anew, since the script may have changed it: in its own task,
- * under the limits of that. */
+/* The script gets the checked input; a further attempt checks it anew, since the script may have
+ * changed it: in its own task, under the limits of that. */
 static int push_script(lua_State *L, void *data) {
   struct call *call = data;
   bool first = call->starts++ == 0;
@@ -152,7 +152,8 @@ static void enter_transaction(struct call *call) {
   mp_metrics_lane(call->ops->bind->meters, call->lane_us);
 }
 
-/* A group has one transaction: what is said of that must be the same. A key's row is asked for before. */
+/* A group has one transaction: what is said of that must be the same. A key's row is asked for
+ * before. */
 static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b) {
   return b->group > 1 && a->tx.isolation == b->tx.isolation && a->tx.read_only == b->tx.read_only &&
          a->tx.witness == b->tx.witness && !a->tenant == !b->tenant && !b->key_id &&
@@ -179,7 +180,8 @@ static struct call *next_at_groups(const struct call *last) {
   return call;
 }
 
-/* Whoever waits right behind in the lane comes along; then whoever else waits for the operation's groups. */
+/* Whoever waits right behind in the lane comes along; then whoever else waits for the operation's
+ * groups. */
 static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
   struct call *last = data, *call = behind_in_lane(last);
   if (call)
@@ -201,7 +203,8 @@ static const struct mp_txn_calls calls = {.push_script = push_script,
                                           .committing = next_begins,
                                           .on_answer = on_answer};
 
-/* COMMIT is on its way: who is next in the lane goes on with the connection, without waiting for its answer. */
+/* COMMIT is on its way: who is next in the lane goes on with the connection, without waiting for
+ * its answer. */
 static void next_begins(struct mp_txn *txn, void *data) {
   struct call *last = data;
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
@@ -290,7 +293,8 @@ int mp_call_begin(struct call *call, const char *lane, size_t len, struct mp_err
   call->ops->live_calls++;
   call->begun = true;
   if (!lane) return 0;
-  /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is free. */
+  /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is
+   * free. */
   o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
   if (o->lock) o->lock_key = lock_key(lane, len);
   int rc = mp_lane_enter(call->ops->lanes, lane, len, &call->pass, err);

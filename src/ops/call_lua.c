@@ -1,4 +1,5 @@
-/* call_lua.c: host.transact: a call as Lua gives it, and its answer as Lua gets it; host.groups, host.lanes. */
+/* call_lua.c: host.transact: a call as Lua gives it, and its answer as Lua gets it; host.groups,
+ * host.lanes. */
 #include <lauxlib.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -177,8 +178,8 @@ static const char *caller_field(lua_State *L, const char *name, size_t *len) {
   return text;
 }
 
-/* The id of a key's row: a key is of one operation, one tenant (the call's, or else its caller's) and one user, so nobody
- * meets another's. */
+/* The id of a key's row: a key is of one operation, one tenant (the call's, or else its caller's)
+ * and one user, so nobody meets another's. */
 static void key_id(lua_State *L, const struct call *call, const char *key, size_t len,
                    char out[37]) {
   unsigned char h[16];
@@ -226,7 +227,8 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
-/* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id=, unsampled= } of whoever called from outside, or nil. */
+/* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id=, unsampled= } of whoever called
+ * from outside, or nil. */
 static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   char user[64], request[160], trace[40], span[24], parent[24];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
@@ -249,8 +251,9 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   mp_label_unref(label);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited, origin) -> result[, info]. `again`
- * runs it on the input checked anew. With a key the result is JSON text. */
+/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited, origin)
+ * -> result[, info]. `again` runs it on the input checked anew. With a key the result is JSON
+ * text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
@@ -306,8 +309,8 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
-/* charge(operation): what the running task does from now on is done under the limits of the operation's calls, if it has
- * limits of its own at all. */
+/* charge(operation): what the running task does from now on is done under the limits of the
+ * operation's calls, if it has limits of its own at all. */
 static int host_charge(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   luaL_checktype(L, OPERATION, LUA_TTABLE);
@@ -317,7 +320,8 @@ static int host_charge(lua_State *L) {
   return 0;
 }
 
-/* groups(width) -> what an operation keeps in its field `grouping`: so many transactions at a time */
+/* groups(width) -> what an operation keeps in its field `grouping`: so many transactions at a
+ * time */
 static int host_groups(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   lua_Integer width = luaL_checkinteger(L, 1);
@@ -339,8 +343,8 @@ static int host_lanes(lua_State *L) {
   return 1;
 }
 
-/* call_scope() -> is there one, its tenant or nil, its caller (a table) or nil: on whose behalf a call from here is made.
- * Raises where none may be made. */
+/* call_scope() -> is there one, its tenant or nil, its caller (a table) or nil: on whose behalf a
+ * call from here is made. Raises where none may be made. */
 static int host_call_scope(lua_State *L) {
   mp_source_check_task(L, "moonpool.call");
   const struct mp_scope *scope = mp_task_scope(mp_task_of(L));

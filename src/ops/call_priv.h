@@ -1,5 +1,5 @@
-/* call_priv.h: one call of an operation: call.c carries it through lane, group and transaction to its answer, call_lua.c reads it
- * from Lua and gives the answer back. */
+/* call_priv.h: one call of an operation: call.c carries it through lane, group and transaction to
+ * its answer, call_lua.c reads it from Lua and gives the answer back. */
 #ifndef MP_CALL_PRIV_H
 #define MP_CALL_PRIV_H
 
@@ -36,18 +36,20 @@ struct call {
   int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref, groups_ref; /* registry */
 };
 
-/* Frees a call whose answer nobody can hear any more, because its task was ended before it was resumed; or that has come to
- * nothing before it had begun. */
+/* Frees a call whose answer nobody can hear any more, because its task was ended before it was
+ * resumed; or that has come to nothing before it had begun. */
 struct call_box {
   struct call *call;
 };
 
 /* A call that has not begun: nothing is read yet. */
 void mp_call_init(struct call *call, struct mp_ops *ops);
-/* Begins it, in the lane of that name unless it is NULL. -MP_EBUSY: too many wait; it has been freed. */
+/* Begins it, in the lane of that name unless it is NULL. -MP_EBUSY: too many wait; it has been
+ * freed. */
 int mp_call_begin(struct call *call, const char *lane, size_t len,
                   struct mp_err *err) MP_MUST_CHECK;
-/* Its turn has come, or it waits for it; the task that waits with call->token is woken by the answer. */
+/* Its turn has come, or it waits for it; the task that waits with call->token is woken by the
+ * answer. */
 void mp_call_go(struct call *call);
 void mp_call_abandon(void *call); /* nobody waits for it any more: mp_wait_begin's on_abandon */
 void mp_call_free(struct call *call);

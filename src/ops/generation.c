@@ -239,7 +239,8 @@ static void on_sweep(struct mp_timer *timer) {
   if (more) mp_timer_start(&set->sweep, SWEEP_MS);
 }
 
-/* Looked at now and then rather than counted: tasks, hooks and what they spawn come and go in many places. */
+/* Looked at now and then rather than counted: tasks, hooks and what they spawn come and go in many
+ * places. */
 void mp_generations_sweep_soon(struct mp_generations *set) {
   if (!mp_timer_running(&set->sweep)) mp_timer_start(&set->sweep, SWEEP_MS);
 }

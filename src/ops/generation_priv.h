@@ -1,5 +1,5 @@
-/* generation_priv.h: what generation.c (the set and its states), reload.c (how one comes) and invoke.c (who
- * calls into one) share. */
+/* generation_priv.h: what generation.c (the set and its states), reload.c (how one comes) and
+ * invoke.c (who calls into one) share. */
 #ifndef MP_GENERATION_PRIV_H
 #define MP_GENERATION_PRIV_H
 

@@ -134,7 +134,8 @@ static const char *field(lua_State *L, const char *name) {
   return text;
 }
 
-/* call(name, json | nil, { tenant, as, scopes, key, timeout, entry }) -> ok, json, generation, status, detail */
+/* call(name, json | nil, { tenant, as, scopes, key, timeout, entry }) -> ok, json, generation,
+ * status, detail */
 static int lua_call_current(lua_State *L) {
   struct mp_err err;
   struct mp_invoke_options options = {.name = luaL_optstring(L, 1, NULL)};

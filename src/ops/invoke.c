@@ -41,7 +41,8 @@ static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
   on_answer(data, what);
 }
 
-/* An error that Lua could not write: its memory is gone, its limits, or its state. `why` is plain text without quotes. */
+/* An error that Lua could not write: its memory is gone, its limits, or its state. `why` is plain
+ * text without quotes. */
 static void answer_plainly(struct mp_invocation *call, const char *code, const char *why) {
   const struct mp_code_info *info = mp_code_find(code);
   int status = info ? info->status : 500;
@@ -139,7 +140,8 @@ static int start_p(lua_State *L) {
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
   call->task =
       mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);
-  /* What is done for a caller before its transaction and after it: reading, checking and writing JSON. */
+  /* What is done for a caller before its transaction and after it: reading, checking and writing
+   * JSON. */
   if (!o->entry) mp_task_limit_apart(call->task, &call->gen->bind.limits);
   return 0;
 }

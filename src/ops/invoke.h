@@ -1,8 +1,8 @@
-/* invoke.h: calls an operation of the current generation by name, JSON text in, JSON text out: for HTTP, for
- * embedding, for the host's own jobs. No Lua value crosses from one state to another.
+/* invoke.h: calls an operation of the current generation by name, JSON text in, JSON text out: for
+ * HTTP, for embedding, for the host's own jobs. No Lua value crosses from one state to another.
  *
- * The call belongs to the generation that was current when it began. It is answered once, unless it is
- * canceled, and frees itself then. */
+ * The call belongs to the generation that was current when it began. It is answered once, unless it
+ * is canceled, and frees itself then. */
 #ifndef MP_INVOKE_H
 #define MP_INVOKE_H
 
@@ -11,18 +11,17 @@
 struct mp_invocation;
 
 struct mp_invoke_options {
-  const char *name; /* of the operation */
-  const char
-      *entry; /* NULL, or a module of the host that serves in the operation's place: function(name,
-                        input, options) -> text */
+  const char *name;  /* of the operation */
+  const char *entry; /* NULL, or a module of the host that serves in the operation's place:
+                        function(name, input, options) -> text */
   const char *input; /* JSON; NULL: {} */
   size_t input_len;
   const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
   const char *key;                    /* idempotency key; NULL: none */
   double timeout_s;                   /* 0: the operation's own */
   double waited_s;                    /* of it, used up already: since the request came */
-  bool
-      far; /* over the network: internal ones are refused, an error is told in the words of codes.h, without place or detail */
+  bool far; /* over the network: internal ones are refused, an error is told in the words of
+               codes.h, without place or detail */
   const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */
 };
 
@@ -44,11 +43,13 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
               struct mp_err *err) MP_MUST_CHECK;
 /* A new call's id, for `about`. */
 void mp_invoke_new_id(struct mp_generations *set, char id[37]);
-/* The caller is gone: the work is ended and rolled back if it is not committed; on_answer is not called. */
+/* The caller is gone: the work is ended and rolled back if it is not committed; on_answer is not
+ * called. */
 void mp_invoke_cancel(struct mp_invocation *call);
 unsigned mp_invoke_generation(const struct mp_invocation *call);
 
-/* Adds the table `generations` to "moonpool.host" on top, for lua/moonpool/generations.lua. [-0, +0] */
+/* Adds the table `generations` to "moonpool.host" on top, for lua/moonpool/generations.lua. [-0,
+ * +0] */
 void mp_generations_lua(lua_State *L, struct mp_generations *set);
 
 #endif

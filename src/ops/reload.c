@@ -1,4 +1,5 @@
-/* reload.c: how a generation comes: read scripts/ twice, open a state, load it, let the pointer change.
+/* reload.c: how a generation comes: read scripts/ twice, open a state, load it, let the pointer
+ * change.
  *
  *   NONE --> READING --> SETTLING --> READING ... --> LOADING --> NONE
  *
@@ -114,8 +115,8 @@ static void tell_failure(const struct mp_generation *gen, lua_State *L, char *te
   snprintf(text, size, "%s: %s", line ? line : "scripts/", err.msg);
 }
 
-/* moonpool.generation.open: the function that serves calls and the number of operations, or nil and the
- * faults. */
+/* moonpool.generation.open: the function that serves calls and the number of operations, or nil and
+ * the faults. */
 static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_generation *gen = data;
   struct mp_generations *set = gen->set;

@@ -185,8 +185,8 @@ static void on_connect_timeout(struct mp_timer *timer) {
   mp_conn_end(conn, &err);
 }
 
-/* The server's FATAL to an idle connection reaches us only here; the next request would get an error
- * without a SQLSTATE. Runs inside libpq: note it and leave. */
+/* The server's FATAL to an idle connection reaches us only here; the next request would get an
+ * error without a SQLSTATE. Runs inside libpq: note it and leave. */
 static void on_notice(void *data, const PGresult *pg) {
   struct mp_conn *conn = data;
   const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);

@@ -2,17 +2,18 @@
  *
  *   OPENING --> READY --> LOST --> CLOSING --> CLOSED     OPENING: names resolved, libpq connects
  *      \________\______________/                          READY: requests may be sent
- *                                                         LOST: requests fail; its owner must close it
+ *                                                         LOST: requests fail; its owner must close
+ * it
  *
- * Requests are sent in segments: any number of mp_conn_send, then one mp_conn_sync, which the server
- * answers as one unit (PostgreSQL manual, 34.5 "Pipeline Mode"): after a failed request the rest of its
- * segment is skipped. Several segments may be under way; nothing waits here.
+ * Requests are sent in segments: any number of mp_conn_send, then one mp_conn_sync, which the
+ * server answers as one unit (PostgreSQL manual, 34.5 "Pipeline Mode"): after a failed request the
+ * rest of its segment is skipped. Several segments may be under way; nothing waits here.
  *
  * A connection never retries and knows no pool and no transaction.
- * Owner: whoever called mp_conn_open. If open succeeds it must be closed; close is legal in every state
- * and any number of times; the memory is gone after on_closed has returned.
- * No function calls back before it returns, except mp_conn_close on its pending requests, which
- * happens on the next turn of the loop. Thread: the loop's. */
+ * Owner: whoever called mp_conn_open. If open succeeds it must be closed; close is legal in every
+ * state and any number of times; the memory is gone after on_closed has returned. No function calls
+ * back before it returns, except mp_conn_close on its pending requests, which happens on the next
+ * turn of the loop. Thread: the loop's. */
 #ifndef MP_CONN_H
 #define MP_CONN_H
 
@@ -35,10 +36,11 @@ struct mp_conn_options {
 };
 
 struct mp_conn_events {
-  /* Ready (err NULL), or it could not connect (err set): then it is LOST and the owner closes it. */
+  /* Ready (err NULL), or it could not connect (err set): then it is LOST and the owner closes
+   * it. */
   void (*on_open)(struct mp_conn *conn, void *data, const struct mp_err *err);
-  /* It broke after it was ready and is LOST; its requests have been told; the owner closes it, at once or
-   * when whoever uses it has let go. */
+  /* It broke after it was ready and is LOST; its requests have been told; the owner closes it, at
+   * once or when whoever uses it has let go. */
   void (*on_lost)(struct mp_conn *conn, void *data, const struct mp_err *err);
   void (*on_closed)(void *data); /* the last word; the connection's memory is gone afterwards */
   /* LISTEN's notification; may be NULL. The strings are borrowed. */
@@ -50,8 +52,8 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
 /* Pending requests end with MP_ECLOSED. `reason` goes to the log. */
 void mp_conn_close(struct mp_conn *conn, const char *reason);
 
-/* Gives it up: what is under way, and what is sent later, fails with `why` from the next turn on. It is LOST; its
- * owner still has to close it. */
+/* Gives it up: what is under way, and what is sent later, fails with `why` from the next turn on.
+ * It is LOST; its owner still has to close it. */
 void mp_conn_break(struct mp_conn *conn, const struct mp_err *why);
 
 enum {
@@ -59,36 +61,39 @@ enum {
   MP_REQ_DESCRIBE = 1u << 1, /* do not execute: the result tells parameter and column types */
 };
 
-/* One statement. Values are in text format; NULL is SQL NULL; `types` (or an entry 0) lets the server infer.
- * The memory, and all it points at, is the caller's and stays until on_done. */
+/* One statement. Values are in text format; NULL is SQL NULL; `types` (or an entry 0) lets the
+ * server infer. The memory, and all it points at, is the caller's and stays until on_done. */
 struct mp_req {
   const char *sql;
   int nparams;
   const char *const *values;
   const Oid *types; /* may be NULL */
   unsigned flags;
-  /* Once for each request sent. `result`: the server's answer, NULL if there is none; borrowed (take a
-   * reference to keep it). `err`: NULL on success; MP_ESQL with `result` for what the server reported;
-   * MP_ECANCELED when an earlier request of the segment failed and this one was skipped. */
+  /* Once for each request sent. `result`: the server's answer, NULL if there is none; borrowed
+   * (take a reference to keep it). `err`: NULL on success; MP_ESQL with `result` for what the
+   * server reported; MP_ECANCELED when an earlier request of the segment failed and this one was
+   * skipped. */
   void (*on_done)(struct mp_req *req, struct mp_result *result, const struct mp_err *err);
 };
 
 /* The end of a segment. */
 struct mp_sync {
-  /* All requests of the segment have been answered. err: the connection was lost or closed; or MP_ESQL with
-   * `result`: the segment was a transaction of its own (no BEGIN) and its end failed, as a deferred constraint
-   * does, although each request succeeded. */
+  /* All requests of the segment have been answered. err: the connection was lost or closed; or
+   * MP_ESQL with `result`: the segment was a transaction of its own (no BEGIN) and its end failed,
+   * as a deferred constraint does, although each request succeeded. */
   void (*on_done)(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err);
 };
 
-/* Queues a request or the end of a segment. Never fails and never calls back at once: on a connection that is
- * lost or closing the callbacks come on the next turn, with the error. mp_conn_sync also sends what is queued. */
+/* Queues a request or the end of a segment. Never fails and never calls back at once: on a
+ * connection that is lost or closing the callbacks come on the next turn, with the error.
+ * mp_conn_sync also sends what is queued. */
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req);
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
 
-/* Asks the server to cancel what has been sent (on a thread of its own: libpq's call blocks), and again until it is answered:
- * a backend that has not begun with it yet forgets that it was asked. Until that is over the connection is not
- * reusable, or the cancel might hit the next user's statement. One at a time. */
+/* Asks the server to cancel what has been sent (on a thread of its own: libpq's call blocks), and
+ * again until it is answered: a backend that has not begun with it yet forgets that it was asked.
+ * Until that is over the connection is not reusable, or the cancel might hit the next user's
+ * statement. One at a time. */
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err);
 
 /* May a cancel still hit what is sent now? Its request is on its way, or will be sent again. */
@@ -104,8 +109,9 @@ int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
 /* Has the server said that it takes no writes: a standby, or default_transaction_read_only? */
 bool mp_conn_read_only(const struct mp_conn *conn);
-/* Did a statement fail for that alone, and for no wish of ours to read only? Then `err` says so, and that the work may
- * succeed elsewhere. To be asked when its segment has ended: by then the server has told what has changed. */
+/* Did a statement fail for that alone, and for no wish of ours to read only? Then `err` says so,
+ * and that the work may succeed elsewhere. To be asked when its segment has ended: by then the
+ * server has told what has changed. */
 bool mp_conn_took_no_write(const struct mp_conn *conn, struct mp_err *err);
 const char *mp_conn_server(
     const struct mp_conn *conn); /* "127.0.0.1:5432", as the connection string led to it */

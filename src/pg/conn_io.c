@@ -1,5 +1,5 @@
-/* conn_io.c: requests out, answers in. The ring of ops mirrors libpq's own queue of what the server still
- * owes; each answer belongs to the op at its head. */
+/* conn_io.c: requests out, answers in. The ring of ops mirrors libpq's own queue of what the server
+ * still owes; each answer belongs to the op at its head. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +67,8 @@ void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
 
 /* ---- out ---- */
 
-/* Sends what has been dropped from the cache, as a segment of its own: if that fails it harms nobody.
- * Only between transactions, or a failed one would swallow it. */
+/* Sends what has been dropped from the cache, as a segment of its own: if that fails it harms
+ * nobody. Only between transactions, or a failed one would swallow it. */
 static void deallocate_dropped(struct mp_conn *conn) {
   unsigned number;
   bool any = false;
@@ -228,8 +228,8 @@ static void take_answers(struct mp_conn *conn) {
   }
 }
 
-/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is libpq's
- * dependency, not ours: the symbol is there if and only if a TLS connection can be. */
+/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is
+ * libpq's dependency, not ours: the symbol is there if and only if a TLS connection can be. */
 bool mp_conn_tls_pending(struct mp_conn *conn) {
   static int (*pending)(const void *);
   static bool looked;

@@ -1,6 +1,7 @@
-/* conn_open.c: from names to a connected libpq. Names are looked up by libuv, because libpq's own look-up would block
- * the loop. Each server has a share of the time: libpq goes on to the next one by itself when one refuses or is of the
- * wrong kind (target_session_attrs); from one that is silent it is taken away, and begins anew without it. */
+/* conn_open.c: from names to a connected libpq. Names are looked up by libuv, because libpq's own
+ * look-up would block the loop. Each server has a share of the time: libpq goes on to the next one
+ * by itself when one refuses or is of the wrong kind (target_session_attrs); from one that is
+ * silent it is taken away, and begins anew without it. */
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static void end_with(struct mp_conn *conn, enum mp_code code, const char *text) 
 
 /* ---- libpq ---- */
 
-/* 'connection to server at "db" failed: FATAL:  28P01: password ...': libpq has the SQLSTATE in the text only. */
+/* 'connection to server at "db" failed: FATAL:  28P01: password ...': libpq has the SQLSTATE in the
+ * text only. */
 static void take_sqlstate(struct mp_err *err) {
   for (char *at = err->msg; (at = strstr(at, ":  ")); at++) {
     char *state = at + 3;
@@ -66,8 +68,9 @@ static void refused(struct mp_conn *conn) {
 
 static void on_connect_io(uv_poll_t *poll, int status, int events);
 
-/* What was asked for in `options`, and what values are read and written by: a pooler may have kept it back, and dates would be
- * wrong without anybody noticing. A server reports each of them; NULL is a pooler that does not. */
+/* What was asked for in `options`, and what values are read and written by: a pooler may have kept
+ * it back, and dates would be wrong without anybody noticing. A server reports each of them; NULL
+ * is a pooler that does not. */
 static int check_session(PGconn *pg, struct mp_err *err) {
   static const struct {
     const char *name, *want;

@@ -76,7 +76,8 @@ static int read_hosts(struct mp_opening *o, struct mp_err *err) {
   int nports = split(mp_opening_find(o, "port"), ports);
   int n = nhosts > naddrs ? nhosts : naddrs;
   bool fits = nhosts >= 0 && naddrs >= 0 && nports >= 0;
-  /* What does not fit together, and empty places, which have meanings of their own, are libpq's to judge. */
+  /* What does not fit together, and empty places, which have meanings of their own, are libpq's to
+   * judge. */
   bool plain =
       fits && n && (!nhosts || !naddrs || nhosts == naddrs) && (nports <= 1 || nports == n);
   for (int i = 0; plain && i < n; i++) plain = *(naddrs ? addrs[i] : hosts[i]);
@@ -96,8 +97,8 @@ static int read_hosts(struct mp_opening *o, struct mp_err *err) {
                     MP_HOSTS);
 }
 
-/* A link that is dead is noticed within half a minute, by us and by the server, which would hold the locks of a
- * transaction for as long. The connection string may say otherwise. */
+/* A link that is dead is noticed within half a minute, by us and by the server, which would hold
+ * the locks of a transaction for as long. The connection string may say otherwise. */
 static const char *const keepalives[][2] = {{"keepalives_idle", "10"},
                                             {"keepalives_interval", "5"},
                                             {"keepalives_count", "3"},

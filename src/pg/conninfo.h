@@ -1,5 +1,5 @@
-/* conninfo.h: a connection string with what it leaves open: its service's entry of the service file,
- * the environment and libpq's defaults, in this order. */
+/* conninfo.h: a connection string with what it leaves open: its service's entry of the service
+ * file, the environment and libpq's defaults, in this order. */
 #ifndef MP_CONNINFO_H
 #define MP_CONNINFO_H
 
@@ -7,8 +7,8 @@
 
 #include "util/err.h"
 
-/* Nothing is looked up or connected. Free with PQconninfoFree. NULL: MP_EINVAL, never with a piece of
- * the string, which may hold a password. */
+/* Nothing is looked up or connected. Free with PQconninfoFree. NULL: MP_EINVAL, never with a piece
+ * of the string, which may hold a password. */
 PQconninfoOption *mp_conninfo_read(const char *url, struct mp_err *err);
 
 /* Only whether it can be read. */

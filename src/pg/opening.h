@@ -1,4 +1,5 @@
-/* opening.h: what it takes to open a connection, for conn_url.c (the string), conn_open.c (names, servers, libpq). */
+/* opening.h: what it takes to open a connection, for conn_url.c (the string), conn_open.c (names,
+ * servers, libpq). */
 #ifndef MP_OPENING_H
 #define MP_OPENING_H
 

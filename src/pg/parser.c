@@ -204,8 +204,9 @@ static enum role role_of(const PgQuery__ScanToken *token) {
   }
 }
 
-/* Each level of the tree takes an operator or a key word of its own, or a bracket. So a bracket's depth is at most the
- * number of those in it, plus the deepest bracket in it, and an upper bound of the tree's is found without recursion. */
+/* Each level of the tree takes an operator or a key word of its own, or a bracket. So a bracket's
+ * depth is at most the number of those in it, plus the deepest bracket in it, and an upper bound of
+ * the tree's is found without recursion. */
 static bool nested_too_deeply(const PgQuery__ScanResult *scanned, unsigned (*levels)[2]) {
   enum { OWN, BELOW };
   size_t level = 0;
@@ -263,7 +264,8 @@ static void run_parse(struct job *job) {
   pg_query_free_parse_result(parsed);
 }
 
-/* Finding the statements makes no tree of JSON, and so no recursion: the grammar's own stack has its limit. */
+/* Finding the statements makes no tree of JSON, and so no recursion: the grammar's own stack has
+ * its limit. */
 static void run_split(struct job *job) {
   PgQuerySplitResult split =
       job->lenient ? pg_query_split_with_scanner(job->sql) : pg_query_split_with_parser(job->sql);
@@ -293,8 +295,9 @@ bool mp_sql_fits(size_t len, size_t max, struct mp_sql_fault *fault) {
   return false;
 }
 
-/* Where operators begin in a run of their characters, the scanner looks at the rest of the run for each (as the server's
- * does): for `+`, which is one by itself, and for a comment in a comment. A text of nothing else would take it hours. */
+/* Where operators begin in a run of their characters, the scanner looks at the rest of the run for
+ * each (as the server's does): for `+`, which is one by itself, and for a comment in a comment. A
+ * text of nothing else would take it hours. */
 static bool runs_are_short(const char *sql, struct mp_sql_fault *fault) {
   static const char characters[] = "~!@#^&|`?+-*/%<>=";
   size_t looks = 0;

@@ -1,10 +1,12 @@
 /* parser.h: PostgreSQL's own parser (libpg-query), and the only door to it.
  *
- * The parser walks its trees by recursion without asking how much stack is left, and needs some hundred bytes of memory
- * for each byte of the text. So a text beyond the limits of length and nesting never reaches it, and it runs on threads of
- * its own, whose stack is as large as the deepest text wants: one for texts that are read in some milliseconds, for which
- * a caller on the loop may wait, and one for longer ones, for which only a thread of the pool should (script/offload.h).
- * The threads begin with the first text and live as long as the process. Any thread may call. */
+ * The parser walks its trees by recursion without asking how much stack is left, and needs some
+ * hundred bytes of memory for each byte of the text. So a text beyond the limits of length and
+ * nesting never reaches it, and it runs on threads of its own, whose stack is as large as the
+ * deepest text wants: one for texts that are read in some milliseconds, for which a caller on the
+ * loop may wait, and one for longer ones, for which only a thread of the pool should
+ * (script/offload.h). The threads begin with the first text and live as long as the process. Any
+ * thread may call. */
 #ifndef MP_PARSER_H
 #define MP_PARSER_H
 
@@ -56,7 +58,8 @@ struct mp_sql_pieces {
   } at[];
 };
 
-/* Where its statements are; malloc'd. `lenient`: as the scanner sees it, for what the parser does not read. */
+/* Where its statements are; malloc'd. `lenient`: as the scanner sees it, for what the parser does
+ * not read. */
 struct mp_sql_pieces *mp_sql_split(const char *text, bool lenient, size_t max,
                                    struct mp_sql_fault *fault);
 

@@ -2,8 +2,8 @@
 #ifndef MP_REDACT_H
 #define MP_REDACT_H
 
-/* The statement without its values and comments, on one line: constants have become $n. Of a long text, the beginning. A
- * text that is no SQL gives a remark instead. malloc'd; NULL: no memory. */
+/* The statement without its values and comments, on one line: constants have become $n. Of a long
+ * text, the beginning. A text that is no SQL gives a remark instead. malloc'd; NULL: no memory. */
 char *mp_sql_redacted(const char *sql);
 
 #endif

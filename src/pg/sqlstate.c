@@ -20,7 +20,8 @@ static char *first_quote(char *msg) {
   return first;
 }
 
-/* What the server says behind a value: the reason, which is no value itself. NULL: nothing that is known. */
+/* What the server says behind a value: the reason, which is no value itself. NULL: nothing that is
+ * known. */
 static const char *reason_behind(const char *msg) {
   static const char *const reasons[] = {" is out of range for type ", " is out of range",
                                         " not recognized"};
@@ -36,7 +37,8 @@ static const char *reason_behind(const char *msg) {
 }
 
 /* invalid input syntax for type uuid: "secret" -> invalid input syntax for type uuid (value hidden)
- * value "secret" is out of range for type integer -> value (hidden) is out of range for type integer */
+ * value "secret" is out of range for type integer -> value (hidden) is out of range for type
+ * integer */
 static void hide_value(char *msg) {
   char *at = first_quote(msg), reason[64];
   if (!at) return;
@@ -51,7 +53,8 @@ static void hide_value(char *msg) {
   strcpy(at, " (value hidden)");
 }
 
-/* syntax error at or near "'secret'": what is a name or a key word is shown, a value of the text is not. */
+/* syntax error at or near "'secret'": what is a name or a key word is shown, a value of the text is
+ * not. */
 static bool near_a_value(const char *msg) {
   const char *near = strstr(msg, "at or near \"");
   if (!near) return false;
@@ -63,14 +66,15 @@ void mp_hide_near_value(char *msg) {
   if (near_a_value(msg)) hide_value(msg);
 }
 
-/* Names and types that are not there: what the server thinks was meant. Hints of other classes may hold values. */
+/* Names and types that are not there: what the server thinks was meant. Hints of other classes may
+ * hold values. */
 static const char *hint_of(const PGresult *pg, const char *state) {
   if (!state || strncmp(state, "42", 2) != 0) return NULL;
   return PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT);
 }
 
-/* The prepared text no longer fits what the database is now: somebody changes its tables or types, or has
- * deallocated it. A new transaction prepares it anew. */
+/* The prepared text no longer fits what the database is now: somebody changes its tables or types,
+ * or has deallocated it. A new transaction prepares it anew. */
 static bool is_stale(const struct mp_err *err, const char *routine) {
   if (!strcmp(err->sqlstate, "0A000")) /* cached plan must not change result type */
     return routine && !strcmp(routine, "RevalidateCachedQuery");

@@ -1,4 +1,5 @@
-/* sqlstate.h: what a SQLSTATE means for the host. Pure. The codes: PostgreSQL manual, appendix A. */
+/* sqlstate.h: what a SQLSTATE means for the host. Pure. The codes: PostgreSQL manual, appendix
+ * A. */
 #ifndef MP_SQLSTATE_H
 #define MP_SQLSTATE_H
 
@@ -10,8 +11,8 @@
 /* The transaction was surely rolled back and the same work may succeed in a new one. */
 bool mp_sqlstate_retryable(const char *sqlstate);
 
-/* The parser's message without what it is "at or near to", if that is a value. The text may become longer by
- * MP_HIDDEN_LEN. */
+/* The parser's message without what it is "at or near to", if that is a value. The text may become
+ * longer by MP_HIDDEN_LEN. */
 enum { MP_HIDDEN_LEN = 16 };
 void mp_hide_near_value(char *msg);
 

@@ -9,7 +9,9 @@
 /* Memory shortage must come back as an error, never as exit(). */
 #define HASH_NONFATAL_OOM 1
 #define uthash_nonfatal_oom(entry) ((entry)->number = 0)
-#define HASH_FUNCTION HASH_FNV /* the default one falls through its switch, which clang warns of */
+#define HASH_FUNCTION                                                        \
+  HASH_FNV /* the default one falls through its switch, which clang warns of \
+            */
 #include <uthash.h>
 
 struct mp_stmt {

@@ -1,5 +1,5 @@
-/* health.h: what is to be said of a host and its database: one of five states, from what was seen last. Pure: no
- * I/O, no clock; whoever looks brings facts and the time.
+/* health.h: what is to be said of a host and its database: one of five states, from what was seen
+ * last. Pure: no I/O, no clock; whoever looks brings facts and the time.
  *
  *   the host stops? ------------------------------- yes --> DRAINING      it finishes its work and takes none
  *     | no
@@ -14,9 +14,8 @@
  *   HEALTHY
  *
  * Any state may follow any other: each is judged anew from the facts, so none can be stuck.
- * The look is a question over a connection of the host's own (watch/health.c): no load can take that one, so a busy
- * pool is never mistaken for a dead database.
- * Owner: the runtime. */
+ * The look is a question over a connection of the host's own (watch/health.c): no load can take
+ * that one, so a busy pool is never mistaken for a dead database. Owner: the runtime. */
 #ifndef MP_HEALTH_H
 #define MP_HEALTH_H
 

@@ -120,7 +120,8 @@ void mp_policy_closed(struct mp_policy *policy, uint64_t now, unsigned slot);
 /* The cancel that kept it parked has ended. */
 void mp_policy_unparked(struct mp_policy *policy, uint64_t now, unsigned slot, bool reusable);
 void mp_policy_pinged(struct mp_policy *policy, uint64_t now, unsigned slot, bool ok);
-/* Whatever was opened up to `opened_ms` leads where nobody wants to go any more: it is closed when nobody uses it. */
+/* Whatever was opened up to `opened_ms` leads where nobody wants to go any more: it is closed when
+ * nobody uses it. */
 void mp_policy_retire(struct mp_policy *policy, uint64_t now, uint64_t opened_ms);
 /* The server has answered somebody else: connects need not wait for their back-off any more. */
 void mp_policy_reachable(struct mp_policy *policy, uint64_t now);

@@ -1,8 +1,8 @@
 /* pool.h: who may use which connection, and who waits.
  *
- * The pool carries out what its policy (policy.h, a pure machine) decides: it opens, closes and pings
- * connections, and hands them to waiters in the order in which they came.
- * Owner: the runtime. Thread: the loop's. */
+ * The pool carries out what its policy (policy.h, a pure machine) decides: it opens, closes and
+ * pings connections, and hands them to waiters in the order in which they came. Owner: the runtime.
+ * Thread: the loop's. */
 #ifndef MP_POOL_H
 #define MP_POOL_H
 
@@ -57,9 +57,10 @@ struct mp_lease {
 int mp_pool_open(struct mp_pool **out, struct mp_loop *loop, const struct mp_pool_options *options,
                  struct mp_err *err) MP_MUST_CHECK;
 
-/* Waits for a connection; never calls back before it returns. Errors at once: MP_EBUSY (queue full),
- * MP_ECLOSED (draining). on_fail: MP_ETIMEOUT naming who holds the connections, MP_ENODB with the
- * reason when the database cannot be reached and never could. While an outage lasts waiters wait. */
+/* Waits for a connection; never calls back before it returns. Errors at once: MP_EBUSY (queue
+ * full), MP_ECLOSED (draining). on_fail: MP_ETIMEOUT naming who holds the connections, MP_ENODB
+ * with the reason when the database cannot be reached and never could. While an outage lasts
+ * waiters wait. */
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) MP_MUST_CHECK;
 /* Gives up waiting: no callback follows. */
 void mp_pool_abandon(struct mp_lease *lease);
@@ -67,7 +68,8 @@ void mp_pool_abandon(struct mp_lease *lease);
  * with `discard` it is closed in any case. While a cancel is in flight it stays parked. */
 void mp_pool_release(struct mp_lease *lease, bool discard);
 
-/* Has the database the table by which a lost COMMIT is resolved? Who commits asks, and notes it here. */
+/* Has the database the table by which a lost COMMIT is resolved? Who commits asks, and notes it
+ * here. */
 struct mp_pool_witness {
   enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } table;
   uint64_t asked_ms; /* loop time; 0: never */
@@ -80,12 +82,13 @@ const char *mp_pool_url(const struct mp_pool *pool);
 /* The connection is another's from now on, who did not wait; it is as if he had been granted it. */
 void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
 
-/* Takes no new acquires (MP_ECLOSED), fails the waiters at `deadline_ms`, closes connections as they come
- * back, and those still out at the deadline. on_drained: all are closed. */
+/* Takes no new acquires (MP_ECLOSED), fails the waiters at `deadline_ms`, closes connections as
+ * they come back, and those still out at the deadline. on_drained: all are closed. */
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
                    void *data);
-/* Connections opened up to then lead where nobody wants to go any more: closed at once, or on their return. Those to
- * `silent` (mp_conn_server; NULL: none) are broken although in use: nothing comes from there any more. */
+/* Connections opened up to then lead where nobody wants to go any more: closed at once, or on their
+ * return. Those to `silent` (mp_conn_server; NULL: none) are broken although in use: nothing comes
+ * from there any more. */
 void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent);
 /* The server has answered somebody else: connect now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);
@@ -105,7 +108,8 @@ struct mp_pool_stats {
   char last_sqlstate[6];
 };
 void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out);
-/* Who has connections, the longest first: "create_deal scripts/create_deal.lua:12 for 3.1 s, a statement running; ..." */
+/* Who has connections, the longest first: "create_deal scripts/create_deal.lua:12 for 3.1 s, a
+ * statement running; ..." */
 void mp_pool_holders(struct mp_pool *pool, char *out, size_t size);
 
 #endif

@@ -145,7 +145,8 @@ static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *e
   return release | MP_TX_DO_WAIT;
 }
 
-/* The deadline passed and it is not known whether the work is stored: a little time is left to find out. */
+/* The deadline passed and it is not known whether the work is stored: a little time is left to find
+ * out. */
 static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
   if (tx->overdue) return 0;
   tx->overdue = true;
@@ -276,7 +277,8 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
         move(tx, MP_TX_ENDED);
         return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
       }
-      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know either */
+      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know
+       * either */
       if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003")))
         return doubt(tx, MP_TX_DO_DISCARD, failed, now);
       if (failed && !tx->overdue)
@@ -329,7 +331,8 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
       tx->err = *err;
       return roll_back(tx);
     case MP_TX_FAILED:
-      /* Without an error the script has caught the failure and gone on; the transaction is lost all the same. */
+      /* Without an error the script has caught the failure and gone on; the transaction is lost all
+       * the same. */
       if (err) tx->err = *err;
       return roll_back(tx);
     case MP_TX_START:

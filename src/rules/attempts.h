@@ -1,6 +1,6 @@
-/* tx.h: one transaction over all its attempts, as a pure machine: events in, actions out. It knows no
- * connection, no Lua and no clock; whoever drives it gives the time and the randomness and carries out
- * what it answers. A driver may be real (txn/txn.c) or a simulator.
+/* tx.h: one transaction over all its attempts, as a pure machine: events in, actions out. It knows
+ * no connection, no Lua and no clock; whoever drives it gives the time and the randomness and
+ * carries out what it answers. A driver may be real (txn/txn.c) or a simulator.
  *
  *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
  *             ^  |  ____^ |       |         |                     FRESH: BEGIN has not been sent
@@ -12,18 +12,21 @@
  *                              ENDED                                     connection is given back
  *
  * Rules that it keeps:
- * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN would
- *   leave the statements behind it to commit one by one.
- * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and no error.
- * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot stays).
+ * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN
+ * would leave the statements behind it to commit one by one.
+ * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and
+ * no error.
+ * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot
+ * stays).
  * - A prepared text that is out of date (MP_ERRF_STALE) costs no attempt: it begins anew, at once.
- * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is in doubt:
- *   where it left a witness (options.witness) a new connection resolves it, and nothing else is done before;
- *   without one, or if the deadline passes first, the outcome is unknown.
- * - A deadline that passes while COMMIT is under way, or while nobody knows what became of it, leaves a little
- *   time (MP_TX_GRACE_MS): mostly the server, or the witness, can still tell. Nothing is begun in it.
- * - A failed statement dooms the transaction whatever the script makes of the error, unless a savepoint
- *   that was set before it is rolled back to. */
+ * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is
+ * in doubt: where it left a witness (options.witness) a new connection resolves it, and nothing
+ * else is done before; without one, or if the deadline passes first, the outcome is unknown.
+ * - A deadline that passes while COMMIT is under way, or while nobody knows what became of it,
+ * leaves a little time (MP_TX_GRACE_MS): mostly the server, or the witness, can still tell. Nothing
+ * is begun in it.
+ * - A failed statement dooms the transaction whatever the script makes of the error, unless a
+ * savepoint that was set before it is rolled back to. */
 #ifndef MP_TX_H
 #define MP_TX_H
 
@@ -131,7 +134,8 @@ struct mp_tx {
   unsigned failed_attempts;
 };
 
-/* Is there a budget for one more retry (rules/budget.h): of this tenant's calls of the operation, and of all? */
+/* Is there a budget for one more retry (rules/budget.h): of this tenant's calls of the operation,
+ * and of all? */
 enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
 
 /* The driver's clock, 32 random bits, and whether it may be tried again. */
@@ -152,21 +156,22 @@ unsigned mp_tx_look(struct mp_tx *tx);
  * failed, `committed` tells whether the tag was COMMIT. */
 unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
                        struct mp_tx_now now);
-/* Behind it: what failed had been sent at so small a depth of savepoints (BEGIN, or what travels with it: 0), so that
- * undoing a deeper one does not help. */
+/* Behind it: what failed had been sent at so small a depth of savepoints (BEGIN, or what travels
+ * with it: 0), so that undoing a deeper one does not help. */
 void mp_tx_failed_at(struct mp_tx *tx, unsigned depth);
-/* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if COMMIT was
- * lost, never will be; or `refused`: the key stands for other work. */
+/* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if
+ * COMMIT was lost, never will be; or `refused`: the key stands for other work. */
 enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };
 unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
                         struct mp_tx_now now);
 /* A row that a statement promised is missing, or the like: the host fails the transaction. */
 unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
-/* The script returned (err NULL) or raised. `queued`: statements wait that nobody looked at; `unchecked`:
- * some of them promise something that must be seen before COMMIT. */
+/* The script returned (err NULL) or raised. `queued`: statements wait that nobody looked at;
+ * `unchecked`: some of them promise something that must be seen before COMMIT. */
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked);
 unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
-/* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached the server. */
+/* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached
+ * the server. */
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now);
 /* The deadline passed, or the caller went away; `err` says which. Any number of times. */
@@ -175,12 +180,14 @@ unsigned mp_tx_grace_over(struct mp_tx *tx);
 /* Until when a connection is worth waiting for, on the driver's clock, on which it is `now_ms`. */
 uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms);
 
-/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of them is not
- * waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or FAILED. */
+/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of
+ * them is not waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or
+ * FAILED. */
 unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
 
-/* The connection is of no use: nothing was sent yet; or the segment was answered, whose BEGIN had met a failed transaction
- * of somebody else's, so that nothing of it was done. It starts anew, which costs no attempt. */
+/* The connection is of no use: nothing was sent yet; or the segment was answered, whose BEGIN had
+ * met a failed transaction of somebody else's, so that nothing of it was done. It starts anew,
+ * which costs no attempt. */
 unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why);
 
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */

@@ -1,10 +1,10 @@
-/* budget.h: how much of the host's work may be retries. Each call earns a part of a token, each retry costs a
- * whole one; an empty purse means that failures are told instead of repeated, so that an outage or a pile-up is
- * not amplified by a host that sends everything several times.
+/* budget.h: how much of the host's work may be retries. Each call earns a part of a token, each
+ * retry costs a whole one; an empty purse means that failures are told instead of repeated, so that
+ * an outage or a pile-up is not amplified by a host that sends everything several times.
  *
- * Each tenant's calls of an operation have a purse of their own, and the host has one that all pay into and from: who only
- * fails spends his own, long before the host's. There is a bounded number of purses: one that gives way to another begins
- * anew, and the host's still counts.
+ * Each tenant's calls of an operation have a purse of their own, and the host has one that all pay
+ * into and from: who only fails spends his own, long before the host's. There is a bounded number
+ * of purses: one that gives way to another begins anew, and the host's still counts.
  *
  * Pure: no clock. A value in its owner's memory (the runtime's). */
 #ifndef MP_BUDGET_H
@@ -26,8 +26,9 @@ struct mp_budget {
 
 enum mp_budget_left { MP_BUDGET_LEFT, MP_BUDGET_OWN_SPENT, MP_BUDGET_HOST_SPENT };
 
-/* `percent`: retries per hundred calls in the long run; 0: no limit. `reserve`, `own`: retries that the host, and each
- * purse, always has at first, and saves up to at most: short bursts of conflicts are normal. */
+/* `percent`: retries per hundred calls in the long run; 0: no limit. `reserve`, `own`: retries that
+ * the host, and each purse, always has at first, and saves up to at most: short bursts of conflicts
+ * are normal. */
 void mp_budget_init(struct mp_budget *budget, double percent, double reserve, double own);
 /* The key of a purse. `tenant` may be NULL. */
 uint64_t mp_budget_key(const char *operation, const char *tenant);

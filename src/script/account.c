@@ -45,11 +45,13 @@ void mp_account_unref(struct mp_account *account) {
 }
 
 static bool grant(struct mp_account *account, size_t old, size_t size) {
-  /* It ends at its next instruction; a block that is refused would cost a full collection before. */
+  /* It ends at its next instruction; a block that is refused would cost a full collection
+   * before. */
   if (mp_account_out_of_memory(account) && size - old <= OVERDRAFT_BLOCK &&
       account->used - old + size <= account->limit + account->limit / OVERDRAFT_PART)
     return true;
-  /* Lua asks for the same again when it has collected; the buffers of its library do not ask again. */
+  /* Lua asks for the same again when it has collected; the buffers of its library do not ask
+   * again. */
   bool again = account->pending == size;
   if (account->pending && !again) account->refused++;
   account->pending = 0;

@@ -1,7 +1,9 @@
-/* account.h: what a task and the tasks that it starts may spend together: CPU time, and bytes of Lua's memory.
+/* account.h: what a task and the tasks that it starts may spend together: CPU time, and bytes of
+ * Lua's memory.
  *
- * Every block of Lua's memory (vm.c) has an owner: the account of the task that made it, or that last made it
- * grow. It counts there until it is freed, so an account lives as long as its last task or its last block. */
+ * Every block of Lua's memory (vm.c) has an owner: the account of the task that made it, or that
+ * last made it grow. It counts there until it is freed, so an account lives as long as its last
+ * task or its last block. */
 #ifndef MP_ACCOUNT_H
 #define MP_ACCOUNT_H
 
@@ -24,9 +26,8 @@ struct mp_account {
   struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
   size_t pending;          /* size of a block that was refused: Lua may collect and ask again */
   size_t collect_at;       /* bytes from which all garbage is to be collected */
-  size_t
-      charged; /* bytes outside of Lua since it was (charge.h): finalizers free them, which Lua's emergency
-                            * collections leave out */
+  size_t charged; /* bytes outside of Lua since it was (charge.h): finalizers free them, which Lua's
+                   * emergency collections leave out */
   unsigned refused,
       narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
 };
@@ -44,8 +45,8 @@ static inline void mp_account_change(struct mp_account *account, size_t old, siz
   account->used = account->used - old + size;
   if (!account->used && !account->tasks) mp_account_free(account);
 }
-/* May a block of the account grow, past the line? On false the caller refuses it: Lua then collects all garbage and asks
- * once more. */
+/* May a block of the account grow, past the line? On false the caller refuses it: Lua then collects
+ * all garbage and asks once more. */
 bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
 /* Its own limit has refused it a block; the last one perhaps not for good. */
 static inline bool mp_account_was_refused(const struct mp_account *account) {

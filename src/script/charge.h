@@ -1,6 +1,7 @@
-/* charge.h: memory outside of Lua that is held for a task: results, queued statements. It counts to the task's account as
- * Lua's blocks do, and to what the scheduler holds for all tasks in this way, which has a limit too.
- * A charge is a value in the memory that it is for; whoever frees that drops it. */
+/* charge.h: memory outside of Lua that is held for a task: results, queued statements. It counts to
+ * the task's account as Lua's blocks do, and to what the scheduler holds for all tasks in this way,
+ * which has a limit too. A charge is a value in the memory that it is for; whoever frees that drops
+ * it. */
 #ifndef MP_CHARGE_H
 #define MP_CHARGE_H
 
@@ -22,11 +23,12 @@ struct mp_charge {
 void mp_sched_hold_at_most(struct mp_sched *sched, size_t bytes);
 size_t mp_sched_held(const struct mp_sched *sched);
 
-/* For the task on L. Where it is too much, garbage is collected; where that does not help, an error is raised that names
- * `what`. */
+/* For the task on L. Where it is too much, garbage is collected; where that does not help, an error
+ * is raised that names `what`. */
 void mp_charge_take(lua_State *L, struct mp_charge *charge, size_t size, const char *what);
-/* Outside of Lua, to whom `as` is charged. Nothing can be collected here, so that garbage is passed over: up to twice the
- * limit is granted, and the task collects before it goes on. -MP_ENOMEM: nothing was charged. */
+/* Outside of Lua, to whom `as` is charged. Nothing can be collected here, so that garbage is passed
+ * over: up to twice the limit is granted, and the task collects before it goes on. -MP_ENOMEM:
+ * nothing was charged. */
 int mp_charge_take_as(struct mp_charge *charge, const struct mp_charge *as, size_t size,
                       const char *what, struct mp_err *err) MP_MUST_CHECK;
 void mp_charge_drop(struct mp_charge *charge); /* any number of times */

@@ -1,5 +1,5 @@
-/* every.c: host.every: a function that is called again and again, for the host's own Lua. A call is a task of its
- * own; while it runs no other is started, so that slow ones do not pile up. */
+/* every.c: host.every: a function that is called again and again, for the host's own Lua. A call is
+ * a task of its own; while it runs no other is started, so that slow ones do not pile up. */
 #include "script/every.h"
 
 #include <lauxlib.h>
@@ -8,8 +8,8 @@
 #include "script/task.h"
 #include "util/log.h"
 
-struct
-    every { /* in a userdata that the registry keeps, under its own address, until it is stopped */
+struct every { /* in a userdata that the registry keeps, under its own address, until it is stopped
+                */
   struct mp_timer timer;
   struct mp_sched *sched;
   lua_State *main;

@@ -1,5 +1,6 @@
-/* files.h: the texts of scripts/ as they were at one moment: what a generation is loaded from, to the last
- * module that it requires hours later. Immutable and counted; reading blocks and belongs on the thread pool. */
+/* files.h: the texts of scripts/ as they were at one moment: what a generation is loaded from, to
+ * the last module that it requires hours later. Immutable and counted; reading blocks and belongs
+ * on the thread pool. */
 #ifndef MP_FILES_H
 #define MP_FILES_H
 
@@ -20,8 +21,8 @@ struct mp_file {
 
 struct mp_files;
 
-/* Reads each *.lua in APP_DIR/scripts and below, but for hidden ones and those in tools/, which are no part of
- * any operation. */
+/* Reads each *.lua in APP_DIR/scripts and below, but for hidden ones and those in tools/, which are
+ * no part of any operation. */
 int mp_files_read(struct mp_files **out, const char *app_dir, struct mp_err *err) MP_MUST_CHECK;
 struct mp_files *mp_files_ref(struct mp_files *files);
 void mp_files_unref(struct mp_files *files); /* NULL is none */
@@ -29,13 +30,13 @@ void mp_files_unref(struct mp_files *files); /* NULL is none */
 size_t mp_files_count(const struct mp_files *files);
 const struct mp_file *mp_files_at(const struct mp_files *files, size_t i); /* sorted by name */
 const struct mp_file *mp_files_find(const struct mp_files *files, const char *name);
-/* How many files were added, removed or changed from `before` (NULL: none) to `after`; the first ones are
- * added to `names` (NULL: not) as "lib/tax.lua, +new.lua, -old.lua". */
+/* How many files were added, removed or changed from `before` (NULL: none) to `after`; the first
+ * ones are added to `names` (NULL: not) as "lib/tax.lua, +new.lua, -old.lua". */
 size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after,
                         struct mp_buf *names);
 
-/* What the file system says of the same files without their being read: name, place, size and times. A set
- * knows the stamp it was read under. */
+/* What the file system says of the same files without their being read: name, place, size and
+ * times. A set knows the stamp it was read under. */
 int mp_files_stamp(const char *app_dir, uint64_t *out, struct mp_err *err) MP_MUST_CHECK;
 uint64_t mp_files_stamp_of(const struct mp_files *files);
 

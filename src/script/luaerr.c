@@ -28,7 +28,8 @@ static int push_fresh_nomem(lua_State *L) {
   return 1;
 }
 
-/* Scripts may change what they get, so it is a new one; the common one only where there is no memory for that. */
+/* Scripts may change what they get, so it is a new one; the common one only where there is no
+ * memory for that. */
 void mp_luaerr_push_nomem(lua_State *L) {
   lua_pushcfunction(L, push_fresh_nomem);
   if (lua_pcall(L, 0, 1, 0) == LUA_OK) return;
@@ -188,8 +189,8 @@ static int field(lua_State *L, const char *name) {
   return lua_rawget(L, 2);
 }
 
-/* Scripts write into error objects, and raise tables: what leaves them has a code, a message and a status that go
- * everywhere. The object is at 2. */
+/* Scripts write into error objects, and raise tables: what leaves them has a code, a message and a
+ * status that go everywhere. The object is at 2. */
 static void judge(lua_State *L) {
   int code = field(L, "code"), message = field(L, "message");
   field(L, "status");

@@ -96,8 +96,9 @@ static inline bool may_have(struct mp_memory *memory, struct mp_account *owner, 
   return ask(memory, owner, counted, size, caller);
 }
 
-/* The system has no memory. What is kept for this lets others go on, while the task that met it is ended and garbage is
- * collected step by step: Lua would collect everything at each block that it is refused, for minutes. */
+/* The system has no memory. What is kept for this lets others go on, while the task that met it is
+ * ended and garbage is collected step by step: Lua would collect everything at each block that it
+ * is refused, for minutes. */
 static bool use_reserve(struct mp_memory *memory) {
   struct mp_sched *sched = memory->sched;
   if (!memory->reserve) return false;

@@ -1,5 +1,6 @@
-/* memory.h: the allocator of a Lua state: each block belongs to the account (account.h) of the task that made it, and all
- * of them together may have a limit. Sizes are what blocks really take. Owner: the VM. */
+/* memory.h: the allocator of a Lua state: each block belongs to the account (account.h) of the task
+ * that made it, and all of them together may have a limit. Sizes are what blocks really take.
+ * Owner: the VM. */
 #ifndef MP_MEMORY_H
 #define MP_MEMORY_H
 
@@ -13,10 +14,10 @@ struct mp_sched;
 enum mp_trial_kind { MP_TRIAL_NONE, MP_TRIAL_FAIL, MP_TRIAL_COLLECT, MP_TRIAL_LEARN };
 struct mp_trial {
   enum mp_trial_kind kind;
-  uint64_t
-      number; /* FAIL: this one, from 1, and Lua's second try; COLLECT: each so many, once, so that all is collected */
-  uint64_t count; /* FAIL: so many in a row */
-  uint64_t asked; /* blocks that were asked for meanwhile */
+  uint64_t number; /* FAIL: this one, from 1, and Lua's second try; COLLECT: each so many, once, so
+                      that all is collected */
+  uint64_t count;  /* FAIL: so many in a row */
+  uint64_t asked;  /* blocks that were asked for meanwhile */
   uint64_t refused;
   bool again;              /* the one that was just refused is asked for a second time */
   const void *not_retried; /* where Lua's library asks for its buffers, and only once */

@@ -1,6 +1,7 @@
-/* offload.h: work that takes long, on libuv's thread pool: at most so many pieces at a time, so that the pool is not used
- * up, and the rest queues. The task that wants it is suspended. A piece belongs to the task that waits for it and to the
- * thread that works on it; whoever lets go last frees it, so a task may be killed, and the VM closed, at any moment. */
+/* offload.h: work that takes long, on libuv's thread pool: at most so many pieces at a time, so
+ * that the pool is not used up, and the rest queues. The task that wants it is suspended. A piece
+ * belongs to the task that waits for it and to the thread that works on it; whoever lets go last
+ * frees it, so a task may be killed, and the VM closed, at any moment. */
 #ifndef MP_OFFLOAD_H
 #define MP_OFFLOAD_H
 
@@ -22,13 +23,16 @@ struct mp_piece {
   void (*fini)(void *piece); /* on the loop, before it is freed */
 };
 
-/* Pushes a queue that the Lua state owns; `noun`: what waits in it, for messages ("passwords wait to be hashed"). [-0, +1] */
+/* Pushes a queue that the Lua state owns; `noun`: what waits in it, for messages ("passwords wait
+ * to be hashed"). [-0, +1] */
 struct mp_offload *mp_offload_push(lua_State *L, struct mp_sched *sched, unsigned running,
                                    unsigned waiting, const char *noun);
-/* Pushes a new piece of `size` bytes, zeroed, on a holder that lets go of it when the task is done with it. [-0, +1] */
+/* Pushes a new piece of `size` bytes, zeroed, on a holder that lets go of it when the task is done
+ * with it. [-0, +1] */
 void *mp_piece_push(lua_State *L, struct mp_offload *offload, size_t size,
                     void (*work)(void *piece), void (*fini)(void *piece));
-/* The piece on top of the stack is worked on, or waits for its turn. Continues with k, the holder still on top. */
+/* The piece on top of the stack is worked on, or waits for its turn. Continues with k, the holder
+ * still on top. */
 int mp_piece_submit(lua_State *L, const char *what, lua_KContext ctx, lua_KFunction k);
 /* The piece of the holder on top, unless it could not be started: that raises. */
 void *mp_piece_finished(lua_State *L);

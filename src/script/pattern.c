@@ -1,5 +1,6 @@
-/* pattern.c: find, match, gmatch and gsub: Lua's patterns with the same results and messages, by a matcher that
- * counts its steps. Lua's own cannot be interrupted: a pattern of twenty characters can keep it for hours. */
+/* pattern.c: find, match, gmatch and gsub: Lua's patterns with the same results and messages, by a
+ * matcher that counts its steps. Lua's own cannot be interrupted: a pattern of twenty characters
+ * can keep it for hours. */
 #include "script/pattern.h"
 
 #include <ctype.h>

@@ -134,7 +134,8 @@ static int tab_concat(lua_State *L) {
   return 1;
 }
 
-/* ---- sort: quicksort with the middle of three; the smaller part first, so that the stack stays small ---- */
+/* ---- sort: quicksort with the middle of three; the smaller part first, so that the stack stays
+ * small ---- */
 
 struct sort {
   lua_State *L;
@@ -250,7 +251,8 @@ static int set_metatable(lua_State *L) {
   return plain(L);
 }
 
-/* Leaves the metatable of the value at 1, if sandboxed code has set it (upvalue 1 has it as a key). */
+/* Leaves the metatable of the value at 1, if sandboxed code has set it (upvalue 1 has it as a
+ * key). */
 static bool own(lua_State *L, bool *any) {
   *any = lua_getmetatable(L, 1);
   if (!*any) return false;

@@ -101,7 +101,8 @@ static void drop(struct mp_task *task) {
 #endif
 }
 
-/* What a task has started ends with it where the limits that they share have ended it. It has left the account's list. */
+/* What a task has started ends with it where the limits that they share have ended it. It has left
+ * the account's list. */
 static void kill_account(struct mp_task *founder) {
   struct mp_list *members = &founder->account->members;
   while (!mp_list_empty(members))
@@ -220,8 +221,9 @@ static bool spent(struct mp_task *task) {
   return true;
 }
 
-/* To Lua's collector a row is a small thing, whatever it holds outside of Lua (charge.h). It is told of that as if Lua had
- * taken it, in small portions; of more than there is when there is much already. */
+/* To Lua's collector a row is a small thing, whatever it holds outside of Lua (charge.h). It is
+ * told of that as if Lua had taken it, in small portions; of more than there is when there is much
+ * already. */
 static void tell_collector(struct mp_sched *sched, lua_State *main) {
   size_t kb = sched->untold >> 10;
   if (kb < TELL_KB) return;
@@ -295,8 +297,8 @@ static void collect_step(struct mp_sched *sched) {
   }
 }
 
-/* Tasks that have spun go on, for a slice in all, unless others are at work: what those do takes several turns of the loop
- * (a query, its answer ...), and each would cost them a slice. */
+/* Tasks that have spun go on, for a slice in all, unless others are at work: what those do takes
+ * several turns of the loop (a query, its answer ...), and each would cost them a slice. */
 static void step_spun(struct mp_sched *sched, bool others) {
   uint64_t now_ns = mp_loop_clock_ns(sched->loop);
   if (others) sched->others_ns = now_ns;
@@ -333,8 +335,8 @@ static void move_to_front(struct mp_list *to, struct mp_list *from) {
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
-  struct mp_list
-      woken; /* tasks of those that spin: before these, for else each turn of theirs costs a slice */
+  struct mp_list woken; /* tasks of those that spin: before these, for else each turn of theirs
+                           costs a slice */
   struct mp_list
       later; /* scripts whose turn is the next one: many short slices are a long one, too */
   uint64_t began_ns = mp_loop_clock_ns(sched->loop);

@@ -1,4 +1,5 @@
-/* slab.c: pages and arenas of slab.h. An arena's first page holds the heads of all its pages, itself included. */
+/* slab.c: pages and arenas of slab.h. An arena's first page holds the heads of all its pages,
+ * itself included. */
 #include "script/slab.h"
 
 #include <assert.h>

@@ -1,7 +1,7 @@
-/* slab.h: the memory of one Lua state. Whoever gives a block back tells its size, so small blocks carry none: they come from
- * pages of equal blocks, which costs a few instructions each. Large ones are the C library's. What is given back can
- * go to the system again, page by page (mp_slab_trim). Under AddressSanitizer all blocks are the C library's.
- * Not for several threads. Owner: the VM. */
+/* slab.h: the memory of one Lua state. Whoever gives a block back tells its size, so small blocks
+ * carry none: they come from pages of equal blocks, which costs a few instructions each. Large ones
+ * are the C library's. What is given back can go to the system again, page by page (mp_slab_trim).
+ * Under AddressSanitizer all blocks are the C library's. Not for several threads. Owner: the VM. */
 #ifndef MP_SLAB_H
 #define MP_SLAB_H
 

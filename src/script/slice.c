@@ -136,7 +136,8 @@ void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted) {
   if (atomic_load_explicit(&slice->asleep, memory_order_relaxed)) wake(slice);
 }
 
-/* From the begin to `end_ns`, but no more than it can be: on a busy machine others had the CPU in between. */
+/* From the begin to `end_ns`, but no more than it can be: on a busy machine others had the CPU in
+ * between. */
 static uint64_t unseen_ns(const struct mp_slice *slice, uint64_t end_ns) {
   const uint64_t most = 2 * MP_SLICE_TICK_MS * UINT64_C(1000000);
   if (!slice->begin_ns) return 0;

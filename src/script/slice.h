@@ -1,14 +1,16 @@
-/* slice.h: how long a script may keep the loop's thread. A watchdog (one thread per scheduler, asleep while
- * nothing runs) looks at the clock; the scripts pay nothing until a slice is over. Then it arms a count hook
- * on the coroutine that runs, and the hook (slice_hook.c) makes the task yield, or ends it.
+/* slice.h: how long a script may keep the loop's thread. A watchdog (one thread per scheduler,
+ * asleep while nothing runs) looks at the clock; the scripts pay nothing until a slice is over.
+ * Then it arms a count hook on the coroutine that runs, and the hook (slice_hook.c) makes the task
+ * yield, or ends it.
  *
- * lua_sethook from another thread is sound by this protocol only. It walks the coroutine's CallInfo list and
- * sets `trap` in those of Lua functions, and that word is `old_errfunc` in the frame of a C function. So while
- * `arming` is set, the loop's thread stops (mp_slice_settle) where the walk could meet what is not there any
- * more: before another coroutine becomes current, before Lua's memory is freed, and before lua_pcallk keeps
- * the error function in its frame. The watchdog sets `arming`, has all threads of the process pass a
- * memory barrier (membarrier(2)), then reads: so the loop's thread needs no fence of its own.
- * Owner: the scheduler. All but the watchdog run on the loop's thread. */
+ * lua_sethook from another thread is sound by this protocol only. It walks the coroutine's CallInfo
+ * list and sets `trap` in those of Lua functions, and that word is `old_errfunc` in the frame of a
+ * C function. So while `arming` is set, the loop's thread stops (mp_slice_settle) where the walk
+ * could meet what is not there any more: before another coroutine becomes current, before Lua's
+ * memory is freed, and before lua_pcallk keeps the error function in its frame. The watchdog sets
+ * `arming`, has all threads of the process pass a memory barrier (membarrier(2)), then reads: so
+ * the loop's thread needs no fence of its own. Owner: the scheduler. All but the watchdog run on
+ * the loop's thread. */
 #ifndef MP_SLICE_H
 #define MP_SLICE_H
 
@@ -72,8 +74,9 @@ static inline lua_State *mp_slice_switch(struct mp_slice *slice, lua_State *L) {
 void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted);
 /* Gives the CPU time that it has used, in ns. */
 uint64_t mp_slice_end(struct mp_slice *slice);
-/* Of the slice under way: what the watchdog has seen, and the wall time before that, of which CPU time is the most part. (The
- * thread's own clock costs a call of the kernel, the wall's does not.) */
+/* Of the slice under way: what the watchdog has seen, and the wall time before that, of which CPU
+ * time is the most part. (The thread's own clock costs a call of the kernel, the wall's does
+ * not.) */
 uint64_t mp_slice_cpu_ns(struct mp_slice *slice);
 uint64_t mp_slice_wall_ns(struct mp_slice *slice);
 

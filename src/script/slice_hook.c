@@ -1,7 +1,7 @@
-/* slice_hook.c: what happens to a task whose slice is over: it yields, or it is ended; and the report of those
- * that could do neither in time. Killing is "yield and never resume": no pcall sees it. Only where nothing can
- * yield (table.sort, gsub, xpcall's handler ...) is an error raised, again at each instruction until the code is
- * out of there. */
+/* slice_hook.c: what happens to a task whose slice is over: it yields, or it is ended; and the
+ * report of those that could do neither in time. Killing is "yield and never resume": no pcall sees
+ * it. Only where nothing can yield (table.sort, gsub, xpcall's handler ...) is an error raised,
+ * again at each instruction until the code is out of there. */
 #include <lauxlib.h>
 #include <string.h>
 #include <time.h>
@@ -183,8 +183,8 @@ static bool starts_with(const char *text, const char *prefix) {
   return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Between two waits the host's own modules are not interrupted: so they need no locks. But for those that only make one
- * value of another, which may be as large as a caller likes. */
+/* Between two waits the host's own modules are not interrupted: so they need no locks. But for
+ * those that only make one value of another, which may be as large as a caller likes. */
 static bool inside_host(lua_State *L, lua_Debug *ar) {
   return lua_getinfo(L, "S", ar) && starts_with(ar->source, "@moonpool/") &&
          !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/border");

@@ -10,8 +10,9 @@
 #include "util/log.h"
 
 /* ---- the trampoline ----
- * The script's function runs below lua_pcallk with the message handler: the traceback is taken before
- * the stack unwinds, and <close> variables of a failed function run while the task may still wait. */
+ * The script's function runs below lua_pcallk with the message handler: the traceback is taken
+ * before the stack unwinds, and <close> variables of a failed function run while the task may still
+ * wait. */
 
 static int describe_nomem(lua_State *L) {
   const struct mp_task *task = lua_touserdata(L, 2);
@@ -70,7 +71,8 @@ static int trampoline(lua_State *L) {
   return trampoline_end(L, mp_task_pcallk(L, nargs, LUA_MULTRET, 1, 0, trampoline_end), 0);
 }
 
-/* The task itself counts among what its account has used. The account that it leaves is still referred to. */
+/* The task itself counts among what its account has used. The account that it leaves is still
+ * referred to. */
 static void join(struct mp_task *task, struct mp_account *account) {
   if (task->account) mp_account_change(task->account, sizeof *task, 0);
   task->account = account;
@@ -197,7 +199,8 @@ void mp_task_where(lua_State *L, int level, char *out, size_t size) {
     lua_getinfo(L, "Sl", &ar);
     if (ar.currentline <= 0) continue;
     bool own = strncmp(ar.source, "@moonpool/", 10) == 0;
-    /* The host's own modules speak for their caller; they are named only if nobody else is there. */
+    /* The host's own modules speak for their caller; they are named only if nobody else is
+     * there. */
     if (own && out[0]) continue;
     /* On the path of every statement, so without snprintf. */
     const char *source = *ar.source == '@' ? ar.source + 1 : ar.short_src;

@@ -73,8 +73,8 @@ static bool callable(lua_State *L, int idx) {
 }
 
 /* ---- spawn ----
- * The handle is a userdata that the registry keeps (under its own address) until the task has ended.
- * Its user value is then the packed results, or the error object. */
+ * The handle is a userdata that the registry keeps (under its own address) until the task has
+ * ended. Its user value is then the packed results, or the error object. */
 
 static const char handle_name[] = "moonpool.spawned";
 
@@ -238,7 +238,8 @@ static int handle_wait(lua_State *L) {
   return mp_gate_wait(L, &handle->ended, "wait", 0, handle_wait_k);
 }
 
-/* cancel() -> was it still there? Its wait is abandoned, its <close> variables run; whoever waits for it gets CANCELED. */
+/* cancel() -> was it still there? Its wait is abandoned, its <close> variables run; whoever waits
+ * for it gets CANCELED. */
 static int handle_cancel(lua_State *L) {
   struct handle *handle = luaL_checkudata(L, 1, handle_name);
   struct mp_task *task = handle->task;
@@ -301,7 +302,8 @@ static lua_Integer limit_field(lua_State *L, const char *name) {
   return value;
 }
 
-/* spawn_limited({ cpu_ms =, memory = }, function, arguments...): limits of its own, in ms and bytes. */
+/* spawn_limited({ cpu_ms =, memory = }, function, arguments...): limits of its own, in ms and
+ * bytes. */
 static int task_spawn_limited(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   struct mp_task_limits limits = {.cpu_ms = (uint64_t)limit_field(L, "cpu_ms"),

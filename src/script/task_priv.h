@@ -16,15 +16,15 @@ struct mp_task {
   struct mp_sched *sched;
   enum mp_task_state state;
   lua_State *main, *co;
-  int ref;        /* of co in the registry */
-  int nargs;      /* of the first resume */
-  bool failed;    /* set by the trampoline: what it returns is an error object */
-  bool doomed;    /* killed while it runs: ends at its next yield */
-  bool blocked;   /* the running coroutine was resumed from a place that cannot yield */
-  bool preempted; /* its slice was over: the hook has made it yield */
-  enum mp_code
-      fatal; /* it ends with this error at its next instruction that can yield; MP_OK: it may live */
-  int fatal_ref;              /* the error object, if there was memory for one */
+  int ref;            /* of co in the registry */
+  int nargs;          /* of the first resume */
+  bool failed;        /* set by the trampoline: what it returns is an error object */
+  bool doomed;        /* killed while it runs: ends at its next yield */
+  bool blocked;       /* the running coroutine was resumed from a place that cannot yield */
+  bool preempted;     /* its slice was over: the hook has made it yield */
+  enum mp_code fatal; /* it ends with this error at its next instruction that can yield; MP_OK: it
+                         may live */
+  int fatal_ref;      /* the error object, if there was memory for one */
   struct mp_account *account; /* or NULL: it may spend what it likes */
   struct mp_list member;      /* of the account's tasks */
   uint32_t slot;              /* place in sched->slots */
@@ -46,8 +46,8 @@ struct mp_task {
   bool beside;  /* started by the script of a transaction, or by such a task */
   bool loading; /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];
-  char short_at
-      [96]; /* where its code was when it was refused memory: no handler runs then, and no traceback is left */
+  char short_at[96]; /* where its code was when it was refused memory: no handler runs then, and no
+                        traceback is left */
 };
 
 struct mp_slot {
@@ -92,8 +92,8 @@ void mp_task_make_ready(struct mp_task *task);
 /* ---- co.c: the host's yields ----
  * A host yield leaves two values on the stack of the coroutine that yields: the private tag and the
  * coroutine whose own host yield is passed outward (or nil at the innermost). They stay there until
- * the coroutine is resumed; so the chain of waiting coroutines can be walked from outside. `inner` is
- * where that coroutine lies on L (absolute), or 0. */
+ * the coroutine is resumed; so the chain of waiting coroutines can be walked from outside. `inner`
+ * is where that coroutine lies on L (absolute), or 0. */
 int mp_co_yield(lua_State *L, int inner, lua_KContext ctx, lua_KFunction k);
 bool mp_co_waiting(lua_State *co);
 /* Waits, or was preempted; the script did not yield it. */
@@ -105,11 +105,13 @@ int mp_co_close(lua_State *co);
 /* Puts the host's functions into the table `coroutine`. [-0, +0] */
 void mp_co_open(lua_State *L);
 
-/* The watchdog's report: the task kept the loop for too long, just now at `L` (NULL: it is over). */
+/* The watchdog's report: the task kept the loop for too long, just now at `L` (NULL: it is
+ * over). */
 void mp_slice_report(struct mp_task *task, lua_State *L);
 /* The state is about to be closed. */
 void mp_sched_forget(struct mp_sched *sched, lua_State *main);
-/* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes it. */
+/* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes
+ * it. */
 void mp_task_out_of_memory(struct mp_sched *sched);
 /* The error of a task that was refused memory, with the place where it was. */
 void mp_task_push_nomem(lua_State *L, struct mp_task *task);
@@ -119,8 +121,8 @@ void mp_task_collect(struct mp_task *task);
 void mp_task_short(struct mp_sched *sched);
 /* The hook runs at the next instruction of the running task. */
 void mp_task_interrupt(struct mp_sched *sched);
-/* The task, running or suspended, must not go on: makes the error object that on_done will get, with the traceback of
- * `co`. `L` is where it is made. Never raises. */
+/* The task, running or suspended, must not go on: makes the error object that on_done will get,
+ * with the traceback of `co`. `L` is where it is made. Never raises. */
 void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code);
 
 static inline struct mp_task **mp_task_place(lua_State *L) { return lua_getextraspace(L); }

@@ -1,4 +1,5 @@
-/* vm.c: opens a lua_State with the host's own loader, coroutines and errors, and counts its memory. */
+/* vm.c: opens a lua_State with the host's own loader, coroutines and errors, and counts its
+ * memory. */
 #include "script/vm.h"
 
 #include <errno.h>
@@ -38,15 +39,17 @@ static int panic(lua_State *L) {
   return 0; /* Lua aborts */
 }
 
-/* What the collector marks for each 16 bytes that are taken, in slots of tables. Lua's own 100 would answer a table of
- * 5 MB with a pause of a quarter of a second; with this the heap grows by an eighth until a cycle is over. */
+/* What the collector marks for each 16 bytes that are taken, in slots of tables. Lua's own 100
+ * would answer a table of 5 MB with a pause of a quarter of a second; with this the heap grows by
+ * an eighth until a cycle is over. */
 enum { STEP_WORK = 16 };
 
 static int open_state(lua_State *L) {
   struct mp_vm *vm = lua_touserdata(L, 1);
   luaL_checkversion(L);
   luaL_openlibs(L);
-  /* A cycle starts when memory has grown to three times what was alive: calls are short and leave little. */
+  /* A cycle starts when memory has grown to three times what was alive: calls are short and leave
+   * little. */
   lua_gc(L, LUA_GCINC, 300, STEP_WORK, 0);
   lua_pushlightuserdata(L, vm);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &vm_key);

@@ -38,8 +38,9 @@ struct mp_sched *mp_vm_sched(struct mp_vm *vm);
 const char *mp_vm_app_dir(const struct mp_vm *vm);
 bool mp_vm_is_file(const struct mp_vm *vm, const char *path);
 
-/* Pushes the chunk of a file, named "@" + `shown` (the path that errors show). `head`, code without a newline, stands in front
- * of its first line; NULL: nothing. MP_EIO: cannot be read; MP_ESCRIPT: "file:line: message". Never raises.
+/* Pushes the chunk of a file, named "@" + `shown` (the path that errors show). `head`, code without
+ * a newline, stands in front of its first line; NULL: nothing. MP_EIO: cannot be read; MP_ESCRIPT:
+ * "file:line: message". Never raises.
  * [-0, +1 on success] */
 int mp_vm_load_file(struct mp_vm *vm, lua_State *L, const char *path, const char *shown,
                     const char *head, struct mp_err *err) MP_MUST_CHECK;

@@ -131,7 +131,8 @@ int mp_failure_own_lua(lua_State *L) {
 
 /* ---- what the server says of it ---- */
 
-/* "unnamed portal parameter $2 = '...'": the last line of what the server calls the context. 0: none. */
+/* "unnamed portal parameter $2 = '...'": the last line of what the server calls the context. 0:
+ * none. */
 static int parameter_of(const PGresult *pg) {
   static const char head[] = "unnamed portal parameter $";
   const char *context = PQresultErrorField(pg, PG_DIAG_CONTEXT);
@@ -142,8 +143,8 @@ static int parameter_of(const PGresult *pg) {
   return 0;
 }
 
-/* A parameter's value was refused: its name tells more than the type. If it is the name of a field of the input, the
- * value is the caller's. The error object is on top. */
+/* A parameter's value was refused: its name tells more than the type. If it is the name of a field
+ * of the input, the value is the caller's. The error object is on top. */
 static void name_parameter(lua_State *L, const struct mp_failure *failure, int input) {
   int n = parameter_of(failure->result->pg);
   if (n < 1 || !failure->text || n > failure->text->nparams || failure->message) return;

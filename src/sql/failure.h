@@ -1,4 +1,5 @@
-/* failure.h: why something failed, with all that an error object tells; and the error objects made of it. */
+/* failure.h: why something failed, with all that an error object tells; and the error objects made
+ * of it. */
 #ifndef MP_FAILURE_H
 #define MP_FAILURE_H
 
@@ -26,8 +27,8 @@ void mp_failure_clear(struct mp_failure *failure);
 /* Pushes the error object. `own` may be NULL. [-0, +1] */
 void mp_failure_push(lua_State *L, const struct mp_failure *failure, const struct mp_own *own);
 
-/* host.own_error(e, errors, input): gives the error object e the code, status and message that `errors` has for its
- * constraint. */
+/* host.own_error(e, errors, input): gives the error object e the code, status and message that
+ * `errors` has for its constraint. */
 int mp_failure_own_lua(lua_State *L);
 
 #endif

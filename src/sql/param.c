@@ -67,8 +67,8 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
   }
 }
 
-/* A year in ISO 8601's expanded form, as columns give it, in PostgreSQL's: "-000043-03-15" -> "0044-03-15 BC". False: it
- * is none. */
+/* A year in ISO 8601's expanded form, as columns give it, in PostgreSQL's: "-000043-03-15" ->
+ * "0044-03-15 BC". False: it is none. */
 static bool add_far_time(const struct param *p, const char *text, size_t len) {
   bool time =
       p->type == MP_OID_DATE || p->type == MP_OID_TIMESTAMP || p->type == MP_OID_TIMESTAMPTZ;

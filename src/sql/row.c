@@ -90,7 +90,8 @@ static int row_gc(lua_State *L) {
   return 0;
 }
 
-/* The result of a statement that is done. Raises if it broke its promise, or its rows were refused. */
+/* The result of a statement that is done. Raises if it broke its promise, or its rows were
+ * refused. */
 static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
   if (mp_stmt_broken_promise(stmt, &failure) || mp_stmt_swallowed(stmt, &failure)) {

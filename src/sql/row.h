@@ -1,5 +1,5 @@
-/* row.h: a row as scripts see it: strict (an unknown column raises), read-only, and perhaps lazy: the
- * first look at a lazy row sends all that its transaction has queued, and waits. */
+/* row.h: a row as scripts see it: strict (an unknown column raises), read-only, and perhaps lazy:
+ * the first look at a lazy row sends all that its transaction has queued, and waits. */
 #ifndef MP_ROW_H
 #define MP_ROW_H
 
@@ -9,11 +9,12 @@
 
 /* Pushes a row of a result; takes a reference. [-0, +1] */
 void mp_row_push(lua_State *L, struct mp_result *result, int row);
-/* Pushes a lazy row that is not bound yet; then bind it, which takes a reference and cannot fail. */
+/* Pushes a lazy row that is not bound yet; then bind it, which takes a reference and cannot
+ * fail. */
 struct mp_row *mp_row_push_lazy(lua_State *L);
 void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt);
-/* The result behind the (lazy) row at `idx`, borrowed from it. Raises if its statement failed, broke its promise
- * of one row, or was never sent. */
+/* The result behind the (lazy) row at `idx`, borrowed from it. Raises if its statement failed,
+ * broke its promise of one row, or was never sent. */
 struct mp_result *mp_row_result(lua_State *L, int idx);
 /* The number of rows that its statement affected; does not look at the rows themselves. */
 lua_Integer mp_row_affected(lua_State *L, int idx);

@@ -69,7 +69,8 @@ static MP_NORETURN void raise_fault(lua_State *L, const char *what, const char *
   __builtin_unreachable();
 }
 
-/* A migration may be long. What a script wants to know of a text may not: it takes memory that nobody counts. */
+/* A migration may be long. What a script wants to know of a text may not: it takes memory that
+ * nobody counts. */
 static size_t limit_of(lua_State *L) {
   return mp_task_limited(mp_task_of(L)) ? (size_t)MP_SQL_MAX : (size_t)MP_SQL_FILE_MAX;
 }
@@ -187,7 +188,8 @@ static const char *statement(lua_State *L, lua_KContext number, size_t *len) {
   return begin;
 }
 
-/* Stack: text, lenient, the pieces' holder, the list, the holder of what is known of statement `number`. */
+/* Stack: text, lenient, the pieces' holder, the list, the holder of what is known of statement
+ * `number`. */
 static void add_statement(lua_State *L, lua_KContext number) {
   const struct question *question = mp_piece_finished(L);
   size_t len;
@@ -238,9 +240,10 @@ static int was_split(lua_State *L, int status, lua_KContext ctx) {
   return describe_from(L, 0);
 }
 
-/* split(text, [lenient]) -> { {sql=, line=, kind=, concurrent=, tree=}, ... }; `tree` is the statement's node as
- * PostgreSQL names its fields, absent where it is too big or too deep. A text that the parser does not read raises; with
- * `lenient` it is split by the scanner, and a statement that is not understood has `unread`, the reason, and no kind. */
+/* split(text, [lenient]) -> { {sql=, line=, kind=, concurrent=, tree=}, ... }; `tree` is the
+ * statement's node as PostgreSQL names its fields, absent where it is too big or too deep. A text
+ * that the parser does not read raises; with `lenient` it is split by the scanner, and a statement
+ * that is not understood has `unread`, the reason, and no kind. */
 static int sql_split(lua_State *L) {
   const char *text = check_text(L, "sql.split");
   lua_settop(L, LENIENT);

@@ -1,6 +1,6 @@
-/* state.h: what the rooms above share of one VM: its database, its limits, where things are told. Most of it belongs to the
- * runtime and is the same for all VMs of it; what is of this VM alone stands last.
- * Owner: the runtime, or a generation. It must outlive the VM's tasks. */
+/* state.h: what the rooms above share of one VM: its database, its limits, where things are told.
+ * Most of it belongs to the runtime and is the same for all VMs of it; what is of this VM alone
+ * stands last. Owner: the runtime, or a generation. It must outlive the VM's tasks. */
 #ifndef MP_STATE_H
 #define MP_STATE_H
 
@@ -57,8 +57,8 @@ struct mp_bind {
   struct mp_task_limits limits;  /* of an operation of scripts/ */
   struct mp_task_limits loading; /* of loading the files of scripts/ */
   size_t body_values;            /* JSON values in the input of one call */
-  /* Opens another database for scripts (db.open), or, if `url` is NULL, the default one by connections of its own; set by
-   * the application, which knows the settings. */
+  /* Opens another database for scripts (db.open), or, if `url` is NULL, the default one by
+   * connections of its own; set by the application, which knows the settings. */
   int (*open_pool)(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);
   void (*close_pool)(struct mp_bind *bind, struct mp_pool *pool);

@@ -38,7 +38,8 @@ void mp_stmt_let_go(struct mp_stmt *stmt) {
 
 /* ---- parameters ---- */
 
-/* May the absent `name` be read as NULL? Tables that a schema has checked name their optional fields. */
+/* May the absent `name` be read as NULL? Tables that a schema has checked name their optional
+ * fields. */
 static bool known_field(lua_State *L, int table, const char *name) {
   bool known = false;
   int top = lua_gettop(L);

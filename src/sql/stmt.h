@@ -1,5 +1,6 @@
-/* stmt.h: one statement of a script, from the call that queued it to its result, and what is known of a
- * failed one. A statement is reference-counted: the queue or the wire holds it, and so do its rows. */
+/* stmt.h: one statement of a script, from the call that queued it to its result, and what is known
+ * of a failed one. A statement is reference-counted: the queue or the wire holds it, and so do its
+ * rows. */
 #ifndef MP_STMT_H
 #define MP_STMT_H
 
@@ -18,7 +19,8 @@ enum mp_stmt_state { MP_STMT_QUEUED, MP_STMT_SENT, MP_STMT_DONE, MP_STMT_FAILED 
 struct mp_stmt;
 /* What a lazy row asks of the driver that its statement is queued at. */
 struct mp_stmt_driver {
-  /* Sends what is queued and continues with `k` when this statement is answered. Suspends; to be returned. */
+  /* Sends what is queued and continues with `k` when this statement is answered. Suspends; to be
+   * returned. */
   int (*flush)(lua_State *L, struct mp_stmt *stmt, lua_KFunction k);
 };
 
@@ -49,10 +51,12 @@ struct mp_stmt {
 /* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one
  * table for $name, or the values themselves for $1). Raises INVALID_ARGUMENT naming `what`.
  * `types`: of the database (types.h); NULL for a text of mp_text_own, or without parameters.
- * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then call again. */
+ * NULL: a parameter's form depends on its type: have the text described (mp_stmt_describe), then
+ * call again. */
 struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_types *types,
                             struct mp_text *text, int params_idx);
-/* The same, for what promises one row: `missing` is the message that makes its absence a 404, or NULL. */
+/* The same, for what promises one row: `missing` is the message that makes its absence a 404, or
+ * NULL. */
 struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_types *types,
                             struct mp_text *text, int params_idx, const char *missing);
 /* A statement of the host's own; the values are copied. NULL: no memory. Does not raise. */
@@ -69,19 +73,19 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
-void mp_stmt_let_go(
-    struct mp_stmt
-        *stmt); /* by its driver: a row that holds it does not find the driver any more */
+void mp_stmt_let_go(struct mp_stmt *stmt); /* by its driver: a row that holds it does not find the
+                                              driver any more */
 
 /* From a failed statement, or from one whose promise of a row was broken. */
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
-/* Two columns of one name hide one another, since columns are read by their names: then `err` says so. */
+/* Two columns of one name hide one another, since columns are read by their names: then `err` says
+ * so. */
 bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 /* Raises why the statement has no rows: it failed, or it was never sent. */
 MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt);
 /* Does the statement keep its promise? If not, the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
-/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who looks at its row
- * minds. */
+/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who
+ * looks at its row minds. */
 bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out);
 #endif

@@ -67,10 +67,10 @@ static bool ident_start(char c) {
 }
 static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char)c); }
 
-/* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar quote, a
- * comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the text: the
- * server tells the user. `begin`: what stands in front does not belong to the same word. Lexical rules:
- * PostgreSQL manual, 4.1. */
+/* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar
+ * quote, a comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the
+ * text: the server tells the user. `begin`: what stands in front does not belong to the same word.
+ * Lexical rules: PostgreSQL manual, 4.1. */
 static const char *skip_opaque(const char *at, const char *begin) {
   if (*at == '\'') {
     bool escapes =
@@ -231,7 +231,8 @@ static MP_NORETURN void raise_fault(lua_State *L, const char *what,
   __builtin_unreachable();
 }
 
-/* The box on top, whose text has been classified, is the one of the SQL string at `idx` from now on. [-0, +0] */
+/* The box on top, whose text has been classified, is the one of the SQL string at `idx` from now
+ * on. [-0, +0] */
 static void keep(lua_State *L, int idx) {
   struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
   size_t len = lua_rawlen(L, idx);
@@ -260,7 +261,8 @@ static void keep(lua_State *L, int idx) {
   lua_pop(L, 1);
 }
 
-/* Leaves the box of the SQL string at `idx`; NULL, and nothing is left: it is long and has to be read first. */
+/* Leaves the box of the SQL string at `idx`; NULL, and nothing is left: it is long and has to be
+ * read first. */
 static struct mp_text *find_box(lua_State *L, int idx, const char *what) {
   struct mp_sql_fault fault;
   push_cache(L);
@@ -416,8 +418,8 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   return text;
 }
 
-/* A number that tables with the same keys have in common: short strings are interned, so equal ones have
- * equal addresses. Only a guess: an address may come again for another string. */
+/* A number that tables with the same keys have in common: short strings are interned, so equal ones
+ * have equal addresses. Only a guess: an address may come again for another string. */
 static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *count) {
   uint64_t sum = (uintptr_t)table;
   int n = 0;

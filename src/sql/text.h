@@ -1,5 +1,5 @@
-/* text.h: SQL texts as scripts write them, read once and kept: `$name` parameters become $1, $2 ...,
- * and PostgreSQL's own parser tells what kind of statement it is.
+/* text.h: SQL texts as scripts write them, read once and kept: `$name` parameters become $1, $2
+ * ..., and PostgreSQL's own parser tells what kind of statement it is.
  *
  * A text is reference-counted: the cache, and each statement under way, hold it. */
 #ifndef MP_TEXT_H
@@ -34,24 +34,28 @@ void mp_text_ref(struct mp_text *text);
 void mp_text_unref(struct mp_text *text);
 /* The text as anybody may read it (redact.h); made when it is first asked for. NULL: no memory. */
 const char *mp_text_shown(struct mp_text *text);
-/* The text for those who only show it later, and many of them; borrowed: a long one's is a text that has only what is shown. */
+/* The text for those who only show it later, and many of them; borrowed: a long one's is a text
+ * that has only what is shown. */
 struct mp_text *mp_text_brief(struct mp_text *text);
 
-/* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for a text that is
- * no statement, has several, mixes $name with $1, or is beyond the limits of pg/parser.h. NULL: the text is longer than
- * MP_SQL_QUICK and new: `return mp_text_read(L, idx, what, method)`. [-0, +0] */
+/* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for
+ * a text that is no statement, has several, mixes $name with $1, or is beyond the limits of
+ * pg/parser.h. NULL: the text is longer than MP_SQL_QUICK and new: `return mp_text_read(L, idx,
+ * what, method)`. [-0, +0] */
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
-/* Has the text at the absolute `idx` read while the task waits, then calls `method` anew, with the stack as it is. */
+/* Has the text at the absolute `idx` read while the task waits, then calls `method` anew, with the
+ * stack as it is. */
 int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method);
-/* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...) returning *`. */
+/* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...)
+ * returning *`. */
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
 
-/* The cached text of a statement of the host's own whose parameters are all text: said here, so that nothing has to
- * be asked. Borrowed. */
+/* The cached text of a statement of the host's own whose parameters are all text: said here, so
+ * that nothing has to be asked. Borrowed. */
 struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what);
 
-/* text_kind.c: finds out what kind of statement it is. Pure, and slow for a long text: any thread may. False: not to be
- * sent at all, see the fault. */
+/* text_kind.c: finds out what kind of statement it is. Pure, and slow for a long text: any thread
+ * may. False: not to be sent at all, see the fault. */
 bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault);
 
 /* A text of the host's own, not cached, the caller's reference. NULL: no memory. */

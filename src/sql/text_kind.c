@@ -11,8 +11,9 @@
 static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt",
                                       "MergeStmt"};
 
-/* What outlives its transaction on the connection: settings, cursors, prepared statements, locks, temporary
- * tables. Names are looked for as words anywhere in the tree, constants included: a function may be handed SQL. */
+/* What outlives its transaction on the connection: settings, cursors, prepared statements, locks,
+ * temporary tables. Names are looked for as words anywhere in the tree, constants included: a
+ * function may be handed SQL. */
 static bool leaves_state(const char *kind, const char *tree) {
   static const char *const kinds[] = {
       "VariableSetStmt", "ListenStmt",  "PrepareStmt",       "ExecuteStmt",
@@ -80,7 +81,8 @@ static bool calls_unknown(const char *tree) {
   return false;
 }
 
-/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type or a column? */
+/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type
+ * or a column? */
 static bool names_host_schema(const char *tree) {
   static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
                                       "[{\"String\":{\"sval\":\"moonpool\"}},"};

@@ -22,7 +22,8 @@ struct mp_types {
   struct entry *entries;
 };
 
-/* Of an array, its element. An array is what is the typarray of another: int2vector, say, is none. */
+/* Of an array, its element. An array is what is the typarray of another: int2vector, say, is
+ * none. */
 static const char sql[] =
     "with recursive known (oid, base, element, delimiter) as ("
     " select t.oid, t.typbasetype, coalesce(e.oid, 0::oid), coalesce(e.typdelim, ',')"

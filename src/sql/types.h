@@ -1,8 +1,8 @@
 /* types.h: which of the server's types are arrays, and of what; which are domains, and over what.
  *
- * The usual ones are known; all others (enums, domains, composites, types of extensions) are asked for when a result,
- * or the description of a text, first names them: once per database and Lua state, on the connection that brought
- * it, before whoever waits for it goes on. */
+ * The usual ones are known; all others (enums, domains, composites, types of extensions) are asked
+ * for when a result, or the description of a text, first names them: once per database and Lua
+ * state, on the connection that brought it, before whoever waits for it goes on. */
 #ifndef MP_TYPES_H
 #define MP_TYPES_H
 
@@ -33,12 +33,14 @@ void mp_types_fini(struct mp_bind *bind);
 /* Another number for each database of a Lua state, from 1. */
 unsigned mp_types_id(const struct mp_types *types);
 
-/* What values of the type are: a domain's are its base type's. `types` may be NULL: the usual ones are known. */
+/* What values of the type are: a domain's are its base type's. `types` may be NULL: the usual ones
+ * are known. */
 struct mp_column mp_types_find(const struct mp_types *types, Oid type);
 /* What the values of a column are. */
 struct mp_column mp_types_column(const struct mp_result *result, int col);
 
-/* Notes the types of the result's columns and parameters that are not known. True if there are any. */
+/* Notes the types of the result's columns and parameters that are not known. True if there are
+ * any. */
 bool mp_types_want(struct mp_types_question *question, struct mp_types *types,
                    const struct mp_result *result);
 /* Asks for what was noted; calls on_done when it is answered. `lost`: with the connection. */

@@ -11,8 +11,9 @@
 
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len, const char *column);
 
-/* "2026-11-23 18:09:27.5+00" -> "2026-11-23T18:09:27.5Z"; the session's time zone is UTC. Years that have not four digits
- * as ISO 8601's expanded form has them: "10000-01-01" -> "+010000-01-01", "0044-03-15 BC" -> "-000043-03-15". 0: neither
+/* "2026-11-23 18:09:27.5+00" -> "2026-11-23T18:09:27.5Z"; the session's time zone is UTC. Years
+ * that have not four digits as ISO 8601's expanded form has them: "10000-01-01" -> "+010000-01-01",
+ * "0044-03-15 BC" -> "-000043-03-15". 0: neither
  * ("infinity"). */
 static size_t iso_time(const char *text, size_t len, char *out, size_t size) {
   size_t digits = strspn(text, "0123456789");

@@ -9,7 +9,8 @@
 #include "pg/result.h"
 #include "util/buf.h"
 
-/* Type numbers of the built-in types: PostgreSQL, src/include/catalog/pg_type.dat; they never change. */
+/* Type numbers of the built-in types: PostgreSQL, src/include/catalog/pg_type.dat; they never
+ * change. */
 enum {
   MP_OID_BOOL = 16,
   MP_OID_BYTEA = 17,
@@ -28,10 +29,10 @@ enum {
   MP_OID_JSONB = 3802,
 };
 
-/* Pushes column `col` of row `row`: NULL as nil, int2/4/8 as integer, float as number, numeric as decimal,
- * json(b) and arrays as tables, timestamps as ISO 8601, bytea as its bytes, all else as text. Raises an error that
- * names the column for what Lua cannot hold (NaN as numeric, an integer array of more than one dimension is
- * nested tables). [-0, +1] */
+/* Pushes column `col` of row `row`: NULL as nil, int2/4/8 as integer, float as number, numeric as
+ * decimal, json(b) and arrays as tables, timestamps as ISO 8601, bytea as its bytes, all else as
+ * text. Raises an error that names the column for what Lua cannot hold (NaN as numeric, an integer
+ * array of more than one dimension is nested tables). [-0, +1] */
 void mp_value_push(lua_State *L, const struct mp_result *result, int row, int col);
 /* Appends the column as a JSON value, in the border's spelling. */
 void mp_value_json(lua_State *L, const struct mp_result *result, int row, int col,

@@ -1,9 +1,9 @@
 /* access.h: who asks: bearer tokens, and what they may do.
  *
- * A token is "mp_" ID "_" SECRET. The database keeps a hash of the secret under the ID; what it said is kept here for
- * a little while, so that a call costs no question, and longer while the database cannot be asked. Whoever comes with
- * wrong tokens has so many tries a minute. Knows no database: its owner asks and tells.
- * Owner: the service. */
+ * A token is "mp_" ID "_" SECRET. The database keeps a hash of the secret under the ID; what it
+ * said is kept here for a little while, so that a call costs no question, and longer while the
+ * database cannot be asked. Whoever comes with wrong tokens has so many tries a minute. Knows no
+ * database: its owner asks and tells. Owner: the service. */
 #ifndef MP_ACCESS_H
 #define MP_ACCESS_H
 
@@ -40,8 +40,9 @@ enum mp_verdict {
 int mp_access_new(struct mp_access **out, struct mp_err *err) MP_MUST_CHECK;
 void mp_access_unref(struct mp_access *access);
 
-/* `credentials`: what stands behind "Bearer ". `stale`: the database cannot be asked, what is known longer will do.
- * Sets `id` for ASK. Denied tries count against the address ("" counts as one address). */
+/* `credentials`: what stands behind "Bearer ". `stale`: the database cannot be asked, what is known
+ * longer will do. Sets `id` for ASK. Denied tries count against the address ("" counts as one
+ * address). */
 enum mp_verdict mp_access_check(struct mp_access *access, const char *credentials, size_t len,
                                 const char *address, uint64_t now_ms, bool stale,
                                 struct mp_principal *principal, char id[MP_TOKEN_ID_LEN + 1]);
@@ -54,7 +55,8 @@ uint64_t mp_access_wait_ms(struct mp_access *access, const char *address, uint64
 /* Does a list of scopes hold "group:name" or "group:*"; without a name: "group"? */
 bool mp_scopes_allow(const char *scopes, const char *group, const char *name);
 
-/* A new token (MP_TOKEN_SIZE), its id, and the hash of its secret in hexadecimal (2 * MP_TOKEN_HASH_LEN + 1). */
+/* A new token (MP_TOKEN_SIZE), its id, and the hash of its secret in hexadecimal (2 *
+ * MP_TOKEN_HASH_LEN + 1). */
 void mp_token_make(char *token, char *id, char *hash_hex);
 
 #endif

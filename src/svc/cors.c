@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* scheme "://" host [ ":" port ], as browsers send it: lower case, without a path (RFC 6454, 6.2). */
+/* scheme "://" host [ ":" port ], as browsers send it: lower case, without a path (RFC 6454,
+ * 6.2). */
 static bool is_origin(const char *text, size_t len) {
   static const char *const schemes[] = {"https://", "http://"};
   size_t at = 0;

@@ -1,9 +1,10 @@
-/* hosts.h: by which names clients may call this host. A page of a foreign site can make its own name lead
- * to this machine (DNS rebinding); the Host header (RFC 9110, 7.2) then still tells that name.
+/* hosts.h: by which names clients may call this host. A page of a foreign site can make its own
+ * name lead to this machine (DNS rebinding); the Host header (RFC 9110, 7.2) then still tells that
+ * name.
  *
- * IP addresses, localhost and the machine's own name are always right; with a list, so are its names. A
- * host that listens on this machine's own addresses only and has no list takes any name: its clients are
- * on the machine, a proxy perhaps, which passes its own. */
+ * IP addresses, localhost and the machine's own name are always right; with a list, so are its
+ * names. A host that listens on this machine's own addresses only and has no list takes any name:
+ * its clients are on the machine, a proxy perhaps, which passes its own. */
 #ifndef MP_HOSTS_H
 #define MP_HOSTS_H
 
@@ -16,8 +17,8 @@ struct mp_hosts {
   char own[256]; /* the machine's name, "" if it is not known */
 };
 
-/* `list`: "desk.example, *.desk.example", or "*", or NULL. `address`: where the host listens. MP_EINVAL
- * says what is no name. */
+/* `list`: "desk.example, *.desk.example", or "*", or NULL. `address`: where the host listens.
+ * MP_EINVAL says what is no name. */
 int mp_hosts_init(struct mp_hosts *hosts, const char *list, const char *address,
                   struct mp_err *err) MP_MUST_CHECK;
 void mp_hosts_fini(struct mp_hosts *hosts);

@@ -290,7 +290,8 @@ static void start_watching(struct job *job, const char *content_type, const char
   }
 }
 
-/* The page's task gives: status, content type, body, the policy of a page to look at, and whether to go on. */
+/* The page's task gives: status, content type, body, the policy of a page to look at, and whether
+ * to go on. */
 static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct job *job = data;
   (void)task;

@@ -1,8 +1,9 @@
-/* service.h: the host over HTTP. Calls of operations go from the socket to their generation without a detour:
- * POST /api/ops/NAME. Everything else (pages, reports, tokens) is answered by one Lua function of the host's own.
+/* service.h: the host over HTTP. Calls of operations go from the socket to their generation without
+ * a detour: POST /api/ops/NAME. Everything else (pages, reports, tokens) is answered by one Lua
+ * function of the host's own.
  *
- * Owner: the runtime. If open succeeds it must be closed; close may be called any number of times; the memory is
- * gone after on_closed. Thread: the loop's. */
+ * Owner: the runtime. If open succeeds it must be closed; close may be called any number of times;
+ * the memory is gone after on_closed. Thread: the loop's. */
 #ifndef MP_SERVICE_H
 #define MP_SERVICE_H
 
@@ -28,8 +29,8 @@ struct mp_service_options {
 
 /* Takes two functions from the top of L; both may wait:
  *   page(method, path, query, body, who, draining) -> status, content type, body[, policy, follow]
- *     policy: Content-Security-Policy; follow: true makes the answer a stream that begins with the body (feed.h)
- *     who: { id, tenant, user, scopes }, or nil if nobody said who asks
+ *     policy: Content-Security-Policy; follow: true makes the answer a stream that begins with the
+ * body (feed.h) who: { id, tenant, user, scopes }, or nil if nobody said who asks
  *   find(id) -> nil, or hash (hex), tenant, user, scopes, seconds until it ends         [-2, +0] */
 int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
                     struct mp_err *err) MP_MUST_CHECK;
@@ -37,7 +38,8 @@ int mp_service_port(const struct mp_service *service);
 /* As mp_http_server_close: no new connections; what is under way has so long. */
 void mp_service_close(struct mp_service *service, uint64_t grace_ms);
 
-/* Adds to the table on top: token_new() -> token, id, hash; built_in_text(name) -> text. [-0, +0] */
+/* Adds to the table on top: token_new() -> token, id, hash; built_in_text(name) -> text. [-0,
+ * +0] */
 void mp_service_lua(lua_State *L);
 
 #endif

@@ -171,8 +171,8 @@ static unsigned count_field(lua_State *L, const char *name) {
   return (unsigned)value;
 }
 
-/* order{transaction=, at= (0: COMMIT), attempt=, times=, [sqlstate=], [note=]}: from now on. Without a SQLSTATE nothing
- * fails. */
+/* order{transaction=, at= (0: COMMIT), attempt=, times=, [sqlstate=], [note=]}: from now on.
+ * Without a SQLSTATE nothing fails. */
 static int fault_order(lua_State *L) {
   struct mp_fault *f = fault_of(L);
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -202,7 +202,8 @@ static int fault_order(lua_State *L) {
   return 0;
 }
 
-/* report() -> { hits =, transactions =, statements = { { transaction =, line =, sql = }, … } } since the order */
+/* report() -> { hits =, transactions =, statements = { { transaction =, line =, sql = }, … } }
+ * since the order */
 static int fault_report(lua_State *L) {
   const struct mp_fault *f = fault_of(L);
   lua_Integer n = 0;
@@ -227,7 +228,8 @@ static int fault_report(lua_State *L) {
   return 1;
 }
 
-/* fix(seed, now): the draws of the transactions that begin from now on, and their time (seconds); fix(): as ever */
+/* fix(seed, now): the draws of the transactions that begin from now on, and their time (seconds);
+ * fix(): as ever */
 static int fault_fix(lua_State *L) {
   struct mp_fault *f = fault_of(L);
   f->fixed = !lua_isnoneornil(L, 1);
@@ -238,8 +240,9 @@ static int fault_fix(lua_State *L) {
   return 0;
 }
 
-/* memory("fail", n, count): from the n-th on so many blocks (1) of Lua's memory are refused; memory("collect", n): all garbage is collected at
- * each n-th; memory(): over -> how many blocks were asked for, how many were refused */
+/* memory("fail", n, count): from the n-th on so many blocks (1) of Lua's memory are refused;
+ * memory("collect", n): all garbage is collected at each n-th; memory(): over -> how many blocks
+ * were asked for, how many were refused */
 static int fault_memory(lua_State *L) {
   static const char *const names[] = {"none", "fail", "collect", NULL};
   int kind = luaL_checkoption(L, 1, "none", names);

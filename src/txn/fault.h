@@ -1,13 +1,13 @@
-/* fault.h: what specs order of the host (moonpool.test): a transaction whose n-th statement fails with a chosen
- * SQLSTATE, draws that are the same in each run; and a log of what
- * transactions sent.
+/* fault.h: what specs order of the host (moonpool.test): a transaction whose n-th statement fails
+ * with a chosen SQLSTATE, draws that are the same in each run; and a log of what transactions sent.
  *
- * A failure happens on the server: in front of the statement travels one of the host's own that raises it (by a
- * function that `moonpool spec` makes), or that ends the backend. What it sets off is what it would set off anyway; only the budget for retries is not charged.
+ * A failure happens on the server: in front of the statement travels one of the host's own that
+ * raises it (by a function that `moonpool spec` makes), or that ends the backend. What it sets off
+ * is what it would set off anyway; only the budget for retries is not charged.
  *
- * Transactions are numbered from the moment of the order. In a group each call has a number of its own.
- * Owner: struct mp_bind. It is there from the first order on; bind->fault is NULL for everybody else, and no hook
- * is called then. */
+ * Transactions are numbered from the moment of the order. In a group each call has a number of its
+ * own. Owner: struct mp_bind. It is there from the first order on; bind->fault is NULL for
+ * everybody else, and no hook is called then. */
 #ifndef MP_FAULT_H
 #define MP_FAULT_H
 
@@ -25,8 +25,8 @@ void mp_fault_begin(struct mp_member *member);
 void mp_fault_restart(struct mp_member *member);
 /* `stmt` (NULL: COMMIT) is about to be sent: notes it, and sends the failure if it is due. */
 void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt);
-/* `stmt` (NULL: COMMIT) was answered. If the server has skipped it because of the failure in front, that failure is
- * the answer. */
+/* `stmt` (NULL: COMMIT) was answered. If the server has skipped it because of the failure in front,
+ * that failure is the answer. */
 void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_result **result,
                      const struct mp_err **err);
 

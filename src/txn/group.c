@@ -1,8 +1,9 @@
 /* txn_group.c: several calls in one transaction, one after another, for the price of one COMMIT.
  *
- * Each member works in a savepoint of its own, so that its failure undoes it alone. What a member left unseen
- * travels with the next one's first statements; if it fails there, the next one, which has not happened for the
- * server, starts again behind it. All is seen before COMMIT, which then stands for all of them. */
+ * Each member works in a savepoint of its own, so that its failure undoes it alone. What a member
+ * left unseen travels with the next one's first statements; if it fails there, the next one, which
+ * has not happened for the server, starts again behind it. All is seen before COMMIT, which then
+ * stands for all of them. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* guard.c: pcall and xpcall that know of queued statements. What was queued before must fail outside of
- * them, and what is queued inside must fail inside; so both ends look. Outside of a transaction, and where
- * nothing is queued, they are Lua's own. */
+/* guard.c: pcall and xpcall that know of queued statements. What was queued before must fail
+ * outside of them, and what is queued inside must fail inside; so both ends look. Outside of a
+ * transaction, and where nothing is queued, they are Lua's own. */
 #include <lauxlib.h>
 
 #include "sql/state.h"

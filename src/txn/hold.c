@@ -1,8 +1,8 @@
-/* txn_hold.c: which connection a transaction has, from asking the pool to giving it back: the only file that changes
- * txn->hold.
+/* txn_hold.c: which connection a transaction has, from asking the pool to giving it back: the only
+ * file that changes txn->hold.
  *
- * What it has stays until everything that was sent on it has been answered or failed: one that is given up is broken
- * (mp_conn_break), never given back with requests under way. */
+ * What it has stays until everything that was sent on it has been answered or failed: one that is
+ * given up is broken (mp_conn_break), never given back with requests under way. */
 #include "pool/reap.h"
 #include "txn/txn_priv.h"
 #include "util/log.h"

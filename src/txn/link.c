@@ -1,8 +1,10 @@
-/* txn_behind.c: the next transaction of a lane goes on with the connection: its BEGIN and first statements travel
- * behind the COMMIT of the one before, whose answer nobody waits for, and the lock between hosts stays held.
+/* txn_behind.c: the next transaction of a lane goes on with the connection: its BEGIN and first
+ * statements travel behind the COMMIT of the one before, whose answer nobody waits for, and the
+ * lock between hosts stays held.
  *
- * Until that answer the connection is borrowed: the one before owns it. The server works in the order in which
- * things were sent, so what was sent behind a COMMIT is answered behind it, and its own answers tell what became of it:
+ * Until that answer the connection is borrowed: the one before owns it. The server works in the
+ * order in which things were sent, so what was sent behind a COMMIT is answered behind it, and its
+ * own answers tell what became of it:
  *
  *   COMMIT succeeded, or failed and so ended its transaction   BEGIN succeeds: all is as always
  *   a statement in front of COMMIT failed                      BEGIN fails with 25P02 and all behind it is skipped:
@@ -15,8 +17,9 @@
 #include "pool/pool.h"
 #include "txn/txn_priv.h"
 
-#define CHAIN_MOST \
-  16 /* then others have their turn: who waits for a connection, or for the lock on another host */
+#define CHAIN_MOST                                                                               \
+  16 /* then others have their turn: who waits for a connection, or for the lock on another host \
+      */
 
 static bool leaves_state(const struct mp_txn *txn) {
   bool leaves = txn->discard_after;

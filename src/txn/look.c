@@ -65,8 +65,8 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
   return w.k(L, status, w.ctx);
 }
 
-/* The coroutine that waits was closed, or the task ended from outside: the statements under way have nobody
- * left, and nothing else may be sent in between. */
+/* The coroutine that waits was closed, or the task ended from outside: the statements under way
+ * have nobody left, and nothing else may be sent in between. */
 static void on_look_abandoned(void *data) {
   struct mp_txn *txn = data;
   if (txn->killing) return;

@@ -1,4 +1,5 @@
-/* txn_member.c: one call of a transaction: its script as a task, its result or error, its hooks, its answer. */
+/* txn_member.c: one call of a transaction: its script as a task, its result or error, its hooks,
+ * its answer. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,8 @@ static void set_ref(lua_State *L, int *ref) {
 
 /* ---- life ---- */
 
-/* SET LOCAL takes a literal only. The setting's name is an identifier that the operation was loaded with. */
+/* SET LOCAL takes a literal only. The setting's name is an identifier that the operation was loaded
+ * with. */
 static char *set_tenant_text(const struct mp_txn_options *options) {
   struct mp_buf sql;
   mp_buf_init(&sql, 0);
@@ -171,8 +173,8 @@ static void set_limits(struct mp_member *member) {
   mp_task_limit(member->script, &limits);
 }
 
-/* What a call is part of stays its scope; but one that code of no tenant makes for a tenant has its own, as has a call
- * from outside. */
+/* What a call is part of stays its scope; but one that code of no tenant makes for a tenant has its
+ * own, as has a call from outside. */
 static void settle_scope(lua_State *L, struct mp_member *member) {
   struct mp_txn_options *o = &member->options;
   if (o->scope && (mp_scope_tenant(o->scope) || !o->tenant)) return;
@@ -428,7 +430,8 @@ static void report(const struct mp_member *member) {
   mp_metrics_transaction(txn->bind->meters, &r);
 }
 
-/* What the caller hears is what is counted and recorded: under the code that the operation gave it. */
+/* What the caller hears is what is counted and recorded: under the code that the operation gave
+ * it. */
 static void read_error(struct mp_member *member, const struct mp_err *err) {
   lua_State *L = mp_vm_lua(member->txn->bind->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);

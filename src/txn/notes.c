@@ -1,4 +1,5 @@
-/* txn_note.c: what a transaction tells the recorder: each call that shares it has a flight of its own. */
+/* txn_note.c: what a transaction tells the recorder: each call that shares it has a flight of its
+ * own. */
 #include <stdio.h>
 
 #include "txn/txn_priv.h"

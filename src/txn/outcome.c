@@ -1,13 +1,14 @@
 /* txn_resolve.c: is the work committed already? Witnesses, lost COMMITs and keys.
  *
- * A transaction that changes something stores a row with it, its witness, under an id that the host chose. When
- * the answer to COMMIT is lost, another connection inserts a row of the same id that says "void", in a
- * transaction of its own: the unique index waits for the lost transaction if that is still at it, and then the
- * id belongs to one of the two for ever. The row that is there tells which. pg_xact_status could not: after a
- * crash the server gives numbers of lost transactions anew.
+ * A transaction that changes something stores a row with it, its witness, under an id that the host
+ * chose. When the answer to COMMIT is lost, another connection inserts a row of the same id that
+ * says "void", in a transaction of its own: the unique index waits for the lost transaction if that
+ * is still at it, and then the id belongs to one of the two for ever. The row that is there tells
+ * which. pg_xact_status could not: after a crash the server gives numbers of lost transactions
+ * anew.
  *
- * A key's row is the same with an id made from the key: claimed in front of the attempt's statements, it makes a
- * second call under the key wait, and it keeps the result. */
+ * A key's row is the same with an id made from the key: claimed in front of the attempt's
+ * statements, it makes a second call under the key wait, and it keeps the result. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,7 +115,8 @@ static void on_set_key(struct mp_req *req, struct mp_result *result, const struc
   if (err) fail_frame(MP_CONTAINER_OF(req, struct mp_txn, set_key), err);
 }
 
-/* Somebody else has committed under the key since we asked: the next attempt finds what he stored. */
+/* Somebody else has committed under the key since we asked: the next attempt finds what he
+ * stored. */
 static void on_claim(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, claim_key);
   (void)result;
@@ -310,7 +312,8 @@ static const char *value_of(const struct mp_stmt *stmt, const char *column) {
   return NULL;
 }
 
-/* The primary key's columns have come: writes the question for the row, if its insert named them all. */
+/* The primary key's columns have come: writes the question for the row, if its insert named them
+ * all. */
 static void on_columns(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct reread *reread = MP_CONTAINER_OF(req, struct reread, req);
   static const char into[] = "insert into ";

@@ -1,5 +1,5 @@
-/* publish.h: what a transaction says to the outbox (lua/moonpool/outbox.lua), and the host's own statements
- * inside of an operation's transaction. */
+/* publish.h: what a transaction says to the outbox (lua/moonpool/outbox.lua), and the host's own
+ * statements inside of an operation's transaction. */
 #ifndef MP_PUBLISH_H
 #define MP_PUBLISH_H
 
@@ -7,10 +7,12 @@
 
 #include "script/task.h"
 
-/* tx:publish(topic, payload, [key]): a message that exists if, and only if, the transaction commits. */
+/* tx:publish(topic, payload, [key]): a message that exists if, and only if, the transaction
+ * commits. */
 int mp_tx_publish(lua_State *L);
 
-/* The hooks of a committed transaction are on top: if it has published, the relays are told. Raises for memory. */
+/* The hooks of a committed transaction are on top: if it has published, the relays are told. Raises
+ * for memory. */
 void mp_publish_notify(lua_State *L, struct mp_sched *sched);
 
 /* Adds to the table on top (moonpool.host):

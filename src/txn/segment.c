@@ -1,10 +1,11 @@
-/* txn_wire.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them, ROLLBACK. */
+/* txn_wire.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them,
+ * ROLLBACK. */
 #include <string.h>
 
 #include "txn/fault.h"
-#include "watch/statements.h"
 #include "util/log.h"
 #include "watch/health.h"
+#include "watch/statements.h"
 
 /* ---- statements ---- */
 
@@ -53,8 +54,9 @@ static void on_commit(struct mp_req *req, struct mp_result *result, const struct
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
 }
 
-/* The lock serves speed, never correctness: whether it was had is no matter here. A wait for it that was canceled
- * in the moment in which it was granted fails and leaves it held all the same, so lock_held stays as it is. */
+/* The lock serves speed, never correctness: whether it was had is no matter here. A wait for it
+ * that was canceled in the moment in which it was granted fails and leaves it held all the same, so
+ * lock_held stays as it is. */
 static void on_lock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   (void)req;
   (void)result;
@@ -95,8 +97,8 @@ static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
   mp_txn_free_if_done(txn);
 }
 
-/* The first failure of the batch in the order in which the script wrote it; a failure that calls for a
- * retry comes before all. NULL: none. */
+/* The first failure of the batch in the order in which the script wrote it; a failure that calls
+ * for a retry comes before all. NULL: none. */
 static struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
@@ -124,7 +126,8 @@ static struct mp_err *first_failure(struct mp_txn *txn) {
   return txn->frame_failed ? &txn->frame_err : NULL;
 }
 
-/* It failed because of where the connection leads: that is not the script's fault, unless it wished only to read. */
+/* It failed because of where the connection leads: that is not the script's fault, unless it wished
+ * only to read. */
 static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
   bool discard = false;
   if (txn->options.tx.read_only || !txn->lease.conn) return;
@@ -164,8 +167,9 @@ static void on_types(struct mp_types_question *question, const struct mp_err *lo
   segment_answered(txn, NULL, lost);
 }
 
-/* Before the script goes on: are there types among the results that nobody knows? Not behind a failure, which has ended
- * the transaction, nor behind COMMIT, when the connection may be another's. */
+/* Before the script goes on: are there types among the results that nobody knows? Not behind a
+ * failure, which has ended the transaction, nor behind COMMIT, when the connection may be
+ * another's. */
 static bool ask_types(struct mp_txn *txn) {
   struct mp_types *types = mp_txn_types(txn);
   bool wanted = false;
@@ -247,7 +251,8 @@ static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size
 static void send_begin(struct mp_txn *txn) {
   struct mp_conn *conn = txn->lease.conn;
   if (txn->options.lock && !txn->lock_inherited) {
-    /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is held. */
+    /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is
+     * held. */
     txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
                                 .nparams = 1,
                                 .values = txn->lock_values,
@@ -291,7 +296,8 @@ static const char *frame_name(const struct mp_txn *txn) {
   return txn->tx.frame.commit ? "commit" : NULL;
 }
 
-/* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes out now? */
+/* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes
+ * out now? */
 static bool only_asks(const struct mp_list *queue) {
   MP_LIST_EACH(node, queue) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);

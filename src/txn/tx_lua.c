@@ -1,4 +1,5 @@
-/* tx.c: the `tx` that a transaction's script gets. A box that is emptied when the attempt is over. */
+/* tx.c: the `tx` that a transaction's script gets. A box that is emptied when the attempt is
+ * over. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 #define TX_TYPE "moonpool.tx"
 
-/* Known by its mark: the look-up of a metatable by its name costs more than the rest of a short method. */
+/* Known by its mark: the look-up of a metatable by its name costs more than the rest of a short
+ * method. */
 static const char box_mark;
 struct box {
   const void *mark;
@@ -42,7 +44,8 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
   return ((lua_CFunction)ctx)(L);
 }
 
-/* The types of the text's parameters are not known and are needed: asks, then calls `method` anew. */
+/* The types of the text's parameters are not known and are needed: asks, then calls `method`
+ * anew. */
 static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                           lua_CFunction method) {
   return mp_txn_ask_types(L, txn, what, text, (lua_KContext)method, again);
@@ -76,7 +79,8 @@ static int push_lazy(lua_State *L, struct mp_stmt *stmt) {
   return 1;
 }
 
-/* one(sql, params, message): the message is an argument only behind a table of parameters (or nil). */
+/* one(sql, params, message): the message is an argument only behind a table of parameters (or
+ * nil). */
 static int tx_one(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:one");
   struct mp_text *text = check_text(L, txn, "tx:one");
@@ -179,9 +183,9 @@ static int tx_exec(lua_State *L) {
 
 /* ---- savepoints ---- */
 
-/* Stack of a savepoint: 1 tx, 2 function, 3 message handler, 4 and 5 the numbers of hooks that there were, then
- * the function's results or its error.
- * The host makes the names; they tell the depth. */
+/* Stack of a savepoint: 1 tx, 2 function, 3 message handler, 4 and 5 the numbers of hooks that
+ * there were, then the function's results or its error. The host makes the names; they tell the
+ * depth. */
 
 static void queue_control(lua_State *L, struct mp_txn *txn, const char *format, unsigned depth) {
   lua_pushfstring(L, format, (int)depth);
@@ -274,7 +278,8 @@ static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
   return savepoint_ran(L, mp_task_pcallk(L, 1, LUA_MULTRET, 3, 0, savepoint_ran), 0);
 }
 
-/* savepoint(fn, [{read_only=}]): what fn returns; an error inside undoes its work and is raised to the caller. */
+/* savepoint(fn, [{read_only=}]): what fn returns; an error inside undoes its work and is raised to
+ * the caller. */
 static int tx_savepoint(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:savepoint");
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -331,7 +336,8 @@ static int tx_random(lua_State *L) {
   return 1;
 }
 
-/* Before pcall and after its function: what was queued outside must not fail inside, nor the reverse. */
+/* Before pcall and after its function: what was queued outside must not fail inside, nor the
+ * reverse. */
 static int flushed(lua_State *L, int status, lua_KContext ctx) {
   (void)L;
   (void)status;

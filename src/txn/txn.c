@@ -71,7 +71,8 @@ bool mp_txn_unchecked(const struct mp_txn *txn) {
   return false;
 }
 
-/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a look before it. */
+/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a look
+ * before it. */
 static void script_returned(struct mp_txn *txn) {
   struct mp_member *m = txn->m;
   bool keyed = m->options.key_id && !m->encoded, queued = !mp_list_empty(&txn->queue);
@@ -158,7 +159,8 @@ static void resume_script(struct mp_txn *txn) {
 
 /* ---- the machine's actions, in their order ---- */
 
-/* Has a group come to nothing, for a reason that may be one member's alone? Then each is done again, alone. */
+/* Has a group come to nothing, for a reason that may be one member's alone? Then each is done
+ * again, alone. */
 static bool do_again(const struct mp_txn *txn) {
   unsigned live = 0, failed = 0;
   MP_LIST_EACH(node, &txn->members) {

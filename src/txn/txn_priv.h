@@ -1,6 +1,6 @@
-/* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c (what
- * scripts wait for), txn_hold.c (which connection it has), txn_behind.c (who goes on with it) and txn_resolve.c (whether the work is
- * committed already). */
+/* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c
+ * (what scripts wait for), txn_hold.c (which connection it has), txn_behind.c (who goes on with it)
+ * and txn_resolve.c (whether the work is committed already). */
 #ifndef MP_TXN_INTERNAL_H
 #define MP_TXN_INTERNAL_H
 
@@ -9,8 +9,8 @@
 #include "txn/txn.h"
 #include "util/sm.h"
 
-/* One call of a transaction: its script, what it drew, and what it will hear. A transaction has one; a group has
- * several, whose scripts run one after another, each in a savepoint of its own.
+/* One call of a transaction: its script, what it drew, and what it will hear. A transaction has
+ * one; a group has several, whose scripts run one after another, each in a savepoint of its own.
  *
  *   WAITING --> RUNNING --> RETURNED          FAILED: its work is undone, the others' is not
  *      ^           |  \______/   |            A new attempt starts with all of them WAITING.
@@ -51,8 +51,8 @@ struct mp_member {
   bool encoded, recalled; /* the result's text is made; it comes from the key's row */
   char *stored;           /* that text */
 
-  /* What is the same on each attempt: one seed, a count per attempt. A key of ChaCha20: what a script draws
-   * tells nothing of what comes next. */
+  /* What is the same on each attempt: one seed, a count per attempt. A key of ChaCha20: what a
+   * script draws tells nothing of what comes next. */
   unsigned char seed[32];
   uint64_t stream[32]; /* its block of 256 bytes number drawn / 32 */
   uint64_t drawn;
@@ -104,7 +104,8 @@ struct mp_txn {
       discard_after; /* a statement left session state behind: nobody else may get the connection */
   bool lock_held;
 
-  /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the one behind */
+  /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the
+   * one behind */
   struct mp_txn *before, *behind;
   unsigned chain;      /* transactions that have had the connection one after another */
   bool unlocking;      /* the unlock is on its way */
@@ -130,7 +131,8 @@ struct mp_txn {
       committed; /* BEGIN, SET or COMMIT failed; COMMIT's tag was COMMIT */
   struct mp_err frame_err;
 
-  /* the witness: a row that COMMIT stores, by which a lost COMMIT is resolved; the key's row (txn_resolve.c) */
+  /* the witness: a row that COMMIT stores, by which a lost COMMIT is resolved; the key's row
+   * (txn_resolve.c) */
   struct mp_req witness, asks_witness, set_key, claim_key;
   char witness_id[37]; /* in a group: one of them */
   const char *witness_values[3], *claim_values[4];
@@ -171,7 +173,8 @@ unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none 
 void mp_txn_acquire(struct mp_txn *txn);
 void mp_txn_stop_waiting(struct mp_txn *txn);
 void mp_txn_cancel(struct mp_txn *txn); /* what is under way, if anything is */
-/* The connection is lost. If the server has not said so, its backend may go on and hold its locks: it is ended. */
+/* The connection is lost. If the server has not said so, its backend may go on and hold its locks:
+ * it is ended. */
 void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost);
 /* Gives the connection up: what is under way fails on the next turn. */
 void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
@@ -189,9 +192,11 @@ void mp_member_unref(struct mp_member *member, int *ref);
 bool mp_member_run(struct mp_member *member);
 void mp_member_over(struct mp_member *member); /* the script is: its tx is good for nothing more */
 void mp_member_kill(struct mp_member *member);
-/* Sets error_ref to what the caller shall hear: the script's own error if there is one, else `err`. */
+/* Sets error_ref to what the caller shall hear: the script's own error if there is one, else
+ * `err`. */
 void mp_member_make_error(struct mp_member *member, const struct mp_err *err);
-/* The key's row gets the result, as the last statement. False: it cannot be kept; error_ref tells. */
+/* The key's row gets the result, as the last statement. False: it cannot be kept; error_ref
+ * tells. */
 bool mp_member_keep_result(struct mp_member *member, struct mp_err *err);
 /* Tells the caller; `err` unless committed. `again`: see the field. */
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
@@ -205,7 +210,8 @@ void mp_txn_member_returned(struct mp_txn *txn);
 void mp_txn_member_failed(struct mp_txn *txn);
 /* An earlier member's statement failed while another's script was at work. */
 void mp_txn_earlier_failed(struct mp_txn *txn);
-/* The member will not be waited for any more; the others go on, from the top if its work was begun. */
+/* The member will not be waited for any more; the others go on, from the top if its work was
+ * begun. */
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err);
 
 /* txn_behind.c */
@@ -216,8 +222,8 @@ void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before);
 void mp_txn_unborrow(struct mp_txn *txn);
 /* The one behind, if it has sent nothing yet, starts anew on another connection. */
 void mp_txn_evict_behind(struct mp_txn *txn);
-/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now. Returns what is left to
- * do of `actions`. */
+/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now.
+ * Returns what is left to do of `actions`. */
 unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
 /* Its segment came behind a failed transaction: nothing of it was done. */
 bool mp_txn_was_misplaced(const struct mp_txn *txn);

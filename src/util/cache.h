@@ -1,5 +1,5 @@
-/* cache.h: a bounded map from bytes to bytes. Entries expire; when the limit is reached the ones that were used
- * least recently go. Pure: the caller gives the time. */
+/* cache.h: a bounded map from bytes to bytes. Entries expire; when the limit is reached the ones
+ * that were used least recently go. Pure: the caller gives the time. */
 #ifndef MP_CACHE_H
 #define MP_CACHE_H
 
@@ -18,7 +18,8 @@ void mp_cache_unref(struct mp_cache *cache); /* NULL is fine */
 /* The value, borrowed until the cache is changed; false: absent or expired. */
 bool mp_cache_get(struct mp_cache *cache, const char *key, size_t key_len, uint64_t now_ms,
                   const char **value, size_t *value_len);
-/* Copies both. False: it is larger than the limit, or there is no memory; then the key is absent. */
+/* Copies both. False: it is larger than the limit, or there is no memory; then the key is
+ * absent. */
 bool mp_cache_set(struct mp_cache *cache, const char *key, size_t key_len, const char *value,
                   size_t value_len, uint64_t expires_ms);
 bool mp_cache_delete(struct mp_cache *cache, const char *key, size_t key_len);

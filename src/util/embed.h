@@ -1,5 +1,6 @@
-/* embed.h: the Lua modules (SQL texts, the dashboard) that are built into the executable. The table is made
- * at build time from lua/, src/app/ (*.sql, as "sql/NAME.sql") and src/svc/dashboard ("dashboard/NAME"). */
+/* embed.h: the Lua modules (SQL texts, the dashboard) that are built into the executable. The table
+ * is made at build time from lua/, src/app/ (*.sql, as "sql/NAME.sql") and src/svc/dashboard
+ * ("dashboard/NAME"). */
 #ifndef MP_EMBED_H
 #define MP_EMBED_H
 

@@ -61,7 +61,8 @@ int mp_code_status(enum mp_code code) {
   return info ? info->status : 500;
 }
 
-/* Of the server's refusals each has its name. What ended a connection has one only where the server says why. */
+/* Of the server's refusals each has its name. What ended a connection has one only where the server
+ * says why. */
 static const struct mp_code_info *of_server(const struct mp_err *err) {
   if (!err->sqlstate[0] || (err->code != MP_ESQL && err->code != MP_ECONN)) return NULL;
   return mp_code_of_sqlstate(err->sqlstate);

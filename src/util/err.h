@@ -43,16 +43,16 @@ enum {
 
 struct mp_err {
   enum mp_code code;
-  /* "", or the name that says more than the code: of codes.h, or a script's own. Its status: 0 unless it is
-   * another than its name's. See mp_err_name. */
+  /* "", or the name that says more than the code: of codes.h, or a script's own. Its status: 0
+   * unless it is another than its name's. See mp_err_name. */
   char name[64];
   int status;
   int sys;          /* negative errno as libuv gives it, or 0 */
   unsigned flags;   /* MP_ERRF_* */
   char sqlstate[6]; /* "" unless the server sent one */
   char msg[490];
-  /* "", or what stands for a message that a script or a function of the database made, and that may hold
-   * any value: where it comes from. See mp_err_shown. */
+  /* "", or what stands for a message that a script or a function of the database made, and that may
+   * hold any value: where it comes from. See mp_err_shown. */
   char shown[112];
 };
 
@@ -64,8 +64,8 @@ int mp_err_wrap(struct mp_err *err, const char *fmt, ...) MP_PRINTF(2, 3);
 /* The message as it may stand on pages and in what the recorder keeps. */
 const char *mp_err_shown(const struct mp_err *err);
 
-/* The one code under which the failure is told everywhere: to scripts and callers, on pages, in the log and in
- * metrics. Its own name, or what its SQLSTATE stands for, or that of its code. */
+/* The one code under which the failure is told everywhere: to scripts and callers, on pages, in the
+ * log and in metrics. Its own name, or what its SQLSTATE stands for, or that of its code. */
 const char *mp_err_name(const struct mp_err *err);
 int mp_err_status(const struct mp_err *err); /* the HTTP status that answers it */
 enum mp_blame mp_err_blame(const struct mp_err *err);

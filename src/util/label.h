@@ -1,5 +1,6 @@
-/* label.h: what the log lines of a call are about, shared by all that works for the call: its recorder's flight, its
- * tasks and what they start, its hooks. Counted references; not from several threads. NULL is fine everywhere. */
+/* label.h: what the log lines of a call are about, shared by all that works for the call: its
+ * recorder's flight, its tasks and what they start, its hooks. Counted references; not from several
+ * threads. NULL is fine everywhere. */
 #ifndef MP_LABEL_H
 #define MP_LABEL_H
 

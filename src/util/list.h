@@ -1,5 +1,5 @@
-/* list.h: intrusive doubly linked list. A node that is on no list points at itself, so that removing
- * it twice is harmless. */
+/* list.h: intrusive doubly linked list. A node that is on no list points at itself, so that
+ * removing it twice is harmless. */
 #ifndef MP_LIST_H
 #define MP_LIST_H
 

@@ -40,7 +40,8 @@ static struct {
 
 /* ---- writing ---- */
 
-/* A control character must not draw on somebody's terminal, nor a stray byte break a line of JSON. */
+/* A control character must not draw on somebody's terminal, nor a stray byte break a line of
+ * JSON. */
 static char *add_char(char *out, const char **at, int json) {
   unsigned char c = (unsigned char)**at;
   size_t n = mp_utf8_len(*at);

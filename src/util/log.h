@@ -1,8 +1,9 @@
 /* log.h: one line per event, to one sink. The sink is the process's only global: it is set once,
  * before a loop runs. Secrets never come here: callers pass what may be read by anybody.
  *
- * An event that comes again and again (the same place in the code; of scripts: the same text) is written MP_LOG_BURST
- * times within a second; the others of that second are counted and told in one line. */
+ * An event that comes again and again (the same place in the code; of scripts: the same text) is
+ * written MP_LOG_BURST times within a second; the others of that second are counted and told in one
+ * line. */
 #ifndef MP_LOG_H
 #define MP_LOG_H
 
@@ -14,7 +15,8 @@
 
 enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
 
-/* What a line is about, beside its text: fields of their own in JSON. What is NULL or empty is left out. */
+/* What a line is about, beside its text: fields of their own in JSON. What is NULL or empty is left
+ * out. */
 #define MP_LOG_ABOUT_MAP(X) X(operation) X(call_id) X(request_id) X(trace_id) X(span_id)
 
 struct mp_log_about {
@@ -39,8 +41,8 @@ void mp_log_set_json(int json);
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
 void mp_log_on(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
                const char *fmt, ...) MP_PRINTF(4, 5);
-/* From now on the default sink keeps its lines (the first MiB) until mp_log_held writes or forgets them; or it does no
- * longer, and forgets what it has. */
+/* From now on the default sink keeps its lines (the first MiB) until mp_log_held writes or forgets
+ * them; or it does no longer, and forgets what it has. */
 void mp_log_hold(bool hold);
 void mp_log_held(bool tell);
 /* Tells what is still counted; at the end. */

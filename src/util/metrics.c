@@ -8,7 +8,8 @@
 
 #include "util/utf8.h"
 
-/* 1, 2.5, 5: each about twice the last, and the numbers that people set as limits are among them. */
+/* 1, 2.5, 5: each about twice the last, and the numbers that people set as limits are among
+ * them. */
 static const double seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                  0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
 

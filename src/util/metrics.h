@@ -1,10 +1,11 @@
 /* metrics.h: counters, gauges and histograms, and the text in which Prometheus reads them.
  *
- * A registry holds metrics by name; a metric holds one series for each combination of label values that it has
- * met, up to a limit: what comes after that is counted under the value "other", so that memory and the
- * page stay bounded whatever labels a script invents. A series is found once and kept: then counting is
- * a plain addition. Series live as long as their registry; nothing is ever removed.
- * Durations are seconds, sizes are bytes (Prometheus' base units). Owner: the runtime. Thread: the loop's. */
+ * A registry holds metrics by name; a metric holds one series for each combination of label values
+ * that it has met, up to a limit: what comes after that is counted under the value "other", so that
+ * memory and the page stay bounded whatever labels a script invents. A series is found once and
+ * kept: then counting is a plain addition. Series live as long as their registry; nothing is ever
+ * removed. Durations are seconds, sizes are bytes (Prometheus' base units). Owner: the runtime.
+ * Thread: the loop's. */
 #ifndef MP_METRICS_H
 #define MP_METRICS_H
 
@@ -57,8 +58,9 @@ struct mp_series {
 int mp_metrics_new(struct mp_metrics **out, struct mp_err *err) MP_MUST_CHECK;
 void mp_metrics_unref(struct mp_metrics *metrics);
 
-/* The metric of that name, made if it is new. MP_EINVAL: the name or a label is none that Prometheus reads, or the
- * name is taken by a metric of another kind, with other labels or other buckets. MP_EBUSY: too many. */
+/* The metric of that name, made if it is new. MP_EINVAL: the name or a label is none that
+ * Prometheus reads, or the name is taken by a metric of another kind, with other labels or other
+ * buckets. MP_EBUSY: too many. */
 int mp_metrics_add(struct mp_metrics *metrics, const struct mp_metric_options *options,
                    struct mp_metric **out, struct mp_err *err) MP_MUST_CHECK;
 struct mp_metric *mp_metrics_find(struct mp_metrics *metrics, const char *name);
@@ -67,8 +69,8 @@ enum mp_metric_kind mp_metric_kind_of(const struct mp_metric *metric);
 /* The names, as many as there are; returns how many. */
 size_t mp_metric_labels(const struct mp_metric *metric, const char *names[MP_METRIC_LABELS]);
 
-/* The series with these label values, one for each name (NULL is ""). Never NULL: beyond the limit, or
- * without memory, it is the one whose values are all "other". */
+/* The series with these label values, one for each name (NULL is ""). Never NULL: beyond the limit,
+ * or without memory, it is the one whose values are all "other". */
 struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *values);
 
 /* ---- counting ---- */
@@ -83,12 +85,13 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 /* ---- reading ---- */
 
 uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
-/* The least observation that at least the share `q` of them does not exceed: exact for up to MP_METRIC_LAST of them,
- * else guessed inside of its bucket, between the least and the greatest that was seen; 0 without any. */
+/* The least observation that at least the share `q` of them does not exceed: exact for up to
+ * MP_METRIC_LAST of them, else guessed inside of its bucket, between the least and the greatest
+ * that was seen; 0 without any. */
 double mp_series_quantile(const struct mp_series *series, double q);
 
-/* Somebody whose numbers are not counted here but read: it brings its series up to date before they are written. In its
- * owner's memory; it leaves before that goes. */
+/* Somebody whose numbers are not counted here but read: it brings its series up to date before they
+ * are written. In its owner's memory; it leaves before that goes. */
 struct mp_metrics_source {
   struct mp_list node;
   void (*refresh)(struct mp_metrics_source *source);
@@ -96,8 +99,9 @@ struct mp_metrics_source {
 void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source);
 void mp_metrics_leave(struct mp_metrics_source *source);
 
-/* All series in the text format 0.0.4, metrics in the order in which they were made; one without series yet is there by its
- * help and its kind, so that rules and dashboards can be checked against the page. */
+/* All series in the text format 0.0.4, metrics in the order in which they were made; one without
+ * series yet is there by its help and its kind, so that rules and dashboards can be checked against
+ * the page. */
 void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out);
 
 #endif

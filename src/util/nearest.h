@@ -1,4 +1,5 @@
-/* nearest.h: how far two names are apart, to tell what a misspelled one was probably meant to be. */
+/* nearest.h: how far two names are apart, to tell what a misspelled one was probably meant to
+ * be. */
 #ifndef MP_NEAREST_H
 #define MP_NEAREST_H
 

@@ -14,8 +14,8 @@ struct mp_sm {
   const unsigned *moves; /* allowed target states, by state */
 };
 
-/* True if `from` may become `to`; else it reports the forbidden move to the log, and the caller closes the
- * one object concerned. */
+/* True if `from` may become `to`; else it reports the forbidden move to the log, and the caller
+ * closes the one object concerned. */
 bool mp_sm_may(const struct mp_sm *sm, unsigned from, unsigned to);
 
 #endif

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* How many bytes the well-formed character at `at` has (RFC 3629, 4); 0: it is none. `at` is terminated. */
+/* How many bytes the well-formed character at `at` has (RFC 3629, 4); 0: it is none. `at` is
+ * terminated. */
 static inline size_t mp_utf8_len(const char *text) {
   const unsigned char *at = (const unsigned char *)text;
   if (at[0] < 0x80) return 1;
@@ -18,8 +19,8 @@ static inline size_t mp_utf8_len(const char *text) {
   return overlong || beyond ? 0 : n;
 }
 
-/* Makes UTF-8 of a terminated text that was cut somewhere, or is none: a character that is not whole at the end goes, any other
- * stray byte becomes `?`. */
+/* Makes UTF-8 of a terminated text that was cut somewhere, or is none: a character that is not
+ * whole at the end goes, any other stray byte becomes `?`. */
 static inline void mp_utf8_mend(char *text) {
   for (size_t n; *text; text += n ? n : 1) {
     n = mp_utf8_len(text);

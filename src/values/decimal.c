@@ -4,8 +4,8 @@
  *
  * libpgtypes adds, subtracts, multiplies and compares exactly. Its quotient has 17 digits for 1/3
  * and is rounded once already: divide() asks for the digits it needs and settles the last one by
- * the remainder. Every operand is bounded before it gets there (1e200000000 + 1 would take 193 MB).
- */
+ * the remainder. Every operand is bounded before it gets there (1e200000000 + 1 would take 193
+ * MB). */
 #include "values/decimal.h"
 
 #include <lauxlib.h>
@@ -38,8 +38,8 @@ static const char *const mode_names[] = {"half_up", "half_even", "down", "up",
 
 static const char metatable_key; /* its address is the registry's key */
 
-/* -- Lua values -----------------------------------------------------------------------------------
- */
+/* -- Lua values
+ * ----------------------------------------------------------------------------------- */
 
 static struct mp_decimal *test_decimal(lua_State *L, int idx) {
   if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx)) return NULL;
@@ -154,8 +154,8 @@ static int check_places(lua_State *L, int idx) {
   return (int)places;
 }
 
-/* -- arithmetic -----------------------------------------------------------------------------------
- */
+/* -- arithmetic
+ * ----------------------------------------------------------------------------------- */
 
 typedef int (*operation)(numeric *, numeric *, numeric *);
 
@@ -459,8 +459,8 @@ static int l_concat(lua_State *L) {
   return 1;
 }
 
-/* -- the module -----------------------------------------------------------------------------------
- */
+/* -- the module
+ * ----------------------------------------------------------------------------------- */
 
 static int new_decimal(lua_State *L, int idx) {
   size_t len;

@@ -4,8 +4,8 @@
  * A decimal is a userdata that keeps nothing but its canonical text ("28500.00"), so one made from
  * a column costs a copy and needs no finalizer. Digits are unpacked only while arithmetic is done.
  * Bounds: at most MP_DECIMAL_DIGITS digits, counted on both sides of the point. What lies out of
- * bounds is refused, never rounded. NaN and infinities come from columns only: they can be compared, as PostgreSQL
- * does, written and sent back, but not calculated with. */
+ * bounds is refused, never rounded. NaN and infinities come from columns only: they can be
+ * compared, as PostgreSQL does, written and sent back, but not calculated with. */
 #ifndef MP_DECIMAL_H
 #define MP_DECIMAL_H
 
@@ -33,12 +33,12 @@ bool mp_decimal_text_special(const char *text, size_t len);
 
 bool mp_decimal_is(lua_State *L, int idx);
 
-/* Pushes the decimal's text as a Lua string and returns it; NULL, pushing nothing, if it is none.
- */
+/* Pushes the decimal's text as a Lua string and returns it; NULL, pushing nothing, if it is
+ * none. */
 const char *mp_decimal_text(lua_State *L, int idx, size_t *len);
 
-/* The decimal's text, terminated and owned by the value at `idx`; NULL if it is none. Never raises.
- */
+/* The decimal's text, terminated and owned by the value at `idx`; NULL if it is none. Never
+ * raises. */
 const char *mp_decimal_peek(lua_State *L, int idx, size_t *len);
 
 #endif

@@ -62,8 +62,8 @@ void mp_num_round(struct mp_num *v, int places, enum mp_num_mode mode);
 /* out = base^n, exactly. False: it is out of bounds. */
 bool mp_num_power(const struct mp_num *base, uint64_t n, struct mp_num *out);
 
-/* NaN and infinities, which columns may hold and nothing can be calculated with: 0 for other texts; else its place in
- * PostgreSQL's order, -1 for -Infinity, 1 for Infinity, 2 for NaN. */
+/* NaN and infinities, which columns may hold and nothing can be calculated with: 0 for other texts;
+ * else its place in PostgreSQL's order, -1 for -Infinity, 1 for Infinity, 2 for NaN. */
 int mp_num_special(const char *text, size_t len);
 
 #endif

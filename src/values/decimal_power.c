@@ -1,6 +1,6 @@
-/* decimal_power.c: exact integer powers. libpgtypes multiplies digit by digit, which takes longer for a loan's interest
- * over five years than all else that a transaction computes; GMP's low-level functions read and write the
- * same digits, and take no memory. */
+/* decimal_power.c: exact integer powers. libpgtypes multiplies digit by digit, which takes longer
+ * for a loan's interest over five years than all else that a transaction computes; GMP's low-level
+ * functions read and write the same digits, and take no memory. */
 #include <gmp.h>
 #include <string.h>
 

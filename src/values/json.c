@@ -13,8 +13,8 @@ enum { ENCODE_MAX_BYTES = 64 << 20, KEEP_BYTES = 256 << 10 };
 static const char mark_keys[MP_JSON_MARKS]; /* addresses: registry keys of the marks' metatables */
 static const char mark_number;              /* in such a metatable: which mark it is */
 
-/* -- marks ----------------------------------------------------------------------------------------
- */
+/* -- marks
+ * ---------------------------------------------------------------------------------------- */
 
 void mp_json_push_mark(lua_State *L, enum mp_json_mark mark) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &mark_keys[mark]) == LUA_TTABLE) return;
@@ -86,8 +86,8 @@ void mp_json_hook_push(lua_State *L, mp_json_hook hook) {
   lua_pushlightuserdata(L, address);
 }
 
-/* -- names ----------------------------------------------------------------------------------------
- */
+/* -- names
+ * ---------------------------------------------------------------------------------------- */
 
 static bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
@@ -169,8 +169,8 @@ bool mp_json_name_clashes(lua_State *L, int idx, const char *key, size_t len) {
   return clash;
 }
 
-/* -- text in, text out ----------------------------------------------------------------------------
- */
+/* -- text in, text out
+ * ---------------------------------------------------------------------------- */
 
 static int buf_gc(lua_State *L) {
   mp_buf_fini(lua_touserdata(L, 1));

@@ -1,9 +1,10 @@
 /* json.h: the Lua module "moonpool.json": strict reading and exact writing of JSON, for every
  * border (HTTP, command line, json columns).
  *
- * json_decode.c reads by yajl's callbacks, numbers as text. Refused: a byte order mark, duplicate keys, bytes behind
- * the value, invalid UTF-8, lone surrogates, control characters, more than MP_JSON_DEPTH levels,
- * texts longer than MP_JSON_MAX_BYTES. json_encode.c writes into a buffer of the caller.
+ * json_decode.c reads by yajl's callbacks, numbers as text. Refused: a byte order mark, duplicate
+ * keys, bytes behind the value, invalid UTF-8, lone surrogates, control characters, more than
+ * MP_JSON_DEPTH levels, texts longer than MP_JSON_MAX_BYTES. json_encode.c writes into a buffer of
+ * the caller.
  *
  * json_raw.c: texts that are JSON already.
  *
@@ -56,8 +57,8 @@ void mp_json_hook_push(lua_State *L, mp_json_hook hook); /* pushes the light use
 /* Pushes the module's table. */
 int mp_open_json(lua_State *L);
 
-/* json_raw.c: JSON text that is written as it stands. Replaces the text on top by a value whose JSON it is; it is
- * not read before. [-1, +1] */
+/* json_raw.c: JSON text that is written as it stands. Replaces the text on top by a value whose
+ * JSON it is; it is not read before. [-1, +1] */
 void mp_json_text_wrap(lua_State *L);
 int mp_json_raw(lua_State *L); /* json.raw(text): the same, read before */
 void mp_json_raw_open(
@@ -71,8 +72,9 @@ int mp_json_decode(lua_State *L, const char *text, size_t len, unsigned flags,
 int mp_json_decode_max(lua_State *L, const char *text, size_t len, size_t max_bytes, unsigned flags,
                        struct mp_err *err) MP_MUST_CHECK;
 
-/* The same for a C function that Lua calls with the text at 1: `return mp_json_read(...)`. Gives way while it reads, and
- * raises what is wrong; too many values are an error object, CONTENT_TOO_LARGE. */
+/* The same for a C function that Lua calls with the text at 1: `return mp_json_read(...)`. Gives
+ * way while it reads, and raises what is wrong; too many values are an error object,
+ * CONTENT_TOO_LARGE. */
 struct mp_json_limits {
   size_t bytes, values; /* 0: MP_JSON_MAX_BYTES; any number */
 };
@@ -83,8 +85,8 @@ int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned fla
  * or by a frame outside of the protected call. False if `out` failed (limit or memory). */
 bool mp_json_encode(lua_State *L, int idx, struct mp_buf *out, unsigned flags) MP_MUST_CHECK;
 
-/* Pieces for hooks: a string with its quotes (raises if it is no UTF-8), an object's key, a double.
- */
+/* Pieces for hooks: a string with its quotes (raises if it is no UTF-8), an object's key, a
+ * double. */
 void mp_json_add_string(lua_State *L, struct mp_buf *out, const char *text, size_t len);
 void mp_json_add_key(lua_State *L, struct mp_buf *out, const char *key, size_t len, unsigned flags);
 /* The shortest text that reads as the same double, always with a point or an exponent, in at most

@@ -1,7 +1,8 @@
 /* json_decode.c: JSON text to Lua values. yajl knows the grammar; what it lets through (vertical
- * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. What C asks for is
- * read inside one lua_pcall, so that "out of memory" comes back as an error and the parser is
- * always freed; json.decode reads piece by piece, the parser owned by a userdata, and gives way between two. */
+ * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. What C asks
+ * for is read inside one lua_pcall, so that "out of memory" comes back as an error and the parser
+ * is always freed; json.decode reads piece by piece, the parser owned by a userdata, and gives way
+ * between two. */
 #include <lauxlib.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,8 +31,8 @@ struct decoder {
   size_t fed;                       /* bytes that the parser has seen before this piece */
 };
 
-/* -- what yajl does not check ---------------------------------------------------------------------
- */
+/* -- what yajl does not check
+ * --------------------------------------------------------------------- */
 
 size_t mp_json_valid_utf8(const char *text, size_t len) {
   const unsigned char *s = (const unsigned char *)text;
@@ -122,8 +123,8 @@ static bool scan(struct decoder *d) {
   return true;
 }
 
-/* -- numbers --------------------------------------------------------------------------------------
- */
+/* -- numbers
+ * -------------------------------------------------------------------------------------- */
 
 struct digits { /* a number's significant digits, no zeros at the ends; the first stands at
                    10^exponent */
@@ -220,8 +221,8 @@ static bool push_integer(lua_State *L, const char *s, size_t len) {
   return true;
 }
 
-/* -- yajl's callbacks: 1 goes on, 0 stops ---------------------------------------------------------
- */
+/* -- yajl's callbacks: 1 goes on, 0 stops
+ * --------------------------------------------------------- */
 
 static int refuse(struct decoder *d, const char *wrong) {
   d->wrong = wrong;
@@ -326,8 +327,8 @@ static const yajl_callbacks callbacks = {
     .yajl_end_array = on_end,
 };
 
-/* yajl does not look whether malloc gave memory: raise, which the pcall around everything catches.
- */
+/* yajl does not look whether malloc gave memory: raise, which the pcall around everything
+ * catches. */
 static void *need(lua_State *L, void *memory) {
   if (!memory) luaL_error(L, "not enough memory");
   return memory;

@@ -27,8 +27,8 @@ struct encoder {
   struct mp_buf *out;
 };
 
-/* -- bytes ----------------------------------------------------------------------------------------
- */
+/* -- bytes
+ * ---------------------------------------------------------------------------------------- */
 
 static inline char *room(struct mp_buf *out, size_t n) {
   if (!out->failed && out->cap - out->len > n && (!out->max || out->max - out->len >= n))
@@ -103,8 +103,8 @@ void mp_json_add_string(lua_State *L, struct mp_buf *out, const char *text, size
     luaL_error(L, "json: a string that is no valid UTF-8 cannot be JSON");
 }
 
-/* Writes the respelled name with its quotes; false if it is no identifier, and nothing was added.
- */
+/* Writes the respelled name with its quotes; false if it is no identifier, and nothing was
+ * added. */
 static bool put_camel(struct mp_buf *out, const char *key, size_t len) {
   char *at = room(out, len + 2);
   if (!at) return true;
@@ -161,8 +161,8 @@ size_t mp_json_format_number(double value, char *out) {
   return (size_t)n;
 }
 
-/* -- errors with their path -----------------------------------------------------------------------
- */
+/* -- errors with their path
+ * ----------------------------------------------------------------------- */
 
 static void add_step(luaL_Buffer *b, const struct frame *f) {
   char text[64];
@@ -201,8 +201,8 @@ static int fail_type(struct encoder *e, const struct frame *at, const char *type
   return fail(e, at, lua_tostring(e->L, -1));
 }
 
-/* -- values ---------------------------------------------------------------------------------------
- */
+/* -- values
+ * --------------------------------------------------------------------------------------- */
 
 static const char no_nul[] = "text with a NUL character (U+0000) cannot be stored";
 

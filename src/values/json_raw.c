@@ -1,5 +1,5 @@
-/* json_raw.c: text that is JSON already, json.raw(text): written as it stands, where a string would become a JSON
- * string. A userdata whose user value is the text. */
+/* json_raw.c: text that is JSON already, json.raw(text): written as it stands, where a string would
+ * become a JSON string. A userdata whose user value is the text. */
 #include <lauxlib.h>
 #include <string.h>
 

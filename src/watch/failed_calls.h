@@ -1,6 +1,7 @@
-/* failed_calls.h: how often calls of operations have failed: by operation, code and whose fault, with the last one of
- * each, so that whoever sees the number finds a call to look at. Bounded: what comes beyond the limit is counted under
- * the operation "other". Owner: the meters (metrics.h), which count the same for Prometheus. */
+/* failed_calls.h: how often calls of operations have failed: by operation, code and whose fault,
+ * with the last one of each, so that whoever sees the number finds a call to look at. Bounded: what
+ * comes beyond the limit is counted under the operation "other". Owner: the meters (metrics.h),
+ * which count the same for Prometheus. */
 #ifndef MP_FAILED_CALLS_H
 #define MP_FAILED_CALLS_H
 
@@ -25,7 +26,8 @@ struct mp_failed_calls *mp_failed_calls_new(void); /* NULL: no memory */
 void mp_failed_calls_unref(struct mp_failed_calls *calls);
 /* False: counted under "other". */
 bool mp_failed_calls_add(struct mp_failed_calls *calls, const struct mp_failed_call *call);
-/* Pushes an array of { operation=, code=, fault=, count=, last=, call_id= }, the latest first. [-0, +1] */
+/* Pushes an array of { operation=, code=, fault=, count=, last=, call_id= }, the latest first. [-0,
+ * +1] */
 void mp_failed_calls_push(lua_State *L, const struct mp_failed_calls *calls);
 
 #endif

@@ -1,5 +1,6 @@
-/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that a busy pool is no
- * reason for a silent database; counted nowhere, so that asking changes no statistics. */
+/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that
+ * a busy pool is no reason for a silent database; counted nowhere, so that asking changes no
+ * statistics. */
 #include "watch/health.h"
 
 #include <lauxlib.h>
@@ -57,8 +58,8 @@ const struct mp_health *mp_health_now(struct mp_bind *bind) {
   return bind->health;
 }
 
-/* What the pool has was opened before this was known: it leads to another server than a new connection, or to one that
- * has changed. */
+/* What the pool has was opened before this was known: it leads to another server than a new
+ * connection, or to one that has changed. */
 static void tell_pool(struct probe *probe, enum mp_look before) {
   struct mp_health *health = probe->bind->health;
   struct mp_pool *pool = probe->bind->pool;
@@ -151,7 +152,8 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
   tell(probe);
 }
 
-/* A connection that does not answer in time is of no use to others either: closing it ends the probe. */
+/* A connection that does not answer in time is of no use to others either: closing it ends the
+ * probe. */
 static void on_timeout(struct mp_timer *timer) {
   struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
   if (!probe->excused && mp_loop_now_ms(probe->bind->loop) > timer->due_ms + LATE_MS) {
@@ -227,7 +229,8 @@ static void set_text(lua_State *L, const char *name, const char *text) {
   lua_setfield(L, -2, name);
 }
 
-/* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=, full_s=, waited_s=, holders= } */
+/* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=,
+ * full_s=, waited_s=, holders= } */
 int mp_health_table(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   const struct mp_health *health = mp_health_now(bind);

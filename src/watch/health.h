@@ -1,4 +1,5 @@
-/* health.h: the host's state, judged anew from what is known now (pool/health.h); health.c looks at the database. */
+/* health.h: the host's state, judged anew from what is known now (pool/health.h); health.c looks at
+ * the database. */
 #ifndef MP_BIND_HEALTH_H
 #define MP_BIND_HEALTH_H
 
@@ -13,9 +14,10 @@ struct mp_pool;
 
 const struct mp_health *mp_health_now(struct mp_bind *bind);
 
-/* A statement has failed on this connection. Was it because the server takes no writes (mp_conn_took_no_write)? Then it may
- * be done again on another connection; `discard`: this one is of no use, nor are older ones, because as far as is known
- * the address leads to a server that does. */
+/* A statement has failed on this connection. Was it because the server takes no writes
+ * (mp_conn_took_no_write)? Then it may be done again on another connection; `discard`: this one is
+ * of no use, nor are older ones, because as far as is known the address leads to a server that
+ * does. */
 bool mp_health_misled(struct mp_bind *bind, struct mp_pool *pool, const struct mp_conn *conn,
                       struct mp_err *err, bool *discard);
 

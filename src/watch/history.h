@@ -1,7 +1,7 @@
-/* history.h: what the last statements were: rings of the scripts', of the host's own (polls, tokens, schedules), of those
- * that were slow, that failed, and that failed by no fault of the caller's: traffic washes away nothing that somebody
- * looks for. Fixed memory; no parameter value is ever kept.
- * Owner: bind. */
+/* history.h: what the last statements were: rings of the scripts', of the host's own (polls,
+ * tokens, schedules), of those that were slow, that failed, and that failed by no fault of the
+ * caller's: traffic washes away nothing that somebody looks for. Fixed memory; no parameter value
+ * is ever kept. Owner: bind. */
 #ifndef MP_HISTORY_H
 #define MP_HISTORY_H
 
@@ -38,14 +38,14 @@ void mp_history_add(struct mp_history *history, const struct mp_history_entry *e
 
 enum mp_history_part { MP_HISTORY_SCRIPTS, MP_HISTORY_HOST, MP_HISTORY_FAILED, MP_HISTORY_ANY };
 
-/* Pushes an array of up to `limit` tables, newest first, of statements of that part that took at least `at_least_us`:
- * { number=, query=, duration=, timestamp=, success=, operation=, line=, rows=, error=, sqlstate=, host= }, times in
- * ms. [-0, +1] */
+/* Pushes an array of up to `limit` tables, newest first, of statements of that part that took at
+ * least `at_least_us`: { number=, query=, duration=, timestamp=, success=, operation=, line=,
+ * rows=, error=, sqlstate=, host= }, times in ms. [-0, +1] */
 void mp_history_push(lua_State *L, struct mp_history *history, enum mp_history_part part,
                      size_t limit, uint64_t at_least_us);
 
-/* Pushes the text of statement `number` as it was sent; "" of a long one, of which only what is shown is kept; nil: it
- * is gone. [-0, +1] */
+/* Pushes the text of statement `number` as it was sent; "" of a long one, of which only what is
+ * shown is kept; nil: it is gone. [-0, +1] */
 void mp_history_push_sent(lua_State *L, struct mp_history *history, uint64_t number);
 
 #endif

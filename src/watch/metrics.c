@@ -15,7 +15,8 @@
 #include "watch/failed_calls.h"
 #include "watch/health.h"
 
-/* The host's own metrics: field, name, kind, help, labels. scripts/monitoring/README.md explains them. */
+/* The host's own metrics: field, name, kind, help, labels. scripts/monitoring/README.md explains
+ * them. */
 #define MP_METER_MAP(X)                                                                            \
   X(transactions, "moonpool_transactions_total", MP_COUNTER,                                       \
     "Transactions that have ended, retries not counted, by outcome.", "operation", "isolation",    \

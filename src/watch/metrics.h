@@ -1,7 +1,7 @@
-/* metrics.h: what the host counts of transactions, statements and itself. Whoever finishes one of them reports it
- * here, once; the series are found by the operation's name and kept, so a report is a look-up and some additions.
- * The names are a contract with dashboards and rules: the table in scripts/monitoring/README.md.
- * Owner: the runtime. It must outlive the tasks. */
+/* metrics.h: what the host counts of transactions, statements and itself. Whoever finishes one of
+ * them reports it here, once; the series are found by the operation's name and kept, so a report is
+ * a look-up and some additions. The names are a contract with dashboards and rules: the table in
+ * scripts/monitoring/README.md. Owner: the runtime. It must outlive the tasks. */
 #ifndef MP_BIND_METRICS_H
 #define MP_BIND_METRICS_H
 
@@ -79,7 +79,8 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
 /* A call has got its turn in its lane, after so long. */
 void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
-/* A call of an operation (or a page, or a hook) has failed with that code and status; gives whose fault it is. */
+/* A call of an operation (or a page, or a hook) has failed with that code and status; gives whose
+ * fault it is. */
 struct mp_failed_calls;
 enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *operation,
                                      const char *code, int status, const char *call_id,
@@ -101,16 +102,18 @@ struct mp_totals {
 };
 const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
 
-/* The alerts that are active, as JSON, for all VMs; "[]" until somebody has said. Borrowed; copied. */
+/* The alerts that are active, as JSON, for all VMs; "[]" until somebody has said. Borrowed;
+ * copied. */
 const char *mp_meters_alerts(const struct mp_meters *meters);
 void mp_meters_set_alerts(struct mp_meters *meters, const char *json);
 
-/* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody looks. */
+/* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody
+ * looks. */
 void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind);
 
-/* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=, committed=,
- * rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99=, min=, max=, last= }, durations in ms;
- * `last`: the last ones, up to MP_METRIC_LAST. [-0, +1] */
+/* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=,
+ * committed=, rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99=, min=,
+ * max=, last= }, durations in ms; `last`: the last ones, up to MP_METRIC_LAST. [-0, +1] */
 void mp_meters_push_operations(lua_State *L, struct mp_meters *meters);
 
 /* metrics_lua.c: adds counter, gauge, histogram and metrics_text to the table on top. [-0, +0] */

@@ -1,4 +1,5 @@
-/* metrics_lua.c: a script's own counters, gauges and histograms, and what moonpool.metrics reads. */
+/* metrics_lua.c: a script's own counters, gauges and histograms, and what moonpool.metrics
+ * reads. */
 #include <lauxlib.h>
 #include <math.h>
 #include <string.h>
@@ -18,7 +19,8 @@ static const char *const types[] = {"moonpool.counter", "moonpool.gauge", "moonp
 
 /* ---- making ---- */
 
-/* Names of the host and of the process are not a script's to take; a counter is recognized by its name. */
+/* Names of the host and of the process are not a script's to take; a counter is recognized by its
+ * name. */
 static void check_name(lua_State *L, const char *what, const char *name, enum mp_metric_kind kind) {
   size_t len = strlen(name);
   if (!strncmp(name, "moonpool_", 9) || !strncmp(name, "process_", 8))
@@ -69,8 +71,8 @@ static void check_options(lua_State *L, const char *what) {
   }
 }
 
-/* counter | gauge | histogram (name, {help=, labels={names}, buckets={bounds}}). The same name gives the same metric:
- * a script that is loaded again goes on counting. */
+/* counter | gauge | histogram (name, {help=, labels={names}, buckets={bounds}}). The same name
+ * gives the same metric: a script that is loaded again goes on counting. */
 static int make(lua_State *L, const char *what, enum mp_metric_kind kind, bool own) {
   struct mp_metric_options options = {.name = luaL_checkstring(L, 1), .kind = kind};
   double bounds[MP_METRIC_BOUNDS];
@@ -107,7 +109,8 @@ static int make_own_gauge(lua_State *L) { return make(L, "own_gauge", MP_GAUGE, 
 
 /* ---- counting ---- */
 
-/* The series that the labels at `idx` name: a table with a value for each, or nothing if there are none. */
+/* The series that the labels at `idx` name: a table with a value for each, or nothing if there are
+ * none. */
 static struct mp_series *series_of(lua_State *L, enum mp_metric_kind kind, int idx) {
   struct mp_metric *metric = *(struct mp_metric **)luaL_checkudata(L, 1, types[kind]);
   const char *names[MP_METRIC_LABELS], *values[MP_METRIC_LABELS];
@@ -225,7 +228,8 @@ static int operation_stats(lua_State *L) {
   return 1;
 }
 
-/* call_failed(operation, code, status, [call_id]) -> whose fault it is: "caller", "operator" or "transient" */
+/* call_failed(operation, code, status, [call_id]) -> whose fault it is: "caller", "operator" or
+ * "transient" */
 static int call_failed(lua_State *L) {
   struct mp_bind *bind = mp_bind_of(L);
   enum mp_blame blame = mp_metrics_call_failed(
@@ -276,8 +280,8 @@ static int calls(lua_State *L) {
   return 1;
 }
 
-/* calls_ended([from], limit) -> array with notes, oldest first; the `from` of the next time; how many were gone by now.
- * Without `from`: nothing yet, only what ends from now on. */
+/* calls_ended([from], limit) -> array with notes, oldest first; the `from` of the next time; how
+ * many were gone by now. Without `from`: nothing yet, only what ends from now on. */
 static int calls_ended(lua_State *L) {
   struct mp_recorder *recorder = mp_bind_of(L)->recorder;
   uint64_t from = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)mp_recorder_ended(recorder));

@@ -217,7 +217,8 @@ void mp_flight_say(const struct mp_flight *flight, char *out, size_t size) {
              flight->where, flight->id);
 }
 
-/* The one that has used the backend for the longest time: others may have been sent behind its COMMIT. */
+/* The one that has used the backend for the longest time: others may have been sent behind its
+ * COMMIT. */
 static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsigned backend) {
   const struct mp_flight *found = NULL;
   if (!backend) return NULL; /* a prepared transaction has none */
@@ -304,7 +305,8 @@ static struct mp_flight *newest(const struct ring *ring, uint64_t n) {
   return ring->at[(ring->added - 1 - n) % MP_FLIGHTS];
 }
 
-/* Under load a call is washed out of the last ones before a person who sees it in a list can ask for it. */
+/* Under load a call is washed out of the last ones before a person who sees it in a list can ask
+ * for it. */
 static void push_listed(lua_State *L, struct mp_recorder *recorder, struct mp_flight *flight) {
   struct mp_flight *oldest = newest(&recorder->listed, MP_FLIGHTS - 1);
   push_flight(L, flight);

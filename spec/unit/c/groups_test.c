@@ -1,4 +1,5 @@
-/* groups_test.c: how many groups of an operation run at a time, and in what order they take along who waits. */
+/* groups_test.c: how many groups of an operation run at a time, and in what order they take along
+ * who waits. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,8 +91,8 @@ static void limit(void) {
   end();
 }
 
-/* Whatever comes and goes: never more leaders than places, none idle while somebody waits, and whoever goes round
- * long enough is served. */
+/* Whatever comes and goes: never more leaders than places, none idle while somebody waits, and
+ * whoever goes round long enough is served. */
 static void model(uint64_t number) {
   enum { PASSES = 30 };
   uint64_t seed = number * 0x9E3779B97F4A7C15u + 1;

@@ -1,4 +1,5 @@
-/* health_test.c: which state follows from which facts: each look with each set of facts, by the ladder of health.h. */
+/* health_test.c: which state follows from which facts: each look with each set of facts, by the
+ * ladder of health.h. */
 #include <stdio.h>
 #include <string.h>
 

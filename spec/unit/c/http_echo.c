@@ -2,8 +2,8 @@
  *
  *   http_echo [SETTING=N ...]       settings: the limits of struct mp_http_options, port, grace_ms
  *
- * Prints "port N" when it listens; ends, draining for grace_ms, with its stdin or on SIGTERM, and then prints
- * "closed". Paths:
+ * Prints "port N" when it listens; ends, draining for grace_ms, with its stdin or on SIGTERM, and
+ * then prints "closed". Paths:
  *   /hold      is answered when somebody asks for /release, which tells how many it released
  *   /later     is answered on a later turn of the loop
  *   /stream?N  N pieces of 10,000 bytes, as fast as the client takes them

@@ -1,4 +1,5 @@
-/* metrics_test.c: what Lua cannot reach of util/metrics.h: quantiles, limits of a registry, the cost of a page. */
+/* metrics_test.c: what Lua cannot reach of util/metrics.h: quantiles, limits of a registry, the
+ * cost of a page. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* sim.h: the world of sim_test.c: its state, its clock, its randomness and the queue of what will happen. */
+/* sim.h: the world of sim_test.c: its state, its clock, its randomness and the queue of what will
+ * happen. */
 #ifndef SIM_H
 #define SIM_H
 
@@ -7,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rules/lane.h"
 #include "pool/policy.h"
 #include "rules/attempts.h"
+#include "rules/lane.h"
 #include "util/log.h"
 
 enum {

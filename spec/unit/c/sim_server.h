@@ -1,4 +1,5 @@
-/* sim_server.h: the model of the server in sim_test.c: sessions, one transaction each, and what is committed. */
+/* sim_server.h: the model of the server in sim_test.c: sessions, one transaction each, and what is
+ * committed. */
 #ifndef SIM_SERVER_H
 #define SIM_SERVER_H
 
@@ -51,7 +52,8 @@ static void store(const struct packet *p) {
   *witness_of(p) = STORED;
 }
 
-/* Another session that has written the same id, or the same key, and has not ended its transaction. */
+/* Another session that has written the same id, or the same key, and has not ended its
+ * transaction. */
 static int rival_of(int index, const struct packet *p) {
   const struct call *call = &s->calls[p->call];
   for (int i = 0; i < s->session_count; i++) {

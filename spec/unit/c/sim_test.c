@@ -1,9 +1,10 @@
-/* sim_test.c: the pure machines together. Callers queue in lanes (admit/lane), each transaction is driven by
- * tx/tx, connections come from pool/policy, and a model of the server keeps what was really committed. One
- * seed decides everything: who calls when, what each script does, how long each message takes, and the faults:
- * requests and answers that are lost, late or doubled, sessions that freeze or are ended, a server that
- * crashes, connects that fail, callers that go away, a shutdown. Time is virtual.
- * The world is sim.h, the server sim_server.h, the host's driver is here.
+/* sim_test.c: the pure machines together. Callers queue in lanes (admit/lane), each transaction is
+ * driven by tx/tx, connections come from pool/policy, and a model of the server keeps what was
+ * really committed. One seed decides everything: who calls when, what each script does, how long
+ * each message takes, and the faults: requests and answers that are lost, late or doubled, sessions
+ * that freeze or are ended, a server that crashes, connects that fail, callers that go away, a
+ * shutdown. Time is virtual. The world is sim.h, the server sim_server.h, the host's driver is
+ * here.
  *
  *   sim_test [--seeds N] [--first N]   that many seeds (default 20000), from that one on
  *   sim_test --seed N --trace          one seed, and all that happens in it
@@ -48,7 +49,8 @@ static void act_policy(const struct mp_action *action) {
   }
 }
 
-/* The call has the slot now: nobody else may have it, and nothing may be left of who had it before. */
+/* The call has the slot now: nobody else may have it, and nothing may be left of who had it
+ * before. */
 static void take_slot(int who, int slot) {
   struct call *call = &s->calls[who];
   struct conn *conn = &s->conns[slot];
@@ -133,7 +135,8 @@ static void hear(int who) {
 static void release(int who) {
   struct call *call = &s->calls[who];
   if (call->slot == NOBODY || !call->release_wanted) return;
-  if (call->syncs_open) { /* a connection that is given up stays until what was sent on it has failed */
+  if (call->syncs_open) { /* a connection that is given up stays until what was sent on it has
+                             failed */
     if (call->discard) break_off(call->slot);
     return;
   }
@@ -484,7 +487,8 @@ static void check(void) {
   }
 }
 
-/* The next event, or the policy's tick if that is due before. False: nothing will happen any more. */
+/* The next event, or the policy's tick if that is due before. False: nothing will happen any
+ * more. */
 static bool step(void) {
   int first = -1;
   for (int i = 0; i < s->event_count; i++) {

@@ -1,5 +1,5 @@
-/* slab_test.c: blocks of many sizes come and go by lot: none overlaps another or loses what was written into it, and a
- * page that is empty serves any size. */
+/* slab_test.c: blocks of many sizes come and go by lot: none overlaps another or loses what was
+ * written into it, and a page that is empty serves any size. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

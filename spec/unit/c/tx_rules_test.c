@@ -1,4 +1,5 @@
-/* tx_rules_test.c: single rules of a transaction's decisions, one by one; tx_test.c is the simulation. */
+/* tx_rules_test.c: single rules of a transaction's decisions, one by one; tx_test.c is the
+ * simulation. */
 #include <stdio.h>
 #include <string.h>
 
@@ -226,7 +227,8 @@ static void misplaced_too_late(void) {
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_ETIMEOUT);
 }
 
-/* What travels with BEGIN fails outside of all savepoints: undoing them does not help, and the first failure stays. */
+/* What travels with BEGIN fails outside of all savepoints: undoing them does not help, and the
+ * first failure stays. */
 static void frame_fails(void) {
   struct mp_tx_options options = plain();
   struct mp_err err = error_of(MP_ESQL, "53100", 0);

@@ -1,6 +1,6 @@
-/* tx_test.c: a transaction's decisions against a simulated script, connection and server with a virtual
- * clock: seeded random events with faults, and after each of them everything that must always hold.
- * MP_SEEDS: how many seeds; MP_SEED: only this one. */
+/* tx_test.c: a transaction's decisions against a simulated script, connection and server with a
+ * virtual clock: seeded random events with faults, and after each of them everything that must
+ * always hold. MP_SEEDS: how many seeds; MP_SEED: only this one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -476,7 +476,8 @@ static void check(struct sim *s) {
   CHECK((tx->state == MP_TX_BACKOFF) == s->backing_off);
   CHECK((tx->state == MP_TX_ENDED) <= s->answered);
   if (s->answered && tx->outcome == MP_TX_ROLLED_BACK) CHECK(s->stored == 0);
-  /* A caller hears of a failure that calls for a retry only when there was no attempt or no time left. */
+  /* A caller hears of a failure that calls for a retry only when there was no attempt or no time
+   * left. */
   if (s->answered && tx->outcome == MP_TX_ROLLED_BACK && !s->aborted &&
       tx->err.flags & MP_ERRF_RETRYABLE && s->returns == s->waits + 1 && !s->failed &&
       !s->no_retry && !s->doubted)
