@@ -55,7 +55,7 @@ static const struct text {
      offsetof(struct mp_config, otlp_endpoint), SECRET},
 };
 
-/* Read elsewhere (cluster_env.c, the command line, the spec runner). */
+/* Read elsewhere (cluster/env.c, the command line, the spec runner). */
 static const char *const others[] = {"MOONPOOL_STATE", "MOONPOOL_PGBIN", "MOONPOOL_APP",
                                      "MOONPOOL_BIN"};
 

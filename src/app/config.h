@@ -1,5 +1,5 @@
 /* config.h: the settings, in one table: name, default, unit and help give parsing, `moonpool
- * config` and the documentation. The only place (with cluster_env.c) that knows environment
+ * config` and the documentation. The only place (with cluster/env.c) that knows environment
  * variables. */
 #ifndef MP_CONFIG_H
 #define MP_CONFIG_H

@@ -24,7 +24,7 @@ struct mp_server_user {
   int group_count;
 };
 
-/* --- cluster_paths.c --- */
+/* --- paths.c --- */
 /* Formats a path (or other text) and fails when it does not fit. */
 int mp_cluster_fmt(char *out, size_t size, struct mp_err *err, const char *fmt, ...)
     MP_PRINTF(4, 5);
@@ -42,12 +42,12 @@ int mp_cluster_lock(const struct mp_cluster *c, int *fd, struct mp_err *err);
 int mp_cluster_data_version(const struct mp_cluster *c); /* 0: no data directory */
 uint64_t mp_cluster_hash(uint64_t seed, const void *bytes, size_t n);
 
-/* --- cluster_find.c --- */
+/* --- find.c --- */
 int mp_cluster_find_bin(struct mp_cluster *c, const struct mp_cluster_env *env, struct mp_err *err);
 int mp_cluster_find_user(const struct mp_cluster *c, struct mp_server_user *out,
                          struct mp_err *err);
 
-/* --- cluster_process.c --- */
+/* --- process.c --- */
 struct mp_proc {
   const char *const *argv;
   const struct mp_server_user *user; /* NULL: stay who we are */
@@ -69,19 +69,19 @@ long mp_log_size(const char *path);
 int64_t mp_cluster_now_ms(void);
 void mp_cluster_nap_ms(int ms);
 
-/* --- cluster_server.c --- */
+/* --- server.c --- */
 /* The postmaster of this data directory according to pid file AND process table, else 0. */
 pid_t mp_server_find(const struct mp_cluster *c);
 int mp_server_start(struct mp_cluster *c, const struct mp_server_user *user, struct mp_err *err);
 int mp_server_stop(struct mp_cluster *c, int how, struct mp_err *err);
 
-/* --- cluster_init.c --- */
+/* --- init.c --- */
 int mp_cluster_init_data(struct mp_cluster *c, const struct mp_cluster_options *opts,
                          const struct mp_server_user *user, struct mp_err *err);
 int mp_cluster_make_throwaway_dir(struct mp_cluster *c, const struct mp_cluster_env *env,
                                   struct mp_err *err);
 
-/* --- cluster_roles.c --- */
+/* --- roles.c --- */
 enum mp_ping { MP_PING_OK, MP_PING_WAIT, MP_PING_NONE };
 enum mp_ping mp_cluster_ping(const struct mp_cluster *c);
 int mp_cluster_bootstrap(struct mp_cluster *c, struct mp_err *err);

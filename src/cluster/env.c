@@ -1,4 +1,4 @@
-/* cluster_env.c: the one place where the embedded database meets the process environment. */
+/* env.c: the one place where the embedded database meets the process environment. */
 #include <stdlib.h>
 
 #include "cluster/cluster.h"

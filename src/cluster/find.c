@@ -1,4 +1,4 @@
-/* cluster_find.c: which PostgreSQL binaries to use, and which user the server runs as. */
+/* find.c: which PostgreSQL binaries to use, and which user the server runs as. */
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>

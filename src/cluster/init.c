@@ -1,4 +1,4 @@
-/* cluster_init.c: making data directories. Each is made under another name and renamed when it is
+/* init.c: making data directories. Each is made under another name and renamed when it is
  * complete, so that a name in use never holds half of one. The caller holds the lock. */
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* cluster_paths.c: where a cluster lives: state directory, its folders, socket folder, lock,
+/* paths.c: where a cluster lives: state directory, its folders, socket folder, lock,
  * URLs. */
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* cluster_process.c: starting PostgreSQL's programs as the right user, and reading their logs. */
+/* process.c: starting PostgreSQL's programs as the right user, and reading their logs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>

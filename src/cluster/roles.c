@@ -1,4 +1,4 @@
-/* cluster_roles.c: the blocking libpq part: is the server there, are roles and database right.
+/* roles.c: the blocking libpq part: is the server there, are roles and database right.
  *
  * The only place outside pg/ that talks to libpq: it runs before there is an event loop. */
 #include <inttypes.h>

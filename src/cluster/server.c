@@ -1,4 +1,4 @@
-/* cluster_server.c: the postmaster: found, started, waited for, stopped. The caller holds the lock.
+/* server.c: the postmaster: found, started, waited for, stopped. The caller holds the lock.
  *
  * Whether a server runs is decided by the process table and by connecting, never by postmaster.pid
  * alone: after a kill its number may belong to another process. */

@@ -1,4 +1,4 @@
-/* shot.c: one statement on a pooled (or kept) connection, from the call to its result. */
+/* single.c: one statement on a pooled (or kept) connection, from the call to its result. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>

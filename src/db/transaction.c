@@ -1,4 +1,4 @@
-/* db_transaction.c: db.transaction: a function of a script as a transaction, retried like an
+/* transaction.c: db.transaction: a function of a script as a transaction, retried like an
  * operation. */
 #include <lauxlib.h>
 #include <stdlib.h>

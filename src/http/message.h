@@ -54,8 +54,8 @@ struct mp_http_field {
 struct mp_http_answer {
   int status;
   const char *content_type; /* NULL: no body, or application/json */
-  const struct mp_http_field
-      *fields; /* further headers; not Date, Connection or what frames the body */
+  /* further headers; not Date, Connection or what frames the body */
+  const struct mp_http_field *fields;
   size_t fields_len;
   const char *body;
   size_t body_len;

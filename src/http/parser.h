@@ -40,8 +40,8 @@ enum mp_http_at {
 struct mp_http_parser {
   const struct mp_http_limits *limits; /* borrowed */
   enum mp_http_at at;
-  struct mp_http_message
-      message;     /* from HEAD_DONE or DONE on; views into the buffers below, until reset */
+  /* from HEAD_DONE or DONE on; views into the buffers below, until reset */
+  struct mp_http_message message;
   int status;      /* of a refusal */
   const char *why; /* static text, safe inside a JSON string */
 

@@ -50,8 +50,8 @@ struct mp_reload_report {
   unsigned number; /* of the generation that is current now; 0: there is none */
   size_t files, changed;
   uint64_t took_us;
-  const char
-      *text; /* one line for people if ok; else one line per fault, "scripts/x.lua:12: message" */
+  /* one line for people if ok; else one line per fault, "scripts/x.lua:12: message" */
+  const char *text;
 };
 
 struct mp_reload {

@@ -22,8 +22,8 @@ struct mp_opening {
   int count;
   struct mp_target hosts[MP_HOSTS]; /* as the string names them */
   int nhosts, at;                   /* at: the one that is looked up */
-  struct mp_target
-      targets[MP_TARGETS]; /* where to connect, in the string's order; none: libpq's default */
+  /* where to connect, in the string's order; none: libpq's default */
+  struct mp_target targets[MP_TARGETS];
   int ntargets;
   const struct mp_target *order[MP_TARGETS]; /* as libpq has them now */
   int norder;

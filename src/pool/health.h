@@ -53,8 +53,8 @@ enum mp_look {
 struct mp_health_facts {
   bool draining;
   bool pool_down; /* the pool has no connection, and its last try to open one failed */
-  uint64_t
-      pool_full_ms; /* for so long all connections of the pool have been in use; 0: they are not */
+  /* for so long all connections of the pool have been in use; 0: they are not */
+  uint64_t pool_full_ms;
 };
 
 struct mp_health {

@@ -26,8 +26,8 @@ struct mp_pool_options {
   struct mp_conn_options conn; /* strings are copied */
   unsigned min, max;           /* connections */
   unsigned queue_limit;        /* waiters; one more is refused with MP_EBUSY */
-  uint64_t
-      idle_timeout_ms; /* connections above `min` that were idle so long are closed; 0: never */
+  /* connections above `min` that were idle so long are closed; 0: never */
+  uint64_t idle_timeout_ms;
   uint64_t max_lifetime_ms;    /* with up to 10 % jitter, closed when idle; 0: never */
   uint64_t health_interval_ms; /* an idle connection is asked "are you there" so often */
   uint64_t leak_ms;            /* a checkout held longer is reported with its place; 0: never */

@@ -1,5 +1,5 @@
-/* tx.h: one transaction over all its attempts, as a pure machine: events in, actions out. It knows
- * no connection, no Lua and no clock; whoever drives it gives the time and the randomness and
+/* attempts.h: one transaction over all its attempts, as a pure machine: events in, actions out. It
+ * knows no connection, no Lua and no clock; whoever drives it gives the time and the randomness and
  * carries out what it answers. A driver may be real (txn/txn.c) or a simulator.
  *
  *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
@@ -129,8 +129,8 @@ struct mp_tx {
   unsigned retries_serialization, retries_deadlock, retries_connection;
   unsigned stale; /* attempts that came to nothing because a prepared text was out of date */
   unsigned waits; /* back-offs since the attempt began: those of a resolution */
-  struct mp_tx_retry
-      history[MP_TX_HISTORY]; /* of the last failed attempts; number i at i % MP_TX_HISTORY */
+  /* of the last failed attempts; number i at i % MP_TX_HISTORY */
+  struct mp_tx_retry history[MP_TX_HISTORY];
   unsigned failed_attempts;
 };
 

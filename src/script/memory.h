@@ -27,8 +27,8 @@ struct mp_memory {
   struct mp_slab slab;
   struct mp_sched *sched;
   size_t used, limit;
-  size_t
-      line; /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
+  /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
+  size_t line;
   struct mp_trial trial;
   void *reserve; /* for when the system has no memory; NULL: in use, new calls are refused */
 };

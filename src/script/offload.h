@@ -15,8 +15,8 @@ struct mp_piece {
   struct mp_list node;
   struct mp_offload *offload;
   struct mp_token token;
-  unsigned
-      refs; /* the waiting task's holder, and the thread's; counted on the loop's thread only */
+  /* the waiting task's holder, and the thread's; counted on the loop's thread only */
+  unsigned refs;
   bool abandoned;            /* nobody waits any more */
   struct mp_err err;         /* it could not be started */
   void (*work)(void *piece); /* on the thread: touches nothing but the piece */

@@ -337,8 +337,8 @@ static void turn(void *data) {
   struct mp_list *node;
   struct mp_list woken; /* tasks of those that spin: before these, for else each turn of theirs
                            costs a slice */
-  struct mp_list
-      later; /* scripts whose turn is the next one: many short slices are a long one, too */
+  /* scripts whose turn is the next one: many short slices are a long one, too */
+  struct mp_list later;
   uint64_t began_ns = mp_loop_clock_ns(sched->loop);
   bool others = false, late = false;
   mp_list_init(&woken);

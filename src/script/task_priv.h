@@ -37,8 +37,8 @@ struct mp_task {
   void *data;
   struct mp_scope *scope;
   struct mp_label *label;
-  struct mp_task
-      *waits_for; /* whose end it waits for; NULL: none, or it waits for something else */
+  /* whose end it waits for; NULL: none, or it waits for something else */
+  struct mp_task *waits_for;
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
   bool apart;                /* its limits are for itself: what it starts has others */
   bool settled; /* what it was started for is stored: a failure from here on is one of telling */
@@ -71,8 +71,8 @@ struct mp_sched {
   struct mp_account *owner; /* of what Lua allocates now */
   struct mp_slice slice;
   unsigned closing; /* calls of mp_co_reset on the C stack */
-  lua_State
-      *collect; /* the state in which a big task has ended: collected step by step, one per turn */
+  /* the state in which a big task has ended: collected step by step, one per turn */
+  lua_State *collect;
   unsigned collections; /* cycles to go */
   struct mp_slot *slots;
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */

@@ -21,8 +21,8 @@ struct mp_vm_options {
   const char *app_dir; /* the project folder: scripts/ below it is on the module path */
   const char *lua_dir; /* NULL, or a folder that is looked into before the built-in modules */
   size_t memory_limit; /* bytes for the whole state; 0: none */
-  struct mp_files
-      *files; /* NULL, or what scripts/ holds for this VM, whatever is on disk; shared */
+  /* NULL, or what scripts/ holds for this VM, whatever is on disk; shared */
+  struct mp_files *files;
 };
 
 /* `sched` is borrowed and must outlive the VM. */

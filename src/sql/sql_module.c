@@ -1,4 +1,4 @@
-/* sql.c: the Lua module "moonpool.sql": what PostgreSQL's own parser knows about a text. */
+/* sql_module.c: the Lua module "moonpool.sql": what PostgreSQL's own parser knows about a text. */
 #include <lauxlib.h>
 #include <limits.h>
 #include <sodium.h>

@@ -51,8 +51,8 @@ struct mp_bind {
   const struct mp_lanes *lanes; /* to be looked at */
   struct mp_cache *cache;       /* it outlives every Lua state */
   uint64_t opened_ms;           /* loop time */
-  uint64_t
-      commit_timeout_ms; /* for the answer to a COMMIT; then it is resolved on another connection */
+  /* for the answer to a COMMIT; then it is resolved on another connection */
+  uint64_t commit_timeout_ms;
   struct mp_budget *retries;
   struct mp_task_limits limits;  /* of an operation of scripts/ */
   struct mp_task_limits loading; /* of loading the files of scripts/ */
@@ -67,8 +67,8 @@ struct mp_bind {
   /* Of this VM alone, from here on: mp_bind_init starts them anew. */
   struct mp_vm *vm;
   struct mp_list meters_node; /* so that what all VMs use can be summed up */
-  const char
-      *tenant_field;     /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  /* "company_id": the setting is app.<field>; NULL: no operation has one */
+  const char *tenant_field;
   size_t live_work;      /* transactions and statements that have not given back everything */
   bool scratch_used;     /* a finalizer may build a statement while another is being built */
   struct mp_buf scratch; /* parameters of the statement that is being built */

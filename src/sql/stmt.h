@@ -40,8 +40,8 @@ struct mp_stmt {
   unsigned depth;           /* of savepoints, where it was queued */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
-  const struct mp_stmt_driver
-      *driver;       /* NULL: its rows are not lazy, or its driver has let go of it */
+  /* NULL: its rows are not lazy, or its driver has let go of it */
+  const struct mp_stmt_driver *driver;
   void *owner;       /* the driver's own */
   unsigned types_of; /* it asks: mp_types_id of its database */
   void *part;        /* the driver's: for which of the calls that it serves */

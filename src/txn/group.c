@@ -1,4 +1,4 @@
-/* txn_group.c: several calls in one transaction, one after another, for the price of one COMMIT.
+/* group.c: several calls in one transaction, one after another, for the price of one COMMIT.
  *
  * Each member works in a savepoint of its own, so that its failure undoes it alone. What a member
  * left unseen travels with the next one's first statements; if it fails there, the next one, which

@@ -1,4 +1,4 @@
-/* txn_hold.c: which connection a transaction has, from asking the pool to giving it back: the only
+/* hold.c: which connection a transaction has, from asking the pool to giving it back: the only
  * file that changes txn->hold.
  *
  * What it has stays until everything that was sent on it has been answered or failed: one that is

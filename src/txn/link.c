@@ -1,4 +1,4 @@
-/* txn_behind.c: the next transaction of a lane goes on with the connection: its BEGIN and first
+/* link.c: the next transaction of a lane goes on with the connection: its BEGIN and first
  * statements travel behind the COMMIT of the one before, whose answer nobody waits for, and the
  * lock between hosts stays held.
  *

@@ -1,4 +1,4 @@
-/* txn_look.c: the side that Lua functions see: queueing statements and waiting for them. */
+/* look.c: the side that Lua functions see: queueing statements and waiting for them. */
 #include <lauxlib.h>
 #include <sodium.h>
 #include <string.h>

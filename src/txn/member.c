@@ -1,4 +1,4 @@
-/* txn_member.c: one call of a transaction: its script as a task, its result or error, its hooks,
+/* member.c: one call of a transaction: its script as a task, its result or error, its hooks,
  * its answer. */
 #include <lauxlib.h>
 #include <stdlib.h>

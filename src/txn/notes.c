@@ -1,4 +1,4 @@
-/* txn_note.c: what a transaction tells the recorder: each call that shares it has a flight of its
+/* notes.c: what a transaction tells the recorder: each call that shares it has a flight of its
  * own. */
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-/* txn_resolve.c: is the work committed already? Witnesses, lost COMMITs and keys.
+/* outcome.c: is the work committed already? Witnesses, lost COMMITs and keys.
  *
  * A transaction that changes something stores a row with it, its witness, under an id that the host
  * chose. When the answer to COMMIT is lost, another connection inserts a row of the same id that

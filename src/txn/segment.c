@@ -1,4 +1,4 @@
-/* txn_wire.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them,
+/* segment.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them,
  * ROLLBACK. */
 #include <string.h>
 

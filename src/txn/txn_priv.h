@@ -1,6 +1,6 @@
-/* txn_internal.h: struct mp_txn, for txn.c (the driver), txn_wire.c (what travels), txn_look.c
- * (what scripts wait for), txn_hold.c (which connection it has), txn_behind.c (who goes on with it)
- * and txn_resolve.c (whether the work is committed already). */
+/* txn_priv.h: struct mp_txn, for txn.c (the driver), segment.c (what travels), look.c
+ * (what scripts wait for), hold.c (which connection it has), link.c (who goes on with it)
+ * and outcome.c (whether the work is committed already). */
 #ifndef MP_TXN_INTERNAL_H
 #define MP_TXN_INTERNAL_H
 
@@ -61,7 +61,7 @@ struct mp_member {
 /* Which connection a transaction has.
  *
  *   NONE --> WAITING --> OWNED --> NONE          WAITING: for the pool. REFUSED: by it; told on the next turn
- *    \  \--> REFUSED --> NONE  ^                 BORROWED: that of the transaction in front (txn_behind.c)
+ *    \  \--> REFUSED --> NONE  ^                 BORROWED: that of the transaction in front (link.c)
  *     \--> BORROWED -----------/                 BEREFT: the one in front has lost it; what was sent fails now
  *               \---> BEREFT --> NONE            OWNED: its own, until all that was sent is answered */
 #define MP_HOLD_MAP(X)                                                               \
@@ -100,8 +100,8 @@ struct mp_txn {
   struct mp_lease lease;
   unsigned syncs_open; /* segments not answered */
   bool release_wanted, discard;
-  bool
-      discard_after; /* a statement left session state behind: nobody else may get the connection */
+  /* a statement left session state behind: nobody else may get the connection */
+  bool discard_after;
   bool lock_held;
 
   /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the
@@ -132,7 +132,7 @@ struct mp_txn {
   struct mp_err frame_err;
 
   /* the witness: a row that COMMIT stores, by which a lost COMMIT is resolved; the key's row
-   * (txn_resolve.c) */
+   * (outcome.c) */
   struct mp_req witness, asks_witness, set_key, claim_key;
   char witness_id[37]; /* in a group: one of them */
   const char *witness_values[3], *claim_values[4];
@@ -161,12 +161,12 @@ static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) 
   return mp_label_about(mp_flight_label(txn->m->options.flight));
 }
 
-/* txn_wire.c */
+/* segment.c */
 void mp_txn_send_segment(struct mp_txn *txn);
 void mp_txn_send_rollback(struct mp_txn *txn);
 void mp_txn_drop_list(struct mp_list *list);
 
-/* txn_hold.c */
+/* hold.c */
 void mp_txn_hold(struct mp_txn *txn, enum mp_hold to);
 bool mp_txn_holds(const struct mp_txn *txn);       /* can something be sent? */
 unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none */
@@ -181,7 +181,7 @@ void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
 /* Gives the connection back, if that is wanted, once nothing is under way on it. */
 void mp_txn_release_when_quiet(struct mp_txn *txn);
 
-/* txn_member.c */
+/* member.c */
 int mp_member_init(struct mp_member *member, struct mp_txn *txn,
                    const struct mp_txn_options *options, void *data,
                    struct mp_err *err) MP_MUST_CHECK;
@@ -202,7 +202,7 @@ bool mp_member_keep_result(struct mp_member *member, struct mp_err *err);
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
                       const struct mp_err *err, bool again);
 
-/* txn_group.c */
+/* group.c */
 /* The first script of an attempt starts. */
 bool mp_txn_start_scripts(struct mp_txn *txn);
 /* In a group: the script returned, raised, or what it had queued has been seen. */
@@ -214,7 +214,7 @@ void mp_txn_earlier_failed(struct mp_txn *txn);
  * begun. */
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err);
 
-/* txn_behind.c */
+/* link.c */
 /* May another use the connection behind our COMMIT? It has been sent. */
 bool mp_txn_may_lend(const struct mp_txn *txn);
 void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before);
@@ -228,7 +228,7 @@ unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
 /* Its segment came behind a failed transaction: nothing of it was done. */
 bool mp_txn_was_misplaced(const struct mp_txn *txn);
 
-/* txn_resolve.c */
+/* outcome.c */
 unsigned mp_txn_send_resolve(struct mp_txn *txn); /* MP_TX_DO_*: it cannot be sent */
 void mp_txn_send_witness(struct mp_txn *txn);
 void mp_txn_send_key(struct mp_txn *txn); /* in front of the attempt's statements */

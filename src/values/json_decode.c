@@ -129,8 +129,8 @@ static bool scan(struct decoder *d) {
 struct digits { /* a number's significant digits, no zeros at the ends; the first stands at
                    10^exponent */
   char text[18];
-  size_t
-      count; /* beyond 17, the most that a double's shortest text has, they are counted, not kept */
+  /* beyond 17, the most that a double's shortest text has, they are counted, not kept */
+  size_t count;
   long exponent;
 };
 

@@ -3,7 +3,7 @@
  * were slow, and those that a list has shown.
  *
  * A flight is one call: begun and ended by ops/call.c, noted in by the transaction that carries it
- * (txn_note.c). Always on, and bounded: so many flights, so many notes in each. No value of a
+ * (txn/notes.c). Always on, and bounded: so many flights, so many notes in each. No value of a
  * parameter is kept. Owner: the runtime. A NULL flight is fine everywhere: nobody records. */
 #ifndef MP_RECORDER_H
 #define MP_RECORDER_H
@@ -97,8 +97,8 @@ uint64_t mp_recorder_ended(const struct mp_recorder *recorder);
 uint64_t mp_recorder_push_ended(lua_State *L, struct mp_recorder *recorder, uint64_t *from,
                                 size_t limit);
 
-/* txn_note.c: notes in the flights of all calls that share the transaction and still wait for their
- * answer. */
+/* txn/notes.c: notes in the flights of all calls that share the transaction and still wait for
+ * their answer. */
 struct mp_txn;
 void mp_txn_note(struct mp_txn *txn, enum mp_note_kind kind, unsigned n, const char *text);
 void mp_txn_note_error(struct mp_txn *txn, enum mp_note_kind kind, unsigned n,

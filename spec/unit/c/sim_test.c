@@ -1,10 +1,10 @@
-/* sim_test.c: the pure machines together. Callers queue in lanes (admit/lane), each transaction is
- * driven by tx/tx, connections come from pool/policy, and a model of the server keeps what was
- * really committed. One seed decides everything: who calls when, what each script does, how long
- * each message takes, and the faults: requests and answers that are lost, late or doubled, sessions
- * that freeze or are ended, a server that crashes, connects that fail, callers that go away, a
- * shutdown. Time is virtual. The world is sim.h, the server sim_server.h, the host's driver is
- * here.
+/* sim_test.c: the pure machines together. Callers queue in lanes (rules/lane), each transaction is
+ * driven by rules/attempts, connections come from pool/policy, and a model of the server keeps what
+ * was really committed. One seed decides everything: who calls when, what each script does, how
+ * long each message takes, and the faults: requests and answers that are lost, late or doubled,
+ * sessions that freeze or are ended, a server that crashes, connects that fail, callers that go
+ * away, a shutdown. Time is virtual. The world is sim.h, the server sim_server.h, the host's driver
+ * is here.
  *
  *   sim_test [--seeds N] [--first N]   that many seeds (default 20000), from that one on
  *   sim_test --seed N --trace          one seed, and all that happens in it
