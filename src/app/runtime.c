@@ -52,7 +52,8 @@ struct mp_runtime {
   struct mp_history *history;
   struct mp_recorder *recorder;
   struct mp_cache *cache;
-  struct mp_bind bind;
+  struct mp_shared shared; /* by all VMs */
+  struct mp_host host;     /* of the host's own VM */
   struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;
@@ -79,14 +80,14 @@ struct mp_runtime {
 
 /* ---- pools ---- */
 
-static int bind_open_pool(struct mp_bind *bind, const char *url, unsigned max, struct mp_pool **out,
+static int host_open_pool(struct mp_host *host, const char *url, unsigned max, struct mp_pool **out,
                           struct mp_err *err) {
-  struct mp_runtime *rt = bind->app;
+  struct mp_runtime *rt = host->shared->app;
   return mp_pools_open(&rt->pools, url ? url : mp_pool_url(rt->pool), 0, max, NULL, out, err);
 }
 
-static void bind_close_pool(struct mp_bind *bind, struct mp_pool *pool) {
-  struct mp_runtime *rt = bind->app;
+static void host_close_pool(struct mp_host *host, struct mp_pool *pool) {
+  struct mp_runtime *rt = host->shared->app;
   mp_pools_close_one(&rt->pools, pool);
 }
 
@@ -224,7 +225,7 @@ static int open_modules(lua_State *L) {
       {"stop", host_stop},   {"control_open", host_control_open}, {"http_open", host_http_open},
       {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
-  mp_bind_open(&rt->bind, L);
+  mp_host_open(&rt->host, L);
   lua_getglobal(L, "require");
   lua_pushstring(L, "moonpool.host");
   lua_call(L, 1, 1);
@@ -275,6 +276,34 @@ static void close_signal(uv_signal_t *handle) {
   uv_close((uv_handle_t *)handle, NULL);
 }
 
+/* What all VMs have in common. */
+static void share(struct mp_runtime *rt) {
+  const struct mp_config *config = &rt->config;
+  size_t memory = (size_t)config->task_memory_mb << 20;
+  rt->shared = (struct mp_shared){
+      .own = rt->own,
+      .retries = &rt->retries,
+      .cache = rt->cache,
+      .metrics = rt->metrics,
+      .meters = rt->meters,
+      .history = rt->history,
+      .recorder = rt->recorder,
+      .health = &rt->health,
+      .lanes = rt->lanes,
+      .opened_ms = mp_loop_now_ms(rt->loop),
+      .development = config->env && !strcmp(config->env, "development"),
+      .query_timeout_ms = config->query_timeout_ms,
+      .slow_query_ms = config->slow_query_ms,
+      .commit_timeout_ms = config->commit_timeout_ms,
+      .result_limit = (size_t)config->result_limit_mb << 20,
+      .body_values = (size_t)config->body_values,
+      .limits = {.cpu_ms = config->cpu_ms, .memory = memory},
+      .loading = {.cpu_ms = config->load_ms, .memory = memory, .wall_ms = config->load_ms},
+      .open_pool = host_open_pool,
+      .close_pool = host_close_pool,
+      .app = rt};
+}
+
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
                     struct mp_err *err) {
   struct mp_runtime *rt = calloc(1, sizeof *rt);
@@ -311,37 +340,12 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   mp_health_init(&rt->health, mp_loop_now_ms(rt->loop));
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
   mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
-  rt->bind = (struct mp_bind){
-      .loop = rt->loop,
-      .sched = rt->sched,
-      .vm = rt->vm,
-      .pool = rt->pool,
-      .own = rt->own,
-      .health = &rt->health,
-      .retries = &rt->retries,
-      .limits = {.cpu_ms = rt->config.cpu_ms, .memory = (size_t)rt->config.task_memory_mb << 20},
-      .lanes = rt->lanes,
-      .metrics = rt->metrics,
-      .meters = rt->meters,
-      .history = rt->history,
-      .recorder = rt->recorder,
-      .opened_ms = mp_loop_now_ms(rt->loop),
-      .cache = rt->cache,
-      .query_timeout_ms = rt->config.query_timeout_ms,
-      .slow_query_ms = rt->config.slow_query_ms,
-      .development = rt->config.env && !strcmp(rt->config.env, "development"),
-      .result_limit = (size_t)rt->config.result_limit_mb << 20,
-      .commit_timeout_ms = rt->config.commit_timeout_ms,
-      .loading = {.cpu_ms = rt->config.load_ms,
-                  .memory = (size_t)rt->config.task_memory_mb << 20,
-                  .wall_ms = rt->config.load_ms},
-      .body_values = (size_t)rt->config.body_values,
-      .open_pool = bind_open_pool,
-      .close_pool = bind_close_pool,
-      .app = rt};
+  share(rt);
+  rt->host = (struct mp_host){
+      .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
-  rt->ops = (struct mp_ops){.bind = &rt->bind, .lanes = rt->lanes};
-  struct mp_generations_options generations = {.bind = &rt->bind,
+  rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes};
+  struct mp_generations_options generations = {.host = &rt->host,
                                                .lanes = rt->lanes,
                                                .app_dir = rt->app_dir,
                                                .lua_dir = options->lua_dir,
@@ -433,7 +437,7 @@ static void nothing(struct mp_timer *timer) { (void)timer; }
 
 /* Connections that somebody's work has not given back yet, and the like. */
 static bool unfinished(const struct mp_runtime *rt) {
-  return rt->bind.live_work || (rt->generations && mp_generations_busy(rt->generations));
+  return rt->host.live_work || (rt->generations && mp_generations_busy(rt->generations));
 }
 
 /* Runs the loop until `rt` has no work left, or the time is over. */
@@ -513,14 +517,14 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (rt->generations) mp_generations_kill(rt->generations);
     settle(rt, POOL_CLOSE_MS);
   }
-  mp_listen_stop(&rt->bind);
+  mp_listen_stop(&rt->host);
   mp_pools_close(&rt->pools);
   while ((mp_pools_left(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
-  rt->bind.pool = rt->bind.own = NULL;
+  rt->host.pool = rt->shared.own = NULL;
   mp_generations_free(rt->generations);
   if (rt->vm) mp_vm_close(rt->vm);
   mp_http_client_free(rt->client);
-  mp_bind_fini(&rt->bind);
+  mp_host_fini(&rt->host);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
   mp_cache_unref(rt->cache);

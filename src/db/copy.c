@@ -17,7 +17,7 @@ static const char prefix[] = "set local statement_timeout = 0; ";
 struct mp_copier {
   struct mp_copy copy;
   struct mp_source *source; /* NULL: the lease has ended */
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_timer timeout;
   struct mp_token token;
   bool waiting, done, late;
@@ -30,13 +30,13 @@ struct mp_copier {
 static void free_copier(struct mp_copier *copier) {
   mp_timer_stop(&copier->timeout);
   mp_failure_clear(&copier->failure);
-  copier->bind->live_work--;
+  copier->host->live_work--;
   free(copier);
 }
 
 static void wake(struct mp_copier *copier) {
   mp_timer_stop(&copier->timeout);
-  if (copier->waiting) mp_wait_ready(copier->bind->sched, copier->token);
+  if (copier->waiting) mp_wait_ready(copier->host->sched, copier->token);
   copier->waiting = false;
 }
 
@@ -156,10 +156,10 @@ int mp_copy_start(lua_State *L) {
   struct mp_copier *copier = calloc(1, sizeof *copier + size);
   if (!copier) return luaL_error(L, "not enough memory");
   snprintf(copier->sql, size, "%s%s", prefix, text->sql);
-  copier->bind = source->bind;
+  copier->host = source->host;
   copier->copy = (struct mp_copy){.sql = copier->sql, .on_ready = on_ready, .on_done = on_done};
-  mp_timer_init(&copier->timeout, source->bind->loop, on_timeout);
-  source->bind->live_work++;
+  mp_timer_init(&copier->timeout, source->host->loop, on_timeout);
+  source->host->live_work++;
   if (mp_conn_copy(source->lease.conn, &copier->copy, &err)) {
     free_copier(copier);
     mp_luaerr_push(L, &err);

@@ -211,8 +211,8 @@ static void end_lease(struct mp_source *source) {
 }
 
 static void close_pool(struct mp_source *source) {
-  mp_types_forget(source->bind, source->pool);
-  source->bind->close_pool(source->bind, source->pool);
+  mp_types_forget(source->host, source->pool);
+  source->host->shared->close_pool(source->host, source->pool);
 }
 
 static int source_gc(lua_State *L) {
@@ -229,9 +229,10 @@ static int source_close(lua_State *L) {
   return 0;
 }
 
-static struct mp_source *push_source(lua_State *L, struct mp_bind *bind, struct mp_pool *pool) {
+static struct mp_source *push_source(lua_State *L, struct mp_host *host, struct mp_pool *pool) {
   struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
-  *source = (struct mp_source){.bind = bind, .pool = pool, .timeout_ms = bind->query_timeout_ms};
+  *source =
+      (struct mp_source){.host = host, .pool = pool, .timeout_ms = host->shared->query_timeout_ms};
   if (luaL_newmetatable(L, "moonpool.database")) {
     lua_pushcfunction(L, source_gc);
     lua_setfield(L, -2, "__gc");
@@ -253,13 +254,13 @@ static void lease_granted(struct mp_lease *lease) {
   wait->source->kept = true;
   wait->source->parent->users++;
   lease->leak_told = wait->source->patient;
-  mp_wait_ready(wait->source->bind->sched, wait->token);
+  mp_wait_ready(wait->source->host->sched, wait->token);
 }
 
 static void lease_failed(struct mp_lease *lease, const struct mp_err *err) {
   struct lease_wait *wait = lease->data;
   wait->err = *err;
-  mp_wait_ready(wait->source->bind->sched, wait->token);
+  mp_wait_ready(wait->source->host->sched, wait->token);
 }
 
 static void lease_abandoned(void *data) {
@@ -303,7 +304,7 @@ static int take_lease(lua_State *L, bool own) {
       mp_luaerr_misuse(L, "db.lease", "timeout is a number of seconds from 0 (none) to a week");
   }
   lua_settop(L, 1);
-  struct mp_source *source = push_source(L, from->bind, from->pool);
+  struct mp_source *source = push_source(L, from->host, from->pool);
   lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the lease */
   lua_setiuservalue(L, -2, 1);
   source->parent = from;
@@ -315,7 +316,7 @@ static int take_lease(lua_State *L, bool own) {
   mp_wait_check(L, "db.lease");
   source->lease =
       (struct mp_lease){.data = wait, .on_grant = lease_granted, .on_fail = lease_failed};
-  source->lease.deadline_ms = mp_loop_now_ms(from->bind->loop) + 30000;
+  source->lease.deadline_ms = mp_loop_now_ms(from->host->loop) + 30000;
   mp_list_init(&source->lease.node);
   mp_task_where(L, 1, source->lease.where, sizeof source->lease.where);
   if (mp_pool_acquire(from->pool, &source->lease, &err)) {
@@ -339,7 +340,7 @@ static int db_own_lease(lua_State *L) { return take_lease(L, true); }
 /* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of
  * its own */
 static int db_open(lua_State *L) {
-  struct mp_bind *bind = source_of(L)->bind;
+  struct mp_host *host = source_of(L)->host;
   struct mp_pool *pool;
   struct mp_err err;
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -351,8 +352,8 @@ static int db_open(lua_State *L) {
   lua_Integer max = luaL_optinteger(L, -1, 2);
   if (max < 1 || max > 1000)
     mp_luaerr_misuse(L, "db.open", "max is a number of connections from 1 to 1000");
-  struct mp_source *source = push_source(L, bind, NULL);
-  if (bind->open_pool(bind, url, (unsigned)max, &pool, &err)) {
+  struct mp_source *source = push_source(L, host, NULL);
+  if (host->shared->open_pool(host, url, (unsigned)max, &pool, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
@@ -418,8 +419,8 @@ static void push_functions(lua_State *L, bool kept) {
 }
 
 void mp_db_own_open(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  struct mp_source *source = push_source(L, bind, bind->own);
+  struct mp_host *host = mp_host_of(L);
+  struct mp_source *source = push_source(L, host, host->shared->own);
   source->timeout_ms = OWN_TIMEOUT_MS;
   source->brief = true;
   push_functions(L, true);
@@ -427,8 +428,8 @@ void mp_db_own_open(lua_State *L) {
 }
 
 int mp_open_db(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  push_source(L, bind, bind->pool);
+  struct mp_host *host = mp_host_of(L);
+  push_source(L, host, host->pool);
   push_functions(L, false);
   return 1;
 }

@@ -14,7 +14,7 @@
 enum { RETRY_MS = 250, RETRY_CAP_MS = 10000, PING_MS = 15000 };
 
 struct mp_listen {
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_conn *conn;
   enum { LISTEN_NONE, LISTEN_OPENING, LISTEN_READY, LISTEN_WAITING } state;
   bool stopped, pinging;
@@ -109,12 +109,12 @@ static int start_task_p(lua_State *L) {
   snprintf(name, sizeof name, "listener on %s", listener->channel);
   lua_pushcfunction(L, work_first);
   lua_rawgeti(L, LUA_REGISTRYINDEX, listener->self_ref);
-  mp_task_start(listener->listen->bind->sched, L, 1, name, &mp_task_of_host, on_worked, listener);
+  mp_task_start(listener->listen->host->sched, L, 1, name, &mp_task_of_host, on_worked, listener);
   return 0;
 }
 
 static void start_task(struct listener *listener) {
-  lua_State *L = mp_vm_lua(listener->listen->bind->vm);
+  lua_State *L = mp_vm_lua(listener->listen->host->vm);
   if (listener->working) return;
   listener->working = true;
   lua_pushcfunction(L, start_task_p);
@@ -144,7 +144,7 @@ static void tell(struct mp_listen *listen, const char *channel, const struct mp_
     if (listener->waiting) {
       if (err) listener->err = *err;
       listener->waiting = false;
-      mp_wait_ready(listen->bind->sched, listener->token);
+      mp_wait_ready(listen->host->sched, listener->token);
     } else if (!err && listener->soon && (listener->gap || !listener->heard)) {
       push_event(listener, "listening", "");
     } else if (!err && listener->gap) {
@@ -254,7 +254,7 @@ static void on_closed(void *data) {
   listen->state = LISTEN_NONE;
   mp_timer_stop(&listen->retry);
   if (listen->stopped) {
-    listen->bind->live_work--;
+    listen->host->live_work--;
   } else if (!mp_list_empty(&listen->listeners)) {
     if (!wanted) listen->retry_ms = 0; /* somebody came while it closed */
     wait_and_retry(listen);
@@ -274,12 +274,12 @@ static void on_notify(struct mp_conn *conn, void *data, const char *channel, con
 static void open_conn(struct mp_listen *listen) {
   static const struct mp_conn_events events = {on_open, on_lost, on_closed, on_notify};
   struct mp_err err;
-  if (!listen->bind->pool) return; /* the host is closing */
-  struct mp_conn_options options = *mp_pool_conn_options(listen->bind->pool);
+  if (!listen->host->pool) return; /* the host is closing */
+  struct mp_conn_options options = *mp_pool_conn_options(listen->host->pool);
   options.purpose = "listen";
   options.statement_cache = 0;
   listen->state = LISTEN_OPENING;
-  if (mp_conn_open(&listen->conn, listen->bind->loop, &options, &events, listen, &err)) {
+  if (mp_conn_open(&listen->conn, listen->host->loop, &options, &events, listen, &err)) {
     listen->conn = NULL;
     mp_log(MP_LOG_WARN, "listen", "cannot connect to the database to listen: %s", err.msg);
     wait_and_retry(listen);
@@ -304,30 +304,30 @@ static void on_timer(struct mp_timer *timer) {
   }
 }
 
-static struct mp_listen *listen_of(lua_State *L, struct mp_bind *bind) {
-  if (bind->listen) return bind->listen;
+static struct mp_listen *listen_of(lua_State *L, struct mp_host *host) {
+  if (host->listen) return host->listen;
   struct mp_listen *listen = calloc(1, sizeof *listen);
   if (!listen) luaL_error(L, "not enough memory");
-  listen->bind = bind;
+  listen->host = host;
   listen->retry_ms = RETRY_MS;
   mp_list_init(&listen->listeners);
-  mp_timer_init(&listen->retry, bind->loop, on_timer);
-  return bind->listen = listen;
+  mp_timer_init(&listen->retry, host->loop, on_timer);
+  return host->listen = listen;
 }
 
-void mp_listen_stop(struct mp_bind *bind) {
-  struct mp_listen *listen = bind->listen;
+void mp_listen_stop(struct mp_host *host) {
+  struct mp_listen *listen = host->listen;
   if (!listen || listen->stopped) return;
   listen->stopped = true;
   mp_timer_stop(&listen->retry);
   if (!listen->conn) return;
-  bind->live_work++; /* until it is closed */
+  host->live_work++; /* until it is closed */
   mp_conn_close(listen->conn, "the host ends");
 }
 
-void mp_listen_fini(struct mp_bind *bind) {
-  free(bind->listen);
-  bind->listen = NULL;
+void mp_listen_fini(struct mp_host *host) {
+  free(host->listen);
+  host->listen = NULL;
 }
 
 /* ---- Lua ---- */
@@ -370,11 +370,11 @@ static int listener_gc(lua_State *L) {
 static void abandon(void *data) {
   struct listener *listener = data;
   listener->waiting = false;
-  close_listener(mp_vm_lua(listener->listen->bind->vm), listener);
+  close_listener(mp_vm_lua(listener->listen->host->vm), listener);
 }
 
 /* Pushes a listener for the channel and the function at 1 and 2. */
-static struct listener *push_listener(lua_State *L, const char *what, struct mp_bind *bind) {
+static struct listener *push_listener(lua_State *L, const char *what, struct mp_host *host) {
   static const luaL_Reg methods[] = {{"close", listener_close}, {NULL, NULL}};
   size_t len;
   const char *channel = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &len) : NULL;
@@ -382,7 +382,7 @@ static struct listener *push_listener(lua_State *L, const char *what, struct mp_
     mp_luaerr_misuse(L, what, "the channel must be a name of 1 to %d bytes", MAX_CHANNEL);
   if (lua_type(L, 2) != LUA_TFUNCTION)
     mp_luaerr_misuse(L, what, "the function that gets the payloads is missing");
-  struct mp_listen *listen = listen_of(L, bind);
+  struct mp_listen *listen = listen_of(L, host);
   if (listen->stopped) mp_luaerr_misuse(L, what, "the host is closing");
   struct listener *listener = lua_newuserdatauv(L, sizeof *listener, 1);
   memset(listener, 0, sizeof *listener);
@@ -431,10 +431,10 @@ static int listening(lua_State *L, int status, lua_KContext ctx) {
 
 int mp_db_listen(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.listen");
-  struct mp_bind *bind = source->bind;
-  if (source->pool != bind->pool)
+  struct mp_host *host = source->host;
+  if (source->pool != host->pool)
     mp_luaerr_misuse(L, "db.listen", "only on the host's own database: moonpool.db");
-  struct listener *listener = push_listener(L, "db.listen", bind);
+  struct listener *listener = push_listener(L, "db.listen", host);
   listener->waiting = true;
   listener->token = mp_wait_begin(L, abandon, listener);
   start(listener);
@@ -442,7 +442,7 @@ int mp_db_listen(lua_State *L) {
 }
 
 static int host_listen_soon(lua_State *L) {
-  struct listener *listener = push_listener(L, "listen_soon", mp_bind_of(L));
+  struct listener *listener = push_listener(L, "listen_soon", mp_host_of(L));
   listener->soon = true;
   start(listener);
   return 1;

@@ -7,7 +7,7 @@
  *
  * Each listener has a queue and a task that calls its function for one event after the other;
  * nothing of it runs inside libpq. After a gap each listener is told ("reconnected"), for what was
- * sent meanwhile is lost. Owner: the bind. */
+ * sent meanwhile is lost. Owner: the host. */
 #ifndef MP_LISTEN_H
 #define MP_LISTEN_H
 
@@ -23,7 +23,7 @@ int mp_db_listen(lua_State *L);
  * +0] */
 void mp_listen_open(lua_State *L);
 /* The runtime ends: the connection closes, and counts as live work until it has. */
-void mp_listen_stop(struct mp_bind *bind);
-void mp_listen_fini(struct mp_bind *bind); /* after that */
+void mp_listen_stop(struct mp_host *host);
+void mp_listen_fini(struct mp_host *host); /* after that */
 
 #endif

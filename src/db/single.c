@@ -39,22 +39,22 @@ struct shot {
 };
 
 static void shot_over(struct shot *shot) {
-  struct mp_bind *bind = shot->source->bind;
+  struct mp_host *host = shot->source->host;
   shot->state = SHOT_DONE;
   mp_timer_stop(&shot->timeout);
   mp_timer_stop(&shot->parked);
-  bind->live_work--;
+  host->live_work--;
   shot->source->users--;
   if (!shot->kept && shot->conn) mp_pool_release(&shot->lease, shot->dirty);
-  if (!shot->abandoned) mp_wait_ready(bind->sched, shot->token);
-  luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, shot->self_ref);
+  if (!shot->abandoned) mp_wait_ready(host->sched, shot->token);
+  luaL_unref(mp_vm_lua(host->vm), LUA_REGISTRYINDEX, shot->self_ref);
 }
 
 static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct shot *shot = stmt->owner;
-  mp_stmt_answer(shot->source->bind, stmt, result, err);
-  mp_statement_answered(shot->source->bind, stmt, "moonpool.db", NULL);
+  mp_stmt_answer(shot->source->host, stmt, result, err);
+  mp_statement_answered(shot->source->host, stmt, "moonpool.db", NULL);
 }
 
 static void transmit(struct shot *shot);
@@ -70,7 +70,7 @@ static bool stale(const struct shot *shot) {
 static int acquire(struct shot *shot, struct mp_err *err) {
   const struct mp_source *source = shot->source;
   shot->lease.deadline_ms =
-      mp_loop_now_ms(source->bind->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
+      mp_loop_now_ms(source->host->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
   shot->conn = NULL;
   shot->state = SHOT_WAITING;
   return mp_pool_acquire(source->pool, &shot->lease, err);
@@ -86,7 +86,7 @@ static bool moves(struct shot *shot) {
   bool discard = false;
   if (!source->pool) return false; /* the lease is over, and its connection given back or closed */
   if (stmt->state != MP_STMT_FAILED || shot->dirty || (shot->kept && source->dirty)) return false;
-  if (!mp_health_misled(source->bind, source->pool, shot->conn, &stmt->err, &discard)) return false;
+  if (!mp_health_misled(source->host, source->pool, shot->conn, &stmt->err, &discard)) return false;
   if (!discard) return false;
   if (shot->kept)
     source->dirty = true;
@@ -148,7 +148,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
   }
   if (shot->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
     mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
-               shot->source->timeout_ms == shot->source->bind->query_timeout_ms
+               shot->source->timeout_ms == shot->source->host->shared->query_timeout_ms
                    ? "DB_QUERY_TIMEOUT"
                    : "its connection allows");
   answered(shot);
@@ -180,14 +180,14 @@ static void on_timeout(struct mp_timer *timer) {
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   mp_conn_break(shot->conn, &err);
   if (shot->source->pool) /* its lease may be over */
-    mp_reap(shot->source->pool, shot->source->bind->loop, mp_conn_backend_pid(shot->conn),
+    mp_reap(shot->source->pool, shot->source->host->loop, mp_conn_backend_pid(shot->conn),
             mp_conn_opened_ms(shot->conn));
 }
 
 static void transmit(struct shot *shot) {
   shot->sent++;
   shot->stmt->state = MP_STMT_SENT;
-  shot->stmt->sent_ns = mp_loop_clock_ns(shot->source->bind->loop);
+  shot->stmt->sent_ns = mp_loop_clock_ns(shot->source->host->loop);
   shot->stmt->req.on_done = on_stmt;
   shot->sync.on_done = on_sync;
   mp_conn_send(shot->conn, &shot->stmt->req);
@@ -214,7 +214,7 @@ static void on_parked(struct mp_timer *timer) {
   struct shot *shot = MP_CONTAINER_OF(timer, struct shot, parked);
   struct mp_err err;
   bool pending = mp_conn_cancel_pending(shot->conn);
-  if (pending && mp_loop_now_ms(shot->source->bind->loop) < shot->parked_until_ms) {
+  if (pending && mp_loop_now_ms(shot->source->host->loop) < shot->parked_until_ms) {
     mp_timer_start(&shot->parked, PARK_POLL_MS);
     return;
   }
@@ -231,7 +231,7 @@ static void fire_kept(struct shot *shot) {
     return;
   }
   shot->state = SHOT_PARKED;
-  shot->parked_until_ms = mp_loop_now_ms(shot->source->bind->loop) + CLEANUP_MS;
+  shot->parked_until_ms = mp_loop_now_ms(shot->source->host->loop) + CLEANUP_MS;
   mp_timer_start(&shot->parked, PARK_POLL_MS);
 }
 
@@ -268,7 +268,7 @@ static int shot_gc(lua_State *L) {
  * reference. */
 int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
              lua_KContext ctx, lua_KFunction k) {
-  struct mp_bind *bind = source->bind;
+  struct mp_host *host = source->host;
   struct mp_err err;
   struct shot *shot = lua_newuserdatauv(L, sizeof *shot, 1);
   *shot = (struct shot){.source = source, .stmt = stmt, .kept = source->kept};
@@ -280,8 +280,8 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
   lua_pushvalue(L, lua_upvalueindex(1)); /* the source lives as long as the shot */
   lua_setiuservalue(L, -2, 1);
   mp_wait_check(L, what);
-  mp_timer_init(&shot->timeout, bind->loop, on_timeout);
-  mp_timer_init(&shot->parked, bind->loop, on_parked);
+  mp_timer_init(&shot->timeout, host->loop, on_timeout);
+  mp_timer_init(&shot->parked, host->loop, on_parked);
   if (!source->kept) {
     shot->lease = (struct mp_lease){.data = shot, .on_grant = on_grant, .on_fail = on_not_granted};
     mp_list_init(&shot->lease.node);
@@ -291,7 +291,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
       return lua_error(L);
     }
   }
-  bind->live_work++;
+  host->live_work++;
   source->users++;
   lua_pushvalue(L, -1);
   shot->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);

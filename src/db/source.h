@@ -14,7 +14,7 @@ struct mp_copier;
 
 /* A database, or one connection of it that is kept (db.lease). The functions' first upvalue. */
 struct mp_source {
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_pool *pool;     /* NULL: closed */
   bool own_pool;            /* made by db.open */
   unsigned users;           /* statements, leases and transactions that have not ended */
@@ -43,7 +43,7 @@ struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int
 
 /* Of the database that it leads to. */
 static inline struct mp_types *mp_source_types(const struct mp_source *source) {
-  return mp_types_of(source->bind, source->pool);
+  return mp_types_of(source->host, source->pool);
 }
 
 /* single.c: runs one statement, which is a transaction of its own, and continues with `k`, the row
@@ -52,7 +52,7 @@ int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const
              lua_KContext ctx, lua_KFunction k);
 
 int mp_open_db(lua_State *L); /* the module moonpool.db */
-/* Sets `database` in the table on top: bind->own as moonpool.db. [-0, +0] */
+/* Sets `database` in the table on top: host->shared->own as moonpool.db. [-0, +0] */
 void mp_db_own_open(lua_State *L);
 /* stand_in.c: sets `use_database` in the table on top (moonpool.host). [-0, +0] */
 void mp_db_stand_in_open(lua_State *L);

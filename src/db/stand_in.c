@@ -20,20 +20,20 @@ static struct mp_source *source_behind(lua_State *L, int idx) {
 /* use(own, other): operations and what is behind `own` (a function of moonpool.db) work on the
  * database behind `other`; use(own): on their own again. */
 static int use(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   struct stand_in *in = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_source *own = source_behind(L, 1);
   if (in->other) {
-    bind->pool = own->pool = in->own_pool;
+    host->pool = own->pool = in->own_pool;
     in->other->users--;
     in->other = NULL;
   }
   if (lua_isnoneornil(L, 2)) return 0;
   struct mp_source *other = source_behind(L, 2);
-  in->own_pool = bind->pool;
+  in->own_pool = host->pool;
   in->other = other;
   other->users++; /* not closed meanwhile */
-  bind->pool = own->pool = other->pool;
+  host->pool = own->pool = other->pool;
   return 0;
 }
 

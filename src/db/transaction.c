@@ -10,7 +10,7 @@
 #include "txn/txn.h"
 
 struct waiting_txn { /* in a userdata on the waiting task's stack, which the registry anchors */
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_source *source;
   struct mp_txn *txn;
   struct mp_token token;
@@ -25,7 +25,7 @@ static int push_fn(lua_State *L, void *data) {
 
 static void on_txn_answer(struct mp_txn *txn, void *data) {
   struct waiting_txn *waiting = data;
-  lua_State *L = mp_vm_lua(waiting->bind->vm);
+  lua_State *L = mp_vm_lua(waiting->host->vm);
   struct mp_txn_info info;
   mp_txn_info(txn, &info);
   waiting->committed = info.outcome == MP_TX_COMMITTED;
@@ -34,7 +34,7 @@ static void on_txn_answer(struct mp_txn *txn, void *data) {
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
   if (!waiting->abandoned) {
     waiting->answer_ref = mp_txn_take_answer(txn);
-    mp_wait_ready(waiting->bind->sched, waiting->token);
+    mp_wait_ready(waiting->host->sched, waiting->token);
   }
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->self_ref);
 }
@@ -65,15 +65,15 @@ static int waiting_gc(lua_State *L) {
 
 /* The tenant: "id" for the application's own tenant field, or { field = "id" }. The strings stay on
  * the stack. */
-static void tenant_option(lua_State *L, int idx, struct mp_bind *bind,
+static void tenant_option(lua_State *L, int idx, struct mp_host *host,
                           struct mp_txn_options *options) {
   switch (lua_getfield(L, idx, "tenant")) {
     case LUA_TNIL: return;
     case LUA_TSTRING:
-      if (!bind->tenant_field)
+      if (!host->tenant_field)
         mp_luaerr_misuse(L, "db.transaction",
                          "no operation names a tenant; pass tenant = { field = value }");
-      options->tenant_field = bind->tenant_field;
+      options->tenant_field = host->tenant_field;
       options->tenant = lua_tostring(L, -1);
       return;
     case LUA_TTABLE:
@@ -108,18 +108,18 @@ static MP_NORETURN void raise_other_tenant(lua_State *L) {
 
 /* In what a call has started: the call's own tenant, whether it is named or not, and its guard on
  * statements. */
-static void keep_scope(lua_State *L, struct mp_bind *bind, struct mp_txn_options *options) {
+static void keep_scope(lua_State *L, struct mp_host *host, struct mp_txn_options *options) {
   const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
   const char *own = mp_scope_tenant(origin.scope);
   options->scope = origin.scope;
   options->account = origin.account;
   options->restricted = origin.scope != NULL;
   if (!own) return;
-  bool other = options->tenant && (strcasecmp(options->tenant, own) != 0 || !bind->tenant_field ||
-                                   strcmp(options->tenant_field, bind->tenant_field) != 0);
+  bool other = options->tenant && (strcasecmp(options->tenant, own) != 0 || !host->tenant_field ||
+                                   strcmp(options->tenant_field, host->tenant_field) != 0);
   if (other) raise_other_tenant(L);
-  options->tenant_field = bind->tenant_field;
-  options->tenant = bind->tenant_field ? own : NULL;
+  options->tenant_field = host->tenant_field;
+  options->tenant = host->tenant_field ? own : NULL;
 }
 
 /* A misspelled option must not become a default. */
@@ -173,7 +173,7 @@ static unsigned retries_option(lua_State *L) {
  * -> what fn(tx) returns */
 int mp_db_transaction(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.transaction");
-  struct mp_bind *bind = source->bind;
+  struct mp_host *host = source->host;
   struct mp_txn_options options = {.pool = source->pool,
                                    .name = "db.transaction",
                                    .own = {LUA_NOREF, LUA_NOREF},
@@ -198,16 +198,16 @@ int mp_db_transaction(lua_State *L) {
                      "deferrable needs isolation = \"serializable\" and read_only = true");
   uint64_t timeout_ms = timeout_option(L);
   options.tx.max_attempts = retries_option(L) + 1;
-  tenant_option(L, 1, bind, &options);
-  keep_scope(L, bind, &options);
+  tenant_option(L, 1, host, &options);
+  keep_scope(L, host, &options);
   options.tx.backoff_ms = MP_TX_BACKOFF_MS;
   options.tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
-  options.tx.deadline_ms = mp_loop_now_ms(bind->loop) + timeout_ms;
+  options.tx.deadline_ms = mp_loop_now_ms(host->loop) + timeout_ms;
   mp_wait_check(L, "db.transaction");
   struct waiting_txn *waiting = lua_newuserdatauv(L, sizeof *waiting, 1);
   lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the transaction */
   lua_setiuservalue(L, -2, 1);
-  *waiting = (struct waiting_txn){.bind = bind, .source = source, .answer_ref = LUA_NOREF};
+  *waiting = (struct waiting_txn){.host = host, .source = source, .answer_ref = LUA_NOREF};
   if (luaL_newmetatable(L, "moonpool.waiting_txn")) {
     lua_pushcfunction(L, waiting_gc);
     lua_setfield(L, -2, "__gc");
@@ -218,7 +218,7 @@ int mp_db_transaction(lua_State *L) {
   lua_pushvalue(L, 2);
   waiting->fn_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   static const struct mp_txn_calls calls = {.push_script = push_fn, .on_answer = on_txn_answer};
-  if (mp_txn_start(&waiting->txn, bind, &options, &calls, waiting, &err)) {
+  if (mp_txn_start(&waiting->txn, host, &options, &calls, waiting, &err)) {
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
     luaL_unref(L, LUA_REGISTRYINDEX, waiting->self_ref);
     mp_luaerr_push(L, &err);

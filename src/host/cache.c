@@ -40,11 +40,12 @@ static const char *push_key(lua_State *L, const char *what, size_t *len) {
 
 /* cache_get(key) -> value, or nil */
 static int cache_get(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   size_t key_len, len;
   const char *key = push_key(L, "cache.get", &key_len), *text;
   struct mp_err err;
-  if (!mp_cache_get(bind->cache, key, key_len, mp_loop_now_ms(bind->loop), &text, &len)) return 0;
+  if (!mp_cache_get(host->shared->cache, key, key_len, mp_loop_now_ms(host->loop), &text, &len))
+    return 0;
   if (mp_json_decode_max(L, text, len, len + 1, MP_JSON_DECIMALS, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
@@ -54,7 +55,7 @@ static int cache_get(lua_State *L) {
 
 /* cache_set(key, value, ttl) -> was it kept? */
 static int cache_set(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   size_t key_len;
   lua_Number ttl_s = lua_tonumber(L, 3);
   if (lua_isnoneornil(L, 2))
@@ -64,8 +65,8 @@ static int cache_set(lua_State *L) {
   const char *key = push_key(L, "cache.set", &key_len);
   struct mp_buf *json = mp_json_buf_new(L, 0);
   if (!mp_json_encode(L, 2, json, 0)) return luaL_error(L, "not enough memory");
-  lua_pushboolean(L, mp_cache_set(bind->cache, key, key_len, mp_buf_text(json), json->len,
-                                  mp_loop_now_ms(bind->loop) + (uint64_t)(ttl_s * 1000)));
+  lua_pushboolean(L, mp_cache_set(host->shared->cache, key, key_len, mp_buf_text(json), json->len,
+                                  mp_loop_now_ms(host->loop) + (uint64_t)(ttl_s * 1000)));
   return 1;
 }
 
@@ -82,12 +83,12 @@ static int cache_delete(lua_State *L) {
     lua_concat(L, 3);
     key = lua_tolstring(L, -1, &key_len);
   }
-  lua_pushboolean(L, mp_cache_delete(mp_bind_of(L)->cache, key, key_len));
+  lua_pushboolean(L, mp_cache_delete(mp_host_of(L)->shared->cache, key, key_len));
   return 1;
 }
 
 static int cache_clear(lua_State *L) {
-  mp_cache_clear(mp_bind_of(L)->cache);
+  mp_cache_clear(mp_host_of(L)->shared->cache);
   return 0;
 }
 
@@ -100,7 +101,7 @@ static int cache_scope(lua_State *L) {
 
 static int cache_stats(lua_State *L) {
   struct mp_cache_stats stats;
-  mp_cache_stats(mp_bind_of(L)->cache, &stats);
+  mp_cache_stats(mp_host_of(L)->shared->cache, &stats);
   lua_createtable(L, 0, 6);
 #define SET(name) (lua_pushinteger(L, (lua_Integer)stats.name), lua_setfield(L, -2, #name))
   SET(entries), SET(bytes), SET(max_bytes), SET(hits), SET(misses), SET(evictions);

@@ -54,21 +54,21 @@ static int host_read_uuid(lua_State *L) {
 
 static int host_uuid(lua_State *L) {
   char text[37];
-  mp_uuid_new(mp_bind_of(L)->loop, text);
+  mp_uuid_new(mp_host_of(L)->loop, text);
   lua_pushstring(L, text);
   return 1;
 }
 
 static int host_now(lua_State *L) {
   char text[32];
-  mp_timestamp_format(mp_loop_wall_us(mp_bind_of(L)->loop), text);
+  mp_timestamp_format(mp_loop_wall_us(mp_host_of(L)->loop), text);
   lua_pushstring(L, text);
   return 1;
 }
 
 /* Seconds on a clock that only goes forward. */
 static int host_clock(lua_State *L) {
-  lua_pushnumber(L, (double)mp_loop_clock_ns(mp_bind_of(L)->loop) / 1e9);
+  lua_pushnumber(L, (double)mp_loop_clock_ns(mp_host_of(L)->loop) / 1e9);
   return 1;
 }
 
@@ -157,7 +157,7 @@ static int host_list(lua_State *L) {
  * the first line. */
 static int host_load_file(lua_State *L) {
   struct mp_err err;
-  if (!mp_vm_load_file(mp_bind_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2),
+  if (!mp_vm_load_file(mp_host_of(L)->vm, L, luaL_checkstring(L, 1), luaL_checkstring(L, 2),
                        luaL_optstring(L, 3, NULL), &err))
     return 1;
   lua_pushnil(L);
@@ -174,7 +174,7 @@ static int host_current_tx(lua_State *L) {
 static int host_set_tenant_field(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, "moonpool.tenant_field"); /* anchors the string */
-  mp_bind_of(L)->tenant_field = luaL_checkstring(L, 1);
+  mp_host_of(L)->tenant_field = luaL_checkstring(L, 1);
   return 0;
 }
 
@@ -207,8 +207,8 @@ static void set_average(lua_State *L, const char *name, uint64_t sum_us, uint64_
 }
 
 static int host_transaction_stats(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  const struct mp_totals *totals = mp_meters_totals(bind->meters);
+  struct mp_host *host = mp_host_of(L);
+  const struct mp_totals *totals = mp_meters_totals(host->shared->meters);
   lua_newtable(L);
   set_int(L, "total_transactions", totals->transactions);
   set_int(L, "committed_transactions", totals->committed);
@@ -222,17 +222,17 @@ static int host_transaction_stats(lua_State *L) {
   set_int(L, "caller_faults", totals->failed_calls[MP_BLAME_CALLER]);
   set_int(L, "operator_faults", totals->failed_calls[MP_BLAME_OPERATOR]);
   set_int(L, "transient_faults", totals->failed_calls[MP_BLAME_TRANSIENT]);
-  set_int(L, "live_transactions", bind->live_work);
+  set_int(L, "live_transactions", host->live_work);
   set_average(L, "avg_duration", totals->transaction_us, totals->transactions);
   return 1;
 }
 
 static int host_pool_stats(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  const struct mp_totals *totals = mp_meters_totals(bind->meters);
+  struct mp_host *host = mp_host_of(L);
+  const struct mp_totals *totals = mp_meters_totals(host->shared->meters);
   struct mp_pool_stats stats;
-  if (!bind->pool) return luaL_error(L, "the host is closing");
-  mp_pool_stats(bind->pool, &stats);
+  if (!host->pool) return luaL_error(L, "the host is closing");
+  mp_pool_stats(host->pool, &stats);
   lua_newtable(L);
   set_int(L, "total_connections", stats.total);
   set_int(L, "idle_connections", stats.idle);
@@ -253,7 +253,7 @@ static int host_pool_stats(lua_State *L) {
   set_int(L, "failed_queries", totals->failed_statements);
   set_int(L, "unexpected_failures", totals->unexpected_failures);
   set_average(L, "avg_query_time", totals->statement_us, totals->statements);
-  set_int(L, "uptime", mp_loop_now_ms(bind->loop) - stats.started_ms);
+  set_int(L, "uptime", mp_loop_now_ms(host->loop) - stats.started_ms);
   lua_pushboolean(L, stats.healthy);
   lua_setfield(L, -2, "healthy");
   return 1;
@@ -263,8 +263,8 @@ static int host_resize(lua_State *L) {
   lua_Integer min = luaL_checkinteger(L, 1), max = luaL_checkinteger(L, 2);
   if (max < 1 || min < 0 || min > max)
     mp_luaerr_misuse(L, "pool.resize", "needs 0 <= min <= max and max >= 1");
-  if (!mp_bind_of(L)->pool) return luaL_error(L, "the host is closing");
-  mp_pool_resize(mp_bind_of(L)->pool, (unsigned)min, (unsigned)max);
+  if (!mp_host_of(L)->pool) return luaL_error(L, "the host is closing");
+  mp_pool_resize(mp_host_of(L)->pool, (unsigned)min, (unsigned)max);
   return 0;
 }
 
@@ -315,44 +315,40 @@ int mp_open_host(lua_State *L) {
   mp_fault_open(L);
   mp_db_own_open(L);
   mp_db_stand_in_open(L);
-  lua_pushstring(L, mp_vm_app_dir(mp_bind_of(L)->vm));
+  lua_pushstring(L, mp_vm_app_dir(mp_host_of(L)->vm));
   lua_setfield(L, -2, "app_dir");
-  push_limits(L, &mp_bind_of(L)->loading);
+  push_limits(L, &mp_host_of(L)->shared->loading);
   lua_setfield(L, -2, "load_limits");
-  lua_pushinteger(L, (lua_Integer)mp_bind_of(L)->body_values);
+  lua_pushinteger(L, (lua_Integer)mp_host_of(L)->shared->body_values);
   lua_setfield(L, -2, "body_values");
   lua_pushstring(L, MOONPOOL_VERSION);
   lua_setfield(L, -2, "version");
   return 1;
 }
 
-void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm) {
-  size_t shared = offsetof(struct mp_bind, vm);
-  memcpy(bind, of, shared);
-  memset((char *)bind + shared, 0, sizeof *bind - shared);
-  bind->vm = vm;
+void mp_host_init(struct mp_host *host, const struct mp_host *of, struct mp_vm *vm) {
+  *host = (struct mp_host){
+      .shared = of->shared, .loop = of->loop, .sched = of->sched, .pool = of->pool, .vm = vm};
 }
 
-void mp_bind_open(struct mp_bind *bind, lua_State *L) {
-  mp_bind_register(bind, L);
-  mp_meters_join(bind->meters, bind);
+void mp_host_open(struct mp_host *host, lua_State *L) {
+  mp_host_register(host, L);
+  mp_txns_open(host, L);
+  mp_meters_join(host->shared->meters, host);
   mp_guard_open(L);
   mp_row_open(L);
-  mp_vm_preload(bind->vm, "moonpool.host", mp_open_host);
-  mp_vm_preload(bind->vm, "moonpool.decimal", mp_open_decimal);
-  mp_vm_preload(bind->vm, "moonpool.json", mp_open_json);
-  mp_vm_preload(bind->vm, "moonpool.sql", mp_open_sql);
-  mp_vm_preload(bind->vm, "moonpool.db", mp_open_db);
-  mp_vm_preload(bind->vm, "moonpool.password", mp_open_password);
+  mp_vm_preload(host->vm, "moonpool.host", mp_open_host);
+  mp_vm_preload(host->vm, "moonpool.decimal", mp_open_decimal);
+  mp_vm_preload(host->vm, "moonpool.json", mp_open_json);
+  mp_vm_preload(host->vm, "moonpool.sql", mp_open_sql);
+  mp_vm_preload(host->vm, "moonpool.db", mp_open_db);
+  mp_vm_preload(host->vm, "moonpool.password", mp_open_password);
 }
 
-void mp_bind_fini(struct mp_bind *bind) {
-  mp_listen_fini(bind);
-  mp_fault_fini(bind);
-  mp_types_fini(bind);
-  if (bind->meters_node.next) mp_list_remove(&bind->meters_node);
-  mp_buf_fini(&bind->scratch);
-  for (int i = 0; i < MP_CONTROLS; i++)
-    if (bind->controls[i]) mp_text_unref(bind->controls[i]);
-  while (bind->nspare) free(bind->spare[--bind->nspare]);
+void mp_host_fini(struct mp_host *host) {
+  mp_listen_fini(host);
+  mp_txns_fini(host);
+  mp_types_fini(host);
+  if (host->meters_node.next) mp_list_remove(&host->meters_node);
+  mp_buf_fini(&host->sql.scratch);
 }

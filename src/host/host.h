@@ -6,10 +6,10 @@
 #include "sql/state.h"
 
 /* For a further VM of the same runtime: shares what `of` shares. */
-void mp_bind_init(struct mp_bind *bind, const struct mp_bind *of, struct mp_vm *vm);
+void mp_host_init(struct mp_host *host, const struct mp_host *of, struct mp_vm *vm);
 /* Registers the modules with the VM. Raises; call it protected. */
-void mp_bind_open(struct mp_bind *bind, lua_State *L);
-void mp_bind_fini(struct mp_bind *bind); /* when the VM is closed */
+void mp_host_open(struct mp_host *host, lua_State *L);
+void mp_host_fini(struct mp_host *host); /* when the VM is closed */
 
 /* The module "moonpool.host", which lua/moonpool builds on. Not for scripts. */
 int mp_open_host(lua_State *L);

@@ -175,7 +175,7 @@ int mp_open_password(lua_State *L) {
                                        {NULL, NULL}};
   _Static_assert(sizeof no_hash <= crypto_pwhash_STRBYTES, "the decoy fits where hashes do");
   luaL_newlibtable(L, functions);
-  mp_offload_push(L, mp_bind_of(L)->sched, MAX_RUNNING, MAX_WAITING, "passwords wait to be hashed");
+  mp_offload_push(L, mp_host_of(L)->sched, MAX_RUNNING, MAX_WAITING, "passwords wait to be hashed");
   luaL_setfuncs(L, functions, 1);
   return 1;
 }

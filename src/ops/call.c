@@ -10,7 +10,7 @@
 #include "script/scope.h"
 #include "watch/metrics.h"
 
-static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->bind->vm); }
+static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->host->vm); }
 
 static void unref(struct call *call, int *ref) {
   luaL_unref(lua_of(call), LUA_REGISTRYINDEX, *ref);
@@ -80,7 +80,7 @@ static void fail(struct call *call, const struct mp_err *err) {
   lua_pushlightuserdata(L, &copy);
   (void)lua_pcall(L, 1, 1, 0); /* without memory its message is the error */
   call->answer_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  mp_wait_ready(call->ops->bind->sched, call->token);
+  mp_wait_ready(call->ops->host->sched, call->token);
 }
 
 static void wait_for_turn(struct call *call, enum stage stage) {
@@ -121,7 +121,7 @@ static void on_answer(struct mp_txn *txn, void *data) {
   }
   if (call->committed) mp_task_settle(call->task);
   call->answer_ref = mp_txn_take_answer(txn);
-  mp_wait_ready(call->ops->bind->sched, call->token);
+  mp_wait_ready(call->ops->host->sched, call->token);
 }
 
 /* The script gets the checked input; a further attempt checks it anew, since the script may have
@@ -146,10 +146,10 @@ static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   if (call->alone) return; /* it has had its turn */
-  call->lane_us = (mp_loop_clock_ns(call->ops->bind->loop) - call->began_ns) / 1000;
+  call->lane_us = (mp_loop_clock_ns(call->ops->host->loop) - call->began_ns) / 1000;
   if (!call->pass.lane && !call->groups) return;
   mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
-  mp_metrics_lane(call->ops->bind->meters, call->lane_us);
+  mp_metrics_lane(call->ops->host->shared->meters, call->lane_us);
 }
 
 /* A group has one transaction: what is said of that must be the same. A key's row is asked for
@@ -222,7 +222,7 @@ static void start_transaction(struct call *call) {
   struct mp_err err;
   enter_transaction(call);
   if (call->alone || !fits(&options, &options)) options.group = 0;
-  if (mp_txn_start(&call->txn, call->ops->bind, &options, &calls, call, &err)) fail(call, &err);
+  if (mp_txn_start(&call->txn, call->ops->host, &options, &calls, call, &err)) fail(call, &err);
 }
 
 /* It is first in its lane, or needs none. */
@@ -275,7 +275,7 @@ void mp_call_init(struct call *call, struct mp_ops *ops) {
                         .encode_ref = LUA_NOREF,
                         .groups_ref = LUA_NOREF,
                         .options = {.own = {LUA_NOREF, LUA_NOREF}, .caller_ref = LUA_NOREF}};
-  mp_timer_init(&call->deadline, ops->bind->loop, on_deadline);
+  mp_timer_init(&call->deadline, ops->host->loop, on_deadline);
   ops->calls++;
 }
 

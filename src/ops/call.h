@@ -10,7 +10,7 @@
 #include "sql/state.h"
 
 struct mp_ops {
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_lanes *lanes;
   size_t live_calls;
   uint64_t calls; /* ever */

@@ -120,7 +120,7 @@ static int value_ref(lua_State *L, int idx) {
 enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED, ORIGIN };
 
 static struct mp_task_limits read_limits(lua_State *L, const struct mp_ops *ops) {
-  struct mp_task_limits limits = ops->bind->limits;
+  struct mp_task_limits limits = ops->host->shared->limits;
   double cpu_s = number_field(L, "cpu"), memory_mb = number_field(L, "memory");
   if (cpu_s > 0) limits.cpu_ms = (uint64_t)(cpu_s * 1000);
   if (memory_mb > 0) limits.memory = (size_t)memory_mb << 20;
@@ -235,7 +235,7 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   bool origin = lua_istable(L, ORIGIN);
   struct mp_log_about about = {.operation = call->name, .call_id = call->id};
   if (!origin || !string_field(L, ORIGIN, "call_id", call->id, sizeof call->id))
-    mp_uuid_new(call->ops->bind->loop, call->id);
+    mp_uuid_new(call->ops->host->loop, call->id);
   if (origin) {
     about.request_id = string_field(L, ORIGIN, "request_id", request, sizeof request);
     about.trace_id = string_field(L, ORIGIN, "trace_id", trace, sizeof trace);
@@ -247,7 +247,7 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   }
   struct mp_label *label = mp_label_new(&about);
   call->flight = call->options.flight =
-      mp_flight_begin(call->ops->bind->recorder, label, known ? user : NULL, lane);
+      mp_flight_begin(call->ops->host->shared->recorder, label, known ? user : NULL, lane);
   mp_label_unref(label);
 }
 
@@ -294,8 +294,8 @@ static int host_transact(lua_State *L) {
   o->scope = mp_scope_ref(origin.scope);
   o->account = mp_account_ref(origin.account);
   call->wants_info = lua_toboolean(L, INFO);
-  call->began_ns = mp_loop_clock_ns(ops->bind->loop);
-  o->tx.deadline_ms = mp_loop_now_ms(ops->bind->loop) + (uint64_t)(timeout_s * 1000);
+  call->began_ns = mp_loop_clock_ns(ops->host->loop);
+  o->tx.deadline_ms = mp_loop_now_ms(ops->host->loop) + (uint64_t)(timeout_s * 1000);
   size_t lane_len = 0;
   const char *lane = lua_tolstring(L, LANE, &lane_len);
   begin_flight(L, call, lane);

@@ -32,7 +32,7 @@ static void move(struct mp_generation *gen, enum mp_generation_state to) {
 }
 
 static size_t tasks_of(const struct mp_generation *gen, char *names, size_t size) {
-  return mp_sched_tasks_of(gen->set->bind.sched, mp_vm_lua(gen->vm), names, size);
+  return mp_sched_tasks_of(gen->set->host->sched, mp_vm_lua(gen->vm), names, size);
 }
 
 /* ---- metrics ---- */
@@ -41,7 +41,7 @@ static struct mp_metric *metric(struct mp_generations *set, const char *name,
                                 enum mp_metric_kind kind, const char *label, const char *help) {
   struct mp_metric_options options = {.name = name, .help = help, .kind = kind, .labels = {label}};
   struct mp_metric *found = NULL;
-  if (mp_metrics_add(set->bind.metrics, &options, &found, NULL)) return NULL;
+  if (mp_metrics_add(set->host->shared->metrics, &options, &found, NULL)) return NULL;
   return found;
 }
 
@@ -116,7 +116,7 @@ static int open_modules(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"generation", push_self}, {"source", push_source}, {NULL, NULL}};
   struct mp_generation *gen = lua_touserdata(L, 1);
-  mp_bind_open(&gen->bind, L);
+  mp_host_open(&gen->host, L);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.host");
   lua_call(L, 1, 1);
@@ -132,7 +132,7 @@ static void free_generation(struct mp_generation *gen) {
   count(gen->set->meters.open, -1);
   if (gen->vm) {
     mp_vm_close(gen->vm);
-    mp_bind_fini(&gen->bind);
+    mp_host_fini(&gen->host);
   }
   mp_files_unref(gen->files);
   free(gen);
@@ -160,20 +160,20 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
   mp_list_init(&gen->calls);
   mp_list_push_back(&set->all, &gen->node);
   count(set->meters.open, 1);
-  mp_timer_init(&gen->drain, set->bind.loop, on_drain_limit);
-  gen->opened_us = mp_loop_wall_us(set->bind.loop);
-  gen->opened_ms = mp_loop_now_ms(set->bind.loop);
+  mp_timer_init(&gen->drain, set->host->loop, on_drain_limit);
+  gen->opened_us = mp_loop_wall_us(set->host->loop);
+  gen->opened_ms = mp_loop_now_ms(set->host->loop);
   struct mp_vm_options vm = {.app_dir = set->app_dir,
                              .lua_dir = set->lua_dir,
                              .memory_limit = set->options.memory_limit,
                              .files = files};
-  int rv = mp_vm_open(&gen->vm, set->bind.sched, &vm, err);
+  int rv = mp_vm_open(&gen->vm, set->host->sched, &vm, err);
   if (rv) {
     free_generation(gen);
     return rv;
   }
-  mp_bind_init(&gen->bind, &set->bind, gen->vm);
-  gen->ops = (struct mp_ops){.bind = &gen->bind, .lanes = set->options.lanes};
+  mp_host_init(&gen->host, set->host, gen->vm);
+  gen->ops = (struct mp_ops){.host = &gen->host, .lanes = set->options.lanes};
   lua_State *L = mp_vm_lua(gen->vm);
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, gen);
@@ -204,9 +204,9 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
   if (set->current == gen) set->current = NULL;
   mp_timer_stop(&gen->drain);
   move(gen, MP_GEN_CLOSING);
-  mp_listen_stop(&gen->bind);
+  mp_listen_stop(&gen->host);
   mp_invoke_fail_all(gen, why);
-  mp_task_kill_all(set->bind.sched, mp_vm_lua(gen->vm));
+  mp_task_kill_all(set->host->sched, mp_vm_lua(gen->vm));
   mp_generations_sweep_soon(set);
 }
 
@@ -214,7 +214,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
 
 /* Nothing of it is left: no task, no call, no transaction that still rolls back. */
 static bool is_free(const struct mp_generation *gen) {
-  return !gen->call_count && !gen->bind.live_work && !gen->ops.live_calls &&
+  return !gen->call_count && !gen->host.live_work && !gen->ops.live_calls &&
          !tasks_of(gen, NULL, 0);
 }
 
@@ -252,13 +252,12 @@ int mp_generations_new(struct mp_generations **out, const struct mp_generations_
   struct mp_generations *set = calloc(1, sizeof *set);
   if (!set) return mp_err_set(err, MP_ENOMEM, "no memory for generations");
   set->options = *options;
-  mp_bind_init(&set->bind, options->bind, NULL);
+  set->host = options->host;
   set->app_dir = strdup(options->app_dir);
   set->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
-  set->options.bind = NULL;
   mp_list_init(&set->all);
-  if (set->bind.metrics) add_metrics(set);
-  mp_timer_init(&set->sweep, set->bind.loop, on_sweep);
+  if (set->host->shared->metrics) add_metrics(set);
+  mp_timer_init(&set->sweep, set->host->loop, on_sweep);
   mp_reload_init(set);
   if (!set->app_dir || (options->lua_dir && !set->lua_dir)) {
     mp_generations_free(set);
@@ -283,7 +282,7 @@ void mp_generations_kill(struct mp_generations *set) {
 bool mp_generations_busy(const struct mp_generations *set) {
   if (set->working) return true;
   MP_LIST_EACH(node, &set->all) {
-    if (MP_LIST_ENTRY(node, struct mp_generation, node)->bind.live_work) return true;
+    if (MP_LIST_ENTRY(node, struct mp_generation, node)->host.live_work) return true;
   }
   return false;
 }
@@ -321,7 +320,7 @@ void mp_generations_push(lua_State *L, const struct mp_generations *set) {
     lua_setfield(L, -2, "memory");
     lua_pushinteger(L, (lua_Integer)gen->operations);
     lua_setfield(L, -2, "operations");
-    lua_pushnumber(L, (double)(mp_loop_now_ms(set->bind.loop) - gen->opened_ms) / 1000);
+    lua_pushnumber(L, (double)(mp_loop_now_ms(set->host->loop) - gen->opened_ms) / 1000);
     lua_setfield(L, -2, "age");
     lua_rawseti(L, -2, ++n);
   }

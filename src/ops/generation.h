@@ -22,7 +22,7 @@
 struct mp_generations;
 
 struct mp_generations_options {
-  const struct mp_bind *bind; /* what the states share: loop, scheduler, pool, settings; borrowed */
+  const struct mp_host *host; /* what the states share: loop, scheduler, pool, settings; borrowed */
   struct mp_lanes *lanes;     /* shared, so that a lane goes on across a reload */
   const char *app_dir, *lua_dir;
   size_t memory_limit; /* of each state */

@@ -27,7 +27,7 @@ struct mp_generation {
   unsigned number;
   struct mp_files *files;
   struct mp_vm *vm;
-  struct mp_bind bind;
+  struct mp_host host;
   struct mp_ops ops;
   struct mp_list calls; /* struct mp_invocation */
   size_t call_count;
@@ -42,7 +42,7 @@ enum mp_reload_stage { MP_RELOAD_NONE, MP_RELOAD_READING, MP_RELOAD_SETTLING, MP
 
 struct mp_generations {
   struct mp_generations_options options;
-  struct mp_bind bind; /* what new states share */
+  const struct mp_host *host; /* the runtime's: what new states share */
   char *app_dir, *lua_dir;
   struct mp_list all; /* struct mp_generation */
   struct mp_generation *current;

@@ -58,12 +58,12 @@ static void answer_plainly(struct mp_invocation *call, const char *code, const c
 }
 
 static void tell_plainly(struct mp_invocation *call, const char *code, const char *why) {
-  struct mp_bind *bind = &call->gen->set->bind;
+  const struct mp_host *host = call->gen->set->host;
   const struct mp_code_info *info = mp_code_find(code);
   const char *name = mp_task_name(call->task);
   mp_log(MP_LOG_ERROR, "call", "%s: %s: %s", name, code, why);
-  mp_metrics_call_failed(bind->meters, name, code, info ? info->status : 500, NULL,
-                         mp_loop_wall_us(bind->loop));
+  mp_metrics_call_failed(host->shared->meters, name, code, info ? info->status : 500, NULL,
+                         mp_loop_wall_us(host->loop));
   answer_plainly(call, code, why);
 }
 
@@ -139,10 +139,10 @@ static int start_p(lua_State *L) {
   lua_setfield(L, -2, "waited");
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
   call->task =
-      mp_task_start(call->gen->set->bind.sched, L, 3, name, &mp_task_of_host, on_done, call);
+      mp_task_start(call->gen->set->host->sched, L, 3, name, &mp_task_of_host, on_done, call);
   /* What is done for a caller before its transaction and after it: reading, checking and writing
    * JSON. */
-  if (!o->entry) mp_task_limit_apart(call->task, &call->gen->bind.limits);
+  if (!o->entry) mp_task_limit_apart(call->task, &call->gen->host.shared->limits);
   return 0;
 }
 
@@ -177,7 +177,7 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   return 0;
 }
 
-void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_uuid_new(set->bind.loop, id); }
+void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_uuid_new(set->host->loop, id); }
 
 void mp_invoke_cancel(struct mp_invocation *call) {
   struct mp_task *task = call->task;

@@ -59,7 +59,7 @@ static struct mp_reload_report report_now(struct mp_generations *set, bool ok, c
       .ok = ok,
       .number = mp_generations_current(set),
       .files = set->reload.read ? mp_files_count(set->reload.read) : 0,
-      .took_us = (mp_loop_clock_ns(set->bind.loop) - set->reload.began_ns) / 1000,
+      .took_us = (mp_loop_clock_ns(set->host->loop) - set->reload.began_ns) / 1000,
       .text = text};
 }
 
@@ -101,7 +101,7 @@ static void succeed(struct mp_generations *set) {
 
 /* "scripts/a.lua:12: ...": of the error object on top. */
 static void tell_failure(const struct mp_generation *gen, lua_State *L, char *text, size_t size) {
-  const struct mp_task_limits *limits = &gen->bind.loading;
+  const struct mp_task_limits *limits = &gen->host.shared->loading;
   struct mp_err err;
   mp_luaerr_get(L, -1, &err);
   const char *line = NULL;
@@ -146,9 +146,9 @@ static int start_loading(lua_State *L) {
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "open");
   struct mp_task *task =
-      mp_task_start(gen->set->bind.sched, L, 0, "scripts/", &mp_task_of_host, on_loaded, gen);
+      mp_task_start(gen->set->host->sched, L, 0, "scripts/", &mp_task_of_host, on_loaded, gen);
   /* So that a file that spins, waits or fills the memory is ended, and told with its line. */
-  mp_task_limit(task, &gen->bind.loading);
+  mp_task_limit(task, &gen->host.shared->loading);
   return 0;
 }
 
@@ -235,7 +235,7 @@ static int read_aside(struct mp_generations *set, bool look, struct mp_err *err)
   int rv = -MP_ENOMEM;
   if (reading) {
     *reading = (struct reading){.set = set, .look = look, .app_dir = strdup(set->app_dir)};
-    if (reading->app_dir) rv = mp_loop_work(set->bind.loop, read_now, on_read, reading, err);
+    if (reading->app_dir) rv = mp_loop_work(set->host->loop, read_now, on_read, reading, err);
   }
   if (!rv) {
     set->working = true;
@@ -276,7 +276,7 @@ static void start(struct mp_generations *set) {
   while ((node = mp_list_pop_front(&set->reload.next))) mp_list_push_back(&set->reload.told, node);
   set->reload.quiet = !set->reload.again_asked;
   set->reload.again = set->reload.again_asked = false;
-  set->reload.began_ns = mp_loop_clock_ns(set->bind.loop);
+  set->reload.began_ns = mp_loop_clock_ns(set->host->loop);
   set->reload.readings = 0;
   set->reload.stage = MP_RELOAD_SETTLING;
   mp_timer_start(&set->reload.timer, 0);
@@ -328,8 +328,8 @@ void mp_generations_watch(struct mp_generations *set, uint64_t interval_ms) {
 void mp_reload_init(struct mp_generations *set) {
   mp_list_init(&set->reload.told);
   mp_list_init(&set->reload.next);
-  mp_timer_init(&set->reload.timer, set->bind.loop, on_timer);
-  mp_timer_init(&set->watch.timer, set->bind.loop, on_watch);
+  mp_timer_init(&set->reload.timer, set->host->loop, on_timer);
+  mp_timer_init(&set->watch.timer, set->host->loop, on_watch);
 }
 
 /* Whoever waits for a reload is told that there is none. A reading under way ends by itself. */

@@ -304,7 +304,7 @@ int mp_open_sql(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"split", sql_split}, {"checksum", sql_checksum}, {"kind", sql_kind}, {NULL, NULL}};
   luaL_newlibtable(L, functions);
-  mp_offload_push(L, mp_bind_of(L)->sched, 1, 64, "long SQL texts wait to be read");
+  mp_offload_push(L, mp_host_of(L)->sched, 1, 64, "long SQL texts wait to be read");
   luaL_setfuncs(L, functions, 1);
   return 1;
 }

@@ -1,15 +1,15 @@
 #include "sql/state.h"
 
-static const char bind_key;
+static const char host_key;
 
-void mp_bind_register(struct mp_bind *bind, lua_State *L) {
-  lua_pushlightuserdata(L, bind);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_key);
+void mp_host_register(struct mp_host *host, lua_State *L) {
+  lua_pushlightuserdata(L, host);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &host_key);
 }
 
-struct mp_bind *mp_bind_of(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &bind_key);
-  struct mp_bind *bind = lua_touserdata(L, -1);
+struct mp_host *mp_host_of(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &host_key);
+  struct mp_host *host = lua_touserdata(L, -1);
   lua_pop(L, 1);
-  return bind;
+  return host;
 }

@@ -121,19 +121,20 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_types *typ
   int top = lua_gettop(L);
   int given = params ? top - params + 1 : 0;
   int few[32] = {0}, *at = few;
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   luaL_checkstack(L, 8, NULL);
   if (text->nparams > (int)MP_ARRAY_LEN(few))
     at = lua_newuserdatauv(L, sizeof *at * (size_t)text->nparams, 0);
-  struct mp_buf *out = bind->scratch_used ? mp_json_buf_new(L, 0) : &bind->scratch;
-  bool shared = out == &bind->scratch;
+  struct mp_buf *out = host->sql.scratch_used ? mp_json_buf_new(L, 0) : &host->sql.scratch;
+  bool shared = out == &host->sql.scratch;
   if (shared)
-    bind->scratch_used = true; /* stays so if packing raises, until the next transaction starts */
+    host->sql.scratch_used =
+        true; /* stays so if packing raises, until the next transaction starts */
   mp_buf_clear(out);
   size_t room = mp_task_room(L);                        /* they are charged once they are packed */
   out->max = room < MOST_BYTES ? room + 1 : MOST_BYTES; /* 0 would be no limit */
   bool complete = pack(L, what, types, text, params, given, out, at);
-  if (shared) bind->scratch_used = false;
+  if (shared) host->sql.scratch_used = false;
   if (!complete) {
     lua_settop(L, top);
     return NULL;
@@ -242,10 +243,10 @@ static void refuse_rows(struct mp_stmt *stmt) {
 }
 
 /* The result counts to whom the statement counts, as long as anybody holds it. */
-static void charge_result(struct mp_bind *bind, struct mp_stmt *stmt) {
+static void charge_result(struct mp_host *host, struct mp_stmt *stmt) {
   struct mp_result *result = stmt->result;
   size_t size = PQresultMemorySize(result->pg);
-  if (bind->result_limit && size > bind->result_limit) {
+  if (host->shared->result_limit && size > host->shared->result_limit) {
     mp_err_set(&stmt->err, MP_EINVAL,
                "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select "
                "less, or in parts",
@@ -264,7 +265,9 @@ static void charge_result(struct mp_bind *bind, struct mp_stmt *stmt) {
   result->data = charge;
 }
 
-void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
+void mp_stmt_scratch_free(struct mp_host *host) { host->sql.scratch_used = false; }
+
+void mp_stmt_answer(struct mp_host *host, struct mp_stmt *stmt, struct mp_result *result,
                     const struct mp_err *err) {
   if (result) stmt->result = mp_result_ref(result);
   stmt->state = MP_STMT_DONE;
@@ -277,7 +280,7 @@ void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result
         "the server sees other parameters in this text than the host does: write them as $1, $2");
     if (!described(stmt)) fail(stmt, &miscounted);
   } else if (result) {
-    charge_result(bind, stmt);
+    charge_result(host, stmt);
   }
 }
 

@@ -66,9 +66,12 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, str
 static inline bool mp_stmt_asks(const struct mp_stmt *stmt) {
   return stmt->req.flags & MP_REQ_DESCRIBE;
 }
-struct mp_bind;
+struct mp_host;
+/* No statement is being built: the buffer for parameters is free again, also when building raised.
+ */
+void mp_stmt_scratch_free(struct mp_host *host);
 /* The server's answer has come: settles the state and keeps the result. */
-void mp_stmt_answer(struct mp_bind *bind, struct mp_stmt *stmt, struct mp_result *result,
+void mp_stmt_answer(struct mp_host *host, struct mp_stmt *stmt, struct mp_result *result,
                     const struct mp_err *err);
 
 void mp_stmt_ref(struct mp_stmt *stmt);

@@ -345,7 +345,7 @@ int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method) 
     mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &reading_key) != LUA_TUSERDATA) {
     lua_pop(L, 1);
-    mp_offload_push(L, mp_bind_of(L)->sched, 1, 64, "long SQL texts wait to be read");
+    mp_offload_push(L, mp_host_of(L)->sched, 1, 64, "long SQL texts wait to be read");
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &reading_key);
   }
@@ -446,17 +446,18 @@ static bool same_columns(lua_State *L, const struct mp_text *text, const char *t
 }
 
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   int count;
   idx = lua_absindex(L, idx);
   uint64_t hash = hash_columns(L, table, idx, &count);
-  size_t slot = (hash ^ hash >> 32) % MP_ARRAY_LEN(bind->inserts);
-  struct mp_text *text = bind->inserts[slot].hash == hash ? bind->inserts[slot].text : NULL;
+  size_t slot = (hash ^ hash >> 32) % MP_ARRAY_LEN(host->sql.inserts);
+  struct mp_text *text = host->sql.inserts[slot].hash == hash ? host->sql.inserts[slot].text : NULL;
   if (text && count && same_columns(L, text, table, idx, count)) return text;
   text = write_insert(L, table, idx, what);
-  if (bind->inserts[slot].text) luaL_unref(L, LUA_REGISTRYINDEX, bind->inserts[slot].box_ref);
-  bind->inserts[slot].box_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* the guess keeps the text */
-  bind->inserts[slot].hash = hash;
-  bind->inserts[slot].text = text;
+  if (host->sql.inserts[slot].text)
+    luaL_unref(L, LUA_REGISTRYINDEX, host->sql.inserts[slot].box_ref);
+  host->sql.inserts[slot].box_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* the guess keeps the text */
+  host->sql.inserts[slot].hash = hash;
+  host->sql.inserts[slot].text = text;
   return text;
 }

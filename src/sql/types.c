@@ -16,7 +16,7 @@ struct entry {
 };
 
 struct mp_types {
-  struct mp_list node; /* of bind->types */
+  struct mp_list node; /* of host->sql.types */
   const struct mp_pool *pool;
   unsigned id;
   struct entry *entries;
@@ -98,17 +98,17 @@ static bool usual(Oid type) {
 
 /* ---- databases ---- */
 
-struct mp_types *mp_types_of(struct mp_bind *bind, const struct mp_pool *pool) {
-  if (!bind->types.next) mp_list_init(&bind->types);
-  MP_LIST_EACH(node, &bind->types) {
+struct mp_types *mp_types_of(struct mp_host *host, const struct mp_pool *pool) {
+  if (!host->sql.types.next) mp_list_init(&host->sql.types);
+  MP_LIST_EACH(node, &host->sql.types) {
     struct mp_types *types = MP_LIST_ENTRY(node, struct mp_types, node);
     if (types->pool == pool) return types;
   }
   struct mp_types *types = calloc(1, sizeof *types);
   if (!types) return NULL;
   types->pool = pool;
-  types->id = ++bind->last_types;
-  mp_list_push_back(&bind->types, &types->node);
+  types->id = ++host->sql.last_types;
+  mp_list_push_back(&host->sql.types, &types->node);
   return types;
 }
 
@@ -122,17 +122,17 @@ static void free_types(struct mp_types *types) {
   free(types);
 }
 
-void mp_types_forget(struct mp_bind *bind, const struct mp_pool *pool) {
-  if (!bind->types.next) return;
-  MP_LIST_EACH_SAFE(node, &bind->types) {
+void mp_types_forget(struct mp_host *host, const struct mp_pool *pool) {
+  if (!host->sql.types.next) return;
+  MP_LIST_EACH_SAFE(node, &host->sql.types) {
     struct mp_types *types = MP_LIST_ENTRY(node, struct mp_types, node);
     if (types->pool == pool) free_types(types);
   }
 }
 
-void mp_types_fini(struct mp_bind *bind) {
-  if (!bind->types.next) return;
-  MP_LIST_EACH_SAFE(node, &bind->types) free_types(MP_LIST_ENTRY(node, struct mp_types, node));
+void mp_types_fini(struct mp_host *host) {
+  if (!host->sql.types.next) return;
+  MP_LIST_EACH_SAFE(node, &host->sql.types) free_types(MP_LIST_ENTRY(node, struct mp_types, node));
 }
 
 unsigned mp_types_id(const struct mp_types *types) { return types ? types->id : 0; }

@@ -26,10 +26,10 @@ struct mp_types_question {
 };
 
 /* The types of the database that `pool` leads to; NULL: no memory. */
-struct mp_types *mp_types_of(struct mp_bind *bind, const struct mp_pool *pool);
+struct mp_types *mp_types_of(struct mp_host *host, const struct mp_pool *pool);
 /* The pool is closed. */
-void mp_types_forget(struct mp_bind *bind, const struct mp_pool *pool);
-void mp_types_fini(struct mp_bind *bind);
+void mp_types_forget(struct mp_host *host, const struct mp_pool *pool);
+void mp_types_fini(struct mp_host *host);
 /* Another number for each database of a Lua state, from 1. */
 unsigned mp_types_id(const struct mp_types *types);
 

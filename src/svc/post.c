@@ -67,7 +67,7 @@ static int host_post(lua_State *L) {
   lua_settop(L, 1);
   mp_wait_check(L, "host.post");
   struct call *call = lua_newuserdatauv(L, sizeof *call, 0);
-  *call = (struct call){.sched = mp_bind_of(L)->sched};
+  *call = (struct call){.sched = mp_host_of(L)->sched};
   lua_getfield(L, 1, "url");
   options.url = luaL_checkstring(L, -1);
   lua_getfield(L, 1, "body");

@@ -58,19 +58,19 @@ static void forget_failure(struct mp_fault *f) {
   f->stmt = NULL;
 }
 
-void mp_fault_fini(struct mp_bind *bind) {
-  struct mp_fault *f = bind->fault;
+void mp_fault_fini(struct mp_txns *txns) {
+  struct mp_fault *f = txns->fault;
   if (!f) return;
   forget(f, 0);
   forget_failure(f);
   free(f);
-  bind->fault = NULL;
+  txns->fault = NULL;
 }
 
 /* ---- hooks ---- */
 
 void mp_fault_begin(struct mp_member *member) {
-  struct mp_fault *f = member->txn->bind->fault;
+  struct mp_fault *f = member->txn->host->txns->fault;
   uint64_t number[2];
   member->fault_number = ++f->started;
   if (!f->fixed) return;
@@ -83,7 +83,7 @@ void mp_fault_begin(struct mp_member *member) {
 
 void mp_fault_restart(struct mp_member *member) {
   member->fault_sent = 0;
-  if (member->fault_number) forget(member->txn->bind->fault, member->fault_number);
+  if (member->fault_number) forget(member->txn->host->txns->fault, member->fault_number);
 }
 
 static void take_note(struct mp_fault *f, const struct mp_member *member,
@@ -102,7 +102,7 @@ static void on_failed(struct mp_req *req, struct mp_result *result, const struct
   f->under_way = false;
   if (err && err->code == MP_ECANCELED) return; /* something else had failed before */
   f->hits++;
-  mp_budget_refund(f->txn->bind->retries, f->txn->purse);
+  mp_budget_refund(f->txn->host->shared->retries, f->txn->purse);
   if (!err || f->ends_backend) return;
   f->err = *err;
   f->result = result ? mp_result_ref(result) : NULL;
@@ -117,7 +117,7 @@ static const struct mp_member *member_of(const struct mp_txn *txn, unsigned numb
 }
 
 void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt) {
-  struct mp_fault *f = txn->bind->fault;
+  struct mp_fault *f = txn->host->txns->fault;
   unsigned number = f->before + f->transaction;
   if (stmt) {
     struct mp_member *member = stmt->part;
@@ -141,7 +141,7 @@ void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt) {
 
 void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_result **result,
                      const struct mp_err **err) {
-  struct mp_fault *f = txn->bind->fault;
+  struct mp_fault *f = txn->host->txns->fault;
   if (!f->err.code || f->txn != txn || f->stmt != stmt) return;
   if (!*err || (*err)->code != MP_ECANCELED) return;
   *err = &f->err;
@@ -152,15 +152,15 @@ void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_r
 /* ---- for moonpool.test ---- */
 
 static struct mp_fault *fault_of(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  if (bind->fault) return bind->fault;
+  struct mp_host *host = mp_host_of(L);
+  if (host->txns->fault) return host->txns->fault;
   struct mp_fault *f = calloc(1, sizeof *f);
   if (!f) {
     luaL_error(L, "not enough memory");
     return NULL;
   }
   mp_list_init(&f->notes);
-  return bind->fault = f;
+  return host->txns->fault = f;
 }
 
 static unsigned count_field(lua_State *L, const char *name) {

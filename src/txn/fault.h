@@ -6,7 +6,7 @@
  * is what it would set off anyway; only the budget for retries is not charged.
  *
  * Transactions are numbered from the moment of the order. In a group each call has a number of its
- * own. Owner: struct mp_bind. It is there from the first order on; bind->fault is NULL for
+ * own. Owner: struct mp_txns. It is there from the first order on; txns->fault is NULL for
  * everybody else, and no hook is called then. */
 #ifndef MP_FAULT_H
 #define MP_FAULT_H
@@ -15,7 +15,7 @@
 
 /* host.fault = { order, report, fix, memory }: see fault.c. The table of the host is on top. */
 void mp_fault_open(lua_State *L);
-void mp_fault_fini(struct mp_bind *bind);
+void mp_fault_fini(struct mp_txns *txns);
 
 /* ---- hooks of the driver ---- */
 

@@ -32,12 +32,12 @@ static struct mp_stmt *queue_text(struct mp_txn *txn, struct mp_text *text, int 
 }
 
 static struct mp_stmt *queue_control(struct mp_txn *txn, enum mp_control which) {
-  struct mp_text **text = &txn->bind->controls[which];
+  struct mp_text **text = &txn->host->txns->controls[which];
   const char *values[3];
   char id[37];
   if (!*text) *text = mp_text_raw(controls[which]);
   if (which != MP_CONTROL_WITNESS) return queue_text(txn, *text, 0, NULL);
-  mp_uuid_new(txn->bind->loop, id);
+  mp_uuid_new(txn->host->loop, id);
   memcpy(txn->witness_id, id, sizeof id); /* all are stored, or none: each tells of all */
   values[0] = id;
   values[1] = txn->m->name;
@@ -73,7 +73,7 @@ static struct mp_member *join(struct mp_txn *txn) {
   struct mp_txn_options options;
   struct mp_err err;
   if (!txn->calls.join || txn->nmembers >= txn->options.group || txn->tx.attempt > 1) return NULL;
-  if (txn->grouped && mp_loop_now_ms(txn->bind->loop) >= txn->group_until_ms) return NULL;
+  if (txn->grouped && mp_loop_now_ms(txn->host->loop) >= txn->group_until_ms) return NULL;
   if (last->state == MP_MEMBER_GONE) return NULL; /* its place in the lane is gone with it */
   struct mp_member *member = calloc(1, sizeof *member);
   void *data = member ? txn->calls.join(txn, last->data, &options) : NULL;
@@ -87,7 +87,7 @@ static struct mp_member *join(struct mp_txn *txn) {
     mp_member_answer(member, MP_TX_ROLLED_BACK, &err, false);
     return NULL;
   }
-  mp_budget_earn(txn->bind->retries, mp_txn_purse(&options));
+  mp_budget_earn(txn->host->shared->retries, mp_txn_purse(&options));
   mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
   if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
     txn->tx.options.deadline_ms = options.tx.deadline_ms;
@@ -109,7 +109,7 @@ bool mp_txn_start_scripts(struct mp_txn *txn) {
   txn->witness_id[0] = '\0';
   if (txn->tx.attempt == 1 && txn->options.group > 1) {
     txn->grouped = join(txn) != NULL;
-    txn->group_until_ms = mp_loop_now_ms(txn->bind->loop) + txn->options.group_ms;
+    txn->group_until_ms = mp_loop_now_ms(txn->host->loop) + txn->options.group_ms;
   }
   txn->m = member;
   return txn->grouped ? begin_member(txn, member) : mp_member_run(member);

@@ -41,7 +41,7 @@ unsigned mp_txn_backend(const struct mp_txn *txn) {
 static void on_grant(struct mp_lease *lease) {
   struct mp_txn *txn = lease->data;
   mp_txn_hold(txn, MP_HOLD_OWNED);
-  txn->bind->scratch_used = false; /* no Lua runs now */
+  mp_stmt_scratch_free(txn->host); /* no Lua runs now */
   txn->discard = txn->discard_after = txn->release_wanted = txn->lock_held = false;
   txn->lock_inherited = txn->misplaced = false;
   txn->chain = 0;
@@ -57,7 +57,7 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
 
 void mp_txn_acquire(struct mp_txn *txn) {
   struct mp_err err;
-  uint64_t until_ms = mp_tx_until_ms(&txn->tx, mp_loop_now_ms(txn->bind->loop));
+  uint64_t until_ms = mp_tx_until_ms(&txn->tx, mp_loop_now_ms(txn->host->loop));
   txn->lease = (struct mp_lease){
       .deadline_ms = until_ms, .data = txn, .on_grant = on_grant, .on_fail = on_not_granted};
   mp_list_init(&txn->lease.node);
@@ -102,7 +102,7 @@ void mp_txn_break(struct mp_txn *txn, const struct mp_err *why) {
 void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost) {
   if (lost->sqlstate[0] || txn->hold != MP_HOLD_OWNED || !txn->lease.conn) return;
   if (txn->tx.state == MP_TX_COMMITTING && txn->tx.options.witness) return; /* who resolves does */
-  mp_reap(txn->options.pool, txn->bind->loop, mp_conn_backend_pid(txn->lease.conn),
+  mp_reap(txn->options.pool, txn->host->loop, mp_conn_backend_pid(txn->lease.conn),
           mp_conn_opened_ms(txn->lease.conn));
 }
 

@@ -128,7 +128,7 @@ struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
   return &txn->tx;
 }
 struct mp_types *mp_txn_types(const struct mp_txn *txn) {
-  return mp_types_of(txn->bind, txn->options.pool);
+  return mp_types_of(txn->host, txn->options.pool);
 }
 uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->m->started_us; }
 
@@ -196,7 +196,7 @@ void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
       .group = txn->nmembers,
       .recalled = txn->m->recalled,
       .resolved = txn->tx.resolved,
-      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - txn->m->started_ns) / 1000,
+      .duration_us = (mp_loop_clock_ns(txn->host->loop) - txn->m->started_ns) / 1000,
   };
   if (out->outcome != MP_TX_COMMITTED) out->err = txn->m->err;
 }

@@ -30,7 +30,7 @@ static struct protected *argument(lua_State *L) {
 /* False: not even the memory for that. */
 static bool run_protected(lua_CFunction fn, struct protected *p) {
   struct mp_member *member = p->member;
-  lua_State *L = mp_vm_lua(member->txn->bind->vm);
+  lua_State *L = mp_vm_lua(member->txn->host->vm);
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, p);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
@@ -46,7 +46,7 @@ static bool in_lua(struct mp_member *member, lua_CFunction fn, const struct mp_e
 }
 
 void mp_member_unref(struct mp_member *member, int *ref) {
-  luaL_unref(mp_vm_lua(member->txn->bind->vm), LUA_REGISTRYINDEX, *ref);
+  luaL_unref(mp_vm_lua(member->txn->host->vm), LUA_REGISTRYINDEX, *ref);
   *ref = LUA_NOREF;
 }
 
@@ -89,7 +89,7 @@ static void on_deadline(struct mp_timer *timer) {
 
 int mp_member_init(struct mp_member *member, struct mp_txn *txn,
                    const struct mp_txn_options *options, void *data, struct mp_err *err) {
-  struct mp_bind *bind = txn->bind;
+  struct mp_host *host = txn->host;
   member->txn = txn;
   member->options = *options;
   member->data = data;
@@ -119,11 +119,11 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   }
   if (options->key_id) copy_key(member, options);
   mp_flight_ref(options->flight);
-  mp_timer_init(&member->deadline, bind->loop, on_deadline);
-  member->started_ns = mp_loop_clock_ns(bind->loop);
-  member->started_us = mp_loop_wall_us(bind->loop);
-  mp_loop_random(bind->loop, member->seed, sizeof member->seed);
-  if (bind->fault) mp_fault_begin(member);
+  mp_timer_init(&member->deadline, host->loop, on_deadline);
+  member->started_ns = mp_loop_clock_ns(host->loop);
+  member->started_us = mp_loop_wall_us(host->loop);
+  mp_loop_random(host->loop, member->seed, sizeof member->seed);
+  if (host->txns->fault) mp_fault_begin(member);
   mp_list_push_back(&txn->members, &member->node);
   txn->nmembers++;
   mp_timer_start_at(&member->deadline, options->tx.deadline_ms);
@@ -136,7 +136,7 @@ void mp_member_reset(struct mp_member *member) {
   member->finished = member->encoded = false;
   member->changed = member->options.key_id;
   member->savepoint = NULL;
-  if (member->txn->bind->fault) mp_fault_restart(member);
+  if (member->txn->host->txns->fault) mp_fault_restart(member);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);
   mp_member_unref(member, &member->error_ref);
@@ -161,7 +161,7 @@ void mp_member_fini(struct mp_member *member) {
 static void on_script_killed(void *data) { mp_txn_script_killed(data); }
 
 static uint64_t left_ms(const struct mp_member *member) {
-  uint64_t now_ms = mp_loop_now_ms(member->txn->bind->loop);
+  uint64_t now_ms = mp_loop_now_ms(member->txn->host->loop);
   uint64_t deadline_ms = member->options.tx.deadline_ms;
   return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
 }
@@ -200,7 +200,7 @@ static int start_script_p(lua_State *L) {
   member->tx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_insert(L, -nargs - 1);
   member->script =
-      mp_task_start(txn->bind->sched, L, nargs + 1, member->name, &origin, mp_txn_script_done, txn);
+      mp_task_start(txn->host->sched, L, nargs + 1, member->name, &origin, mp_txn_script_done, txn);
   mp_task_on_killed(member->script, on_script_killed);
   mp_task_set_data(member->script, txn);
   set_limits(member);
@@ -214,7 +214,7 @@ bool mp_member_run(struct mp_member *member) {
 
 void mp_member_over(struct mp_member *member) {
   if (member->tx_ref == LUA_NOREF) return;
-  mp_tx_lua_empty(mp_vm_lua(member->txn->bind->vm), member->tx_ref);
+  mp_tx_lua_empty(mp_vm_lua(member->txn->host->vm), member->tx_ref);
   mp_member_unref(member, &member->tx_ref);
 }
 
@@ -313,7 +313,7 @@ static int keep_result_p(lua_State *L) {
 }
 
 bool mp_member_keep_result(struct mp_member *member, struct mp_err *err) {
-  lua_State *L = mp_vm_lua(member->txn->bind->vm);
+  lua_State *L = mp_vm_lua(member->txn->host->vm);
   struct protected p = {member, NULL, NULL};
   member->encoded = true;
   lua_pushcfunction(L, mp_luaerr_handler);
@@ -338,16 +338,16 @@ static int push_stored_p(lua_State *L) {
 /* ---- hooks ---- */
 
 static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
-  struct mp_bind *bind = data;
+  struct mp_host *host = data;
   struct mp_err err;
   if (ok) return;
   mp_luaerr_get(L, -1, &err);
   const struct mp_log_about *about = mp_label_about(mp_task_label(task));
-  mp_metrics_hook_error(bind->meters);
+  mp_metrics_hook_error(host->shared->meters);
   /* What a hook did not do nobody else is told, so it is the operator's, whatever its code. */
-  mp_metrics_call_failed(bind->meters, about && about->operation ? about->operation : "hook",
-                         mp_err_name(&err), 500, about ? about->call_id : NULL,
-                         mp_loop_wall_us(bind->loop));
+  mp_metrics_call_failed(host->shared->meters,
+                         about && about->operation ? about->operation : "hook", mp_err_name(&err),
+                         500, about ? about->call_id : NULL, mp_loop_wall_us(host->loop));
   mp_log_on(about, MP_LOG_ERROR, "script", "%s failed: %s: %s", mp_task_name(task),
             mp_err_name(&err), err.msg);
 }
@@ -365,7 +365,7 @@ static void push_own_error(lua_State *L, const struct mp_member *member) {
 static int start_hooks_p(lua_State *L) {
   struct protected *p = argument(L);
   struct mp_member *member = p->member;
-  struct mp_bind *bind = member->txn->bind;
+  struct mp_host *host = member->txn->host;
   bool committed = member->outcome == MP_TX_COMMITTED;
   const struct mp_task_origin origin = {.scope = member->options.scope,
                                         .label = mp_flight_label(member->options.flight),
@@ -377,10 +377,10 @@ static int start_hooks_p(lua_State *L) {
   lua_getfield(L, -1, committed ? "after_commit" : "on_rollback");
   for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
     if (!committed) push_own_error(L, member);
-    mp_task_start(bind->sched, L, committed ? 0 : 1, name, &origin, on_hook_done, bind);
+    mp_task_start(host->sched, L, committed ? 0 : 1, name, &origin, on_hook_done, host);
   }
   lua_pop(L, 2);
-  if (committed) mp_publish_notify(L, bind->sched);
+  if (committed) mp_publish_notify(L, host->sched);
   return 0;
 }
 
@@ -389,7 +389,7 @@ static void start_hooks(struct mp_member *member) {
   const struct mp_task_limits *limits = &member->options.limits;
   struct mp_account *account = mp_account_ref(member->options.account);
   if (!account && limits->cpu_ms) {
-    account = mp_task_account_new(member->txn->bind->sched, limits);
+    account = mp_task_account_new(member->txn->host->sched, limits);
     if (!account) return;
   }
   run_protected(start_hooks_p, &(struct protected){member, NULL, account});
@@ -418,7 +418,7 @@ static void report(const struct mp_member *member) {
       .end = end_of(member->outcome, tx->resolved),
       .err = member->outcome == MP_TX_COMMITTED ? NULL : &member->err,
       .attempts = tx->attempt,
-      .duration_us = (mp_loop_clock_ns(txn->bind->loop) - member->started_ns) / 1000,
+      .duration_us = (mp_loop_clock_ns(txn->host->loop) - member->started_ns) / 1000,
   };
   if (member == &txn->first) {
     r.group_size = txn->nmembers;
@@ -427,13 +427,13 @@ static void report(const struct mp_member *member) {
     r.retries[MP_RETRY_DEADLOCK] = tx->retries_deadlock;
     r.retries[MP_RETRY_CONNECTION] = tx->retries_connection;
   }
-  mp_metrics_transaction(txn->bind->meters, &r);
+  mp_metrics_transaction(txn->host->shared->meters, &r);
 }
 
 /* What the caller hears is what is counted and recorded: under the code that the operation gave
  * it. */
 static void read_error(struct mp_member *member, const struct mp_err *err) {
-  lua_State *L = mp_vm_lua(member->txn->bind->vm);
+  lua_State *L = mp_vm_lua(member->txn->host->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
   member->err = *err;
   if (mp_luaerr_is(L, -1)) mp_luaerr_get(L, -1, &member->err);

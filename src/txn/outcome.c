@@ -46,13 +46,13 @@ static void set_missing(struct mp_txn *txn) {
   struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
   bool first = witness->table != MP_WITNESS_MISSING && !witness->asked_ms;
   /* Of another database that a script has opened nobody expects it. */
-  if (first && txn->options.pool == txn->bind->pool)
+  if (first && txn->options.pool == txn->host->pool)
     mp_log(
         MP_LOG_WARN, "host",
         "the database has no table moonpool.witness that this role may write: a COMMIT whose answer is lost "
         "cannot be resolved, and idempotency keys are refused; run `moonpool migrate`");
   witness->table = MP_WITNESS_MISSING;
-  witness->asked_ms = mp_loop_now_ms(txn->bind->loop);
+  witness->asked_ms = mp_loop_now_ms(txn->host->loop);
 }
 
 static void on_asked(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -69,7 +69,7 @@ bool mp_txn_witness_unknown(const struct mp_txn *txn) {
   const struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
   if (!txn->options.tx.witness) return false;
   if (witness->table == MP_WITNESS_MISSING)
-    return mp_loop_now_ms(txn->bind->loop) >= witness->asked_ms + ASK_AGAIN_MS;
+    return mp_loop_now_ms(txn->host->loop) >= witness->asked_ms + ASK_AGAIN_MS;
   return witness->table == MP_WITNESS_UNKNOWN;
 }
 
@@ -98,7 +98,7 @@ static void on_witness(struct mp_req *req, struct mp_result *result, const struc
 }
 
 void mp_txn_send_witness(struct mp_txn *txn) {
-  mp_uuid_new(txn->bind->loop, txn->witness_id);
+  mp_uuid_new(txn->host->loop, txn->witness_id);
   txn->witness_values[0] = txn->witness_id;
   txn->witness_values[1] = txn->m->name;
   txn->witness_values[2] = txn->m->tenant;
@@ -511,7 +511,7 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   r->txn = txn;
   r->asked_witness = txn->tx.in_doubt;
   if (txn->tx.in_doubt && txn->old_backend) {
-    mp_reap_values(&r->old, txn->old_backend, mp_loop_now_ms(txn->bind->loop) - txn->old_opened_ms);
+    mp_reap_values(&r->old, txn->old_backend, mp_loop_now_ms(txn->host->loop) - txn->old_opened_ms);
     r->end_old = (struct mp_req){.sql = MP_REAP_SQL,
                                  .nparams = 2,
                                  .values = r->old.values,

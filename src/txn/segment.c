@@ -23,9 +23,9 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_txn *txn = stmt->owner;
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) txn->discard_after = true;
-  if (txn->bind->fault) mp_fault_answer(txn, stmt, &result, &err);
-  mp_stmt_answer(txn->bind, stmt, result, err);
-  mp_statement_answered(txn->bind, stmt, txn->m->name, mp_txn_about(txn));
+  if (txn->host->txns->fault) mp_fault_answer(txn, stmt, &result, &err);
+  mp_stmt_answer(txn->host, stmt, result, err);
+  mp_statement_answered(txn->host, stmt, txn->m->name, mp_txn_about(txn));
 }
 
 static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
@@ -48,7 +48,7 @@ FRAME_CALLBACK(set_lock_timeout)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
-  if (txn->bind->fault) mp_fault_answer(txn, NULL, &result, &err);
+  if (txn->host->txns->fault) mp_fault_answer(txn, NULL, &result, &err);
   on_frame(txn, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
@@ -131,7 +131,7 @@ static struct mp_err *first_failure(struct mp_txn *txn) {
 static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
   bool discard = false;
   if (txn->options.tx.read_only || !txn->lease.conn) return;
-  if (mp_health_misled(txn->bind, txn->options.pool, txn->lease.conn, failed, &discard))
+  if (mp_health_misled(txn->host, txn->options.pool, txn->lease.conn, failed, &discard))
     txn->discard_after |= discard;
 }
 
@@ -310,9 +310,9 @@ static bool only_asks(const struct mp_list *queue) {
 static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
   bool asks = mp_stmt_asks(stmt);
   stmt->state = MP_STMT_SENT;
-  stmt->sent_ns = mp_loop_clock_ns(txn->bind->loop);
+  stmt->sent_ns = mp_loop_clock_ns(txn->host->loop);
   stmt->req.on_done = on_stmt;
-  if (txn->bind->fault) mp_fault_before(txn, stmt);
+  if (txn->host->txns->fault) mp_fault_before(txn, stmt);
   mp_conn_send(txn->lease.conn, &stmt->req);
   if (asks) return;
   struct mp_member *member = stmt->part;
@@ -342,10 +342,10 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     txn->old_backend = (int)mp_txn_backend(txn);
     txn->old_opened_ms = mp_conn_opened_ms(conn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
-    if (txn->bind->fault) mp_fault_before(txn, NULL);
+    if (txn->host->txns->fault) mp_fault_before(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
     txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
-    mp_timer_start(&txn->cleanup, txn->bind->commit_timeout_ms);
+    mp_timer_start(&txn->cleanup, txn->host->shared->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};

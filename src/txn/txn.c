@@ -5,6 +5,7 @@
 
 #include "rules/budget.h"
 #include "script/luaerr.h"
+#include "txn/fault.h"
 #include "txn/txn_priv.h"
 #include "util/log.h"
 
@@ -17,7 +18,7 @@ uint64_t mp_txn_purse(const struct mp_txn_options *options) {
 }
 
 static enum mp_tx_retries retries_left(const struct mp_txn *txn) {
-  switch (mp_budget_left(txn->bind->retries, txn->purse)) {
+  switch (mp_budget_left(txn->host->shared->retries, txn->purse)) {
     case MP_BUDGET_OWN_SPENT: return MP_TX_OWN_RETRIES_SPENT;
     case MP_BUDGET_HOST_SPENT: return MP_TX_HOST_RETRIES_SPENT;
     case MP_BUDGET_LEFT: break;
@@ -26,8 +27,8 @@ static enum mp_tx_retries retries_left(const struct mp_txn *txn) {
 }
 
 struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
-  struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->bind->loop), .retries = retries_left(txn)};
-  mp_loop_random(txn->bind->loop, &n.random, sizeof n.random);
+  struct mp_tx_now n = {.ms = mp_loop_now_ms(txn->host->loop), .retries = retries_left(txn)};
+  mp_loop_random(txn->host->loop, &n.random, sizeof n.random);
   return n;
 }
 
@@ -48,16 +49,33 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
     mp_member_fini(member);
     if (member != &txn->first) MP_FREE_LISTED(member);
   }
-  txn->bind->live_work--;
-  if (txn->bind->nspare < MP_ARRAY_LEN(txn->bind->spare))
-    txn->bind->spare[txn->bind->nspare++] = txn;
+  txn->host->live_work--;
+  if (txn->host->txns->nspare < MP_ARRAY_LEN(txn->host->txns->spare))
+    txn->host->txns->spare[txn->host->txns->nspare++] = txn;
   else
     free(txn);
 }
 
+void mp_txns_open(struct mp_host *host, lua_State *L) {
+  host->txns = calloc(1, sizeof *host->txns);
+  if (!host->txns) luaL_error(L, "not enough memory");
+}
+
+void mp_txns_fini(struct mp_host *host) {
+  struct mp_txns *txns = host->txns;
+  if (!txns) return;
+  mp_fault_fini(txns);
+  for (int i = 0; i < MP_CONTROLS; i++)
+    if (txns->controls[i]) mp_text_unref(txns->controls[i]);
+  while (txns->nspare) free(txns->spare[--txns->nspare]);
+  free(txns);
+  host->txns = NULL;
+}
+
 /* Its block is a large one for malloc: kept from one to the next. */
-static struct mp_txn *allocate(struct mp_bind *bind) {
-  struct mp_txn *txn = bind->nspare ? bind->spare[--bind->nspare] : malloc(sizeof *txn);
+static struct mp_txn *allocate(struct mp_host *host) {
+  struct mp_txn *txn =
+      host->txns->nspare ? host->txns->spare[--host->txns->nspare] : malloc(sizeof *txn);
   if (txn) memset(txn, 0, sizeof *txn);
   return txn;
 }
@@ -147,7 +165,7 @@ static void resume_script(struct mp_txn *txn) {
   } else if (txn->grouped && doomed && txn->failed_member && txn->failed_member != txn->m) {
     mp_txn_earlier_failed(txn);
   } else if (!txn->m->finished) {
-    mp_wait_ready(txn->bind->sched, txn->look);
+    mp_wait_ready(txn->host->sched, txn->look);
   } else if (!doomed) { /* it looked only because something had to be seen before COMMIT */
     script_returned(txn);
   } else if (txn->grouped) {
@@ -225,7 +243,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   }
   if (actions & MP_TX_DO_WAIT) {
     bool counts = (txn->tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
-    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->bind->retries, txn->purse);
+    if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->host->shared->retries, txn->purse);
     mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
     mp_timer_start(&txn->wait, txn->tx.delay_ms);
   }
@@ -346,7 +364,7 @@ static void on_cleanup(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
   struct mp_err err;
   bool commit = txn->tx.state == MP_TX_COMMITTING;
-  uint64_t ms = commit ? txn->bind->commit_timeout_ms : CLEANUP_MS;
+  uint64_t ms = commit ? txn->host->shared->commit_timeout_ms : CLEANUP_MS;
   const char *what = commit                ? "COMMIT"
                      : txn->release_wanted ? "the unlock of its lane"
                                            : "ROLLBACK";
@@ -366,13 +384,13 @@ static void on_cleanup(struct mp_timer *timer) {
   mp_txn_release_when_quiet(txn);
 }
 
-static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
-  struct mp_txn *txn = allocate(bind);
+  struct mp_txn *txn = allocate(host);
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
-  txn->bind = bind;
+  txn->host = host;
   txn->options = *options;
-  if (!txn->options.pool) txn->options.pool = bind->pool;
+  if (!txn->options.pool) txn->options.pool = host->pool;
   txn->options.tx.keyed = options->key_id;
   /* What is borrowed from the call is its member's alone. */
   txn->options.own = (struct mp_own){LUA_NOREF, LUA_NOREF};
@@ -391,20 +409,20 @@ static int make(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_o
   txn->m = &txn->first;
   txn->lock_text[mp_format_int(txn->lock_text, options->lock_key)] = '\0';
   txn->lock_values[0] = txn->lock_text;
-  mp_timer_init(&txn->wait, bind->loop, on_waited);
-  mp_timer_init(&txn->cleanup, bind->loop, on_cleanup);
-  mp_timer_init(&txn->grace, bind->loop, on_grace);
-  bind->live_work++;
+  mp_timer_init(&txn->wait, host->loop, on_waited);
+  mp_timer_init(&txn->cleanup, host->loop, on_cleanup);
+  mp_timer_init(&txn->grace, host->loop, on_grace);
+  host->live_work++;
   txn->purse = mp_txn_purse(options);
-  mp_budget_earn(bind->retries, txn->purse);
+  mp_budget_earn(host->shared->retries, txn->purse);
   if (mp_tx_start(&txn->tx, &txn->options.tx) != MP_TX_DO_ACQUIRE) abort();
   *out = txn;
   return 0;
 }
 
-int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+int mp_txn_start(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
-  int rv = make(out, bind, options, calls, data, err);
+  int rv = make(out, host, options, calls, data, err);
   if (!rv) mp_txn_acquire(*out);
   return rv;
 }
@@ -412,7 +430,7 @@ int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_
 int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
                         const struct mp_txn_options *options, const struct mp_txn_calls *calls,
                         void *data, struct mp_err *err) {
-  int rv = make(out, before->bind, options, calls, data, err);
+  int rv = make(out, before->host, options, calls, data, err);
   if (rv) return rv;
   struct mp_txn *txn = *out;
   mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);

@@ -16,6 +16,10 @@
 
 struct mp_txn;
 
+/* txn's part of one VM. Raises. */
+void mp_txns_open(struct mp_host *host, lua_State *L);
+void mp_txns_fini(struct mp_host *host);
+
 struct mp_txn_options {
   struct mp_pool *pool; /* NULL: the default database's */
   struct mp_tx_options tx;
@@ -62,7 +66,7 @@ struct mp_txn_calls {
   void (*on_answer)(struct mp_txn *txn, void *data);
 };
 
-int mp_txn_start(struct mp_txn **out, struct mp_bind *bind, const struct mp_txn_options *options,
+int mp_txn_start(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) MP_MUST_CHECK;
 /* The same, at once, on the connection of `before`, in whose `committing` we are; if
  * mp_txn_fits_behind. */

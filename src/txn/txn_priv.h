@@ -78,8 +78,25 @@ enum mp_hold {
 #undef X
 };
 
+/* Statements of the host's own, for transactions of several calls. */
+enum mp_control {
+  MP_CONTROL_SAVEPOINT,
+  MP_CONTROL_RELEASE,
+  MP_CONTROL_UNDO,
+  MP_CONTROL_WITNESS,
+  MP_CONTROLS
+};
+
+/* What the transactions of one VM share. */
+struct mp_txns {
+  struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
+  void *spare[32];                       /* blocks of transactions that are over */
+  size_t nspare;
+  struct mp_fault *fault; /* fault.h; NULL unless a spec wants something to fail */
+};
+
 struct mp_txn {
-  struct mp_bind *bind;
+  struct mp_host *host;
   uint64_t purse;                /* of the budget for retries: the first call's */
   struct mp_txn_options options; /* the first member's, for what all have in common */
   struct mp_txn_calls calls;

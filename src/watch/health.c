@@ -19,7 +19,7 @@ enum {
 };
 
 struct probe { /* in a userdata that the registry keeps until nothing is under way */
-  struct mp_bind *bind;
+  struct mp_host *host;
   struct mp_lease lease;
   struct mp_req req;
   struct mp_sync sync;
@@ -35,35 +35,35 @@ struct probe { /* in a userdata that the registry keeps until nothing is under w
 };
 
 static void over(struct probe *probe) {
-  struct mp_bind *bind = probe->bind;
+  struct mp_host *host = probe->host;
   mp_timer_stop(&probe->timeout);
-  bind->live_work--;
-  if (!probe->abandoned) mp_wait_ready(bind->sched, probe->token);
-  luaL_unref(mp_vm_lua(bind->vm), LUA_REGISTRYINDEX, probe->self_ref);
+  host->live_work--;
+  if (!probe->abandoned) mp_wait_ready(host->sched, probe->token);
+  luaL_unref(mp_vm_lua(host->vm), LUA_REGISTRYINDEX, probe->self_ref);
 }
 
-static struct mp_health_facts facts_of(const struct mp_bind *bind) {
+static struct mp_health_facts facts_of(const struct mp_host *host) {
   struct mp_pool_stats stats;
-  struct mp_health_facts facts = {.draining = bind->health->draining || !bind->pool};
-  if (!bind->pool) return facts;
-  mp_pool_stats(bind->pool, &stats);
+  struct mp_health_facts facts = {.draining = host->shared->health->draining || !host->pool};
+  if (!host->pool) return facts;
+  mp_pool_stats(host->pool, &stats);
   facts.pool_down = !stats.healthy && !stats.idle && !stats.active && stats.connect_failures;
   facts.pool_full_ms = stats.full_ms;
   return facts;
 }
 
-const struct mp_health *mp_health_now(struct mp_bind *bind) {
-  struct mp_health_facts facts = facts_of(bind);
-  (void)mp_health_judge(bind->health, mp_loop_now_ms(bind->loop), &facts);
-  return bind->health;
+const struct mp_health *mp_health_now(struct mp_host *host) {
+  struct mp_health_facts facts = facts_of(host);
+  (void)mp_health_judge(host->shared->health, mp_loop_now_ms(host->loop), &facts);
+  return host->shared->health;
 }
 
 /* What the pool has was opened before this was known: it leads to another server than a new
  * connection, or to one that has changed. */
 static void tell_pool(struct probe *probe, enum mp_look before) {
-  struct mp_health *health = probe->bind->health;
-  struct mp_pool *pool = probe->bind->pool;
-  uint64_t now_ms = mp_loop_now_ms(probe->bind->loop);
+  struct mp_health *health = probe->host->shared->health;
+  struct mp_pool *pool = probe->host->pool;
+  uint64_t now_ms = mp_loop_now_ms(probe->host->loop);
   bool moved = strcmp(probe->server, health->server) != 0;
   bool was_read_only = probe->again || before == MP_LOOK_READ_ONLY;
   if (before == MP_LOOK_FAILED) mp_pool_reachable(pool);
@@ -74,36 +74,36 @@ static void tell_pool(struct probe *probe, enum mp_look before) {
 }
 
 static void shun(struct probe *probe) {
-  struct mp_servers *servers = mp_pool_conn_options(probe->bind->own)->servers;
-  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->bind->loop));
+  struct mp_servers *servers = mp_pool_conn_options(probe->host->shared->own)->servers;
+  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->host->loop));
 }
 
 /* It took the question and does not answer: whoever gets another connection to it waits in vain. */
 static void tell_silence(struct probe *probe) {
   shun(probe);
-  probe->bind->health->silent = true;
-  mp_pool_retire(probe->bind->pool, mp_loop_now_ms(probe->bind->loop), NULL);
+  probe->host->shared->health->silent = true;
+  mp_pool_retire(probe->host->pool, mp_loop_now_ms(probe->host->loop), NULL);
 }
 
 static void tell(struct probe *probe) {
-  struct mp_bind *bind = probe->bind;
+  struct mp_host *host = probe->host;
   const struct mp_err *err = probe->err.code ? &probe->err : NULL;
-  enum mp_look before = bind->health->look;
+  enum mp_look before = host->shared->health->look;
   if (err) probe->look = strcmp(err->sqlstate, "53300") ? MP_LOOK_FAILED : MP_LOOK_FULL;
-  struct mp_health_facts facts = facts_of(bind);
-  mp_health_looked(bind->health, mp_loop_now_ms(bind->loop), probe->look, err, &facts);
-  if (bind->pool && !err) tell_pool(probe, before);
-  if (bind->pool && probe->late && probe->sent) tell_silence(probe);
+  struct mp_health_facts facts = facts_of(host);
+  mp_health_looked(host->shared->health, mp_loop_now_ms(host->loop), probe->look, err, &facts);
+  if (host->pool && !err) tell_pool(probe, before);
+  if (host->pool && probe->late && probe->sent) tell_silence(probe);
   over(probe);
 }
 
-bool mp_health_misled(struct mp_bind *bind, struct mp_pool *pool, const struct mp_conn *conn,
+bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn,
                       struct mp_err *err, bool *discard) {
   struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
   if (!mp_conn_took_no_write(conn, err)) return false;
-  *discard = pool != bind->pool || bind->health->look != MP_LOOK_READ_ONLY;
+  *discard = pool != host->pool || host->shared->health->look != MP_LOOK_READ_ONLY;
   if (!*discard) return true; /* the address leads to no other, as was seen a second ago */
-  if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(bind->loop));
+  if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(host->loop));
   mp_pool_retire(pool, mp_conn_opened_ms(conn), NULL);
   return true;
 }
@@ -122,7 +122,7 @@ static bool ask_again(struct probe *probe) {
   shun(probe);
   probe->again = true;
   probe->sent = false;
-  return !mp_pool_acquire(probe->bind->own, &probe->lease, &err);
+  return !mp_pool_acquire(probe->host->shared->own, &probe->lease, &err);
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
@@ -156,7 +156,7 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
  * probe. */
 static void on_timeout(struct mp_timer *timer) {
   struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
-  if (!probe->excused && mp_loop_now_ms(probe->bind->loop) > timer->due_ms + LATE_MS) {
+  if (!probe->excused && mp_loop_now_ms(probe->host->loop) > timer->due_ms + LATE_MS) {
     probe->excused = true;
     mp_timer_start(&probe->timeout, LATE_MS);
     return;
@@ -184,40 +184,40 @@ static void on_abandon(void *data) {
 static int looked(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  lua_pushboolean(L, mp_bind_of(L)->health->look != MP_LOOK_FAILED);
+  lua_pushboolean(L, mp_host_of(L)->shared->health->look != MP_LOOK_FAILED);
   return 1;
 }
 
 /* look(timeout_ms) -> is the database there? Asks, and waits for the answer. */
 int mp_health_look(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   lua_Integer timeout_ms = luaL_checkinteger(L, 1);
   struct mp_err err;
   luaL_argcheck(L, timeout_ms > 0, 1, "must be above 0");
   mp_wait_check(L, "host.look");
-  if (!bind->own) {
+  if (!host->shared->own) {
     lua_pushboolean(L, 0);
     return 1;
   }
   struct probe *probe = lua_newuserdatauv(L, sizeof *probe, 0);
   *probe =
-      (struct probe){.bind = bind, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(bind->loop)};
+      (struct probe){.host = host, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(host->loop)};
   probe->lease = (struct mp_lease){
       .data = probe,
-      .deadline_ms = mp_loop_now_ms(bind->loop) + (uint64_t)timeout_ms + PATIENCE_MS,
+      .deadline_ms = mp_loop_now_ms(host->loop) + (uint64_t)timeout_ms + PATIENCE_MS,
       .on_grant = on_grant,
       .on_fail = on_not_granted};
   mp_list_init(&probe->lease.node);
   strcpy(probe->lease.where, "health check");
-  mp_timer_init(&probe->timeout, bind->loop, on_timeout);
+  mp_timer_init(&probe->timeout, host->loop, on_timeout);
   lua_pushvalue(L, -1);
   probe->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (mp_pool_acquire(bind->own, &probe->lease, &err)) {
+  if (mp_pool_acquire(host->shared->own, &probe->lease, &err)) {
     luaL_unref(L, LUA_REGISTRYINDEX, probe->self_ref);
     lua_pushboolean(L, 0);
     return 1;
   }
-  bind->live_work++;
+  host->live_work++;
   probe->token = mp_wait_begin(L, on_abandon, probe);
   mp_timer_start(&probe->timeout, (uint64_t)timeout_ms);
   return mp_wait_yield(L, 0, looked);
@@ -232,11 +232,11 @@ static void set_text(lua_State *L, const char *name, const char *text) {
 /* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=,
  * full_s=, waited_s=, holders= } */
 int mp_health_table(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
-  const struct mp_health *health = mp_health_now(bind);
+  struct mp_host *host = mp_host_of(L);
+  const struct mp_health *health = mp_health_now(host);
   struct mp_pool_stats stats;
   char holders[600] = "";
-  uint64_t now_ms = mp_loop_now_ms(bind->loop);
+  uint64_t now_ms = mp_loop_now_ms(host->loop);
   lua_createtable(L, 0, 12);
   set_text(L, "state", mp_health_name(health->state));
   set_text(L, "reason", health->reason);
@@ -247,9 +247,9 @@ int mp_health_table(lua_State *L) {
   SET(lua_pushnumber(L, (double)(now_ms - health->since_ms) / 1000), "seconds");
   SET(lua_pushinteger(L, (lua_Integer)health->failures), "failures");
   set_text(L, "sqlstate", health->sqlstate);
-  if (bind->pool) {
-    mp_pool_stats(bind->pool, &stats);
-    mp_pool_holders(bind->pool, holders, sizeof holders);
+  if (host->pool) {
+    mp_pool_stats(host->pool, &stats);
+    mp_pool_holders(host->pool, holders, sizeof holders);
     if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
       set_text(L, "reason",
                stats.last_error); /* the host's own connection is older than what is wrong */

@@ -7,21 +7,21 @@
 
 #include "pool/health.h"
 
-struct mp_bind;
+struct mp_host;
 struct mp_conn;
 struct mp_err;
 struct mp_pool;
 
-const struct mp_health *mp_health_now(struct mp_bind *bind);
+const struct mp_health *mp_health_now(struct mp_host *host);
 
 /* A statement has failed on this connection. Was it because the server takes no writes
  * (mp_conn_took_no_write)? Then it may be done again on another connection; `discard`: this one is
  * of no use, nor are older ones, because as far as is known the address leads to a server that
  * does. */
-bool mp_health_misled(struct mp_bind *bind, struct mp_pool *pool, const struct mp_conn *conn,
+bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn,
                       struct mp_err *err, bool *discard);
 
 int mp_health_look(lua_State *L);  /* host.look */
-int mp_health_table(lua_State *L); /* host.health */
+int mp_health_table(lua_State *L); /* host.shared->health */
 
 #endif

@@ -1,7 +1,7 @@
 /* history.h: what the last statements were: rings of the scripts', of the host's own (polls,
  * tokens, schedules), of those that were slow, that failed, and that failed by no fault of the
  * caller's: traffic washes away nothing that somebody looks for. Fixed memory; no parameter value
- * is ever kept. Owner: bind. */
+ * is ever kept. Owner: host. */
 #ifndef MP_HISTORY_H
 #define MP_HISTORY_H
 

@@ -212,8 +212,8 @@ struct mp_series *mp_meters_loop_longest(struct mp_meters *meters) {
   return ONLY(meters->loop_longest);
 }
 
-void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind) {
-  mp_list_push_back(&meters->binds, &bind->meters_node);
+void mp_meters_join(struct mp_meters *meters, struct mp_host *host) {
+  mp_list_push_back(&meters->binds, &host->meters_node);
 }
 
 const char *mp_meters_alerts(const struct mp_meters *meters) {
@@ -375,9 +375,9 @@ static void refresh_pool(struct mp_meters *meters, const struct mp_pool *pool) {
   mp_series_set(ONLY(meters->leaks), (double)stats.leaks);
 }
 
-static void refresh_health(struct mp_meters *meters, struct mp_bind *bind) {
-  const struct mp_health *health = mp_health_now(bind);
-  uint64_t since_ms = mp_loop_now_ms(bind->loop) - health->since_ms;
+static void refresh_health(struct mp_meters *meters, struct mp_host *host) {
+  const struct mp_health *health = mp_health_now(host);
+  uint64_t since_ms = mp_loop_now_ms(host->loop) - health->since_ms;
   for (unsigned i = 0; i < MP_HEALTH_STATES; i++) {
     const char *name = mp_health_name((enum mp_health_state)i);
     bool now = health->state == (enum mp_health_state)i;
@@ -416,26 +416,26 @@ static void refresh_process(struct mp_meters *meters) {
   mp_series_set(ONLY(meters->fds), open_files());
 }
 
-void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind) {
-  if (bind->pool) refresh_pool(meters, bind->pool);
-  refresh_health(meters, bind);
-  if (bind->lanes) {
-    mp_series_set(ONLY(meters->lanes_waiting), (double)mp_lanes_waiting(bind->lanes));
-    mp_series_set(ONLY(meters->lanes_active), (double)mp_lanes_active(bind->lanes));
+void mp_meters_refresh(struct mp_meters *meters, struct mp_host *host) {
+  if (host->pool) refresh_pool(meters, host->pool);
+  refresh_health(meters, host);
+  if (host->shared->lanes) {
+    mp_series_set(ONLY(meters->lanes_waiting), (double)mp_lanes_waiting(host->shared->lanes));
+    mp_series_set(ONLY(meters->lanes_active), (double)mp_lanes_active(host->shared->lanes));
   }
   size_t live_work = 0, memory = 0;
   MP_LIST_EACH(node, &meters->binds) {
-    const struct mp_bind *one = MP_LIST_ENTRY(node, struct mp_bind, meters_node);
+    const struct mp_host *one = MP_LIST_ENTRY(node, struct mp_host, meters_node);
     live_work += one->live_work;
     memory += mp_vm_memory(one->vm);
   }
   mp_series_set(ONLY(meters->live_work), (double)live_work);
   mp_series_set(ONLY(meters->lua_memory), (double)memory);
-  mp_series_set(ONLY(meters->tasks), (double)mp_sched_tasks(bind->sched));
+  mp_series_set(ONLY(meters->tasks), (double)mp_sched_tasks(host->sched));
   struct mp_series *started = ONLY(meters->start_time);
   if (started->value == 0) {
-    uint64_t up_ms = mp_loop_now_ms(bind->loop) - bind->opened_ms;
-    uint64_t start_ms = mp_loop_wall_us(bind->loop) / 1000 - up_ms;
+    uint64_t up_ms = mp_loop_now_ms(host->loop) - host->shared->opened_ms;
+    uint64_t start_ms = mp_loop_wall_us(host->loop) / 1000 - up_ms;
     mp_series_set(started, (double)start_ms / 1000);
   }
   refresh_process(meters);

@@ -12,15 +12,15 @@
 #include "util/err.h"
 #include "util/metrics.h"
 
-struct mp_bind;
+struct mp_host;
 struct mp_meters;
 
 int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics,
                   struct mp_err *err) MP_MUST_CHECK;
 void mp_meters_unref(struct mp_meters *meters);
 
-/* A VM of the runtime; it leaves by taking bind->meters_node off its list. */
-void mp_meters_join(struct mp_meters *meters, struct mp_bind *bind);
+/* A VM of the runtime; it leaves by taking host->meters_node off its list. */
+void mp_meters_join(struct mp_meters *meters, struct mp_host *host);
 /* For the layers below to observe in: the default pool, and the loop. */
 struct mp_pool_meters mp_meters_pool(struct mp_meters *meters);
 struct mp_series *mp_meters_loop_lag(struct mp_meters *meters);
@@ -109,7 +109,7 @@ void mp_meters_set_alerts(struct mp_meters *meters, const char *json);
 
 /* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody
  * looks. */
-void mp_meters_refresh(struct mp_meters *meters, struct mp_bind *bind);
+void mp_meters_refresh(struct mp_meters *meters, struct mp_host *host);
 
 /* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=,
  * committed=, rolled_back=, failed=, unknown=, retries=, avg_duration=, p50=, p95=, p99=, min=,

@@ -91,7 +91,7 @@ static int make(lua_State *L, const char *what, enum mp_metric_kind kind, bool o
   options.help = luaL_optstring(L, -1, "A metric of a script.");
   read_labels(L, what, &options);
   read_buckets(L, what, &options, bounds);
-  if (mp_metrics_add(mp_bind_of(L)->metrics, &options, &metric, &err))
+  if (mp_metrics_add(mp_host_of(L)->shared->metrics, &options, &metric, &err))
     mp_luaerr_misuse(L, what, "%s", err.msg);
   *(struct mp_metric **)lua_newuserdatauv(L, sizeof metric, 0) = metric; /* the registry's */
   luaL_setmetatable(L, types[kind]);
@@ -197,10 +197,10 @@ static int histogram_quantile(lua_State *L) {
 
 /* metrics_text() -> the page that Prometheus reads */
 static int metrics_text(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   struct mp_buf *out = mp_json_buf_new(L, 0);
-  mp_meters_refresh(bind->meters, bind);
-  mp_metrics_text(bind->metrics, out);
+  mp_meters_refresh(host->shared->meters, host);
+  mp_metrics_text(host->shared->metrics, out);
   if (out->failed) return luaL_error(L, "not enough memory");
   lua_pushlstring(L, mp_buf_text(out), out->len);
   return 1;
@@ -212,36 +212,36 @@ static int statements(lua_State *L) {
   enum mp_history_part part = (enum mp_history_part)luaL_checkoption(L, 3, "scripts", parts);
   lua_Integer limit = luaL_checkinteger(L, 1);
   double at_least_ms = luaL_checknumber(L, 2);
-  mp_history_push(L, mp_bind_of(L)->history, part, limit < 0 ? 0 : (size_t)limit,
+  mp_history_push(L, mp_host_of(L)->shared->history, part, limit < 0 ? 0 : (size_t)limit,
                   at_least_ms > 0 ? (uint64_t)(at_least_ms * 1000) : 0);
   return 1;
 }
 
 /* statement_sent(number) -> its text as it was sent, or nil: for its plan, never to be shown */
 static int statement_sent(lua_State *L) {
-  mp_history_push_sent(L, mp_bind_of(L)->history, (uint64_t)luaL_checkinteger(L, 1));
+  mp_history_push_sent(L, mp_host_of(L)->shared->history, (uint64_t)luaL_checkinteger(L, 1));
   return 1;
 }
 
 static int operation_stats(lua_State *L) {
-  mp_meters_push_operations(L, mp_bind_of(L)->meters);
+  mp_meters_push_operations(L, mp_host_of(L)->shared->meters);
   return 1;
 }
 
 /* call_failed(operation, code, status, [call_id]) -> whose fault it is: "caller", "operator" or
  * "transient" */
 static int call_failed(lua_State *L) {
-  struct mp_bind *bind = mp_bind_of(L);
+  struct mp_host *host = mp_host_of(L);
   enum mp_blame blame = mp_metrics_call_failed(
-      bind->meters, luaL_checkstring(L, 1), luaL_checkstring(L, 2), (int)luaL_checkinteger(L, 3),
-      luaL_optstring(L, 4, NULL), mp_loop_wall_us(bind->loop));
+      host->shared->meters, luaL_checkstring(L, 1), luaL_checkstring(L, 2),
+      (int)luaL_checkinteger(L, 3), luaL_optstring(L, 4, NULL), mp_loop_wall_us(host->loop));
   lua_pushstring(L, mp_blame_name(blame));
   return 1;
 }
 
 /* failed_calls() -> array, the latest first */
 static int failed_calls(lua_State *L) {
-  mp_failed_calls_push(L, mp_meters_failed_calls(mp_bind_of(L)->meters));
+  mp_failed_calls_push(L, mp_meters_failed_calls(mp_host_of(L)->shared->meters));
   return 1;
 }
 
@@ -269,21 +269,23 @@ static int outbound_counted(lua_State *L) {
   static const char *const whats[] = {"webhook", "traces", NULL};
   enum mp_outbound what = (enum mp_outbound)luaL_checkoption(L, 1, NULL, whats);
   const char *result = results[luaL_checkoption(L, 2, NULL, results)];
-  mp_metrics_outbound(mp_bind_of(L)->meters, what, result, (uint64_t)luaL_optinteger(L, 3, 1));
+  mp_metrics_outbound(mp_host_of(L)->shared->meters, what, result,
+                      (uint64_t)luaL_optinteger(L, 3, 1));
   return 0;
 }
 
 /* calls(limit, notable) -> array */
 static int calls(lua_State *L) {
   lua_Integer limit = luaL_checkinteger(L, 1);
-  mp_recorder_push(L, mp_bind_of(L)->recorder, limit < 0 ? 0 : (size_t)limit, lua_toboolean(L, 2));
+  mp_recorder_push(L, mp_host_of(L)->shared->recorder, limit < 0 ? 0 : (size_t)limit,
+                   lua_toboolean(L, 2));
   return 1;
 }
 
 /* calls_ended([from], limit) -> array with notes, oldest first; the `from` of the next time; how
  * many were gone by now. Without `from`: nothing yet, only what ends from now on. */
 static int calls_ended(lua_State *L) {
-  struct mp_recorder *recorder = mp_bind_of(L)->recorder;
+  struct mp_recorder *recorder = mp_host_of(L)->shared->recorder;
   uint64_t from = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)mp_recorder_ended(recorder));
   lua_Integer limit = luaL_checkinteger(L, 2);
   uint64_t missed = mp_recorder_push_ended(L, recorder, &from, limit < 0 ? 0 : (size_t)limit);
@@ -294,32 +296,32 @@ static int calls_ended(lua_State *L) {
 
 /* call_notes(id) -> table or nil */
 static int call_notes(lua_State *L) {
-  mp_recorder_push_one(L, mp_bind_of(L)->recorder, luaL_checkstring(L, 1));
+  mp_recorder_push_one(L, mp_host_of(L)->shared->recorder, luaL_checkstring(L, 1));
   return 1;
 }
 
 /* backends_waited_for(ms) -> array of their pids */
 static int backends_waited_for(lua_State *L) {
   lua_Integer ms = luaL_checkinteger(L, 1);
-  mp_recorder_push_waiting(L, mp_bind_of(L)->recorder, ms < 0 ? 0 : (uint64_t)ms);
+  mp_recorder_push_waiting(L, mp_host_of(L)->shared->recorder, ms < 0 ? 0 : (uint64_t)ms);
   return 1;
 }
 
 /* blocked(backend, holder, who that is if it is none of ours) */
 static int blocked(lua_State *L) {
-  mp_recorder_blocked(mp_bind_of(L)->recorder, (unsigned)luaL_checkinteger(L, 1),
+  mp_recorder_blocked(mp_host_of(L)->shared->recorder, (unsigned)luaL_checkinteger(L, 1),
                       (unsigned)luaL_checkinteger(L, 2), luaL_checkstring(L, 3));
   return 0;
 }
 
 /* alerts() -> JSON; set_alerts(JSON): what one VM finds is read in all. */
 static int get_alerts(lua_State *L) {
-  lua_pushstring(L, mp_meters_alerts(mp_bind_of(L)->meters));
+  lua_pushstring(L, mp_meters_alerts(mp_host_of(L)->shared->meters));
   return 1;
 }
 
 static int set_alerts(lua_State *L) {
-  mp_meters_set_alerts(mp_bind_of(L)->meters, luaL_checkstring(L, 1));
+  mp_meters_set_alerts(mp_host_of(L)->shared->meters, luaL_checkstring(L, 1));
   return 0;
 }
 
@@ -361,8 +363,8 @@ void mp_metrics_lua(lua_State *L) {
     lua_pop(L, 1);
   }
   luaL_setfuncs(L, functions, 0);
-  lua_pushinteger(L, (lua_Integer)mp_bind_of(L)->slow_query_ms);
+  lua_pushinteger(L, (lua_Integer)mp_host_of(L)->shared->slow_query_ms);
   lua_setfield(L, -2, "slow_query_ms");
-  lua_pushboolean(L, mp_bind_of(L)->development);
+  lua_pushboolean(L, mp_host_of(L)->shared->development);
   lua_setfield(L, -2, "development");
 }

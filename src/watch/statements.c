@@ -15,10 +15,10 @@ static int rows_of(const struct mp_stmt *stmt) {
   return rows ? rows : atoi(PQcmdTuples(stmt->result->pg));
 }
 
-static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
+static void remember(struct mp_host *host, const struct mp_stmt *stmt,
                      const struct mp_stmt_report *r) {
   struct mp_history_entry entry = {.text = stmt->text,
-                                   .wall_us = mp_loop_wall_us(bind->loop),
+                                   .wall_us = mp_loop_wall_us(host->loop),
                                    .duration_us = r->duration_us,
                                    .host = !*stmt->where || !strncmp(stmt->where, "moonpool/", 9),
                                    .rows = rows_of(stmt)};
@@ -30,20 +30,21 @@ static void remember(struct mp_bind *bind, const struct mp_stmt *stmt,
     snprintf(entry.message, sizeof entry.message, "%.190s", mp_err_shown(r->err));
     mp_utf8_mend(entry.message);
   }
-  mp_history_add(bind->history, &entry, r->slow, r->err);
+  mp_history_add(host->shared->history, &entry, r->slow, r->err);
 }
 
-void mp_statement_answered(struct mp_bind *bind, const struct mp_stmt *stmt, const char *who,
+void mp_statement_answered(struct mp_host *host, const struct mp_stmt *stmt, const char *who,
                            const struct mp_log_about *about) {
   struct mp_stmt_report r = {.operation = who,
-                             .duration_us = (mp_loop_clock_ns(bind->loop) - stmt->sent_ns) / 1000};
+                             .duration_us = (mp_loop_clock_ns(host->loop) - stmt->sent_ns) / 1000};
   if (stmt->state == MP_STMT_FAILED) r.err = &stmt->err;
   if (r.err && r.err->code == MP_ECANCELED) return;
   if (mp_stmt_asks(stmt) && !r.err) return; /* what it asked about comes next */
-  r.slow = bind->slow_query_ms && !stmt->patient && r.duration_us > bind->slow_query_ms * 1000;
-  mp_metrics_statement(bind->meters, &r);
+  r.slow = host->shared->slow_query_ms && !stmt->patient &&
+           r.duration_us > host->shared->slow_query_ms * 1000;
+  mp_metrics_statement(host->shared->meters, &r);
   if (stmt->control) return; /* the host's own */
-  remember(bind, stmt, &r);
+  remember(host, stmt, &r);
   if (r.slow)
     mp_log_on(about, MP_LOG_WARN, "query", "slow: %llu ms at %s in %s: %.400s",
               (unsigned long long)(r.duration_us / 1000), stmt->where, who,

@@ -5,11 +5,11 @@
 #include "sql/stmt.h"
 #include "util/log.h"
 
-struct mp_bind;
+struct mp_host;
 
 /* Call it after mp_stmt_answer. `who` is named in the log if the statement was slow; `about` may be
  * NULL. What the server skipped because an earlier statement failed never ran, and is not told. */
-void mp_statement_answered(struct mp_bind *bind, const struct mp_stmt *stmt, const char *who,
+void mp_statement_answered(struct mp_host *host, const struct mp_stmt *stmt, const char *who,
                            const struct mp_log_about *about);
 
 #endif
