@@ -87,23 +87,6 @@ static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
   return MP_EXIT_OK;
 }
 
-bool mp_cli_wants_help(int argc, char **argv) {
-  for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-    if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return true;
-  return false;
-}
-
-int mp_cli_usage(const char *command, const char *fault, const char *arg) {
-  fprintf(stderr, "moonpool%s%s: %s%s%s%s; see: moonpool %s%s--help\n", *command ? " " : "",
-          command, fault, *arg ? " \"" : "", arg, *arg ? "\"" : "", command, *command ? " " : "");
-  return MP_EXIT_USAGE;
-}
-
-int mp_cli_fail(const char *command, const struct mp_err *err) {
-  fprintf(stderr, "moonpool %s: %s\n", command, err->msg);
-  return err->code == MP_ENODB ? MP_EXIT_NO_DATABASE : MP_EXIT_FAILED;
-}
-
 /* The command whose name is nearest, for a misspelled one: as many equal letters in front as
  * possible. */
 static const char *nearest(const char *given) {

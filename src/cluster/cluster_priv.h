@@ -1,4 +1,4 @@
-/* cluster_priv.h: what the cluster_*.c files share; included by nothing else. */
+/* cluster_priv.h: what the files of this room share; included by nothing else. */
 #ifndef MP_CLUSTER_PRIV_H
 #define MP_CLUSTER_PRIV_H
 
@@ -24,12 +24,17 @@ struct mp_server_user {
   int group_count;
 };
 
-/* --- paths.c --- */
+/* --- base.c --- */
 /* Formats a path (or other text) and fails when it does not fit. */
 int mp_cluster_fmt(char *out, size_t size, struct mp_err *err, const char *fmt, ...)
     MP_PRINTF(4, 5);
 /* MP_ENODB with the text of errno behind the message; returns the negative code. */
 int mp_cluster_fail(struct mp_err *err, int sys, const char *fmt, ...) MP_PRINTF(3, 4);
+uint64_t mp_cluster_hash(uint64_t seed, const void *bytes, size_t n);
+int64_t mp_cluster_now_ms(void);
+void mp_cluster_nap_ms(int ms);
+
+/* --- paths.c --- */
 bool mp_cluster_url_plain(char ch); /* needs no percent encoding */
 int mp_cluster_names(struct mp_cluster *c, struct mp_err *err);
 int mp_cluster_urls(struct mp_cluster *c, struct mp_err *err);
@@ -40,7 +45,6 @@ int mp_cluster_find_socket_dir(struct mp_cluster *c, const struct mp_cluster_env
                                const struct mp_server_user *user, bool make, struct mp_err *err);
 int mp_cluster_lock(const struct mp_cluster *c, int *fd, struct mp_err *err);
 int mp_cluster_data_version(const struct mp_cluster *c); /* 0: no data directory */
-uint64_t mp_cluster_hash(uint64_t seed, const void *bytes, size_t n);
 
 /* --- find.c --- */
 int mp_cluster_find_bin(struct mp_cluster *c, const struct mp_cluster_env *env, struct mp_err *err);
@@ -66,8 +70,6 @@ int mp_proc_remove_tree(const char *path, struct mp_err *err);
 /* What a log says from `from` on: the first fault and what follows, else its last lines. */
 void mp_log_tail(const char *path, long from, char *out, size_t size);
 long mp_log_size(const char *path);
-int64_t mp_cluster_now_ms(void);
-void mp_cluster_nap_ms(int ms);
 
 /* --- server.c --- */
 /* The postmaster of this data directory according to pid file AND process table, else 0. */

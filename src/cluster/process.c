@@ -14,17 +14,6 @@
 
 #include "cluster/cluster_priv.h"
 
-int64_t mp_cluster_now_ms(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-void mp_cluster_nap_ms(int ms) {
-  struct timespec ts = {ms / 1000, (long)(ms % 1000) * 1000000L};
-  nanosleep(&ts, NULL);
-}
-
 enum stage { STAGE_STARTED, STAGE_FORK, STAGE_USER, STAGE_CWD, STAGE_LOG, STAGE_EXEC };
 
 /* What the child tells its parent; the pipe closes by itself when the program is executed. */

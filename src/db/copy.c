@@ -71,7 +71,7 @@ static void abandon(void *data) {
   mp_timer_stop(&copier->timeout);
 }
 
-void mp_copy_orphan(struct mp_source *source) {
+static void orphan(struct mp_source *source) {
   struct mp_copier *copier = source->copier;
   source->copier = NULL;
   if (!copier) return;
@@ -79,10 +79,8 @@ void mp_copy_orphan(struct mp_source *source) {
   if (copier->done) free_copier(copier);
 }
 
-static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
-
 static struct mp_copier *copier_of(lua_State *L, const char *what) {
-  struct mp_source *source = source_of(L);
+  struct mp_source *source = mp_source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "the connection was given back");
   if (!source->copier) mp_luaerr_misuse(L, what, "no COPY is under way");
   return source->copier;
@@ -119,7 +117,7 @@ static void check(lua_State *L, struct mp_copier *copier) {
   mp_failure_push(L, &copier->failure, NULL);
   if (copier->failure.result) add_line(L, copier->failure.result->pg);
   if (!(copier->failure.err.flags & MP_ERRF_CONN_DEAD)) source->dirty = false;
-  mp_copy_orphan(source);
+  orphan(source);
   lua_error(L);
 }
 
@@ -127,7 +125,7 @@ static void check(lua_State *L, struct mp_copier *copier) {
 static lua_Integer settle(struct mp_copier *copier) {
   lua_Integer rows = copier->rows;
   copier->source->dirty = false;
-  mp_copy_orphan(copier->source);
+  orphan(copier->source);
   return rows;
 }
 
@@ -167,6 +165,7 @@ int mp_copy_start(lua_State *L) {
   }
   copier->source = source;
   source->copier = copier;
+  source->on_end = orphan;
   source->dirty = true; /* until it is over */
   return wait(L, copier, "db.copy", started);
 }

@@ -20,7 +20,5 @@ int mp_copy_row(lua_State *L);
 int mp_copy_put(lua_State *L);
 int mp_copy_get(lua_State *L);
 int mp_copy_end(lua_State *L);
-/* The lease ends: a COPY under way goes down with its connection. */
-void mp_copy_orphan(struct mp_source *source);
 
 #endif

@@ -17,35 +17,6 @@
 
 enum { OWN_TIMEOUT_MS = 2000 }; /* for what the host itself asks */
 
-static struct mp_source *source_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
-
-void mp_source_check_task(lua_State *L, const char *what) {
-  const struct mp_task *task = mp_task_of(L);
-  if (mp_task_beside(task) && mp_scope_tenant(mp_task_scope(task)) && !mp_txn_of(L))
-    mp_luaerr_misuse(L, what, "not in a task that an operation with a tenant started: use its tx");
-}
-
-struct mp_source *mp_source_usable(lua_State *L, const char *what) {
-  struct mp_source *source = source_of(L);
-  if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
-  if (source->copier) mp_luaerr_misuse(L, what, "a COPY is under way on this connection");
-  mp_wait_check(L, what); /* before anything is made */
-  if (mp_txn_of(L))
-    mp_luaerr_misuse(
-        L, what,
-        "not inside a transaction: its statements go through tx, on the connection it has");
-  mp_source_check_task(L, what);
-  return source;
-}
-
-struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
-                               const char *what) {
-  struct mp_text *text = mp_text_get(L, idx, what);
-  if (text && text->refused[0] && !source->own && mp_task_scope(mp_task_of(L)))
-    mp_luaerr_misuse(L, what, "the SQL text %s", text->refused);
-  return text;
-}
-
 /* ---- statements ---- */
 
 static int again(lua_State *L, int status, lua_KContext ctx) {
@@ -164,7 +135,7 @@ static int db_insert(lua_State *L) {
 
 /* check(sql): raises if the code that runs may not send that text */
 static int db_check(lua_State *L) {
-  if (!mp_source_text(L, source_of(L), 1, "db")) return mp_text_read(L, 1, "db", db_check);
+  if (!mp_source_text(L, mp_source_of(L), 1, "db")) return mp_text_read(L, 1, "db", db_check);
   return 0;
 }
 
@@ -200,49 +171,6 @@ static int db_notify(lua_State *L) {
 
 static void push_functions(lua_State *L, bool kept);
 
-static void end_lease(struct mp_source *source) {
-  if (!source->kept) return;
-  source->kept = false;
-  mp_copy_orphan(source);
-  source->parent->users--;
-  source->pool = NULL;
-  if (source->lease.pool)
-    mp_pool_release(&source->lease, source->dirty); /* unless it was given up */
-}
-
-static void close_pool(struct mp_source *source) {
-  mp_types_forget(source->host, source->pool);
-  source->host->shared->close_pool(source->host, source->pool);
-}
-
-static int source_gc(lua_State *L) {
-  struct mp_source *source = lua_touserdata(L, 1);
-  end_lease(source);
-  if (source->own_pool && source->pool) close_pool(source);
-  source->pool = NULL;
-  return 0;
-}
-
-/* The task of a lease was ended: the connection goes back at once, not at the next collection. */
-static int source_close(lua_State *L) {
-  end_lease(lua_touserdata(L, 1));
-  return 0;
-}
-
-static struct mp_source *push_source(lua_State *L, struct mp_host *host, struct mp_pool *pool) {
-  struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
-  *source =
-      (struct mp_source){.host = host, .pool = pool, .timeout_ms = host->shared->query_timeout_ms};
-  if (luaL_newmetatable(L, "moonpool.database")) {
-    lua_pushcfunction(L, source_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, source_close);
-    lua_setfield(L, -2, "__close");
-  }
-  lua_setmetatable(L, -2);
-  return source;
-}
-
 struct lease_wait {
   struct mp_source *source;
   struct mp_token token;
@@ -270,7 +198,7 @@ static void lease_abandoned(void *data) {
 /* Stack: 1 function, 2 source, 3 wait, 4 handler, results or error. */
 static int lease_ran(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
-  end_lease(lua_touserdata(L, 2));
+  mp_source_end_lease(lua_touserdata(L, 2));
   if (status != LUA_OK && status != LUA_YIELD) return lua_error(L);
   return lua_gettop(L) - 4;
 }
@@ -304,7 +232,7 @@ static int take_lease(lua_State *L, bool own) {
       mp_luaerr_misuse(L, "db.lease", "timeout is a number of seconds from 0 (none) to a week");
   }
   lua_settop(L, 1);
-  struct mp_source *source = push_source(L, from->host, from->pool);
+  struct mp_source *source = mp_source_push(L, from->host, from->pool);
   lua_pushvalue(L, lua_upvalueindex(1)); /* the database lives as long as the lease */
   lua_setiuservalue(L, -2, 1);
   source->parent = from;
@@ -340,7 +268,7 @@ static int db_own_lease(lua_State *L) { return take_lease(L, true); }
 /* open{url=, max=} -> a database like moonpool.db; without a URL the same one, by connections of
  * its own */
 static int db_open(lua_State *L) {
-  struct mp_host *host = source_of(L)->host;
+  struct mp_host *host = mp_source_of(L)->host;
   struct mp_pool *pool;
   struct mp_err err;
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -352,7 +280,7 @@ static int db_open(lua_State *L) {
   lua_Integer max = luaL_optinteger(L, -1, 2);
   if (max < 1 || max > 1000)
     mp_luaerr_misuse(L, "db.open", "max is a number of connections from 1 to 1000");
-  struct mp_source *source = push_source(L, host, NULL);
+  struct mp_source *source = mp_source_push(L, host, NULL);
   if (host->shared->open_pool(host, url, (unsigned)max, &pool, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
@@ -364,12 +292,12 @@ static int db_open(lua_State *L) {
 }
 
 static int db_close(lua_State *L) {
-  struct mp_source *source = source_of(L);
+  struct mp_source *source = mp_source_of(L);
   if (!source->own_pool) mp_luaerr_misuse(L, "db.close", "only what db.open gave can be closed");
   if (source->users)
     mp_luaerr_misuse(L, "db.close", "%u statements, leases or transactions still use this database",
                      source->users);
-  if (source->pool) close_pool(source);
+  if (source->pool) mp_source_close_pool(source);
   source->pool = NULL;
   return 0;
 }
@@ -420,7 +348,7 @@ static void push_functions(lua_State *L, bool kept) {
 
 void mp_db_own_open(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
-  struct mp_source *source = push_source(L, host, host->shared->own);
+  struct mp_source *source = mp_source_push(L, host, host->shared->own);
   source->timeout_ms = OWN_TIMEOUT_MS;
   source->brief = true;
   push_functions(L, true);
@@ -429,7 +357,7 @@ void mp_db_own_open(lua_State *L) {
 
 int mp_open_db(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
-  push_source(L, host, host->pool);
+  mp_source_push(L, host, host->pool);
   push_functions(L, false);
   return 1;
 }

@@ -21,13 +21,23 @@ struct mp_source {
   struct mp_source *parent; /* kept: where the connection came from */
   struct mp_lease lease;    /* kept: conn is set */
   bool kept;
-  struct mp_copier *copier; /* kept: copy.h; NULL unless a COPY is under way */
-  bool dirty;               /* kept: session state was left on it */
-  uint64_t timeout_ms;      /* of one statement; 0: none */
+  struct mp_copier *copier;                 /* kept: copy.h; NULL unless a COPY is under way */
+  void (*on_end)(struct mp_source *source); /* kept: the lease ends; NULL: nothing to do */
+  bool dirty;                               /* kept: session state was left on it */
+  uint64_t timeout_ms;                      /* of one statement; 0: none */
   bool brief;   /* what does not answer within timeout_ms loses its connection at once */
   bool patient; /* kept: held for long, and its statements take long, on purpose */
   bool own;     /* kept: for a module of the host, not for the script that calls it */
 };
+
+/* A new database over `pool`, which may be NULL. [-0, +1] */
+struct mp_source *mp_source_push(lua_State *L, struct mp_host *host, struct mp_pool *pool);
+/* The source behind the running function (its first upvalue), usable or not. */
+struct mp_source *mp_source_of(lua_State *L);
+/* Gives a kept connection back. Does nothing if there is none. */
+void mp_source_end_lease(struct mp_source *source);
+/* Closes the pool of db.open. */
+void mp_source_close_pool(struct mp_source *source);
 
 /* Raises in a task that a tenant's operation has started while it runs: it has the tenant only
  * through its tx, and a second connection inside a transaction is how a pool of N locks itself up

@@ -86,3 +86,8 @@ const char *mp_http_code(int status) {
     default: return "ERROR";
   }
 }
+
+bool mp_http_is_token(unsigned char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+         (c && strchr("!#$%&'*+-.^_`|~", c));
+}

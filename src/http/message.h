@@ -64,4 +64,6 @@ struct mp_http_answer {
 const char *mp_http_reason(int status); /* "Not Found"; "" if unknown */
 const char *mp_http_code(int status);   /* "NOT_FOUND", as errors of the server itself are named */
 
+bool mp_http_is_token(unsigned char c); /* may stand in a method's or header's name */
+
 #endif

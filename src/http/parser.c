@@ -39,17 +39,6 @@ void mp_http_parser_reset(struct mp_http_parser *parser) {
   parser->headers_cap = headers_cap;
 }
 
-enum mp_http_parse mp_http_refuse(struct mp_http_parser *parser, int status, const char *why) {
-  parser->status = status;
-  parser->why = why;
-  return MP_HTTP_REFUSED;
-}
-
-bool mp_http_is_token(unsigned char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-         (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
 /* One byte of the head or of the trailers. True with `end` set: it ended the empty line that closes
  * them. */
 static bool guard(struct mp_http_parser *parser, unsigned char c, bool *end) {

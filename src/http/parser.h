@@ -70,9 +70,13 @@ static inline bool mp_http_parser_idle(const struct mp_http_parser *parser) {
 }
 
 /* For the files of http/ only. */
-enum mp_http_parse mp_http_refuse(struct mp_http_parser *parser, int status, const char *why);
+static inline enum mp_http_parse mp_http_refuse(struct mp_http_parser *parser, int status,
+                                                const char *why) {
+  parser->status = status;
+  parser->why = why;
+  return MP_HTTP_REFUSED;
+}
 /* head.c: the complete head in parser->head becomes the message. */
 enum mp_http_parse mp_http_read_head(struct mp_http_parser *parser);
-bool mp_http_is_token(unsigned char c); /* may stand in a method's or header's name */
 
 #endif

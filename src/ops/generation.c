@@ -35,52 +35,13 @@ static size_t tasks_of(const struct mp_generation *gen, char *names, size_t size
   return mp_sched_tasks_of(gen->set->host->sched, mp_vm_lua(gen->vm), names, size);
 }
 
-/* ---- metrics ---- */
-
-static struct mp_metric *metric(struct mp_generations *set, const char *name,
-                                enum mp_metric_kind kind, const char *label, const char *help) {
-  struct mp_metric_options options = {.name = name, .help = help, .kind = kind, .labels = {label}};
-  struct mp_metric *found = NULL;
-  if (mp_metrics_add(set->host->shared->metrics, &options, &found, NULL)) return NULL;
-  return found;
-}
-
-static struct mp_series *series(struct mp_metric *of, const char *label) {
-  const char *values[] = {label};
-  return of ? mp_metric_series(of, values) : NULL;
-}
-
-static void add_metrics(struct mp_generations *set) {
-  struct mp_metric *reloads = metric(set, "moonpool_reloads_total", MP_COUNTER, "result",
-                                     "Times that scripts/ was loaded, or refused.");
-  set->meters.loaded = series(reloads, "loaded");
-  set->meters.refused = series(reloads, "refused");
-  set->meters.number = series(metric(set, "moonpool_generation", MP_GAUGE, NULL,
-                                     "The generation of scripts/ that takes calls."),
-                              NULL);
-  set->meters.opened = series(metric(set, "moonpool_generation_start_time_seconds", MP_GAUGE, NULL,
-                                     "When it was loaded, in seconds since 1970."),
-                              NULL);
-  set->meters.open =
-      series(metric(set, "moonpool_generations_open", MP_GAUGE, NULL,
-                    "Generations in memory: the current one, and those that finish calls."),
-             NULL);
-}
-
 static void count(struct mp_series *of, double by) {
   if (of) mp_series_add(of, by);
 }
 
-void mp_generations_count_reload(struct mp_generations *set, bool ok) {
-  count(ok ? set->meters.loaded : set->meters.refused, 1);
-  if (!ok || !set->current || !set->meters.number || !set->meters.opened) return;
-  mp_series_set(set->meters.number, set->current->number);
-  mp_series_set(set->meters.opened, (double)set->current->opened_us / 1e6);
-}
-
 /* ---- open and close ---- */
 
-static int push_self(lua_State *L) {
+int mp_generation_push_lua(lua_State *L) {
   struct mp_generation *gen = lua_touserdata(L, lua_upvalueindex(1));
   char opened_at[32];
   mp_timestamp_format(gen->opened_us, opened_at);
@@ -114,7 +75,7 @@ static int push_source(lua_State *L) {
 
 static int open_modules(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"generation", push_self}, {"source", push_source}, {NULL, NULL}};
+      {"generation", mp_generation_push_lua}, {"source", push_source}, {NULL, NULL}};
   struct mp_generation *gen = lua_touserdata(L, 1);
   mp_host_open(&gen->host, L);
   lua_getglobal(L, "require");
@@ -126,7 +87,7 @@ static int open_modules(lua_State *L) {
   return 0;
 }
 
-static void free_generation(struct mp_generation *gen) {
+void mp_generation_free(struct mp_generation *gen) {
   mp_timer_stop(&gen->drain);
   mp_list_remove(&gen->node);
   count(gen->set->meters.open, -1);
@@ -169,7 +130,7 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
                              .files = files};
   int rv = mp_vm_open(&gen->vm, set->host->sched, &vm, err);
   if (rv) {
-    free_generation(gen);
+    mp_generation_free(gen);
     return rv;
   }
   mp_host_init(&gen->host, set->host, gen->vm);
@@ -180,7 +141,7 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
   if (lua_pcall(L, 1, 0, 0)) {
     rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s",
                     luaL_tolstring(L, -1, NULL));
-    free_generation(gen);
+    mp_generation_free(gen);
     return rv;
   }
   *out = gen;
@@ -205,7 +166,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
   mp_timer_stop(&gen->drain);
   move(gen, MP_GEN_CLOSING);
   mp_listen_stop(&gen->host);
-  mp_invoke_fail_all(gen, why);
+  if (gen->fail_calls) gen->fail_calls(gen, why);
   mp_task_kill_all(set->host->sched, mp_vm_lua(gen->vm));
   mp_generations_sweep_soon(set);
 }
@@ -218,7 +179,7 @@ static bool is_free(const struct mp_generation *gen) {
          !tasks_of(gen, NULL, 0);
 }
 
-static void on_sweep(struct mp_timer *timer) {
+void mp_generations_on_sweep(struct mp_timer *timer) {
   struct mp_generations *set = MP_CONTAINER_OF(timer, struct mp_generations, sweep);
   bool more = false;
   MP_LIST_EACH_SAFE(node, &set->all) {
@@ -232,7 +193,7 @@ static void on_sweep(struct mp_timer *timer) {
       case MP_GEN_CLOSING: break;
     }
     if (gen->state == MP_GEN_CLOSING && is_free(gen))
-      free_generation(gen);
+      mp_generation_free(gen);
     else
       more = true;
   }
@@ -243,85 +204,4 @@ static void on_sweep(struct mp_timer *timer) {
  * places. */
 void mp_generations_sweep_soon(struct mp_generations *set) {
   if (!mp_timer_running(&set->sweep)) mp_timer_start(&set->sweep, SWEEP_MS);
-}
-
-/* ---- the set ---- */
-
-int mp_generations_new(struct mp_generations **out, const struct mp_generations_options *options,
-                       struct mp_err *err) {
-  struct mp_generations *set = calloc(1, sizeof *set);
-  if (!set) return mp_err_set(err, MP_ENOMEM, "no memory for generations");
-  set->options = *options;
-  set->host = options->host;
-  set->app_dir = strdup(options->app_dir);
-  set->lua_dir = options->lua_dir ? strdup(options->lua_dir) : NULL;
-  mp_list_init(&set->all);
-  if (set->host->shared->metrics) add_metrics(set);
-  mp_timer_init(&set->sweep, set->host->loop, on_sweep);
-  mp_reload_init(set);
-  if (!set->app_dir || (options->lua_dir && !set->lua_dir)) {
-    mp_generations_free(set);
-    return mp_err_set(err, MP_ENOMEM, "no memory for generations");
-  }
-  *out = set;
-  return 0;
-}
-
-void mp_generations_stop(struct mp_generations *set) {
-  set->stopping = true;
-  mp_reload_stop(set);
-}
-
-void mp_generations_kill(struct mp_generations *set) {
-  mp_generations_stop(set);
-  MP_LIST_EACH(node, &set->all) {
-    mp_generation_close(MP_LIST_ENTRY(node, struct mp_generation, node), "the host is stopping");
-  }
-}
-
-bool mp_generations_busy(const struct mp_generations *set) {
-  if (set->working) return true;
-  MP_LIST_EACH(node, &set->all) {
-    if (MP_LIST_ENTRY(node, struct mp_generation, node)->host.live_work) return true;
-  }
-  return false;
-}
-
-void mp_generations_free(struct mp_generations *set) {
-  if (!set) return;
-  mp_generations_kill(set);
-  mp_timer_stop(&set->sweep);
-  MP_LIST_EACH_SAFE(node, &set->all) {
-    free_generation(MP_LIST_ENTRY(node, struct mp_generation, node));
-  }
-  free(set->app_dir);
-  free(set->lua_dir);
-  free(set);
-}
-
-unsigned mp_generations_current(const struct mp_generations *set) {
-  return set->current ? set->current->number : 0;
-}
-
-void mp_generations_push(lua_State *L, const struct mp_generations *set) {
-  static const char *const shown[] = {"loading", "current", "retiring", "closing"};
-  lua_newtable(L);
-  lua_Integer n = 0;
-  for (struct mp_list *node = set->all.prev; node != &set->all; node = node->prev) {
-    struct mp_generation *gen = MP_LIST_ENTRY(node, struct mp_generation, node);
-    lua_pushlightuserdata(L, gen);
-    lua_pushcclosure(L, push_self, 1);
-    lua_call(L, 0, 1);
-    lua_pushstring(L, shown[gen->state]);
-    lua_setfield(L, -2, "state");
-    lua_pushinteger(L, (lua_Integer)gen->call_count);
-    lua_setfield(L, -2, "calls");
-    lua_pushinteger(L, (lua_Integer)mp_vm_memory(gen->vm));
-    lua_setfield(L, -2, "memory");
-    lua_pushinteger(L, (lua_Integer)gen->operations);
-    lua_setfield(L, -2, "operations");
-    lua_pushnumber(L, (double)(mp_loop_now_ms(set->host->loop) - gen->opened_ms) / 1000);
-    lua_setfield(L, -2, "age");
-    lua_rawseti(L, -2, ++n);
-  }
 }

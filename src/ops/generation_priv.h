@@ -1,5 +1,5 @@
-/* generation_priv.h: what generation.c (the set and its states), reload.c (how one comes) and
- * invoke.c (who calls into one) share. */
+/* generation_priv.h: what generation.c (one and its states), generations.c (all of a runtime),
+ * reload.c (how one comes) and invoke.c (who calls into one) share. */
 #ifndef MP_GENERATION_PRIV_H
 #define MP_GENERATION_PRIV_H
 
@@ -31,6 +31,8 @@ struct mp_generation {
   struct mp_ops ops;
   struct mp_list calls; /* struct mp_invocation */
   size_t call_count;
+  /* invoke.c: answers all calls with `why`; NULL until the first one */
+  void (*fail_calls)(struct mp_generation *gen, const char *why);
   int entry_ref;         /* the Lua function that serves calls */
   size_t operations;     /* that it has, once it is loaded */
   uint64_t opened_us;    /* wall clock */
@@ -82,18 +84,15 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
 void mp_generation_install(struct mp_generation *gen);
 /* Ends its tasks; it is freed when its connections are back. Calls are answered with `why`. */
 void mp_generation_close(struct mp_generation *gen, const char *why);
+void mp_generation_free(struct mp_generation *gen);
+/* Pushes { number, opened_at, files, before } of the generation that is upvalue 1. [-0, +1] */
+int mp_generation_push_lua(lua_State *L);
 void mp_generations_sweep_soon(struct mp_generations *set);
-void mp_generations_count_reload(struct mp_generations *set, bool ok);
+void mp_generations_on_sweep(struct mp_timer *timer); /* set->sweep */
 
 /* ---- reload.c ---- */
 
 void mp_reload_init(struct mp_generations *set);
 void mp_reload_stop(struct mp_generations *set);
-
-/* ---- invoke.c ---- */
-
-/* Answers a call whose generation ends under it. */
-struct mp_invocation;
-void mp_invoke_fail_all(struct mp_generation *gen, const char *why);
 
 #endif

@@ -57,6 +57,15 @@ static void answer_plainly(struct mp_invocation *call, const char *code, const c
   answer(call, &what);
 }
 
+static void fail_calls(struct mp_generation *gen, const char *why) {
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&gen->calls))) {
+    struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
+    mp_task_kill(call->task);
+    answer_plainly(call, mp_code_name(MP_ECANCELED), why);
+  }
+}
+
 static void tell_plainly(struct mp_invocation *call, const char *code, const char *why) {
   const struct mp_host *host = call->gen->set->host;
   const struct mp_code_info *info = mp_code_find(code);
@@ -162,6 +171,7 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   if (!call) return mp_err_set(err, MP_ENOMEM, "no memory for a call");
   *call =
       (struct mp_invocation){.gen = gen, .far = options->far, .on_answer = on_answer, .data = data};
+  gen->fail_calls = fail_calls;
   mp_list_push_back(&gen->calls, &call->node);
   gen->call_count++;
   lua_State *L = mp_vm_lua(gen->vm);
@@ -186,12 +196,3 @@ void mp_invoke_cancel(struct mp_invocation *call) {
 }
 
 unsigned mp_invoke_generation(const struct mp_invocation *call) { return call->gen->number; }
-
-void mp_invoke_fail_all(struct mp_generation *gen, const char *why) {
-  struct mp_list *node;
-  while ((node = mp_list_pop_front(&gen->calls))) {
-    struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
-    mp_task_kill(call->task);
-    answer_plainly(call, mp_code_name(MP_ECANCELED), why);
-  }
-}

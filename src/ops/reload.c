@@ -14,6 +14,14 @@
 
 enum { MAX_READINGS = 100 };
 
+static void count_reload(struct mp_generations *set, bool ok) {
+  struct mp_series *result = ok ? set->meters.loaded : set->meters.refused;
+  if (result) mp_series_add(result, 1);
+  if (!ok || !set->current || !set->meters.number || !set->meters.opened) return;
+  mp_series_set(set->meters.number, set->current->number);
+  mp_series_set(set->meters.opened, (double)set->current->opened_us / 1e6);
+}
+
 static void start(struct mp_generations *set);
 
 /* ---- the end of an attempt ---- */
@@ -34,7 +42,7 @@ static void finish(struct mp_generations *set, const struct mp_reload_report *re
   set->reload.read = NULL;
   set->reload.loading = NULL;
   set->reload.stage = MP_RELOAD_NONE;
-  if (!report->ok || report->text[0]) mp_generations_count_reload(set, report->ok);
+  if (!report->ok || report->text[0]) count_reload(set, report->ok);
   if (!report->ok) {
     if (report->number)
       mp_log(MP_LOG_ERROR, "host", "reload failed, generation %u stays:", report->number);
@@ -57,7 +65,7 @@ static void finish(struct mp_generations *set, const struct mp_reload_report *re
 static struct mp_reload_report report_now(struct mp_generations *set, bool ok, const char *text) {
   return (struct mp_reload_report){
       .ok = ok,
-      .number = mp_generations_current(set),
+      .number = (set->current ? set->current->number : 0),
       .files = set->reload.read ? mp_files_count(set->reload.read) : 0,
       .took_us = (mp_loop_clock_ns(set->host->loop) - set->reload.began_ns) / 1000,
       .text = text};

@@ -6,7 +6,6 @@
 
 #include "pg/result.h"
 #include "script/luaerr.h"
-#include "sql/stmt.h"
 #include "util/buf.h"
 #include "util/utf8.h"
 
@@ -213,16 +212,4 @@ void mp_failure_push(lua_State *L, const struct mp_failure *failure, const struc
   }
   if (errors) lua_remove(L, errors);
   if (input) lua_remove(L, input);
-}
-
-MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt) {
-  if (stmt->err.code) {
-    struct mp_failure failure = {0};
-    mp_failure_of_stmt(&failure, stmt);
-    mp_failure_push(L, &failure, NULL);
-    mp_failure_clear(&failure);
-    lua_error(L);
-  }
-  mp_luaerr_misuse(L, "row", "the statement queued at %s was never sent: its transaction is over",
-                   stmt->where);
 }

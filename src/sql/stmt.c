@@ -369,3 +369,15 @@ bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   }
   return true;
 }
+
+MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt) {
+  if (stmt->err.code) {
+    struct mp_failure failure = {0};
+    mp_failure_of_stmt(&failure, stmt);
+    mp_failure_push(L, &failure, NULL);
+    mp_failure_clear(&failure);
+    lua_error(L);
+  }
+  mp_luaerr_misuse(L, "row", "the statement queued at %s was never sent: its transaction is over",
+                   stmt->where);
+}
