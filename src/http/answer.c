@@ -9,6 +9,43 @@
 
 enum { SMALL_BODY = 16 * 1024 }; /* copied behind the head, so that one write has one piece */
 
+/* ---- after an answer ---- */
+
+/* Ready for the next request, or for the end. */
+static void next_or_end(struct mp_http_conn *conn) {
+  if (conn->last_answer || conn->server->draining) {
+    mp_http_conn_move(conn, MP_HTTP_LAST);
+    mp_http_parser_fini(&conn->parser);
+    mp_buf_fini(&conn->ahead);
+    conn->ahead_at = 0;
+    mp_http_conn_set_reading(conn, true);
+    if (!conn->writes) mp_http_conn_shut_down(conn);
+    return;
+  }
+  if (conn->state != MP_HTTP_READING) mp_http_conn_move(conn, MP_HTTP_READING);
+  mp_http_parser_reset(&conn->parser);
+  conn->in_request = false;
+  conn->body_start_ms = 0;
+  if (!conn->writes) mp_http_conn_set_deadline(conn, conn->server->options.idle_ms);
+  if (conn->ahead_at < conn->ahead.len || conn->ended) mp_timer_start(&conn->pump, 0);
+}
+
+static void answered(struct mp_http_conn *conn) {
+  if (conn->owned) {
+    conn->owned = false;
+    conn->request = (struct mp_http_request){0};
+    conn->server->stats.requests--;
+    conn->server->stats.answered++;
+  }
+  if (conn->state == MP_HTTP_CLOSED) {
+    mp_http_conn_free(conn);
+  } else if (conn->state != MP_HTTP_CLOSING) {
+    conn->active_ms = mp_loop_now_ms(conn->server->loop);
+    next_or_end(conn);
+    mp_http_conn_see(conn);
+  }
+}
+
 /* ---- writing ---- */
 
 struct write {
@@ -16,6 +53,27 @@ struct write {
   size_t len;
   char bytes[];
 };
+
+static void written(struct mp_http_conn *conn) {
+  switch (conn->state) {
+    case MP_HTTP_READING:
+      if (!conn->in_request) mp_http_conn_set_deadline(conn, conn->server->options.idle_ms);
+      conn->go_on(conn);
+      return;
+    case MP_HTTP_STREAMING:
+      if (conn->request.on_written) conn->request.on_written(&conn->request);
+      return;
+    case MP_HTTP_LAST: mp_http_conn_shut_down(conn); return;
+    case MP_HTTP_CALLED:
+    case MP_HTTP_CLOSING:
+    case MP_HTTP_CLOSED: return;
+  }
+}
+
+static void all_written(struct mp_http_conn *conn) {
+  written(conn);
+  mp_http_conn_see(conn);
+}
 
 static void on_write(uv_write_t *req, int status) {
   struct write *write = MP_CONTAINER_OF(req, struct write, req);
@@ -26,9 +84,9 @@ static void on_write(uv_write_t *req, int status) {
   if (status)
     mp_http_conn_close(conn);
   else if (!conn->writes)
-    mp_http_conn_written(conn);
+    all_written(conn);
   else
-    mp_http_crowd_see(conn);
+    mp_http_conn_see(conn);
 }
 
 void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsigned n) {
@@ -69,7 +127,7 @@ void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsig
     mp_http_conn_set_deadline(conn, conn->server->options.unsent_ms);
   }
   conn->unsent += write->len;
-  mp_http_crowd_see(conn);
+  mp_http_conn_see(conn);
 }
 
 /* ---- heads ---- */
@@ -166,7 +224,7 @@ void mp_http_respond(struct mp_http_request *request, const struct mp_http_answe
     mp_buf_add(out, "\r\n", 2);
     send_head(conn, answer->body, empty || conn->silent ? 0 : answer->body_len);
   }
-  mp_http_conn_answered(conn);
+  answered(conn);
 }
 
 void mp_http_stream_start(struct mp_http_request *request, const struct mp_http_answer *answer) {
@@ -198,7 +256,7 @@ void mp_http_stream_end(struct mp_http_request *request) {
   struct mp_http_conn *conn = conn_of(request);
   uv_buf_t end = {.base = (char *)(uintptr_t) "0\r\n\r\n", .len = 5};
   if (conn->framed && !conn->silent) mp_http_conn_write(conn, &end, 1);
-  mp_http_conn_answered(conn);
+  answered(conn);
 }
 
 /* ---- answers of the server's own ---- */
@@ -219,5 +277,5 @@ void mp_http_conn_refuse(struct mp_http_conn *conn, int status, const char *why)
   mp_buf_addi(&conn->server->out, len);
   mp_buf_adds(&conn->server->out, "\r\n\r\n");
   send_head(conn, body, (size_t)len);
-  mp_http_conn_answered(conn);
+  answered(conn);
 }

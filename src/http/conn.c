@@ -1,18 +1,11 @@
-/* conn.c: life and death of a connection; its reading, its waiting, and the hand-over of
- * requests. */
+/* conn.c: the states of a connection, its deadline and its end: what reading (read.c) and answering
+ * (answer.c) share. */
 #include "http/conn.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "util/log.h"
-
-enum {
-  AHEAD_BYTES = 64 * 1024, /* kept of what a client sends ahead of its answers */
-  AHEAD_KEEP_BYTES = 4096, /* of that buffer, while it is empty */
-  DRAIN_IDLE_MS = 1000,    /* a client that was active so recently may be sending right now */
-  EXTRA_CONNECTIONS = 100, /* beyond the limit, which may ask how the host is */
-};
 
 static const char *const state_names[] = {
 #define X(name, to) #name,
@@ -34,18 +27,23 @@ void mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to) {
 
 /* ---- the end ---- */
 
-static void conn_free(struct mp_http_conn *conn) {
+/* The last connection is gone: the drain may be over. */
+static void settle(struct mp_http_server *server) {
+  if (server->draining && mp_list_empty(&server->conns)) mp_timer_start(&server->timer, 0);
+}
+
+void mp_http_conn_free(struct mp_http_conn *conn) {
   struct mp_http_server *server = conn->server;
   mp_list_remove(&conn->node);
   mp_http_parser_fini(&conn->parser);
   mp_buf_fini(&conn->ahead);
   free(conn);
-  mp_http_server_settle(server);
+  settle(server);
 }
 
 /* Nothing of the connection may be touched afterwards: the handler may answer, which may free
  * it. */
-static void tell_gone(struct mp_http_conn *conn) {
+void mp_http_conn_tell_gone(struct mp_http_conn *conn) {
   void (*on_gone)(struct mp_http_request *) = conn->request.on_gone;
   conn->request.on_gone = NULL;
   if (on_gone) on_gone(&conn->request);
@@ -55,16 +53,16 @@ static void on_closed(uv_handle_t *handle) {
   struct mp_http_conn *conn = handle->data;
   mp_http_conn_move(conn, MP_HTTP_CLOSED);
   if (conn->owned)
-    tell_gone(conn);
+    mp_http_conn_tell_gone(conn);
   else
-    conn_free(conn);
+    mp_http_conn_free(conn);
 }
 
 void mp_http_conn_close(struct mp_http_conn *conn) {
   if (mp_http_conn_lost(conn)) return;
   if (conn->owned) conn->server->stats.lost++;
   mp_http_conn_move(conn, MP_HTTP_CLOSING);
-  mp_http_crowd_leave(conn);
+  mp_http_crowd_leave(&conn->server->crowd, &conn->seat);
   mp_timer_stop(&conn->timer);
   mp_timer_stop(&conn->pump);
   uv_close((uv_handle_t *)&conn->tcp, on_closed);
@@ -77,7 +75,7 @@ static void on_shutdown(uv_shutdown_t *req, int status) {
 /* LAST, and everything is written: the client sees our end, and we wait a little for its. Closing
  * at once, with bytes of the client unread, would make the system reset the connection and take the
  * answer away. */
-static void shut_down(struct mp_http_conn *conn) {
+void mp_http_conn_shut_down(struct mp_http_conn *conn) {
   if (conn->ended) {
     mp_http_conn_close(conn);
     return;
@@ -88,7 +86,7 @@ static void shut_down(struct mp_http_conn *conn) {
   mp_http_conn_set_deadline(conn, conn->server->options.linger_ms);
 }
 
-/* ---- waiting ---- */
+/* ---- waiting and reading ---- */
 
 void mp_http_conn_set_deadline(struct mp_http_conn *conn, uint64_t delay_ms) {
   conn->deadline_ms = mp_loop_now_ms(conn->server->loop) + delay_ms;
@@ -96,290 +94,44 @@ void mp_http_conn_set_deadline(struct mp_http_conn *conn, uint64_t delay_ms) {
     mp_timer_start_at(&conn->timer, conn->deadline_ms);
 }
 
-static void timed_out(struct mp_http_conn *conn, const char *why) {
-  conn->server->stats.timed_out++;
-  mp_http_conn_refuse(conn, 408, why);
-}
-
-/* The client has until the deadline to take something. */
-static void check_unsent(struct mp_http_conn *conn) {
-  if (conn->unsent >= conn->unsent_seen) {
-    conn->server->stats.timed_out++;
-    mp_http_conn_close(conn);
-    return;
-  }
-  conn->unsent_seen = conn->unsent;
-  mp_http_conn_set_deadline(conn, conn->server->options.unsent_ms);
-}
-
-static void check_request(struct mp_http_conn *conn, uint64_t now_ms) {
-  const struct mp_http_options *options = &conn->server->options;
-  if (!conn->in_request) {
-    mp_http_conn_close(conn);
-  } else if (!conn->body_start_ms) {
-    timed_out(conn, "the head did not arrive in time");
-  } else {
-    uint64_t due_ms =
-        conn->body_start_ms + options->body_ms + conn->body_seen * 1000 / options->body_rate;
-    if (due_ms > now_ms)
-      mp_http_conn_set_deadline(conn, due_ms - now_ms);
-    else
-      timed_out(conn, "the body did not arrive in time");
-  }
-}
-
-static void on_timer(struct mp_timer *timer) {
-  struct mp_http_conn *conn = MP_CONTAINER_OF(timer, struct mp_http_conn, timer);
-  uint64_t now_ms = mp_loop_now_ms(conn->server->loop);
-  if (now_ms < conn->deadline_ms) {
-    mp_timer_start_at(&conn->timer, conn->deadline_ms);
-    return;
-  }
-  if (conn->writes) {
-    check_unsent(conn);
-    return;
-  }
-  switch (conn->state) {
-    case MP_HTTP_READING: check_request(conn, now_ms); return;
-    case MP_HTTP_LAST: mp_http_conn_close(conn); return;
-    case MP_HTTP_CALLED: /* how long an answer may take is the handler's business */
-    case MP_HTTP_STREAMING:
-    case MP_HTTP_CLOSING:
-    case MP_HTTP_CLOSED: return;
-  }
-}
-
-/* ---- requests ---- */
-
-static void call(struct mp_http_conn *conn) {
-  struct mp_http_server *server = conn->server;
-  mp_http_conn_move(conn, MP_HTTP_CALLED);
-  conn->request = (struct mp_http_request){.message = conn->parser.message, .extra = conn->extra};
-  conn->owned = true;
-  conn->served = true;
-  conn->silent = conn->request.message.method == MP_HTTP_HEAD;
-  conn->last_answer = conn->extra || !conn->request.message.keep_alive;
-  server->stats.requests++;
-  server->events.on_request(server, server->data, &conn->request);
-}
-
-static void start_body(struct mp_http_conn *conn, bool nothing_came) {
-  conn->body_start_ms = conn->active_ms;
-  conn->body_seen = 0;
-  mp_http_conn_set_deadline(conn, conn->server->options.body_ms);
-  if (!conn->parser.message.expects || !nothing_came) return;
-  static char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-  uv_buf_t piece = {.base = go_on, .len = sizeof go_on - 1};
-  mp_http_conn_write(conn, &piece, 1);
-}
-
-/* Reads on to the end of the bytes or of one request, which is then handed out. Returns how many it
- * took. */
-static size_t step(struct mp_http_conn *conn, const char *bytes, size_t n) {
-  size_t at = 0;
-  for (;;) {
-    size_t used;
-    enum mp_http_parse got = mp_http_parser_feed(&conn->parser, bytes + at, n - at, &used);
-    if (conn->body_start_ms) conn->body_seen += used;
-    at += used;
-    if (!conn->in_request && !mp_http_parser_idle(&conn->parser)) {
-      conn->in_request = true;
-      if (got == MP_HTTP_MORE) mp_http_conn_set_deadline(conn, conn->server->options.head_ms);
-    }
-    switch (got) {
-      case MP_HTTP_MORE: return at;
-      case MP_HTTP_HEAD_DONE: start_body(conn, at == n); break;
-      case MP_HTTP_DONE: call(conn); return at;
-      case MP_HTTP_REFUSED:
-        conn->server->stats.malformed++;
-        mp_http_conn_refuse(conn, conn->parser.status, conn->parser.why);
-        return n;
-    }
-    if (mp_http_conn_lost(conn)) return n;
-  }
-}
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   struct mp_http_conn *conn = handle->data;
   (void)suggested;
   *buf = uv_buf_init(conn->server->scratch, sizeof conn->server->scratch);
 }
 
-static void set_reading(struct mp_http_conn *conn, bool on) {
+void mp_http_conn_set_reading(struct mp_http_conn *conn, bool on) {
   if (conn->ended || mp_http_conn_lost(conn) || conn->reading == on) return;
   conn->reading = on;
   if (on)
-    uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read);
+    uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, conn->on_read);
   else
     uv_read_stop((uv_stream_t *)&conn->tcp);
 }
 
-/* Goes on with what was read ahead, request by request, while they are answered at once. */
-static void pump(struct mp_http_conn *conn) {
-  mp_timer_stop(&conn->pump);
-  while (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at < conn->ahead.len) {
-    size_t used = step(conn, conn->ahead.data + conn->ahead_at, conn->ahead.len - conn->ahead_at);
-    if (conn->ahead.len) conn->ahead_at += used; /* a last answer has thrown away what is ahead */
-  }
-  if (conn->ahead_at == conn->ahead.len) {
-    if (conn->ahead.cap > AHEAD_KEEP_BYTES) mp_buf_fini(&conn->ahead);
-    mp_buf_clear(&conn->ahead);
-    conn->ahead_at = 0;
-    /* The rest of a request will never come. */
-    if (conn->ended && conn->state == MP_HTTP_READING && !conn->writes) mp_http_conn_close(conn);
-  }
-  if (conn->ahead.len - conn->ahead_at < AHEAD_BYTES) set_reading(conn, true);
-}
+/* ---- its place in the crowd ---- */
 
-static void on_pump(struct mp_timer *timer) {
-  struct mp_http_conn *conn = MP_CONTAINER_OF(timer, struct mp_http_conn, pump);
-  pump(conn);
-  mp_http_crowd_see(conn);
-}
-
-static void keep_ahead(struct mp_http_conn *conn, const char *bytes, size_t n) {
-  mp_buf_add(&conn->ahead, bytes, n);
-  if (conn->ahead.failed) mp_http_conn_close(conn);
-  if (conn->ahead.len - conn->ahead_at >= AHEAD_BYTES) set_reading(conn, false);
-}
-
-static void on_end(struct mp_http_conn *conn) {
-  set_reading(conn, false);
-  conn->ended = true;
-  switch (conn->state) {
-    case MP_HTTP_READING: pump(conn); return;
-    case MP_HTTP_CALLED:
-    case MP_HTTP_STREAMING: tell_gone(conn); return;
-    case MP_HTTP_LAST:
-      if (!conn->writes) mp_http_conn_close(conn);
-      return;
-    case MP_HTTP_CLOSING:
-    case MP_HTTP_CLOSED: return;
-  }
-}
-
-static void take(struct mp_http_conn *conn, const char *bytes, size_t n) {
-  size_t used = 0;
-  conn->active_ms = mp_loop_now_ms(conn->server->loop);
-  if (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at == conn->ahead.len)
-    used = step(conn, bytes, n);
-  if (used == n || mp_http_conn_lost(conn)) return;
-  keep_ahead(conn, bytes + used, n - used);
-  pump(conn);
-}
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
-  struct mp_http_conn *conn = stream->data;
-  if (n == 0) return;
-  if (n == UV_EOF) {
-    on_end(conn);
-  } else if (n < 0) {
-    mp_http_conn_close(conn);
-  } else if (conn->state != MP_HTTP_LAST) {
-    take(conn, buf->base, (size_t)n);
-    mp_http_crowd_see(conn);
-  }
-}
-
-/* ---- answers ---- */
-
-/* Ready for the next request, or for the end. */
-static void go_on(struct mp_http_conn *conn) {
-  if (conn->last_answer || conn->server->draining) {
-    mp_http_conn_move(conn, MP_HTTP_LAST);
-    mp_http_parser_fini(&conn->parser);
-    mp_buf_fini(&conn->ahead);
-    conn->ahead_at = 0;
-    set_reading(conn, true);
-    if (!conn->writes) shut_down(conn);
-    return;
-  }
-  if (conn->state != MP_HTTP_READING) mp_http_conn_move(conn, MP_HTTP_READING);
-  mp_http_parser_reset(&conn->parser);
-  conn->in_request = false;
-  conn->body_start_ms = 0;
-  if (!conn->writes) mp_http_conn_set_deadline(conn, conn->server->options.idle_ms);
-  if (conn->ahead_at < conn->ahead.len || conn->ended) mp_timer_start(&conn->pump, 0);
-}
-
-void mp_http_conn_answered(struct mp_http_conn *conn) {
-  if (conn->owned) {
-    conn->owned = false;
-    conn->request = (struct mp_http_request){0};
-    conn->server->stats.requests--;
-    conn->server->stats.answered++;
-  }
-  if (conn->state == MP_HTTP_CLOSED) {
-    conn_free(conn);
-  } else if (conn->state != MP_HTTP_CLOSING) {
-    conn->active_ms = mp_loop_now_ms(conn->server->loop);
-    go_on(conn);
-    mp_http_crowd_see(conn);
-  }
-}
-
-static void written(struct mp_http_conn *conn) {
+static enum mp_http_waits waits_of(const struct mp_http_conn *conn) {
   switch (conn->state) {
     case MP_HTTP_READING:
-      if (!conn->in_request) mp_http_conn_set_deadline(conn, conn->server->options.idle_ms);
-      pump(conn);
-      return;
-    case MP_HTTP_STREAMING:
-      if (conn->request.on_written) conn->request.on_written(&conn->request);
-      return;
-    case MP_HTTP_LAST: shut_down(conn); return;
+      if (conn->writes) return MP_HTTP_UNREAD;
+      return conn->in_request || !conn->served ? MP_HTTP_UNFINISHED : MP_HTTP_IDLE;
+    case MP_HTTP_STREAMING: return conn->writes ? MP_HTTP_UNREAD : MP_HTTP_NONE;
+    case MP_HTTP_LAST: return conn->writes ? MP_HTTP_UNREAD : MP_HTTP_IDLE;
     case MP_HTTP_CALLED:
     case MP_HTTP_CLOSING:
-    case MP_HTTP_CLOSED: return;
+    case MP_HTTP_CLOSED: return MP_HTTP_NONE;
   }
+  return MP_HTTP_NONE;
 }
 
-void mp_http_conn_written(struct mp_http_conn *conn) {
-  written(conn);
-  mp_http_crowd_see(conn);
+static size_t kept_for(const struct mp_http_conn *conn) {
+  if (mp_http_conn_lost(conn)) return 0;
+  return conn->parser.head.cap + conn->parser.body.cap + conn->ahead.cap + conn->unsent;
 }
 
-/* ---- the beginning ---- */
-
-void mp_http_conn_drain(struct mp_http_conn *conn) {
-  if (conn->state != MP_HTTP_READING || conn->in_request || conn->writes ||
-      conn->ahead_at < conn->ahead.len)
-    return;
-  uint64_t idle_ms = mp_loop_now_ms(conn->server->loop) - conn->active_ms;
-  if (idle_ms >= DRAIN_IDLE_MS)
-    mp_http_conn_close(conn);
-  else
-    mp_http_conn_set_deadline(conn, DRAIN_IDLE_MS - idle_ms);
-}
-
-void mp_http_conn_accept(struct mp_http_server *server) {
-  struct mp_http_conn *conn = calloc(1, sizeof *conn);
-  if (!conn || uv_tcp_init(mp_loop_uv(server->loop), &conn->tcp)) {
-    free(conn); /* libuv asks again when the next client comes */
-    return;
-  }
-  conn->server = server;
-  conn->tcp.data = conn;
-  conn->active_ms = mp_loop_now_ms(server->loop);
-  mp_list_push_back(&server->conns, &conn->node);
-  mp_http_parser_init(&conn->parser, &server->options.limits);
-  mp_buf_init(&conn->ahead, 0);
-  mp_timer_init(&conn->timer, server->loop, on_timer);
-  mp_timer_init(&conn->pump, server->loop, on_pump);
-  mp_list_init(&conn->seat.in_all);
-  mp_list_init(&conn->seat.in_own);
-  mp_list_init(&conn->seat.keeper);
-  int rv = uv_accept((uv_stream_t *)&server->tcp, (uv_stream_t *)&conn->tcp);
-  conn->extra = !mp_http_crowd_enter(conn);
-  if (conn->extra) server->stats.refused_connections++;
-  if (rv || server->stats.connections > server->options.connections + EXTRA_CONNECTIONS) {
-    mp_http_conn_close(conn);
-    return;
-  }
-  uv_tcp_nodelay(&conn->tcp, 1);
-  set_reading(conn, true);
-  server->stats.accepted++;
-  mp_http_conn_set_deadline(conn, server->options.head_ms);
-  if (server->draining) mp_http_conn_drain(conn);
+void mp_http_conn_see(struct mp_http_conn *conn) {
+  struct mp_http_server *server = conn->server;
+  mp_http_crowd_see(&server->crowd, &conn->seat, waits_of(conn), kept_for(conn),
+                    mp_loop_now_ms(server->loop));
 }

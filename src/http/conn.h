@@ -45,6 +45,8 @@ struct mp_http_conn {
   struct mp_http_parser parser;
   struct mp_http_request request; /* the handler's while `owned` */
   struct mp_http_seat seat;
+  uv_read_cb on_read;                       /* read.c */
+  void (*go_on)(struct mp_http_conn *conn); /* read.c: with what was read ahead */
   bool owned;
   bool served;      /* a whole request has come */
   bool extra;       /* beyond the limit of connections */
@@ -89,30 +91,38 @@ struct mp_http_server {
   char scratch[64 * 1024]; /* what is read, before anybody keeps it */
 };
 
-/* server.c */
-void mp_http_server_settle(
-    struct mp_http_server *server); /* a connection is gone: perhaps it was the last */
+/* ---- conn.c ---- */
 
-/* conn.c */
 static inline bool mp_http_conn_lost(const struct mp_http_conn *conn) {
   return conn->state == MP_HTTP_CLOSING || conn->state == MP_HTTP_CLOSED;
 }
 void mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to);
-void mp_http_conn_accept(struct mp_http_server *server);
 void mp_http_conn_close(struct mp_http_conn *conn);
-/* The server drains: an idle connection ends, at once or when a request that may be on its way had
- * its time. */
-void mp_http_conn_drain(struct mp_http_conn *conn);
-/* The answer has been handed to the socket: on to the next request, or to the end. */
-void mp_http_conn_answered(struct mp_http_conn *conn);
-/* The socket took all that was written. */
-void mp_http_conn_written(struct mp_http_conn *conn);
+/* CLOSED, and the handler does not own its request. */
+void mp_http_conn_free(struct mp_http_conn *conn);
+/* Tells the handler that the client is gone. The connection may be freed by it. */
+void mp_http_conn_tell_gone(struct mp_http_conn *conn);
+/* LAST, and all is written: shuts our side down and waits a little for the client's end. */
+void mp_http_conn_shut_down(struct mp_http_conn *conn);
 void mp_http_conn_set_deadline(struct mp_http_conn *conn, uint64_t delay_ms);
+void mp_http_conn_set_reading(struct mp_http_conn *conn, bool on);
+/* What the client is waited for, or what is kept for it, may have changed (crowd.h). */
+void mp_http_conn_see(struct mp_http_conn *conn);
 
-/* answer.c */
+/* ---- answer.c ---- */
+
 /* Sends the pieces, in order; what the socket does not take at once is copied. */
 void mp_http_conn_write(struct mp_http_conn *conn, const uv_buf_t *pieces, unsigned n);
 /* Answers for the server itself, with an error's JSON; the connection ends with it. */
 void mp_http_conn_refuse(struct mp_http_conn *conn, int status, const char *why);
+
+/* ---- read.c ---- */
+
+void mp_http_conn_accept(struct mp_http_server *server);
+/* The server drains: an idle connection ends, at once or when a request that may be on its way had
+ * its time. */
+void mp_http_conn_drain(struct mp_http_conn *conn);
+/* The crowd's: closes the connection, or refuses what its client is sending. */
+void mp_http_conn_dismiss(struct mp_http_seat *seat, bool for_memory);
 
 #endif

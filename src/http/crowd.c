@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/conn.h"
 /* uthash must not end the process when memory is short */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -22,10 +21,18 @@ struct mp_http_address {
   struct mp_list waiting[MP_HTTP_WAITS];
 };
 
-void mp_http_crowd_init(struct mp_http_crowd *crowd) {
-  *crowd = (struct mp_http_crowd){.kept = 0};
+void mp_http_crowd_init(struct mp_http_crowd *crowd, const struct mp_http_crowd_limits *limits,
+                        mp_http_dismiss dismiss) {
+  *crowd = (struct mp_http_crowd){.limits = *limits, .dismiss = dismiss};
   for (int i = 0; i < MP_HTTP_WAITS; i++) mp_list_init(&crowd->waiting[i]);
   mp_list_init(&crowd->keepers);
+}
+
+void mp_http_seat_init(struct mp_http_seat *seat) {
+  *seat = (struct mp_http_seat){.waits = MP_HTTP_NONE};
+  mp_list_init(&seat->in_all);
+  mp_list_init(&seat->in_own);
+  mp_list_init(&seat->keeper);
 }
 
 /* ---- addresses ---- */
@@ -38,37 +45,26 @@ static bool is_loopback(const struct key *key) {
          (!memcmp(key->bytes, mapped, sizeof mapped) && key->bytes[12] == 127);
 }
 
-/* False: the address is not known. */
-static bool key_of(struct mp_http_conn *conn, struct key *key) {
-  struct sockaddr_storage peer;
-  int len = sizeof peer;
-  if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&peer, &len)) return false;
-  *key = (struct key){{0}};
-  if (peer.ss_family == AF_INET) {
-    memcpy(key->bytes, mapped, sizeof mapped);
-    memcpy(key->bytes + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
-  } else if (peer.ss_family == AF_INET6) {
-    memcpy(key->bytes, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
-  } else {
-    return false;
-  }
-  if (memcmp(key->bytes, mapped, sizeof mapped) != 0 && !is_loopback(key))
-    memset(key->bytes + 8, 0, 8);
-  return true;
+static struct key key_of(const unsigned char bytes[16]) {
+  struct key key;
+  memcpy(key.bytes, bytes, sizeof key.bytes);
+  if (memcmp(key.bytes, mapped, sizeof mapped) != 0 && !is_loopback(&key))
+    memset(key.bytes + 8, 0, 8);
+  return key;
 }
 
-static struct mp_http_address *address_of(struct mp_http_conn *conn) {
-  struct mp_http_crowd *crowd = &conn->server->crowd;
+/* NULL: it is not known, or there is no memory. */
+static struct mp_http_address *address_of(struct mp_http_crowd *crowd,
+                                          const unsigned char bytes[16]) {
   struct mp_http_address *found;
-  struct key key;
-  if (!key_of(conn, &key)) return NULL;
+  if (!bytes) return NULL;
+  struct key key = key_of(bytes);
   HASH_FIND(hh, crowd->addresses, &key, sizeof key, found);
   if (found) return found;
   found = calloc(1, sizeof *found);
   if (!found) return NULL;
-  const struct mp_http_options *options = &conn->server->options;
   found->key = key;
-  found->most = is_loopback(&key) ? options->per_loopback : options->per_address;
+  found->most = is_loopback(&key) ? crowd->limits.per_loopback : crowd->limits.per_address;
   for (int i = 0; i < MP_HTTP_WAITS; i++) mp_list_init(&found->waiting[i]);
   HASH_ADD(hh, crowd->addresses, key, sizeof found->key, found);
   if (!found->hh.tbl) { /* no memory for the table */
@@ -78,10 +74,9 @@ static struct mp_http_address *address_of(struct mp_http_conn *conn) {
   return found;
 }
 
-static void leave_address(struct mp_http_conn *conn) {
-  struct mp_http_crowd *crowd = &conn->server->crowd;
-  struct mp_http_address *address = conn->seat.address;
-  conn->seat.address = NULL;
+static void leave_address(struct mp_http_crowd *crowd, struct mp_http_seat *seat) {
+  struct mp_http_address *address = seat->address;
+  seat->address = NULL;
   if (!address || --address->connections) return;
   HASH_DEL(crowd->addresses, address);
   free(address);
@@ -89,88 +84,54 @@ static void leave_address(struct mp_http_conn *conn) {
 
 /* ---- connections ---- */
 
-static enum mp_http_waits waits_of(const struct mp_http_conn *conn) {
-  switch (conn->state) {
-    case MP_HTTP_READING:
-      if (conn->writes) return MP_HTTP_UNREAD;
-      return conn->in_request || !conn->served ? MP_HTTP_UNFINISHED : MP_HTTP_IDLE;
-    case MP_HTTP_STREAMING: return conn->writes ? MP_HTTP_UNREAD : MP_HTTP_NONE;
-    case MP_HTTP_LAST: return conn->writes ? MP_HTTP_UNREAD : MP_HTTP_IDLE;
-    case MP_HTTP_CALLED:
-    case MP_HTTP_CLOSING:
-    case MP_HTTP_CLOSED: return MP_HTTP_NONE;
-  }
-  return MP_HTTP_NONE;
-}
-
 /* Who leaves first; `own`: of the lists of one address. */
-static struct mp_http_conn *first_to_leave(struct mp_list waiting[MP_HTTP_WAITS], bool own,
+static struct mp_http_seat *first_to_leave(struct mp_list waiting[MP_HTTP_WAITS], bool own,
                                            uint64_t now_ms) {
   for (int i = 0; i < MP_HTTP_WAITS; i++) {
     struct mp_list *node = waiting[i].next;
     if (node == &waiting[i]) continue;
-    struct mp_http_conn *conn = own ? MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_own)
-                                    : MP_LIST_ENTRY(node, struct mp_http_conn, seat.in_all);
-    if (i != MP_HTTP_UNFINISHED || conn->seat.since_ms < now_ms) return conn;
+    struct mp_http_seat *seat = own ? MP_LIST_ENTRY(node, struct mp_http_seat, in_own)
+                                    : MP_LIST_ENTRY(node, struct mp_http_seat, in_all);
+    if (i != MP_HTTP_UNFINISHED || seat->since_ms < now_ms) return seat;
   }
   return NULL;
 }
 
-static bool make_room(struct mp_http_server *server, struct mp_list waiting[MP_HTTP_WAITS],
-                      bool own) {
-  struct mp_http_conn *conn = first_to_leave(waiting, own, mp_loop_now_ms(server->loop));
-  if (!conn) return false;
-  server->stats.dismissed++;
-  mp_http_conn_close(conn);
+static bool make_room(struct mp_http_crowd *crowd, struct mp_list waiting[MP_HTTP_WAITS], bool own,
+                      uint64_t now_ms) {
+  struct mp_http_seat *seat = first_to_leave(waiting, own, now_ms);
+  if (!seat) return false;
+  crowd->dismiss(seat, false);
   return true;
 }
 
-bool mp_http_crowd_enter(struct mp_http_conn *conn) {
-  struct mp_http_server *server = conn->server;
-  const struct mp_http_options *options = &server->options;
-  struct mp_http_address *address = address_of(conn);
+bool mp_http_crowd_enter(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
+                         const unsigned char bytes[16], uint64_t now_ms) {
+  struct mp_http_address *address = address_of(crowd, bytes);
   bool room = !address || !address->most || address->connections < address->most ||
-              make_room(server, address->waiting, true);
-  if (room && server->stats.connections >= options->connections)
-    room = make_room(server, server->crowd.waiting, false);
+              make_room(crowd, address->waiting, true, now_ms);
+  if (room && crowd->connections >= crowd->limits.connections)
+    room = make_room(crowd, crowd->waiting, false, now_ms);
   /* The one that left may have been the last of this address. */
-  conn->seat.address = address_of(conn);
-  if (conn->seat.address) conn->seat.address->connections++;
-  server->stats.connections++;
-  mp_http_crowd_see(conn);
+  seat->address = address_of(crowd, bytes);
+  if (seat->address) seat->address->connections++;
+  crowd->connections++;
   return room;
 }
 
 /* ---- memory ---- */
 
-static size_t kept_for(const struct mp_http_conn *conn) {
-  if (mp_http_conn_lost(conn)) return 0;
-  return conn->parser.head.cap + conn->parser.body.cap + conn->ahead.cap + conn->unsent;
-}
-
-/* Whoever is in the middle of a body is told. */
-static void dismiss(struct mp_http_conn *conn) {
-  conn->server->stats.dismissed++;
-  if (conn->state == MP_HTTP_READING && conn->body_start_ms && !conn->writes)
-    mp_http_conn_refuse(conn, 503, "the host keeps too much for its clients; try again");
-  else
-    mp_http_conn_close(conn);
-}
-
-static void update(struct mp_http_conn *conn) {
-  struct mp_http_crowd *crowd = &conn->server->crowd;
-  struct mp_http_seat *seat = &conn->seat;
-  enum mp_http_waits waits = waits_of(conn);
+static void update(struct mp_http_crowd *crowd, struct mp_http_seat *seat, enum mp_http_waits waits,
+                   size_t kept, uint64_t now_ms) {
   if (waits != seat->waits) {
     mp_list_remove(&seat->in_all);
     mp_list_remove(&seat->in_own);
     seat->waits = waits;
-    seat->since_ms = mp_loop_now_ms(conn->server->loop);
+    seat->since_ms = now_ms;
     if (waits != MP_HTTP_NONE) mp_list_push_back(&crowd->waiting[waits], &seat->in_all);
     if (waits != MP_HTTP_NONE && seat->address)
       mp_list_push_back(&seat->address->waiting[waits], &seat->in_own);
   }
-  size_t kept = kept_for(conn);
   crowd->kept = crowd->kept - seat->kept + kept;
   seat->kept = kept;
   if (waits == MP_HTTP_NONE || kept <= LITTLE_BYTES)
@@ -179,19 +140,18 @@ static void update(struct mp_http_conn *conn) {
     mp_list_push_back(&crowd->keepers, &seat->keeper);
 }
 
-void mp_http_crowd_leave(struct mp_http_conn *conn) {
-  conn->server->stats.connections--;
-  update(conn);
-  leave_address(conn);
+void mp_http_crowd_leave(struct mp_http_crowd *crowd, struct mp_http_seat *seat) {
+  crowd->connections--;
+  update(crowd, seat, MP_HTTP_NONE, 0, 0);
+  leave_address(crowd, seat);
 }
 
-void mp_http_crowd_see(struct mp_http_conn *conn) {
-  struct mp_http_server *server = conn->server;
-  struct mp_http_crowd *crowd = &server->crowd;
-  update(conn);
+void mp_http_crowd_see(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
+                       enum mp_http_waits waits, size_t kept, uint64_t now_ms) {
+  update(crowd, seat, waits, kept, now_ms);
   if (crowd->relieving) return; /* whoever is being dismissed is seen, too */
   crowd->relieving = true;
-  while (crowd->kept > server->options.memory_bytes && !mp_list_empty(&crowd->keepers))
-    dismiss(MP_LIST_ENTRY(crowd->keepers.next, struct mp_http_conn, seat.keeper));
+  while (crowd->kept > crowd->limits.memory_bytes && !mp_list_empty(&crowd->keepers))
+    crowd->dismiss(MP_LIST_ENTRY(crowd->keepers.next, struct mp_http_seat, keeper), true);
   crowd->relieving = false;
 }

@@ -1,5 +1,5 @@
-/* crowd.h: who has to leave when clients use up the server's connections or its memory. For the
- * files of http/ only.
+/* crowd.h: which client has to leave when clients use up the server's connections or its memory.
+ * It decides; the owner of the seats closes connections. For the files of http/ only.
  *
  * A connection that waits for its client may be closed to make room:
  *
@@ -27,19 +27,31 @@
 
 #include "util/list.h"
 
-struct mp_http_conn;
-struct mp_http_server;
 struct mp_http_address;
 
 enum mp_http_waits { MP_HTTP_NONE, MP_HTTP_UNFINISHED, MP_HTTP_IDLE, MP_HTTP_UNREAD };
 enum { MP_HTTP_WAITS = MP_HTTP_UNREAD + 1 };
 
+struct mp_http_seat;
+/* The client of this seat has to leave: for another client, or for the memory that it takes. It
+ * must leave, or keep less, before this returns. */
+typedef void (*mp_http_dismiss)(struct mp_http_seat *seat, bool for_memory);
+
+struct mp_http_crowd_limits {
+  size_t connections;
+  size_t per_address, per_loopback; /* 0: no limit of its own */
+  size_t memory_bytes;
+};
+
 struct mp_http_crowd {
+  struct mp_http_crowd_limits limits;
+  mp_http_dismiss dismiss;
   struct mp_list waiting[MP_HTTP_WAITS]; /* the first has waited longest; NONE's is empty */
   struct mp_list keepers;                /* may leave, and the server keeps much for them */
   struct mp_http_address *addresses;
+  size_t connections;
   size_t kept;    /* bytes */
-  bool relieving; /* somebody is being dismissed for them */
+  bool relieving; /* a client is being dismissed for memory */
 };
 
 /* A connection's part of it. */
@@ -52,14 +64,18 @@ struct mp_http_seat {
   size_t kept;
 };
 
-void mp_http_crowd_init(struct mp_http_crowd *crowd);
-/* The connection has been accepted: others leave for it where that is needed. False: nobody can,
- * so there are too many. */
-bool mp_http_crowd_enter(struct mp_http_conn *conn);
-/* What the client is waited for, or what is kept for it, may have changed. It may be closed, and so
- * may others. */
-void mp_http_crowd_see(struct mp_http_conn *conn);
+void mp_http_crowd_init(struct mp_http_crowd *crowd, const struct mp_http_crowd_limits *limits,
+                        mp_http_dismiss dismiss);
+void mp_http_seat_init(struct mp_http_seat *seat);
+/* A connection has been accepted from `address` (IPv6, or IPv4 as ::ffff:a.b.c.d; NULL: not known):
+ * others leave for it where that is needed. False: no other can leave, so there are too many. */
+bool mp_http_crowd_enter(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
+                         const unsigned char address[16], uint64_t now_ms);
+/* What the client is waited for, and how many bytes are kept for it, now. It may be dismissed, and
+ * so may others. */
+void mp_http_crowd_see(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
+                       enum mp_http_waits waits, size_t kept, uint64_t now_ms);
 /* It is being closed. */
-void mp_http_crowd_leave(struct mp_http_conn *conn);
+void mp_http_crowd_leave(struct mp_http_crowd *crowd, struct mp_http_seat *seat);
 
 #endif

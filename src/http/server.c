@@ -42,14 +42,10 @@ static void finish(struct mp_http_server *server) {
   if (events.on_closed) events.on_closed(data);
 }
 
-void mp_http_server_settle(struct mp_http_server *server) {
-  if (server->draining && mp_list_empty(&server->conns)) mp_timer_start(&server->timer, 0);
-}
-
 static void on_listener_closed(uv_handle_t *handle) {
   struct mp_http_server *server = handle->data;
   server->closed = true;
-  mp_http_server_settle(server);
+  if (server->draining && mp_list_empty(&server->conns)) mp_timer_start(&server->timer, 0);
 }
 
 static void on_drain(struct mp_timer *timer) {
@@ -130,7 +126,11 @@ int mp_http_server_open(struct mp_http_server **out, struct mp_loop *loop,
   server->events = *events;
   server->data = data;
   mp_list_init(&server->conns);
-  mp_http_crowd_init(&server->crowd);
+  struct mp_http_crowd_limits limits = {.connections = options->connections,
+                                        .per_address = options->per_address,
+                                        .per_loopback = options->per_loopback,
+                                        .memory_bytes = options->memory_bytes};
+  mp_http_crowd_init(&server->crowd, &limits, mp_http_conn_dismiss);
   mp_timer_init(&server->timer, loop, on_drain);
   mp_buf_init(&server->out, 0);
   server->tcp.data = server;
@@ -152,6 +152,7 @@ int mp_http_server_port(const struct mp_http_server *server) { return server->po
 
 void mp_http_server_stats(const struct mp_http_server *server, struct mp_http_stats *stats) {
   *stats = server->stats;
+  stats->connections = server->crowd.connections;
 }
 
 const char *mp_http_peer(struct mp_http_request *request, char *out, size_t size) {
