@@ -1,4 +1,4 @@
--- The one table of all codes of errors: it is whole, it holds together, and the README shows it.
+-- The one table of all codes of errors: it is whole and it holds together. help_spec.lua sees to it that the topic shows it.
 local codes    = require "moonpool.codes"
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
@@ -68,11 +68,6 @@ describe("the table of codes", function()
       end
     end
   end)
-
-  it("is in the README", function()
-    local shown = read("README.md"):match "<!%-%- made by: moonpool errors %-%-markdown %-%->\n(.-)<!%-%- end %-%->"
-    assert.are.equal((moonpool_errors "--markdown"), shown)
-  end)
 end)
 
 describe("moonpool errors", function()
@@ -83,7 +78,8 @@ describe("moonpool errors", function()
       assert.truthy(text:find(row.code, 1, true))
       assert.are.same(row, list[i])
     end
-    assert.are.equal(text, (command.run("help errors", { dir = moonpool.app_dir })))
+    local topic = command.run("help errors", { dir = moonpool.app_dir })
+    for _, row in ipairs(codes) do assert.truthy(topic:find(("- `%s`: %d"):format(row.code, row.status), 1, true), row.code) end
   end)
 
   it("explains one, by its code or its SQLSTATE", function()

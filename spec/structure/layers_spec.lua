@@ -205,6 +205,7 @@ describe("the source tree", function()
 
   it("has a tidy top level", function()
     local welcome = words ([[CMakeLists.txt CMakePresets.json Makefile README.md LICENSE CHANGELOG.md
+      CONTRIBUTING.md SECURITY.md
       src include lua scripts migrations spec]])
     local entries = {}
     -- What git tracks or would track; without git, what is there except the build folder.

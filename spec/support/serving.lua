@@ -27,7 +27,9 @@ function serving.start(files, options)
   for name, value in pairs(options.env or {}) do env[name] = value end
   self.env = env
   local words = { "cd", quoted(self.folder.path), "&& {" }
-  for name, value in pairs(env) do words[#words + 1] = ("export %s=%s;"):format(name, quoted(value)) end
+  for name, value in pairs(env) do -- false: unset
+    words[#words + 1] = value and ("export %s=%s;"):format(name, quoted(value)) or ("unset %s;"):format(name)
+  end
   words[#words + 1] = options.shell and options.shell .. ";" or ""
   words[#words + 1] = quoted(command.executable())
   words[#words + 1] = "serve > log 2>&1 & echo $! > pid; wait $!; echo $? > exit.new; mv exit.new exit; } > /dev/null 2>&1 &"

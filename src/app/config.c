@@ -7,6 +7,7 @@
 #include "cluster/cluster.h"
 #include "pg/conninfo.h"
 #include "util/nearest.h"
+#include "util/wrap.h"
 
 extern char **environ;
 
@@ -26,32 +27,33 @@ static const struct text {
   size_t offset;
   enum { PUBLIC, HAS_PASSWORD, SECRET } shown;
 } texts[] = {
-    {"DATABASE_URL", "the database, as the application role; unset: the embedded one", NULL,
-     offsetof(struct mp_config, database_url), HAS_PASSWORD},
-    {"MOONPOOL_OWNER_URL", "the same database as the owner of its tables, for migrate", NULL,
+    {"DATABASE_URL", "URL of the database as the application role; unset: the embedded database",
+     NULL, offsetof(struct mp_config, database_url), HAS_PASSWORD},
+    {"MOONPOOL_OWNER_URL",
+     "URL of the same database as the owner of its tables, for migrate and token", NULL,
      offsetof(struct mp_config, owner_url), HAS_PASSWORD},
     {"MOONPOOL_ENV",
-     "development opens what only developers need, such as /api/db/test; unset: production",
+     "development opens pages for developers, such as /api/db/test; unset: production",
      "development production", offsetof(struct mp_config, env), PUBLIC},
-    {"MOONPOOL_LOG", "form of log lines; auto: text on a terminal, else json", "auto text json",
-     offsetof(struct mp_config, log_format), PUBLIC},
-    {"MOONPOOL_LOG_LEVEL", "what is logged", "error warn info debug",
+    {"MOONPOOL_LOG", "form of log lines; auto or unset: text on a terminal, json elsewhere",
+     "auto text json", offsetof(struct mp_config, log_format), PUBLIC},
+    {"MOONPOOL_LOG_LEVEL", "the least important level that is logged", "error warn info debug",
      offsetof(struct mp_config, log_level), PUBLIC},
-    {"MOONPOOL_TZ", "time zone of schedules: \"Europe/Berlin\"; unset: UTC", NULL,
+    {"MOONPOOL_TZ", "time zone of cron lines, such as \"Europe/Berlin\"; unset: UTC", NULL,
      offsetof(struct mp_config, time_zone), PUBLIC},
-    {"MOONPOOL_LISTEN", "where serve listens for HTTP, address:port or off; unset: 127.0.0.1:5000",
+    {"MOONPOOL_LISTEN", "where serve listens for HTTP: ADDRESS:PORT or off; unset: 127.0.0.1:5000",
      NULL, offsetof(struct mp_config, listen), PUBLIC},
     {"MOONPOOL_CORS_ORIGINS",
-     "origins whose pages may call in a browser, with commas, or *; unset: none", NULL,
+     "web origins whose pages may call, separated by commas, or *; unset: none", NULL,
      offsetof(struct mp_config, cors_origins), PUBLIC},
     {"MOONPOOL_HOSTS",
-     "names by which clients may call (Host), with commas, *.desk.example, or *; unset: any where serve listens on "
-     "loopback, else the machine's own",
+     "host names by which clients may call, separated by commas, *.desk.example, or *; unset: any "
+     "if serve listens on loopback only, else this machine's own",
      NULL, offsetof(struct mp_config, hosts), PUBLIC},
-    {"MOONPOOL_ALERT_WEBHOOK", "URL that serve posts each change of an alert to; unset: none", NULL,
-     offsetof(struct mp_config, alert_webhook), SECRET},
+    {"MOONPOOL_ALERT_WEBHOOK", "URL to which serve posts each change of an alert; unset: none",
+     NULL, offsetof(struct mp_config, alert_webhook), SECRET},
     {"MOONPOOL_OTLP_ENDPOINT",
-     "base URL that serve sends traces of calls to (OTLP/HTTP, JSON); unset: none", NULL,
+     "base URL to which serve sends traces (OTLP/HTTP, JSON); unset: none", NULL,
      offsetof(struct mp_config, otlp_endpoint), SECRET},
 };
 
@@ -216,4 +218,21 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
     }
   }
   if (json) fputs("\n}\n", out);
+}
+
+void mp_config_document(FILE *out) {
+  char head[160];
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
+    const struct text *t = &texts[i];
+    snprintf(head, sizeof head, "- `%s`%s%s%s: ", t->name, t->values ? " (" : "",
+             t->values ? t->values : "", t->values ? ")" : "");
+    mp_wrap(out, head, "  ", t->help);
+  }
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
+    const struct number *n = &numbers[i];
+    snprintf(head, sizeof head, "- `%s` = %llu%s%s, from %llu to %llu: ", n->name,
+             (unsigned long long)n->def, *n->unit ? " " : "", n->unit, (unsigned long long)n->low,
+             (unsigned long long)n->high);
+    mp_wrap(out, head, "  ", n->help);
+  }
 }

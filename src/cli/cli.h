@@ -12,7 +12,16 @@
 /* Exit codes, for all commands. */
 enum { MP_EXIT_OK = 0, MP_EXIT_FAILED = 1, MP_EXIT_USAGE = 2, MP_EXIT_NO_DATABASE = 3 };
 
+struct mp_cli;
+
+struct mp_command {
+  const char *name, *arguments, *help; /* a NULL name ends the table */
+  int (*run)(struct mp_cli *cli, int argc, char **argv);
+};
+const struct mp_command *mp_command_find(const struct mp_command *commands, const char *name);
+
 struct mp_cli {
+  const struct mp_command *commands;
   const char *app_dir; /* the project folder, absolute */
   struct mp_config config;
   void (*at_end)(void); /* done when the main task has ended, before the host closes; or NULL */
@@ -32,6 +41,7 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_why(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_help(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_db(int argc, char **argv);
 
 /* Opens a host, runs what `push` pushes (runtime.h) as its main task, closes it. The exit code. */
@@ -45,6 +55,8 @@ int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *
 int mp_cli_fail(const char *command, const struct mp_err *err);
 /* "unknown option" and where the help is; MP_EXIT_USAGE. */
 int mp_cli_usage(const char *command, const char *fault, const char *arg);
+/* "there is no command ...": names the nearest command or topic; MP_EXIT_USAGE. */
+int mp_cli_unknown(const struct mp_cli *cli, const char *what, const char *given);
 bool mp_cli_wants_help(int argc, char **argv);
 
 #endif

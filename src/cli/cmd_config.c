@@ -40,13 +40,21 @@ static void on_host(void *data, const char *pid, const char *answer, int sys) {
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool config [--json]\n\nPrints every setting, its value and whether it comes from the environment; "
-        "passwords are left out. For people also: the hosts that serve this project here, their generation of scripts/\n"
-        "and the hash of each file.");
+        "Usage: moonpool config [--json | --markdown]\n\n"
+        "Prints every setting, its value and whether it comes from the environment. Passwords are\n"
+        "left out. Without an option also prints the hosts that serve this project on this machine,\n"
+        "their generations of scripts/ and the hash of each file.\n\n"
+        "  --json       settings and values, for programs\n"
+        "  --markdown   names, defaults and ranges: the list of `moonpool help settings`");
     return MP_EXIT_OK;
   }
   bool json = argc == 2 && !strcmp(argv[1], "--json");
-  if (argc > 1 && !json) return mp_cli_usage("config", "unknown argument", argv[1]);
+  bool markdown = argc == 2 && !strcmp(argv[1], "--markdown");
+  if (argc > 1 && !json && !markdown) return mp_cli_usage("config", "unknown argument", argv[1]);
+  if (markdown) {
+    mp_config_document(stdout);
+    return MP_EXIT_OK;
+  }
   mp_config_print(&cli->config, stdout, json);
   /* A state directory that cannot be used is no fault of the settings. */
   if (!json) (void)!mp_hosts_ask(cli->app_dir, "{\"do\":\"generations\"}\n", on_host, NULL, NULL);

@@ -6,10 +6,7 @@
 
 #include "cli/cli.h"
 #include "util/codes.h"
-
-static const char *again_text(const struct mp_code_info *info) {
-  return info->again == MP_AGAIN_NO ? "no" : "yes";
-}
+#include "util/wrap.h"
 
 static void print_whole(const struct mp_code_info *info) {
   printf("%s: status %d, fault of the %s%s%s%s\n", info->name, info->status,
@@ -32,9 +29,12 @@ static void print_json(const struct mp_code_info *info, bool first) {
   printf("\"cause\": \"%s\", \"remedy\": \"%s\"}", info->cause, info->remedy);
 }
 
-static void print_row(const struct mp_code_info *info) {
-  printf("| `%s` | %s | %d | %s | %s | %s | %s |\n", info->name, info->sqlstates, info->status,
-         mp_blame_name(info->blame), again_text(info), info->cause, info->remedy);
+static void print_item(const struct mp_code_info *info) {
+  printf("- `%s`: %d, %s%s%s%s\n", info->name, info->status, mp_blame_name(info->blame),
+         info->again == MP_AGAIN_NO ? "" : ", may be retried",
+         *info->sqlstates ? ", SQLSTATE " : "", info->sqlstates);
+  mp_wrap(stdout, "  Cause: ", "  ", info->cause);
+  mp_wrap(stdout, "  To do: ", "  ", info->remedy);
 }
 
 static void print_line(const struct mp_code_info *info) {
@@ -76,16 +76,12 @@ int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv) {
   if (argc > 1 && argv[1][0] == '-' && !json && !markdown)
     return mp_cli_usage("errors", "unknown option", argv[1]);
   if (argc > 1 && !json && !markdown) return print_one(argv[1]);
-  if (markdown)
-    puts(
-        "| code | SQLSTATE | status | fault | again | cause | what to do |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |");
   if (json) puts("[");
   for (size_t i = 0; (info = mp_code_at(i)); i++) {
     if (json)
       print_json(info, !i);
     else if (markdown)
-      print_row(info);
+      print_item(info);
     else
       print_line(info);
   }

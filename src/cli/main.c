@@ -28,12 +28,7 @@ static int cmd_db(struct mp_cli *cli, int argc, char **argv) {
   return mp_cmd_db(argc, argv);
 }
 
-static int cmd_help(struct mp_cli *cli, int argc, char **argv);
-
-static const struct command {
-  const char *name, *arguments, *help;
-  int (*run)(struct mp_cli *cli, int argc, char **argv);
-} commands[] = {
+static const struct mp_command commands[] = {
     {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout",
      mp_cmd_call},
     {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
@@ -57,48 +52,10 @@ static const struct command {
     {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
     {"config", "[--json]", "all settings, their values and where those come from", mp_cmd_config},
     {"version", "", "print the version", cmd_version},
-    {"help", "[errors]", "print this, or what the codes of errors mean", cmd_help},
+    {"help", "[COMMAND | TOPIC]", "print this, a command's help, or a text about a topic",
+     mp_cmd_help},
+    {NULL, NULL, NULL, NULL},
 };
-
-static int cmd_help(struct mp_cli *cli, int argc, char **argv) {
-  if (argc > 1 && !strcmp(argv[1], "errors")) return mp_cmd_errors(cli, argc - 1, argv + 1);
-  puts(
-      "moonpool runs operations: Lua scripts that are each one transaction on PostgreSQL.\n"
-      "\n"
-      "Usage: moonpool [--app DIR] COMMAND [ARGUMENTS]\n"
-      "\n"
-      "  moonpool migrate up\n"
-      "  moonpool call place_order @order.json\n"
-      "  moonpool run my_report.lua\n"
-      "\n"
-      "Commands:");
-  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
-    char usage[80];
-    snprintf(usage, sizeof usage, "%s %s", commands[i].name, commands[i].arguments);
-    printf(strlen(usage) <= 34 ? "  %-34s %s\n" : "  %s\n                                     %s\n",
-           usage, commands[i].help);
-  }
-  puts(
-      "\n"
-      "  --app DIR    the project folder (scripts/, migrations/, spec/); default: $MOONPOOL_APP or the current one\n"
-      "\n"
-      "Each command has --help. While DATABASE_URL is unset a private PostgreSQL is used (moonpool db --help).\n"
-      "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
-  return MP_EXIT_OK;
-}
-
-/* The command whose name is nearest, for a misspelled one: as many equal letters in front as
- * possible. */
-static const char *nearest(const char *given) {
-  size_t best = 1;
-  const char *name = NULL;
-  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
-    size_t same = 0;
-    while (given[same] && given[same] == commands[i].name[same]) same++;
-    if (same > best) best = same, name = commands[i].name;
-  }
-  return name;
-}
 
 static void set_up_log(const struct mp_config *config) {
   static const char *const levels[] = {"error", "warn", "info", "debug"};
@@ -166,7 +123,7 @@ static bool find_project(const char *app, char *out, size_t size) {
 
 int main(int argc, char **argv) {
   static char app_dir[PATH_MAX];
-  struct mp_cli cli = {0};
+  struct mp_cli cli = {.commands = commands};
   struct mp_err err;
   const char *app = getenv("MOONPOOL_APP");
   int at = 1;
@@ -185,7 +142,7 @@ int main(int argc, char **argv) {
       app = argv[at + 1];
       at += 2;
     } else if (!strcmp(argv[at], "--help") || !strcmp(argv[at], "-h")) {
-      return cmd_help(&cli, 0, NULL);
+      return mp_cmd_help(&cli, 0, NULL);
     } else if (!strcmp(argv[at], "--version")) {
       return cmd_version(&cli, 0, NULL);
     } else {
@@ -193,7 +150,7 @@ int main(int argc, char **argv) {
     }
   }
   if (at == argc) {
-    cmd_help(&cli, 0, NULL);
+    mp_cmd_help(&cli, 0, NULL);
     return MP_EXIT_USAGE;
   }
   if (!find_project(app, app_dir, sizeof app_dir)) {
@@ -201,26 +158,20 @@ int main(int argc, char **argv) {
     return MP_EXIT_USAGE;
   }
   cli.app_dir = app_dir;
-  for (size_t i = 0; i < MP_ARRAY_LEN(commands); i++) {
-    if (strcmp(argv[at], commands[i].name) != 0) continue;
-    if (mp_config_read(&cli.config, &err)) {
-      fprintf(stderr, "moonpool: %s\n", err.msg);
-      mp_config_fini(&cli.config);
-      return MP_EXIT_USAGE;
-    }
-    set_up_log(&cli.config);
-    int code = commands[i].run(&cli, argc - at, argv + at);
-    mp_cancels_wait(CANCELS_MS);
+  const struct mp_command *command = mp_command_find(commands, argv[at]);
+  if (!command) return mp_cli_unknown(&cli, "command", argv[at]);
+  if (mp_config_read(&cli.config, &err)) {
+    fprintf(stderr, "moonpool: %s\n", err.msg);
     mp_config_fini(&cli.config);
-    if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
-      fputs("moonpool: the output could not be written; the command itself was carried out\n",
-            stderr);
-      code = MP_EXIT_FAILED;
-    }
-    return code;
+    return MP_EXIT_USAGE;
   }
-  const char *near = nearest(argv[at]);
-  fprintf(stderr, "moonpool: there is no command \"%s\"%s%s%s; see: moonpool --help\n", argv[at],
-          near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-  return MP_EXIT_USAGE;
+  set_up_log(&cli.config);
+  int code = command->run(&cli, argc - at, argv + at);
+  mp_cancels_wait(CANCELS_MS);
+  mp_config_fini(&cli.config);
+  if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
+    fputs("moonpool: the command was carried out, but its output could not be written\n", stderr);
+    code = MP_EXIT_FAILED;
+  }
+  return code;
 }
