@@ -97,7 +97,7 @@ return {
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 
   { name = "broken_granted", about = "a lost connection is given out again",
-    file = "src/pool/policy.c",
+    file = "src/pool/policy_events.c",
     replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },
     test = "policy_test" },
 }

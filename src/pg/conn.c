@@ -1,6 +1,8 @@
-/* conn.c: life and death of a connection. Opening is in conn_open.c, traffic in conn_io.c. */
+/* conn.c: states, socket and end of a connection: what opening (conn_open.c), traffic (conn_io.c)
+ * and COPY (copy.c) share. */
 #include "pg/conn.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,7 +108,7 @@ static void on_end(struct mp_timer *timer) {
   enum mp_conn_state before = conn->state;
   conn->pins++; /* the callbacks below may close us */
   if (before == MP_CONN_OPENING || before == MP_CONN_READY) mp_conn_move(conn, MP_CONN_LOST);
-  mp_conn_fail_ops(conn, &end);
+  conn->parts->fail(conn, &end);
   if (before == MP_CONN_OPENING && conn->events.on_open)
     conn->events.on_open(conn, conn->data, &end);
   if (before == MP_CONN_READY && conn->events.on_lost) conn->events.on_lost(conn, conn->data, &end);
@@ -120,7 +122,7 @@ void mp_conn_end(struct mp_conn *conn, const struct mp_err *err) {
   mp_timer_stop(&conn->connect_timer);
   mp_timer_stop(&conn->cancel_timer);
   mp_conn_unwatch(conn);
-  mp_conn_stop_opening(conn);
+  conn->parts->stop_opening(conn);
   mp_timer_start(&conn->end_timer, 0);
 }
 
@@ -174,69 +176,27 @@ int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err) {
   return send_cancel(conn, err);
 }
 
-/* ---- opening ---- */
-
-static void on_connect_timeout(struct mp_timer *timer) {
-  struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, connect_timer);
-  struct mp_err err;
-  mp_err_set(&err, MP_ENODB,
-             "no answer from the database within the connect timeout (DB_CONNECT_TIMEOUT)");
-  err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
-  mp_conn_end(conn, &err);
-}
-
-/* The server's FATAL to an idle connection reaches us only here; the next request would get an
- * error without a SQLSTATE. Runs inside libpq: note it and leave. */
-static void on_notice(void *data, const PGresult *pg) {
-  struct mp_conn *conn = data;
-  const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
-  if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC")))
-    mp_err_from_result(&conn->last_fatal, pg);
-  else
-    mp_log(MP_LOG_DEBUG, "pg", "%s: %s", severity ? severity : "NOTICE",
-           PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY));
-}
-
-int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_conn_options *options,
-                 const struct mp_conn_events *events, void *data, struct mp_err *err) {
-  struct mp_conn *conn = calloc(1, sizeof *conn);
-  if (!conn) return mp_err_set(err, MP_ENOMEM, "no memory for a connection");
+void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop) {
   conn->loop = loop;
-  conn->events = *events;
-  conn->data = data;
-  mp_timer_init(&conn->connect_timer, loop, on_connect_timeout);
   mp_timer_init(&conn->end_timer, loop, on_end);
   mp_timer_init(&conn->cancel_timer, loop, on_cancel_timer);
-  mp_stmt_cache_init(&conn->stmts, options->statement_cache);
-  conn->servers = options->servers;
-  int rv = mp_conn_start(conn, options, err);
-  if (rv) {
-    free(conn);
-    return rv;
-  }
-  *out = conn;
-  return 0;
-}
-
-void mp_conn_ready(struct mp_conn *conn) {
-  struct mp_err err;
-  mp_timer_stop(&conn->connect_timer);
-  PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
-  PQsetNoticeReceiver(conn->pg, on_notice, conn);
-  if (PQsetnonblocking(conn->pg, 1) || !PQenterPipelineMode(conn->pg)) {
-    mp_err_set(&err, MP_ENODB, "cannot enter pipeline mode");
-    mp_conn_end(conn, &err);
-    return;
-  }
-  mp_conn_move(conn, MP_CONN_READY);
-  conn->opened_ms = mp_loop_now_ms(conn->loop);
-  if (conn->servers) mp_servers_forgive(conn->servers, conn->server);
-  mp_conn_unwatch(conn);
-  mp_conn_watch(conn, UV_READABLE, mp_conn_on_io);
-  if (conn->events.on_open) conn->events.on_open(conn, conn->data, NULL);
 }
 
 /* ---- questions ---- */
+
+/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is
+ * libpq's dependency, not ours: the symbol is there if and only if a TLS connection can be. */
+bool mp_conn_tls_pending(struct mp_conn *conn) {
+  static int (*pending)(const void *);
+  static bool looked;
+  if (!PQsslInUse(conn->pg)) return false;
+  if (!looked) {
+    *(void **)(void *)&pending = dlsym(RTLD_DEFAULT, "SSL_pending");
+    looked = true;
+  }
+  void *ssl = PQsslStruct(conn->pg, "OpenSSL");
+  return pending && ssl && pending(ssl) > 0;
+}
 
 static bool is_on(const struct mp_conn *conn, const char *parameter) {
   const char *value = conn->pg ? PQparameterStatus(conn->pg, parameter) : NULL;

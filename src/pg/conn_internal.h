@@ -1,4 +1,7 @@
-/* conn_internal.h: struct mp_conn, for the files of pg/ only. */
+/* conn_internal.h: struct mp_conn, for the files of pg/ only.
+ *
+ * conn.c is the ground: it knows the others by `parts` only. copy.c and conn_io.c stand on it,
+ * conn_open.c on both. */
 #ifndef MP_CONN_INTERNAL_H
 #define MP_CONN_INTERNAL_H
 
@@ -39,10 +42,18 @@ struct mp_ops { /* a growing ring */
   size_t head, len, cap;
 };
 
+/* What stands above conn.c. */
+struct mp_conn_parts {
+  uv_poll_cb on_io;                                             /* the socket is ready */
+  void (*fail)(struct mp_conn *conn, const struct mp_err *err); /* all that waits for an answer */
+  void (*stop_opening)(struct mp_conn *conn);
+};
+
 struct mp_conn {
   struct mp_loop *loop;
   struct mp_conn_events events;
   void *data;
+  const struct mp_conn_parts *parts;
   enum mp_conn_state state;
   PGconn *pg;
   uv_poll_t *poll; /* made anew for each socket that libpq may have opened */
@@ -73,6 +84,8 @@ struct mp_conn {
 };
 
 /* conn.c */
+/* Of a zeroed connection whose events, data and parts are set. */
+void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop);
 void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to);
 /* The connection is over for the reason in `err`; everybody is told on the next turn. */
 void mp_conn_end(struct mp_conn *conn, const struct mp_err *err);
@@ -80,11 +93,7 @@ void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb);
 void mp_conn_unwatch(struct mp_conn *conn);
 void mp_conn_unpin(struct mp_conn *conn);
 bool mp_conn_canceling(const struct mp_conn *conn); /* is a request to cancel on its way? */
-void mp_conn_ready(struct mp_conn *conn);           /* conn_open.c -> conn.c: libpq is connected */
-
-/* conn_open.c */
-int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err);
-void mp_conn_stop_opening(struct mp_conn *conn);
+bool mp_conn_tls_pending(struct mp_conn *conn);
 
 /* copy.c */
 void mp_conn_copy_io(struct mp_conn *conn);
@@ -92,7 +101,6 @@ void mp_conn_copy_fail(struct mp_conn *conn, const struct mp_err *err);
 
 /* conn_io.c */
 void mp_conn_on_io(uv_poll_t *poll, int status, int events);
-bool mp_conn_tls_pending(struct mp_conn *conn);
 void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err);
 
 #endif

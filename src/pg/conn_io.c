@@ -1,6 +1,5 @@
 /* conn_io.c: requests out, answers in. The ring of ops mirrors libpq's own queue of what the server
  * still owes; each answer belongs to the op at its head. */
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -226,20 +225,6 @@ static void take_answers(struct mp_conn *conn) {
       if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) answer(conn, ops_pop(conn));
     }
   }
-}
-
-/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is
- * libpq's dependency, not ours: the symbol is there if and only if a TLS connection can be. */
-bool mp_conn_tls_pending(struct mp_conn *conn) {
-  static int (*pending)(const void *);
-  static bool looked;
-  if (!PQsslInUse(conn->pg)) return false;
-  if (!looked) {
-    *(void **)(void *)&pending = dlsym(RTLD_DEFAULT, "SSL_pending");
-    looked = true;
-  }
-  void *ssl = PQsslStruct(conn->pg, "OpenSSL");
-  return pending && ssl && pending(ssl) > 0;
 }
 
 static void notifications(struct mp_conn *conn) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pg/opening.h"
+#include "pg/sqlstate.h"
 #include "util/buf.h"
 #include "util/log.h"
 
@@ -21,6 +22,50 @@ static void end_with(struct mp_conn *conn, enum mp_code code, const char *text) 
   mp_err_set(&err, code, "%s", text);
   if (code == MP_ENODB) err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
   mp_conn_end(conn, &err);
+}
+
+static void stop_opening(struct mp_conn *conn) {
+  struct mp_opening *o = conn->opening;
+  if (!o) return;
+  conn->opening = NULL;
+  mp_timer_stop(&o->share);
+  o->conn = NULL;
+  if (o->looking)
+    uv_cancel((uv_req_t *)&o->req); /* its callback frees it */
+  else
+    mp_opening_free(o);
+}
+
+/* ---- connected ---- */
+
+/* The server's FATAL to an idle connection reaches us only here; the next request would get an
+ * error without a SQLSTATE. Runs inside libpq: note it and leave. */
+static void on_notice(void *data, const PGresult *pg) {
+  struct mp_conn *conn = data;
+  const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC")))
+    mp_err_from_result(&conn->last_fatal, pg);
+  else
+    mp_log(MP_LOG_DEBUG, "pg", "%s: %s", severity ? severity : "NOTICE",
+           PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+static void ready(struct mp_conn *conn) {
+  struct mp_err err;
+  mp_timer_stop(&conn->connect_timer);
+  PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
+  PQsetNoticeReceiver(conn->pg, on_notice, conn);
+  if (PQsetnonblocking(conn->pg, 1) || !PQenterPipelineMode(conn->pg)) {
+    mp_err_set(&err, MP_ENODB, "cannot enter pipeline mode");
+    mp_conn_end(conn, &err);
+    return;
+  }
+  mp_conn_move(conn, MP_CONN_READY);
+  conn->opened_ms = mp_loop_now_ms(conn->loop);
+  if (conn->servers) mp_servers_forgive(conn->servers, conn->server);
+  mp_conn_unwatch(conn);
+  mp_conn_watch(conn, UV_READABLE, mp_conn_on_io);
+  if (conn->events.on_open) conn->events.on_open(conn, conn->data, NULL);
 }
 
 /* ---- libpq ---- */
@@ -135,8 +180,8 @@ static void connect_step(struct mp_conn *conn, PostgresPollingStatusType status)
         return;
       }
       strcpy(conn->server, conn->opening->trying);
-      mp_conn_stop_opening(conn);
-      mp_conn_ready(conn);
+      stop_opening(conn);
+      ready(conn);
       return;
     case PGRES_POLLING_ACTIVE:
     case PGRES_POLLING_FAILED: break;
@@ -293,19 +338,7 @@ static void look_up(struct mp_opening *o) {
     end_with(conn, MP_ENODB, o->failure);
 }
 
-void mp_conn_stop_opening(struct mp_conn *conn) {
-  struct mp_opening *o = conn->opening;
-  if (!o) return;
-  conn->opening = NULL;
-  mp_timer_stop(&o->share);
-  o->conn = NULL;
-  if (o->looking)
-    uv_cancel((uv_req_t *)&o->req); /* its callback frees it */
-  else
-    mp_opening_free(o);
-}
-
-int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err) {
+static int start(struct mp_conn *conn, const struct mp_conn_options *options, struct mp_err *err) {
   struct mp_opening *o = calloc(1, sizeof *o);
   if (!o) return mp_err_set(err, MP_ENOMEM, "no memory to connect");
   o->conn = conn;
@@ -319,5 +352,37 @@ int mp_conn_start(struct mp_conn *conn, const struct mp_conn_options *options, s
   if (options->connect_timeout_ms)
     mp_timer_start(&conn->connect_timer, options->connect_timeout_ms);
   look_up(o);
+  return 0;
+}
+
+static void on_connect_timeout(struct mp_timer *timer) {
+  struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, connect_timer);
+  struct mp_err err;
+  mp_err_set(&err, MP_ENODB,
+             "no answer from the database within the connect timeout (DB_CONNECT_TIMEOUT)");
+  err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
+}
+
+static const struct mp_conn_parts parts = {
+    .on_io = mp_conn_on_io, .fail = mp_conn_fail_ops, .stop_opening = stop_opening};
+
+int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_conn_options *options,
+                 const struct mp_conn_events *events, void *data, struct mp_err *err) {
+  struct mp_conn *conn = calloc(1, sizeof *conn);
+  if (!conn) return mp_err_set(err, MP_ENOMEM, "no memory for a connection");
+  conn->events = *events;
+  conn->data = data;
+  conn->parts = &parts;
+  mp_conn_init(conn, loop);
+  mp_timer_init(&conn->connect_timer, loop, on_connect_timeout);
+  mp_stmt_cache_init(&conn->stmts, options->statement_cache);
+  conn->servers = options->servers;
+  int rv = start(conn, options, err);
+  if (rv) {
+    free(conn);
+    return rv;
+  }
+  *out = conn;
   return 0;
 }

@@ -20,7 +20,7 @@ static void watch(struct mp_conn *conn) {
     lost(conn);
     return;
   }
-  mp_conn_watch(conn, unsent ? UV_READABLE | UV_WRITABLE : UV_READABLE, mp_conn_on_io);
+  mp_conn_watch(conn, unsent ? UV_READABLE | UV_WRITABLE : UV_READABLE, conn->parts->on_io);
 }
 
 static void finish(struct mp_conn *conn) {
@@ -105,7 +105,7 @@ void mp_conn_copy_io(struct mp_conn *conn) {
       if (unsent < 0) {
         lost(conn);
       } else if (!unsent) {
-        mp_conn_watch(conn, UV_READABLE, mp_conn_on_io);
+        mp_conn_watch(conn, UV_READABLE, conn->parts->on_io);
         if (unsent_before) copy->on_ready(copy);
       }
       break;
@@ -161,7 +161,7 @@ void mp_conn_copy_put(struct mp_conn *conn, const char *data, size_t len) {
   if (PQflush(conn->pg) < 0)
     lost(conn);
   else /* on_ready comes from the loop even if all was sent at once */
-    mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, mp_conn_on_io);
+    mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, conn->parts->on_io);
 }
 
 void mp_conn_copy_end(struct mp_conn *conn, const char *failure) {
@@ -170,7 +170,7 @@ void mp_conn_copy_end(struct mp_conn *conn, const char *failure) {
   if (PQputCopyEnd(conn->pg, failure) <= 0)
     lost(conn);
   else /* libpq may have read the answer already, of which no event would tell */
-    mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, mp_conn_on_io);
+    mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, conn->parts->on_io);
 }
 
 char *mp_conn_copy_get(struct mp_conn *conn, size_t *len) {
@@ -187,7 +187,7 @@ char *mp_conn_copy_get(struct mp_conn *conn, size_t *len) {
     conn->copy->state = MP_COPY_ENDING;
     if (!PQisBusy(conn->pg)) {
       /* They are here already, but nobody is called back from within this call. */
-      mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, mp_conn_on_io);
+      mp_conn_watch(conn, UV_READABLE | UV_WRITABLE, conn->parts->on_io);
       return NULL;
     }
   }

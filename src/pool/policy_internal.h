@@ -1,5 +1,6 @@
-/* policy_internal.h: struct mp_policy, for the files of the policy only. policy.c takes events,
- * policy_move.c moves slots and waiters, policy_time.c does what is due, policy_mem.c allocates. */
+/* policy_internal.h: struct mp_policy, for the files of the policy only. policy_events.c takes
+ * events, policy_move.c moves slots and waiters, policy_time.c does what is due, policy_mem.c
+ * allocates. */
 #ifndef MP_POLICY_INTERNAL_H
 #define MP_POLICY_INTERNAL_H
 

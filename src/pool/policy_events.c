@@ -1,4 +1,4 @@
-/* policy.c: the events that the policy takes, and the decisions it gives out. */
+/* policy_events.c: the events that the policy takes, and the decisions it gives out. */
 #include "pool/policy_internal.h"
 
 uint64_t mp_policy_wake_ms(const struct mp_policy *p) { return p->wake_ms; }
