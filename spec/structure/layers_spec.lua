@@ -1,73 +1,22 @@
--- The shape of the source tree: includes go down only (src/layers), the product knows nothing of the
--- example's business, files stay small, the top level stays tidy. Reads files only; runs in the host
--- and under plain busted.
-
-local lfs = require "lfs"
-
+-- The rooms of src/: includes go down only, and enter a room by its door (src/layers). Reads files only; runs
+-- in the host and under plain busted.
 local root = os.getenv "MOONPOOL_APP" or "."
-local max_lines = 600
+local tree = dofile(root .. "/spec/structure/tree.lua")
+local words, report = tree.words, tree.report
 
--- ---- files ----
-
-local function lines_of(path)
-  local file = assert(io.open(root .. "/" .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  local lines = {}
-  for line in text:gmatch "([^\n]*)\n?" do lines[#lines + 1] = line end
-  if lines[#lines] == "" then lines[#lines] = nil end
-  return lines
-end
-
--- Every file below `folder`, as paths from the root; none when the folder is not there.
-local function files_below(folder, found)
-  found = found or {}
-  if lfs.attributes(root .. "/" .. folder, "mode") ~= "directory" then return found end
-  for entry in lfs.dir(root .. "/" .. folder) do
-    local path = folder .. "/" .. entry
-    if entry ~= "." and entry ~= ".." then
-      local mode = lfs.attributes(root .. "/" .. path, "mode")
-      if mode == "directory" then
-        files_below(path, found)
-      elseif mode == "file" then
-        found[#found + 1] = path
-      end
-    end
-  end
-  table.sort(found)
-  return found
-end
-
-local function with_suffix(files, ...)
-  local kept = {}
-  for _, path in ipairs(files) do
-    for _, suffix in ipairs { ... } do
-      if path:sub(-#suffix) == suffix then kept[#kept + 1] = path end
-    end
-  end
-  return kept
-end
-
-local function report(problems)
-  if #problems > 0 then error(#problems .. " found:\n  " .. table.concat(problems, "\n  "), 0) end
-end
-
--- ---- src/layers ----
-
-local function words(text)
-  local set = {}
-  for word in text:gmatch "%S+" do set[word] = true end
-  return set
-end
-
--- Returns the layers in order, what each may include, and who may include a guarded header.
+-- Returns the layers in order, what each may include, who may include a guarded header, and the headers
+-- that are a room's door.
 local function read_layers(lines)
-  local order, allowed, guarded = {}, {}, {}
+  local order, allowed, guarded, doors = {}, {}, {}, {}
   for number, line in ipairs(lines) do
     line = line:gsub("#.*", "")
     local layer, below = line:match "^(%l+):(.*)$"
     local header, users = line:match '^([<"][^>"]+[>"]):(.*)$'
-    if layer then
+    local room, door = line:match "^door (%l+):(.*)$"
+    if room then
+      assert(not doors[room], "src/layers:" .. number .. ": the door of " .. room .. " is there twice")
+      doors[room] = words(door)
+    elseif layer then
       assert(not allowed[layer], "src/layers:" .. number .. ": " .. layer .. " is there twice")
       order[#order + 1] = layer
       allowed[layer] = words(below)
@@ -77,12 +26,24 @@ local function read_layers(lines)
       error("src/layers:" .. number .. ": not understood: " .. line, 0)
     end
   end
-  return order, allowed, guarded
+  return order, allowed, guarded, doors
+end
+
+-- What is wrong with a file of the room `from` that includes `room`/`name`, or nil.
+local function judge_door(from, room, name, doors)
+  if from == room then return nil end
+  if name:find "_priv%.h$" or name:find "_internal%.h$" then
+    return ("%s may not include %s/%s: that header is private to %s/"):format(from, room, name, room)
+  end
+  local door = doors[room]
+  if door and not door[name] then
+    return ("%s may not include %s/%s: it is no door of %s (see src/layers)"):format(from, room, name, room)
+  end
 end
 
 -- What is wrong with one line of a C file, or nil. `path` is relative to src/.
-local function judge(path, line, allowed, guarded)
-  local header = line:match '^%s*#%s*include%s*([<"][^>"]+[>"])'
+local function judge(path, line, allowed, guarded, doors)
+  local header = tree.included(line)
   if not header then return nil end
   local layer = path:match "^([^/]+)/"
 
@@ -96,15 +57,17 @@ local function judge(path, line, allowed, guarded)
   local other = target:match "^([^/]+)/"
   if not other then return header .. ' has no layer: write it as "layer/file.h", from src/' end
   if not allowed[other] then return header .. ": src/layers knows no layer " .. other end
-  if other == layer or allowed[layer][other] then return nil end
-  return layer .. " may not include " .. header .. ": src/layers allows no edge " .. layer .. " -> " .. other
+  if other == layer or allowed[layer][other] then
+    return judge_door(layer, other, target:match "^[^/]+/(.*)", doors)
+  end
+  return ("%s may not include %s: src/layers allows no edge %s -> %s"):format(layer, header, layer, other)
 end
 
 -- ---- the checks ----
 
 describe("layers", function()
-  local order, allowed, guarded = read_layers(lines_of "src/layers")
-  local sources = with_suffix(files_below "src", ".c", ".h")
+  local order, allowed, guarded, doors = read_layers(tree.lines "src/layers")
+  local sources = tree.files({ "src" }, { ".c", ".h" })
 
   it("are listed lowest first, without a way up or around", function()
     local problems, below = {}, {}
@@ -141,8 +104,8 @@ describe("layers", function()
     for _, path in ipairs(sources) do
       local inside = path:sub(#"src/" + 1)
       if allowed[inside:match "^([^/]+)/" or ""] then
-        for number, line in ipairs(lines_of(path)) do
-          local wrong = judge(inside, line, allowed, guarded)
+        for number, line in ipairs(tree.lines(path)) do
+          local wrong = judge(inside, line, allowed, guarded, doors)
           if wrong then problems[#problems + 1] = path .. ":" .. number .. ": " .. wrong end
         end
       end
@@ -151,7 +114,7 @@ describe("layers", function()
   end)
 
   it("are guarded by a check that sees a forbidden edge", function()
-    local function check(path, line) return judge(path, line, allowed, guarded) end
+    local function check(path, line) return judge(path, line, allowed, guarded, doors) end
     assert.is_nil(check("pool/pool.c", '#include "pg/conn.h"'))
     assert.is_nil(check("pool/pool.c", '#include "pool/policy.h"'))
     assert.is_nil(check("pool/pool.c", "#include <string.h>"))
@@ -165,65 +128,26 @@ describe("layers", function()
     assert.matches("lua.h", check("pool/pool.c", "#include <lua.h>"))
     assert.matches("libpq", check("app/runtime.c", "#include <libpq-fe.h>"))
     assert.matches("uv.h", check("rules/attempts.c", "#include <uv.h>"))
+    assert.is_nil(check("txn/txn.c", '#include "txn/txn_priv.h"'))
+    assert.matches("private to txn/", check("db/db.c", '#include "txn/txn_priv.h"'))
+    assert.matches("no door of http", check("svc/service.c", '#include "http/conn.h"'))
   end)
-end)
 
-describe("the source tree", function()
-  it("knows nothing of the example's business outside scripts, migrations and spec", function()
+  it("have doors that somebody uses", function()
     local problems = {}
-    -- "deal" alone may be part of a name, for an operation in an example is called create_deal.
-    local business = {
-      "%f[%w_]deals?%f[^%w_]", "%f[%a]dealers?%f[%A]", "%f[%a]dealerships?%f[%A]", "%f[%a]vehicles?%f[%A]",
-    }
-    local product = files_below("include", files_below("lua", files_below "src"))
-    for _, path in ipairs(with_suffix(product, ".c", ".h", ".lua", ".sql")) do
-      for number, line in ipairs(lines_of(path)) do
-        local lower = line:lower()
-        for _, word in ipairs(business) do
-          local said = lower:match(word)
-          if said then
-            problems[#problems + 1] = ('%s:%d: says "%s": the product serves any project'):format(path, number, said)
+    for room, door in pairs(doors) do
+      for name in pairs(door) do
+        local used = false
+        for _, path in ipairs(sources) do
+          if not path:find("src/" .. room .. "/", 1, true) then
+            used = used or tree.text(path):find(('#include "%s/%s"'):format(room, name), 1, true)
           end
         end
-      end
-    end
-    report(problems)
-  end)
-
-  it("has files of at most " .. max_lines .. " lines", function()
-    local problems = {}
-    for _, folder in ipairs { "src", "include", "lua", "scripts", "spec" } do
-      for _, path in ipairs(with_suffix(files_below(folder), ".c", ".h", ".lua")) do
-        local count = #lines_of(path)
-        if count > max_lines then
-          problems[#problems + 1] = ("%s has %d lines: split it"):format(path, count)
+        if not used then
+          problems[#problems + 1] = ("src/layers: no other room includes %s/%s"):format(room, name)
         end
       end
     end
-    report(problems)
-  end)
-
-  it("has a tidy top level", function()
-    local welcome = words ([[CMakeLists.txt CMakePresets.json Makefile README.md LICENSE CHANGELOG.md
-      CONTRIBUTING.md SECURITY.md
-      src include lua scripts migrations spec]])
-    local entries = {}
-    -- What git tracks or would track; without git, what is there except the build folder.
-    local popened, pipe = pcall(io.popen, ("git -C '%s' ls-files -co --exclude-standard 2>/dev/null"):format(root))
-    local listing = popened and pipe and pipe:read "*a" or ""
-    if popened and pipe then pipe:close() end
-    if listing ~= "" then
-      for path in listing:gmatch "[^\n]+" do entries[path:match '^"?([^/]+)'] = true end
-    else
-      for entry in lfs.dir(root) do entries[entry] = entry ~= "build" or nil end
-    end
-    local problems = {}
-    for entry in pairs(entries) do
-      if not welcome[entry] and entry:sub(1, 1) ~= "." then
-        problems[#problems + 1] = entry .. " does not belong at the top level"
-      end
-    end
-    table.sort(problems)
     report(problems)
   end)
 end)

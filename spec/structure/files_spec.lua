@@ -1,0 +1,99 @@
+-- Files: small, with lines that fit beside each other, without the example's business in the product, and a
+-- tidy top level. Reads files only; runs in the host and under plain busted.
+local lfs = require "lfs"
+
+local root = os.getenv "MOONPOOL_APP" or "."
+local tree = dofile(root .. "/spec/structure/tree.lua")
+
+local max_lines, max_columns = 500, 100
+
+-- What was longer when these rules were made: files, and by folder how many lines. These lists only shrink.
+local known_long_files = tree.words [[
+  spec/integration/cli_spec.lua spec/integration/migrate_spec.lua spec/integration/outbox_spec.lua
+  spec/unit/c/policy_test.c spec/unit/c/sim_test.c spec/unit/c/tx_test.c spec/unit/task_spec.lua
+  src/app/runtime.c src/rules/attempts.c src/svc/service.c src/txn/outcome.c src/values/decimal.c
+]]
+local known_long_lines = { src = 90, lua = 1030, scripts = 250, spec = 2930 }
+
+-- Characters, not bytes.
+local function columns(line) return #line:gsub("[\128-\191]", "") end
+
+local code = tree.files({ "src", "include", "lua", "scripts", "spec" }, { ".c", ".h", ".lua" })
+
+describe("the source tree", function()
+  it("knows nothing of the example's business outside scripts, migrations and spec", function()
+    local problems = {}
+    -- "deal" alone may be part of a name, for an operation in an example is called create_deal.
+    local business = {
+      "%f[%w_]deals?%f[^%w_]", "%f[%a]dealers?%f[%A]", "%f[%a]dealerships?%f[%A]", "%f[%a]vehicles?%f[%A]",
+    }
+    local product = tree.files({ "src", "include", "lua" }, { ".c", ".h", ".lua", ".sql" })
+    for _, path in ipairs(product) do
+      for number, line in ipairs(tree.lines(path)) do
+        local lower = line:lower()
+        for _, word in ipairs(business) do
+          local said = lower:match(word)
+          if said then
+            problems[#problems + 1] = ('%s:%d: says "%s": the product serves any project'):format(path, number, said)
+          end
+        end
+      end
+    end
+    tree.report(problems)
+  end)
+
+  it("has files of at most " .. max_lines .. " lines", function()
+    local found = {}
+    for _, path in ipairs(code) do
+      local count = #tree.lines(path)
+      if count > max_lines then found[path] = ("%s has %d lines: split it"):format(path, count) end
+    end
+    tree.ratchet(found, known_long_files)
+  end)
+
+  it("has lines of at most " .. max_columns .. " columns", function()
+    local long, problems = {}, {}
+    for _, path in ipairs(code) do
+      local folder = path:match "^[^/]+"
+      long[folder] = long[folder] or {}
+      for number, line in ipairs(tree.lines(path)) do
+        if columns(line) > max_columns then table.insert(long[folder], path .. ":" .. number) end
+      end
+    end
+    for folder, places in pairs(long) do
+      local count, known = #places, known_long_lines[folder] or 0
+      if count > known then
+        problems[#problems + 1] = ("%s has %d lines above %d columns, %d are known:\n    %s")
+          :format(folder, count, max_columns, known, table.concat(places, "\n    ", 1, math.min(count, 100)))
+      elseif count == 0 and known > 0 then
+        problems[#problems + 1] = folder .. " has no long lines any more: delete it from this spec's list"
+      end
+    end
+    tree.report(problems)
+  end)
+
+  it("has a tidy top level", function()
+    local welcome = tree.words ([[CMakeLists.txt CMakePresets.json Makefile README.md LICENSE CHANGELOG.md
+      CONTRIBUTING.md SECURITY.md
+      src include lua scripts migrations spec]])
+    local entries = {}
+    -- What git tracks or would track; without git, what is there except the build folder.
+    local command = ("git -C '%s' ls-files -co --exclude-standard 2>/dev/null"):format(root)
+    local popened, pipe = pcall(io.popen, command)
+    local listing = popened and pipe and pipe:read "*a" or ""
+    if popened and pipe then pipe:close() end
+    if listing ~= "" then
+      for path in listing:gmatch "[^\n]+" do entries[path:match '^"?([^/]+)'] = true end
+    else
+      for entry in lfs.dir(root) do entries[entry] = entry ~= "build" or nil end
+    end
+    local problems = {}
+    for entry in pairs(entries) do
+      if not welcome[entry] and entry:sub(1, 1) ~= "." then
+        problems[#problems + 1] = entry .. " does not belong at the top level"
+      end
+    end
+    table.sort(problems)
+    tree.report(problems)
+  end)
+end)
