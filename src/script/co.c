@@ -34,6 +34,31 @@ bool mp_co_held(lua_State *co) {
   return lua_getstack(co, 0, &ar) && lua_getinfo(co, "S", &ar) && *ar.what != 'C';
 }
 
+int mp_co_reset(lua_State *co) {
+  struct mp_task *task = mp_task_of(co);
+  if (!task) return lua_resetthread(co);
+  struct mp_sched *sched = task->sched;
+  struct mp_slice *slice = &sched->slice;
+  struct mp_account *owner = sched->owner;
+  bool outside = !sched->running && !sched->closing; /* of any slice */
+  bool first = task->state == MP_TASK_ENDED && !slice->close_ns;
+  if (outside) mp_slice_begin(slice, co, false);
+  lua_State *before = mp_slice_switch(slice, co);
+  if (first) slice->close_ns = mp_slice_clock_ns();
+  sched->owner = task->account;
+  sched->closing++;
+  int status = lua_resetthread(co);
+  sched->closing--;
+  sched->owner = owner;
+  if (first) slice->close_ns = 0;
+  if (outside) {
+    mp_slice_end(slice);
+  } else {
+    mp_slice_switch(slice, before);
+  }
+  return status;
+}
+
 int mp_co_close(lua_State *co) {
   if (mp_co_waiting(co)) {
     lua_State *inner = lua_tothread(co, -1);
@@ -93,7 +118,8 @@ static int run(lua_State *L, lua_State *co, int nargs) {
   if (task) {
     task->blocked = blocked;
     mp_slice_switch(&task->sched->slice, L);
-    if (task->fatal) mp_slice_arm(L); /* nobody goes on with the error of a task that ends */
+    if (task->fatal)
+      mp_slice_arm(&task->sched->slice, L); /* nobody goes on with the error of a task that ends */
   }
   if (status == LUA_YIELD && (mp_co_waiting(co) || (task && task->preempted))) return WAITS;
   if (status != LUA_OK && status != LUA_YIELD) {

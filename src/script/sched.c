@@ -22,45 +22,7 @@ enum {
   SPINNER_MS = 100, /* for so long those that share its limits count as such, too */
 };
 
-/* ---- slots: a token finds its task, or finds that it has ended ---- */
-
-static bool slot_take(struct mp_sched *sched, struct mp_task *task) {
-  if (!sched->slot_free) {
-    uint32_t cap = sched->slots_cap ? sched->slots_cap * 2 : 64;
-    struct mp_slot *slots = realloc(sched->slots, cap * sizeof *slots);
-    if (!slots) return false;
-    for (uint32_t i = cap; i-- > sched->slots_cap;) {
-      slots[i] = (struct mp_slot){.next_free = sched->slot_free};
-      sched->slot_free = i + 1;
-    }
-    sched->slots = slots;
-    sched->slots_cap = cap;
-  }
-  task->slot = sched->slot_free - 1;
-  struct mp_slot *slot = &sched->slots[task->slot];
-  sched->slot_free = slot->next_free;
-  slot->task = task;
-  return true;
-}
-
-static void slot_drop(struct mp_sched *sched, uint32_t at) {
-  struct mp_slot *slot = &sched->slots[at];
-  slot->task = NULL;
-  slot->id++;
-  slot->next_free = sched->slot_free;
-  sched->slot_free = at + 1;
-}
-
 /* ---- the end of a task ---- */
-
-void mp_task_abandon(struct mp_task *task) {
-  void (*abandon)(void *) = task->abandon;
-  void *data = task->abandon_data;
-  task->wait = 0;
-  task->waits_for = NULL;
-  task->abandon = NULL;
-  if (abandon) abandon(data);
-}
 
 /* Out of all lists; a token of it is stale from here on. The coroutine is still there. */
 static void leave(struct mp_task *task) {
@@ -69,14 +31,8 @@ static void leave(struct mp_task *task) {
   mp_list_remove(&task->all);
   mp_list_remove(&task->member);
   if (task->founder && task->account) task->account->founder = NULL;
-  slot_drop(task->sched, task->slot);
+  mp_sched_remove(task->sched, task->slot);
   task->sched->count--;
-}
-
-void mp_task_collect(struct mp_task *task) {
-  task->sched->collect = task->main;
-  task->sched->collections = 2; /* the cycle under way may have passed its garbage already */
-  mp_loop_wake(task->sched->loop);
 }
 
 /* The garbage of a big task is collected soon, though not at once: that would keep the loop. */
@@ -190,12 +146,6 @@ void mp_task_kill_all(struct mp_sched *sched, lua_State *L) {
 }
 
 /* ---- the turn ---- */
-
-void mp_task_make_ready(struct mp_task *task) {
-  task->state = MP_TASK_READY;
-  mp_list_push_back(&task->sched->ready, &task->link);
-  mp_loop_wake(task->sched->loop);
-}
 
 static int foreign_yield(lua_State *co) {
   return luaL_error(co, "a C module yielded out of the task; only the host may do that");
@@ -380,7 +330,7 @@ int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err
   struct mp_sched *sched = calloc(1, sizeof *sched);
   if (!sched) return mp_err_set(err, MP_ENOMEM, "no memory for a scheduler");
   sched->loop = loop;
-  mp_slice_init(&sched->slice);
+  mp_slice_init(&sched->slice, mp_slice_hook);
   mp_list_init(&sched->ready);
   mp_list_init(&sched->now);
   mp_list_init(&sched->spun);
@@ -431,38 +381,4 @@ size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names
       used += (size_t)snprintf(names + used, size - used, "%s%s", used ? ", " : "", task->name);
   }
   return count;
-}
-
-bool mp_sched_add(struct mp_sched *sched, struct mp_task *task) {
-  if (!slot_take(sched, task)) return false;
-  mp_list_init(&task->link);
-  mp_list_push_back(&sched->tasks, &task->all);
-  sched->count++;
-  mp_task_make_ready(task);
-  return true;
-}
-
-/* ---- waits ---- */
-
-struct mp_token mp_wait_begin(lua_State *L, void (*abandon)(void *data), void *data) {
-  struct mp_task *task = mp_task_of(L);
-  assert(task && task == task->sched->running);
-  if (task->wait) mp_task_abandon(task); /* an error came between its begin and its yield */
-  struct mp_sched *sched = task->sched;
-  task->wait = ++sched->last_wait;
-  task->abandon = abandon;
-  task->abandon_data = data;
-  return (struct mp_token){task->slot, sched->slots[task->slot].id, task->wait};
-}
-
-bool mp_wait_ready(struct mp_sched *sched, struct mp_token token) {
-  if (token.slot >= sched->slots_cap || !token.number) return false;
-  struct mp_slot *slot = &sched->slots[token.slot];
-  struct mp_task *task = slot->task;
-  if (!task || slot->id != token.id || task->wait != token.number) return false;
-  task->wait = 0;
-  task->waits_for = NULL;
-  task->abandon = NULL;
-  if (task->state == MP_TASK_WAITING) mp_task_make_ready(task);
-  return true;
 }

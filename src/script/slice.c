@@ -18,6 +18,8 @@ static uint64_t read_ns(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+uint64_t mp_slice_clock_ns(void) { return read_ns(CLOCK_MONOTONIC); }
+
 static bool membarrier_is(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
 
 /* ---- the watchdog ---- */
@@ -32,7 +34,7 @@ static void arm(struct mp_slice *slice) {
   barrier(slice);
   lua_State *L = atomic_load(&slice->current);
   /* Somebody's own hook, of a coverage tool say, stays. */
-  if (L && (!lua_gethook(L) || lua_gethook(L) == mp_slice_hook)) mp_slice_arm(L);
+  if (L && (!lua_gethook(L) || lua_gethook(L) == slice->hook)) mp_slice_arm(slice, L);
   atomic_store(&slice->arming, false);
 }
 
@@ -98,8 +100,8 @@ static void wake(struct mp_slice *slice) {
 
 /* ---- the loop's thread ---- */
 
-void mp_slice_init(struct mp_slice *slice) {
-  *slice = (struct mp_slice){.started = false};
+void mp_slice_init(struct mp_slice *slice, lua_Hook hook) {
+  *slice = (struct mp_slice){.hook = hook};
   pthread_mutex_init(&slice->mutex, NULL);
   pthread_cond_init(&slice->wake, NULL);
   slice->fences = !membarrier_is(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);

@@ -43,6 +43,7 @@ struct mp_slice {
   uint64_t report_ns;
   uint64_t close_ns; /* not 0: since when <close> variables of a killed task run */
   uint64_t overruns;
+  lua_Hook hook;
   /* the watchdog */
   bool started, stop;
   pthread_t thread;
@@ -51,7 +52,8 @@ struct mp_slice {
   clockid_t cpu_clock;
 };
 
-void mp_slice_init(struct mp_slice *slice);
+/* `hook` is what the watchdog arms (slice_hook.c). */
+void mp_slice_init(struct mp_slice *slice, lua_Hook hook);
 void mp_slice_fini(struct mp_slice *slice);
 
 /* Waits until the watchdog has let go. */
@@ -80,8 +82,12 @@ uint64_t mp_slice_end(struct mp_slice *slice);
 uint64_t mp_slice_cpu_ns(struct mp_slice *slice);
 uint64_t mp_slice_wall_ns(struct mp_slice *slice);
 
-/* slice_hook.c: the hook that the watchdog arms. */
-void mp_slice_hook(lua_State *L, lua_Debug *ar);
-static inline void mp_slice_arm(lua_State *L) { lua_sethook(L, mp_slice_hook, LUA_MASKCOUNT, 1); }
+/* The clock that slices are measured with. */
+uint64_t mp_slice_clock_ns(void);
+
+/* The hook runs at L's next instruction. */
+static inline void mp_slice_arm(const struct mp_slice *slice, lua_State *L) {
+  lua_sethook(L, slice->hook, LUA_MASKCOUNT, 1);
+}
 
 #endif

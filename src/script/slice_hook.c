@@ -22,12 +22,6 @@ enum {
   REPORT_EVERY_MS = 1000,
 };
 
-static uint64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* ---- the end ---- */
 
 struct sentence {
@@ -59,6 +53,30 @@ static int make_fatal(lua_State *L) {
   return 0;
 }
 
+static int describe_nomem(lua_State *L) {
+  const struct mp_task *task = lua_touserdata(L, 2);
+  if (*task->short_at) {
+    lua_pushstring(L, task->short_at);
+    lua_setfield(L, 1, "line");
+  }
+  if (task->account && !mp_account_was_refused(task->account)) { /* it was not its own limit */
+    lua_pushliteral(L, "HOST_OUT_OF_MEMORY");
+    lua_setfield(L, 1, "code");
+    lua_pushinteger(L, 503);
+    lua_setfield(L, 1, "status");
+  }
+  return 0;
+}
+
+void mp_task_push_nomem(lua_State *L, struct mp_task *task) {
+  mp_luaerr_push_nomem(L);
+  if (!lua_checkstack(L, 4)) return;
+  lua_pushcfunction(L, describe_nomem);
+  lua_pushvalue(L, -2);
+  lua_pushlightuserdata(L, task);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code) {
   struct mp_account *owner = task->sched->owner;
   struct sentence sentence = {task, co};
@@ -70,28 +88,6 @@ void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
   }
   task->sched->owner = owner;
-}
-
-void mp_task_out_of_memory(struct mp_sched *sched) {
-  struct mp_task *task = sched->running;
-  if (task && !task->fatal) task->fatal = MP_ENOMEM;
-  mp_task_interrupt(sched);
-}
-
-void mp_task_short(struct mp_sched *sched) {
-  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
-  struct mp_task *task = sched->running;
-  char where[sizeof task->short_at];
-  if (!task || !L) return;
-  mp_task_where(L, 0, where, sizeof where);
-  if (*where)
-    memcpy(task->short_at, where,
-           sizeof where); /* while it unwinds there may be no place any more */
-}
-
-void mp_task_interrupt(struct mp_sched *sched) {
-  lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
-  if (sched->running && L) mp_slice_arm(L);
 }
 
 static void collect(lua_State *L, struct mp_task *task) {
@@ -163,7 +159,7 @@ void mp_slice_report(struct mp_task *task, lua_State *L) {
   if (slice->reported == number || wall_ms < REPORT_MS) return;
   slice->reported = number;
   slice->overruns++;
-  uint64_t now = now_ns();
+  uint64_t now = mp_slice_clock_ns();
   if (!task->account || now - slice->report_ns < REPORT_EVERY_MS * UINT64_C(1000000)) return;
   slice->report_ns = now;
   mp_log_on(mp_label_about(task->label), MP_LOG_WARN, "script",
@@ -199,14 +195,12 @@ static bool exhausted(lua_State *L, struct mp_task *task) {
 }
 
 static bool closing_too_long(const struct mp_task *task) {
-  return now_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
+  return mp_slice_clock_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
 }
 
 static bool stuck(struct mp_task *task, uint64_t ms) {
   return task->account && mp_slice_cpu_ns(&task->sched->slice) > ms * UINT64_C(1000000);
 }
-
-bool mp_task_limited(const struct mp_task *task) { return task && task->account; }
 
 void mp_task_checkpoint(lua_State *L, const char *what) {
   struct mp_task *task = mp_task_of(L);
@@ -214,7 +208,7 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
   bool closing = task->sched->slice.close_ns != 0;
   if (!closing && (task != task->sched->running || !task->account)) return;
   if (closing ? closing_too_long(task) : exhausted(L, task)) {
-    mp_slice_arm(L); /* for the instruction after the pcall that catches it */
+    mp_slice_arm(&task->sched->slice, L); /* for the instruction after the pcall that catches it */
   } else if (closing || !stuck(task, STUCK_MS)) {
     return;
   }
@@ -225,7 +219,7 @@ bool mp_task_slice_over(lua_State *L) {
   const struct mp_task *task = mp_task_of(L);
   if (!task || !task->account || task != task->sched->running || task->sched->slice.close_ns)
     return false;
-  return now_ns() - task->sched->slice.begin_ns >= GIVE_WAY_MS * UINT64_C(1000000) &&
+  return mp_slice_clock_ns() - task->sched->slice.begin_ns >= GIVE_WAY_MS * UINT64_C(1000000) &&
          may_yield(L, task);
 }
 
@@ -242,7 +236,7 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
   struct mp_slice *slice = &task->sched->slice;
   if (slice->close_ns) {
     if (!closing_too_long(task)) return GO_ON;
-    mp_slice_arm(L);
+    mp_slice_arm(&task->sched->slice, L);
     return RAISE;
   }
   if (task != task->sched->running) return GO_ON;
@@ -254,14 +248,14 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
       bool host = inside_host(L, ar);
       if (may_yield(L, task) && !host) return YIELD;
       if (!stuck(task, host ? HOST_STUCK_MS : STUCK_MS)) {
-        if (host) lua_sethook(L, mp_slice_hook, LUA_MASKCOUNT, HOST_INSTRUCTIONS);
+        if (host) lua_sethook(L, slice->hook, LUA_MASKCOUNT, HOST_INSTRUCTIONS);
         return GO_ON;
       }
     }
   } else if (task->fatal && task->fatal_ref == LUA_NOREF) {
     mp_task_condemn(task, L, L, task->fatal);
   }
-  mp_slice_arm(L); /* for the next instruction */
+  mp_slice_arm(&task->sched->slice, L); /* for the next instruction */
   return may_yield(L, task) ? YIELD : RAISE;
 }
 
@@ -289,29 +283,4 @@ void mp_slice_hook(lua_State *L, lua_Debug *ar) {
     case GO_ON: break;
   }
   mp_slice_switch(&task->sched->slice, L);
-}
-
-int mp_co_reset(lua_State *co) {
-  struct mp_task *task = mp_task_of(co);
-  if (!task) return lua_resetthread(co);
-  struct mp_sched *sched = task->sched;
-  struct mp_slice *slice = &sched->slice;
-  struct mp_account *owner = sched->owner;
-  bool outside = !sched->running && !sched->closing; /* of any slice */
-  bool first = task->state == MP_TASK_ENDED && !slice->close_ns;
-  if (outside) mp_slice_begin(slice, co, false);
-  lua_State *before = mp_slice_switch(slice, co);
-  if (first) slice->close_ns = now_ns();
-  sched->owner = task->account;
-  sched->closing++;
-  int status = lua_resetthread(co);
-  sched->closing--;
-  sched->owner = owner;
-  if (first) slice->close_ns = 0;
-  if (outside) {
-    mp_slice_end(slice);
-  } else {
-    mp_slice_switch(slice, before);
-  }
-  return status;
 }

@@ -1,4 +1,7 @@
-/* task_priv.h: what sched.c, task.c and co.c share about tasks; nobody else includes it. */
+/* task_priv.h: what the files about tasks share; no other file includes it. From the ground up:
+ * tasks.c, slice.c (the watchdog), luaerr.c, memory.c; co.c, wait.c; slice_hook.c; sched.c;
+ * task_start.c.
+ */
 #ifndef MP_TASK_PRIV_H
 #define MP_TASK_PRIV_H
 
@@ -86,6 +89,10 @@ struct mp_sched {
 bool mp_sched_add(struct mp_sched *sched, struct mp_task *task);
 /* The task's wait ends without a result: its abandon callback runs. */
 void mp_task_abandon(struct mp_task *task);
+/* The slot is free again; tokens of its task find nothing. */
+void mp_sched_remove(struct mp_sched *sched, uint32_t at);
+/* Takes part in the account, whose reference it takes over; NULL: in none. */
+void mp_task_join_account(struct mp_task *task, struct mp_account *account);
 void mp_task_leave_account(struct mp_task *task); /* it has ended */
 void mp_task_make_ready(struct mp_task *task);
 
@@ -105,6 +112,8 @@ int mp_co_close(lua_State *co);
 /* Puts the host's functions into the table `coroutine`. [-0, +0] */
 void mp_co_open(lua_State *L);
 
+/* slice_hook.c: the hook that the watchdog arms. */
+void mp_slice_hook(lua_State *L, lua_Debug *ar);
 /* The watchdog's report: the task kept the loop for too long, just now at `L` (NULL: it is
  * over). */
 void mp_slice_report(struct mp_task *task, lua_State *L);

@@ -5,7 +5,7 @@
 #include <uthash.h>
 
 #include "pg/conn.h"
-#include "sql/value.h"
+#include "pg/oids.h"
 
 struct entry {
   Oid oid;

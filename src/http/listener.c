@@ -1,10 +1,10 @@
-#include "http/server.h"
-
+/* listener.c: a server from its first to its last moment: listening, draining, closing. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "http/conn.h"
+#include "http/server.h"
 #include "util/log.h"
 
 enum {
