@@ -7,7 +7,7 @@ local known_tags = tree.words [[
   role stage box call entry event job mp_ops mp_slot mp_stmt note question reading ring start waiter
 ]]
 local known_dead = tree.words [[
-  mp_loop_stop mp_invoke_generation mp_conn_server_version mp_slot_state_name mp_sched_held mp_vm_sched
+  mp_loop_stop mp_invoke_generation mp_conn_server_version mp_sched_held mp_vm_sched
   mp_metric_kind_of
 ]]
 

@@ -14,7 +14,7 @@ enum { SMALL_BODY = 16 * 1024 }; /* copied behind the head, so that one write ha
 /* Ready for the next request, or for the end. */
 static void next_or_end(struct mp_http_conn *conn) {
   if (conn->last_answer || conn->server->draining) {
-    mp_http_conn_move(conn, MP_HTTP_LAST);
+    if (!mp_http_conn_move(conn, MP_HTTP_LAST)) return;
     mp_http_parser_fini(&conn->parser);
     mp_buf_fini(&conn->ahead);
     conn->ahead_at = 0;
@@ -22,7 +22,7 @@ static void next_or_end(struct mp_http_conn *conn) {
     if (!conn->writes) mp_http_conn_shut_down(conn);
     return;
   }
-  if (conn->state != MP_HTTP_READING) mp_http_conn_move(conn, MP_HTTP_READING);
+  if (conn->state != MP_HTTP_READING && !mp_http_conn_move(conn, MP_HTTP_READING)) return;
   mp_http_parser_reset(&conn->parser);
   conn->in_request = false;
   conn->body_start_ms = 0;
@@ -235,7 +235,7 @@ void mp_http_stream_start(struct mp_http_request *request, const struct mp_http_
     conn->last_answer = true; /* the end of the connection is the end of the body */
   struct mp_buf *out = start_head(conn, answer);
   mp_buf_adds(out, conn->framed ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
-  mp_http_conn_move(conn, MP_HTTP_STREAMING);
+  if (!mp_http_conn_move(conn, MP_HTTP_STREAMING)) return;
   send_head(conn, "", 0);
   if (answer->body_len) mp_http_stream_write(request, answer->body, answer->body_len);
 }

@@ -7,22 +7,29 @@
 
 #include "util/log.h"
 
-static const char *const state_names[] = {
-#define X(name, to) #name,
-    MP_HTTP_CONN_STATE_MAP(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, to) to,
-    MP_HTTP_CONN_STATE_MAP(X)
-#undef X
-};
-static const struct mp_sm sm = {"http", state_names, state_moves};
+static const char *unsound(const void *object) {
+  const struct mp_http_conn *conn = object;
+  switch (conn->state) {
+    case MP_HTTP_READING:
+    case MP_HTTP_LAST: return conn->owned ? "the handler still owns the request" : NULL;
+    case MP_HTTP_STREAMING: return conn->owned ? NULL : "no handler owns the request";
+    case MP_HTTP_CALLED: /* the handler is about to get it */
+    case MP_HTTP_CLOSING:
+    case MP_HTTP_CLOSED: return NULL;
+  }
+  return NULL;
+}
 
-void mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to) {
-  (void)mp_sm_may(&sm, conn->state,
-                  to); /* reported; every path from here leads to the end anyway */
-  conn->state = to;
+MP_SM_TABLE(sm, "http", MP_HTTP_CONN_STATE_MAP, unsound);
+
+bool mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to) {
+  bool right = mp_sm_may(&sm, conn->state, to);
+  if (right) {
+    conn->state = to;
+    right = mp_sm_sound(&sm, conn, to);
+  }
+  if (!right) mp_http_conn_close(conn);
+  return right;
 }
 
 /* ---- the end ---- */

@@ -96,7 +96,8 @@ struct mp_http_server {
 static inline bool mp_http_conn_lost(const struct mp_http_conn *conn) {
   return conn->state == MP_HTTP_CLOSING || conn->state == MP_HTTP_CLOSED;
 }
-void mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to);
+/* False: the move was forbidden, or left the connection unsound; it is being closed. */
+bool mp_http_conn_move(struct mp_http_conn *conn, enum mp_http_conn_state to);
 void mp_http_conn_close(struct mp_http_conn *conn);
 /* CLOSED, and the handler does not own its request. */
 void mp_http_conn_free(struct mp_http_conn *conn);

@@ -71,7 +71,7 @@ static void on_timer(struct mp_timer *timer) {
 
 static void call(struct mp_http_conn *conn) {
   struct mp_http_server *server = conn->server;
-  mp_http_conn_move(conn, MP_HTTP_CALLED);
+  if (!mp_http_conn_move(conn, MP_HTTP_CALLED)) return;
   conn->request = (struct mp_http_request){.message = conn->parser.message, .extra = conn->extra};
   conn->owned = true;
   conn->served = true;

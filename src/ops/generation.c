@@ -15,17 +15,7 @@
 
 enum { SWEEP_MS = 20 };
 
-static const char *const state_names[] = {
-#define X(name, moves) #name,
-    MP_GENERATION_STATES(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, moves) moves,
-    MP_GENERATION_STATES(X)
-#undef X
-};
-static const struct mp_sm machine = {"generation", state_names, state_moves};
+MP_SM_TABLE(machine, "generation", MP_GENERATION_STATES, NULL);
 
 static void move(struct mp_generation *gen, enum mp_generation_state to) {
   if (mp_sm_may(&machine, gen->state, to)) gen->state = to;

@@ -13,22 +13,29 @@
 
 enum { CANCEL_PAUSE_MS = 100, CANCEL_PAUSE_MAX_MS = 1000 };
 
-static const char *const state_names[] = {
-#define X(name, to) #name,
-    MP_CONN_STATE_MAP(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, to) to,
-    MP_CONN_STATE_MAP(X)
-#undef X
-};
-static const struct mp_sm sm = {"pg", state_names, state_moves};
+static const char *unsound(const void *object) {
+  const struct mp_conn *conn = object;
+  if (conn->state == MP_CONN_READY && (!conn->pg || conn->ending))
+    return "libpq has no connection, or it is ending";
+  if (conn->state == MP_CONN_CLOSED && (conn->pins || conn->ops.len))
+    return "requests are still to be told";
+  return NULL;
+}
 
-void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to) {
-  (void)mp_sm_may(&sm, conn->state,
-                  to); /* reported; every path from here leads to the end anyway */
-  conn->state = to;
+MP_SM_TABLE(sm, "pg", MP_CONN_STATE_MAP, unsound);
+
+bool mp_conn_move(struct mp_conn *conn, enum mp_conn_state to) {
+  bool right = mp_sm_may(&sm, conn->state, to);
+  if (right) {
+    conn->state = to;
+    right = mp_sm_sound(&sm, conn, to);
+  }
+  if (right) return true;
+  struct mp_err err;
+  mp_err_set(&err, MP_EINTERNAL, "the connection ends: it was in a state that should not be");
+  err.flags = MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
+  return false;
 }
 
 /* ---- the poll handle ---- */

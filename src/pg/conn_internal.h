@@ -86,7 +86,8 @@ struct mp_conn {
 /* conn.c */
 /* Of a zeroed connection whose events, data and parts are set. */
 void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop);
-void mp_conn_move(struct mp_conn *conn, enum mp_conn_state to);
+/* False: the move was forbidden, or left the connection unsound; the connection ends. */
+bool mp_conn_move(struct mp_conn *conn, enum mp_conn_state to);
 /* The connection is over for the reason in `err`; everybody is told on the next turn. */
 void mp_conn_end(struct mp_conn *conn, const struct mp_err *err);
 void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb);

@@ -60,7 +60,7 @@ static void ready(struct mp_conn *conn) {
     mp_conn_end(conn, &err);
     return;
   }
-  mp_conn_move(conn, MP_CONN_READY);
+  if (!mp_conn_move(conn, MP_CONN_READY)) return;
   conn->opened_ms = mp_loop_now_ms(conn->loop);
   if (conn->servers) mp_servers_forgive(conn->servers, conn->server);
   mp_conn_unwatch(conn);

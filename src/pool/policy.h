@@ -147,7 +147,6 @@ uint64_t mp_policy_wake_ms(const struct mp_policy *policy);
 /* The tag of who has waited longest, or NULL. */
 void *mp_policy_oldest(const struct mp_policy *policy);
 enum mp_slot_state mp_policy_state(const struct mp_policy *policy, unsigned slot);
-const char *mp_slot_state_name(enum mp_slot_state state);
 void mp_policy_counts(const struct mp_policy *policy, struct mp_policy_counts *out);
 
 #endif

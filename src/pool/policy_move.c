@@ -3,19 +3,12 @@
 #include "pool/policy_internal.h"
 #include "util/sm.h"
 
-static const char *const state_names[] = {
-#define X(name, to) [MP_SLOT_##name] = #name,
-    MP_SLOT_STATE_MAP(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, to) [MP_SLOT_##name] = (to),
-    MP_SLOT_STATE_MAP(X)
-#undef X
-};
-static const struct mp_sm sm = {"pool", state_names, state_moves};
+static const char *unsound(const void *object) {
+  const struct mp_slot *slot = object;
+  return slot->ticket && slot->state != MP_SLOT_BUSY ? "a caller has the connection" : NULL;
+}
 
-const char *mp_slot_state_name(enum mp_slot_state state) { return state_names[state]; }
+MP_SM_TABLE(sm, "pool", MP_SLOT_STATE_MAP, unsound);
 
 void mp_policy_todo(struct mp_policy *p, struct mp_slot *slot, unsigned what) {
   if (!slot->todo) mp_list_push_back(&p->todo, &slot->todo_node);
@@ -53,7 +46,10 @@ bool mp_policy_move(struct mp_policy *p, struct mp_slot *slot, enum mp_slot_stat
     return false;
   }
   put(p, slot, to, now);
-  return true;
+  if (mp_sm_sound(&sm, slot, to)) return true;
+  p->told.faults++;
+  mp_policy_close_slot(p, slot, "unsound state", now);
+  return false;
 }
 
 static void regrant(struct mp_policy *p, struct mp_slot *slot);

@@ -6,17 +6,18 @@
 
 #define DOUBT_MS 10 /* at least, between two questions about a lost COMMIT */
 
-static const char *const state_names[] = {
-#define X(name, to) #name,
-    MP_TX_STATE_MAP(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, to) to,
-    MP_TX_STATE_MAP(X)
-#undef X
-};
-static const struct mp_sm sm = {"tx", state_names, state_moves};
+static const char *unsound(const void *object) {
+  const struct mp_tx *tx = object;
+  if (tx->state == MP_TX_FRESH && (tx->savepoints || tx->in_flight))
+    return "something was sent before";
+  if (tx->state == MP_TX_FAILED && tx->failed_at > tx->savepoints)
+    return "it failed inside of a savepoint that is over";
+  if (tx->state == MP_TX_RESOLVING && !tx->in_doubt && !tx->options.keyed)
+    return "nothing is in doubt";
+  return NULL;
+}
+
+MP_SM_TABLE(sm, "tx", MP_TX_STATE_MAP, unsound);
 
 static unsigned answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
   if (tx->answered) return 0;
@@ -27,12 +28,16 @@ static unsigned answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
 
 /* A forbidden move is a fault of the host: this one transaction ends, its connection with it. */
 static bool move(struct mp_tx *tx, enum mp_tx_state to) {
-  bool allowed = mp_sm_may(&sm, tx->state, to);
-  if (!allowed && !tx->err.code)
+  enum mp_tx_state from = tx->state;
+  bool right = mp_sm_may(&sm, from, to);
+  tx->state = to;
+  right = right && mp_sm_sound(&sm, tx, to);
+  if (right) return true;
+  if (!tx->err.code)
     mp_err_set(&tx->err, MP_EINTERNAL, "the transaction cannot go from %s to %s",
-               state_names[tx->state], state_names[to]);
-  tx->state = allowed ? to : MP_TX_ENDED;
-  return allowed;
+               sm.state_names[from], sm.state_names[to]);
+  tx->state = MP_TX_ENDED;
+  return false;
 }
 
 static unsigned broken(struct mp_tx *tx) {
@@ -86,12 +91,11 @@ static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
 }
 
 static unsigned begin_attempt(struct mp_tx *tx) {
-  if (!move(tx, MP_TX_FRESH)) return broken(tx);
   tx->attempt++;
   tx->err = (struct mp_err){0};
   tx->retry = tx->in_flight = false;
   tx->savepoints = tx->waits = 0;
-  return MP_TX_DO_RUN;
+  return move(tx, MP_TX_FRESH) ? MP_TX_DO_RUN : broken(tx);
 }
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */

@@ -8,17 +8,7 @@
 #include "util/log.h"
 #include "util/sm.h"
 
-static const char *const state_names[] = {
-#define X(name, to) #name,
-    MP_HOLD_MAP(X)
-#undef X
-};
-static const unsigned state_moves[] = {
-#define X(name, to) to,
-    MP_HOLD_MAP(X)
-#undef X
-};
-static const struct mp_sm sm = {"hold", state_names, state_moves};
+MP_SM_TABLE(sm, "hold", MP_HOLD_MAP, NULL);
 
 void mp_txn_hold(struct mp_txn *txn, enum mp_hold to) {
   (void)mp_sm_may(&sm, txn->hold, to); /* reported */

@@ -5,17 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "rules/groups.h"
-
-static int failures;
-
-#define CHECK(cond)                                             \
-  do {                                                          \
-    if (!(cond)) {                                              \
-      printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-      failures++;                                               \
-    }                                                           \
-  } while (0)
 
 static struct mp_lanes *lanes;
 static struct mp_groups groups;

@@ -3,14 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
 #include "pool/health.h"
-
-static int failures;
-
-#define CHECK(cond)                                                                          \
-  do {                                                                                       \
-    if (!(cond) && failures++ < 5) printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-  } while (0)
 
 static const struct mp_health_facts well = {.pool_full_ms = 0};
 

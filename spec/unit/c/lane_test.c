@@ -4,17 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "rules/lane.h"
-
-static int failures;
-
-#define CHECK(cond)                                             \
-  do {                                                          \
-    if (!(cond)) {                                              \
-      printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-      failures++;                                               \
-    }                                                           \
-  } while (0)
 
 static uint64_t seed;
 static unsigned draw(unsigned below) {

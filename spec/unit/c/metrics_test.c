@@ -5,17 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "check.h"
 #include "util/metrics.h"
-
-static int failures;
-
-#define CHECK(cond)                                             \
-  do {                                                          \
-    if (!(cond)) {                                              \
-      printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-      failures++;                                               \
-    }                                                           \
-  } while (0)
 
 static struct mp_metrics *registry(void) {
   struct mp_metrics *metrics = NULL;

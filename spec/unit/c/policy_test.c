@@ -5,21 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "pool/policy.h"
 #include "util/log.h"
 
 enum { SLOTS = 12, WAITERS = 48, EVENTS = 500 };
-
-static int failures;
-static unsigned long long seed_now;
-static int step_now;
-
-#define CHECK(cond)                                                                            \
-  do {                                                                                         \
-    if (!(cond) && failures++ < 5)                                                             \
-      printf("%s:%d: seed %llu step %d: not so: %s\n", __FILE__, __LINE__, seed_now, step_now, \
-             #cond);                                                                           \
-  } while (0)
 
 enum world { NONE, OPENING, OPEN, ENDING };
 

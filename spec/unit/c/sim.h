@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "pool/policy.h"
 #include "rules/attempts.h"
 #include "rules/lane.h"
@@ -114,16 +115,8 @@ static struct sim {
   bool down, shutdown, draining, drained, calm;
 } * s;
 
-static unsigned long long seed_now, tally[8];
-static int failures;
+static unsigned long long tally[8];
 static bool tracing;
-
-#define CHECK(cond)                                                                     \
-  do {                                                                                  \
-    if (!(cond) && failures++ < 5)                                                      \
-      printf("%s:%d: seed %llu at %llu ms: not so: %s\n", __FILE__, __LINE__, seed_now, \
-             (unsigned long long)s->now, #cond);                                        \
-  } while (0)
 
 static void MP_PRINTF(1, 2) trace(const char *format, ...) {
   if (!tracing) return;

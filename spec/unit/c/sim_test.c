@@ -505,6 +505,7 @@ static bool step(void) {
     struct event e = s->events[first];
     s->events[first] = s->events[--s->event_count];
     if (e.at > s->now) s->now = e.at;
+    step_now = (int)s->now;
     happen(&e);
   } else if (!mp_policy_has_delivery(s->policy)) {
     return false;

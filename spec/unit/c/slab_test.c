@@ -5,17 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "script/slab.h"
-
-static int failures;
-
-#define CHECK(cond)                                             \
-  do {                                                          \
-    if (!(cond)) {                                              \
-      printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-      failures++;                                               \
-    }                                                           \
-  } while (0)
 
 static uint64_t seed = 88172645463325252;
 static unsigned draw(unsigned below) {

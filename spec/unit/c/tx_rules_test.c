@@ -3,15 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
 #include "rules/attempts.h"
 #include "util/log.h"
-
-static int failures;
-
-#define CHECK(cond)                                                                           \
-  do {                                                                                        \
-    if (!(cond) && failures++ < 20) printf("%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-  } while (0)
 
 /* ---- errors ---- */
 

@@ -5,20 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "rules/attempts.h"
 
 enum { STEPS = 400 };
-
-static int failures;
-static unsigned long long seed_now;
-static int step_now;
-
-#define CHECK(cond)                                                                            \
-  do {                                                                                         \
-    if (!(cond) && failures++ < 5)                                                             \
-      printf("%s:%d: seed %llu step %d: not so: %s\n", __FILE__, __LINE__, seed_now, step_now, \
-             #cond);                                                                           \
-  } while (0)
 
 enum script { NONE, RUNNING, LOOKING, FINISHED, KILLED };
 enum segment { QUIET, WORK, COMMIT, ROLLBACK, RESOLVE };
