@@ -81,28 +81,72 @@ local function keep()
   end
 end
 
--- The host's log is for tests that fail: its lines are kept while one runs. Who sets the log's level wants them all.
-local function hold_log(host)
-  if os.getenv "MOONPOOL_LOG_LEVEL" or type(host) ~= "table" then return function() end end
+-- Calls fn(busted) for each instance of busted that is made from now on.
+local function on_busted(fn)
   local core = require "busted.core"
   package.loaded["busted.core"] = function()
     local busted = core()
-    for _, event in ipairs { "failure", "error" } do
-      busted.subscribe({ event }, function()
-        host.log_held(true)
-        return nil, true
-      end)
-    end
+    fn(busted)
+    return busted
+  end
+end
+
+local function on_fault(busted, fn)
+  for _, event in ipairs { "failure", "error" } do
+    busted.subscribe({ event }, function(element, parent)
+      fn(element, parent)
+      return nil, true
+    end)
+  end
+end
+
+-- The host's log is for tests that fail: its lines are kept while one runs. Who sets the log's level wants them all.
+local function hold_log(host)
+  if os.getenv "MOONPOOL_LOG_LEVEL" or type(host) ~= "table" then return function() end end
+  on_busted(function(busted)
+    on_fault(busted, function() host.log_held(true) end)
     busted.subscribe({ "test", "end" }, function()
       host.log_held(false)
       return nil, true
     end)
-    return busted
-  end
+  end)
   host.log_hold(true)
   return function(failed)
     host.log_held(failed)
     host.log_hold(false)
+  end
+end
+
+-- A text as an argument of --filter, between the shell's single quotes.
+local function filter_of(name)
+  return (name:gsub("[^%w%s_]", function(char) return char == "'" and "." or "%" .. char end):gsub("%s+", " "))
+end
+
+-- Collects how each failed test is run again, and returns a function that prints it.
+local function note_faults()
+  local lines, seen, more = {}, {}, 0
+  on_busted(function(busted)
+    on_fault(busted, function(element, parent)
+      local file
+      local at = element.descriptor and element or parent
+      local name = at and at.descriptor == "it" and at.name or nil
+      while at do
+        if at.descriptor == "file" then file = at.name
+        elseif at.descriptor == "describe" and name then name = at.name .. " " .. name end
+        at = busted.context.parent(at)
+      end
+      if not file then return end
+      local program = os.getenv "MOONPOOL_BIN" or "moonpool"
+      program = program:gsub("^" .. (os.getenv "PWD" or "/"):gsub("%p", "%%%0") .. "/", "")
+      local line = ("  %s spec %s%s"):format(program, file, name and (" --filter '%s'"):format(filter_of(name)) or "")
+      if seen[line] then return end
+      seen[line] = true
+      if #lines < 20 then lines[#lines + 1] = line else more = more + 1 end
+    end)
+  end)
+  return function()
+    if not lines[1] then return end
+    print("\nrun again:\n" .. table.concat(lines, "\n") .. (more > 0 and ("\n  and %d more"):format(more) or ""))
   end
 end
 
@@ -141,8 +185,10 @@ return function(args, app_dir)
   end
   local before = tasks()
   local let_go = hold_log(host)
+  local print_again = note_faults()
   local code = run(args, app_dir)
   let_go(code ~= 0)
+  print_again()
   collectgarbage()
   local names = left_over(before)
   if names[1] then

@@ -32,4 +32,28 @@ describe("moonpool spec", function()
     end
     folder.remove()
   end)
+
+  it("says how a test that failed is run again", function()
+    local folder <close> = setmetatable(command.folder {
+      ["spec/odd_spec.lua"] = [[
+        describe("an odd (it's 100 %)", function()
+          it("fails", function() error "this one" end)
+          it("fails, too", function() error "the other one" end)
+        end)
+      ]],
+      ["spec/broken_spec.lua"] = "x = = 1",
+    }, { __close = function(self) self.remove() end })
+    local output, exit = command.run("spec spec", { dir = folder.path })
+    assert.are.equal(1, exit)
+    local lines = {}
+    for line in output:match "\nrun again:\n(.*)":gmatch "[^\n]+" do
+      lines[line:match "spec spec/.*"] = line:match "^  %S+ (.*)"
+    end
+    assert.is_string(lines["spec spec/broken_spec.lua"])
+    local again = lines["spec spec/odd_spec.lua --filter 'an odd %(it.s 100 %%%) fails'"]
+    assert.is_string(again, output)
+    output, exit = command.run(again, { dir = folder.path })
+    assert.are.equal(1, exit)
+    assert.truthy(output:find("this one", 1, true), output)
+  end)
 end)

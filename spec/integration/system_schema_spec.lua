@@ -64,6 +64,33 @@ describe("the host's own tables", function()
       assert.is_true(done)
     end)
 
+    it("show the application only what row level security lets it see, and schedules", function()
+      project.must "up"
+      local open = owner.query [[
+        select relname from pg_class
+         where relnamespace = 'moonpool'::regnamespace and relkind = 'r' and not (relrowsecurity and relforcerowsecurity)
+           and (has_table_privilege('moonpool_app', oid, 'select, insert, update, delete')
+             or has_any_column_privilege('moonpool_app', oid, 'select, insert, update'))]]
+      local names = {}
+      for i, row in ipairs(open) do names[i] = row.relname end
+      table.sort(names)
+      assert.are.same({ "schedule", "schema_version" }, names)
+    end)
+
+    it("know for each version what was not granted", function()
+      project.must "up"
+      for number, version in ipairs(require "moonpool.migrate.system_versions") do
+        local function granted() return owner.value(version.granted, "moonpool_app") end
+        assert.is_true(granted(), "version " .. number)
+        for _, grant in ipairs(version.grants) do
+          local revoke = grant:gsub("^grant", "revoke"):gsub("to :application", "from moonpool_app")
+          owner.exec(revoke)
+          assert.is_false(granted(), ("version %d: `granted` does not see: %s"):format(number, revoke))
+          owner.exec((grant:gsub(":application", "moonpool_app")))
+        end
+      end
+    end)
+
     it("need the right to create schemas, and the message says so", function()
       test.admin().exec(("alter database %s owner to postgres"):format(project.database.name))
       test.admin().exec(("grant connect on database %s to moonpool_owner"):format(project.database.name))

@@ -195,6 +195,13 @@ function db.value(sql, params) end
 ---@overload fun(sql: string, ...: any): integer
 function db.exec(sql, params) end
 
+---The same as exec.
+---@param sql string
+---@param params? moonpool.params
+---@return integer affected
+---@overload fun(sql: string, ...: any): integer
+function db.count(sql, params) end
+
 ---@param table_name string
 ---@param values table<string, any>
 ---@return moonpool.row
@@ -337,6 +344,7 @@ function db.close() end
 ---@field outbox moonpool.outbox
 ---@field app_dir string    folder of the project
 ---@field config table      settings, read only
+---@field null lightuserdata NULL in a parameter, null in JSON
 ---@field log { debug: function, info: function, warn: function, error: function }
 local moonpool = {}
 

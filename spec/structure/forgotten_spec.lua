@@ -1,0 +1,172 @@
+-- What is easily forgotten when something is added: each recipe of CONTRIBUTING.md names the check below that fails then.
+-- Texts are compared with code in spec/integration/help_spec.lua and monitor_spec.lua.
+local root = os.getenv "MOONPOOL_APP" or "."
+
+local function read(path)
+  local file = assert(io.open(root .. "/" .. path, "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- The files that a find expression names, as paths from the root.
+local function found(expression)
+  local list, pipe = {}, assert(io.popen(("cd '%s' && find %s | sort"):format(root, expression)))
+  for path in pipe:lines() do list[#list + 1] = path end
+  pipe:close()
+  return list
+end
+
+local function text_of(expression, but)
+  local texts = {}
+  for _, path in ipairs(found(expression)) do
+    if not (but and path:find(but)) then texts[#texts + 1] = read(path) end
+  end
+  return table.concat(texts, "\n")
+end
+
+-- The one file below lua/ with this text in it, and its path.
+local function file_with(words)
+  for _, path in ipairs(found "lua -name '*.lua'") do
+    local text = read(path)
+    if text:find(words, 1, true) then return text, path end
+  end
+  error("no file below lua/ has: " .. words, 0)
+end
+
+local function report(problems)
+  table.sort(problems)
+  if #problems > 0 then error(#problems .. " found:\n  " .. table.concat(problems, "\n  "), 0) end
+end
+
+-- The names that the LuaCATS definitions declare for a variable: `function NAME.x(`, `function NAME:x(`, and the
+-- fields of a class.
+local types = text_of "lua/moonpool/types -name '*.lua'"
+
+local function declared(variable, class)
+  local names = {}
+  for name in types:gmatch("\nfunction " .. variable .. "[.:]([%w_]+)%(") do names[name] = true end
+  local body = class and ("\n" .. types):match("\n%-%-%-@class " .. class:gsub("%.", "%%.") .. "%f[^%w_.].-\n(.-)\n[^%-]") or ""
+  for name in ("\n" .. body):gmatch "\n%-%-%-@field ([%w_]+)" do names[name] = true end
+  return names
+end
+
+describe("nothing is forgotten", function()
+  it("of a room: src/README.md has it", function()
+    local map, problems = read "src/README.md", {}
+    for room in read "src/layers":gmatch "%f[^\n](%l+):" do
+      if not map:find("\n| `" .. room .. "`") then problems[#problems + 1] = room .. " is not in src/README.md" end
+    end
+    report(problems)
+  end)
+
+  it("of a setting: it is used (src/app/config.h)", function()
+    local uses = text_of("src -name '*.[ch]'", "app/config%.[ch]$")
+    local problems, count = {}, 0
+    local function used(field, name)
+      count = count + 1
+      if not uses:find("config[%.%-]>?" .. field .. "%f[^%w_]") then problems[#problems + 1] = name .. ": nothing uses it" end
+    end
+    for field, name in read "src/app/config.h":gmatch '%f[%w_]X%(([%l_]+), "([%u_]+)"' do used(field, name) end
+    for name, field in read "src/app/config.c":gmatch '{"([%u_]+)",.-offsetof%(struct mp_config, ([%l_]+)%)' do
+      used(field, name)
+    end
+    assert(count > 30, "the tables of settings are elsewhere now")
+    report(problems)
+  end)
+
+  it("of a metric: it is counted (src/watch/metrics.c)", function()
+    local metrics = read "src/watch/metrics.c"
+    local uses = text_of("src/watch src/svc src/app src/ops -name '*.c'")
+    local problems, count = {}, 0
+    for field, name in metrics:gmatch '\n  X%(([%l_]+), "([%l_]+)"' do
+      count = count + 1
+      if not uses:find("->" .. field .. "%f[^%w_]") then problems[#problems + 1] = name .. ": nothing counts it" end
+    end
+    assert(count > 30, "the table of metrics is elsewhere now")
+    report(problems)
+  end)
+
+  it("of an operation's field: it has a type, and the definition knows it", function()
+    local text, path = file_with "must be \\\"read committed\\\", \\\"repeatable read\\\" or"
+    local known, problems = {}, {}
+    for field in text:match "\nlocal fields = {(\n.-)\n}":gmatch "\n%s%s([%l_]+)%s*=" do known[field] = true end
+    local typed = declared("operation_definition", "moonpool.operation_definition")
+    for field in pairs(known) do
+      if not typed[field] then problems[#problems + 1] = field .. ": lua/moonpool/types does not know it" end
+    end
+    for field in pairs(typed) do
+      if not known[field] then problems[#problems + 1] = field .. ": " .. path .. " does not know it" end
+    end
+    assert(known.isolation and known.run, "the fields of an operation are elsewhere now")
+    report(problems)
+  end)
+
+  it("of a function of tx: it has a type", function()
+    local text, names, problems = read "src/txn/tx_lua.c", {}, {}
+    for name in text:match "luaL_Reg methods%[%] = {(.-)NULL":gmatch '{"([%l_]+)",' do names[#names + 1] = name end
+    local typed = declared("tx", "moonpool.tx")
+    for _, name in ipairs(names) do
+      if not typed[name] and name ~= "flush" then problems[#problems + 1] = "tx:" .. name .. " has no type" end
+    end
+    assert(#names > 10, "the functions of tx are elsewhere now")
+    report(problems)
+  end)
+
+  it("of what scripts may require: it has a type", function()
+    local text, problems, count = file_with "sandbox.modules = {", {}, 0
+    for name, list in text:match "sandbox%.modules = {\n(.-)\n}":gmatch '%["moonpool%.?([%l_]*)"%]%s*=%s*[%["]+([^"%]]+)' do
+      local variable = name == "" and "moonpool" or name
+      local typed = declared(variable, name == "" and "moonpool" or "moonpool." .. name)
+      for word in list:gmatch "[%l_]+" do
+        count = count + 1
+        local module = types:find("@meta moonpool." .. word .. "%f[^%w]") -- moonpool.json is a module of its own
+        if not typed[word] and not (name == "" and (module or word == "version")) then
+          problems[#problems + 1] = ("%s.%s has no type"):format(variable, word)
+        end
+      end
+    end
+    assert(count > 50, "the modules of the sandbox are elsewhere now")
+    report(problems)
+  end)
+
+  it("of an HTTP path: moonpool help http has it", function()
+    local text, problems, count = file_with '["/health"]', {}, 0
+    local topic = read "lua/moonpool/help/http.md"
+    for path in text:gmatch '\n  %["(/[^"]*)"%]%s*=' do
+      count = count + 1
+      if not topic:find("[` ]" .. path:gsub("%p", "%%%0") .. "[`?]") then
+        problems[#problems + 1] = path .. " is not in help/http.md"
+      end
+    end
+    assert(count > 20, "the routes are elsewhere now")
+    report(problems)
+  end)
+
+  it("of a bench: it says what it measures, and moonpool help benchmarks has it", function()
+    local problems, topic = {}, read "lua/moonpool/help/benchmarks.md"
+    for _, path in ipairs(found "spec/bench -maxdepth 1 -name '*.lua'") do
+      local name = path:match "([%w_]+)%.lua$"
+      local head = read(path):match "^%-%-.-\n[^%-]"
+      if head and head:find("moonpool bench", 1, true) then
+        if not topic:find("`moonpool bench " .. name .. "`", 1, true) then
+          problems[#problems + 1] = path .. " is not in help/benchmarks.md"
+        end
+      elseif name ~= "cpu_scripts" then
+        problems[#problems + 1] = path .. " does not begin with a comment that has `moonpool bench " .. name .. "`"
+      end
+    end
+    report(problems)
+  end)
+
+  it("of an alert: scripts/monitoring/README.md explains it", function()
+    local problems, text = {}, read "scripts/monitoring/README.md"
+    local rules, count = read "lua/moonpool/alerts/rules.lua", 0
+    for name in rules:gmatch '%f[%w]name%s*=%s*"([%l_]+)"' do
+      count = count + 1
+      if not text:find("\n| " .. name .. "%f[^%w_]") then problems[#problems + 1] = name .. " is not explained" end
+    end
+    assert(count > 5, "the rules are elsewhere now")
+    report(problems)
+  end)
+end)
