@@ -13,10 +13,10 @@ struct mp_loop {
   uv_loop_t own;
   uv_check_t check;          /* runs the turn after each poll */
   uv_prepare_t prepare;      /* the end of an iteration's work: before it polls again */
-  struct mp_series *lag;     /* NULL: nobody measures */
+  struct mp_series *lag;     /* NULL: not measured */
   struct mp_series *longest; /* turn of this window and the one before */
   uint64_t window_ns, longest_ns[2];
-  uint64_t polled_ns, idle_ns; /* at the last poll; time spent waiting in polls, over all */
+  uint64_t polled_ns, idle_ns; /* when the last poll began; all time spent waiting in polls */
   uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
   uv_timer_t timer;            /* the earliest of `heap` */
   int handles_open;
@@ -135,7 +135,7 @@ void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms) {
   if (loop->timers == loop->timers_cap) {
     size_t cap = loop->timers_cap ? loop->timers_cap * 2 : 64;
     struct mp_timer **heap = realloc(loop->heap, cap * sizeof *heap);
-    if (!heap) abort(); /* a deadline that never comes would break every promise made to a waiter */
+    if (!heap) abort(); /* without its timer a waiter would wait for ever */
     loop->heap = heap;
     loop->timers_cap = cap;
   }
@@ -182,8 +182,8 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) {
   loop->handles_open = 4;
   uv_check_start(&loop->check, on_check);
   uv_prepare_start(&loop->prepare, on_prepare);
-  /* These two serve others and do not keep the loop alive; an armed idle handle or timer does, for
-   * then there is something to come. */
+  /* These two handles do not keep the loop alive. An armed idle handle or timer does: something is
+   * still to happen. */
   uv_unref((uv_handle_t *)&loop->check);
   uv_unref((uv_handle_t *)&loop->prepare);
   *out = loop;
@@ -214,7 +214,8 @@ int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
     char names[200] = "";
     uv_walk(loop->uv, name_open, names);
     if (names[0]) {
-      /* Closing what others own would free nothing of theirs; the loop's memory must stay then. */
+      /* A handle that another part owns is still open: closing it here would not free that part's
+       * memory, so the loop's memory must stay. */
       return mp_err_set(err, MP_EINTERNAL, "the event loop still has open handles: %s", names);
     }
     while (uv_loop_close(loop->uv) == UV_EBUSY) uv_run(loop->uv, UV_RUN_ONCE);
@@ -225,7 +226,7 @@ int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
 }
 
 uv_loop_t *mp_loop_uv(struct mp_loop *loop) { return loop->uv; }
-/* Read anew: libuv caches the time once per iteration, and a script may have computed for seconds
+/* Not libuv's cached time: that is read once per iteration, and a script may have run for seconds
  * since. */
 uint64_t mp_loop_now_ms(struct mp_loop *loop) {
   uv_update_time(loop->uv);
@@ -300,7 +301,7 @@ static void work_run(uv_work_t *req) {
 
 static void work_done(uv_work_t *req, int status) {
   struct work work = *MP_CONTAINER_OF(req, struct work, req);
-  (void)status; /* never canceled: nobody keeps the request */
+  (void)status; /* never canceled: no part keeps the request */
   free(MP_CONTAINER_OF(req, struct work, req));
   work.done(work.data);
 }

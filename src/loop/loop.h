@@ -17,8 +17,9 @@ struct mp_loop;
 
 /* Uses `uv`, or makes a loop of its own when it is NULL. */
 int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) MP_MUST_CHECK;
-/* Ends the loop's own handles and, if the uv loop is its own, runs it dry and frees it. Names the
- * handles that somebody left open in the error (-MP_EINTERNAL); the memory is freed in any case. */
+/* Ends the loop's own handles and, if the uv loop is its own, runs it dry and frees it. If a handle
+ * was left open, returns -MP_EINTERNAL and names it in the error; the memory is freed in any case.
+ */
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err);
 
 uv_loop_t *mp_loop_uv(struct mp_loop *loop);     /* borrowed */
@@ -29,12 +30,12 @@ void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n); /* from the sy
 
 typedef void (*mp_turn_cb)(void *data);
 void mp_loop_set_turn(struct mp_loop *loop, mp_turn_cb turn, void *data);
-/* The turn callback shall run in this iteration of the loop (any number of times is once). */
+/* Runs the turn callback once in this iteration of the loop, however often this is called. */
 void mp_loop_wake(struct mp_loop *loop);
 
-/* Observes, for each iteration, for how long others had to wait for the loop: the time between two
- * polls; and keeps the longest of the last half minute or so. Handles of a registry that outlives
- * the loop. */
+/* Measures the loop's lag: observes for each iteration the time between two polls, in which no
+ * event was handled, and keeps the longest of about the last 30 s. The series must outlive the
+ * loop. */
 struct mp_series;
 void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest);
 

@@ -1,5 +1,5 @@
-/* health.h: what is to be said of a host and its database: one of five states, from what was seen
- * last. Pure: no I/O, no clock; whoever looks brings facts and the time.
+/* health.h: the state of a host and its database, one of five, judged from the last facts. Pure: no
+ * I/O, no clock; the caller brings the facts and the time.
  *
  *   the host stops? ------------------------------- yes --> DRAINING      it finishes its work and takes none
  *     | no
@@ -12,10 +12,9 @@
  *   or the server has none left to give? ---------- yes --> SATURATED     calls wait; the host is alive
  *     | no
  *   HEALTHY
- *
- * Any state may follow any other: each is judged anew from the facts, so none can be stuck.
- * The look is a question over a connection of the host's own (watch/health.c): no load can take
- * that one, so a busy pool is never mistaken for a dead database. Owner: the runtime. */
+ * Any state may follow any other: each is judged from the current facts alone, so none can get
+ * stuck. The probe (called a look here) asks over a connection of its own (watch/health.c) that no
+ * load can take, so a busy pool is never mistaken for a dead database. Owner: the runtime. */
 #ifndef MP_HEALTH_H
 #define MP_HEALTH_H
 
@@ -24,7 +23,7 @@
 
 #include "util/err.h"
 
-/*       name         text           works: may it take calls?   sound: nothing to do for anybody */
+/*       name         text           works: may it take calls?   sound: the operator has nothing to do */
 #define MP_HEALTH_MAP(X)                      \
   X(HEALTHY, "healthy", true, true)           \
   X(SATURATED, "saturated", true, true)       \
@@ -41,9 +40,9 @@ enum mp_health_state {
 
 enum { MP_HEALTH_FULL_MS = 1000 };
 
-/* What a look at the database gave. */
+/* The result of a look at the database. */
 enum mp_look {
-  MP_LOOK_NONE, /* nobody has looked yet */
+  MP_LOOK_NONE, /* no look has ended yet */
   MP_LOOK_WRITABLE,
   MP_LOOK_READ_ONLY,
   MP_LOOK_FULL, /* it is there and has no connection for us (53300) */
@@ -53,7 +52,7 @@ enum mp_look {
 struct mp_health_facts {
   bool draining;
   bool pool_down; /* the pool has no connection, and its last try to open one failed */
-  /* for so long all connections of the pool have been in use; 0: they are not */
+  /* how long all connections of the pool have been in use; 0: they are not */
   uint64_t pool_full_ms;
 };
 
@@ -64,16 +63,16 @@ struct mp_health {
   enum mp_look look; /* the last one */
   unsigned failures; /* looks in a row that found it UNREACHABLE */
   char reason[200];  /* of the last look, if it found anything wrong */
-  char server[96];   /* who answered the last look that was answered, as mp_conn_server */
-  bool silent;       /* and does not any more, although it has not gone */
+  char server[96];   /* the server that answered last, as mp_conn_server names it */
+  bool silent;       /* that server no longer answers, although its connection is not closed */
   char sqlstate[6];  /* the same, if the server said it */
 };
 
 void mp_health_init(struct mp_health *health, uint64_t now_ms);
-/* A look has ended; `err` (NULL: none) is copied. Judges. */
+/* A look has ended; `err` (NULL: it succeeded) is copied. Judges the state. */
 void mp_health_looked(struct mp_health *health, uint64_t now_ms, enum mp_look look,
                       const struct mp_err *err, const struct mp_health_facts *facts);
-/* Judges anew; true: the state has changed. */
+/* Judges the state again; true: it has changed. */
 bool mp_health_judge(struct mp_health *health, uint64_t now_ms,
                      const struct mp_health_facts *facts);
 

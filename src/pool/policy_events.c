@@ -109,7 +109,7 @@ void mp_policy_connected(struct mp_policy *p, uint64_t now, unsigned index, uint
   slot->proof_ms = now;
   slot->expire_ms = MP_POLICY_NEVER;
   slot->opened_ms = now;
-  /* Those opened together shall not all end together. */
+  /* With jitter: connections opened together must not all end together. */
   uint64_t life = p->opt.max_lifetime_ms;
   if (life) slot->expire_ms = now + life - random % (life / 10 + 1);
   mp_policy_tick(p, now);
@@ -151,10 +151,10 @@ void mp_policy_reachable(struct mp_policy *p, uint64_t now) {
 void mp_policy_lost(struct mp_policy *p, uint64_t now, unsigned index) {
   struct mp_slot *slot = p->slots[index];
   p->told.lost++;
-  /* Its holder may have heard of it first, and given it back. */
+  /* The holder may have noticed the loss first and released it. */
   if (slot->state == MP_SLOT_CLOSING) return;
   if (slot->state == MP_SLOT_PINGING) p->told.healthy = false;
-  /* Somebody holds it: its memory must stay until it is given back. */
+  /* A holder has it: its memory must stay until it is released. */
   if (slot->state == MP_SLOT_BUSY && !slot->ticket)
     slot->broken = true;
   else
@@ -166,7 +166,7 @@ void mp_policy_closed(struct mp_policy *p, uint64_t now, unsigned index) {
   struct mp_slot *slot = p->slots[index];
   mp_policy_todo_drop(slot, TODO_CLOSE);
   if (slot->state != MP_SLOT_CLOSING && slot->state != MP_SLOT_EMPTY) {
-    p->told.faults++; /* nobody told of its end before: there is nothing left to close */
+    p->told.faults++; /* closed without an event before: there is nothing left to close */
     mp_policy_close_slot(p, slot, "", now);
     mp_policy_todo_drop(slot, TODO_CLOSE);
   }

@@ -7,7 +7,7 @@
 #include "pool/policy.h"
 #include "util/list.h"
 
-/* What is to be done with a slot and was not yet fetched. */
+/* Actions of a slot that mp_policy_next has not handed out yet. */
 enum { TODO_OPEN = 1u << 0, TODO_PING = 1u << 1, TODO_LEAK = 1u << 2, TODO_CLOSE = 1u << 3 };
 
 enum ticket_state { TICKET_FREE, TICKET_WAITING, TICKET_GRANTED, TICKET_FAILED };
@@ -28,10 +28,10 @@ struct mp_slot {
   enum mp_slot_state state;
   unsigned index, todo;
   const char *reason;       /* of TODO_CLOSE */
-  struct mp_ticket *ticket; /* BUSY, and the waiter does not know it yet */
+  struct mp_ticket *ticket; /* BUSY, and the waiter has not been told yet */
   bool broken;              /* BUSY, and its connection is lost */
   bool leak_told;
-  uint64_t since_ms;  /* in its state since; an idle one's health check does not count */
+  uint64_t since_ms;  /* when it came into its state; a health check does not count as a change */
   uint64_t proof_ms;  /* when it last was known to work */
   uint64_t expire_ms; /* end of its life */
   uint64_t opened_ms; /* its beginning */
@@ -60,7 +60,7 @@ struct mp_policy {
   unsigned failures;        /* failed connects in a row, those of one burst counted once */
   bool ever_connected, draining, drained, drained_told;
   uint64_t drain_deadline_ms;
-  struct mp_policy_counts told; /* the running counters of what is told; the rest is filled in */
+  struct mp_policy_counts told; /* the counters; the other fields are filled in when asked for */
 };
 
 /* The earliest time at which something is due. */
@@ -80,8 +80,8 @@ static inline unsigned mp_policy_floor(const struct mp_policy *p) {
   return p->draining ? 0 : p->opt.min;
 }
 
-/* policy_move.c. False: the move is forbidden. That is a mistake of ours about this one connection:
- * it is closed. */
+/* policy_move.c. False: the move is forbidden. That is a fault of the host about this one
+ * connection, which is closed. */
 bool mp_policy_move(struct mp_policy *p, struct mp_slot *slot, enum mp_slot_state to, uint64_t now);
 void mp_policy_todo(struct mp_policy *p, struct mp_slot *slot, unsigned what);
 void mp_policy_todo_drop(struct mp_slot *slot, unsigned what);

@@ -57,7 +57,7 @@ int mp_policy_resize(struct mp_policy *p, uint64_t now, unsigned min, unsigned m
                      struct mp_err *err) {
   int rv = check_size(min, max, err);
   if (rv) return rv;
-  /* Each waiter has a ticket, and so has each grant that is not yet delivered. */
+  /* Each waiter and each grant not yet delivered has a ticket. */
   if (!grow_slots(p, max) || !grow_tickets(p, p->opt.queue_limit + max))
     return mp_err_set(err, MP_ENOMEM, "no memory for a pool of %u connections", max);
   p->opt.min = min;

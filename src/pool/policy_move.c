@@ -26,8 +26,8 @@ static void put(struct mp_policy *p, struct mp_slot *slot, enum mp_slot_state to
   p->count[slot->state]--;
   mp_list_remove(&slot->node);
   mp_policy_todo_drop(slot, TODO_LEAK | (slot->state == MP_SLOT_PINGING ? TODO_PING : 0u));
-  /* Idle connections are taken from the front: the one used last, whose memory is warm, while those
-   * that nobody needs age at the back. A health check is no use of it. */
+  /* Idle connections are taken from the front: the one used last, whose memory is warm. The ones
+   * not needed age at the back. A health check does not count as use. */
   if (to == MP_SLOT_IDLE && !keeps_rank)
     mp_list_push_front(&p->by_state[to], &slot->node);
   else
@@ -96,8 +96,8 @@ void mp_policy_fail_waiting(struct mp_policy *p, enum mp_code code) {
     mp_policy_ticket_fail(p, MP_LIST_ENTRY(p->waiting.next, struct mp_ticket, node), code);
 }
 
-/* A slot breaks between grant and delivery: its waiter takes the slot of the one granted after it,
- * and so on, so that it is the youngest of them who waits again, in front of all who still wait. */
+/* A slot broke between grant and delivery. Its waiter takes the slot of the waiter granted after
+ * it, and so on: the youngest of them waits again, in front of all who still wait. */
 static void regrant(struct mp_policy *p, struct mp_slot *slot) {
   struct mp_ticket *ticket = slot->ticket;
   slot->ticket = NULL;
@@ -148,7 +148,8 @@ static void close_all(struct mp_policy *p, enum mp_slot_state state, const char 
   while (p->count[state]) mp_policy_close_slot(p, first(p, state), reason, now);
 }
 
-/* More connections than allowed, or none needed any more. What is busy is closed on its return. */
+/* More connections than allowed, or none needed any more. Busy ones are closed when they are
+ * released. */
 static void shrink(struct mp_policy *p, uint64_t now) {
   static const enum mp_slot_state order[] = {MP_SLOT_CONNECTING, MP_SLOT_IDLE, MP_SLOT_PINGING};
   for (size_t i = 0; i < MP_ARRAY_LEN(order); i++)

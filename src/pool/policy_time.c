@@ -10,19 +10,19 @@ static void idle_due(struct mp_policy *p, struct mp_slot *slot, uint64_t now) {
     mp_policy_close_slot(p, slot, "idle for long", now);
   } else if (ping_at <= now && p->count[MP_SLOT_PINGING] < MP_POLICY_PINGS) {
     if (!mp_policy_move(p, slot, MP_SLOT_PINGING, now)) return;
-    slot->proof_ms = now; /* the health check runs since */
+    slot->proof_ms = now; /* when the health check began */
     mp_policy_todo(p, slot, TODO_PING);
     mp_policy_note(p, now + MP_POLICY_PING_MS);
   } else {
     mp_policy_note(p, slot->expire_ms);
-    /* What is due and yet stays waits for others: for a health check to end, or for a connection
-     * beyond `min`. Both make a tick. */
+    /* A slot that is due but stays waits for a health check to end or for a connection beyond
+     * `min`. Both cause a tick. */
     if (ping_at > now) mp_policy_note(p, ping_at);
     if (idle_end > now) mp_policy_note(p, idle_end);
   }
 }
 
-/* A server that is silent to one is perhaps silent to all: they are asked now. */
+/* A server that is silent on one connection may be silent on all: all are checked now. */
 void mp_policy_ping_failed(struct mp_policy *p, struct mp_slot *slot, uint64_t now) {
   p->told.healthy = false;
   mp_policy_close_slot(p, slot, "no answer to the health check", now);

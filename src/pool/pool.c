@@ -34,7 +34,7 @@ static void remember_error(struct mp_pool *pool, const struct mp_err *err) {
            err->msg);
   pool->last_error[strcspn(pool->last_error, "\n")] = '\0';
   memcpy(pool->last_sqlstate, err->sqlstate, sizeof pool->last_sqlstate);
-  /* Told once per outage; each of the attempts that follow is for who looks closely. */
+  /* Logged as a warning once per outage; further attempts are logged at debug level. */
   mp_log(pool->outage_told || pool->quiet ? MP_LOG_DEBUG : MP_LOG_WARN, "pool",
          "cannot connect to the database: %s", pool->last_error);
   pool->outage_told = true;
@@ -69,8 +69,8 @@ static void on_lost(struct mp_conn *conn, void *data, const struct mp_err *err) 
   pump(pool);
 }
 
-/* The lease ends. Its holder may still have it, if the pool was closed by force: what it points at
- * is gone. */
+/* The lease ends. Its holder may still have it if the pool was closed by force; its connection is
+ * gone then. */
 static void detach(struct pool_slot *slot) {
   struct mp_lease *lease = slot->lease;
   slot->lease = NULL;
@@ -147,7 +147,7 @@ static void pump(struct mp_pool *pool) {
   mp_policy_counts(pool->policy, &counts);
   if (counts.slots[MP_SLOT_PARKED] && !mp_timer_running(&pool->park))
     mp_timer_start(&pool->park, PARK_POLL_MS);
-  /* Waiters are told from the loop, never from within somebody's acquire or release. */
+  /* Waiters are told from the loop, never from within an acquire or release. */
   if ((pool->drained || mp_policy_has_delivery(pool->policy)) && !mp_timer_running(&pool->deliver))
     mp_timer_start(&pool->deliver, 0);
   uint64_t wake_ms = mp_policy_wake_ms(pool->policy);
@@ -217,8 +217,8 @@ static void on_wake(struct mp_timer *timer) {
 
 /* ---- release ---- */
 
-/* Unfit, but perhaps only until its cancel has ended and the answers to it have come. A transaction
- * that was left open will not end by itself. */
+/* Not reusable now, but perhaps when its cancel has ended and all answers have come. An open
+ * transaction would not end by itself. */
 static bool may_become_reusable(const struct mp_conn *conn) {
   PGTransactionStatusType status = mp_conn_tx_status(conn);
   return status == PQTRANS_IDLE || status == PQTRANS_ACTIVE;

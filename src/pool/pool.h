@@ -19,21 +19,21 @@ struct mp_series;
 
 /* Where the pool counts seconds (util/metrics.h); NULL: nowhere. */
 struct mp_pool_meters {
-  struct mp_series *wait, *use, *connect; /* for a connection; with one; to open one */
+  struct mp_series *wait, *use, *connect; /* waiting for a connection; holding one; opening one */
 };
 
 struct mp_pool_options {
   struct mp_conn_options conn; /* strings are copied */
   unsigned min, max;           /* connections */
   unsigned queue_limit;        /* waiters; one more is refused with MP_EBUSY */
-  /* connections above `min` that were idle so long are closed; 0: never */
+  /* connections above `min` are closed after being idle that long; 0: never */
   uint64_t idle_timeout_ms;
   uint64_t max_lifetime_ms;    /* with up to 10 % jitter, closed when idle; 0: never */
-  uint64_t health_interval_ms; /* an idle connection is asked "are you there" so often */
+  uint64_t health_interval_ms; /* between health checks of an idle connection */
   uint64_t leak_ms;            /* a checkout held longer is reported with its place; 0: never */
   uint64_t backoff_max_ms;     /* the longest pause between failed connects; 0: as policy.h says */
-  bool impatient; /* a connect that fails fails who waits, also after the first success */
-  bool quiet;     /* another pool of the same database tells the log of outages */
+  bool impatient; /* a failed connect fails all waiters, also after the first success */
+  bool quiet;     /* outages are not logged: another pool of the same database logs them */
   struct mp_pool_meters meters;
 };
 
@@ -43,11 +43,12 @@ struct mp_lease {
   struct mp_pool *pool;
   struct mp_conn *conn; /* NULL while it waits */
   uint64_t deadline_ms; /* loop time until which it waits */
-  uint64_t since_ms;    /* waiting, then holding, since */
+  uint64_t since_ms;    /* when it began to wait, then when it got the connection */
   uint64_t since_ns;    /* the same, on the finer clock */
   unsigned slot;        /* the pool's */
   bool leak_told;
-  char where[96]; /* who asked: "create_deal scripts/create_deal.lua:12"; set by the caller */
+  char where[96]; /* the code that acquired it: "create_deal scripts/create_deal.lua:12"; set by the
+                     caller */
   void *data;
   /* Exactly one of the two is called for each successful acquire, unless it is abandoned before. */
   void (*on_grant)(struct mp_lease *lease);
@@ -68,33 +69,33 @@ void mp_pool_abandon(struct mp_lease *lease);
  * with `discard` it is closed in any case. While a cancel is in flight it stays parked. */
 void mp_pool_release(struct mp_lease *lease, bool discard);
 
-/* Has the database the table by which a lost COMMIT is resolved? Who commits asks, and notes it
- * here. */
+/* Whether the database has the witness table, by which a lost COMMIT is resolved. A transaction
+ * that commits asks and keeps the answer here. */
 struct mp_pool_witness {
   enum { MP_WITNESS_UNKNOWN, MP_WITNESS_THERE, MP_WITNESS_MISSING } table;
   uint64_t asked_ms; /* loop time; 0: never */
 };
 struct mp_pool_witness *mp_pool_witness(struct mp_pool *pool);
 
-/* What it was opened with; a secret may be in it. */
+/* The options that it was opened with; they may hold a secret. */
 const char *mp_pool_url(const struct mp_pool *pool);
 
-/* The connection is another's from now on, who did not wait; it is as if he had been granted it. */
+/* Hands the connection over to another lease, which did not wait; it counts as granted. */
 void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
 
 /* Takes no new acquires (MP_ECLOSED), fails the waiters at `deadline_ms`, closes connections as
  * they come back, and those still out at the deadline. on_drained: all are closed. */
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
                    void *data);
-/* Connections opened up to then lead where nobody wants to go any more: closed at once, or on their
- * return. Those to `silent` (mp_conn_server; NULL: none) are broken although in use: nothing comes
- * from there any more. */
+/* Connections opened up to `opened_ms` lead to a server that must not be used any more: each is
+ * closed at once, or when it is released. Those to the server `silent` (mp_conn_server; NULL: none)
+ * are broken even while in use: no answer will come from there. */
 void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent);
-/* The server has answered somebody else: connect now, without waiting for the back-off. */
+/* The server has answered on another connection: connects now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
-/* How its connections are made, for one that is not of the pool; borrowed. */
+/* The options of its connections, to open one outside of the pool; borrowed. */
 const struct mp_conn_options *mp_pool_conn_options(const struct mp_pool *pool);
 
 struct mp_pool_stats {
@@ -102,14 +103,14 @@ struct mp_pool_stats {
   uint64_t acquires, timeouts, refused, connects, connect_failures, lost, leaks;
   uint64_t started_ms;  /* loop time */
   bool healthy;         /* the last connect or health check succeeded */
-  uint64_t full_ms;     /* so long all connections have been in use; 0: they are not */
-  uint64_t waited_ms;   /* so long whoever waits longest has waited */
+  uint64_t full_ms;     /* how long all connections have been in use; 0: they are not */
+  uint64_t waited_ms;   /* how long the oldest waiter has waited */
   char last_error[160]; /* of the last failed connect, no secrets */
   char last_sqlstate[6];
 };
 void mp_pool_stats(const struct mp_pool *pool, struct mp_pool_stats *out);
-/* Who has connections, the longest first: "create_deal scripts/create_deal.lua:12 for 3.1 s, a
- * statement running; ..." */
+/* Writes who holds connections, the oldest first: "create_deal scripts/create_deal.lua:12 for 3.1
+ * s, a statement running; ..." */
 void mp_pool_holders(struct mp_pool *pool, char *out, size_t size);
 
 #endif

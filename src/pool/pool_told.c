@@ -1,4 +1,4 @@
-/* pool_told.c: what the pool tells of itself: who holds what, and its numbers. */
+/* pool_told.c: the pool's reports: who holds which connection, statistics, errors of waiters. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 
 enum {
   HOLDERS_TOLD = 3,  /* in one message */
-  HOLDER_SIZE = 180, /* bytes for one of them at most */
+  HOLDER_SIZE = 180, /* bytes for one holder at most */
   SQL_TOLD = 60,     /* bytes of a running statement in messages */
 };
 
@@ -24,7 +24,7 @@ static void add_sql(struct mp_buf *buf, const char *sql) {
   free(shown);
 }
 
-/* Who, and for how long. The statement goes to the log only. */
+/* The holder and for how long. The statement goes to the log only. */
 static void add_holder(struct mp_pool *pool, struct mp_buf *buf, const struct mp_lease *lease,
                        bool with_sql) {
   uint64_t held_ms = mp_pool_now_ms(pool) - lease->since_ms;

@@ -1,12 +1,13 @@
-/* reap.h: ends a backend whose connection was given up or lost without a word of the server's:
- * half-open links are noticed late, and until then its transaction holds its locks. */
+/* reap.h: ends the backend of a connection that was given up or lost without a message from the
+ * server. The server notices a half-open link late, and until then the transaction holds its locks.
+ */
 #ifndef MP_REAP_H
 #define MP_REAP_H
 
 #include "pool/pool.h"
 
-/* $1: its pid, $2: for how many milliseconds our connection to it has existed: a younger one of
- * that pid is another's. Only backends of our own role. */
+/* $1: its pid. $2: the age of our connection in ms: a younger backend with that pid is another one.
+ * Only backends of our own role. */
 #define MP_REAP_SQL                                                             \
   "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1::int " \
   "and usename = current_user and pid <> pg_backend_pid() "                     \
@@ -18,8 +19,8 @@ struct mp_reap_values {
 };
 void mp_reap_values(struct mp_reap_values *out, int pid, uint64_t age_ms);
 
-/* By another connection of the pool, when there is one; nobody waits for it, and its failure is no
- * matter. */
+/* Does so over another connection of the pool, when one is free. The caller does not wait for it; a
+ * failure is ignored. */
 void mp_reap(struct mp_pool *pool, struct mp_loop *loop, int pid, uint64_t opened_ms);
 
 #endif

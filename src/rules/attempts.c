@@ -4,7 +4,7 @@
 
 #include "util/sm.h"
 
-#define DOUBT_MS 10 /* at least, between two questions about a lost COMMIT */
+#define DOUBT_MS 10 /* the shortest pause between two questions about a lost COMMIT */
 
 static const char *unsound(const void *object) {
   const struct mp_tx *tx = object;
@@ -68,13 +68,14 @@ static void count_retry(struct mp_tx *tx) {
     tx->retries_serialization++;
 }
 
-/* Repeating what only reads is harmless whatever became of the connection. */
+/* Work that only reads may be repeated even if its connection was lost during COMMIT. */
 static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
   unsigned flags = MP_ERRF_RETRYABLE | (tx->options.read_only ? MP_ERRF_CONN_DEAD : 0u);
   return (err->flags & flags) && tx->attempt < tx->options.max_attempts && !tx->answered;
 }
 
-/* The same for what failed by the server's word; a stale text costs no attempt. */
+/* Whether a failure that the server reported is retried; a stale prepared statement costs no
+ * attempt. */
 static bool will_retry(struct mp_tx *tx, struct mp_err *err) {
   if (err->flags & MP_ERRF_STALE && ++tx->stale > MP_TX_STALE_MOST)
     err->flags &= ~(unsigned)MP_ERRF_STALE;
@@ -133,11 +134,12 @@ static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err 
   return release | answer(tx, MP_TX_UNKNOWN);
 }
 
-/* Nothing else may be done before it is known: another attempt could do the work twice. */
+/* The outcome must be known before anything else is done: another attempt could do the work twice.
+ */
 static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
                       struct mp_tx_now now) {
   uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
-  /* Never in a circle without a pause; no longer one while little time is left. */
+  /* Always a pause between two questions, but a short one when little time is left. */
   if (tx->waits && (delay < DOUBT_MS || tx->overdue)) delay = DOUBT_MS;
   if (!tx->options.witness || tx->answered) return unknown(tx, release, err);
   if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;
@@ -149,8 +151,7 @@ static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *e
   return release | MP_TX_DO_WAIT;
 }
 
-/* The deadline passed and it is not known whether the work is stored: a little time is left to find
- * out. */
+/* The deadline passed while the outcome is unknown: the grace time is left to find out. */
 static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
   if (tx->overdue) return 0;
   tx->overdue = true;
@@ -259,7 +260,7 @@ static unsigned roll_back(struct mp_tx *tx) {
   return MP_TX_DO_ROLLBACK;
 }
 
-/* The attempt failed for no fault of the script's: no pcall of the script shall see it. */
+/* The script did not cause this failure, so no pcall of the script may see it. */
 static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
   tx->err = *err;
   tx->retry = will_retry(tx, &tx->err);
@@ -272,7 +273,7 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
   switch (tx->state) {
     case MP_TX_OPEN:
       if (!failed) return MP_TX_DO_RESUME;
-      /* Also when no attempt is left: a script must not take the failure for its own. */
+      /* Also when no attempt is left: the script must not handle it as a failure of its own. */
       if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);
       return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;
     case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */ return MP_TX_DO_RESUME;
@@ -281,8 +282,8 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
         move(tx, MP_TX_ENDED);
         return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
       }
-      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know
-       * either */
+      /* transaction_resolution_unknown, statement_completion_unknown: the server does not know the
+       * outcome itself */
       if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003")))
         return doubt(tx, MP_TX_DO_DISCARD, failed, now);
       if (failed && !tx->overdue)
@@ -335,8 +336,8 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
       tx->err = *err;
       return roll_back(tx);
     case MP_TX_FAILED:
-      /* Without an error the script has caught the failure and gone on; the transaction is lost all
-       * the same. */
+      /* No error: the script caught the failure and went on. The transaction is lost all the same.
+       */
       if (err) tx->err = *err;
       return roll_back(tx);
     case MP_TX_START:
@@ -381,7 +382,7 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
       tx->retry = may_retry(tx, err);
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_CANCELING:
-    case MP_TX_ROLLING_BACK: /* the server rolls back what it has no client for */
+    case MP_TX_ROLLING_BACK: /* the server rolls back when its client is gone */
       return again_or_end(tx, MP_TX_DO_DISCARD, now);
     case MP_TX_START:
     case MP_TX_WAITING:
@@ -424,7 +425,7 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       tx->retry = false;
       keep_first(tx, err);
       return answer(tx, MP_TX_ROLLED_BACK);
-    case MP_TX_CANCELING: /* for a restart, that nobody wants any more */
+    case MP_TX_CANCELING: /* for a restart that is no longer wanted */
       if (tx->retry) tx->err = *err;
       tx->retry = false;
       return answer(tx, MP_TX_ROLLED_BACK);

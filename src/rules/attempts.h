@@ -1,6 +1,6 @@
 /* attempts.h: one transaction over all its attempts, as a pure machine: events in, actions out. It
- * knows no connection, no Lua and no clock; whoever drives it gives the time and the randomness and
- * carries out what it answers. A driver may be real (txn/txn.c) or a simulator.
+ * knows no connection, no Lua and no clock: its driver gives time and randomness and carries out
+ * the actions. The driver is txn/txn.c or a simulator.
  *
  *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
  *             ^  |  ____^ |       |         |                     FRESH: BEGIN has not been sent
@@ -18,15 +18,16 @@
  * no error.
  * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot
  * stays).
- * - A prepared text that is out of date (MP_ERRF_STALE) costs no attempt: it begins anew, at once.
+ * - A prepared statement that is out of date (MP_ERRF_STALE) costs no attempt: the attempt starts
+ * again at once.
  * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is
- * in doubt: where it left a witness (options.witness) a new connection resolves it, and nothing
- * else is done before; without one, or if the deadline passes first, the outcome is unknown.
- * - A deadline that passes while COMMIT is under way, or while nobody knows what became of it,
- * leaves a little time (MP_TX_GRACE_MS): mostly the server, or the witness, can still tell. Nothing
- * is begun in it.
- * - A failed statement dooms the transaction whatever the script makes of the error, unless a
- * savepoint that was set before it is rolled back to. */
+ * in doubt. If it left a witness (options.witness), a new connection resolves the doubt before
+ * anything else is done; without a witness, or if the deadline passes first, the outcome is
+ * unknown.
+ * - If the deadline passes while COMMIT is under way or in doubt, MP_TX_GRACE_MS are left for the
+ * server or the witness to tell the outcome. No new work begins in that time.
+ * - After a failed statement the transaction can only roll back, even if the script catches the
+ * error, unless it rolls back to a savepoint that was set before the statement. */
 #ifndef MP_TX_H
 #define MP_TX_H
 
@@ -43,18 +44,18 @@ enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
 #define MP_TX_BACKOFF_CAP_MS 2000
 #define MP_TX_GRACE_MS 1000
 #define MP_TX_STALE_MOST \
-  100                   /* then it counts as any failure: somebody changes tables without end */
-#define MP_TX_HISTORY 8 /* failed attempts that are remembered with their reason */
+  100 /* stale restarts before it counts as an ordinary failure: the tables keep changing */
+#define MP_TX_HISTORY 8 /* failed attempts whose reason is kept */
 
 struct mp_tx_options {
   enum mp_isolation isolation;
   bool read_only;
   bool deferrable;       /* with SERIALIZABLE and read_only: waits for a safe snapshot */
   unsigned max_attempts; /* 1: never retry */
-  uint64_t backoff_ms;   /* most that is waited before the second attempt; doubles each time */
+  uint64_t backoff_ms;   /* upper limit of the wait before the second attempt; doubles each time */
   uint64_t backoff_cap_ms;
   uint64_t deadline_ms; /* on the driver's clock, over all attempts */
-  bool witness;         /* the driver can find out what became of a lost COMMIT */
+  bool witness;         /* the driver can find out the outcome of a lost COMMIT */
   bool keyed;           /* each attempt first asks whether the work was done before (RESOLVING) */
 };
 
@@ -95,17 +96,18 @@ enum {
   MP_TX_DO_ACQUIRE = 1u << 6,  /* ask for a connection */
   MP_TX_DO_WAIT = 1u << 7,     /* tell mp_tx_waited after tx->delay_ms */
   MP_TX_DO_RUN = 1u << 8,      /* start the script from the top, as attempt tx->attempt */
-  MP_TX_DO_RESUME = 1u << 9,   /* the script's look is over: its result or its error is there */
+  MP_TX_DO_RESUME =
+      1u << 9, /* the flush that the script waits for has ended: its result or its error is there */
   MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
   MP_TX_DO_RESOLVE = 1u << 11, /* find out whether the work is committed; then mp_tx_resolved */
   MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_grace_over after MP_TX_GRACE_MS unless it has ended */
 };
 
-/* Why an attempt failed, and how long was waited before the next. */
+/* Why an attempt failed, and the wait before the next one. */
 struct mp_tx_retry {
   char sqlstate[6]; /* "" : no answer of the server */
   enum mp_code code;
-  uint32_t delay_ms; /* 0: none followed, or at once */
+  uint32_t delay_ms; /* 0: no attempt followed, or it followed at once */
 };
 
 struct mp_tx {
@@ -117,7 +119,7 @@ struct mp_tx {
   bool retry;        /* ROLLING_BACK: another attempt follows */
   bool answered;
   bool in_doubt; /* a COMMIT was lost and may or may not have been carried out */
-  bool resolved; /* it was in doubt, and is no more */
+  bool resolved; /* it was in doubt, and the doubt is resolved */
   bool overdue;  /* the deadline passed while COMMIT was under way or in doubt: `late` */
   struct mp_err late;
   bool in_flight;                 /* a segment has not been answered */
@@ -127,18 +129,19 @@ struct mp_tx {
     bool begin, commit;
   } frame;
   unsigned retries_serialization, retries_deadlock, retries_connection;
-  unsigned stale; /* attempts that came to nothing because a prepared text was out of date */
+  unsigned stale; /* attempts that ended because a prepared statement was out of date */
   unsigned waits; /* back-offs since the attempt began: those of a resolution */
   /* of the last failed attempts; number i at i % MP_TX_HISTORY */
   struct mp_tx_retry history[MP_TX_HISTORY];
   unsigned failed_attempts;
 };
 
-/* Is there a budget for one more retry (rules/budget.h): of this tenant's calls of the operation,
- * and of all? */
+/* Whether both budgets allow one more retry (rules/budget.h): that of this tenant's calls of the
+ * operation, and that of the host. */
 enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
 
-/* The driver's clock, 32 random bits, and whether it may be tried again. */
+/* What the driver brings with an event: its clock, 32 random bits, and whether a retry is allowed.
+ */
 struct mp_tx_now {
   uint64_t ms;
   uint32_t random;
@@ -150,44 +153,45 @@ unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options);
 unsigned mp_tx_granted(struct mp_tx *tx);
 unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
 unsigned mp_tx_waited(struct mp_tx *tx);
-/* The script looks: statements are queued and it waits. Not when mp_tx_doomed. */
+/* The script waits for a flush of the queued statements. Not to be called when mp_tx_doomed. */
 unsigned mp_tx_look(struct mp_tx *tx);
 /* A segment was answered: `failed` is its first failure, or NULL. If it carried COMMIT and nothing
  * failed, `committed` tells whether the tag was COMMIT. */
 unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
                        struct mp_tx_now now);
-/* Behind it: what failed had been sent at so small a depth of savepoints (BEGIN, or what travels
- * with it: 0), so that undoing a deeper one does not help. */
+/* Call it after mp_tx_segment: the failed statement was sent at this depth of savepoints (0: BEGIN,
+ * or what travels with it). Rolling back to a deeper savepoint does not help. */
 void mp_tx_failed_at(struct mp_tx *tx, unsigned depth);
-/* RESOLVING ended: the work was committed (by the lost COMMIT, or before), or it was not and, if
- * COMMIT was lost, never will be; or `refused`: the key stands for other work. */
+/* RESOLVING ended. Either the work is committed (by the lost COMMIT, or earlier under the same
+ * key), or it is not, and a lost COMMIT can never take effect any more; or `refused`: the key was
+ * used for other work. */
 enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };
 unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
                         struct mp_tx_now now);
-/* A row that a statement promised is missing, or the like: the host fails the transaction. */
+/* The host fails the transaction, for example because a promised row is missing. */
 unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
-/* The script returned (err NULL) or raised. `queued`: statements wait that nobody looked at;
- * `unchecked`: some of them promise something that must be seen before COMMIT. */
+/* The script returned (err NULL) or raised. `queued`: statements are still queued; `unchecked`: one
+ * of them promises a row, which must be checked before COMMIT. */
 unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued, bool unchecked);
 unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now);
 /* The connection is gone. `commit_sent`: a COMMIT of work that changed something may have reached
  * the server. */
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now);
-/* The deadline passed, or the caller went away; `err` says which. Any number of times. */
+/* The deadline passed or the caller went away; `err` says which. May be called repeatedly. */
 unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err);
 unsigned mp_tx_grace_over(struct mp_tx *tx);
-/* Until when a connection is worth waiting for, on the driver's clock, on which it is `now_ms`. */
+/* Until when the driver should wait for a connection, on its own clock; `now_ms`: the time now. */
 uint64_t mp_tx_until_ms(const struct mp_tx *tx, uint64_t now_ms);
 
-/* Not the attempt's fault, but it must start anew: the transaction serves several calls, and one of
- * them is not waited for any more (`why`). It costs no attempt of anybody's. FRESH, OPEN or
- * FAILED. */
+/* The attempt must start again although it did not fail: the transaction serves several calls, and
+ * the caller of one of them is gone (`why`). It costs no call an attempt. Allowed in FRESH, OPEN
+ * and FAILED. */
 unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
 
-/* The connection is of no use: nothing was sent yet; or the segment was answered, whose BEGIN had
- * met a failed transaction of somebody else's, so that nothing of it was done. It starts anew,
- * which costs no attempt. */
+/* The connection cannot be used: nothing was sent on it yet, or BEGIN came into the failed
+ * transaction of a predecessor, so the server skipped the whole segment. The attempt starts again;
+ * that costs no attempt. */
 unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why);
 
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */

@@ -20,7 +20,8 @@ int mp_groups_enter(struct mp_groups *groups, uint64_t order, struct mp_groups_p
   int rv = mp_lanes_wait(groups->lanes, err);
   if (rv) return rv;
   *pass = (struct mp_groups_pass){.groups = groups, .order = order, .waiting = true};
-  struct mp_list *before = groups->waiting.prev; /* equal ones in the order in which they came */
+  struct mp_list *before =
+      groups->waiting.prev; /* calls of equal order stay in the order of arrival */
   while (before != &groups->waiting && pass_of(before)->order > order) before = before->prev;
   mp_list_push_front(before, &pass->node);
   return 0;

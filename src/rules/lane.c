@@ -17,8 +17,8 @@ struct mp_lanes {
   size_t limit, waiting, active;
 };
 
-/* FNV-1a. Keys come from callers, but one who makes all his keys collide only slows down his own
- * waiting: their number is limited. */
+/* Keys come from callers. A caller whose keys collide on purpose only slows down its own waiting,
+ * because the number of waiting calls is limited. */
 static uint64_t hash_key(const char *key, size_t len) {
   uint64_t hash = 14695981039346656037u;
   for (size_t i = 0; i < len; i++) hash = (hash ^ (unsigned char)key[i]) * 1099511628211u;

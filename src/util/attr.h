@@ -15,8 +15,8 @@
 /* clang-format on */
 #define MP_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-/* free() of what a list or a hash held until now: clang's analyzer does not see that it is off, and
- * would report each later use of the list. */
+/* free() of an element that was just taken off a list or a hash. clang's analyzer does not see the
+ * removal and would report each later use of the list. */
 #ifdef __clang_analyzer__
 #define MP_FREE_LISTED(ptr) ((void)(ptr))
 #else

@@ -36,7 +36,7 @@ fail:
 }
 
 void mp_buf_add(struct mp_buf *buf, const void *bytes, size_t n) {
-  if (!n) return; /* memcpy takes no NULL, not even for nothing */
+  if (!n) return; /* memcpy must not be given NULL, even for 0 bytes */
   char *at = mp_buf_reserve(buf, n);
   if (!at) return;
   memcpy(at, bytes, n);

@@ -222,7 +222,7 @@ enum mp_blame mp_blame_of(const char *name, int status) {
   const struct mp_code_info *info = mp_code_find(name);
   if (status < 500) return CALLER;
   if (info && info->blame != CALLER) return info->blame;
-  if (info && info->status == status) return CALLER; /* HTTP that we do not speak */
+  if (info && info->status == status) return CALLER; /* malformed or unsupported HTTP */
   return status == 503 || status == 504 ? TRANSIENT : OPERATOR;
 }
 

@@ -1,11 +1,11 @@
-/* codes.h: every code that an error can carry, but for those that scripts make up. One table, from
- * which come the HTTP status, whose fault it is, what callers are told, the labels of metrics, what
- * is logged, `moonpool errors`, the README's list and /openapi.json.
+/* codes.h: every error code except those that scripts define. One table gives the HTTP status,
+ * whose fault the error is, what callers are told, the labels of metrics, what is logged, `moonpool
+ * errors`, the list in the documentation and /openapi.json.
  *
- * The rule: what an operation's schema lets through is the script's promise. What then does not fit
- * the tables (NOT NULL, CHECK, a number out of range) is the operator's fault, as a missing GRANT
- * or a full disk is; what no schema can know, because it depends on what is stored (unique,
- * exclusion, foreign keys), is the caller's. */
+ * The rule: a script promises that input which its schema accepts fits the tables. If it does not
+ * fit (NOT NULL, CHECK, a number out of range), that is the operator's fault, like a missing GRANT
+ * or a full disk. What depends on stored rows (unique, exclusion and foreign keys) no schema can
+ * check: that is the caller's fault. */
 #ifndef MP_CODES_H
 #define MP_CODES_H
 
@@ -13,8 +13,8 @@
 
 enum mp_blame {
   MP_BLAME_CALLER,   /* 4xx: another request would succeed */
-  MP_BLAME_OPERATOR, /* a script, a grant, a disk: somebody has to mend it. An error line, an alert
-                      */
+  MP_BLAME_OPERATOR, /* a script, a grant or a disk: the operator must act. Logged as an error,
+                        raises an alert */
   MP_BLAME_TRANSIENT /* the same request may succeed in a moment */
 };
 
@@ -25,20 +25,19 @@ enum mp_again { /* may the same request be sent again as it is? */
 };
 
 struct mp_code_info {
-  const char *name;      /* "UNIQUE_VIOLATION" */
-  const char *sqlstates; /* what it stands for: "23505", also classes: "53 58"; "": nothing of the
-                            server's */
-  int status;            /* of HTTP */
+  const char *name; /* "UNIQUE_VIOLATION" */
+  const char
+      *sqlstates; /* the SQLSTATEs that it stands for: "23505"; also classes: "53 58"; "": none */
+  int status;     /* of HTTP */
   enum mp_blame blame;
   enum mp_again again;
-  const char *told; /* to callers over HTTP, in the place of the message; NULL: the message is made
-                       for them */
+  const char *told; /* what HTTP callers see instead of the message; NULL: the message itself */
   const char *cause, *remedy; /* for operators */
 };
 
-/* NULL: none of ours. */
+/* NULL: the name is not in the table. */
 const struct mp_code_info *mp_code_find(const char *name);
-/* Of the SQLSTATE itself, else of its class; NULL: none. */
+/* The entry of the SQLSTATE, else of its class; NULL: none. */
 const struct mp_code_info *mp_code_of_sqlstate(const char *sqlstate);
 /* The n-th, from 0 on; NULL behind the last. */
 const struct mp_code_info *mp_code_at(size_t n);

@@ -61,8 +61,8 @@ int mp_code_status(enum mp_code code) {
   return info ? info->status : 500;
 }
 
-/* Of the server's refusals each has its name. What ended a connection has one only where the server
- * says why. */
+/* Each error of the server has a name. The loss of a connection has one only if the server said
+ * why. */
 static const struct mp_code_info *of_server(const struct mp_err *err) {
   if (!err->sqlstate[0] || (err->code != MP_ESQL && err->code != MP_ECONN)) return NULL;
   return mp_code_of_sqlstate(err->sqlstate);
@@ -78,7 +78,7 @@ int mp_err_status(const struct mp_err *err) {
   if (err->status) return err->status;
   const struct mp_code_info *info = mp_code_find(mp_err_name(err));
   int status = info ? info->status : 500;
-  /* A plan that was made anew too often, say: the same work may succeed. */
+  /* For example a plan that had to be replanned too often: the same work may succeed. */
   return status == 500 && err->flags & MP_ERRF_RETRYABLE ? 503 : status;
 }
 

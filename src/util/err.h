@@ -1,6 +1,6 @@
 /* err.h: the one error value of all layers. No allocation, so "out of memory" can be told too.
  *
- * The caller gives the place, as the last argument; it is untouched on success. Functions return 0
+ * The caller passes the struct as the last argument; it is untouched on success. Functions return 0
  * or the negative code. In callbacks the error is borrowed: copy it to keep it. */
 #ifndef MP_ERR_H
 #define MP_ERR_H
@@ -38,7 +38,8 @@ enum {
   MP_ERRF_RETRYABLE = 1u << 0,       /* the same work may succeed in a new transaction */
   MP_ERRF_CONN_DEAD = 1u << 1,       /* the connection must not go back to the pool */
   MP_ERRF_OUTCOME_UNKNOWN = 1u << 2, /* COMMIT was sent and its answer never came */
-  MP_ERRF_STALE = 1u << 3, /* with RETRYABLE: a prepared text was out of date; it is made anew */
+  MP_ERRF_STALE =
+      1u << 3, /* with RETRYABLE: a prepared statement was out of date; it is prepared again */
 };
 
 struct mp_err {
@@ -51,8 +52,8 @@ struct mp_err {
   unsigned flags;   /* MP_ERRF_* */
   char sqlstate[6]; /* "" unless the server sent one */
   char msg[490];
-  /* "", or what stands for a message that a script or a function of the database made, and that may
-   * hold any value: where it comes from. See mp_err_shown. */
+  /* "", or a replacement for a message that a script or a database function made and that may
+   * contain any value: it tells only where the message comes from. See mp_err_shown. */
   char shown[112];
 };
 
@@ -61,11 +62,11 @@ int mp_err_set(struct mp_err *err, enum mp_code code, const char *fmt, ...) MP_P
 /* Puts "context: " in front of the message; returns -code, for `return mp_err_wrap(...)`. */
 int mp_err_wrap(struct mp_err *err, const char *fmt, ...) MP_PRINTF(2, 3);
 
-/* The message as it may stand on pages and in what the recorder keeps. */
+/* The message that pages and the recorder may show: without values. */
 const char *mp_err_shown(const struct mp_err *err);
 
-/* The one code under which the failure is told everywhere: to scripts and callers, on pages, in the
- * log and in metrics. Its own name, or what its SQLSTATE stands for, or that of its code. */
+/* The one code of this failure, the same for scripts, callers, pages, the log and metrics: its own
+ * name, else the name of its SQLSTATE, else that of its code. */
 const char *mp_err_name(const struct mp_err *err);
 int mp_err_status(const struct mp_err *err); /* the HTTP status that answers it */
 enum mp_blame mp_err_blame(const struct mp_err *err);

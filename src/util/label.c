@@ -9,7 +9,7 @@ struct mp_label {
   char text[];
 };
 
-/* Puts the text at `*at`, behind what is there. */
+/* Appends the text at `*at`. */
 static const char *keep(char **at, const char *text) {
   if (!text || !*text) return NULL;
   char *kept = *at;

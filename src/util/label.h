@@ -1,6 +1,6 @@
-/* label.h: what the log lines of a call are about, shared by all that works for the call: its
- * recorder's flight, its tasks and what they start, its hooks. Counted references; not from several
- * threads. NULL is fine everywhere. */
+/* label.h: the fields that all log lines of one call carry, shared by all that works for the call:
+ * its flight in the recorder, its tasks and the tasks they start, its hooks. Reference counted, for
+ * one thread. Every function accepts NULL. */
 #ifndef MP_LABEL_H
 #define MP_LABEL_H
 

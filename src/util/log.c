@@ -13,7 +13,7 @@
 #define TEXT_MAX 1024
 #define ABOUT_MAX 160 /* of one of the ids */
 #define HELD_MAX (1 << 20)
-#define EVENTS 64 /* followed at a time; another one takes the place of what has its slot */
+#define EVENTS 64 /* events counted at a time; a new event takes over the slot of an old one */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
@@ -22,7 +22,7 @@ struct event {
   long second;
   unsigned seen, held;
   enum mp_log_level level;
-  char topic[24], text[200]; /* of the last that was held */
+  char topic[24], text[200]; /* of the last line that was held back */
 };
 
 static struct {
@@ -40,7 +40,7 @@ static struct {
 
 /* ---- writing ---- */
 
-/* A control character must not draw on somebody's terminal, nor a stray byte break a line of
+/* A control character must not act on a terminal, and an invalid byte must not break a line of
  * JSON. */
 static char *add_char(char *out, const char **at, int json) {
   unsigned char c = (unsigned char)**at;
@@ -131,12 +131,11 @@ static uint64_t hash(uint64_t hash, const void *bytes, size_t n) { /* FNV-1a */
 
 static uint64_t key_of(const char *topic, const char *fmt, const char *text) {
   uint64_t key = hash(UINT64_C(14695981039346656037), topic, strlen(topic));
-  if (!strcmp(fmt, "%s"))
-    fmt = text; /* a script's, or somebody else's: what it says is what it is */
+  if (!strcmp(fmt, "%s")) fmt = text; /* a script's message: its text identifies the event */
   return hash(key, fmt, strlen(fmt));
 }
 
-/* Under the lock, and told behind it: a sink may log. */
+/* Decided under the lock, written after it: a sink may log itself. */
 struct summary {
   unsigned held;
   enum mp_log_level level;
@@ -163,7 +162,7 @@ static long seconds_now(void) {
   return (long)now.tv_sec;
 }
 
-/* May it be written? Gives what has been held back and is due now. */
+/* May the line be written? Also gives the suppressed event that is due to be reported now. */
 static bool admit(uint64_t key, enum mp_log_level level, const char *topic, const char *text,
                   struct summary due[2]) {
   long second = seconds_now();

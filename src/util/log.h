@@ -1,7 +1,6 @@
 /* log.h: one line per event, to one sink. The sink is the process's only global: it is set once,
- * before a loop runs. Secrets never come here: callers pass what may be read by anybody.
- *
- * An event that comes again and again (the same place in the code; of scripts: the same text) is
+ * before a loop runs. Callers never pass secrets: anyone may read the log.
+ * An event that repeats (the same place in the code; for scripts the same text) is
  * written MP_LOG_BURST times within a second; the others of that second are counted and told in one
  * line. */
 #ifndef MP_LOG_H
@@ -15,15 +14,15 @@
 
 enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARN, MP_LOG_INFO, MP_LOG_DEBUG };
 
-/* What a line is about, beside its text: fields of their own in JSON. What is NULL or empty is left
- * out. */
+/* What a line is about, in addition to its text: separate fields in JSON. NULL and empty fields are
+ * left out. */
 #define MP_LOG_ABOUT_MAP(X) X(operation) X(call_id) X(request_id) X(trace_id) X(span_id)
 
 struct mp_log_about {
 #define X(field) const char *field;
   MP_LOG_ABOUT_MAP(X)
 #undef X
-  /* for traces, in no line: the span of whoever called; and whether he records none of his trace */
+  /* for traces only: the caller's span, and whether the caller does not record the trace */
   const char *parent_id;
   bool unsampled;
 };
@@ -41,11 +40,11 @@ void mp_log_set_json(int json);
 void mp_log(enum mp_log_level level, const char *topic, const char *fmt, ...) MP_PRINTF(3, 4);
 void mp_log_on(const struct mp_log_about *about, enum mp_log_level level, const char *topic,
                const char *fmt, ...) MP_PRINTF(4, 5);
-/* From now on the default sink keeps its lines (the first MiB) until mp_log_held writes or forgets
- * them; or it does no longer, and forgets what it has. */
+/* true: from now on the default sink keeps its lines (the first MiB) until mp_log_held writes or
+ * drops them. false: it stops doing so and drops what it kept. */
 void mp_log_hold(bool hold);
 void mp_log_held(bool tell);
-/* Tells what is still counted; at the end. */
+/* Reports the events that are still only counted. Call it at the end. */
 void mp_log_flush(void);
 
 #endif

@@ -8,8 +8,7 @@
 
 #include "util/utf8.h"
 
-/* 1, 2.5, 5: each about twice the last, and the numbers that people set as limits are among
- * them. */
+/* 1, 2.5, 5: each about twice the one before, and typical limits are among them. */
 static const double seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                  0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
 
@@ -29,8 +28,9 @@ struct mp_metric {
   char le[MP_METRIC_BOUNDS + 1][24]; /* the bounds as they are written */
   size_t nbounds;
   struct labeled *by_labels;
-  struct labeled *other; /* takes what is beyond the limit; without labels: the only one */
-  bool other_used;       /* it is on the page */
+  struct labeled
+      *other;      /* counts all beyond the limit; in a metric without labels the only series */
+  bool other_used; /* it is on the page */
   struct mp_series *first, **last;
 };
 
@@ -182,7 +182,7 @@ static struct mp_metric *metric_new(const struct mp_metric_options *o) {
   if (whole) metric->other = labeled_new(metric, mp_buf_text(&others), others.len);
   mp_buf_fini(&others);
   if (metric->other) {
-    if (!metric->nlabels) (void)mp_metric_series(metric, NULL); /* seen from the start, as 0 */
+    if (!metric->nlabels) (void)mp_metric_series(metric, NULL); /* shown as 0 from the start */
     return metric;
   }
   metric_free(metric);
@@ -320,7 +320,7 @@ static int rising(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* All of them are known: the one of that rank. */
+/* All observations are known: take the one of that rank. */
 static double exact(const struct mp_series *series, size_t n, double rank) {
   double sorted[MP_METRIC_LAST];
   memcpy(sorted, series->seen->last, n * sizeof *sorted);

@@ -1,11 +1,11 @@
 /* metrics.h: counters, gauges and histograms, and the text in which Prometheus reads them.
  *
  * A registry holds metrics by name; a metric holds one series for each combination of label values
- * that it has met, up to a limit: what comes after that is counted under the value "other", so that
- * memory and the page stay bounded whatever labels a script invents. A series is found once and
- * kept: then counting is a plain addition. Series live as long as their registry; nothing is ever
- * removed. Durations are seconds, sizes are bytes (Prometheus' base units). Owner: the runtime.
- * Thread: the loop's. */
+ * that it has seen, up to a limit. Further combinations are counted under the label value "other",
+ * so that memory and the page stay bounded whatever labels a script uses. A series is found once
+ * and kept: then counting is a plain addition. Series live as long as their registry; nothing is
+ * ever removed. Durations are seconds, sizes are bytes (Prometheus' base units). Owner: the
+ * runtime. Thread: the loop's. */
 #ifndef MP_METRICS_H
 #define MP_METRICS_H
 
@@ -39,7 +39,7 @@ struct mp_metric_options {
   size_t nbounds;
 };
 
-/* What a histogram's buckets do not know: a percentile must not lie beyond what was seen. */
+/* Exact values, which buckets lose: a percentile must not lie beyond the largest observation. */
 struct mp_seen {
   uint64_t n;
   double min, max;
@@ -69,8 +69,8 @@ enum mp_metric_kind mp_metric_kind_of(const struct mp_metric *metric);
 /* The names, as many as there are; returns how many. */
 size_t mp_metric_labels(const struct mp_metric *metric, const char *names[MP_METRIC_LABELS]);
 
-/* The series with these label values, one for each name (NULL is ""). Never NULL: beyond the limit,
- * or without memory, it is the one whose values are all "other". */
+/* The series with these label values, one value per label name (NULL counts as ""). Never NULL:
+ * beyond the limit, or without memory, it is the series whose values are all "other". */
 struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *values);
 
 /* ---- counting ---- */
@@ -85,13 +85,13 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 /* ---- reading ---- */
 
 uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
-/* The least observation that at least the share `q` of them does not exceed: exact for up to
- * MP_METRIC_LAST of them, else guessed inside of its bucket, between the least and the greatest
- * that was seen; 0 without any. */
+/* The q-quantile (0 to 1) of the observations: exact for up to MP_METRIC_LAST of them, else
+ * interpolated inside its bucket, but never outside of the smallest and largest observation; 0 if
+ * there is none. */
 double mp_series_quantile(const struct mp_series *series, double q);
 
-/* Somebody whose numbers are not counted here but read: it brings its series up to date before they
- * are written. In its owner's memory; it leaves before that goes. */
+/* A source whose numbers are read when the page is written: its callback brings its series up to
+ * date first. It lives in its owner's memory, which must remove it before that memory is freed. */
 struct mp_metrics_source {
   struct mp_list node;
   void (*refresh)(struct mp_metrics_source *source);
@@ -99,9 +99,9 @@ struct mp_metrics_source {
 void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source);
 void mp_metrics_leave(struct mp_metrics_source *source);
 
-/* All series in the text format 0.0.4, metrics in the order in which they were made; one without
- * series yet is there by its help and its kind, so that rules and dashboards can be checked against
- * the page. */
+/* Writes all series in the text format 0.0.4, in the order in which the metrics were made. A metric
+ * without series is listed by its help and kind, so that alert rules and dashboards can be checked
+ * against the page. */
 void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out);
 
 #endif

@@ -1,5 +1,4 @@
-/* nearest.h: how far two names are apart, to tell what a misspelled one was probably meant to
- * be. */
+/* nearest.h: how far two names are apart, to suggest the right name for a misspelled one. */
 #ifndef MP_NEAREST_H
 #define MP_NEAREST_H
 

@@ -33,7 +33,7 @@ bool mp_trace_parse(struct mp_trace *trace, const char *text, size_t len) {
   const char *id = text + 3, *parent = text + 36, *flags = text + 53;
   if (len < LEN || text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
   if (!is_hex(text, 2) || !memcmp(text, "ff", 2)) return false;
-  /* A later version may have more to say, behind another hyphen. */
+  /* A later version may add fields behind another hyphen. */
   if (len > LEN && (!memcmp(text, "00", 2) || text[LEN] != '-')) return false;
   if (!is_hex(id, 32) || is_zero(id, 32) || !is_hex(parent, 16) || is_zero(parent, 16) ||
       !is_hex(flags, 2))

@@ -13,11 +13,11 @@ struct mp_trace {
   unsigned flags;     /* bit 0: the caller records it */
 };
 
-/* The caller's part of the header. False, with `trace` untouched: it is malformed, which the
- * recommendation says is to be treated as if it were not there. */
+/* Reads the header. False, with `trace` untouched: it is malformed; the recommendation says to
+ * ignore it then. */
 bool mp_trace_parse(struct mp_trace *trace, const char *text, size_t len);
-/* Gives it the ids that it has not yet: a span, and a trace where none was handed on. 24 random
- * bytes. */
+/* Fills in the missing ids: a span id, and a trace id if the caller sent none. `random`: 24 bytes.
+ */
 void mp_trace_begin(struct mp_trace *trace, const unsigned char random[24]);
 
 #endif

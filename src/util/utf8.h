@@ -1,12 +1,12 @@
-/* utf8.h: bytes of a character, for text that comes from anywhere and goes where only UTF-8 may. */
+/* utf8.h: checks and repairs UTF-8, for text of unknown origin. */
 #ifndef MP_UTF8_H
 #define MP_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* How many bytes the well-formed character at `at` has (RFC 3629, 4); 0: it is none. `at` is
- * terminated. */
+/* The number of bytes of the well-formed character at `at` (RFC 3629, 4); 0: it is not well-formed.
+ * `at` is terminated. */
 static inline size_t mp_utf8_len(const char *text) {
   const unsigned char *at = (const unsigned char *)text;
   if (at[0] < 0x80) return 1;
@@ -19,8 +19,8 @@ static inline size_t mp_utf8_len(const char *text) {
   return overlong || beyond ? 0 : n;
 }
 
-/* Makes UTF-8 of a terminated text that was cut somewhere, or is none: a character that is not
- * whole at the end goes, any other stray byte becomes `?`. */
+/* Makes a terminated text valid UTF-8: an incomplete character at the end is removed, every other
+ * invalid byte becomes `?`. */
 static inline void mp_utf8_mend(char *text) {
   for (size_t n; *text; text += n ? n : 1) {
     n = mp_utf8_len(text);
