@@ -23,17 +23,15 @@ static int push_fn(lua_State *L, void *data) {
   return 0;
 }
 
-static void on_txn_answer(struct mp_txn *txn, void *data) {
+static void on_txn_answer(void *data, struct mp_txn_answer *answer) {
   struct waiting_txn *waiting = data;
   lua_State *L = mp_vm_lua(waiting->host->vm);
-  struct mp_txn_info info;
-  mp_txn_info(txn, &info);
-  waiting->committed = info.outcome == MP_TX_COMMITTED;
+  waiting->committed = answer->outcome == MP_TX_COMMITTED;
   waiting->txn = NULL;
   waiting->source->users--;
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->fn_ref);
   if (!waiting->abandoned) {
-    waiting->answer_ref = mp_txn_take_answer(txn);
+    waiting->answer_ref = mp_txn_answer_take(answer);
     mp_wait_ready(waiting->host->sched, waiting->token);
   }
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->self_ref);

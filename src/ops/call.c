@@ -20,9 +20,9 @@ static void unref(struct call *call, int *ref) {
 static void end_flight(struct call *call, const char *outcome, const struct mp_err *err) {
   const struct mp_flight_end end = {.outcome = outcome,
                                     .err = err,
-                                    .attempts = call->info.attempts,
-                                    .round_trips = call->info.round_trips,
-                                    .group = call->info.group};
+                                    .attempts = call->answer.attempts,
+                                    .round_trips = call->answer.round_trips,
+                                    .group = call->answer.group};
   mp_flight_end(call->flight, &end);
   call->flight = call->options.flight = NULL;
 }
@@ -33,7 +33,7 @@ void mp_call_free(struct call *call) {
   unref(call, &call->run_ref);
   unref(call, &call->input_ref);
   unref(call, &call->again_ref);
-  unref(call, &call->answer_ref);
+  unref(call, &call->answer.ref);
   unref(call, &call->tenant_ref);
   unref(call, &call->encode_ref);
   unref(call, &call->groups_ref);
@@ -79,7 +79,7 @@ static void fail(struct call *call, const struct mp_err *err) {
   lua_pushcfunction(L, push_error_p);
   lua_pushlightuserdata(L, &copy);
   (void)lua_pcall(L, 1, 1, 0); /* without memory its message is the error */
-  call->answer_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  call->answer.ref = luaL_ref(L, LUA_REGISTRYINDEX);
   mp_wait_ready(call->ops->host->sched, call->token);
 }
 
@@ -89,8 +89,8 @@ static void wait_for_turn(struct call *call, enum stage stage) {
 }
 
 /* Its group came to nothing: once more, without one. The one who leads holds the lane already. */
-static void do_again(struct call *call) {
-  call->alone = true;
+static void retry_ungrouped(struct call *call) {
+  call->ungrouped = true;
   leave_groups(call);
   if (call->abandoned) {
     struct mp_err err;
@@ -104,23 +104,24 @@ static void do_again(struct call *call) {
   }
 }
 
-static void on_answer(struct mp_txn *txn, void *data) {
+static void on_answer(void *data, struct mp_txn_answer *answer) {
   struct call *call = data;
-  mp_txn_info(txn, &call->info);
   call->txn = NULL;
-  if (call->info.again) {
-    do_again(call);
+  call->answer = *answer;
+  call->answer.ref = LUA_NOREF;
+  if (answer->retry_ungrouped) {
+    retry_ungrouped(call);
     return;
   }
-  call->committed = call->info.outcome == MP_TX_COMMITTED;
-  end_flight(call, mp_txn_outcome_text(&call->info), call->committed ? NULL : &call->info.err);
+  call->committed = answer->outcome == MP_TX_COMMITTED;
+  end_flight(call, mp_txn_outcome_text(answer), call->committed ? NULL : &answer->err);
   make_way(call);
   if (call->abandoned) {
     mp_call_free(call);
     return;
   }
   if (call->committed) mp_task_settle(call->task);
-  call->answer_ref = mp_txn_take_answer(txn);
+  call->answer.ref = mp_txn_answer_take(answer);
   mp_wait_ready(call->ops->host->sched, call->token);
 }
 
@@ -145,7 +146,7 @@ static void encode_result(lua_State *L, void *data) {
 static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
-  if (call->alone) return; /* it has had its turn */
+  if (call->ungrouped) return; /* it has had its turn */
   call->lane_us = (mp_loop_clock_ns(call->ops->host->loop) - call->began_ns) / 1000;
   if (!call->pass.lane && !call->groups) return;
   mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
@@ -164,7 +165,7 @@ static struct call *behind_in_lane(struct call *last) {
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
   /* Not one of another generation: its script lives in another state. */
-  if (!call || call->alone || call->ops != last->ops || !fits(&last->options, &call->options))
+  if (!call || call->ungrouped || call->ops != last->ops || !fits(&last->options, &call->options))
     return NULL;
   mp_lane_join(call->ops->lanes, pass);
   return call;
@@ -221,14 +222,14 @@ static void start_transaction(struct call *call) {
   struct mp_txn_options options = call->options;
   struct mp_err err;
   enter_transaction(call);
-  if (call->alone || !fits(&options, &options)) options.group = 0;
+  if (call->ungrouped || !fits(&options, &options)) options.group = 0;
   if (mp_txn_start(&call->txn, call->ops->host, &options, &calls, call, &err)) fail(call, &err);
 }
 
 /* It is first in its lane, or needs none. */
 static void turn_came(struct call *call) {
   struct mp_err err;
-  bool alone = call->alone || !call->groups || !fits(&call->options, &call->options);
+  bool alone = call->ungrouped || !call->groups || !fits(&call->options, &call->options);
   uint64_t order = call->pass.lane ? mp_lane_order(&call->pass) : call->ops->calls;
   if (!alone && mp_groups_enter(call->groups, order, &call->group_pass, &err))
     fail(call, &err);
@@ -270,7 +271,7 @@ void mp_call_init(struct call *call, struct mp_ops *ops) {
                         .run_ref = LUA_NOREF,
                         .input_ref = LUA_NOREF,
                         .again_ref = LUA_NOREF,
-                        .answer_ref = LUA_NOREF,
+                        .answer.ref = LUA_NOREF,
                         .tenant_ref = LUA_NOREF,
                         .encode_ref = LUA_NOREF,
                         .groups_ref = LUA_NOREF,

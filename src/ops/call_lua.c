@@ -16,13 +16,13 @@
 static int box_gc(lua_State *L) {
   struct call_box *box = lua_touserdata(L, 1);
   struct call *call = box->call;
-  if (call && (!call->begun || call->answer_ref != LUA_NOREF)) mp_call_free(call);
+  if (call && (!call->begun || call->answer.ref != LUA_NOREF)) mp_call_free(call);
   return 0;
 }
 
 static int push_info_p(lua_State *L) {
   const struct call *call = lua_touserdata(L, 1);
-  const struct mp_txn_info *info = &call->info;
+  const struct mp_txn_answer *info = &call->answer;
   lua_createtable(L, 0, 12);
   lua_pushstring(L, call->id);
   lua_setfield(L, -2, "id");
@@ -58,7 +58,7 @@ static void push_info(lua_State *L, struct call *call) {
 static int answered(lua_State *L, int status, lua_KContext ctx) {
   struct call *call = (struct call *)ctx;
   (void)status;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, call->answer_ref);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->answer.ref);
   bool committed = call->committed;
   if (committed) {
     if (call->wants_info) push_info(L, call);

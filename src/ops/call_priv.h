@@ -25,15 +25,15 @@ struct call {
   bool begun; /* it has entered its lane, or begun its transaction: on_answer or fail will come */
   bool abandoned, committed;
   bool wants_info;
-  bool alone; /* its group came to nothing */
+  bool ungrouped; /* its group came to nothing: it is done again, without one */
   char key_id[37], input_hash[65];
   unsigned starts;
   uint64_t began_ns, lane_us;
   struct mp_flight *flight; /* the recorder's; NULL: ended, or there was no memory */
   char id[37];
-  struct mp_txn_info info;
-  struct call_box *box; /* on the waiting task's stack */
-  int run_ref, input_ref, again_ref, answer_ref, tenant_ref, encode_ref, groups_ref; /* registry */
+  struct mp_txn_answer answer; /* ref: also the error of a call that had no transaction */
+  struct call_box *box;        /* on the waiting task's stack */
+  int run_ref, input_ref, again_ref, tenant_ref, encode_ref, groups_ref; /* registry */
 };
 
 /* Frees a call whose answer nobody can hear any more, because its task was ended before it was

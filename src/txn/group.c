@@ -84,7 +84,7 @@ static struct mp_member *join(struct mp_txn *txn) {
   if (mp_member_init(member, txn, &options, data,
                      &err)) { /* it hears of it, and nothing happened */
     mp_list_push_back(&txn->members, &member->node);
-    mp_member_answer(member, MP_TX_ROLLED_BACK, &err, false);
+    mp_member_answer(member, MP_TX_ROLLED_BACK, &err);
     return NULL;
   }
   mp_budget_earn(txn->host->shared->retries, mp_txn_purse(&options));
@@ -235,7 +235,7 @@ static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
              "COMMIT was sent and its answer did not come: the work may or may not be stored (%s)",
              why->msg);
   err.flags = MP_ERRF_OUTCOME_UNKNOWN;
-  mp_member_answer(member, MP_TX_UNKNOWN, &err, false);
+  mp_member_answer(member, MP_TX_UNKNOWN, &err);
 }
 
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
@@ -254,7 +254,7 @@ void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
     case MP_TX_FRESH:
     case MP_TX_OPEN:
     case MP_TX_FAILED:
-      mp_member_answer(member, MP_TX_ROLLED_BACK, err, false);
+      mp_member_answer(member, MP_TX_ROLLED_BACK, err);
       if (begun) mp_txn_act(txn, mp_tx_restart(&txn->tx, err));
       return;
     case MP_TX_COMMITTING:
@@ -264,6 +264,6 @@ void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
     case MP_TX_START:
     case MP_TX_CANCELING:
     case MP_TX_ROLLING_BACK:
-    case MP_TX_ENDED: mp_member_answer(member, MP_TX_ROLLED_BACK, err, false); return;
+    case MP_TX_ENDED: mp_member_answer(member, MP_TX_ROLLED_BACK, err); return;
   }
 }

@@ -1,9 +1,6 @@
 /* look.c: the side that Lua functions see: queueing statements and waiting for them. */
 #include <lauxlib.h>
-#include <sodium.h>
-#include <string.h>
 
-#include "loop/ids.h"
 #include "script/luaerr.h"
 #include "sql/types.h"
 #include "txn/txn_priv.h"
@@ -144,69 +141,6 @@ void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
   lua_setfield(L, -2, "on_rollback");
   lua_pushvalue(L, -1);
   txn->m->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-}
-
-/* The n-th draw is the same on each attempt. */
-static uint64_t draw(struct mp_txn *txn) {
-  size_t at = txn->m->drawn % MP_ARRAY_LEN(txn->m->stream);
-  if (!at) {
-    static const unsigned char nonce[crypto_stream_chacha20_ietf_NONCEBYTES];
-    uint32_t block = (uint32_t)(txn->m->drawn * sizeof txn->m->stream[0] /
-                                64); /* the cipher's blocks are 64 bytes */
-    memset(txn->m->stream, 0, sizeof txn->m->stream);
-    crypto_stream_chacha20_ietf_xor_ic((unsigned char *)txn->m->stream,
-                                       (const unsigned char *)txn->m->stream, sizeof txn->m->stream,
-                                       nonce, block, txn->m->seed);
-  }
-  txn->m->drawn++;
-  return txn->m->stream[at];
-}
-
-double mp_txn_random(struct mp_txn *txn) { return (double)(draw(txn) >> 11) * 0x1p-53; }
-
-void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
-  uint64_t random[2] = {draw(txn), draw(txn)};
-  if (version == 4)
-    mp_uuid4_format(random, out);
-  else
-    mp_uuid7_format(txn->m->started_us, random, out);
-}
-
-const char *mp_txn_outcome_text(const struct mp_txn_info *info) {
-  switch (info->outcome) {
-    case MP_TX_COMMITTED:
-      return info->recalled ? "recalled" : info->resolved ? "resolved_committed" : "committed";
-    case MP_TX_UNKNOWN: return "unknown";
-    case MP_TX_PENDING:
-    case MP_TX_ROLLED_BACK: break;
-  }
-  return info->resolved ? "resolved_rolled_back" : "rolled_back";
-}
-
-void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out) {
-  *out = (struct mp_txn_info){
-      .outcome = txn->m->outcome,
-      .attempts = txn->tx.attempt,
-      .round_trips = txn->round_trips,
-      .statements = txn->statements,
-      .retries_serialization = txn->tx.retries_serialization,
-      .retries_deadlock = txn->tx.retries_deadlock,
-      .retries_connection = txn->tx.retries_connection,
-      .again = txn->m->again,
-      .group = txn->nmembers,
-      .recalled = txn->m->recalled,
-      .resolved = txn->tx.resolved,
-      .duration_us = (mp_loop_clock_ns(txn->host->loop) - txn->m->started_ns) / 1000,
-  };
-  if (out->outcome != MP_TX_COMMITTED) out->err = txn->m->err;
-}
-
-int mp_txn_take_answer(struct mp_txn *txn) {
-  struct mp_member *m = txn->m;
-  int *ref = m->outcome == MP_TX_COMMITTED ? &m->result_ref : &m->error_ref;
-  int taken = *ref;
-  *ref = LUA_NOREF;
-  return taken;
 }
 
 void mp_tx_lua_current(lua_State *L) {

@@ -179,7 +179,7 @@ static void resume_script(struct mp_txn *txn) {
 
 /* Has a group come to nothing, for a reason that may be one member's alone? Then each is done
  * again, alone. */
-static bool do_again(const struct mp_txn *txn) {
+static bool must_retry_ungrouped(const struct mp_txn *txn) {
   unsigned live = 0, failed = 0;
   MP_LIST_EACH(node, &txn->members) {
     const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
@@ -191,13 +191,16 @@ static bool do_again(const struct mp_txn *txn) {
 
 static void give_answers(struct mp_txn *txn) {
   enum mp_tx_outcome outcome = txn->tx.outcome;
-  bool again = do_again(txn);
+  bool ungrouped = must_retry_ungrouped(txn);
   txn->answered = true; /* an answer may start others, but never frees us: see mp_txn_act */
   MP_LIST_EACH(node, &txn->members) {
     struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
     if (member->state == MP_MEMBER_GONE) continue;
     bool own = member->state == MP_MEMBER_FAILED;
-    mp_member_answer(member, own ? MP_TX_ROLLED_BACK : outcome, &txn->tx.err, again);
+    if (ungrouped)
+      mp_member_retry_ungrouped(member);
+    else
+      mp_member_answer(member, own ? MP_TX_ROLLED_BACK : outcome, &txn->tx.err);
   }
 }
 

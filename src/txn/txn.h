@@ -7,7 +7,7 @@
 #ifndef MP_TXN_H
 #define MP_TXN_H
 
-#include <lua.h>
+#include <lauxlib.h>
 
 #include "rules/attempts.h"
 #include "sql/state.h"
@@ -49,6 +49,31 @@ struct mp_txn_options {
   uint64_t group_ms; /* nobody joins later than this after the first began */
 };
 
+/* What one call is told, once. */
+struct mp_txn_answer {
+  enum mp_tx_outcome outcome;
+  struct mp_err err; /* unless committed: why */
+  /* Of the registry: committed: the script's first result; else the error object. It is given back
+   * after on_answer, unless that took it (mp_txn_answer_take). */
+  int ref;
+  unsigned attempts, round_trips,
+      statements; /* the last two: of the last attempt, BEGIN to COMMIT */
+  unsigned retries_serialization, retries_deadlock, retries_connection;
+  unsigned group;       /* calls that shared the transaction */
+  bool retry_ungrouped; /* they share a failure that may be one call's alone: do it again, without
+                         * the others. Nothing else of the answer counts. */
+  bool recalled;        /* the key was used before: the answer is the text that it kept */
+  bool resolved;        /* a COMMIT was lost, and its outcome found out */
+  uint64_t duration_us;
+};
+static inline int mp_txn_answer_take(struct mp_txn_answer *answer) {
+  int ref = answer->ref;
+  answer->ref = LUA_NOREF;
+  return ref;
+}
+/* "committed" …: static storage */
+const char *mp_txn_outcome_text(const struct mp_txn_answer *answer);
+
 struct mp_txn_calls {
   /* Pushes the script's function and its arguments (without tx, which comes first); returns how
    * many. Called protected, once per attempt: what it gives must be fresh each time. */
@@ -62,8 +87,8 @@ struct mp_txn_calls {
   /* COMMIT of the call `data` is on its way, and another transaction may be started behind it, with
    * mp_txn_start_behind. May be NULL. */
   void (*committing)(struct mp_txn *txn, void *data);
-  /* The answer to one call; it must not use the transaction afterwards. */
-  void (*on_answer)(struct mp_txn *txn, void *data);
+  /* The answer to the call `data`, which has nothing to do with the transaction any more. */
+  void (*on_answer)(void *data, struct mp_txn_answer *answer);
 };
 
 int mp_txn_start(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
@@ -77,26 +102,6 @@ bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *o
 /* The caller `data` went away. on_answer comes, mostly before it returns; while COMMIT is under way
  * when that is over. */
 void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err);
-
-/* In on_answer. */
-struct mp_txn_info {
-  enum mp_tx_outcome outcome;
-  struct mp_err err; /* unless committed: why */
-  unsigned attempts, round_trips,
-      statements; /* the last two: of the last attempt, BEGIN to COMMIT */
-  unsigned retries_serialization, retries_deadlock, retries_connection;
-  bool again; /* the group that it was in came to nothing, for no fault that could be told: do it
-                 alone */
-  unsigned group; /* calls that shared the transaction */
-  bool recalled;  /* the key was used before: the answer is the text that it kept */
-  bool resolved;  /* a COMMIT was lost, and its outcome found out */
-  uint64_t duration_us;
-};
-void mp_txn_info(const struct mp_txn *txn, struct mp_txn_info *out);
-const char *mp_txn_outcome_text(const struct mp_txn_info *info); /* "committed" …: static storage */
-/* A registry reference, now the caller's: committed: the script's first result; else: the error
- * object. */
-int mp_txn_take_answer(struct mp_txn *txn);
 
 /* ---- for the Lua side ---- */
 

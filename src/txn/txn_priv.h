@@ -32,9 +32,6 @@ struct mp_member {
   char name[64];
   char *tenant, *set_tenant_sql; /* NULL: none */
   enum mp_member_state state;
-  enum mp_tx_outcome outcome; /* GONE */
-  struct mp_err err;          /* GONE: what its caller hears, unless it has committed */
-  bool again;                 /* GONE: its group came to nothing, it has to be done alone */
   struct mp_timer deadline;
   bool overdue; /* its deadline passed, but the pool's own answer was due too */
   bool late;    /* ... while COMMIT was under way */
@@ -209,15 +206,24 @@ void mp_member_unref(struct mp_member *member, int *ref);
 bool mp_member_run(struct mp_member *member);
 void mp_member_over(struct mp_member *member); /* the script is: its tx is good for nothing more */
 void mp_member_kill(struct mp_member *member);
-/* Sets error_ref to what the caller shall hear: the script's own error if there is one, else
- * `err`. */
+/* Calls `fn` protected with `argument`, which mp_member_argument gives it; its stack is empty then.
+ * False: it raised, and that is logged. */
+bool mp_member_pcall(struct mp_member *member, lua_CFunction fn, void *argument);
+void *mp_member_argument(lua_State *L);
+void mp_member_set_ref(lua_State *L, int *ref); /* to what is on top, which goes [-1, +0] */
+/* answer.c: sets error_ref to what the caller shall hear: the script's own error if there is one,
+ * else `err`. */
 void mp_member_make_error(struct mp_member *member, const struct mp_err *err);
 /* The key's row gets the result, as the last statement. False: it cannot be kept; error_ref
  * tells. */
 bool mp_member_keep_result(struct mp_member *member, struct mp_err *err);
-/* Tells the caller; `err` unless committed. `again`: see the field. */
+
+/* answer.c */
+/* Tells the caller; `err` unless committed. */
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
-                      const struct mp_err *err, bool again);
+                      const struct mp_err *err);
+/* Tells the caller to do it again, without a group. */
+void mp_member_retry_ungrouped(struct mp_member *member);
 
 /* group.c */
 /* The first script of an attempt starts. */
