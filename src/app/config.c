@@ -102,7 +102,7 @@ static bool known(const char *name, size_t len) {
 #undef SAME
 }
 
-/* Where it was meant to begin is no part of a name's spelling. */
+/* A prefix does not count as a spelling mistake. */
 static const char *without_prefix(const char *name) {
   if (!strncmp(name, "MOONPOOL_", 9)) return name + 9;
   return !strncmp(name, "DB_", 3) ? name + 3 : name;
@@ -138,7 +138,8 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
     const char *given = getenv(texts[i].name);
-    /* A forgotten one: the private database instead of it would be a surprise. */
+    /* The variable is set but empty, most likely by mistake: silently using the embedded database
+     * would surprise. */
     if (given && !*given && texts[i].shown == HAS_PASSWORD)
       return mp_err_set(err, MP_EINVAL,
                         "%s is empty; unset it for the private database of this machine, or write "

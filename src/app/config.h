@@ -95,8 +95,8 @@ struct mp_config {
  * that begin with MOONPOOL_ or DB_ are refused too, and empty URLs. Values of secrets are never
  * repeated. */
 int mp_config_read(struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
-/* Whether the URLs can be understood; asked before they are used, so that `moonpool config` shows
- * them. */
+/* Whether the URLs can be parsed. Separate from reading them, so that `moonpool config` can show
+ * bad ones. */
 int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
 void mp_config_fini(struct mp_config *config);
 /* One line per setting: value and origin; passwords masked. */

@@ -204,15 +204,15 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     client->in.len += (size_t)n;
   } else if (n < 0) {
     client->ended = true;
-    /* A client that only ended its sending still reads; one that is gone shows when it is written
-     * to. */
+    /* A client that only shut down its sending side still reads; for one that is gone the next
+     * write fails. */
     if (n != UV_EOF) {
       close_client(client);
       return;
     }
     uv_read_stop(stream);
-    if (client->task) { /* nobody can tell the two apart: for a control channel, gone is the safer
-                           guess */
+    if (client->task) { /* the two cannot be told apart; for a control channel "gone" is the safer
+                           assumption */
       close_client(client);
       return;
     }
@@ -256,14 +256,14 @@ int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua
   uv_pipe_init(mp_loop_uv(mp_sched_loop(sched)), &control->listener, 0);
   control->listener.data = control;
   control->handles = 1;
-  unlink(path); /* of a dead process that had our id */
+  unlink(path); /* left by a dead process with the same id */
   int rv = uv_pipe_bind(&control->listener, path);
   if (!rv) rv = uv_listen((uv_stream_t *)&control->listener, BACKLOG, on_connection);
   if (rv) {
     mp_control_close(control);
     return mp_err_set(err, MP_EIO, "cannot listen on %.300s: %s", path, uv_strerror(rv));
   }
-  uv_unref((uv_handle_t *)&control->listener); /* it serves what runs and keeps nothing running */
+  uv_unref((uv_handle_t *)&control->listener); /* it must not keep the loop alive */
   *out = control;
   return 0;
 }

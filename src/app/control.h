@@ -2,9 +2,8 @@
  * of JSON in, a line of JSON out. Each line is handed to a Lua function, in a task of its own; a
  * connection's lines are answered one after the other. When a client goes, what it waits for is
  * ended.
- *
- * Who may open the socket is its user and root: it lies in DIR/control of the state directory,
- * which nobody else may enter. One host, one socket: HASH-PID.sock, where HASH is the project
+ * Only the socket's user and root may open it: it lies in DIR/control of the state directory, which
+ * other users may not enter. One host, one socket: HASH-PID.sock, where HASH is the project
  * folder's. Owner: the runtime. */
 #ifndef MP_CONTROL_H
 #define MP_CONTROL_H
@@ -26,8 +25,8 @@ int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua
                     const char *path, struct mp_err *err) MP_MUST_CHECK;
 /* Takes no more connections, ends those that wait for nothing. What is under way is answered. */
 void mp_control_drain(struct mp_control_channel *control);
-/* Ends all. The memory goes when libuv has closed the handles: turn the loop until then. NULL is
- * none. */
+/* Ends everything. The memory is freed when libuv has closed the handles: run the loop until then.
+ * NULL is allowed. */
 void mp_control_close(struct mp_control_channel *control);
 
 #endif

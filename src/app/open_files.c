@@ -4,8 +4,8 @@
 
 #include "util/log.h"
 
-/* The host's own: connections to the database, scripts that are read, clients that are told that
- * there are too many. */
+/* Files that the host itself needs: database connections, scripts being read, clients that are
+ * being refused. */
 enum { OWN_FILES = 128 };
 
 size_t mp_open_files_for(size_t clients) {

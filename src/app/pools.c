@@ -6,7 +6,8 @@
 enum {
   CLOSE_MS = 2000,       /* for connections that are on their way back */
   OWN_CONNECT_MS = 5000, /* the most for the host's own connection to be made ... */
-  OWN_BACKOFF_MS = 1000, /* ... and between two tries: so soon the end of an outage is seen */
+  OWN_BACKOFF_MS =
+      1000, /* ... and between two tries, so that the end of an outage is noticed within a second */
   OWN_WAITERS = 1000,
   OWN_IDLE_MS = 60000,
 };

@@ -13,7 +13,7 @@ struct mp_pools {
   const struct mp_config *config; /* numbers only */
   struct mp_list list;            /* struct open_pool */
   bool closing;
-  struct mp_servers servers; /* what all of them know of who was silent lately */
+  struct mp_servers servers; /* the servers that were silent lately, known to all pools */
 };
 
 /* The loop is set before anything is opened. */
@@ -23,8 +23,8 @@ void mp_pools_init(struct mp_pools *pools, const struct mp_config *config);
 int mp_pools_open(struct mp_pools *pools, const char *url, unsigned min, unsigned max,
                   const struct mp_pool_meters *meters, struct mp_pool **out,
                   struct mp_err *err) MP_MUST_CHECK;
-/* For looks at the database, at tokens and at locks: one connection that no call can take, with
- * short time limits. */
+/* For health checks, tokens and lock reports: one connection that no call can take, with short time
+ * limits. */
 int mp_pools_open_own(struct mp_pools *pools, const char *url, struct mp_pool **out,
                       struct mp_err *err) MP_MUST_CHECK;
 void mp_pools_close_one(struct mp_pools *pools, struct mp_pool *pool);

@@ -263,7 +263,7 @@ static void on_hangup(uv_signal_t *handle, int number) {
     mp_log(MP_LOG_WARN, "host", "no reload: %s", err.msg);
 }
 
-/* Everybody who still works is told that it is over; transactions roll back. */
+/* Ends all tasks that still run; their transactions roll back. */
 static void on_drain_timeout(struct mp_timer *timer) {
   struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, drain_timer);
   rt->killed = true;
@@ -435,7 +435,7 @@ static void watch_signals(struct mp_runtime *rt) {
 
 static void nothing(struct mp_timer *timer) { (void)timer; }
 
-/* Connections that somebody's work has not given back yet, and the like. */
+/* Work that has not released its connections yet, and the like. */
 static bool unfinished(const struct mp_runtime *rt) {
   return rt->host.live_work || (rt->generations && mp_generations_busy(rt->generations));
 }
@@ -471,7 +471,8 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
   if (!mp_timer_running(&rt->drain_timer) && busy(rt))
     mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
   while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {}
-  if (rt->killed) settle(rt, POOL_CLOSE_MS); /* what does not even end then loses its connection */
+  if (rt->killed)
+    settle(rt, POOL_CLOSE_MS); /* work that has not ended by then loses its connection */
   mp_timer_stop(&rt->drain_timer);
   if (!rt->ended) {
     mp_err_set(err, MP_ECANCELED, "stopped by a signal before %s ended", name);
@@ -492,7 +493,7 @@ static void stop(struct mp_runtime *rt) {
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
 }
 
-/* HTTP first: what clients have sent is answered before anybody is told that calls are over. */
+/* HTTP first: requests that clients have sent are answered before new calls are refused. */
 void mp_runtime_stop(struct mp_runtime *rt) {
   rt->health.draining = true;
   if (!rt->service) {

@@ -24,16 +24,15 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                     struct mp_err *err) MP_MUST_CHECK;
 /* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the
  * loop until the task and everything that it started has ended. The exit code is the task's first
- * result; -1: it raised, and the error is in `err`, all that is to be said of it in
- * mp_runtime_report. */
+ * result; -1: it raised, the error is in `err` and the full text in mp_runtime_report. */
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
                    const char *name, struct mp_err *err);
 /* What the task raised, with its place and traceback; "" if it did not. Borrowed. */
 const char *mp_runtime_report(struct mp_runtime *rt);
-/* No new calls; what runs has until the drain timeout. Safe to call from signal callbacks of the
- * loop. */
+/* Takes no new calls; work under way may finish until the drain timeout. May be called from signal
+ * callbacks of the loop. */
 void mp_runtime_stop(struct mp_runtime *rt);
-/* Ends everything and frees the memory. An error tells what could not be ended. */
+/* Ends everything and frees the memory. The error names what could not be ended. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err);
 
 #endif

@@ -150,8 +150,8 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
     a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
     return with_host(cli, "run", url, 0, push_module, &a);
   }
-  /* A script may live long, so it gets the pool as it is set; the other commands connect when they
-   * need to. */
+  /* A script may run for long, so its pool opens DB_POOL_MIN connections; the other commands
+   * connect when they need to. */
   return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
 }
 
@@ -367,7 +367,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   struct mp_err err;
   mp_cluster_env_read(&options.env);
   if (mp_cluster_ensure(&options, &cluster, &err)) return mp_cli_fail("spec", &err);
-  /* What a spec starts works on the same database; the user's own is never touched. */
+  /* Processes that a spec starts use the same throw-away database, never the user's. */
   setenv("DATABASE_URL", cluster.app_url, 1);
   setenv("MOONPOOL_OWNER_URL", cluster.owner_url, 1);
   ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);

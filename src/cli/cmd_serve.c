@@ -39,8 +39,7 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
-/* Schedules count in this zone, and so does os.date. libc takes an unknown name for UTC without a
- * word. */
+/* The time zone of schedules and of os.date. libc silently treats an unknown name as UTC. */
 static int set_time_zone(const char *name) {
   char path[300];
   const char *zone = name ? name : "UTC";
@@ -93,7 +92,7 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
     free(cli->config.listen);
     cli->config.listen = strdup(argv[i]);
   }
-  signal(SIGPIPE, SIG_IGN); /* a client that is gone is no reason to go */
+  signal(SIGPIPE, SIG_IGN); /* a write to a closed client must not end the process */
   int code = set_time_zone(cli->config.time_zone);
   if (!code) code = mp_cli_database(cli, "serve", &cluster, &url);
   if (code) return code;
@@ -105,10 +104,10 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- reload ---- */
 
-/* What is asked of every `moonpool serve` of the project, and how it went. */
+/* A question to every `moonpool serve` of the project, and the answers. */
 struct question {
   const char *command;
-  const char *refused; /* what is said of a host whose answer was not good */
+  const char *refused; /* the text for a host that answered with a failure */
   bool json;
   int good;
 };

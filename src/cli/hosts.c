@@ -71,6 +71,7 @@ int mp_hosts_ask(const char *app_dir, const char *line, mp_hosts_cb on_answer, v
   static char real[PATH_MAX];
   int hosts = ask_hosts(app_dir, line, on_answer, data, err);
   if (hosts < 0 || !realpath(app_dir, real) || !strcmp(real, app_dir)) return hosts;
-  int more = ask_hosts(real, line, on_answer, data, err); /* one that was not started by the link */
+  int more = ask_hosts(real, line, on_answer, data,
+                       err); /* a host that was started by the real path, not by a link */
   return more < 0 ? more : hosts + more;
 }

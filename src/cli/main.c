@@ -66,9 +66,9 @@ static void set_up_log(const struct mp_config *config) {
     if (!strcmp(config->log_level, levels[i])) mp_log_set_level((enum mp_log_level)i);
 }
 
-/* Descriptors 0 to 2 must be somebody's, or a socket becomes our standard output. And libpq sends
- * PGTZ and its like as start parameters, which would beat the host's promise of UTC and ISO
- * 8601. */
+/* Descriptors 0 to 2 must be open, or a socket would become standard output. And libpq sends PGTZ
+ * and similar variables as start-up parameters, which would override the UTC and ISO 8601 that the
+ * host relies on. */
 static void clean_environment(void) {
   int fd;
   do fd = open("/dev/null", O_RDWR);
@@ -78,7 +78,7 @@ static void clean_environment(void) {
   unsetenv("PGDATESTYLE");
   unsetenv("PGGEQO");
   if (getenv("DATABASE_URL")) return;
-  unsetenv("PGSERVICE"); /* the embedded database is no service of anybody's file */
+  unsetenv("PGSERVICE"); /* the embedded database is not in a service file */
   unsetenv("PGSERVICEFILE");
   unsetenv("PGHOSTADDR");
 }
@@ -102,8 +102,8 @@ static bool descend(char *path, size_t size, const char *name, size_t len) {
   return snprintf(path + at, size - at, "/%.*s", (int)len, name) < (int)(size - at);
 }
 
-/* The project folder as an absolute path that keeps its links: one that is swapped while the host
- * runs, as releases are, is followed at each load. */
+/* The project folder as an absolute path that keeps symbolic links: a link that is switched while
+ * the host runs, as with releases, is followed at each load. */
 static bool find_project(const char *app, char *out, size_t size) {
   static char here[PATH_MAX];
   const char *pwd = getenv("PWD");
@@ -127,8 +127,8 @@ int main(int argc, char **argv) {
   struct mp_err err;
   const char *app = getenv("MOONPOOL_APP");
   int at = 1;
-  /* Memory that was freed is needed again at once: giving it back to the kernel each time costs
-   * page faults. */
+  /* Freed memory is soon used again: returning it to the kernel each time would cost page faults.
+   */
   mallopt(M_TRIM_THRESHOLD, 128 << 20);
   mallopt(M_TOP_PAD, 4 << 20);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);

@@ -11,7 +11,7 @@ enum { SMALL_BODY = 16 * 1024 }; /* copied behind the head, so that one write ha
 
 /* ---- after an answer ---- */
 
-/* Ready for the next request, or for the end. */
+/* After an answer: the connection waits for the next request, or ends. */
 static void next_or_end(struct mp_http_conn *conn) {
   if (conn->last_answer || conn->server->draining) {
     if (!mp_http_conn_move(conn, MP_HTTP_LAST)) return;
@@ -167,7 +167,8 @@ static void add_field(struct mp_buf *out, const char *name, const char *value) {
   mp_buf_add(out, "\r\n", 2);
 }
 
-/* All of the head but what frames the body; decides whether the connection goes on. */
+/* Writes the head except the fields that frame the body; decides whether the connection stays open.
+ */
 static struct mp_buf *start_head(struct mp_http_conn *conn, const struct mp_http_answer *answer) {
   struct mp_http_server *server = conn->server;
   struct mp_buf *out = &server->out;

@@ -8,7 +8,7 @@
 #include "util/list.h"
 
 enum {
-  ANSWER_BYTES = 64 * 1024, /* head and body; what comes then is not waited for */
+  ANSWER_BYTES = 64 * 1024, /* head and body; the rest of a longer answer is not read */
   KEPT_CONNECTIONS = 4,
 };
 
@@ -47,7 +47,7 @@ int mp_http_url_host(const char *url, char *host, size_t size, struct mp_err *er
   char *name = NULL, *port = NULL;
   int rv = 0;
   size_t scheme = !strncasecmp(url, "http://", 7) ? 7 : !strncasecmp(url, "https://", 8) ? 8 : 0;
-  if (!scheme || url[scheme] == '/') /* libcurl would take the next word for the host */
+  if (!scheme || url[scheme] == '/') /* libcurl would read the next word as the host */
     return mp_err_set(err, MP_EINVAL, "not a URL that begins with http:// or https:// and a host");
   CURLU *parts = curl_url();
   if (!parts) return url_error(err, CURLUE_OUT_OF_MEMORY);
@@ -76,7 +76,7 @@ static void drop(struct mp_http_post *post) {
 
 void mp_http_post_cancel(struct mp_http_post *post) { drop(post); }
 
-/* libcurl's own texts: its longer messages may quote the URL. */
+/* Only libcurl's fixed texts: its longer messages may quote the URL. */
 static void explain(struct mp_err *err, CURLcode code, long sys) {
   if (code == CURLE_OPERATION_TIMEDOUT)
     mp_err_set(err, MP_ETIMEOUT, "no answer in time");
@@ -156,7 +156,8 @@ static struct watch *watch_new(struct mp_http_client *client, curl_socket_t fd) 
   return watch;
 }
 
-/* A socket that cannot be watched costs its request, at the deadline; -1 would cost all of them. */
+/* A socket that cannot be watched fails its own request at the deadline; returning -1 would fail
+ * all requests. */
 static int want_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *of_socket) {
   struct mp_http_client *client = data;
   struct watch *watch = of_socket;
@@ -228,7 +229,7 @@ static CURLcode set_up(struct mp_http_post *post, const struct mp_http_post_opti
   SET(CURLOPT_PROTOCOLS_STR, "http,https");
   SET(CURLOPT_PROXY, "");
   SET(CURLOPT_NOSIGNAL, 1L);
-  SET(CURLOPT_QUICK_EXIT, 1L); /* nobody waits for a name server */
+  SET(CURLOPT_QUICK_EXIT, 1L); /* closing does not wait for a name look-up */
   SET(CURLOPT_WRITEFUNCTION, take);
   SET(CURLOPT_WRITEDATA, post);
   SET(CURLOPT_HEADERFUNCTION, take);

@@ -1,11 +1,11 @@
 /* client.h: requests that the host makes itself: POST and the status of the answer, over libcurl's
  * multi interface, which the loop drives. http and https (certificates are checked); redirects are
  * not followed; no proxy is taken from the environment. Of an answer only the status and
- * Retry-After are kept; one of more than 64 KiB is cut off behind them.
+ * Retry-After are kept; reading stops after 64 KiB.
  *
- * A name is looked up in a thread of libcurl's own, which nobody waits for: it may outlive the
- * request. Connections are kept for the next request. An error never holds any part of the URL.
- * Owner: the runtime. Thread: the loop's. */
+ * libcurl looks a name up in a thread of its own, which may outlive the request and is not waited
+ * for. Connections are kept for the next request. An error never holds any part of the URL. Owner:
+ * the runtime. Thread: the loop's. */
 #ifndef MP_HTTP_CLIENT_H
 #define MP_HTTP_CLIENT_H
 
@@ -17,8 +17,8 @@
 struct mp_http_client;
 struct mp_http_post;
 
-/* Is this an http or https URL? `host` gets "hooks.example" or "127.0.0.1:8080": what may be shown
- * of it. -MP_EINVAL tells what is wrong. */
+/* Checks that the URL is http or https. `host` gets "hooks.example" or "127.0.0.1:8080", the part
+ * that may be shown. -MP_EINVAL: it is not, and why. */
 int mp_http_url_host(const char *url, char *host, size_t size, struct mp_err *err) MP_MUST_CHECK;
 
 /* libcurl itself is set up with the first request. */
@@ -39,7 +39,7 @@ struct mp_http_post_options { /* borrowed during the call */
   const char *body;
   size_t body_len;
   uint64_t deadline_ms; /* for all of it, from now */
-  /* The last word: the reply, or `err` is set: MP_ETIMEOUT at the deadline, MP_EIO. Both are
+  /* The last callback: the reply, or `err` is set: MP_ETIMEOUT at the deadline, or MP_EIO. Both are
    * borrowed. */
   void (*on_done)(void *data, const struct mp_http_reply *reply, const struct mp_err *err);
   void *data;
@@ -49,7 +49,7 @@ struct mp_http_post_options { /* borrowed during the call */
  * post is gone after on_done. */
 int mp_http_post(struct mp_http_post **out, struct mp_http_client *client,
                  const struct mp_http_post_options *options, struct mp_err *err) MP_MUST_CHECK;
-/* It is over at once, and on_done is not called. */
+/* Ends the request at once; on_done is not called. */
 void mp_http_post_cancel(struct mp_http_post *post);
 
 #endif

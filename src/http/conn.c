@@ -48,8 +48,7 @@ void mp_http_conn_free(struct mp_http_conn *conn) {
   settle(server);
 }
 
-/* Nothing of the connection may be touched afterwards: the handler may answer, which may free
- * it. */
+/* The connection must not be touched afterwards: the handler may answer and thereby free it. */
 void mp_http_conn_tell_gone(struct mp_http_conn *conn) {
   void (*on_gone)(struct mp_http_request *) = conn->request.on_gone;
   conn->request.on_gone = NULL;
@@ -79,9 +78,9 @@ static void on_shutdown(uv_shutdown_t *req, int status) {
   if (status) mp_http_conn_close(req->data);
 }
 
-/* LAST, and everything is written: the client sees our end, and we wait a little for its. Closing
- * at once, with bytes of the client unread, would make the system reset the connection and take the
- * answer away. */
+/* LAST, and everything is written: shuts our side down and waits a little for the client's end.
+ * Closing at once, while bytes of the client are unread, would make the kernel reset the connection
+ * and lose the answer. */
 void mp_http_conn_shut_down(struct mp_http_conn *conn) {
   if (conn->ended) {
     mp_http_conn_close(conn);

@@ -88,7 +88,7 @@ struct mp_http_server {
   struct mp_buf out; /* an answer's head is put together here */
   char date[40];     /* the header, of the second `date_s` */
   uint64_t date_s;
-  char scratch[64 * 1024]; /* what is read, before anybody keeps it */
+  char scratch[64 * 1024]; /* bytes just read, before they are parsed or kept */
 };
 
 /* ---- conn.c ---- */

@@ -9,7 +9,8 @@
 
 enum { LITTLE_BYTES = 16 * 1024 }; /* every connection may make the server keep so much */
 
-/* 16 bytes: IPv4 as ::ffff:a.b.c.d; of IPv6 the first 64 bits, for one client has all the rest. */
+/* 16 bytes: IPv4 as ::ffff:a.b.c.d; of IPv6 the first 64 bits, because one client may use all
+ * addresses of a /64. */
 struct key {
   unsigned char bytes[16];
 };
@@ -84,7 +85,7 @@ static void leave_address(struct mp_http_crowd *crowd, struct mp_http_seat *seat
 
 /* ---- connections ---- */
 
-/* Who leaves first; `own`: of the lists of one address. */
+/* The client that leaves first; `own`: the lists are those of one address. */
 static struct mp_http_seat *first_to_leave(struct mp_list waiting[MP_HTTP_WAITS], bool own,
                                            uint64_t now_ms) {
   for (int i = 0; i < MP_HTTP_WAITS; i++) {
@@ -149,7 +150,7 @@ void mp_http_crowd_leave(struct mp_http_crowd *crowd, struct mp_http_seat *seat)
 void mp_http_crowd_see(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
                        enum mp_http_waits waits, size_t kept, uint64_t now_ms) {
   update(crowd, seat, waits, kept, now_ms);
-  if (crowd->relieving) return; /* whoever is being dismissed is seen, too */
+  if (crowd->relieving) return; /* dismissing a client comes back here */
   crowd->relieving = true;
   while (crowd->kept > crowd->limits.memory_bytes && !mp_list_empty(&crowd->keepers))
     crowd->dismiss(MP_LIST_ENTRY(crowd->keepers.next, struct mp_http_seat, keeper), true);

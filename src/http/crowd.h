@@ -6,16 +6,15 @@
  *   UNFINISHED  the client has not sent a whole request yet: a new connection, or half a request
  *   IDLE        between two requests, or its last one is answered and its end is awaited
  *   UNREAD      the client does not take its answer
- *
- * They leave in this order, within a class the one that has waited longest; but nobody who came in
- * this turn of the loop, whose request may lie in the socket. NONE: the host works
- * for the client, who is not made to pay for the others.
+ * They leave in this order, within a class the oldest first. A connection accepted in this turn of
+ * the loop stays: its request may already be in the socket. NONE: the host works for the client, so
+ * its connection stays.
  *
  * Each address has at most options.per_address connections (a loopback address, which may be a
  * proxy's, options.per_loopback): its own connections that wait make room for its new ones.
- * What the server keeps for clients (requests on their way in, answers that nobody takes) is at
- * most options.memory_bytes: beyond that, whoever has kept more than a little for longest leaves.
- * Bodies of requests that are being handled count, but their connections stay.
+ * What the server keeps for clients (unfinished requests, unread answers) is at most
+ * options.memory_bytes. Beyond that, of the clients for which more than 16 KiB are kept, the oldest
+ * leaves. Bodies of requests that are being handled count, but their connections stay.
  *
  * Owner: the server. The lists borrow connections; a connection is on them while it is open. */
 #ifndef MP_HTTP_CROWD_H

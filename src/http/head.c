@@ -101,8 +101,8 @@ static bool method_of(struct mp_http_text name, enum mp_http_method *out) {
 
 static bool digit(char c) { return c >= '0' && c <= '9'; }
 
-/* METHOD, a blank, the target, a blank, HTTP/1.x: the line as a whole, before llhttp looks at it.
- * Both must find the same target. */
+/* Checks the request line as a whole (METHOD, a blank, the target, a blank, HTTP/1.x) before llhttp
+ * does. Both must find the same target. */
 static enum mp_http_parse read_line(struct mp_http_parser *parser, struct mp_http_text *target) {
   static const char form[] = "the request line is not METHOD TARGET VERSION";
   const char *line = parser->head.data, *end = memchr(line, '\r', parser->head.len);
@@ -169,7 +169,7 @@ static enum mp_http_parse read_target(struct mp_http_parser *parser, struct mp_h
     message->path = target;
     return MP_HTTP_DONE;
   }
-  if (!target.len || target.at[0] != '/') { /* the form that proxies are asked with */
+  if (!target.len || target.at[0] != '/') { /* the absolute form, which clients send to proxies */
     size_t scheme = target.len > 7 && !strncasecmp(target.at, "http://", 7)    ? 7
                     : target.len > 8 && !strncasecmp(target.at, "https://", 8) ? 8
                                                                                : 0;
@@ -229,7 +229,7 @@ static enum mp_http_parse read_framing(struct mp_http_parser *parser) {
   return MP_HTTP_DONE;
 }
 
-/* llhttp's reading of the whole head; the headers are its. */
+/* llhttp reads the whole head; its headers become the message's. */
 static enum mp_http_parse read_grammar(struct mp_http_parser *parser, struct mp_http_text target) {
   struct mp_http_message *message = &parser->message;
   struct reading reading = {.parser = parser};

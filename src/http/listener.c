@@ -9,7 +9,7 @@
 
 enum {
   BACKLOG = 1024,
-  DRAIN_ACCEPT_MS = 5, /* time to accept who had connected before the drain began */
+  DRAIN_ACCEPT_MS = 5, /* time to accept clients that connected before the drain began */
 };
 
 struct mp_http_options mp_http_defaults(void) {

@@ -1,5 +1,5 @@
-/* message.h: what a request is to whoever answers it, and what an answer is. Values only; the texts
- * are borrowed views, not terminated. */
+/* message.h: a request as its handler sees it, and an answer. Values only; the texts are borrowed
+ * views, not terminated. */
 #ifndef MP_HTTP_MESSAGE_H
 #define MP_HTTP_MESSAGE_H
 
@@ -33,14 +33,14 @@ struct mp_http_message {
   struct mp_http_header *headers;
   size_t headers_len;
   bool keep_alive; /* the client wants to go on with the connection */
-  bool expects;    /* it waits for "100 Continue" before it sends the body */
+  bool expects;    /* the client waits for "100 Continue" before it sends the body */
 };
 
 /* How many headers have this name (of ASCII letters, any case); `value` is the first one's, absent
  * if none. */
 size_t mp_http_header(const struct mp_http_message *message, const char *name,
                       struct mp_http_text *value);
-/* Of the last one: what the nearest proxy has added. */
+/* The value of the last header of that name: the nearest proxy added it. */
 size_t mp_http_header_last(const struct mp_http_message *message, const char *name,
                            struct mp_http_text *value);
 bool mp_http_text_is(struct mp_http_text text, const char *other); /* exactly */

@@ -51,7 +51,7 @@ static bool guard(struct mp_http_parser *parser, unsigned char c, bool *end) {
     parser->line_start = true;
     return true;
   }
-  if (c == '\r') return true; /* line_start stays: an empty line is one that ends where it starts */
+  if (c == '\r') return true; /* line_start stays set: a line that ends where it starts is empty */
   if (c == '\n') return mp_http_refuse(parser, 400, "a line ends in LF without CR"), false;
   if (parser->line_start && (c == ' ' || c == '\t'))
     return mp_http_refuse(parser, 400, "a line starts with a blank"), false;
@@ -61,7 +61,7 @@ static bool guard(struct mp_http_parser *parser, unsigned char c, bool *end) {
   return true;
 }
 
-/* Of the bytes [0, n) and what is there already: has the request line ended? */
+/* Whether the request line has ended, in the bytes kept already or in [0, n). */
 static bool has_line(const struct mp_http_parser *parser, const char *bytes, size_t n) {
   return (n && memchr(bytes, '\n', n)) ||
          (parser->head.len && memchr(parser->head.data, '\n', parser->head.len));

@@ -1,10 +1,8 @@
 /* parser.h: bytes in, one request out. Pure: no socket, no clock.
- *
- * llhttp reads the head, behind a guard of ours and in front of rules of ours, because on its own
- * it lets pass what another server in the chain would read differently: bare CR, bare LF, folded
- * lines, no Host. The body's framing is read here, strictly. What is refused is refused for good:
- * the connection must be closed, because nobody knows where the next request begins. Owner: a
- * connection. */
+ * llhttp reads the head, between a guard before it and rules after it, because llhttp alone accepts
+ * what another server in the chain would read differently: bare CR, bare LF, folded lines, no Host.
+ * The body's framing is read here, strictly. After a refusal the connection must be closed, because
+ * it is not known where the next request begins. Owner: a connection. */
 #ifndef MP_HTTP_PARSER_H
 #define MP_HTTP_PARSER_H
 

@@ -1,6 +1,6 @@
-/* cancel.h: a request to cancel, on its way. libpq's call waits until the server closes, which may
- * be for ever: so it has a thread of its own, for which nobody waits, and whoever goes first leaves
- * it to the other. */
+/* cancel.h: a cancel request that is under way. libpq's call blocks until the server closes the
+ * socket, which may take for ever, so each request has a thread of its own that is never joined.
+ * Connection and thread share the request; the one that lets go last frees it. */
 #ifndef MP_CANCEL_H
 #define MP_CANCEL_H
 
@@ -15,8 +15,8 @@ int mp_cancel_start(struct mp_cancel **out, struct pg_conn *pg, struct mp_err *e
 bool mp_cancel_over(const struct mp_cancel *cancel);
 void mp_cancel_leave(struct mp_cancel *cancel); /* its owner does; NULL is fine */
 
-/* Waits until all requests of the process have reached the server, at most so long: for the
- * process's end, which would leave their statements running. */
+/* Waits at most that long until all cancel requests of the process have reached the server. Call it
+ * before the process ends, which would leave the statements running. */
 void mp_cancels_wait(unsigned timeout_ms);
 
 #endif

@@ -159,7 +159,8 @@ static int send_cancel(struct mp_conn *conn, struct mp_err *err) {
   return rv;
 }
 
-/* Not answered yet: once more, unless the request before is still on its way. */
+/* The statement is not answered yet: sends another request, unless the previous one is still under
+ * way. */
 static void on_cancel_timer(struct mp_timer *timer) {
   struct mp_conn *conn = MP_CONTAINER_OF(timer, struct mp_conn, cancel_timer);
   struct mp_err err;
@@ -191,8 +192,9 @@ void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop) {
 
 /* ---- questions ---- */
 
-/* libpq 15 may leave decrypted bytes inside OpenSSL, of which no event would tell. OpenSSL is
- * libpq's dependency, not ours: the symbol is there if and only if a TLS connection can be. */
+/* libpq 15 may leave decrypted bytes inside OpenSSL, and then no event of the socket tells of them.
+ * OpenSSL is a dependency of libpq, not of the host: its symbol exists if and only if libpq can use
+ * TLS. */
 bool mp_conn_tls_pending(struct mp_conn *conn) {
   static int (*pending)(const void *);
   static bool looked;

@@ -2,8 +2,7 @@
  *
  *   OPENING --> READY --> LOST --> CLOSING --> CLOSED     OPENING: names resolved, libpq connects
  *      \________\______________/                          READY: requests may be sent
- *                                                         LOST: requests fail; its owner must close
- * it
+ *                                                         LOST: requests fail; it must be closed
  *
  * Requests are sent in segments: any number of mp_conn_send, then one mp_conn_sync, which the
  * server answers as one unit (PostgreSQL manual, 34.5 "Pipeline Mode"): after a failed request the
@@ -31,18 +30,19 @@ struct mp_conn_options {
   const char *purpose;  /* NULL, or a word behind the application_name: "moonpool listen" */
   const char *settings; /* server settings for the session, as "-c name=value ...", or NULL */
   uint64_t connect_timeout_ms; /* for the whole of resolving and connecting, over all servers */
-  struct mp_servers *servers;  /* who was silent lately; it outlives the connection; may be NULL */
-  unsigned statement_cache;    /* prepared statements kept per connection; 0: prepare nothing */
+  struct mp_servers
+      *servers; /* the servers that were silent lately; outlives the connection; may be NULL */
+  unsigned statement_cache; /* prepared statements kept per connection; 0: prepare nothing */
 };
 
 struct mp_conn_events {
   /* Ready (err NULL), or it could not connect (err set): then it is LOST and the owner closes
    * it. */
   void (*on_open)(struct mp_conn *conn, void *data, const struct mp_err *err);
-  /* It broke after it was ready and is LOST; its requests have been told; the owner closes it, at
-   * once or when whoever uses it has let go. */
+  /* It broke after it was ready and is LOST; its requests have ended with the error. The owner
+   * closes it, at once or when its user has released it. */
   void (*on_lost)(struct mp_conn *conn, void *data, const struct mp_err *err);
-  void (*on_closed)(void *data); /* the last word; the connection's memory is gone afterwards */
+  void (*on_closed)(void *data); /* the last callback; the connection's memory is freed */
   /* LISTEN's notification; may be NULL. The strings are borrowed. */
   void (*on_notify)(struct mp_conn *conn, void *data, const char *channel, const char *payload);
 };
@@ -52,12 +52,12 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
 /* Pending requests end with MP_ECLOSED. `reason` goes to the log. */
 void mp_conn_close(struct mp_conn *conn, const char *reason);
 
-/* Gives it up: what is under way, and what is sent later, fails with `why` from the next turn on.
- * It is LOST; its owner still has to close it. */
+/* Gives the connection up: requests under way and later ones fail with `why` from the next turn on.
+ * It is LOST; the owner still has to close it. */
 void mp_conn_break(struct mp_conn *conn, const struct mp_err *why);
 
 enum {
-  MP_REQ_ONCE = 1u << 0,     /* do not prepare: a text that will hardly come again */
+  MP_REQ_ONCE = 1u << 0,     /* do not prepare: the text will hardly be used again */
   MP_REQ_DESCRIBE = 1u << 1, /* do not execute: the result tells parameter and column types */
 };
 
@@ -90,13 +90,13 @@ struct mp_sync {
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req);
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync);
 
-/* Asks the server to cancel what has been sent (on a thread of its own: libpq's call blocks), and
- * again until it is answered: a backend that has not begun with it yet forgets that it was asked.
- * Until that is over the connection is not reusable, or the cancel might hit the next user's
+/* Asks the server to cancel what has been sent, on a thread of its own because libpq's call blocks.
+ * Repeats the request until the statement is answered: a backend that has not started the statement
+ * ignores it. Until then the connection is not reusable, or the cancel could hit the next
  * statement. One at a time. */
 int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err);
 
-/* May a cancel still hit what is sent now? Its request is on its way, or will be sent again. */
+/* Whether a cancel could still hit what is sent now: a request is under way or will be repeated. */
 bool mp_conn_cancel_pending(const struct mp_conn *conn);
 
 /* Ready and, as far as we know, not lost: what is sent now can reach the server. */
@@ -109,13 +109,13 @@ int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
 /* Has the server said that it takes no writes: a standby, or default_transaction_read_only? */
 bool mp_conn_read_only(const struct mp_conn *conn);
-/* Did a statement fail for that alone, and for no wish of ours to read only? Then `err` says so,
- * and that the work may succeed elsewhere. To be asked when its segment has ended: by then the
- * server has told what has changed. */
+/* Whether a statement failed only because the server takes no writes (and not because this
+ * transaction is READ ONLY). Then `err` says so and is marked retryable: another server may take
+ * it. Ask when the segment has ended: by then the server has reported its changed settings. */
 bool mp_conn_took_no_write(const struct mp_conn *conn, struct mp_err *err);
 const char *mp_conn_server(
     const struct mp_conn *conn); /* "127.0.0.1:5432", as the connection string led to it */
-/* Text of the statement that has been under way longest, or NULL: for reports on who holds what. */
+/* Text of the oldest statement under way, or NULL; for reports. */
 const char *mp_conn_running_sql(const struct mp_conn *conn);
 
 #endif

@@ -25,7 +25,7 @@ enum mp_conn_state {
 #undef X
 };
 
-/* What the server owes an answer for, in the order sent. */
+/* The messages that the server must still answer, in the order sent. */
 enum mp_op_kind { MP_OP_PARSE, MP_OP_EXEC, MP_OP_SYNC, MP_OP_DEALLOCATE, MP_OP_OWN_SYNC };
 
 struct mp_op {
@@ -42,7 +42,7 @@ struct mp_ops { /* a growing ring */
   size_t head, len, cap;
 };
 
-/* What stands above conn.c. */
+/* The files above conn.c, as conn.c calls them. */
 struct mp_conn_parts {
   uv_poll_cb on_io;                                             /* the socket is ready */
   void (*fail)(struct mp_conn *conn, const struct mp_err *err); /* all that waits for an answer */
@@ -56,7 +56,7 @@ struct mp_conn {
   const struct mp_conn_parts *parts;
   enum mp_conn_state state;
   PGconn *pg;
-  uv_poll_t *poll; /* made anew for each socket that libpq may have opened */
+  uv_poll_t *poll; /* a new one for each socket that libpq may have opened */
   int poll_mask;
   struct mp_timer connect_timer;
   struct mp_timer end_timer; /* brings the end, and failures after it, to the next turn */
@@ -64,7 +64,7 @@ struct mp_conn {
   bool ending;               /* `end` is set: nothing is sent any more */
   int pins;                  /* callbacks under way that still point here */
   uint64_t opened_ms;
-  struct mp_err last_fatal; /* the server's last word, which libpq hands out as a notice only */
+  struct mp_err last_fatal; /* the server's last FATAL, which libpq reports as a notice only */
 
   struct mp_ops ops;
   struct mp_result *result; /* of the op at the head, until libpq says that it is complete */
@@ -88,7 +88,7 @@ struct mp_conn {
 void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop);
 /* False: the move was forbidden, or left the connection unsound; the connection ends. */
 bool mp_conn_move(struct mp_conn *conn, enum mp_conn_state to);
-/* The connection is over for the reason in `err`; everybody is told on the next turn. */
+/* Ends the connection with the reason in `err`; owner and requests are told on the next turn. */
 void mp_conn_end(struct mp_conn *conn, const struct mp_err *err);
 void mp_conn_watch(struct mp_conn *conn, int mask, uv_poll_cb cb);
 void mp_conn_unwatch(struct mp_conn *conn);

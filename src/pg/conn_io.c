@@ -12,7 +12,7 @@ static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
     size_t cap = ops->cap ? ops->cap * 2 : 32;
     struct mp_op *at = malloc(cap * sizeof *at);
     if (!at)
-      abort(); /* an op that is not noted would shift every later answer to the wrong request */
+      abort(); /* without its entry in the ring, every later answer would go to the wrong request */
     for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
     free(ops->at);
     *ops = (struct mp_ops){.at = at, .len = ops->len, .cap = cap};
@@ -66,8 +66,8 @@ void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
 
 /* ---- out ---- */
 
-/* Sends what has been dropped from the cache, as a segment of its own: if that fails it harms
- * nobody. Only between transactions, or a failed one would swallow it. */
+/* Deallocates what the cache has dropped, in a segment of its own so that a failure affects nothing
+ * else. Only between transactions: a failed one would skip it. */
 static void deallocate_dropped(struct mp_conn *conn) {
   unsigned number;
   bool any = false;
@@ -141,7 +141,7 @@ void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync) {
 static const struct mp_err skipped_err = {
     .code = MP_ECANCELED, .msg = "skipped, because an earlier statement of the same batch failed"};
 
-/* A text that did not get parsed must not be taken for prepared. */
+/* A text whose Parse failed must not count as prepared. */
 static void forget_text(struct mp_conn *conn, struct mp_req *req, bool on_server) {
   mp_stmt_drop(&conn->stmts, req->sql, on_server);
 }
@@ -181,7 +181,7 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
         mp_err_from_result(&err, result->pg);
         /* A column's type may have changed under the prepared text. */
         if (!strncmp(err.sqlstate, "42", 2)) forget_text(conn, op.req, true);
-        /* One text is out of date, or was deallocated: so are the others, most likely. */
+        /* One text is out of date or deallocated, so the others most likely are too. */
         if (err.flags & MP_ERRF_STALE)
           mp_stmt_drop_all(&conn->stmts, strcmp(err.sqlstate, "26000") != 0);
         op.req->on_done(op.req, result, &err);
@@ -218,8 +218,8 @@ static void take_answers(struct mp_conn *conn) {
       PQclear(pg);
       conn->aborted_result = true;
     } else if (conn->result) {
-      PQclear(
-          pg); /* one statement gives one result; more can only be the trace of a lost connection */
+      PQclear(pg); /* one statement gives one result; a second one can only come from a lost
+                      connection */
     } else {
       conn->result = mp_result_new(pg);
       if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) answer(conn, ops_pop(conn));

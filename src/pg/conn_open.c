@@ -1,7 +1,7 @@
 /* conn_open.c: from names to a connected libpq. Names are looked up by libuv, because libpq's own
- * look-up would block the loop. Each server has a share of the time: libpq goes on to the next one
- * by itself when one refuses or is of the wrong kind (target_session_attrs); from one that is
- * silent it is taken away, and begins anew without it. */
+ * look-up would block the loop. Each server has a share of the time. libpq itself goes on to the
+ * next server when one refuses or is of the wrong kind (target_session_attrs). When a server is
+ * silent for its share, this file starts libpq again without that server. */
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +38,8 @@ static void stop_opening(struct mp_conn *conn) {
 
 /* ---- connected ---- */
 
-/* The server's FATAL to an idle connection reaches us only here; the next request would get an
- * error without a SQLSTATE. Runs inside libpq: note it and leave. */
+/* The server's FATAL to an idle connection arrives only here; the next request would get an error
+ * without a SQLSTATE. Runs inside libpq, so it only stores the error. */
 static void on_notice(void *data, const PGresult *pg) {
   struct mp_conn *conn = data;
   const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
@@ -113,9 +113,9 @@ static void refused(struct mp_conn *conn) {
 
 static void on_connect_io(uv_poll_t *poll, int status, int events);
 
-/* What was asked for in `options`, and what values are read and written by: a pooler may have kept
- * it back, and dates would be wrong without anybody noticing. A server reports each of them; NULL
- * is a pooler that does not. */
+/* Checks the session settings that values are read and written by. A pooler may have dropped what
+ * `options` asked for, and dates would silently be wrong. A server reports each setting; NULL: a
+ * pooler does not. */
 static int check_session(PGconn *pg, struct mp_err *err) {
   static const struct {
     const char *name, *want;
@@ -139,7 +139,7 @@ static int check_session(PGconn *pg, struct mp_err *err) {
   return 0;
 }
 
-/* Which server is libpq at? Another one than before gets its share of what is left of the time. */
+/* Finds the server that libpq is trying. A new one gets its share of the time that is left. */
 static void watch_server(struct mp_conn *conn) {
   struct mp_opening *o = conn->opening;
   char now[MP_SERVER_KEY];
@@ -161,8 +161,8 @@ static void watch_server(struct mp_conn *conn) {
   if (left_ms < UINT64_MAX / 100) mp_timer_start(&o->share, left_ms);
 }
 
-/* libpq may have closed its socket and opened another under the same number: a watch that was left
- * active would never fire again. So each step takes a new one. */
+/* libpq may have closed its socket and opened another with the same number; the old poll handle
+ * would never fire again. So each step makes a new one. */
 static void connect_step(struct mp_conn *conn, PostgresPollingStatusType status) {
   struct mp_err err;
   switch (status) {
@@ -199,7 +199,8 @@ static void on_connect_io(uv_poll_t *poll, int status, int events) {
 
 /* ---- servers ---- */
 
-/* Those that were silent lately come last; those that were silent now not at all. */
+/* Servers that were silent lately come last; those that were silent in this opening are left out.
+ */
 static void put_in_order(struct mp_opening *o) {
   struct mp_servers *servers = o->conn->servers;
   uint64_t now_ms = mp_loop_now_ms(o->conn->loop);
@@ -253,7 +254,7 @@ static void connect_now(struct mp_conn *conn) {
                PQstatus(conn->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
-/* The server's share of the time is over: on to the others. */
+/* The server's share of the time is over: go on to the others. */
 static void on_share(struct mp_timer *timer) {
   struct mp_opening *o = MP_CONTAINER_OF(timer, struct mp_opening, share);
   struct mp_conn *conn = o->conn;

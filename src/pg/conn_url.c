@@ -97,8 +97,8 @@ static int read_hosts(struct mp_opening *o, struct mp_err *err) {
                     MP_HOSTS);
 }
 
-/* A link that is dead is noticed within half a minute, by us and by the server, which would hold
- * the locks of a transaction for as long. The connection string may say otherwise. */
+/* Host and server notice a dead link within half a minute; until then the server would hold the
+ * transaction's locks. The connection string may say otherwise. */
 static const char *const keepalives[][2] = {{"keepalives_idle", "10"},
                                             {"keepalives_interval", "5"},
                                             {"keepalives_count", "3"},

@@ -8,9 +8,9 @@ const char *mp_conninfo_get(const PQconninfoOption *options, const char *keyword
   return NULL;
 }
 
-/* libpq reads the service file only on its way to a connection. A value that it refuses stops it
- * there, with all keywords known and before anything is looked up; whatever it says of another
- * matter came first. */
+/* libpq reads the service file only when it connects. An invalid value stops it right after that,
+ * when all keywords are known and before anything is looked up. Any other error message came
+ * earlier. */
 PQconninfoOption *mp_conninfo_read(const char *url, struct mp_err *err) {
   static const char stop[] = "channel_binding";
   const char *keywords[] = {"dbname", stop, NULL}, *values[] = {url, "none of these", NULL};

@@ -18,7 +18,7 @@ enum mp_copy_state { MP_COPY_STARTING, MP_COPY_PUTTING, MP_COPY_GETTING, MP_COPY
 struct mp_copy {
   enum mp_copy_state state; /* borrowed: which way the server wants it, once it has started */
   const char *sql;          /* may begin with SET LOCAL ...; */
-  struct mp_result *result; /* private: the last word of the server */
+  struct mp_result *result; /* private: the server's last result */
   /* The state has changed to PUTTING or GETTING; what was put is with the server; there may be data
    * to get. */
   void (*on_ready)(struct mp_copy *copy);

@@ -14,7 +14,8 @@
 /* The deepest frames take some 400 bytes for each operator or key word (measured). */
 #define STACK_SIZE ((size_t)16 << 20)
 
-/* Runs of operators' characters: up to FREE_RUN nobody counts; LOOKS_MAX take some milliseconds. */
+/* Runs of operator characters: up to FREE_RUN are not counted; LOOKS_MAX re-reads take some
+ * milliseconds. */
 enum { FREE_RUN = 16, LOOKS_MAX = 250000 };
 
 /* ---- the threads ---- */
@@ -143,7 +144,7 @@ static PgQuery__ScanResult *scan(const char *sql, struct mp_sql_fault *fault) {
 }
 
 static enum mp_sql_part part_of(int token) {
-  switch (token) { /* of some 500: the rest is plain */
+  switch (token) { /* of about 500 tokens; the others do not nest */
     case PG_QUERY__TOKEN__SQL_COMMENT:
     case PG_QUERY__TOKEN__C_COMMENT: return MP_SQL_COMMENT;
     case PG_QUERY__TOKEN__SCONST:
@@ -233,7 +234,7 @@ static bool nested_too_deeply(const PgQuery__ScanResult *scanned, unsigned (*lev
   return false; /* brackets that are never closed are no statement */
 }
 
-/* No text is deeper than it is long. */
+/* A text cannot be nested deeper than its length. */
 static bool shallow(const char *sql, struct mp_sql_fault *fault) {
   if (strlen(sql) <= MP_SQL_NESTING) return true;
   unsigned(*levels)[2] = malloc(MP_SQL_NESTING * sizeof *levels);
@@ -295,9 +296,9 @@ bool mp_sql_fits(size_t len, size_t max, struct mp_sql_fault *fault) {
   return false;
 }
 
-/* Where operators begin in a run of their characters, the scanner looks at the rest of the run for
- * each (as the server's does): for `+`, which is one by itself, and for a comment in a comment. A
- * text of nothing else would take it hours. */
+/* In a run of operator characters the scanner reads the rest of the run again for each operator
+ * that begins there (as the server's does), for example for `+` and for a comment inside a comment.
+ * A text that is only such a run would take hours. */
 static bool runs_are_short(const char *sql, struct mp_sql_fault *fault) {
   static const char characters[] = "~!@#^&|`?+-*/%<>=";
   size_t looks = 0;

@@ -48,7 +48,7 @@ struct mp_sql_tokens {
   } at[];
 };
 
-/* What the scanner sees, also where it is no statement; malloc'd. NULL: see the fault. */
+/* The scanner's tokens, also of a text that does not parse; malloc'd. NULL: see the fault. */
 struct mp_sql_tokens *mp_sql_scan(const char *sql, size_t max, struct mp_sql_fault *fault);
 
 struct mp_sql_pieces {
@@ -58,8 +58,8 @@ struct mp_sql_pieces {
   } at[];
 };
 
-/* Where its statements are; malloc'd. `lenient`: as the scanner sees it, for what the parser does
- * not read. */
+/* The positions of the statements; malloc'd. `lenient`: split by the scanner alone, for texts that
+ * the parser rejects. */
 struct mp_sql_pieces *mp_sql_split(const char *text, bool lenient, size_t max,
                                    struct mp_sql_fault *fault);
 

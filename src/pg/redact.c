@@ -6,7 +6,7 @@
 #include "pg/parser.h"
 #include "util/buf.h"
 
-#define SHOWN_MAX ((size_t)MP_SQL_QUICK) /* bytes of a text that anybody reads */
+#define SHOWN_MAX ((size_t)MP_SQL_QUICK) /* bytes of a text that are shown */
 
 static int highest_parameter(const char *sql, const struct mp_sql_tokens *tokens) {
   int highest = 0;
@@ -37,7 +37,7 @@ static void write_tokens(struct mp_buf *out, const char *sql, const struct mp_sq
   while (out->len && out->data[out->len - 1] == ' ') out->len--;
 }
 
-/* A longer text's beginning, cut in front of what it would cut through: a character, a string. */
+/* The beginning of a long text, cut before the character or string that the limit falls into. */
 static struct mp_sql_tokens *scan_beginning(char *sql, struct mp_sql_fault *fault) {
   size_t len = SHOWN_MAX;
   while (len && ((unsigned char)sql[len] & 0xC0) == 0x80) len--;

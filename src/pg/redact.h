@@ -3,7 +3,8 @@
 #define MP_REDACT_H
 
 /* The statement without its values and comments, on one line: constants have become $n. Of a long
- * text, the beginning. A text that is no SQL gives a remark instead. malloc'd; NULL: no memory. */
+ * text, the beginning. For a text that is not SQL a remark is returned. malloc'd; NULL: no memory.
+ */
 char *mp_sql_redacted(const char *sql);
 
 #endif

@@ -16,7 +16,7 @@ struct mp_column {
 struct mp_result {
   PGresult *pg; /* never NULL */
   int refs;
-  /* Of whom it is charged to: called when it is freed. NULL: nobody */
+  /* Called when the result is freed, by the account that it is charged to; NULL: not charged */
   void (*on_freed)(void *data);
   void *data;
   struct mp_column *columns; /* for who can tell; from malloc. NULL: as PQftype says */

@@ -1,6 +1,6 @@
-/* servers.h: which servers of a connection string did not answer, or took no writes, lately:
- * whoever connects tries those last. A memory of a few; the oldest is forgotten first. Pure. Owner:
- * whoever opens connections. */
+/* servers.h: the servers of a connection string that lately did not answer or took no writes; they
+ * are tried last. Keeps a few, and forgets the oldest first. Pure. Owner: the part that opens
+ * connections. */
 #ifndef MP_SERVERS_H
 #define MP_SERVERS_H
 

@@ -20,8 +20,8 @@ static char *first_quote(char *msg) {
   return first;
 }
 
-/* What the server says behind a value: the reason, which is no value itself. NULL: nothing that is
- * known. */
+/* The part of the message behind the value, which gives the reason and holds no value. NULL: not a
+ * known form. */
 static const char *reason_behind(const char *msg) {
   static const char *const reasons[] = {" is out of range for type ", " is out of range",
                                         " not recognized"};
@@ -66,20 +66,20 @@ void mp_hide_near_value(char *msg) {
   if (near_a_value(msg)) hide_value(msg);
 }
 
-/* Names and types that are not there: what the server thinks was meant. Hints of other classes may
+/* For unknown names and types the server's hint suggests the right one. Hints of other classes may
  * hold values. */
 static const char *hint_of(const PGresult *pg, const char *state) {
   if (!state || strncmp(state, "42", 2) != 0) return NULL;
   return PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT);
 }
 
-/* The prepared text no longer fits what the database is now: somebody changes its tables or types,
- * or has deallocated it. A new transaction prepares it anew. */
+/* The prepared statement no longer fits the database: tables or types have changed, or it was
+ * deallocated. A new transaction prepares it again. */
 static bool is_stale(const struct mp_err *err, const char *routine) {
   if (!strcmp(err->sqlstate, "0A000")) /* cached plan must not change result type */
     return routine && !strcmp(routine, "RevalidateCachedQuery");
   if (!strcmp(err->sqlstate, "26000")) return strstr(err->msg, "\"mp") != NULL;
-  /* The server's own words, which it translates for nobody. */
+  /* Prefixes of the server that it never translates. */
   return !strcmp(err->sqlstate, "XX000") && !strncmp(err->msg, "cache lookup failed for ", 24);
 }
 
@@ -115,7 +115,8 @@ void mp_err_from_result(struct mp_err *err, const PGresult *pg) {
              where ? (int)strcspn(where, "\n") : 12, where ? where : "a DO command");
   }
   if (mp_sqlstate_retryable(state)) err->flags |= MP_ERRF_RETRYABLE;
-  /* The severity tells, not the code: a function may raise 08001 for a connection of its own. */
+  /* The severity decides, not the SQLSTATE: a function may raise 08001 for a connection of its own.
+   */
   const char *severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED);
   if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC"))) {
     err->code = MP_ECONN;

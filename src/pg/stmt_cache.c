@@ -42,7 +42,8 @@ static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_se
         cache->dropped_cap = cap;
       }
     }
-    /* Without memory the name stays on the server until the session ends: waste, not an error. */
+    /* Without memory the statement stays on the server until the session ends, which does no harm.
+     */
     if (cache->dropped_len < cache->dropped_cap)
       cache->dropped[cache->dropped_len++] = stmt->number;
   }
@@ -68,7 +69,7 @@ void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
 static struct mp_stmt *lookup(struct mp_stmt_cache *cache, const char *sql) {
   size_t slot = ((uintptr_t)sql >> 4) % MP_ARRAY_LEN(cache->front);
   struct mp_stmt *stmt = cache->front[slot].stmt;
-  /* Compared all the same: another text may have come to the same address. */
+  /* Compared anyway: another text may now be at the same address. */
   if (stmt && cache->front[slot].address == sql && !strcmp(stmt->sql, sql)) return stmt;
   HASH_FIND(hh, cache->table, sql, strlen(sql), stmt);
   cache->front[slot].address = sql;

@@ -14,7 +14,7 @@ struct mp_stmt; /* stmt_cache.c */
 
 struct mp_stmt_cache {
   struct mp_stmt *table;
-  /* In front of the table: texts live long, so the address of one mostly tells which it is. */
+  /* A cache in front of the table: texts live long, so a text's address mostly identifies it. */
   struct {
     const char *address;
     struct mp_stmt *stmt;
