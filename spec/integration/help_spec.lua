@@ -100,11 +100,10 @@ describe("moonpool help", function()
   end)
 
   it("refers to topics and commands that exist", function()
-    local problems, linked = {}, {}
+    local problems = {}
     for name, text in pairs(texts) do
       for topic in text:gmatch "moonpool help (%l+)" do
         if not texts[topic] and not commands[topic] then problems[#problems + 1] = name .. ": moonpool help " .. topic end
-        linked[topic] = true
       end
       for word in text:gmatch "`moonpool (%l+)" do
         if not commands[word] then problems[#problems + 1] = name .. ": moonpool " .. word end
@@ -117,7 +116,9 @@ describe("moonpool help", function()
       end)
     end
     for _, topic in ipairs(topics) do
-      if not linked[topic] then problems[#problems + 1] = "no text refers to the topic " .. topic end
+      if not texts["README.md"]:find("\n| `moonpool help " .. topic .. "`") then
+        problems[#problems + 1] = "README.md does not list the topic " .. topic
+      end
     end
     report(problems)
   end)

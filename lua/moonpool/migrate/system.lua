@@ -57,19 +57,39 @@ local function check_names(conn, roles)
   end
 end
 
+-- Calls fn(object, privilege) for each privilege that a role needs which the host runs as, until it gives a value.
+local function each_grant(fn)
+  for _, version in ipairs(versions) do
+    for object, privileges in pairs(version.grants) do
+      for privilege in privileges:gmatch "%f[%l][^,]+" do
+        local result = fn(object, privilege)
+        if result then return result end
+      end
+    end
+  end
+end
+
+local function is_function(object) return object:find("(", 1, true) ~= nil end
+
 local function grant(conn, application)
   conn.exec("grant usage on schema moonpool to " .. quote(application))
-  for _, version in ipairs(versions) do
-    for _, statement in ipairs(version.grants) do conn.exec(fill(statement, { application = application })) end
-  end
+  each_grant(function(object, privilege)
+    local kind = is_function(object) and "function " or ""
+    conn.exec(("grant %s on %s%s to %s"):format(privilege, kind, object, quote(application)))
+  end)
 end
 
 -- Is anything missing of what the role needs?
 local function lacks(conn, application)
-  for _, version in ipairs(versions) do
-    if not conn.value(version.granted, application) then return true end
-  end
-  return false
+  if not conn.value("select has_schema_privilege($1, 'moonpool', 'usage')", application) then return true end
+  return each_grant(function(object, privilege)
+    local name, column = privilege:match "^(%l+) %((.-)%)$"
+    if column then
+      return not conn.value("select has_column_privilege($1, $2, $3, $4)", application, object, column, name)
+    end
+    local kind = is_function(object) and "function" or "table"
+    return not conn.value(("select has_%s_privilege($1, $2, $3)"):format(kind), application, object, privilege)
+  end) or false
 end
 
 local function in_transaction(conn, fn)

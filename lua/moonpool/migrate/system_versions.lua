@@ -1,6 +1,6 @@
 -- moonpool.migrate.system_versions: what makes the host's own tables, version by version; a released version is never
--- edited. :definer is the role that owns the functions that cross tenants, :application one that the host runs as.
--- `grants` are what the latter needs; they may be run again. `granted`: a query whether $1 has got them.
+-- edited. :definer is the role that owns the functions that cross tenants. `grants` are what a role needs that the host
+-- runs as: table or function -> privileges.
 return {
   -- 1: witnesses: proof, under an id that the host chose, that a transaction has committed, with its result.
   {
@@ -26,11 +26,7 @@ return {
       "create policy witness_keep on moonpool.witness to :definer using (true)",
       "grant select, delete on moonpool.witness to :definer",
     },
-    grants  = { "grant select, insert, update (result) on moonpool.witness to :application" },
-    granted = [[select has_schema_privilege($1, 'moonpool', 'usage')
-                   and has_table_privilege($1, 'moonpool.witness', 'select')
-                   and has_table_privilege($1, 'moonpool.witness', 'insert')
-                   and has_column_privilege($1, 'moonpool.witness', 'result', 'update')]],
+    grants = { ["moonpool.witness"] = "select, insert, update (result)" },
   },
 
   -- 2: the outbox. A message lies in `outbox` from the commit of the transaction that published it. What a subscriber has
@@ -139,16 +135,13 @@ return {
       "alter function moonpool.renumber() owner to :definer",
     },
     grants = {
-      "grant insert, select on moonpool.outbox to :application",
-      "grant select, insert, delete on moonpool.delivered to :application",
-      "grant select, insert, update, delete on moonpool.subscriber, moonpool.failure to :application",
-      "grant execute on function moonpool.prune(interval, integer), moonpool.renumber() to :application",
+      ["moonpool.outbox"]                   = "select, insert",
+      ["moonpool.delivered"]                = "select, insert, delete",
+      ["moonpool.subscriber"]               = "select, insert, update, delete",
+      ["moonpool.failure"]                  = "select, insert, update, delete",
+      ["moonpool.prune(interval, integer)"] = "execute",
+      ["moonpool.renumber()"]               = "execute",
     },
-    granted = [[select has_table_privilege($1, 'moonpool.outbox', 'insert')
-                   and has_table_privilege($1, 'moonpool.delivered', 'insert')
-                   and has_table_privilege($1, 'moonpool.subscriber', 'update')
-                   and has_table_privilege($1, 'moonpool.failure', 'update')
-                   and has_function_privilege($1, 'moonpool.renumber()', 'execute')]],
   },
 
   -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
@@ -168,8 +161,7 @@ return {
           constraint schedule_pkey primary key (operation)
         )]],
     },
-    grants  = { "grant select, insert, update on moonpool.schedule to :application" },
-    granted = "select has_table_privilege($1, 'moonpool.schedule', 'select, insert, update')",
+    grants = { ["moonpool.schedule"] = "select, insert, update" },
   },
 
   -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
@@ -205,9 +197,7 @@ return {
       "alter function moonpool.token_by_id(text) owner to :definer",
       "alter function moonpool.token_exists() owner to :definer",
     },
-    grants  = { "grant execute on function moonpool.token_by_id(text), moonpool.token_exists() to :application" },
-    granted = [[select has_function_privilege($1, 'moonpool.token_by_id(text)', 'execute')
-                   and has_function_privilege($1, 'moonpool.token_exists()', 'execute')]],
+    grants = { ["moonpool.token_by_id(text)"] = "execute", ["moonpool.token_exists()"] = "execute" },
   },
 
   -- 5: schedules that run once for each tenant, with a row of its own; who failed, how often in a row. The tenants are read
@@ -231,10 +221,7 @@ return {
       "revoke all on function moonpool.tenants(text) from public",
       "alter function moonpool.tenants(text) owner to :definer",
     },
-    grants  = { "grant delete on moonpool.schedule to :application",
-                "grant execute on function moonpool.tenants(text) to :application" },
-    granted = [[select has_table_privilege($1, 'moonpool.schedule', 'delete')
-                   and has_function_privilege($1, 'moonpool.tenants(text)', 'execute')]],
+    grants = { ["moonpool.schedule"] = "delete", ["moonpool.tenants(text)"] = "execute" },
   },
 
   -- 6: what the project's migrations have made, noted by `migrate up` for `migrate verify`: the owner's alone.
@@ -247,8 +234,7 @@ return {
           definition text not null
         )]],
     },
-    grants  = {},
-    granted = "select $1::text is not null",
+    grants = {},
   },
 
   -- 7: what crosses tenants is for the host's own sessions: each of these functions asks for moonpool.relay, which no
@@ -320,7 +306,6 @@ return {
       "revoke all on function moonpool.host_only() from public",
       "grant execute on function moonpool.host_only() to :definer",
     },
-    grants  = {},
-    granted = "select $1::text is not null",
+    grants = {},
   },
 }
