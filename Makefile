@@ -13,14 +13,23 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONPOOL := build/moonpool
 C_FILES = $(shell find src spec \( -name '*.c' -o -name '*.h' \) | sort)
 
-# $(call configure,preset,build dir), unless that has been done
-configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then cmake --preset $(1); fi
+# $(call configure,preset,build dir), unless that has been done; $(call reconfigure,…) in any case. CMake's own words are
+# for a configuration that fails.
+reconfigure = mkdir -p $(2); cmake --preset $(1) >$(2)/configure.log 2>&1 || { cat $(2)/configure.log; exit 1; }
+configure = if [ ! -f $(2)/Makefile ] && [ ! -f $(2)/build.ninja ]; then \
+  echo "configure $(2) (log: $(2)/configure.log)"; $(call reconfigure,$(1),$(2)); fi
 
-# $(call ctest,build dir): the tests, with as many open files as the system allows; ctest's summary once more as
-# the last line.
+# $(call compile,build dir,cmake's further arguments): a short line for each step
+steps = sed -u -E 's,Building C object .*\.dir/(__/)*(.*)\.o$$,cc \2,; s,Linking C (executable|static library) ,link ,'
+compile = cmake --build $(1) -j $(JOBS) $(2) 2>&1 | $(steps)
+
+# $(call ctest,build dir): the tests, with as many open files as the system allows; then how the tests that failed are run
+# again, and ctest's summary once more as the last line.
 define ctest
-ulimit -S -n $$(ulimit -H -n) 2>/dev/null || true; status=0; ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log \
-  || status=$$?; grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
+ulimit -S -n $$(ulimit -H -n) 2>/dev/null || true; status=0; \
+ctest --test-dir $(1) --output-on-failure --no-tests=error -j2 2>&1 | tee $(1)/test.log || status=$$?; \
+if [ $$status -ne 0 ]; then echo "the whole output is in $(1)/test.log"; sed -n '/^run again:/,/^$$/p' $(1)/test.log; fi; \
+grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
 endef
 
 help: ## list these targets
@@ -29,11 +38,15 @@ help: ## list these targets
 setup: ## install missing Debian packages (nothing to do when all are there)
 	@.ci/setup
 
-build: ## build/moonpool
-	@$(call configure,dev,build)
-	@cmake --build build -j $(JOBS)
+build: compiled ## build/moonpool
+	@echo "build/moonpool is ready. Next: make demo (one deal, shown), make test, build/moonpool help"
 
-demo: setup build ## create one deal on a private PostgreSQL and show it
+.PHONY: compiled
+compiled:
+	@$(call configure,dev,build)
+	@$(call compile,build)
+
+demo: setup compiled ## create one deal on a private PostgreSQL and show it
 	@$(MOONPOOL) migrate up
 	@$(MOONPOOL) run scripts/tools/demo.lua
 
@@ -48,12 +61,12 @@ test-setup: setup
 
 # Configured once more: clang, for the fuzz target, may be new.
 test: test-setup build/npm/node_modules ## all specs and C unit tests
-	@cmake --preset dev >/dev/null
-	@cmake --build build -j $(JOBS)
-	@if command -v clang >/dev/null; then cmake --build build -j $(JOBS) --target fuzz_targets; fi
+	@$(call reconfigure,dev,build)
+	@$(call compile,build)
+	@if command -v clang >/dev/null; then $(call compile,build,--target fuzz_targets); fi
 	@$(call ctest,build)
 
-bench: setup build ## the deal workload beside pgbench and PL/pgSQL
+bench: setup compiled ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench
 
 # Those that use threads: the watchdog, cancels, PostgreSQL's parser, the reading of scripts/. Specs that raise thousands of errors
@@ -61,30 +74,30 @@ bench: setup build ## the deal workload beside pgbench and PL/pgSQL
 TSAN_SPECS = spec/unit/task_spec.lua spec/fault/early_cancel_spec.lua spec/attack/sql_text_spec.lua spec/integration/reload_spec.lua
 tsan: test-setup ## the specs that use threads under ThreadSanitizer
 	@$(call configure,tsan,build/tsan)
-	@cmake --build build/tsan -j $(JOBS) --target moonpool
+	@$(call compile,build/tsan,--target moonpool)
 	@for spec in $(TSAN_SPECS); do echo "$$spec"; TSAN_OPTIONS=halt_on_error=1 build/tsan/moonpool spec $$spec || exit 1; done
 
 asan: test-setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
 	@$(call configure,asan,build/asan)
-	@cmake --build build/asan -j $(JOBS)
+	@$(call compile,build/asan)
 	@export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1; $(call ctest,build/asan)
 
-soak: setup build ## the long forms of the fault tests (a quarter of an hour)
+soak: setup compiled ## the long forms of the fault tests (a quarter of an hour)
 	@build/spec/sim_test --seeds 1000000
 	@$(MOONPOOL) spec -p _soak spec/soak
 	@lua5.4 spec/structure/mutate.lua
 
-mutants: setup build ## mistakes built in on purpose: each must be caught
+mutants: setup compiled ## mistakes built in on purpose: each must be caught
 	@lua5.4 spec/structure/mutate.lua
 
 fuzz: setup ## what reads texts from outside, 10 million runs each (needs clang)
 	@.ci/setup lint
-	@cmake --preset dev >/dev/null
+	@$(call reconfigure,dev,build)
 	@cmake --build build --target fuzz
 
 lint: ## clang-format, clang-tidy, luacheck
 	@.ci/setup lint
-	@cmake --preset dev >/dev/null
+	@$(call reconfigure,dev,build)
 	clang-format --dry-run -Werror $(C_FILES)
 	luacheck --quiet lua scripts spec
 	run-clang-tidy -quiet -j $(JOBS) -p build -extra-arg=-include$(CURDIR)/.ci/analyze.h '^$(CURDIR)/(src|spec)/'
