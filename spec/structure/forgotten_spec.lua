@@ -60,6 +60,25 @@ describe("nothing is forgotten", function()
     report(problems)
   end)
 
+  it("of a move: the files that src/README.md names are there", function()
+    local problems, lua = {}, "/" .. table.concat(found "lua spec scripts -name '*.lua'", "\n/") .. "\n"
+    for path in read "src/README.md":gmatch "[`( ]([%l_/]+%.%l+)[`:;,) ]" do
+      local file
+      if path == "scripts/smoke.lua" then -- a project's own
+        file = true
+      elseif path:find "%.lua$" then
+        file = lua:find("/" .. path:gsub("%p", "%%%0") .. "\n") -- any folder
+      elseif path:find "^%l+/[%l_]+%.[ch]$" then
+        file = io.open(root .. "/src/" .. path)
+        if file then file:close() end
+      else
+        file = true
+      end
+      if not file then problems[#problems + 1] = path .. " is not there" end
+    end
+    report(problems)
+  end)
+
   it("of a setting: it is used (src/app/config.h)", function()
     local uses = text_of("src -name '*.[ch]'", "app/config%.[ch]$")
     local problems, count = {}, 0
