@@ -36,6 +36,11 @@ function standby.of(primary)
   return self
 end
 
+--- Makes it a primary; gives back control when it takes writes.
+function standby:promote()
+  self.own(("%spg_ctl -D '%s/data' -w promote"):format(BIN, self.dir))
+end
+
 function standby:stop()
   pcall(self.own, ("%spg_ctl -D '%s/data' -m immediate stop"):format(BIN, self.dir))
   self.folder.remove()

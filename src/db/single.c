@@ -179,6 +179,7 @@ static void on_timeout(struct mp_timer *timer) {
   mp_err_set(&err, MP_ECONN, "the database %s", what);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   mp_conn_break(shot->conn, &err);
+  mp_health_silent(shot->source->host, shot->source->pool, shot->conn);
   if (shot->source->pool) /* its lease may be over */
     mp_reap(shot->source->pool, shot->source->host->loop, mp_conn_backend_pid(shot->conn),
             mp_conn_opened_ms(shot->conn));

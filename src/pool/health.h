@@ -63,9 +63,14 @@ struct mp_health {
   enum mp_look look; /* the last one */
   unsigned failures; /* looks in a row that found it UNREACHABLE */
   char reason[200];  /* of the last look, if it found anything wrong */
-  char server[96];   /* the server that answered last, as mp_conn_server names it */
-  bool silent;       /* that server no longer answers, although its connection is not closed */
   char sqlstate[6];  /* the same, if the server said it */
+  /* Which server answered the last look that was answered: its address (mp_conn_server) and the
+   * time of its start, because an address may lead to another server later. */
+  char server[96], started[40];
+  /* The server that left a question of the host without an answer, and when; 0: none. */
+  char silent[96];
+  uint64_t silent_ms;
+  uint64_t stale_ms; /* connections opened up to then lead to a server that must not be used */
 };
 
 void mp_health_init(struct mp_health *health, uint64_t now_ms);

@@ -122,8 +122,8 @@ void mp_policy_closed(struct mp_policy *policy, uint64_t now, unsigned slot);
 void mp_policy_unparked(struct mp_policy *policy, uint64_t now, unsigned slot, bool reusable);
 void mp_policy_pinged(struct mp_policy *policy, uint64_t now, unsigned slot, bool ok);
 /* Connections opened up to `opened_ms` lead to a server that must not be used any more: each is
- * closed as soon as it is free. */
-void mp_policy_retire(struct mp_policy *policy, uint64_t now, uint64_t opened_ms);
+ * closed as soon as it is free. `opening`: those that were being opened then are opened again. */
+void mp_policy_retire(struct mp_policy *policy, uint64_t now, uint64_t opened_ms, bool opening);
 /* The server has answered on another connection: connects need not wait for their back-off any
  * more. */
 void mp_policy_reachable(struct mp_policy *policy, uint64_t now);

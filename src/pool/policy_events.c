@@ -133,11 +133,15 @@ void mp_policy_connect_failed(struct mp_policy *p, uint64_t now, unsigned index,
   mp_policy_settle(p, now);
 }
 
-void mp_policy_retire(struct mp_policy *p, uint64_t now, uint64_t opened_ms) {
+void mp_policy_retire(struct mp_policy *p, uint64_t now, uint64_t opened_ms, bool opening) {
   for (unsigned i = 0; i < p->slot_count; i++) {
     struct mp_slot *slot = p->slots[i];
-    bool open = slot->state != MP_SLOT_EMPTY && slot->state != MP_SLOT_CONNECTING;
-    if (open && slot->opened_ms <= opened_ms) slot->expire_ms = now;
+    if (slot->state == MP_SLOT_CONNECTING) {
+      if (opening && slot->since_ms <= opened_ms)
+        mp_policy_close_slot(p, slot, "it was being opened to a server that is silent", now);
+    } else if (slot->state != MP_SLOT_EMPTY && slot->opened_ms <= opened_ms) {
+      slot->expire_ms = now;
+    }
   }
   mp_policy_tick(p, now);
 }

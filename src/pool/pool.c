@@ -379,17 +379,21 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*closed)(vo
   pump(pool);
 }
 
-void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent) {
+void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms) {
+  mp_policy_retire(pool->policy, mp_pool_now_ms(pool), opened_ms, false);
+  pump(pool);
+}
+
+void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server) {
   struct mp_err err;
-  mp_err_set(&err, MP_ECONN, "the database server at %.90s does not answer any more",
-             silent ? silent : "");
+  mp_err_set(&err, MP_ECONN, "the database server at %.90s does not answer any more", server);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
-  for (unsigned i = 0; silent && i < pool->slot_count; i++) {
+  for (unsigned i = 0; i < pool->slot_count; i++) {
     struct mp_conn *conn = pool->slots[i]->lease ? pool->slots[i]->conn : NULL;
-    if (conn && mp_conn_alive(conn) && !strcmp(mp_conn_server(conn), silent))
-      mp_conn_break(conn, &err);
+    bool old = conn && mp_conn_alive(conn) && mp_conn_opened_ms(conn) <= opened_ms;
+    if (old && !strcmp(mp_conn_server(conn), server)) mp_conn_break(conn, &err);
   }
-  mp_policy_retire(pool->policy, mp_pool_now_ms(pool), opened_ms);
+  mp_policy_retire(pool->policy, mp_pool_now_ms(pool), opened_ms, true);
   pump(pool);
 }
 

@@ -88,9 +88,11 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to);
 void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)(void *data),
                    void *data);
 /* Connections opened up to `opened_ms` lead to a server that must not be used any more: each is
- * closed at once, or when it is released. Those to the server `silent` (mp_conn_server; NULL: none)
- * are broken even while in use: no answer will come from there. */
-void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms, const char *silent);
+ * closed at once, or when it is released. */
+void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms);
+/* The same, and no answer will come from `server` (mp_conn_server): connections to it are broken
+ * even while in use, and those that were being opened are opened again. */
+void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server);
 /* The server has answered on another connection: connects now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);

@@ -1,5 +1,4 @@
-/* wait.c: checks whether the running code may wait here; if not, the error names the function that
- * prevents it. */
+/* wait.c: may the code that runs wait here? If not, the error names what it is inside of. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>

@@ -20,6 +20,8 @@
 /* How long to wait before a missing table is looked for again: somebody may have migrated. */
 #define ASK_AGAIN_MS 60000
 
+enum { QUESTION_MS = 2000, QUESTION_LEAST_MS = 250 }; /* for the answer to one question */
+
 /* ---- what an attempt sends ---- */
 
 static struct mp_err witness_fault(const struct mp_err *err, bool retry) {
@@ -176,7 +178,8 @@ struct reread {
 
 struct mp_resolve {
   struct mp_txn *txn;
-  struct mp_req end_old, begin, set_id, claim, look, set_key, look_key, set_tenant, commit;
+  struct mp_req end_old, begin, set_id, set_patience, claim, look, set_key, look_key, set_tenant,
+      commit;
   struct mp_sync end_sync, sync;
   struct mp_reap_values old;
   char set_id_sql[80];
@@ -210,6 +213,7 @@ static void note_error(struct mp_resolve *r, const struct mp_err *err) {
   }
 NOTE_CALLBACK(begin)
 NOTE_CALLBACK(set_id)
+NOTE_CALLBACK(set_patience)
 NOTE_CALLBACK(set_tenant)
 
 static void on_resolve_set_key(struct mp_req *req, struct mp_result *result,
@@ -268,7 +272,23 @@ static void lost_for_good(struct mp_stmt *stmt, const char *why) {
              why);
 }
 
+/* Sends what is queued, with time for its answer: a part of what is left, so that another
+ * connection can be asked when this one is silent. */
+static void ask(struct mp_resolve *r,
+                void (*on_done)(struct mp_sync *sync, struct mp_result *result,
+                                const struct mp_err *err)) {
+  struct mp_txn *txn = r->txn;
+  uint64_t now_ms = mp_loop_now_ms(txn->host->loop), until_ms = mp_tx_until_ms(&txn->tx, now_ms);
+  uint64_t share_ms = until_ms > now_ms ? (until_ms - now_ms) / 3 : 0;
+  if (share_ms < QUESTION_LEAST_MS) share_ms = QUESTION_LEAST_MS;
+  mp_timer_start(&txn->cleanup, share_ms < QUESTION_MS ? share_ms : QUESTION_MS);
+  r->sync = (struct mp_sync){.on_done = on_done};
+  mp_conn_sync(txn->lease.conn, &r->sync);
+  txn->syncs_open++;
+}
+
 static void over(struct mp_txn *txn, enum mp_tx_verdict verdict, const struct mp_err *err) {
+  mp_timer_stop(&txn->cleanup);
   free_resolve(txn);
   mp_txn_act(txn, mp_tx_resolved(&txn->tx, verdict, err, mp_txn_now(txn)));
 }
@@ -276,6 +296,7 @@ static void over(struct mp_txn *txn, enum mp_tx_verdict verdict, const struct mp
 static void connection_lost(struct mp_txn *txn, const struct mp_err *err) {
   struct mp_err lost = *err;
   txn->discard = true;
+  mp_timer_stop(&txn->cleanup);
   free_resolve(txn);
   mp_txn_act(txn, mp_tx_lost(&txn->tx, &lost, false, mp_txn_now(txn)));
 }
@@ -292,6 +313,7 @@ static void on_row(struct mp_req *req, struct mp_result *result, const struct mp
   mp_types_settle(mp_txn_types(stmt->owner), stmt->result);
   stmt->err = (struct mp_err){.code = MP_OK};
   stmt->state = MP_STMT_DONE;
+  mp_list_remove(&stmt->node);
   mp_stmt_let_go(stmt);
 }
 
@@ -368,9 +390,7 @@ static void on_columns_sync(struct mp_sync *sync, struct mp_result *result,
   }
   r->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   mp_conn_send(conn, &r->commit);
-  r->sync = (struct mp_sync){.on_done = on_rows_sync};
-  mp_conn_sync(conn, &r->sync);
-  txn->syncs_open++;
+  ask(r, on_rows_sync);
 }
 
 /* True: it has been sent for, and the verdict comes later. */
@@ -399,9 +419,7 @@ static bool read_rows(struct mp_resolve *r) {
         .on_done = on_columns};
     mp_conn_send(txn->lease.conn, &reread->req);
   }
-  r->sync = (struct mp_sync){.on_done = on_columns_sync};
-  mp_conn_sync(txn->lease.conn, &r->sync);
-  txn->syncs_open++;
+  ask(r, on_columns_sync);
   return true;
 }
 
@@ -467,6 +485,11 @@ static void send_witness_question(struct mp_resolve *r, struct mp_conn *conn) {
            txn->witness_id);
   r->set_id = (struct mp_req){.sql = r->set_id_sql, .flags = MP_REQ_ONCE, .on_done = on_set_id};
   mp_conn_send(conn, &r->set_id);
+  /* The lost transaction may hold the id for long: a server that answers says so before its time is
+   * over, and is asked again. */
+  r->set_patience = (struct mp_req){
+      .sql = "SET LOCAL lock_timeout = 1000", .flags = MP_REQ_ONCE, .on_done = on_set_patience};
+  mp_conn_send(conn, &r->set_patience);
   r->claim_values[0] = txn->witness_id;
   r->claim_values[1] = txn->m->name;
   r->claim_values[2] = txn->m->tenant;
@@ -528,8 +551,6 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   if (txn->m->options.key_id) send_key_question(r, conn);
   r->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   mp_conn_send(conn, &r->commit);
-  r->sync = (struct mp_sync){.on_done = on_resolve_sync};
-  mp_conn_sync(conn, &r->sync);
-  txn->syncs_open++;
+  ask(r, on_resolve_sync);
   return 0;
 }

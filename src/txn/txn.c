@@ -8,6 +8,7 @@
 #include "txn/fault.h"
 #include "txn/txn_priv.h"
 #include "util/log.h"
+#include "watch/health.h"
 
 #define CLEANUP_MS \
   5000 /* for a cancel, a rollback or an unlock nobody waits for; then the connection is closed */
@@ -371,7 +372,9 @@ static void on_cleanup(struct mp_timer *timer) {
   const char *what = commit                ? "COMMIT"
                      : txn->release_wanted ? "the unlock of its lane"
                                            : "ROLLBACK";
-  if (txn->tx.overdue && commit)
+  if (txn->tx.state == MP_TX_RESOLVING)
+    mp_err_set(&err, MP_ECONN, "the database did not answer whether the work is stored");
+  else if (txn->tx.overdue && commit)
     mp_err_set(&err, MP_ECONN, "the database did not answer the cancel of COMMIT");
   else
     mp_err_set(&err, MP_ECONN, "the database did not answer %s within %g s", what,
@@ -383,6 +386,7 @@ static void on_cleanup(struct mp_timer *timer) {
   }
   mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s: closing its connection", txn->m->name,
             err.msg);
+  mp_health_silent(txn->host, txn->options.pool, txn->lease.conn);
   mp_txn_break(txn, &err); /* what is under way fails, and that ends the transaction */
   mp_txn_release_when_quiet(txn);
 }

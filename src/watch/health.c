@@ -1,5 +1,6 @@
-/* health.c: probes the database for pool/health.h over the host's own connection, so that a busy
- * pool is not mistaken for a silent database. Probes are not counted in metrics or history. */
+/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that
+ * a busy pool is no reason for a silent database; counted nowhere, so that asking changes no
+ * statistics. */
 #include "watch/health.h"
 
 #include <lauxlib.h>
@@ -11,13 +12,14 @@
 #include "pool/pool.h"
 #include "script/luaerr.h"
 #include "sql/state.h"
+#include "util/log.h"
 
 enum {
-  PATIENCE_MS = 5000, /* shorter than the pool's own time limit */
-  LATE_MS = 100, /* after a busy turn the answer may already be in the socket: it is read first */
+  PATIENCE_MS = 5000, /* the pool's own time limit lies behind ours */
+  LATE_MS = 100,      /* a loop that was busy may have the answer in its socket: it is read first */
 };
 
-struct probe { /* in a userdata; the registry keeps it until nothing is under way */
+struct probe { /* in a userdata that the registry keeps until nothing is under way */
   struct mp_host *host;
   struct mp_lease lease;
   struct mp_req req;
@@ -27,7 +29,7 @@ struct probe { /* in a userdata; the registry keeps it until nothing is under wa
   bool sent, late, excused, abandoned;
   bool again; /* an older connection says that the server takes no writes: a new one is asked */
   uint64_t since_ms;
-  char server[MP_SERVER_KEY];
+  char server[MP_SERVER_KEY], started[40];
   enum mp_look look;
   struct mp_err err; /* code 0: it answered */
   int self_ref;
@@ -57,32 +59,47 @@ const struct mp_health *mp_health_now(struct mp_host *host) {
   return host->shared->health;
 }
 
-/* The pool's connections are older than this answer: they lead to another server than a new
- * connection, or to a server whose role has changed. */
+static void retire(struct mp_host *host, uint64_t opened_ms) {
+  struct mp_health *health = host->shared->health;
+  if (opened_ms > health->stale_ms) health->stale_ms = opened_ms;
+  mp_pool_retire(host->pool, opened_ms);
+}
+
+/* The look has reached another server than the silent one, or another one at the same address. If
+ * it has reached the silent one itself, only one connection to that was lost. */
+static void settle_silence(struct probe *probe) {
+  struct mp_health *health = probe->host->shared->health;
+  bool same = !strcmp(probe->server, health->silent);
+  bool known = !strcmp(health->server, health->silent);
+  bool moved = !same || (known && strcmp(probe->started, health->started) != 0);
+  if (health->silent_ms && moved) {
+    mp_log(MP_LOG_WARN, "pool", "the database server at %s does not answer; %s at %s does",
+           health->silent, same ? "another" : "the one", probe->server);
+    mp_pool_leave(probe->host->pool, health->silent_ms, health->silent);
+  }
+  health->silent_ms = 0;
+}
+
+/* What the pool has was opened before this was known: it leads to another server than a new
+ * connection, or to one that has changed. */
 static void tell_pool(struct probe *probe, enum mp_look before) {
   struct mp_health *health = probe->host->shared->health;
-  struct mp_pool *pool = probe->host->pool;
-  uint64_t now_ms = mp_loop_now_ms(probe->host->loop);
-  bool moved = strcmp(probe->server, health->server) != 0;
   bool was_read_only = probe->again || before == MP_LOOK_READ_ONLY;
-  if (before == MP_LOOK_FAILED) mp_pool_reachable(pool);
-  if ((was_read_only && probe->look == MP_LOOK_WRITABLE) || (health->silent && moved))
-    mp_pool_retire(pool, now_ms, health->silent && moved ? health->server : NULL);
+  if (before == MP_LOOK_FAILED) mp_pool_reachable(probe->host->pool);
+  if (was_read_only && probe->look == MP_LOOK_WRITABLE)
+    retire(probe->host, mp_loop_now_ms(probe->host->loop));
+  settle_silence(probe);
   memcpy(health->server, probe->server, sizeof health->server);
-  health->silent = false;
+  memcpy(health->started, probe->started, sizeof health->started);
 }
 
-static void shun(struct probe *probe) {
-  struct mp_servers *servers = mp_pool_conn_options(probe->host->shared->own)->servers;
-  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->host->loop));
-}
-
-/* The server accepted the question but does not answer: any other connection to it would hang as
- * well. */
-static void tell_silence(struct probe *probe) {
-  shun(probe);
-  probe->host->shared->health->silent = true;
-  mp_pool_retire(probe->host->pool, mp_loop_now_ms(probe->host->loop), NULL);
+void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn) {
+  struct mp_health *health = host->shared->health;
+  uint64_t now_ms = mp_loop_now_ms(host->loop);
+  if (!host->pool || !conn || (pool != host->pool && pool != host->shared->own)) return;
+  health->silent_ms = now_ms;
+  snprintf(health->silent, sizeof health->silent, "%s", mp_conn_server(conn));
+  retire(host, now_ms);
 }
 
 static void tell(struct probe *probe) {
@@ -93,7 +110,6 @@ static void tell(struct probe *probe) {
   struct mp_health_facts facts = facts_of(host);
   mp_health_looked(host->shared->health, mp_loop_now_ms(host->loop), probe->look, err, &facts);
   if (host->pool && !err) tell_pool(probe, before);
-  if (host->pool && probe->late && probe->sent) tell_silence(probe);
   over(probe);
 }
 
@@ -102,10 +118,12 @@ bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct m
   struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
   if (!mp_conn_took_no_write(conn, err)) return false;
   *discard = pool != host->pool || host->shared->health->look != MP_LOOK_READ_ONLY;
-  if (!*discard)
-    return true; /* the last probe, a second ago, found that the address leads to no other server */
+  if (!*discard) return true; /* the address leads to no other, as was seen a second ago */
   if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(host->loop));
-  mp_pool_retire(pool, mp_conn_opened_ms(conn), NULL);
+  if (pool == host->pool)
+    retire(host, mp_conn_opened_ms(conn));
+  else
+    mp_pool_retire(pool, mp_conn_opened_ms(conn));
   return true;
 }
 
@@ -115,12 +133,14 @@ static void on_answer(struct mp_req *req, struct mp_result *result, const struct
   if (err || !result || PQntuples(result->pg) != 1) return;
   bool read_only = !strcmp(PQgetvalue(result->pg, 0, 0), "on");
   probe->look = read_only ? MP_LOOK_READ_ONLY : MP_LOOK_WRITABLE;
+  snprintf(probe->started, sizeof probe->started, "%s", PQgetvalue(result->pg, 0, 1));
 }
 
 /* The address may lead to another server by now: only a new connection can tell. */
 static bool ask_again(struct probe *probe) {
+  struct mp_servers *servers = mp_pool_conn_options(probe->host->shared->own)->servers;
   struct mp_err err;
-  shun(probe);
+  if (servers) mp_servers_shun(servers, probe->server, mp_loop_now_ms(probe->host->loop));
   probe->again = true;
   probe->sent = false;
   return !mp_pool_acquire(probe->host->shared->own, &probe->lease, &err);
@@ -141,7 +161,9 @@ static void on_grant(struct mp_lease *lease) {
   probe->sent = true;
   snprintf(probe->server, sizeof probe->server, "%s", mp_conn_server(lease->conn));
   probe->req = (struct mp_req){
-      .sql = "show transaction_read_only", .flags = MP_REQ_ONCE, .on_done = on_answer};
+      .sql = "select current_setting('transaction_read_only'), pg_postmaster_start_time()",
+      .flags = MP_REQ_ONCE,
+      .on_done = on_answer};
   probe->sync = (struct mp_sync){.on_done = on_sync};
   mp_conn_send(lease->conn, &probe->req);
   mp_conn_sync(lease->conn, &probe->sync);
@@ -153,7 +175,8 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
   tell(probe);
 }
 
-/* A connection that does not answer in time cannot be used again: closing it ends the probe. */
+/* A connection that does not answer in time is of no use to others either: closing it ends the
+ * probe. */
 static void on_timeout(struct mp_timer *timer) {
   struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
   if (!probe->excused && mp_loop_now_ms(probe->host->loop) > timer->due_ms + LATE_MS) {
@@ -164,6 +187,7 @@ static void on_timeout(struct mp_timer *timer) {
   probe->late = true;
   mp_err_set(&probe->err, MP_ETIMEOUT, "the database does not answer");
   if (probe->sent) {
+    mp_health_silent(probe->host, probe->host->shared->own, probe->lease.conn);
     mp_pool_release(&probe->lease, true);
   } else {
     mp_pool_abandon(&probe->lease);
@@ -174,7 +198,7 @@ static void on_timeout(struct mp_timer *timer) {
 static void on_abandon(void *data) {
   struct probe *probe = data;
   probe->abandoned = true;
-  if (probe->sent) return; /* the answer or the timeout still comes; the state is judged by it */
+  if (probe->sent) return; /* the answer or the timeout comes, and is what others want to know */
   mp_pool_abandon(&probe->lease);
   over(probe);
 }
@@ -252,7 +276,7 @@ int mp_health_table(lua_State *L) {
     mp_pool_holders(host->pool, holders, sizeof holders);
     if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
       set_text(L, "reason",
-               stats.last_error); /* the host's own connection was opened before the fault */
+               stats.last_error); /* the host's own connection is older than what is wrong */
       set_text(L, "sqlstate", stats.last_sqlstate);
     }
     set_text(L, "holders", holders);

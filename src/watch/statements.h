@@ -1,4 +1,4 @@
-/* statements.h: reports each answered statement to metrics, history and log. */
+/* statements.h: what the host tells of each statement that was answered: metrics, history, log. */
 #ifndef MP_STATEMENTS_H
 #define MP_STATEMENTS_H
 
@@ -8,8 +8,7 @@
 struct mp_host;
 
 /* Call it after mp_stmt_answer. `who` is named in the log if the statement was slow; `about` may be
- * NULL. A statement that the server skipped because an earlier one failed never ran and is not
- * reported. */
+ * NULL. What the server skipped because an earlier statement failed never ran, and is not told. */
 void mp_statement_answered(struct mp_host *host, const struct mp_stmt *stmt, const char *who,
                            const struct mp_log_about *about);
 

@@ -1,0 +1,169 @@
+-- The primary hangs with its sockets open (SIGSTOP), and the standby is promoted: calls go on over
+-- the promoted server, what was acknowledged is there once, and no caller is told that the outcome
+-- is unknown where it can be found out.
+local cluster  = require "spec.support.cluster"
+local db       = require "moonpool.db"
+local freezer  = require "spec.support.freezer"
+local host_of  = require "moonpool.host"
+local http     = require "spec.support.http"
+local json     = require "moonpool.json"
+local service  = require "spec.support.http_service"
+local standby  = require "spec.support.standby"
+
+local files = {
+  ["scripts/adds.lua"] = [[
+    local moonpool, is = require "moonpool", require "moonpool.is"
+    return moonpool.operation {
+      summary = "x", input = is.object { id = is.string },
+      run = function(tx, input)
+        tx:exec("insert into frozen_spec.t (id) values ($id)", { id = input.id })
+        local id = tx:value("select id from frozen_spec.t where id = $id", { id = input.id })
+        return { id = id }
+      end,
+    }]],
+}
+
+local CLIENTS, PATIENCE_S = 8, 40
+
+-- Callers that call again as soon as they are answered.
+local function storm(host, token)
+  local self = { acknowledged = {}, failed = {}, calls = 0, slowest_s = 0 }
+  local clients = {}
+
+  local function send(client)
+    self.calls = self.calls + 1
+    client.id, client.since = ("call %d"):format(self.calls), host_of.clock()
+    local body = json.encode { id = client.id }
+    client.send((("POST /api/ops/adds HTTP/1.1|Host: a|Authorization: Bearer %s|" ..
+      "Content-Type: application/json|Content-Length: %d||"):format(token, #body)
+      :gsub("|", "\r\n")), body)
+  end
+
+  local function take(client)
+    local answer = client.answer()
+    local took = host_of.clock() - client.since
+    self.slowest_s = math.max(self.slowest_s, took)
+    if answer and answer.status == 200 then
+      self.acknowledged[#self.acknowledged + 1] = client.id
+      client.after = (client.after or 0) + 1
+    else
+      self.failed[#self.failed + 1] = ("%s after %.1f s: %s"):format(client.id, took,
+        answer and answer.body or "no answer")
+    end
+  end
+
+  for i = 1, CLIENTS do
+    clients[i] = assert(http.connect(host.port))
+    send(clients[i])
+  end
+
+  --- Goes on until each has had so many answers since.
+  function self.go_on(n)
+    for _, client in ipairs(clients) do client.after = 0 end
+    local until_s = host_of.clock() + PATIENCE_S
+    local function done()
+      for _, client in ipairs(clients) do if client.after < n then return false end end
+      return true
+    end
+    while not done() do
+      assert(host_of.clock() < until_s, "no success: " .. table.concat(self.failed, "\n"))
+      http.wait("an answer", function()
+        for _, client in ipairs(clients) do
+          if client.received ~= "" or client.ended then return true end
+        end
+      end)
+      for _, client in ipairs(clients) do
+        if client.received ~= "" or client.ended then
+          take(client)
+          send(client)
+        end
+      end
+    end
+  end
+
+  function self.stop()
+    for _, client in ipairs(clients) do take(client) end
+    for _, client in ipairs(clients) do client.close() end
+  end
+  return self
+end
+
+describe("a primary that hangs, whose standby is promoted", function()
+  local primary, second, host, frozen, token
+
+  local function folder_of(url) return (url:match "host=([^&]*)":gsub("%%2F", "/")) end
+
+  before_each(function()
+    primary = cluster.start()
+    local admin = db.open { url = primary.admin_url, max = 1 }
+    admin.exec "create schema frozen_spec"
+    admin.exec "create table frozen_spec.t (id text not null)"
+    admin.exec "grant usage on schema frozen_spec to moonpool_app"
+    admin.exec "grant select, insert on frozen_spec.t to moonpool_app"
+    second = standby.of(primary)
+    -- What is acknowledged is on the standby.
+    admin.exec "alter system set synchronous_standby_names = '*'"
+    admin.exec "select pg_reload_conf()"
+    admin.close()
+    token = service.token("", primary.env)
+  end)
+  after_each(function()
+    if frozen then frozen:thaw() end
+    if host then host:stop() end
+    if second then second:stop() end
+    if primary then primary:stop() end
+    frozen, host, second, primary = nil, nil, nil, nil
+  end)
+
+  local function serve(url, env)
+    local settings = { DATABASE_URL = url, DB_POOL_MIN = "4", DB_POOL_MAX = "6" }
+    for name, value in pairs(env or {}) do settings[name] = value end
+    host = service.start(files, { env = settings })
+  end
+
+  local function assert_stored(calls)
+    local url = primary.admin_url:gsub("host=[^&]*", "host=" .. second.dir .. "/run")
+    local admin = db.open { url = url, max = 1 }
+    local counts = {}
+    local rows = admin.query "select id, count(*) as n from frozen_spec.t group by id"
+    for _, row in ipairs(rows) do counts[row.id] = row.n end
+    admin.close()
+    for _, id in ipairs(calls.acknowledged) do
+      assert.are.equal(1, counts[id], id .. " was acknowledged")
+    end
+    for id, n in pairs(counts) do assert.are.equal(1, n, id) end
+  end
+
+  local function hang_and_promote(calls, move)
+    calls.go_on(3)
+    frozen = freezer.server(primary:postmaster())
+    second:promote()
+    if move then move() end
+    local from = host_of.clock()
+    calls.go_on(3)
+    local took = host_of.clock() - from
+    calls.stop()
+    if os.getenv "MP_CALLS" then
+      print(("\n%d calls, %d acknowledged, all served again after %.1f s, slowest %.1f s\n%s")
+        :format(calls.calls, #calls.acknowledged, took, calls.slowest_s, host:log()))
+    end
+    assert.are.same({}, calls.failed)
+    assert_stored(calls)
+  end
+
+  it("is left for the other one that the connection string names", function()
+    local both = folder_of(primary.url) .. "," .. second.dir .. "/run"
+    serve((primary.url:gsub("host=[^&]*", "host=" .. both)))
+    hang_and_promote(storm(host, token))
+  end)
+
+  it("is left when its address leads to the other one", function()
+    local link = primary.folder.path .. "/address"
+    local function lead_to(folder)
+      assert(os.execute(("ln -sfn '%s' '%s'"):format(folder, link)))
+    end
+    lead_to(folder_of(primary.url))
+    serve((primary.url:gsub("host=[^&]*", "host=" .. link)))
+    hang_and_promote(storm(host, token), function() lead_to(second.dir .. "/run") end)
+  end)
+end)
