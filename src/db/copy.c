@@ -8,9 +8,9 @@
 #include "script/luaerr.h"
 #include "values/json.h"
 
-#define CHUNK 65536 /* bytes handed to a script at once, or a row */
-/* COPY takes as long as whoever gives or takes the data; each of its steps has the source's
- * timeout. One text is one transaction, so the setting ends with it. */
+#define CHUNK 65536 /* bytes given to a script at a time; a longer row is given whole */
+/* COPY lasts as long as its data, so statement_timeout is off for it and each step has the source's
+ * timeout. SET LOCAL and COPY are one text, hence one transaction, which ends the setting. */
 static const char prefix[] = "set local statement_timeout = 0; ";
 
 /* From copy_start to on_done: the connection points at it. */
@@ -21,7 +21,7 @@ struct mp_copier {
   struct mp_timer timeout;
   struct mp_token token;
   bool waiting, done, late;
-  bool storing;              /* all was put: when the connection is lost now, nobody knows */
+  bool storing; /* all data was sent: if the connection is lost now, the outcome is unknown */
   struct mp_failure failure; /* done: why it failed, or no code */
   lua_Integer rows;
   char sql[];
@@ -104,7 +104,7 @@ static void add_line(lua_State *L, const PGresult *pg) {
   lua_setfield(L, -2, "copy_line");
 }
 
-/* Raises if it has failed, or has taken too long; the connection then goes with the lease. */
+/* Raises if it has failed or took too long; the connection is then closed with the lease. */
 static void check(lua_State *L, struct mp_copier *copier) {
   struct mp_source *source = copier->source;
   struct mp_err err;
@@ -222,7 +222,7 @@ static int ended(lua_State *L, int status, lua_KContext ctx) {
   struct mp_copier *copier = (struct mp_copier *)ctx;
   (void)status;
   check(L, copier);
-  if (!copier->done) return wait(L, copier, "copy_end", ended); /* woken by something before */
+  if (!copier->done) return wait(L, copier, "copy_end", ended); /* woken by an earlier event */
   lua_pushinteger(L, settle(copier));
   return 1;
 }

@@ -1,5 +1,5 @@
-/* copy_row.c: rows as COPY's text format wants them: each value as a parameter of its column's type
- * would be written. */
+/* copy_row.c: rows in COPY's text format; each value is written like a parameter of its column's
+ * type. */
 #include <lauxlib.h>
 
 #include "db/copy.h"
@@ -19,8 +19,8 @@ static int have_columns(lua_State *L, int status, lua_KContext ctx) {
 int mp_copy_columns(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.copy_in");
   struct mp_text *text = mp_text_get(L, 1, "db.copy_in");
-  return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.copy_in", 0,
-                  have_columns);
+  return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.copy_in",
+                       0, have_columns);
 }
 
 /* PostgreSQL manual, COPY, "Text Format". */
@@ -44,7 +44,8 @@ int mp_copy_row(lua_State *L) {
   lua_settop(L, 2);
   struct mp_buf *line = mp_json_buf_new(L, 0), *cell = mp_json_buf_new(L, 0);
   for (lua_Integer i = 1; i <= n; i++) {
-    bool known = i <= PQnfields(pg), needs_type = false; /* one too many: the server refuses it */
+    bool known = i <= PQnfields(pg),
+         needs_type = false; /* a value too many: the server refuses the row */
     struct mp_column type = {.type = MP_OID_TEXT};
     if (known) type = mp_types_column(result, (int)i - 1);
     if (i > 1) mp_buf_addc(line, '\t');

@@ -72,20 +72,20 @@ static int shape_none(lua_State *L, int status, lua_KContext ctx) {
   return 0;
 }
 
-static int shoot(lua_State *L, const char *what, struct mp_source *source, struct mp_text *text,
-                 lua_CFunction self, lua_KFunction shape) {
+static int run_single(lua_State *L, const char *what, struct mp_source *source,
+                      struct mp_text *text, lua_CFunction self, lua_KFunction shape) {
   struct mp_stmt *stmt = mp_stmt_new(L, what, mp_source_types(source), text, 2);
   if (!stmt)
-    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), what,
-                    (lua_KContext)self, again);
-  return mp_shoot(L, source, stmt, what, 0, shape);
+    return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), what,
+                         (lua_KContext)self, again);
+  return mp_single_run(L, source, stmt, what, 0, shape);
 }
 
 static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction shape) {
   struct mp_source *source = mp_source_usable(L, what);
   struct mp_text *text = mp_source_text(L, source, 1, what);
   if (!text) return mp_text_read(L, 1, what, self);
-  return shoot(L, what, source, text, self, shape);
+  return run_single(L, what, source, text, self, shape);
 }
 
 static int db_query(lua_State *L) { return run(L, "db.query", db_query, shape_query); }
@@ -102,19 +102,19 @@ static int db_one(lua_State *L) {
   if (text->names || !text->nparams) {
     lua_settop(L, 3);
     if (!lua_isnil(L, 3)) message = luaL_checkstring(L, 3);
-    lua_insert(L, 1); /* out of the way: what follows the text is the parameters */
+    lua_insert(L, 1); /* moved away, so that only the parameters follow the text */
     if (!text->nparams) lua_settop(L, 2);
   } else {
     lua_pushnil(L);
     lua_insert(L, 1);
   }
   struct mp_stmt *stmt = mp_stmt_one(L, "db.one", mp_source_types(source), text, 3, message);
-  lua_rotate(L, 1, -1); /* the arguments as they came, for a second run */
+  lua_rotate(L, 1, -1); /* the arguments in their first order, for a second run */
   if (text->nparams && !text->names) lua_pop(L, 1);
   if (!stmt)
-    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.one",
-                    (lua_KContext)db_one, again);
-  return mp_shoot(L, source, stmt, "db.one", 0, shape_one);
+    return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.one",
+                         (lua_KContext)db_one, again);
+  return mp_single_run(L, source, stmt, "db.one", 0, shape_one);
 }
 
 /* insert(table, values) */
@@ -128,12 +128,12 @@ static int db_insert(lua_State *L) {
   struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
   struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", mp_source_types(source), text, 2);
   if (!stmt)
-    return mp_shoot(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",
-                    (lua_KContext)db_insert, again);
-  return mp_shoot(L, source, stmt, "db.insert", 0, shape_one);
+    return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",
+                         (lua_KContext)db_insert, again);
+  return mp_single_run(L, source, stmt, "db.insert", 0, shape_one);
 }
 
-/* check(sql): raises if the code that runs may not send that text */
+/* check(sql): raises if the running code may not send that text */
 static int db_check(lua_State *L) {
   if (!mp_source_text(L, mp_source_of(L), 1, "db")) return mp_text_read(L, 1, "db", db_check);
   return 0;
@@ -142,7 +142,8 @@ static int db_check(lua_State *L) {
 /* The host's text is on top of its parameters. */
 static int send_notify(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.notify");
-  return shoot(L, "db.notify", source, mp_text_get(L, 1, "db.notify"), send_notify, shape_none);
+  return run_single(L, "db.notify", source, mp_text_get(L, 1, "db.notify"), send_notify,
+                    shape_none);
 }
 
 /* own_notify(channel, [payload]): any channel, for a module of the host */

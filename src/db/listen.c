@@ -32,7 +32,7 @@ struct listener {
   struct mp_token token;
   struct mp_err err;
   bool waiting, soon, working;
-  bool heard, gap; /* the server has confirmed once; and the connection was lost since */
+  bool heard, gap; /* LISTEN was confirmed once; the connection was lost since then */
   int self_ref;
   char channel[MAX_CHANNEL + 1];
 };
@@ -130,7 +130,7 @@ struct command {
   struct mp_req req;
   struct mp_sync sync;
   struct mp_listen *listen;
-  char channel[MAX_CHANNEL + 1]; /* of a LISTEN; "": nothing to tell */
+  char channel[MAX_CHANNEL + 1]; /* of a LISTEN; "": of a ping or UNLISTEN */
   bool ping;
   struct mp_err err;
   char sql[2 * MAX_CHANNEL + 32];
@@ -256,7 +256,7 @@ static void on_closed(void *data) {
   if (listen->stopped) {
     listen->host->live_work--;
   } else if (!mp_list_empty(&listen->listeners)) {
-    if (!wanted) listen->retry_ms = 0; /* somebody came while it closed */
+    if (!wanted) listen->retry_ms = 0; /* a new listener came while it closed */
     wait_and_retry(listen);
     if (!wanted) listen->retry_ms = RETRY_MS;
   }
@@ -290,7 +290,7 @@ static void on_timer(struct mp_timer *timer) {
   struct mp_listen *listen = MP_CONTAINER_OF(timer, struct mp_listen, retry);
   switch (listen->state) {
     case LISTEN_WAITING: open_conn(listen); break;
-    case LISTEN_READY: /* a connection that only listens would never notice that the other side is
+    case LISTEN_READY: /* without pings an idle connection would never notice that the server is
                           gone */
       if (listen->pinging) {
         mp_conn_close(listen->conn, "the server does not answer");

@@ -1,13 +1,13 @@
 /* listen.h: db.listen: notifications of PostgreSQL, on one connection of their own outside of the
  * pool.
  *
- *   NONE --> OPENING --> READY        NONE: nobody listens
+ *   NONE --> OPENING --> READY        NONE: there is no listener
  *              ^  \        /          WAITING: it was lost, or could not be opened; tried again
  *              |  WAITING <           with growing pauses while anybody listens
  *
  * Each listener has a queue and a task that calls its function for one event after the other;
- * nothing of it runs inside libpq. After a gap each listener is told ("reconnected"), for what was
- * sent meanwhile is lost. Owner: the host. */
+ * nothing of it runs inside libpq. After a gap each listener gets "reconnected", because
+ * notifications sent in between are lost. Owner: the host. */
 #ifndef MP_LISTEN_H
 #define MP_LISTEN_H
 

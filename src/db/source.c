@@ -1,4 +1,4 @@
-/* source.c: a database, or one kept connection of it, as Lua functions find it. */
+/* source.c: a database, or one kept connection of it, behind the functions of moonpool.db. */
 #include "db/source.h"
 
 #include <lauxlib.h>
@@ -21,7 +21,7 @@ struct mp_source *mp_source_usable(lua_State *L, const char *what) {
   struct mp_source *source = mp_source_of(L);
   if (!source->pool) mp_luaerr_misuse(L, what, "this database was closed");
   if (source->copier) mp_luaerr_misuse(L, what, "a COPY is under way on this connection");
-  mp_wait_check(L, what); /* before anything is made */
+  mp_wait_check(L, what); /* before anything is allocated */
   if (mp_txn_of(L))
     mp_luaerr_misuse(
         L, what,

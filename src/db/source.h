@@ -25,7 +25,8 @@ struct mp_source {
   void (*on_end)(struct mp_source *source); /* kept: the lease ends; NULL: nothing to do */
   bool dirty;                               /* kept: session state was left on it */
   uint64_t timeout_ms;                      /* of one statement; 0: none */
-  bool brief;   /* what does not answer within timeout_ms loses its connection at once */
+  bool brief; /* a statement not answered within timeout_ms loses its connection at once, without a
+                 cancel */
   bool patient; /* kept: held for long, and its statements take long, on purpose */
   bool own;     /* kept: for a module of the host, not for the script that calls it */
 };
@@ -34,20 +35,19 @@ struct mp_source {
 struct mp_source *mp_source_push(lua_State *L, struct mp_host *host, struct mp_pool *pool);
 /* The source behind the running function (its first upvalue), usable or not. */
 struct mp_source *mp_source_of(lua_State *L);
-/* Gives a kept connection back. Does nothing if there is none. */
+/* Releases a kept connection. Does nothing if there is none. */
 void mp_source_end_lease(struct mp_source *source);
 /* Closes the pool of db.open. */
 void mp_source_close_pool(struct mp_source *source);
 
-/* Raises in a task that a tenant's operation has started while it runs: it has the tenant only
- * through its tx, and a second connection inside a transaction is how a pool of N locks itself up
- * with N callers. */
+/* Raises in a task that a running operation with a tenant has started. Only tx has the tenant, and
+ * if N callers in transactions each wait for a second connection, a pool of N deadlocks. */
 void mp_source_check_task(lua_State *L, const char *what);
 /* The source behind the running function (its first upvalue); raises if it was closed, or if the
  * code runs inside a transaction, whose statements go through tx. */
 struct mp_source *mp_source_usable(lua_State *L, const char *what);
-/* The cached text at `idx`, for that source; raises if what a call has started may not run it, as
- * in the call itself. NULL: as of mp_text_get. */
+/* The cached text at `idx`; raises if the running code belongs to a call and operations may not
+ * send that text. NULL: as mp_text_get. */
 struct mp_text *mp_source_text(lua_State *L, const struct mp_source *source, int idx,
                                const char *what);
 
@@ -58,8 +58,8 @@ static inline struct mp_types *mp_source_types(const struct mp_source *source) {
 
 /* single.c: runs one statement, which is a transaction of its own, and continues with `k`, the row
  * that holds its result on top. Takes over the reference. To be returned. */
-int mp_shoot(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
-             lua_KContext ctx, lua_KFunction k);
+int mp_single_run(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
+                  lua_KContext ctx, lua_KFunction k);
 
 int mp_open_db(lua_State *L); /* the module moonpool.db */
 /* Sets `database` in the table on top: host->shared->own as moonpool.db. [-0, +0] */

@@ -54,7 +54,7 @@ static int transaction_k(lua_State *L, int status, lua_KContext ctx) {
   return waiting->committed ? 1 : lua_error(L);
 }
 
-/* An answer that nobody heard: its task was ended before it was resumed. */
+/* Drops an answer whose task was ended before it was resumed. */
 static int waiting_gc(lua_State *L) {
   struct waiting_txn *waiting = lua_touserdata(L, 1);
   luaL_unref(L, LUA_REGISTRYINDEX, waiting->answer_ref);
@@ -104,7 +104,7 @@ static MP_NORETURN void raise_other_tenant(lua_State *L) {
   abort();
 }
 
-/* In what a call has started: the call's own tenant, whether it is named or not, and its guard on
+/* In code that a call has started, the transaction always has the call's tenant and its guard on
  * statements. */
 static void keep_scope(lua_State *L, struct mp_host *host, struct mp_txn_options *options) {
   const struct mp_task_origin origin = mp_task_origin(mp_task_of(L));
@@ -120,7 +120,7 @@ static void keep_scope(lua_State *L, struct mp_host *host, struct mp_txn_options
   options->tenant = host->tenant_field ? own : NULL;
 }
 
-/* A misspelled option must not become a default. */
+/* A misspelled option must not silently be ignored. */
 static void check_options(lua_State *L, int idx) {
   static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout",
                                       "retries",   "tenant",    "witness"};

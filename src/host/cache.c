@@ -53,7 +53,7 @@ static int cache_get(lua_State *L) {
   return 1;
 }
 
-/* cache_set(key, value, ttl) -> was it kept? */
+/* cache_set(key, value, ttl) -> whether it was stored */
 static int cache_set(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
   size_t key_len;

@@ -1,6 +1,6 @@
-/* cache.h: what lua/moonpool/cache.lua is made of: the host's cache (util/cache.h), in which a
- * value is JSON text, so that it belongs to no Lua state. Inside of an operation a key is one of
- * its tenant. */
+/* cache.h: the C side of moonpool.cache: the host's cache (util/cache.h). Values are JSON text, so
+ * that all Lua states can share them. Inside an operation a key belongs to the operation's tenant.
+ */
 #ifndef MP_BIND_CACHE_H
 #define MP_BIND_CACHE_H
 

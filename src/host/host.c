@@ -119,7 +119,7 @@ static int host_log(lua_State *L) {
   return 0;
 }
 
-/* log_hold(hold); log_held(tell): lines of the log are kept; and written, or forgotten */
+/* log_hold(on): keeps log lines back; log_held(write): writes them, or drops them */
 static int host_log_hold(lua_State *L) {
   mp_log_hold(lua_toboolean(L, 1));
   return 0;

@@ -1,5 +1,5 @@
-/* host.h: all that Lua reaches of the rooms from sql to host: one VM's state, and the modules that
- * are registered with it. */
+/* host.h: sets up one VM's part of the host and registers the modules of the rooms from sql to
+ * host. */
 #ifndef MP_HOST_H
 #define MP_HOST_H
 

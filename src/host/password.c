@@ -24,18 +24,18 @@
 
 enum {
   MAX_RUNNING = 2,   /* 128 MiB at most, and half of libuv's four threads */
-  MAX_WAITING = 256, /* then callers are told to come back: some ten seconds of work */
+  MAX_WAITING = 256, /* about ten seconds of work; further callers get BUSY */
   MAX_PASSWORD = 1024,
 };
 
-/* What is compared where there is no hash, so that it takes as long as if there were one. */
+/* Compared with when there is no hash, so that the answer takes equally long. */
 static const char no_hash[] = "$argon2id$v=19$m=" TEXT(MEMORY_KIB) ",t=" TEXT(PASSES) ",p=1$bm9ib2R5IGlzIGhlcmUuLg$"
                               "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 struct job {
   struct mp_piece piece;
   bool verify; /* compare with `hash`, rather than make it */
-  bool decoy;  /* `hash` is nobody's: the answer is no */
+  bool decoy;  /* there is no hash: the comparison only takes its time, the answer is no */
   bool yes, no_memory;
   size_t length;
   char password[MAX_PASSWORD];
@@ -58,8 +58,8 @@ static void work(void *data) {
                : crypto_pwhash_str_alg(job->hash, job->password, job->length, PASSES,
                                        (size_t)MEMORY_KIB * 1024, crypto_pwhash_ALG_ARGON2ID13);
   job->yes = rv == 0 && !job->decoy;
-  /* Making a hash fails for nothing else; a comparison that found no memory must not pass for a
-   * "no". */
+  /* Hashing can only fail for memory. A comparison without memory must not count as "wrong
+   * password". */
   job->no_memory = rv != 0 && (!job->verify || errno == ENOMEM);
   sodium_memzero(job->password, sizeof job->password);
 }
@@ -95,7 +95,7 @@ static void check_password(lua_State *L, int idx, const char *what) {
     mp_luaerr_misuse(L, what, "the password must have at most %d bytes", MAX_PASSWORD);
 }
 
-/* What is queued in a transaction is looked at first, as before every wait. */
+/* Statements queued in a transaction are sent first, as before every wait. */
 static int after_look(lua_State *L, const char *what, lua_KFunction k) {
   mp_wait_check(L, what);
   struct mp_txn *txn = mp_txn_of(L);
@@ -155,7 +155,7 @@ static int password_verify(lua_State *L) {
   return after_look(L, "password.verify", verify_begin);
 }
 
-/* needs_rehash(hash) -> true if it was made with other settings, or is none of ours */
+/* needs_rehash(hash) -> true if it was made with other settings or by another program */
 static int password_needs_rehash(lua_State *L) {
   size_t length;
   if (lua_type(L, 1) != LUA_TSTRING)

@@ -24,9 +24,9 @@ static void set_text(lua_State *L, const char *name, const char *value) {
   lua_setfield(L, -2, name);
 }
 
-/* ---- what the operation says of it ---- */
+/* ---- the operation's own error for a constraint ---- */
 
-/* Does the schema of the input at `idx` know the field? */
+/* Whether the schema of the input at `idx` has the field. */
 static bool is_field(lua_State *L, int idx, const char *name) {
   bool known = false;
   int top = lua_gettop(L);
@@ -75,7 +75,7 @@ static void fill(lua_State *L, const char *message, int input) {
   luaL_pushresult(&out);
 }
 
-/* Pages show no message that may hold a value: the constraint says enough. [-0, +0] */
+/* Pages must not show values, so they show the constraint instead of the message. [-0, +0] */
 static void set_shown(lua_State *L, int e) {
   lua_getfield(L, e, "constraint");
   lua_getfield(L, e, "line");
@@ -85,7 +85,8 @@ static void set_shown(lua_State *L, int e) {
   lua_pop(L, 2);
 }
 
-/* Its status, if the operation's own code says none: the code makes it a caller's fault. */
+/* The status if the operation gives none for its code: 4xx, because the code makes it the caller's
+ * fault. */
 static int status_of(lua_State *L, int e) {
   lua_getfield(L, e, "status");
   int status = (int)lua_tointeger(L, -1);
@@ -128,9 +129,9 @@ int mp_failure_own_lua(lua_State *L) {
   return 0;
 }
 
-/* ---- what the server says of it ---- */
+/* ---- the server's report ---- */
 
-/* "unnamed portal parameter $2 = '...'": the last line of what the server calls the context. 0:
+/* The number in "unnamed portal parameter $2 = '...'", the last line of the server's CONTEXT. 0:
  * none. */
 static int parameter_of(const PGresult *pg) {
   static const char head[] = "unnamed portal parameter $";
@@ -142,8 +143,8 @@ static int parameter_of(const PGresult *pg) {
   return 0;
 }
 
-/* A parameter's value was refused: its name tells more than the type. If it is the name of a field
- * of the input, the value is the caller's. The error object is on top. */
+/* The server refused a parameter's value: the error names the parameter. If it is a field of the
+ * input, the value is the caller's fault. The error object is on top. */
 static void name_parameter(lua_State *L, const struct mp_failure *failure, int input) {
   int n = parameter_of(failure->result->pg);
   if (n < 1 || !failure->text || n > failure->text->nparams || failure->message) return;

@@ -1,5 +1,5 @@
-/* failure.h: why something failed, with all that an error object tells; and the error objects made
- * of it. */
+/* failure.h: the reason of a failure with all that an error object shows, and the error objects
+ * made of it. */
 #ifndef MP_FAILURE_H
 #define MP_FAILURE_H
 
@@ -17,7 +17,7 @@ struct mp_failure {
   char where[96];
 };
 
-/* What an operation says of its failures; registry references, borrowed, or LUA_NOREF. */
+/* An operation's own errors for constraints; registry references, borrowed, or LUA_NOREF. */
 struct mp_own {
   int errors_ref; /* { constraint = { code, status, message } } */
   int input_ref;  /* the checked input, which messages take values from */

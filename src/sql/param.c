@@ -67,8 +67,8 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
   }
 }
 
-/* A year in ISO 8601's expanded form, as columns give it, in PostgreSQL's: "-000043-03-15" ->
- * "0044-03-15 BC". False: it is none. */
+/* Translates a year in ISO 8601's expanded form, as columns give it, to PostgreSQL's:
+ * "-000043-03-15" -> "0044-03-15 BC". False: not in that form. */
 static bool add_far_time(const struct param *p, const char *text, size_t len) {
   bool time =
       p->type == MP_OID_DATE || p->type == MP_OID_TIMESTAMP || p->type == MP_OID_TIMESTAMPTZ;
@@ -131,7 +131,7 @@ static void add_array(const struct param *p, int idx, int depth) {
         add_quoted(p->out, mp_buf_text(item), item->len);
       else
         mp_buf_adds(p->out, "NULL");
-      if (item->failed) p->out->failed = true; /* what is cut short must not be sent */
+      if (item->failed) p->out->failed = true; /* an incomplete value must not be sent */
       mp_buf_fini(item);
       lua_pop(L, 1);
     }

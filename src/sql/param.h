@@ -9,11 +9,11 @@
 #include "pg/result.h"
 #include "util/buf.h"
 
-/* Appends the text form of the value at `idx` as a parameter of what `type` says (type 0: not known
- * yet). Returns false, appending nothing, for SQL NULL (nil, json.null). Raises naming `what` and
- * `name`. `*needs_type` is set, and nothing appended, if the form depends on the type, which is not
- * known: a string is a JSON string to json, bytes to bytea and itself to all else; 4.0 is 4 to an
- * integer; a table is json or an array. */
+/* Appends the text form of the value at `idx` for a parameter of this type (0: not known yet).
+ * Returns false and appends nothing for SQL NULL (nil, json.null). Errors name `what` and `name`.
+ * If the form depends on an unknown type, sets `*needs_type` and appends nothing: a string is a
+ * JSON string for json, bytes for bytea and itself for other types; 4.0 is 4 for an integer; a
+ * table is json or an array. */
 bool mp_param_add(lua_State *L, int idx, struct mp_column type, const char *name,
                   struct mp_buf *out, bool *needs_type, const char *what);
 

@@ -19,9 +19,9 @@ static const char objects[] = "no policy keeps large objects apart";
 static const char files[] = "the server's files are nobody's";
 static const char sequences[] = "a sequence serves all tenants: nextval is enough";
 
-/* A name that ends in a star stands for all that begin so. Functions, and relations that show what
- * functions give. `kept`: the role keeps it, because the host itself works with it; all others are
- * taken from the role (roles.sql). */
+/* Functions, and relations that show the results of such functions. A name that ends in a star is a
+ * prefix. `kept`: the role keeps the privilege because the host needs it; all others are revoked
+ * from the role (roles.sql). */
 static const struct power {
   const char *name, *why;
   bool kept;
@@ -103,8 +103,8 @@ const char *mp_power_refused(const char *name, size_t len) {
   return NULL;
 }
 
-/* Names stand in nodes of their own, and those of relations in a field: a string constant is
- * neither. */
+/* In the tree, names have nodes of their own and relations have a field, so string constants are
+ * not mistaken for names. */
 const char *mp_powers_in(const char *tree, char out[64]) {
   static const char *const marks[] = {"{\"String\":{\"sval\":\"", "\"relname\":\""};
   for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++) {

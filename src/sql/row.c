@@ -15,7 +15,7 @@
 static const char row_mark;
 
 struct mp_row {
-  const void *mark;         /* &row_mark: what it is, told faster than by its metatable's name */
+  const void *mark;         /* &row_mark: identifies a row, faster than its metatable's name */
   struct mp_result *result; /* NULL: lazy, see stmt */
   struct mp_stmt *stmt;
   int row;
@@ -24,7 +24,8 @@ struct mp_row {
 static void register_type(lua_State *L);
 
 static struct mp_row *push(lua_State *L) {
-  /* One user value: decoded tables (json, arrays), so that two looks give the same table. */
+  /* One user value: decoded tables (json, arrays), so that reading a column twice gives the same
+   * table. */
   struct mp_row *row = lua_newuserdatauv(L, sizeof *row, 1);
   *row = (struct mp_row){.mark = &row_mark};
   if (luaL_getmetatable(L, ROW_TYPE) == LUA_TNIL) {
@@ -72,7 +73,7 @@ void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt) {
 
 void mp_row_push_all(lua_State *L, struct mp_result *result) {
   int n = PQntuples(result->pg);
-  check_names(L, result->pg, NULL); /* also without rows: not only when the first one comes */
+  check_names(L, result->pg, NULL); /* also when there are no rows */
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
     push_bound(L, result, i);
@@ -108,7 +109,7 @@ static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   return stmt->result;
 }
 
-/* Is the row here? A lazy one whose statement is done is settled now. */
+/* Whether the row is available. Settles a lazy row whose statement is done. */
 static bool settled(lua_State *L, struct mp_row *row) {
   if (row->result) return true;
   struct mp_stmt *stmt = row->stmt;
@@ -261,7 +262,7 @@ static int len_k(lua_State *L, int status, lua_KContext ctx) {
 
 static int row_len(lua_State *L) { return with_row(L, len_k); }
 
-/* A __tostring cannot wait, so where it is called by Lua itself a lazy row only says what it is. */
+/* A __tostring cannot wait, so when Lua itself calls it a lazy row only gives its type. */
 static int row_tostring(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
   if (!settled(L, row)) {

@@ -1,5 +1,5 @@
 /* row.h: a row as scripts see it: strict (an unknown column raises), read-only, and perhaps lazy:
- * the first look at a lazy row sends all that its transaction has queued, and waits. */
+ * reading a lazy row first sends all that its transaction has queued, and waits. */
 #ifndef MP_ROW_H
 #define MP_ROW_H
 
@@ -16,9 +16,9 @@ void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt);
 /* The result behind the (lazy) row at `idx`, borrowed from it. Raises if its statement failed,
  * broke its promise of one row, or was never sent. */
 struct mp_result *mp_row_result(lua_State *L, int idx);
-/* The number of rows that its statement affected; does not look at the rows themselves. */
+/* The number of rows that its statement affected. */
 lua_Integer mp_row_affected(lua_State *L, int idx);
-/* Replaces the global tostring by one that looks at a lazy row. */
+/* Replaces the global tostring by one that waits for a lazy row. */
 void mp_row_open(lua_State *L);
 /* Pushes the array of all rows. [-0, +1] */
 void mp_row_push_all(lua_State *L, struct mp_result *result);

@@ -11,9 +11,9 @@
 #include "sql/text.h"
 #include "values/json.h"
 
-#define TREE_MAX \
-  ((size_t)1     \
-   << 20) /* bytes of a statement's tree that Lua is given: rows to insert are not looked into */
+#define TREE_MAX                                                                                   \
+  ((size_t)1 << 20) /* largest tree of a statement that Lua gets, in bytes; that of a long list of \
+                       rows is larger */
 
 static lua_Integer line_of(const char *text, long offset) {
   lua_Integer line = 1;
@@ -69,8 +69,8 @@ static MP_NORETURN void raise_fault(lua_State *L, const char *what, const char *
   __builtin_unreachable();
 }
 
-/* A migration may be long. What a script wants to know of a text may not: it takes memory that
- * nobody counts. */
+/* A migration may be long. A script's text may not: reading it takes memory that is not charged to
+ * the script. */
 static size_t limit_of(lua_State *L) {
   return mp_task_limited(mp_task_of(L)) ? (size_t)MP_SQL_MAX : (size_t)MP_SQL_FILE_MAX;
 }
@@ -128,7 +128,8 @@ static struct question *push_question(lua_State *L, void (*about)(struct questio
   return question;
 }
 
-/* The question on top is answered, here or elsewhere; goes on with k, its holder still on top. */
+/* Answers the question on top, here or on the thread pool; continues with k, the holder still on
+ * top. */
 static int ask(lua_State *L, struct question *question, const char *what, lua_KFunction k) {
   if (strlen(question->sql) > MP_SQL_QUICK) return mp_piece_submit(L, what, 0, k);
   question->ask(question);
@@ -137,7 +138,8 @@ static int ask(lua_State *L, struct question *question, const char *what, lua_KF
 
 /* ---- split ---- */
 
-/* Is the word CONCURRENTLY in it, as a key word? For what only a newer parser reads. */
+/* Whether the key word CONCURRENTLY is in it, for statements that only a newer parser understands.
+ */
 static bool says_concurrently(const char *sql) {
   struct mp_sql_fault fault;
   struct mp_sql_tokens *tokens = mp_sql_scan(sql, MP_SQL_FILE_MAX, &fault);

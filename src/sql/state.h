@@ -31,11 +31,11 @@ struct mp_txns;
 
 /* Of one runtime, and the same for all its VMs. */
 struct mp_shared {
-  struct mp_pool *own; /* one connection to the default database, for the host's own questions */
+  struct mp_pool *own; /* one connection to the default database, for the host's own queries */
   struct mp_budget *retries; /* rules/budget.h */
   struct mp_cache *cache;    /* moonpool.cache */
 
-  /* What is told of work. */
+  /* Where work is reported. */
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
   struct mp_meters *meters;     /* what the host counts in them */
   struct mp_history *history;   /* the last statements */
@@ -85,7 +85,7 @@ struct mp_host {
   struct mp_pool *pool; /* the default database's */
   const char
       *tenant_field; /* "company_id": the setting is app.<field>; NULL: no operation has one */
-  size_t live_work;  /* transactions and statements that have not given back everything */
+  size_t live_work;  /* transactions and statements that still hold something */
   struct mp_list meters_node; /* of all VMs, for sums of what they use */
   struct mp_sql sql;
   struct mp_txns *txns;     /* txn's own part */

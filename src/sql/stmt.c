@@ -38,8 +38,8 @@ void mp_stmt_let_go(struct mp_stmt *stmt) {
 
 /* ---- parameters ---- */
 
-/* May the absent `name` be read as NULL? Tables that a schema has checked name their optional
- * fields. */
+/* Whether the missing `name` counts as NULL: it is an optional field in a table that a schema has
+ * checked. */
 static bool known_field(lua_State *L, int table, const char *name) {
   bool known = false;
   int top = lua_gettop(L);
@@ -59,7 +59,7 @@ static bool pack(lua_State *L, const char *what, const struct mp_types *types, s
   if (text->names && (given < 1 || lua_type(L, params) != LUA_TTABLE))
     mp_luaerr_misuse(L, what, "the statement has $%s: pass a table with the values by name",
                      text->names[0]);
-  /* A statement without parameters may get the whole input; it takes nothing from it. */
+  /* A statement without parameters may be given the whole input and ignores it. */
   bool whole = !text->nparams && given == 1 && lua_type(L, params) == LUA_TTABLE;
   if (!text->names && given != text->nparams && !whole)
     mp_luaerr_misuse(L, what, "%d value%s for %d parameter%s", given, given == 1 ? "" : "s",
@@ -97,7 +97,7 @@ static bool pack(lua_State *L, const char *what, const struct mp_types *types, s
 static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more) {
   struct mp_charge charge;
   size_t size = sizeof(struct mp_stmt) + more;
-  if (text->refs == 1) size += strlen(text->sql); /* it is this statement that keeps the text */
+  if (text->refs == 1) size += strlen(text->sql); /* only this statement keeps the text alive */
   mp_charge_take(L, &charge, size, "a statement");
   struct mp_stmt *stmt = malloc(sizeof *stmt + more);
   if (!stmt) {
@@ -195,7 +195,7 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, str
   return stmt;
 }
 
-/* False: the server counts other parameters than we do. */
+/* False: the server counts a different number of parameters than the host. */
 static bool described(struct mp_stmt *stmt) {
   struct mp_text *text = stmt->text;
   const PGresult *pg = stmt->result->pg;
@@ -216,7 +216,8 @@ static bool described(struct mp_stmt *stmt) {
 static void fail(struct mp_stmt *stmt, const struct mp_err *err) {
   stmt->state = MP_STMT_FAILED;
   stmt->err = *err;
-  if (!strncmp(err->sqlstate, "42", 2)) { /* a column may have changed its type: ask anew */
+  if (!strncmp(err->sqlstate, "42",
+               2)) { /* a column may have changed its type: types are asked for again */
     free(stmt->text->types);
     stmt->text->types = NULL;
   }
@@ -227,7 +228,7 @@ static void on_result_freed(void *data) {
   free(data);
 }
 
-/* What of a result says how the statement went, without the rows. */
+/* The result's command tag and column names, without the rows. */
 static struct mp_result *without_rows(const struct mp_result *result) {
   PGresult *pg = PQcopyResult(result->pg, PG_COPYRES_ATTRS);
   return pg ? mp_result_new(pg) : NULL;
@@ -242,7 +243,7 @@ static void refuse_rows(struct mp_stmt *stmt) {
   stmt->result = bare;
 }
 
-/* The result counts to whom the statement counts, as long as anybody holds it. */
+/* The result is charged to the account of the statement as long as it is held. */
 static void charge_result(struct mp_host *host, struct mp_stmt *stmt) {
   struct mp_result *result = stmt->result;
   size_t size = PQresultMemorySize(result->pg);

@@ -29,22 +29,22 @@ struct mp_stmt {
   struct mp_list node; /* of the queue, then of the batch under way */
   int refs;
   enum mp_stmt_state state;
-  bool one;                /* exactly one row is promised */
+  bool one;                /* the script expects exactly one row */
   struct mp_charge charge; /* what it takes itself */
-  bool refused;            /* the rows were too much, see err: whoever looks at them is told */
+  bool refused;            /* the rows were too large; reading them raises `err` */
   bool control;            /* the host's own: a savepoint's */
   bool patient;            /* it may take long: not reported as slow */
   struct mp_text *text;
   struct mp_result *result; /* DONE, or FAILED with what the server said */
-  struct mp_err err;        /* FAILED, or refused */
+  struct mp_err err;        /* when FAILED, or refused */
   unsigned depth;           /* of savepoints, where it was queued */
   const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
   /* NULL: its rows are not lazy, or its driver has let go of it */
   const struct mp_stmt_driver *driver;
   void *owner;       /* the driver's own */
-  unsigned types_of; /* it asks: mp_types_id of its database */
-  void *part;        /* the driver's: for which of the calls that it serves */
+  unsigned types_of; /* of a description: mp_types_id of its database */
+  void *part;        /* the driver's: the call that it belongs to */
   char where[96];    /* "scripts/create_deal.lua:41" */
 };
 
@@ -55,8 +55,8 @@ struct mp_stmt {
  * call again. */
 struct mp_stmt *mp_stmt_new(lua_State *L, const char *what, struct mp_types *types,
                             struct mp_text *text, int params_idx);
-/* The same, for what promises one row: `missing` is the message that makes its absence a 404, or
- * NULL. */
+/* The same for a statement that must give one row; `missing`: the message of the 404 if there is
+ * none, or NULL. */
 struct mp_stmt *mp_stmt_one(lua_State *L, const char *what, struct mp_types *types,
                             struct mp_text *text, int params_idx, const char *missing);
 /* A statement of the host's own; the values are copied. NULL: no memory. Does not raise. */
@@ -76,17 +76,17 @@ void mp_stmt_answer(struct mp_host *host, struct mp_stmt *stmt, struct mp_result
 
 void mp_stmt_ref(struct mp_stmt *stmt);
 void mp_stmt_unref(struct mp_stmt *stmt);
-void mp_stmt_let_go(struct mp_stmt *stmt); /* by its driver: a row that holds it does not find the
-                                              driver any more */
+void mp_stmt_let_go(struct mp_stmt *stmt); /* the driver lets go: a row that holds the statement no
+                                              longer finds the driver */
 
 /* From a failed statement, or from one whose promise of a row was broken. */
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt);
-/* Two columns of one name hide one another, since columns are read by their names: then `err` says
- * so. */
+/* True if two columns have the same name; columns are read by name, so one would be hidden. `err`
+ * names them. */
 bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 /* Raises why the statement has no rows: it failed, or it was never sent. */
 MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt);
-/* Does the statement keep its promise? If not, the failure. */
+/* True if the statement should have given one row and did not; `out` gets the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
 /* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who
  * looks at its row minds. */

@@ -133,7 +133,7 @@ static const char too_many_names[] =
 static const char *number_params(struct mp_text *text, const char *sql) {
   struct mp_buf out;
   int highest = 0;
-  const char *fault = NULL, *begin = sql; /* of the text behind the last parameter */
+  const char *fault = NULL, *begin = sql; /* of the text after the last parameter */
   mp_buf_init(&out, 0);
   for (const char *at = sql; *at && !fault;) {
     const char *end = skip_opaque(at, begin);
@@ -384,7 +384,8 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
     if (lua_type(L, -2) != LUA_TSTRING)
       mp_luaerr_misuse(L, what, "the values need column names as keys");
     if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns, which no table has", n);
-    names[n++] = lua_tostring(L, -2); /* owned by the table, which nobody changes meanwhile */
+    names[n++] =
+        lua_tostring(L, -2); /* owned by the table, which does not change in this function */
   }
   qsort(names, (size_t)n, sizeof *names, by_name);
   struct mp_buf *sql = mp_json_buf_new(L, 0);
@@ -418,8 +419,8 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   return text;
 }
 
-/* A number that tables with the same keys have in common: short strings are interned, so equal ones
- * have equal addresses. Only a guess: an address may come again for another string. */
+/* A hash that tables with the same keys share: short strings are interned, so equal keys have equal
+ * addresses. Only a guess, which is checked: an address may be reused for another string. */
 static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *count) {
   uint64_t sum = (uintptr_t)table;
   int n = 0;

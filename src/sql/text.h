@@ -23,7 +23,7 @@ struct mp_text {
   char refused[160];     /* why an operation may not run it, or "" */
   bool host_schema;      /* it names the schema moonpool */
   bool changes_data;     /* anything but a plain SELECT */
-  bool leaves_state;     /* in the session: a setting, a lock, a temporary table, a listener */
+  bool leaves_state;     /* it leaves a setting, lock, temporary table or listener in the session */
   Oid *types;            /* of the parameters, once the server has been asked; else NULL */
   unsigned types_of;     /* in which database (mp_types_id); 0: in any */
   char *shown;           /* see mp_text_shown */
@@ -32,10 +32,10 @@ struct mp_text {
 
 void mp_text_ref(struct mp_text *text);
 void mp_text_unref(struct mp_text *text);
-/* The text as anybody may read it (redact.h); made when it is first asked for. NULL: no memory. */
+/* The text without values (redact.h); made on first use. NULL: no memory. */
 const char *mp_text_shown(struct mp_text *text);
-/* The text for those who only show it later, and many of them; borrowed: a long one's is a text
- * that has only what is shown. */
+/* The text to keep for later display; borrowed. For a long text it holds only the part that is
+ * shown. */
 struct mp_text *mp_text_brief(struct mp_text *text);
 
 /* The cached text for the SQL string at `idx`; borrowed. Raises INVALID_ARGUMENT naming `what` for
@@ -43,19 +43,19 @@ struct mp_text *mp_text_brief(struct mp_text *text);
  * pg/parser.h. NULL: the text is longer than MP_SQL_QUICK and new: `return mp_text_read(L, idx,
  * what, method)`. [-0, +0] */
 struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
-/* Has the text at the absolute `idx` read while the task waits, then calls `method` anew, with the
- * stack as it is. */
+/* Reads the text at the absolute `idx` while the task waits, then calls `method` again with the
+ * same stack. */
 int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method);
 /* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...)
  * returning *`. */
 struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
 
-/* The cached text of a statement of the host's own whose parameters are all text: said here, so
- * that nothing has to be asked. Borrowed. */
+/* The cached text of a statement of the host itself; its parameters are all of type text, so the
+ * server need not be asked. Borrowed. */
 struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what);
 
-/* text_kind.c: finds out what kind of statement it is. Pure, and slow for a long text: any thread
- * may. False: not to be sent at all, see the fault. */
+/* text_kind.c: finds the kind of the statement. Pure, and slow for a long text; may run on any
+ * thread. False: the text must not be sent, see the fault. */
 bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault);
 
 /* A text of the host's own, not cached, the caller's reference. NULL: no memory. */

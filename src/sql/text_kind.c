@@ -7,7 +7,8 @@
 #include "sql/powers.h"
 #include "sql/text.h"
 
-/* What an operation may send; the transaction, the session and the schema are the host's. */
+/* Statements that an operation may send; those about transaction, session and schema are reserved
+ * for the host. */
 static const char *const allowed[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt",
                                       "MergeStmt"};
 
@@ -33,7 +34,8 @@ static bool leaves_state(const char *kind, const char *tree) {
   return false;
 }
 
-/* May a SELECT change data? It may if it calls a function that we do not know to be harmless. */
+/* Whether a SELECT may change data: it may if it calls a function that is not in the list of
+ * harmless ones. */
 static bool calls_unknown(const char *tree) {
   static const char *const harmless[] = {"count",
                                          "sum",
@@ -81,8 +83,8 @@ static bool calls_unknown(const char *tree) {
   return false;
 }
 
-/* Does it name the schema of the host's own tables: of a table, or in front of a function, a type
- * or a column? */
+/* Whether it names the schema `moonpool`, which is the host's: for a table, function, type or
+ * column. */
 static bool names_host_schema(const char *tree) {
   static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
                                       "[{\"String\":{\"sval\":\"moonpool\"}},"};
@@ -125,7 +127,7 @@ bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault) {
   text->changes_data = text->leaves_state = true;
   if (!tree && fault->kind != MP_SQL_SYNTAX) return false;
   if (!tree) {
-    /* The server knows better, and says so with a position; it may be newer than the parser. */
+    /* The server decides, with a position in its error; it may be newer than the parser. */
     char said[90 + MP_HIDDEN_LEN];
     snprintf(said, 90, "%.80s", fault->message);
     mp_hide_near_value(said);

@@ -22,8 +22,8 @@ struct mp_types {
   struct entry *entries;
 };
 
-/* Of an array, its element. An array is what is the typarray of another: int2vector, say, is
- * none. */
+/* The element type of an array. Only a type that is another's typarray counts as an array;
+ * int2vector, for example, does not. */
 static const char sql[] =
     "with recursive known (oid, base, element, delimiter) as ("
     " select t.oid, t.typbasetype, coalesce(e.oid, 0::oid), coalesce(e.typdelim, ',')"
@@ -148,7 +148,7 @@ static struct entry *find(const struct mp_types *types, Oid oid) {
 static void enter(struct mp_types *types, const struct entry *what) {
   if (find(types, what->oid)) return;
   struct entry *entry = malloc(sizeof *entry);
-  if (!entry) return; /* asked for again by the next */
+  if (!entry) return; /* the next result asks for it again */
   *entry = *what;
   HASH_ADD(hh, types->entries, oid, sizeof entry->oid, entry);
 }
@@ -219,7 +219,7 @@ static void on_answer(struct mp_req *req, struct mp_result *result, const struct
                                     .base = oid_at(result->pg, i, 1),
                                     .element = oid_at(result->pg, i, 2),
                                     .delimiter = *PQgetvalue(result->pg, i, 3)});
-  /* One that is not there any more is not asked for again. */
+  /* A type that no longer exists is not asked for again. */
   for (unsigned i = 0; i < q->count; i++) enter(q->types, &(struct entry){.oid = q->wanted[i]});
 }
 

@@ -1,8 +1,7 @@
-/* types.h: which of the server's types are arrays, and of what; which are domains, and over what.
- *
- * The usual ones are known; all others (enums, domains, composites, types of extensions) are asked
- * for when a result, or the description of a text, first names them: once per database and Lua
- * state, on the connection that brought it, before whoever waits for it goes on. */
+/* types.h: the server's arrays with their element types, and domains with their base types.
+ * Built-in types are known. Others (enums, domains, composites, types of extensions) are looked up
+ * when a result or a description first names them: once per database and Lua state, over the same
+ * connection, before the waiting task goes on. */
 #ifndef MP_TYPES_H
 #define MP_TYPES_H
 
@@ -12,7 +11,7 @@
 
 enum { MP_TYPES_AT_ONCE = 32 };
 
-/* One question: in the memory of whoever asks, until on_done. */
+/* One query for types, in the memory of its caller until on_done. */
 struct mp_types_question {
   struct mp_req req;
   struct mp_sync sync;
@@ -30,22 +29,21 @@ struct mp_types *mp_types_of(struct mp_host *host, const struct mp_pool *pool);
 /* The pool is closed. */
 void mp_types_forget(struct mp_host *host, const struct mp_pool *pool);
 void mp_types_fini(struct mp_host *host);
-/* Another number for each database of a Lua state, from 1. */
+/* A number for each database of a Lua state, from 1. */
 unsigned mp_types_id(const struct mp_types *types);
 
-/* What values of the type are: a domain's are its base type's. `types` may be NULL: the usual ones
- * are known. */
+/* How values of the type are read; those of a domain like its base type's. `types` may be NULL:
+ * only built-in types are known then. */
 struct mp_column mp_types_find(const struct mp_types *types, Oid type);
 /* What the values of a column are. */
 struct mp_column mp_types_column(const struct mp_result *result, int col);
 
-/* Notes the types of the result's columns and parameters that are not known. True if there are
- * any. */
+/* Collects the unknown types of the result's columns and parameters. True if there are any. */
 bool mp_types_want(struct mp_types_question *question, struct mp_types *types,
                    const struct mp_result *result);
-/* Asks for what was noted; calls on_done when it is answered. `lost`: with the connection. */
+/* Queries the collected types; calls on_done with the answer. `lost`: the connection was lost. */
 void mp_types_ask(struct mp_types_question *question, struct mp_conn *conn);
-/* Notes with the result what its columns are, so that they can be read without asking. */
+/* Stores the column types with the result. */
 void mp_types_settle(const struct mp_types *types, struct mp_result *result);
 
 #endif
