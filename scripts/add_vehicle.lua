@@ -15,7 +15,8 @@ return moonpool.operation {
     dealership_id  = is.uuid,
     user_id        = is.uuid:optional(),
     vin            = is.string:min(17):max(17):pattern("^[A-HJ-NPR-Za-hj-npr-z0-9]+$",
-                                                       "a VIN: letters but I, O and Q, and digits"):optional(),
+                                                       "a VIN: letters but I, O and Q, and digits")
+                                                         :optional(),
     year           = is.integer:min(1900):max(2100),
     make           = name,
     model          = name,
@@ -37,13 +38,15 @@ return moonpool.operation {
   timeout = 10,
   lane    = "stock_number:$dealership_id",
   errors  = {
-    vehicles_vin_key          = { "VIN_TAKEN", 409, "A vehicle with this VIN is in the dealership's stock already" },
+    vehicles_vin_key          =
+      { "VIN_TAKEN", 409, "A vehicle with this VIN is in the dealership's stock already" },
     vehicles_stock_number_key = { "DUPLICATE_STOCK_NUMBER", 409 },
   },
 
   run = function(tx, input)
     -- Round trip 1
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
     local actor  = accounts.actor(tx, input)
     local number = numbering.next_stock_number(tx, input)
     local stock_number = number.text
@@ -68,7 +71,8 @@ return moonpool.operation {
       cost           = input.cost,
       status         = input.status,
     })
-    audit.created(tx, "vehicle", vehicle_id, { actor = actor, metadata = { stock_number = stock_number } })
+    audit.created(tx, "vehicle", vehicle_id,
+                  { actor = actor, metadata = { stock_number = stock_number } })
     return { vehicle = vehicle }
   end,
 }

@@ -1,5 +1,6 @@
--- Creates a deal: the customer (new or known), the vehicle reserved, the number, the first scenario, the audit entries.
--- Two round trips: everything that can be asked before something must be known, then everything that is written.
+-- Creates a deal: the customer (new or known), the vehicle reserved, the number, the first
+-- scenario, the audit entries. Two round trips: everything that can be asked before something must
+-- be known, then everything that is written.
 local moonpool  = require "moonpool"
 local decimal   = require "moonpool.decimal"
 local is        = require "moonpool.is"
@@ -11,7 +12,8 @@ local customer_data = is.object {
   first_name = is.string:min(1):max(100):pattern("%S", "text that is not blank"),
   last_name  = is.string:min(1):max(100):pattern("%S", "text that is not blank"),
   email      = is.email:optional(),
-  phone      = is.string:pattern("^[(][0-9][0-9][0-9][)] [0-9][0-9][0-9][-][0-9][0-9][0-9][0-9]$"):optional(),
+  phone      = is.string:pattern("^[(][0-9][0-9][0-9][)] [0-9][0-9][0-9][-][0-9][0-9][0-9][0-9]$")
+    :optional(),
   address    = is.string:max(200):optional(),
   city       = is.string:max(100):optional(),
   state      = is.string:max(50):optional(),
@@ -32,33 +34,41 @@ return moonpool.operation {
     vehicle_id       = is.uuid:optional(),
     trade_vehicle_id = is.uuid:optional(),
     scenario_data    = scenarios.data:default({}),
-    initial_state    = is.enum { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" }:default("DRAFT"),
+    initial_state    = is.enum { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED",
+                                 "DELIVERED" }:default("DRAFT"),
   },
-  output = is.object { deal = is.row, scenario = is.row, customer = is.row, vehicle = is.row:optional() },
+  output = is.object { deal = is.row, scenario = is.row, customer = is.row,
+                       vehicle = is.row:optional() },
 
   tenant    = "dealership_id",
   actor     = "salesperson_id",
   isolation = "serializable",
   timeout   = 10,
-  retries   = 10,     -- dealerships share index pages: on small tables their snapshots collide now and then
+  -- dealerships share index pages: on small tables their snapshots collide now and then
+  retries   = 10,
   lane      = "deal_number:$dealership_id",
   errors    = { deals_number_key = { "DUPLICATE_DEAL_NUMBER", 409 } },
 
   run = function(tx, input)
     if (input.customer_id == nil) == (input.customer_data == nil) then
-      moonpool.fail("VALIDATION_ERROR", input.customer_id and "Only one of customerId and customerData may be provided"
-                                        or "Either customerId or customerData must be provided", { status = 400 })
+      moonpool.fail("VALIDATION_ERROR",
+                    input.customer_id and "Only one of customerId and customerData may be provided"
+                                        or "Either customerId or customerData must be provided",
+                                        { status = 400 })
     end
     local deal_id, scenario_id = tx:uuid(), tx:uuid()
     local customer_id = input.customer_id or tx:uuid()
 
     -- Round trip 1: queued here, sent by the first look below.
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
-    tx:one("select id from users where dealership_id = $dealership_id and id = $salesperson_id", input,
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
+    tx:one("select id from users where dealership_id = $dealership_id and id = $salesperson_id",
+           input,
            "Salesperson not found: $salesperson_id")
     local customer
     if input.customer_id then
-      customer = tx:one("select * from customers where dealership_id = $dealership_id and id = $customer_id", input,
+      customer = tx:one(
+        "select * from customers where dealership_id = $dealership_id and id = $customer_id", input,
                         "Customer not found: $customer_id")
     else
       local data = input.customer_data
@@ -77,22 +87,29 @@ return moonpool.operation {
       })
     end
     if input.trade_vehicle_id then
-      tx:one("select id from trade_vehicles where dealership_id = $dealership_id and id = $trade_vehicle_id", input,
+      tx:one(
+        "select id from trade_vehicles where dealership_id = $dealership_id and id = \z
+          $trade_vehicle_id", input,
              "Trade vehicle not found: $trade_vehicle_id")
     end
-    -- The vehicle is locked and reserved at once, and judged by what it was before: a failure undoes the reservation.
+    -- The vehicle is locked and reserved at once, and judged by what it was before: a failure
+    -- undoes the reservation.
     local before, vehicle
     if input.vehicle_id then
-      before = tx:one("select status from vehicles where dealership_id = $dealership_id and id = $vehicle_id for update", input,
+      before = tx:one(
+        "select status from vehicles where dealership_id = $dealership_id and id = $vehicle_id \z
+          for update", input,
                       "Vehicle not found: $vehicle_id")
       vehicle = tx:one([[
         update vehicles set status = 'pending', updated_at = now()
-         where dealership_id = $dealership_id and id = $vehicle_id returning *]], input, "Vehicle not found: $vehicle_id")
+         where dealership_id = $dealership_id and id = $vehicle_id returning *]], input,
+           "Vehicle not found: $vehicle_id")
     end
     local number = numbering.next_deal_number(tx, input)
 
     if before and not sellable[before.status] then
-      moonpool.fail("VEHICLE_NOT_AVAILABLE", "Vehicle is not available: " .. input.vehicle_id, { status = 409 })
+      moonpool.fail("VEHICLE_NOT_AVAILABLE", "Vehicle is not available: " .. input.vehicle_id,
+                    { status = 409 })
     end
 
     -- Round trip 2: nothing below is looked at, so it all travels with COMMIT.
@@ -135,7 +152,8 @@ return moonpool.operation {
     })
 
     local actor = input.salesperson_id
-    audit.created(tx, "deal", deal_id, { actor = actor, deal_id = deal_id, metadata = { deal_number = number.text } })
+    audit.created(tx, "deal", deal_id,
+                  { actor = actor, deal_id = deal_id, metadata = { deal_number = number.text } })
     if input.customer_data then
       audit.created(tx, "customer", customer_id, { actor = actor, deal_id = deal_id })
     end

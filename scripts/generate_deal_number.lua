@@ -1,5 +1,5 @@
--- Reserves a deal number. Alone it may leave a gap: nobody is obliged to use the number. Deals made by create_deal take
--- theirs inside their own transaction, and leave none.
+-- Reserves a deal number. Alone it may leave a gap: nobody is obliged to use the number. Deals made
+-- by create_deal take theirs inside their own transaction, and leave none.
 local moonpool  = require "moonpool"
 local is        = require "moonpool.is"
 local accounts  = require "lib.accounts"
@@ -18,11 +18,13 @@ return moonpool.operation {
   lane    = "deal_number:$dealership_id",
 
   run = function(tx, input)
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
     local actor  = accounts.actor(tx, input)
     local number = numbering.next_deal_number(tx, input)
 
-    audit.changed(tx, "dealership", input.dealership_id, { actor = actor, field_name = "deal_number",
+    audit.changed(tx, "dealership", input.dealership_id,
+                  { actor = actor, field_name = "deal_number",
       old_value = tostring(number.sequence - 1), new_value = tostring(number.sequence),
       metadata = { deal_number = number.text } })
     return { deal_number = number.text, sequence = number.sequence }

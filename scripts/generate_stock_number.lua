@@ -1,5 +1,6 @@
--- Reserves a stock number, as the dealership's settings write it. Alone it may leave a gap: nobody is obliged to use the
--- number. Vehicles added by add_vehicle take theirs inside their own transaction, and leave none.
+-- Reserves a stock number, as the dealership's settings write it. Alone it may leave a gap: nobody
+-- is obliged to use the number. Vehicles added by add_vehicle take theirs inside their own
+-- transaction, and leave none.
 local moonpool  = require "moonpool"
 local is        = require "moonpool.is"
 local accounts  = require "lib.accounts"
@@ -18,11 +19,13 @@ return moonpool.operation {
   lane    = "stock_number:$dealership_id",
 
   run = function(tx, input)
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
     local actor  = accounts.actor(tx, input)
     local number = numbering.next_stock_number(tx, input)
 
-    audit.changed(tx, "dealership", input.dealership_id, { actor = actor, field_name = "stock_number",
+    audit.changed(tx, "dealership", input.dealership_id,
+                  { actor = actor, field_name = "stock_number",
       old_value = tostring(number.sequence - 1), new_value = tostring(number.sequence),
       metadata = { stock_number = number.text } })
     return { stock_number = number.text, sequence = number.sequence }

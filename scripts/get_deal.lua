@@ -3,11 +3,13 @@ local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 
--- What the deal names, or nil: joined to the deal, so that there is always a row to wait for, and one wait for all.
+-- What the deal names, or nil: joined to the deal, so that there is always a row to wait for, and
+-- one wait for all.
 local function named(tx, input, table_name, column)
   local row = tx:one(([[
     select t.* from deals d left join %s t on t.dealership_id = d.dealership_id and t.id = d.%s
-     where d.dealership_id = $dealership_id and d.id = $deal_id]]):format(table_name, column), input, "Deal not found: $deal_id")
+     where d.dealership_id = $dealership_id and d.id = $deal_id]]):format(table_name, column),
+       input, "Deal not found: $deal_id")
   return function() return row.id and row or nil end
 end
 
@@ -34,7 +36,8 @@ return moonpool.operation {
   timeout   = 10,
 
   run = function(tx, input)
-    local deal = tx:one("select * from deals where dealership_id = $dealership_id and id = $deal_id", input,
+    local deal = tx:one(
+      "select * from deals where dealership_id = $dealership_id and id = $deal_id", input,
                         "Deal not found: $deal_id")
     local customer      = named(tx, input, "customers", "customer_id")
     local vehicle       = named(tx, input, "vehicles", "vehicle_id")
@@ -46,7 +49,8 @@ return moonpool.operation {
       select * from audit_log where dealership_id = $dealership_id and deal_id = $deal_id
        order by timestamp desc, id desc limit $audit_limit]], input)
 
-    return { deal = deal, scenarios = json.array(scenarios), customer = customer(), vehicle = vehicle(),
+    return { deal = deal, scenarios = json.array(scenarios), customer = customer(),
+             vehicle = vehicle(),
              trade_vehicle = trade_vehicle(), audit_entries = json.array(audit_entries) }
   end,
 }

@@ -11,8 +11,8 @@ local deals = paging.list("deals", {
   { name = "id",         schema = is.uuid },
 })
 
--- Each filter that is given adds its condition, so that the planner sees which index serves it: open deals have one of
--- their own.
+-- Each filter that is given adds its condition, so that the planner sees which index serves it:
+-- open deals have one of their own.
 local function conditions(input, after)
   local sql = "dealership_id = $dealership_id"
   if input.states then
@@ -49,13 +49,16 @@ return moonpool.operation {
 
   run = function(tx, input)
     local after = deals:after(input.cursor)
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
     if input.salesperson_id then
-      tx:one("select id from users where dealership_id = $dealership_id and id = $salesperson_id", input,
+      tx:one("select id from users where dealership_id = $dealership_id and id = $salesperson_id",
+             input,
              "Salesperson not found: $salesperson_id")
     end
     if input.customer_id then
-      tx:one("select id from customers where dealership_id = $dealership_id and id = $customer_id", input,
+      tx:one("select id from customers where dealership_id = $dealership_id and id = $customer_id",
+             input,
              "Customer not found: $customer_id")
     end
 

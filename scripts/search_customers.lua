@@ -1,4 +1,5 @@
--- Finds customers by the beginning of their name, by e-mail address or telephone number; in the order of their names.
+-- Finds customers by the beginning of their name, by e-mail address or telephone number; in the
+-- order of their names.
 local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 local paging   = require "lib.paging"
@@ -11,9 +12,10 @@ local customers = paging.list("customers", {
   { name = "id",         schema = is.uuid },
 })
 
--- Names are compared regardless of case, which under row level security no index on a function of the name can serve. One
--- on the name itself can: a name begins with the first letter, large or small. In whatever order the database sorts, names
--- with that letter lie between it and the next, so this leaves few rows for the comparison that counts.
+-- Names are compared regardless of case, which under row level security no index on a function of
+-- the name can serve. One on the name itself can: a name begins with the first letter, large or
+-- small. In whatever order the database sorts, names with that letter lie between it and the next,
+-- so this leaves few rows for the comparison that counts.
 local function first_letter(params)
   local letter = params.last_name:match "^%a"
   if not letter then return "" end
@@ -32,11 +34,16 @@ local function conditions(params)
   if params.last_name then
     sql = sql .. first_letter(params) .. " and starts_with(lower(last_name), lower($last_name))"
   end
-  if params.first_name then sql = sql .. " and starts_with(lower(first_name), lower($first_name))" end
+  if params.first_name then
+    sql = sql .. " and starts_with(lower(first_name), lower($first_name))"
+  end
   -- As it was written down, or all small, as most are.
   if params.email then sql = sql .. " and (email = $email or email = lower($email))" end
   if params.phone then sql = sql .. " and phone = $phone" end
-  if params.after_id then sql = sql .. " and (last_name, first_name, id) > ($after_last_name, $after_first_name, $after_id)" end
+  if params.after_id then
+    sql = sql
+      .. " and (last_name, first_name, id) > ($after_last_name, $after_first_name, $after_id)"
+  end
   return sql
 end
 
@@ -48,7 +55,8 @@ return moonpool.operation {
     last_name     = prefix:optional():describe("beginning of the last name, in any case"),
     first_name    = prefix:optional():describe("beginning of the first name, in any case"),
     email         = is.email:optional(),
-    phone         = is.string:pattern("^[(]%d%d%d[)] %d%d%d[-]%d%d%d%d$", "(XXX) XXX-XXXX"):optional(),
+    phone         = is.string:pattern("^[(]%d%d%d[)] %d%d%d[-]%d%d%d%d$", "(XXX) XXX-XXXX")
+      :optional(),
     limit         = paging.limit,
     cursor        = paging.cursor:optional():describe("nextCursor of the page before"),
   },
@@ -63,7 +71,8 @@ return moonpool.operation {
     for name, value in pairs(input) do params[name] = value end
     params.limit = input.limit + 1
 
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
     local rows = tx:query("select * from customers where " .. conditions(params)
                           .. " order by last_name, first_name, id limit $limit", params)
 

@@ -1,5 +1,6 @@
--- Changes a scenario of an open deal: only what the caller names, with the amounts that follow from it.
--- Three round trips: the payment cannot be computed before the terms are known, and the row that was written is given back.
+-- Changes a scenario of an open deal: only what the caller names, with the amounts that follow from
+-- it. Three round trips: the payment cannot be computed before the terms are known, and the row
+-- that was written is given back.
 local moonpool  = require "moonpool"
 local is        = require "moonpool.is"
 local json      = require "moonpool.json"
@@ -9,8 +10,8 @@ local scenarios = require "lib.scenario"
 
 local closed = { CANCELLED = true, DELIVERED = true }
 
--- The columns to be written: what the caller names, and the amounts where that changes them. A monthly payment holds until
--- the caller gives another or changes what it was made of.
+-- The columns to be written: what the caller names, and the amounts where that changes them. A
+-- monthly payment holds until the caller gives another or changes what it was made of.
 local function new_values(scenario, changes)
   local after, terms, recompute = {}, {}, changes.monthly_payment ~= nil
   for field, value in pairs(changes) do after[field] = value end
@@ -50,14 +51,18 @@ return moonpool.operation {
 
   run = function(tx, input)
     local actor = accounts.actor(tx, input)
-    local deal = tx:one("select deal_state from deals where dealership_id = $dealership_id and id = $deal_id for update", input,
+    local deal = tx:one(
+      "select deal_state from deals where dealership_id = $dealership_id and id = $deal_id for \z
+        update", input,
                         "Deal not found: $deal_id")
     local scenario = tx:one([[
       select * from deal_scenarios
-       where dealership_id = $dealership_id and deal_id = $deal_id and id = $scenario_id for update]], input,
+       where dealership_id = $dealership_id and deal_id = $deal_id and id = $scenario_id
+         for update]], input,
       "Scenario not found: $scenario_id")
     if closed[deal.deal_state] then
-      moonpool.fail("DEAL_CLOSED", ("Deal is closed: %s is %s"):format(input.deal_id, deal.deal_state), { status = 409 })
+      moonpool.fail("DEAL_CLOSED", ("Deal is closed: %s is %s"):format(input.deal_id,
+        deal.deal_state), { status = 409 })
     end
 
     local after = new_values(scenario, input.scenario_data)

@@ -1,14 +1,16 @@
--- The audit log: who did what to which thing. Entries are queued in the caller's transaction, so they are written with
--- what they tell of, or not at all.
+-- The audit log: who did what to which thing. Entries are queued in the caller's transaction, so
+-- they are written with what they tell of, or not at all.
 local decimal = require "moonpool.decimal"
 local json    = require "moonpool.json"
 
 local audit = {}
 
--- Who acts: the caller that the host knows, otherwise whom the operation names (a developer's command line).
+-- Who acts: the caller that the host knows, otherwise whom the operation names (a developer's
+-- command line).
 local function actor(tx, entry)
   local caller = tx.caller
-  return caller and caller.user_id or entry.actor or error("an audit entry needs an actor: nobody is known as the caller", 3)
+  return caller and caller.user_id or entry.actor
+    or error("an audit entry needs an actor: nobody is known as the caller", 3)
 end
 
 local function write(tx, action, entity_type, entity_id, entry)
@@ -60,7 +62,9 @@ end
 -- A value as the log keeps it: nil for NULL, and text that is equal where the values are.
 local function text(value)
   if value == nil or value == json.null then return nil end
-  if type(value) == "table" then return json.encode(value, { sorted = true, decimal_strings = true }) end
+  if type(value) == "table" then
+    return json.encode(value, { sorted = true, decimal_strings = true })
+  end
   return tostring(value)
 end
 
@@ -69,7 +73,8 @@ local function same(a, b)
   return text(a) == text(b)
 end
 
---- Records each field that a change gives another value, in the order of their names: one entry each, with old and new.
+--- Records each field that a change gives another value, in the order of their names: one entry
+--- each, with old and new.
 ---@param tx moonpool.tx
 ---@param entity_type string
 ---@param entity_id string
@@ -84,7 +89,8 @@ function audit.changes(tx, entity_type, entity_id, before, after, entry)
   end
   table.sort(fields)
   for _, field in ipairs(fields) do
-    local change = { field_name = field, old_value = text(before[field]), new_value = text(after[field]) }
+    local change = { field_name = field, old_value = text(before[field]),
+                     new_value = text(after[field]) }
     for name, value in pairs(entry) do change[name] = value end
     write(tx, "update", entity_type, entity_id, change)
   end

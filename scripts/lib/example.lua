@@ -1,5 +1,5 @@
--- The example dealership: its staff, customers, vehicles and a trade-in, under ids that are easy to recognise. What the
--- seed and the demo share.
+-- The example dealership: its staff, customers, vehicles and a trade-in, under ids that are easy to
+-- recognise. What the seed and the demo share.
 local db = require "moonpool.db"
 
 local function id(kind, n)
@@ -9,8 +9,10 @@ end
 local dealership_id = id(0, 1)
 
 local example = {
-  dealership = { id = dealership_id, dealership_name = "Harbor Point Motors", timezone = "America/New_York",
-                 phone = "(207) 555-0100", email = "hello@harborpoint.example", address = "1 Harbor Road",
+  dealership = { id = dealership_id, dealership_name = "Harbor Point Motors",
+                 timezone = "America/New_York",
+                 phone = "(207) 555-0100", email = "hello@harborpoint.example",
+                 address = "1 Harbor Road",
                  city = "Portland", state = "ME", zip_code = "04101", county = "Cumberland" },
   users = {
     { id = id(1, 1), username = "ana.silva", email = "ana.silva@harborpoint.example",
@@ -53,15 +55,18 @@ local example = {
       price = "31240.00", status = "in_transit" },
   },
   trade_vehicles = {
-    { id = id(4, 1), customer_id = id(2, 1), year = 2016, make = "Honda", model = "Civic", trim = "LX", mileage = 88400,
-      condition = "fair", estimated_value = "6400.00", payoff_amount = "1150.00", payoff_lender = "Casco Credit Union" },
+    { id = id(4, 1), customer_id = id(2, 1), year = 2016, make = "Honda", model = "Civic",
+      trim = "LX", mileage = 88400,
+      condition = "fair", estimated_value = "6400.00", payoff_amount = "1150.00",
+      payoff_lender = "Casco Credit Union" },
   },
 }
 
 -- Inserts the rows that are not there yet, found by their id.
 local function add_missing(tx, table_name, rows)
   local present = {}
-  for _, row in ipairs(tx:query("select id from " .. table_name .. " where dealership_id = $1", dealership_id)) do
+  for _, row in ipairs(tx:query("select id from " .. table_name .. " where dealership_id = $1",
+                                dealership_id)) do
     present[row.id] = true
   end
   local added = 0
@@ -84,13 +89,14 @@ local function add_logins(tx)
         from users u
        where u.dealership_id = $dealership_id
          and not exists (select 1 from user_logins l
-                          where l.dealership_id = u.dealership_id and l.user_id = u.id and l.kind = $kind)]],
+                          where l.dealership_id = u.dealership_id and l.user_id = u.id
+                            and l.kind = $kind)]],
       { kind = kind, dealership_id = dealership_id })
   end
 end
 
---- Adds what is missing and leaves alone what is there. Gives the number of rows added to each table, and their sum in
---- `total`.
+--- Adds what is missing and leaves alone what is there. Gives the number of rows added to each
+--- table, and their sum in `total`.
 function example.ensure()
   return db.transaction({ tenant = dealership_id }, function(tx)
     local added = { dealership_settings = 0 }

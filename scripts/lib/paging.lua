@@ -1,8 +1,8 @@
--- Pages of a list, each told by the last row of the one before it: no offset, so a page costs the same wherever it is, and
--- rows that come or go meanwhile neither repeat others nor hide them.
+-- Pages of a list, each told by the last row of the one before it: no offset, so a page costs the
+-- same wherever it is, and rows that come or go meanwhile neither repeat others nor hide them.
 --
--- A cursor names the list and the sort key of a row. It is a position and no permission: whoever changes it begins elsewhere
--- in what is theirs.
+-- A cursor names the list and the sort key of a row. It is a position and no permission: whoever
+-- changes it begins elsewhere in what is theirs.
 local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
@@ -53,7 +53,9 @@ local function read(list, key, cursor)
   local bytes = decode(cursor)
   if not bytes or not utf8.len(bytes) then return nil end
   local ok, content = pcall(json.decode, bytes)
-  if not ok or not json.is_array(content) or content[1] ~= list or #content ~= #key + 1 then return nil end
+  if not ok or not json.is_array(content) or content[1] ~= list or #content ~= #key + 1 then
+    return nil
+  end
   local found = {}
   for i, field in ipairs(key) do
     local fits, value = pcall(field.schema.check, field.schema, content[i + 1])

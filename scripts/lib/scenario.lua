@@ -1,5 +1,5 @@
--- The terms of a deal: what a caller may say of them, and what follows from that. Shared by those who make a scenario and
--- those who change one.
+-- The terms of a deal: what a caller may say of them, and what follows from that. Shared by those
+-- who make a scenario and those who change one.
 local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 local decimal  = require "moonpool.decimal"
@@ -29,8 +29,8 @@ scenario.data = is.object {
   aftermarket_products = list:optional(),
 }
 
---- Changes to a scenario: what is absent stays as it is. null clears, where there is something to clear: a monthly payment
---- that is null is computed again.
+--- Changes to a scenario: what is absent stays as it is. null clears, where there is something to
+--- clear: a monthly payment that is null is computed again.
 scenario.changes = is.object {
   name                 = name:optional(),
   scenario_type        = kind:optional(),
@@ -52,7 +52,8 @@ scenario.changes = is.object {
 }
 
 --- What `compute` reads.
-scenario.inputs = { "scenario_type", "vehicle_price", "term", "apr", "down_payment", "trade_allowance", "trade_payoff",
+scenario.inputs = { "scenario_type", "vehicle_price", "term", "apr", "down_payment",
+                    "trade_allowance", "trade_payoff",
                     "total_tax", "total_fees" }
 
 ---@class scenario.terms       each field of scenario.inputs, and:
@@ -64,29 +65,35 @@ scenario.inputs = { "scenario_type", "vehicle_price", "term", "apr", "down_payme
 ---@field total_cost moonpool.decimal           all that the customer pays
 ---@field cash_due_at_signing moonpool.decimal
 
---- The amounts that follow from a scenario's terms. Prices inside of lists (fees, accessories, products) are the caller's to
---- add up in total_fees: a list's content is free.
+--- The amounts that follow from a scenario's terms. Prices inside of lists (fees, accessories,
+--- products) are the caller's to add up in total_fees: a list's content is free.
 ---@param terms scenario.terms
 ---@return scenario.amounts
 function scenario.compute(terms)
-  local due = money.at_least_zero(terms.vehicle_price + terms.total_tax + terms.total_fees + terms.trade_payoff
+  local due = money.at_least_zero(
+    terms.vehicle_price + terms.total_tax + terms.total_fees + terms.trade_payoff
                                   - terms.trade_allowance)
   local down, monthly = terms.down_payment, terms.monthly_payment
   local amounts
   if terms.scenario_type == "CASH_DEAL" then
-    amounts = { amount_financed = decimal "0.00", monthly_payment = monthly or decimal "0.00", total_cost = due,
+    amounts = { amount_financed = decimal "0.00", monthly_payment = monthly or decimal "0.00",
+                total_cost = due,
                 cash_due_at_signing = due }
   else
     local financed = money.at_least_zero(due - down)
     -- A lease's payment is the lessor's to say.
-    monthly = monthly or terms.scenario_type == "FINANCE_DEAL" and money.monthly_payment(financed, terms.apr, terms.term)
+    monthly = monthly or terms.scenario_type == "FINANCE_DEAL"
+      and money.monthly_payment(financed, terms.apr, terms.term)
                       or decimal "0.00"
-    amounts = { amount_financed = financed, monthly_payment = monthly, total_cost = down + monthly * terms.term,
+    amounts = { amount_financed = financed, monthly_payment = monthly,
+                total_cost = down + monthly * terms.term,
                 cash_due_at_signing = down }
   end
   for field, value in pairs(amounts) do
     if value > money.largest then
-      moonpool.fail("VALIDATION_ERROR", ("scenarioData: the amounts make %s larger than %s; check price, tax and fees"):format(
+      moonpool.fail("VALIDATION_ERROR",
+                    ("scenarioData: the amounts make %s larger than %s; check price, tax and fees")
+                      :format(
         moonpool.json.camel(field), tostring(money.largest)), { status = 400 })
     end
   end

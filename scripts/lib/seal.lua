@@ -1,5 +1,6 @@
--- Sealing of the audit log, and its verification. What a seal is stands in migrations/0004_audit_sealing.sql: the database
--- makes seals; here they are computed again from what the tables hold, with other code.
+-- Sealing of the audit log, and its verification. What a seal is stands in
+-- migrations/0004_audit_sealing.sql: the database makes seals; here they are computed again from
+-- what the tables hold, with other code.
 local host = require "moonpool.host"
 
 local seal = {}
@@ -9,11 +10,12 @@ seal.batch = 1000
 
 --- What is sealed of an entry, in the order of the encoding.
 seal.columns = {
-  "dealership_id", "id", "user_id", "action", "entity_type", "entity_id", "deal_id", "scenario_id", "field_name", "old_value",
+  "dealership_id", "id", "user_id", "action", "entity_type", "entity_id", "deal_id", "scenario_id",
+  "field_name", "old_value",
   "new_value", "metadata", "timestamp", "created_at",
 }
 
--- Sealing --------------------------------------------------------------------------------------------------------------
+-- Sealing -----------------------------------------------------------------------------------------
 
 -- The same in all hosts: whoever holds this advisory lock is the one that seals.
 local lock = "1836019571, 1934975340"
@@ -30,7 +32,8 @@ end
 local function seal_one(conn, dealership_id, batch, on_seal)
   local entries = 0
   while true do
-    local made = conn.query("select seal, sealed from system.seal_audit_log($1, $2)", dealership_id, batch)[1]
+    local made = conn.query("select seal, sealed from system.seal_audit_log($1, $2)", dealership_id,
+                            batch)[1]
     if made.sealed > 0 then on_seal(dealership_id, made.seal, made.sealed) end
     entries = entries + made.sealed
     if made.sealed < batch then return entries end
@@ -52,7 +55,8 @@ function seal.seal_all(database, on_seal, batch)
     local pass = { entries = 0, failures = {} }
     local ok, failure = pcall(function()
       for _, id in ipairs(seal.dealerships(conn.query)) do
-        local sealed, result = pcall(seal_one, conn, id, batch or seal.batch, on_seal or function() end)
+        local sealed, result = pcall(seal_one, conn, id, batch or seal.batch,
+                                     on_seal or function() end)
         if sealed then pass.entries = pass.entries + result
         else table.insert(pass.failures, { dealership_id = id, reason = result }) end
       end
@@ -64,7 +68,7 @@ function seal.seal_all(database, on_seal, batch)
   end, { timeout = 0 })
 end
 
--- The encoding ---------------------------------------------------------------------------------------------------------
+-- The encoding ------------------------------------------------------------------------------------
 
 local function field(value)
   return value == nil and "-" or #value .. ":" .. value
@@ -83,17 +87,22 @@ end
 -- The hash of a seal with what it lists, all as text.
 local function seal_hash(dealership_id, made, listed)
   local fields = {}
-  for _, value in ipairs { dealership_id, tostring(made.seq), made.prev_hash, made.sealed_us, made.horizon_us,
+  for _, value in ipairs { dealership_id, tostring(made.seq), made.prev_hash, made.sealed_us,
+                           made.horizon_us,
                            tostring(made.entry_count) } do
     fields[#fields + 1] = field(value)
   end
   for _, entry in ipairs(listed) do
-    for _, name in ipairs { "sealed_id", "sealed_us", "digest", "marks" } do fields[#fields + 1] = field(entry[name]) end
+    for _, name in ipairs { "sealed_id", "sealed_us", "digest", "marks" } do
+      fields[#fields + 1] = field(entry[name])
+    end
   end
   return host.sha256("moonpool audit seal 1," .. table.concat(fields, ","))
 end
 
-local function us(column) return ("trim_scale(extract(epoch from %s) * 1000000)::text"):format(column) end
+local function us(column)
+  return ("trim_scale(extract(epoch from %s) * 1000000)::text"):format(column)
+end
 
 -- Microseconds as text -> a number that can be compared; infinity too.
 local function number(text)
@@ -102,11 +111,13 @@ end
 
 local function readable(text)
   local at = number(text)
-  if math.type(at) ~= "integer" or math.abs(at) > 200000000000000000 then return text .. " us after 1970" end
+  if math.type(at) ~= "integer" or math.abs(at) > 200000000000000000 then
+    return text .. " us after 1970"
+  end
   return os.date("!%Y-%m-%dT%H:%M:%S", at // 1000000) .. (".%06dZ"):format(at % 1000000)
 end
 
--- Verification ---------------------------------------------------------------------------------------------------------
+-- Verification ------------------------------------------------------------------------------------
 
 local seals_after = [[
 select seq, entry_count, encode(prev_hash, 'hex') as prev_hash, encode(hash, 'hex') as hash,
@@ -117,7 +128,8 @@ select seq, entry_count, encode(prev_hash, 'hex') as prev_hash, encode(hash, 'he
   from audit_seals where dealership_id = $dealership_id and seq > $seq order by seq limit 100]]
 
 local listed_by = [[
-select s.seq, e.id::text as sealed_id, ]] .. us "e.at" .. [[ as sealed_us, encode(e.digest, 'hex') as digest,
+select s.seq, e.id::text as sealed_id, ]] .. us "e.at" ..
+  [[ as sealed_us, encode(e.digest, 'hex') as digest,
        encode(e.marks, 'hex') as marks, a.id is null as missing, a.dealership_id::text as dealership_id, a.id::text as id,
        a.user_id::text as user_id, a.action, a.entity_type, a.entity_id::text as entity_id, a.deal_id::text as deal_id,
        a.scenario_id::text as scenario_id, a.field_name, a.old_value, a.new_value, a.metadata::text as metadata,
@@ -130,14 +142,19 @@ select s.seq, e.id::text as sealed_id, ]] .. us "e.at" .. [[ as sealed_us, encod
 
 -- A head that was moved back must not hide what its seals tell.
 local not_sealed = [[
-select distinct on (inserted) a.id::text as id, ]] .. us "a.timestamp" .. [[ as us, a.timestamp < h.horizon as inserted,
-       ]] .. us "h.horizon" .. [[ as horizon_us, count(*) over (partition by a.timestamp < h.horizon) as entries
+select distinct on (inserted) a.id::text as id, ]] .. us "a.timestamp" ..
+  [[ as us, a.timestamp < h.horizon as inserted,
+       ]] .. us "h.horizon" .. [[ as horizon_us,
+         count(*) over (partition by a.timestamp < h.horizon) as entries
   from audit_log a
- cross join (select greatest((select horizon from system.audit_heads where dealership_id = $dealership_id),
-                             (select max(horizon) from audit_seals where dealership_id = $dealership_id), '-infinity')
+ cross join (select greatest((select horizon from system.audit_heads
+   where dealership_id = $dealership_id),
+                             (select max(horizon) from audit_seals
+                               where dealership_id = $dealership_id), '-infinity')
                     as horizon) as h
  where a.dealership_id = $dealership_id
-   and not exists (select from (select unnest(entries) as id from audit_seals where dealership_id = $dealership_id) as s
+   and not exists (select from (select unnest(entries) as id from audit_seals
+     where dealership_id = $dealership_id) as s
                     where s.id = a.id)
  order by inserted, a.timestamp, a.id]]
 
@@ -193,10 +210,14 @@ function Check:compare(seq, listed)
   if digest == listed.digest then return end
   local columns = {}
   for i, column in ipairs(seal.columns) do
-    if marks:sub(4 * i - 3, 4 * i) ~= listed.marks:sub(4 * i - 3, 4 * i) then columns[#columns + 1] = column end
+    if marks:sub(4 * i - 3, 4 * i) ~= listed.marks:sub(4 * i - 3, 4 * i) then
+      columns[#columns + 1] = column
+    end
   end
-  self:entry_fault(listed.sealed_us, listed.sealed_id, { kind = "altered", seal = seq, columns = columns,
-    text = ("was altered: %s (seal %d has another)"):format(columns[1] and table.concat(columns, ", ") or "a column", seq) })
+  self:entry_fault(listed.sealed_us, listed.sealed_id,
+                   { kind = "altered", seal = seq, columns = columns,
+    text = ("was altered: %s (seal %d has another)")
+      :format(columns[1] and table.concat(columns, ", ") or "a column", seq) })
 end
 
 -- A seal in its place, with its entries.
@@ -209,17 +230,22 @@ function Check:one(made, listed)
   end
   if seq > self.seq + 1 then
     local from = self.seq + 1
-    self:chain_fault("seal", from, seq == from + 1 and "seal %d is missing" or "seals %d to %d are missing", from, seq - 1)
+    self:chain_fault("seal", from, seq == from + 1 and "seal %d is missing"
+                     or "seals %d to %d are missing", from, seq - 1)
   end
   local intact = made.sound and seal_hash(self.dealership_id, made, listed) == made.hash
   if not intact then
     self:chain_fault("seal", seq, "seal %d was altered: its hash is not that of what it lists", seq)
   elseif made.prev_hash ~= self.hash then
-    if seq == 1 then self:chain_fault("seal", 1, "seal 1 is not the first that was made: it follows another")
-    else self:chain_fault("seal", seq - 1, "seal %d was rewritten: seal %d was made upon another", seq - 1, seq) end
+    if seq == 1 then self:chain_fault("seal", 1, "seal 1 is not the first that was made: it \z
+      follows another")
+    else self:chain_fault("seal", seq - 1, "seal %d was rewritten: seal %d was made upon another",
+                          seq - 1, seq) end
   end
   if expected and seq == expected.seq and made.hash ~= expected.hash then
-    self:chain_fault("seal", seq, "seal %d or one before it was rewritten: it is not the head that was kept elsewhere", seq)
+    self:chain_fault("seal", seq,
+                     "seal %d or one before it was rewritten: it is not the head that was kept \z
+                       elsewhere", seq)
   end
   if intact then
     report.entries = report.entries + #listed
@@ -232,8 +258,9 @@ end
 -- Seals whose entries are together no more than a few batches.
 function Check:some(seals)
   local lists = {}
-  for _, entry in ipairs(self.query(listed_by, { dealership_id = self.dealership_id, first = seals[1].seq,
-                                                 last = seals[#seals].seq })) do
+  for _, entry in ipairs(
+    self.query(listed_by, { dealership_id = self.dealership_id, first = seals[1].seq,
+                            last = seals[#seals].seq })) do
     lists[entry.seq] = lists[entry.seq] or {}
     table.insert(lists[entry.seq], entry)
   end
@@ -261,20 +288,28 @@ end
 function Check:compare_head()
   local head, expected, last = seal.head(self.query, self.dealership_id), self.expected, self.seq
   if not head then
-    if last > 0 then self:chain_fault("head", nil, "the head is missing: there are %d seals", last) end
+    if last > 0 then
+      self:chain_fault("head", nil, "the head is missing: there are %d seals", last)
+    end
   elseif head.seq > last then
-    self:chain_fault("seal", last + 1, head.seq == last + 1 and "seal %d is missing: it was cut off the end"
+    self:chain_fault("seal", last + 1,
+                     head.seq == last + 1 and "seal %d is missing: it was cut off the end"
       or "seals %d to %d are missing: they were cut off the end", last + 1, head.seq)
   elseif head.seq < last then
-    self:chain_fault("head", head.seq, "the head was altered, or seals were added: it ends at seal %d, the seals at %d",
+    self:chain_fault("head", head.seq,
+                     "the head was altered, or seals were added: it ends at seal %d, the seals \z
+                       at %d",
       head.seq, last)
   elseif head.hash ~= self.hash then
-    self:chain_fault("head", last, "the seals up to %d were rewritten, or the head was: they do not match", last)
+    self:chain_fault("head", last,
+                     "the seals up to %d were rewritten, or the head was: they do not match", last)
   elseif number(head.horizon_us) < number(self.horizon_us) then
     self:chain_fault("head", last, "the head was altered: its horizon is earlier than the seals'")
   end
   if expected and expected.seq > last then
-    self:chain_fault("seal", last + 1, "seals %d to %d are missing: the head that was kept elsewhere has them", last + 1,
+    self:chain_fault("seal", last + 1,
+                     "seals %d to %d are missing: the head that was kept elsewhere has them",
+                     last + 1,
       expected.seq)
   end
 end
@@ -287,20 +322,23 @@ function Check:compare_rest()
     elseif not chain or chain.kind == "head" then
       -- Where a seal is missing or altered, its own entries would be taken for inserted ones.
       self:entry_fault(row.us, row.id, { kind = "inserted",
-        text = ("was inserted: no seal covers it, and all is sealed up to %s"):format(readable(row.horizon_us)) })
+        text = ("was inserted: no seal covers it, and all is sealed up to %s")
+          :format(readable(row.horizon_us)) })
       self.report.faults = self.report.faults + row.entries - 1
     end
   end
 end
 
---- Verifies one dealership. `query` must see one state of the tables: a transaction with isolation repeatable read.
+--- Verifies one dealership. `query` must see one state of the tables: a transaction with isolation
+--- repeatable read.
 ---@param query fun(sql: string, params: table): moonpool.row[]
 ---@param dealership_id string
 ---@param expected? { seq: integer, hash: string }  a head that was kept elsewhere
 ---@return seal.report
 function seal.check(query, dealership_id, expected)
   local check = setmetatable({
-    query = query, dealership_id = dealership_id, expected = expected, seq = 0, hash = ("0"):rep(64),
+    query = query, dealership_id = dealership_id, expected = expected, seq = 0,
+    hash = ("0"):rep(64),
     horizon_us = "-Infinity", report = { seals = 0, entries = 0, pending = 0, faults = 0 },
   }, Check)
   check:walk()

@@ -1,4 +1,5 @@
--- Shows a deal being created: the operation `create_deal` on the example dealership, and what it left in the database.
+-- Shows a deal being created: the operation `create_deal` on the example dealership, and what it
+-- left in the database.
 --   moonpool run scripts/tools/demo.lua
 -- Every run takes an available vehicle, and brings one in when none is left.
 local moonpool = require "moonpool"
@@ -9,10 +10,11 @@ local example  = require "lib.example"
 local dealership_id  = example.dealership.id
 local salesperson_id = example.users[1].id
 
--- Printing -----------------------------------------------------------------------------------------------------------
+-- Printing ----------------------------------------------------------------------------------------
 
 -- Colour only for a person at a terminal who has not declined it.
-local colour = not os.getenv("NO_COLOR") and (os.getenv("TERM") or "dumb") ~= "dumb" and os.execute("test -t 1") == true
+local colour = not os.getenv("NO_COLOR") and (os.getenv("TERM") or "dumb") ~= "dumb"
+  and os.execute("test -t 1") == true
 
 local function paint(code, text)
   return colour and ("\27[" .. code .. "m" .. text .. "\27[0m") or text
@@ -35,41 +37,49 @@ local function money(amount)
   return "$" .. whole .. "." .. (cents .. "00"):sub(1, 2)
 end
 
--- The data -----------------------------------------------------------------------------------------------------------
+-- The data ----------------------------------------------------------------------------------------
 
 local people = {
-  { "Maya", "Fontaine" }, { "Noah", "Berg" }, { "Olivia", "Reyes" }, { "Piotr", "Zielinski" }, { "Quinn", "Abara" },
-  { "Rosa", "Keller" }, { "Samir", "Haddad" }, { "Tess", "Lindqvist" }, { "Umar", "Farouk" }, { "Vera", "Costa" },
+  { "Maya", "Fontaine" }, { "Noah", "Berg" }, { "Olivia", "Reyes" }, { "Piotr", "Zielinski" },
+  { "Quinn", "Abara" },
+  { "Rosa", "Keller" }, { "Samir", "Haddad" }, { "Tess", "Lindqvist" }, { "Umar", "Farouk" },
+  { "Vera", "Costa" },
 }
 
 local function available_vehicle()
   return db.transaction({ tenant = dealership_id }, function(tx)
     local vehicle = tx:first([[
-      select * from vehicles where dealership_id = $1 and status = 'available' order by stock_number limit 1]], dealership_id)
+      select * from vehicles where dealership_id = $1 and status = 'available' order by stock_number
+        limit 1]], dealership_id)
     if vehicle then return vehicle end
     local count = tx:value("select count(*) from vehicles where dealership_id = $1", dealership_id)
     return tx:insert("vehicles", {
-      id = tx:uuid(), dealership_id = dealership_id, stock_number = string.format("HP-%d", 1001 + count), year = 2026,
-      make = "Kia", model = "Sportage", trim = "EX", exterior_color = "Grey", price = "29990.00", msrp = "30890.00",
+      id = tx:uuid(), dealership_id = dealership_id,
+      stock_number = string.format("HP-%d", 1001 + count), year = 2026,
+      make = "Kia", model = "Sportage", trim = "EX", exterior_color = "Grey", price = "29990.00",
+      msrp = "30890.00",
     })
   end)
 end
 
--- What a desk would work out for 60 months: the loan, and its monthly payment by the usual annuity formula.
+-- What a desk would work out for 60 months: the loan, and its monthly payment by the usual annuity
+-- formula.
 local function desk(price)
-  local down, tax, fees, apr, term = decimal("4000.00"), (price * decimal("0.055")):round(2), decimal("299.00"),
+  local down, tax, fees, apr, term = decimal("4000.00"), (price * decimal("0.055")):round(2),
+    decimal("299.00"),
                                      decimal("6.9"), 60
   local financed = price + tax + fees - down
   local monthly_rate = (apr / decimal("1200")):round(12)
   local growth = ((decimal("1") + monthly_rate) ^ term):round(12)
   return {
-    name = "60 months, $4,000 down", term = term, apr = apr, down_payment = down, total_tax = tax, total_fees = fees,
+    name = "60 months, $4,000 down", term = term, apr = apr, down_payment = down, total_tax = tax,
+    total_fees = fees,
     monthly_payment = (financed * monthly_rate * growth / (growth - decimal("1"))):round(2),
     aftermarket_products = { { name = "Paint protection", price = "399.00" } },
   }
 end
 
--- The demonstration --------------------------------------------------------------------------------------------------
+-- The demonstration -------------------------------------------------------------------------------
 
 local function pasteable_call(vehicle)
   return string.format(
@@ -92,23 +102,27 @@ local input = {
   dealership_id  = dealership_id,
   salesperson_id = salesperson_id,
   customer_data  = {
-    first_name = person[1], last_name = person[2], phone = string.format("(207) 555-%04d", 200 + deals_before % 9000),
-    email = string.lower(person[1] .. "." .. person[2] .. "@example.com"), city = "Portland", state = "ME",
+    first_name = person[1], last_name = person[2],
+    phone = string.format("(207) 555-%04d", 200 + deals_before % 9000),
+    email = string.lower(person[1] .. "." .. person[2] .. "@example.com"), city = "Portland",
+    state = "ME",
   },
   vehicle_id     = vehicle.id,
   scenario_data  = desk(vehicle.price),
   initial_state  = "IN_PROGRESS",
 }
 
--- A rehearsal, rolled back: it leaves nothing behind, not even a gap in the numbers. A host asks for the parameter types of
--- each text once; the deal below then shows the round trips that every further deal takes.
+-- A rehearsal, rolled back: it leaves nothing behind, not even a gap in the numbers. A host asks
+-- for the parameter types of each text once; the deal below then shows the round trips that every
+-- further deal takes.
 local rehearsed = {}
 pcall(db.transaction, { tenant = dealership_id, isolation = "serializable" }, function()
   moonpool.call("create_deal", input, { tenant = dealership_id, as = salesperson_id })
   error(rehearsed)
 end)
 
-local result, info = moonpool.call_info("create_deal", input, { tenant = dealership_id, as = salesperson_id })
+local result, info = moonpool.call_info("create_deal", input,
+                                        { tenant = dealership_id, as = salesperson_id })
 
 local deal, scenario, customer, sold = result.deal, result.scenario, result.customer, result.vehicle
 
@@ -116,12 +130,14 @@ heading("Deal " .. deal.deal_number)
 line("state", deal.deal_state)
 line("dealership", example.dealership.dealership_name, example.dealership.timezone)
 line("salesperson", example.users[1].full_name)
-line("customer", customer.first_name .. " " .. customer.last_name, customer.phone .. "  " .. customer.email)
+line("customer", customer.first_name .. " " .. customer.last_name,
+     customer.phone .. "  " .. customer.email)
 line("vehicle", string.format("%d %s %s %s", sold.year, sold.make, sold.model, sold.trim or ""),
      string.format("stock %s, was %s, now %s", sold.stock_number, vehicle.status, sold.status))
 
 heading("Scenario: " .. scenario.name)
-line("type", scenario.scenario_type, scenario.id == deal.active_scenario_id and "the deal's active one" or nil)
+line("type", scenario.scenario_type,
+     scenario.id == deal.active_scenario_id and "the deal's active one" or nil)
 line("price", money(scenario.vehicle_price))
 line("tax, fees", money(scenario.total_tax) .. ", " .. money(scenario.total_fees))
 line("down payment", money(scenario.down_payment))
@@ -140,9 +156,11 @@ local entries = db.transaction({ tenant = dealership_id }, function(tx)
      order by a.timestamp]], dealership_id, deal.id)
 end)
 for _, entry in ipairs(entries) do
-  local what = entry.field_name and string.format("%s: %s -> %s", entry.field_name, entry.old_value, entry.new_value)
+  local what = entry.field_name
+    and string.format("%s: %s -> %s", entry.field_name, entry.old_value, entry.new_value)
                or entry.metadata.deal_number or ""
-  print(string.format("  %s  %-10s %s %-9s %s", paint("2", entry.clock), entry.full_name, entry.action, entry.entity_type, what))
+  print(string.format("  %s  %-10s %s %-9s %s", paint("2", entry.clock), entry.full_name,
+                      entry.action, entry.entity_type, what))
 end
 
 heading("Cost")
@@ -153,5 +171,7 @@ line("time", string.format("%.1f ms", info.duration_ms))
 
 heading("Try next")
 print("  " .. pasteable_call(available_vehicle()))
-print("  build/moonpool run scripts/tools/demo.lua       # another deal: the next number, another vehicle")
+print(
+  "  build/moonpool run scripts/tools/demo.lua       # another deal: the next number, another \z
+    vehicle")
 print("  build/moonpool db psql --owner                  # look around in the database")

@@ -1,7 +1,9 @@
 -- Seals the audit log: what was committed is covered by a hash chain for each dealership.
 --   moonpool run scripts/tools/seal_audit.lua                   once
---   moonpool run scripts/tools/seal_audit.lua --every 10        again and again, 10 seconds after the last time
--- Any number of hosts may do so: one at a time seals, the others find that out and leave it to that one.
+--   moonpool run scripts/tools/seal_audit.lua --every 10        again and again, 10 seconds after
+--   the last time
+-- Any number of hosts may do so: one at a time seals, the others find that out and leave it to that
+-- one.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local seal     = require "lib.seal"
@@ -28,7 +30,8 @@ do
 end
 
 local function on_seal(dealership_id, number, entries)
-  print(("%s: seal %d covers %d %s"):format(dealership_id, number, entries, entries == 1 and "entry" or "entries"))
+  print(("%s: seal %d covers %d %s"):format(dealership_id, number, entries,
+                                            entries == 1 and "entry" or "entries"))
 end
 
 -- 0 or 1, as an exit status.
@@ -39,9 +42,12 @@ local function pass()
     return 0
   end
   for _, failed in ipairs(done.failures) do
-    io.stderr:write(("seal_audit: %s is left for the next time: %s\n"):format(failed.dealership_id, tostring(failed.reason)))
+    io.stderr:write(("seal_audit: %s is left for the next time: %s\n"):format(failed.dealership_id,
+      tostring(failed.reason)))
   end
-  if not every then print(done.entries == 0 and "nothing to seal" or ("sealed %d entries"):format(done.entries)) end
+  if not every then
+    print(done.entries == 0 and "nothing to seal" or ("sealed %d entries"):format(done.entries))
+  end
   return done.failures[1] and 1 or 0
 end
 

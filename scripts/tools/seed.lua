@@ -8,7 +8,8 @@ if added.total == 0 then
   print("nothing to do: " .. example.dealership.dealership_name .. " is complete")
 else
   print("seeded " .. example.dealership.dealership_name .. " (" .. example.dealership.id .. ")")
-  for _, name in ipairs { "dealership_settings", "users", "customers", "vehicles", "trade_vehicles" } do
+  for _, name in ipairs { "dealership_settings", "users", "customers", "vehicles",
+                          "trade_vehicles" } do
     print(string.format("  %-20s %d added", name, added[name]))
   end
 end

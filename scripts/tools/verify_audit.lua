@@ -1,16 +1,19 @@
--- Verifies the audit log against its seals, and names the first entry of each dealership that was altered, removed or
--- inserted, and the first seal that is not what it was.
+-- Verifies the audit log against its seals, and names the first entry of each dealership that was
+-- altered, removed or inserted, and the first seal that is not what it was.
 --   moonpool run scripts/tools/verify_audit.lua                       all dealerships
 --   moonpool run scripts/tools/verify_audit.lua --dealership ID       one
---   moonpool run scripts/tools/verify_audit.lua --head                prints the newest seals, to keep elsewhere
---   moonpool run scripts/tools/verify_audit.lua --against FILE        also compares with what --head printed once
--- Exit status 1 when something is wrong. Works as the application role, in a transaction of each dealership: it can alter
--- nothing. Whoever owns the tables can make all seals and heads anew; only --against shows that.
+--   moonpool run scripts/tools/verify_audit.lua --head                prints the newest seals, to
+--   keep elsewhere moonpool run scripts/tools/verify_audit.lua --against FILE        also compares
+--   with what --head printed once
+-- Exit status 1 when something is wrong. Works as the application role, in a transaction of each
+-- dealership: it can alter nothing. Whoever owns the tables can make all seals and heads anew; only
+-- --against shows that.
 local db   = require "moonpool.db"
 local is   = require "moonpool.is"
 local seal = require "lib.seal"
 
-local usage = "usage: moonpool run scripts/tools/verify_audit.lua [--dealership ID] [--head | --against FILE]\n"
+local usage =
+  "usage: moonpool run scripts/tools/verify_audit.lua [--dealership ID] [--head | --against FILE]\n"
 
 local function refuse(text, ...)
   io.stderr:write("verify_audit: ", text:format(...), "\n", usage)
@@ -104,7 +107,8 @@ for _, id in ipairs(ids) do
   if lines[1] then
     report_fault(id, table.unpack(lines))
   else
-    print(("%s: %s, %s, %d not sealed yet: as it was written"):format(id, count(report.seals, "seal", "seals"),
+    print(("%s: %s, %s, %d not sealed yet: as it was written"):format(id,
+      count(report.seals, "seal", "seals"),
       count(report.entries, "entry", "entries"), report.pending))
   end
 end

@@ -1,6 +1,7 @@
--- A crowd that leaves at once: 700 clients whose calls are at work, wait in a lane, for a group or for a connection, close
--- their connections together, while backends are ended and scripts are loaded anew. The host answers who comes next, keeps
--- nothing of them, and (in a build with sanitizers) reads nothing that was freed and leaks nothing.
+-- A crowd that leaves at once: 700 clients whose calls are at work, wait in a lane, for a group or
+-- for a connection, close their connections together, while backends are ended and scripts are
+-- loaded anew. The host answers who comes next, keeps nothing of them, and (in a build with
+-- sanitizers) reads nothing that was freed and leaks nothing.
 local test    = require "moonpool.test"
 local http    = require "spec.support.http"
 local scratch = require "spec.support.scratch"
@@ -42,7 +43,8 @@ describe("a crowd that leaves at once", function()
 
   local function request(name, n, keyed)
     local body = ('{"n":%d}'):format(n)
-    return ("POST /api/ops/%s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%sContent-Length: %d\r\n"
+    return (
+      "POST /api/ops/%s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%sContent-Length: %d\r\n"
       .. "Content-Type: application/json\r\n\r\n%s"):format(name, token,
       keyed and ("Idempotency-Key: %s-%d\r\n"):format(keyed, n) or "", #body, body)
   end
@@ -62,7 +64,8 @@ describe("a crowd that leaves at once", function()
 
   local function blocked()
     return test.admin().value [[
-      select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%crowd.counters%']]
+      select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+        and query like '%crowd.counters%']]
   end
 
   local function end_backends()
@@ -71,7 +74,8 @@ describe("a crowd that leaves at once", function()
        where wait_event_type = 'Lock' and query like '%crowd.counters%']]
   end
 
-  -- They come while the row that all want is locked, and leave; `meanwhile` is done between that and the row's release.
+  -- They come while the row that all want is locked, and leave; `meanwhile` is done between that
+  -- and the row's release.
   local function round(names, options)
     schema.owner.lease(function(conn)
       conn.exec "begin"
@@ -79,7 +83,9 @@ describe("a crowd that leaves at once", function()
       local clients = arrive(names, options.keyed)
       scratch.await("some of them to work", function() return blocked() > 0 end)
       if options.lanes then
-        scratch.await("the others to wait", function() return (metric "moonpool_lane_waiters" or 0) >= options.lanes end)
+        scratch.await("the others to wait", function()
+          return (metric "moonpool_lane_waiters" or 0) >= options.lanes
+        end)
       end
       if options.kill then end_backends() end
       if options.reload then assert.is_true(serve:reload().ok) end
@@ -88,10 +94,13 @@ describe("a crowd that leaves at once", function()
       if options.reload then assert.is_true(serve:reload().ok) end
       conn.exec "rollback"
     end)
-    scratch.await("nobody to wait any more", function() return metric "moonpool_lane_waiters" == 0 end)
+    scratch.await("nobody to wait any more", function()
+      return metric "moonpool_lane_waiters" == 0
+    end)
     for name in pairs(files) do
       name = name:match "([%w_]+)%.lua"
-      local answer = service.ask(serve, "POST", "/api/ops/" .. name, { token = token, json = { n = 1 } })
+      local answer = service.ask(serve, "POST", "/api/ops/" .. name,
+                                 { token = token, json = { n = 1 } })
       assert.are.same({ 200, 1 }, { answer.status, answer.json.result }, answer.body)
     end
   end
@@ -107,7 +116,8 @@ describe("a crowd that leaves at once", function()
   end)
 
   it("with keys, in lanes and without, while scripts are loaded anew", function()
-    round({ "free", "lined_up", "grouped", "waiting" }, { keyed = "leaving", kill = true, reload = true })
+    round({ "free", "lined_up", "grouped", "waiting" },
+          { keyed = "leaving", kill = true, reload = true })
   end)
 
   it("and nothing of it is left when the host ends", function()

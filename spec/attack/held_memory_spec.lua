@@ -1,11 +1,13 @@
--- Memory outside of Lua that a call makes the host hold: results that it keeps, statements that it queues. It counts as the
--- call's memory, and there is a common limit; either ends the call with a code that says so, and the memory comes back.
+-- Memory outside of Lua that a call makes the host hold: results that it keeps, statements that it
+-- queues. It counts as the call's memory, and there is a common limit; either ends the call with a
+-- code that says so, and the memory comes back.
 local service = require "spec.support.http_service"
 local scratch = require "spec.support.scratch"
 
 local function operation(body, fields)
   return ([[local moonpool = require "moonpool"
-    return moonpool.operation { summary = "x", memory = 16, cpu = 20, timeout = 60, %s run = function(tx) %s end }]]):format(
+    return moonpool.operation { summary = "x", memory = 16, cpu = 20, timeout = 60,
+      %s run = function(tx) %s end }]]):format(
     fields or "", body)
 end
 
@@ -17,7 +19,8 @@ local scripts = {
     return #kept]],
   ["scripts/catches.lua"] = operation [[
     local kept = {}
-    for i = 1, 60 do pcall(function() kept[i] = tx:query("select repeat('x', 4000000) as t, $1::int as n", i) end) end
+    for i = 1, 60 do pcall(function() kept[i] =
+      tx:query("select repeat('x', 4000000) as t, $1::int as n", i) end) end
     return #kept]],
   ["scripts/queues.lua"] = operation [[
     local text = ("x"):rep(1000)
@@ -57,20 +60,27 @@ end)
 
 teardown(function() host:stop() end)
 
-local function call(name) return service.ask(host, "POST", "/api/ops/" .. name, { token = token, body = "{}" }) end
+local function call(name)
+  return service.ask(host, "POST", "/api/ops/" .. name, { token = token, body = "{}" })
+end
 
-for _, name in ipairs { "keeps_results", "catches", "queues", "queues_texts", "repeats", "publishes" } do
-  it(("a call that %s more than its memory is ended, and the host stays small"):format(name), function()
+for _, name in ipairs { "keeps_results", "catches", "queues", "queues_texts", "repeats",
+                        "publishes" } do
+  it(("a call that %s more than its memory is ended, and the host stays small"):format(name),
+     function()
     local before = host:resident()
     local answer = call(name)
     assert.are.same({ 500, "OUT_OF_MEMORY" }, { answer.status, answer.json.error.code })
     local after = host:resident()
-    assert.is_true(not after or after - before < 150 * 1024, ("%s KiB"):format(after and after - before))
+    assert.is_true(not after or after - before < 150 * 1024,
+                   ("%s KiB"):format(after and after - before))
     assert.are.equal(200, service.ask(host, "GET", "/health").status)
   end)
 end
 
-it("calls one after another do not use up the common limit: what they leave behind is collected in time", function()
+it(
+  "calls one after another do not use up the common limit: what they leave behind is collected \z
+    in time", function()
   for _ = 1, 1500 do
     local answer = call "looks"
     assert.are.equal(200, answer.status, answer.body)
@@ -83,9 +93,13 @@ it("a call may read more than its memory, if it lets go of it", function()
   assert.are.equal(30 * 4000000, answer.json.result)
 end)
 
-it("calls together hold no more than the common limit; who is beyond it is told that the host is short", function()
+it(
+  "calls together hold no more than the common limit; who is beyond it is told that the host is \z
+    short", function()
   local http, clients, told = require "spec.support.http", {}, { [200] = 0, [503] = 0 }
-  local head = "POST /api/ops/waits HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}"
+  local head =
+    "POST /api/ops/waits HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: \z
+      2\r\n\r\n{}"
   local text = head:format(token)
   for i = 1, 12 do clients[i] = assert(http.connect(host.port)).send(text) end
   for _, client in ipairs(clients) do

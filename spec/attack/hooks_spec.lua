@@ -1,5 +1,5 @@
--- What a call starts, and what that starts, as somebody would write it who means harm: it stays with the tenant, the caller and
--- the limits of the call, and it ends.
+-- What a call starts, and what that starts, as somebody would write it who means harm: it stays
+-- with the tenant, the caller and the limits of the call, and it ends.
 local border     = require "moonpool.border"
 local cache      = require "moonpool.cache"
 local db         = require "moonpool.db"
@@ -35,7 +35,8 @@ local function define(run, fields)
 end
 
 local whoami = inline.define(function(tx)
-  return { tenant = tx.tenant, user = tx.caller.user_id, setting = tx:value "select current_setting('app.dealership_id', true)" }
+  return { tenant = tx.tenant, user = tx.caller.user_id,
+           setting = tx:value "select current_setting('app.dealership_id', true)" }
 end, { input = input, tenant = "dealership_id" })
 
 -- Where an attack can be started from: run(fn) gives what fn returned, or raises its error.
@@ -49,7 +50,8 @@ local function in_hook(list)
       end)
       if list == "on_rollback" then moonpool.fail("UNDONE", "undone") end
     end)
-    pcall(moonpool.call, op, { dealership_id = ours.id }, { as = ours.salesperson.id, tenant = ours.id })
+    pcall(moonpool.call, op, { dealership_id = ours.id },
+          { as = ours.salesperson.id, tenant = ours.id })
     scratch.await("the hook", function() return done end)
     return ok and value or not ok and error(value, 0)
   end
@@ -64,7 +66,9 @@ local from = {
   ["moonpool.all of a hook"]  = function(fn)
     return in_hook "after_commit" (function() return moonpool.all { fn }[1] end)
   end,
-  ["a coroutine of a hook"]   = function(fn) return in_hook "after_commit" (function() return coroutine.wrap(fn)() end) end,
+  ["a coroutine of a hook"]   = function(fn)
+    return in_hook "after_commit" (function() return coroutine.wrap(fn)() end)
+  end,
   ["moonpool.timeout of a hook"] = function(fn)
     return in_hook "after_commit" (function() return moonpool.timeout(5, fn) end)
   end,
@@ -84,7 +88,8 @@ local from = {
 for place, run in pairs(from) do
   describe(place, function()
     it("is the caller's, of the call's tenant", function()
-      assert.are.same({ tenant = ours.id, user = ours.salesperson.id, setting = ours.id }, run(function()
+      assert.are.same({ tenant = ours.id, user = ours.salesperson.id, setting = ours.id },
+                      run(function()
         local seen = moonpool.call(whoami, {})
         return { tenant = seen.tenant, user = seen.user, setting = seen.setting }
       end))
@@ -104,11 +109,17 @@ for place, run in pairs(from) do
       assert.are.equal(0, run(count(nil)))
       assert.are.equal(0, run(count(ours.id)))
       assert.are.equal("MULTI_TENANT_VIOLATION", failure(run, count(theirs.id)).code)
-      assert.are.equal("MULTI_TENANT_VIOLATION", failure(run, count { dealership_id = theirs.id }).code)
-      assert.are.equal("MULTI_TENANT_VIOLATION", failure(run, count { other_field = theirs.id }).code)
-      assert.are.equal(0, run(function() return db.value("select count(*) from users where dealership_id = $1", theirs.id) end))
+      assert.are.equal("MULTI_TENANT_VIOLATION",
+                       failure(run, count { dealership_id = theirs.id }).code)
+      assert.are.equal("MULTI_TENANT_VIOLATION",
+                       failure(run, count { other_field = theirs.id }).code)
       assert.are.equal(0, run(function()
-        return db.lease(function(conn) return conn.value("select count(*) from users where dealership_id = $1", theirs.id) end)
+        return db.value("select count(*) from users where dealership_id = $1", theirs.id)
+      end))
+      assert.are.equal(0, run(function()
+        return db.lease(function(conn)
+          return conn.value("select count(*) from users where dealership_id = $1", theirs.id)
+        end)
       end))
     end)
 
@@ -137,8 +148,12 @@ for place, run in pairs(from) do
           ["db.query"] = function() return db.query(sql) end,
           ["db.one"]   = function() return db.one(sql) end,
           ["db.lease"] = function() return db.lease(function(conn) return conn.exec(sql) end) end,
-          ["db.copy"]  = function() return db.lease(function(conn) return conn.copy_start(sql) end) end,
-          ["db.transaction"] = function() return db.transaction(function(tx) return tx:exec(sql) end) end,
+          ["db.copy"]  = function()
+            return db.lease(function(conn) return conn.copy_start(sql) end)
+          end,
+          ["db.transaction"] = function()
+            return db.transaction(function(tx) return tx:exec(sql) end)
+          end,
           ["db.stream"] = function() for _ in db.stream(sql) do error "a row" end end,
         } do
           local e = failure(run, send)
@@ -154,7 +169,9 @@ for place, run in pairs(from) do
         return n
       end))
       run(function() db.notify("attack_spec", "x") end)
-      assert.are.equal("INVALID_ARGUMENT", failure(run, function() db.notify("moonpool_cache", "[]") end).code)
+      assert.are.equal("INVALID_ARGUMENT", failure(run, function()
+        db.notify("moonpool_cache", "[]")
+      end).code)
     end)
   end)
 end
@@ -170,7 +187,9 @@ describe("hooks of calls that shared a transaction", function()
     end, { lane = "attack_hooks", group = 8 })
     local calls = {}
     for i = 1, 8 do
-      calls[i] = function() moonpool.call(op, { dealership_id = (i % 2 == 0 and ours or theirs).id }) end
+      calls[i] = function()
+        moonpool.call(op, { dealership_id = (i % 2 == 0 and ours or theirs).id })
+      end
     end
     moonpool.all(calls)
     scratch.await("the hooks", function() return #seen == 8 end)
@@ -218,7 +237,9 @@ describe("a hook of an operation of no tenant", function()
   it("has the tenant of a caller who has one", function()
     local code
     local op = inline.define(function(tx)
-      tx:after_commit(function() code = failure(moonpool.call, whoami, {}, { tenant = theirs.id }).code end)
+      tx:after_commit(function()
+        code = failure(moonpool.call, whoami, {}, { tenant = theirs.id }).code
+      end)
     end)
     moonpool.call(op, {}, { tenant = ours.id })
     scratch.await("the refusal", function() return code end)
@@ -230,7 +251,9 @@ describe("a task beside a tenant's transaction", function()
   for what, attack in pairs {
     ["db.query"]       = function() return db.query "select 1" end,
     ["db.stream"]      = function() for _ in db.stream "select 1" do error "a row" end end,
-    ["db.transaction"] = function() return db.transaction({ tenant = theirs.id }, function() end) end,
+    ["db.transaction"] = function()
+      return db.transaction({ tenant = theirs.id }, function() end)
+    end,
     ["moonpool.call"]  = function() return moonpool.call(whoami, {}, { tenant = theirs.id }) end,
   } do
     it("has no connection of its own: " .. what, function()
@@ -249,17 +272,20 @@ describe("an error that a script has made", function()
   -- Something that runs a script's code wherever it is looked at.
   local function spy()
     local function seen() spied = not host.call_scope() return "seen" end
-    return setmetatable({}, { __tostring = seen, __concat = seen, __index = seen, __len = seen, __lt = seen, __le = seen,
+    return setmetatable({}, { __tostring = seen, __concat = seen, __index = seen, __len = seen,
+                              __lt = seen, __le = seen,
       __eq = seen, __call = seen, __pairs = seen })
   end
 
   local function looked_at(e)
     spied = nil
-    local text = tostring(e) .. border.detail(e, "{}") .. border.encode(border.public(e)) .. tostring(e.line)
+    local text = tostring(e) .. border.detail(e, "{}") .. border.encode(border.public(e))
+      .. tostring(e.line)
     assert.is_nil(spied, text)
   end
 
-  for _, field in ipairs { "code", "message", "status", "line", "sqlstate", "constraint", "traceback", "fields", "call_id",
+  for _, field in ipairs { "code", "message", "status", "line", "sqlstate", "constraint",
+                           "traceback", "fields", "call_id",
                            "operation", "attempts", "retries", "hint", "told" } do
     it("runs none of its code in the host: " .. field, function()
       local kept
@@ -293,7 +319,8 @@ end)
 describe("what never ends", function()
   local short = { cpu = 0.05, memory = 2, timeout = 0.3 }
 
-  -- Runs the hook; waits until it, and what it has started, have ended: each has put itself on the list.
+  -- Runs the hook; waits until it, and what it has started, have ended: each has put itself on the
+  -- list.
   local function ends(fn, fields)
     local living = 0
     local function mourned(body)
@@ -306,7 +333,9 @@ describe("what never ends", function()
     local op = define(function(tx) tx:after_commit(mourned(fn)) end, fields or short)
     local before = metrics.transactions().hook_errors
     moonpool.call(op, { dealership_id = ours.id })
-    scratch.await("the hook to fail", function() return metrics.transactions().hook_errors > before end)
+    scratch.await("the hook to fail", function()
+      return metrics.transactions().hook_errors > before
+    end)
     scratch.await("what it has started to end", function() return living == 0 end)
   end
 
@@ -321,9 +350,13 @@ describe("what never ends", function()
     end)
   end)
   it("in a hook: a wait", function() ends(function() moonpool.sleep(1e6) end) end)
-  it("in a hook: many short waits", function() ends(function() while true do moonpool.sleep(0.001) end end) end)
+  it("in a hook: many short waits", function()
+    ends(function() while true do moonpool.sleep(0.001) end end)
+  end)
   it("in a hook: transactions", function()
-    ends(function() while true do db.transaction(function(tx) return tx:value "select 1" end) end end)
+    ends(function()
+      while true do db.transaction(function(tx) return tx:value "select 1" end) end
+    end)
   end)
   it("in a transaction of a hook: a loop", function()
     ends(function() db.transaction(function() while true do end end) end)
@@ -353,7 +386,9 @@ describe("what never ends", function()
         moonpool.sleep(0)
       end
     end
-    moonpool.call(define(function(tx) tx:after_commit(more) end, short), { dealership_id = ours.id })
+    moonpool.call(define(function(tx)
+      tx:after_commit(more)
+    end, short), { dealership_id = ours.id })
     rests(function() return n end)
   end)
   it("in calls that start each other by hooks", function()
@@ -370,7 +405,8 @@ describe("what never ends", function()
       { on = "attack.hooks", from = "oldest", deliveries = 1, cpu = 0.05 })
     operation.limit(operation.of(op))
     db.transaction(function(tx) tx:publish("attack.hooks", 1) end)
-    local counts = outbox.run { until_idle = true, backoff = 0, subscribers = { attack_hooks = op } }
+    local counts = outbox.run { until_idle = true, backoff = 0,
+                                subscribers = { attack_hooks = op } }
     outbox.forget "attack_hooks"
     assert.is_true(counts.dead >= 1)
   end)

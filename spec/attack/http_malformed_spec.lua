@@ -68,7 +68,8 @@ describe("malformed requests", function()
       local closing = "GET /end HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
       for _, case in ipairs(corpus.accepted) do
         if #case.bytes < 400 then
-          assert.equal(in_pieces(case.bytes .. closing, 100000), in_pieces(case.bytes .. closing, size), case.name)
+          assert.equal(in_pieces(case.bytes .. closing, 100000),
+                       in_pieces(case.bytes .. closing, size), case.name)
         end
       end
     end)

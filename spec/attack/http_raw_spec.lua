@@ -1,4 +1,5 @@
--- Raw requests to a real host: whatever comes, it is answered or dismissed, tells nothing of its inside, and goes on.
+-- Raw requests to a real host: whatever comes, it is answered or dismissed, tells nothing of its
+-- inside, and goes on.
 local corpus  = require "spec.support.http_corpus"
 local http    = require "spec.support.http"
 local service = require "spec.support.http_service"
@@ -10,7 +11,8 @@ describe("a host that is sent raw bytes", function()
     token = service.token "--scopes ops:*,monitor"
     host = service.start { ["scripts/hello.lua"] = [[
       local moonpool = require "moonpool"
-      return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]] }
+      return moonpool.operation { summary = "x", run = function(tx)
+        return tx:value "select 42" end }]] }
   end)
   teardown(function() host:stop() end)
 
@@ -28,8 +30,10 @@ describe("a host that is sent raw bytes", function()
 
   it("refuses what is another protocol's", function()
     for _, bytes in ipairs {
-      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\22\3\1\0\5\1\0\0\1\0\r\n\r\n", "\0\0\0\8\4\210\22\47", "SSH-2.0-x\r\n\r\n",
-      "GET /\r\n\r\n", "*1\r\n$4\r\nPING\r\n", "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\n",
+      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\22\3\1\0\5\1\0\0\1\0\r\n\r\n", "\0\0\0\8\4\210\22\47",
+      "SSH-2.0-x\r\n\r\n",
+      "GET /\r\n\r\n", "*1\r\n$4\r\nPING\r\n",
+      "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\n",
       "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "HELO a\r\n\r\n",
     } do
       local client = assert(http.connect(host.port))
@@ -42,19 +46,25 @@ describe("a host that is sent raw bytes", function()
 
   -- Names that lead elsewhere where somebody decodes, folds or joins them.
   local paths = {
-    "/api/ops/..%2f..%2fadmin%2freload", "/api/ops/../../etc/passwd", "/api/ops/hello/", "/api/ops//hello",
+    "/api/ops/..%2f..%2fadmin%2freload", "/api/ops/../../etc/passwd", "/api/ops/hello/",
+    "/api/ops//hello",
     "/api/ops/hello%00", "/api/ops/",
-    "/api/ops/HELLO", "/api/ops/hell%6f", "/api/ops/hello;x=1", "/api/ops/hello.lua", "/api/ops/lib/audit",
+    "/api/ops/HELLO", "/api/ops/hell%6f", "/api/ops/hello;x=1", "/api/ops/hello.lua",
+    "/api/ops/lib/audit",
     "/api/ops/moonpool.tokens",
-    "//api/ops/hello", "/./api/ops/hello", "/api/./ops/hello", "/api/ops/" .. ("a"):rep(5000), "/API/OPS/hello", "/api/ops/run",
-    "/api/ops/__index", "/api/ops/_G", "/metrics/..", "/dashboard/../page.html", "/api/db/../ops/hello",
+    "//api/ops/hello", "/./api/ops/hello", "/api/./ops/hello", "/api/ops/" .. ("a"):rep(5000),
+    "/API/OPS/hello", "/api/ops/run",
+    "/api/ops/__index", "/api/ops/_G", "/metrics/..", "/dashboard/../page.html",
+    "/api/db/../ops/hello",
   }
 
   it("takes a path as it is: none leads to an operation but its own", function()
     for _, path in ipairs(paths) do
       for _, method in ipairs { "GET", "POST" } do
-        local answer = service.ask(host, method, path, { token = token, body = method == "POST" and "{}" or nil })
-        assert.is_true(answer.status >= 400 and answer.status < 500, method .. " " .. path .. ": " .. answer.status)
+        local answer = service.ask(host, method, path,
+                                   { token = token, body = method == "POST" and "{}" or nil })
+        assert.is_true(answer.status >= 400 and answer.status < 500,
+                       method .. " " .. path .. ": " .. answer.status)
         assert.is_nil(answer.body:find("stack traceback", 1, true))
         assert.is_nil(answer.body:find("root:", 1, true))
       end
@@ -62,7 +72,8 @@ describe("a host that is sent raw bytes", function()
   end)
 
   it("puts nothing of a request into the head of its answer that could split it", function()
-    for _, id in ipairs { "a\tb", "a%0d%0aSet-Cookie:%20x", ("x"):rep(5000), "ä", "<script>", '"' } do
+    for _, id in ipairs { "a\tb", "a%0d%0aSet-Cookie:%20x", ("x"):rep(5000), "ä", "<script>",
+                          '"' } do
       local answer = service.ask(host, "GET", "/health", { headers = { ["X-Request-Id"] = id } })
       assert.are.equal(200, answer.status)
       assert.matches("^[%w%-_.:]+$", answer.headers["x-request-id"])
@@ -72,7 +83,8 @@ describe("a host that is sent raw bytes", function()
 
   it("answers many requests of one connection in their order, and each once", function()
     local client = assert(http.connect(host.port))
-    local call = "POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " .. token .. "\r\nX-Request-Id: %d\r\n\r\n"
+    local call = "POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " .. token
+      .. "\r\nX-Request-Id: %d\r\n\r\n"
     local all = {}
     for i = 1, 300 do all[i] = call:format(i) end
     client.send(table.concat(all))
@@ -86,8 +98,10 @@ describe("a host that is sent raw bytes", function()
   it("is not held up by clients that leave in the middle of anything", function()
     local pieces = { "P", "POST /api/ops/hello HTTP/1.1\r\n",
                      "POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
-                     ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token),
-                     "POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab" }
+                     ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+                       :format(token),
+                     "POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \z
+                       chunked\r\n\r\n5\r\nab" }
     for i = 1, 200 do
       local client = assert(http.connect(host.port))
       client.send(pieces[i % #pieces + 1])

@@ -1,4 +1,5 @@
--- Clients that take the HTTP server's connections and memory without using them: others get their room (src/http/crowd.h).
+-- Clients that take the HTTP server's connections and memory without using them: others get their
+-- room (src/http/crowd.h).
 local http = require "spec.support.http"
 local uv   = require "luv"
 
@@ -26,7 +27,8 @@ local function await(name, value)
   repeat local now = counter(name) until now == value
 end
 
--- Asks until the server's clock, which counts milliseconds, has moved on: who came before is no newcomer any more.
+-- Asks until the server's clock, which counts milliseconds, has moved on: who came before is no
+-- newcomer any more.
 local function let_them_grow_old(client)
   local began_ns = uv.hrtime()
   repeat
@@ -94,7 +96,9 @@ describe("room for a client", function()
     close(crowd)
   end)
 
-  it("is not made by those whose requests are being answered: more are refused, but may ask how the host is", function()
+  it(
+    "is not made by those whose requests are being answered: more are refused, but may ask how \z
+      the host is", function()
     start "connections=5"
     local held = {}
     for i = 1, 5 do
@@ -144,7 +148,8 @@ describe("memory for clients", function()
     end
     local answer = clients[1].answer()
     assert.are.same({ 503, "1" }, { answer.status, answer.headers["retry-after"] })
-    local whole = connect(1, ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(#body))[1]
+    local whole = connect(1, ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n")
+      :format(#body))[1]
     whole.send(body)
     assert.are.equal(200, whole.answer().status)
     assert.is_true(resident_kb() - before < 20000)
@@ -159,7 +164,9 @@ describe("memory for clients", function()
     local before = resident_kb()
     local clients = connect(60)
     for _, client in ipairs(clients) do client.stop_reading() end
-    for round = 1, 60 do clients[round].send(request, body, request, body, request, body, request, body) end
+    for round = 1, 60 do
+      clients[round].send(request, body, request, body, request, body, request, body)
+    end
     local good = connect(1, get "/x")[1]
     repeat
       good.send(get "/x")

@@ -1,5 +1,5 @@
--- Files of scripts/ that do not end while they are loaded, or fill the memory, or call themselves for ever: each is told with its
--- file and line, by whatever command loads it.
+-- Files of scripts/ that do not end while they are loaded, or fill the memory, or call themselves
+-- for ever: each is told with its file and line, by whatever command loads it.
 local command = require "spec.support.command"
 local json    = require "moonpool.json"
 local service = require "spec.support.http_service"
@@ -7,12 +7,15 @@ local serving = require "spec.support.serving"
 
 local hello = [[
   local moonpool = require "moonpool"
-  return moonpool.operation { summary = "hello", run = function(tx) return { n = tx:value "select 1" } end }]]
+  return moonpool.operation { summary = "hello", run = function(tx)
+    return { n = tx:value "select 1" } end }]]
 
 local files = {
   loops = { "MOONPOOL_LOAD_TIMEOUT", "local n = 0\nwhile true do\n  n = n + 1\nend\n" },
-  waits = { "MOONPOOL_LOAD_TIMEOUT", "local moonpool = require 'moonpool'\n\nmoonpool.sleep(1000)\n" },
-  bombs = { "MOONPOOL_TASK_MEMORY", "local kept = {}\nfor i = 1, math.huge do\n  kept[i] = ('x'):rep(1000) .. i\nend\n" },
+  waits = { "MOONPOOL_LOAD_TIMEOUT",
+            "local moonpool = require 'moonpool'\n\nmoonpool.sleep(1000)\n" },
+  bombs = { "MOONPOOL_TASK_MEMORY",
+            "local kept = {}\nfor i = 1, math.huge do\n  kept[i] = ('x'):rep(1000) .. i\nend\n" },
 }
 
 for name, case in pairs(files) do
@@ -21,7 +24,8 @@ for name, case in pairs(files) do
   local there = name .. ".lua:[23]"
 
   it(("moonpool call tells of a file that %s, and calls others"):format(name), function()
-    local folder = command.folder { ["scripts/" .. name .. ".lua"] = text, ["scripts/hello.lua"] = hello }
+    local folder = command.folder { ["scripts/" .. name .. ".lua"] = text,
+                                    ["scripts/hello.lua"] = hello }
     local output, code = command.run("call " .. name, { dir = folder.path, env = env })
     assert.are.equal(1, code, output)
     local e = json.decode(output:match "{\"error\".*").error
@@ -32,7 +36,8 @@ for name, case in pairs(files) do
     folder.remove()
   end)
 
-  it(("serve refuses a state with a file that %s, and a host goes on with the one it has"):format(name), function()
+  it(("serve refuses a state with a file that %s, and a host goes on with the one it has")
+    :format(name), function()
     local host = serving.start({ ["scripts/hello.lua"] = hello }, { env = env })
     host:write { ["scripts/" .. name .. ".lua"] = text }
     local report = host:reload()
@@ -56,7 +61,8 @@ it("a script that calls itself for ever is told with the line", function()
   for _, name in ipairs { "short", "long" } do
     local answer = host:call(name)
     assert.is_false(answer.ok)
-    assert.are.equal(("scripts/%s.lua:3"):format(name), answer.error.line, json.encode(answer.error))
+    assert.are.equal(("scripts/%s.lua:3"):format(name), answer.error.line,
+                     json.encode(answer.error))
   end
   host:stop()
 end)

@@ -1,4 +1,5 @@
--- Hostile SQL texts: long, deep, dense. The host reads each, or says why it does not; nobody else waits for it.
+-- Hostile SQL texts: long, deep, dense. The host reads each, or says why it does not; nobody else
+-- waits for it.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local inline   = require "spec.support.inline"
@@ -26,9 +27,11 @@ local deep = {
   ["concatenations"]         = { chain("select 'a'", "||'a'"), 80000 },
   ["brackets"]               = { nested("select ", "(", "1", ")", ""), 200000 },
   ["sub-selects"]            = { nested("select ", "(select ", "1", ")", ""), 50000 },
-  ["derived tables"]         = { nested("select 1 from ", "(select 1 from ", "a", ") x", ""), 30000 },
+  ["derived tables"]         =
+    { nested("select 1 from ", "(select 1 from ", "a", ") x", ""), 30000 },
   ["calls"]                  = { nested("select ", "abs(", "1", ")", ""), 80000 },
-  ["cases"]                  = { nested("select ", "case when true then ", "1", " end", ""), 30000 },
+  ["cases"]                  =
+    { nested("select ", "case when true then ", "1", " end", ""), 30000 },
   ["negations"]              = { nested("select ", "not ", "true", "", ""), 200000 },
   ["minus signs"]            = { nested("select ", "- ", "1", "", ""), 200000 },
   ["arrays"]                 = { nested("select array", "[", "1", "]", ""), 200000 },
@@ -36,7 +39,8 @@ local deep = {
   ["rows"]                   = { nested("select ", "row(", "1", ")", ""), 80000 },
   ["subscripts in each other"] = { nested("select x", "[x", "", "]", ""), 80000 },
   ["with in with"]           = { nested("", "with a as (", "select 1", ") select 1", ""), 30000 },
-  ["lists in lists"]         = { nested("select 1 where 1 ", "in (1, (select 1 where 1 ", "in (1)", "))", ""), 20000 },
+  ["lists in lists"]         =
+    { nested("select 1 where 1 ", "in (1, (select 1 where 1 ", "in (1)", "))", ""), 20000 },
   ["unclosed comments"]      = { chain("select 1 ", "/*"), 200000 },
   ["plus signs"]             = { chain("select ", "+"), 200000 },
   ["plus and minus"]         = { chain("select ", "+-"), 200000 },
@@ -47,10 +51,14 @@ local deep = {
 -- What is broad, but flat.
 local broad = {
   ["a list of columns"]      = chain("select 1", ",1"),
-  ["IN"]                     = function(n) return "select 1 where 1 in (1" .. (",1"):rep(n) .. ")" end,
+  ["IN"]                     = function(n)
+    return "select 1 where 1 in (1" .. (",1"):rep(n) .. ")"
+  end,
   ["OR"]                     = chain("select 1 where true", " or true"),
   ["rows of VALUES"]         = chain("values (1)", ",(1)"),
-  ["arms of CASE"]           = function(n) return "select case" .. (" when true then 1"):rep(n) .. " end" end,
+  ["arms of CASE"]           = function(n)
+    return "select case" .. (" when true then 1"):rep(n) .. " end"
+  end,
   ["subscripts"]             = chain("select x", "[1]"),
 }
 
@@ -67,7 +75,8 @@ describe("a hostile SQL text in an operation", function()
     end)
   end
 
-  -- Each depth up to the limit: the parser's own thread has the stack for it, whatever the server says to it.
+  -- Each depth up to the limit: the parser's own thread has the stack for it, whatever the server
+  -- says to it.
   for name, case in pairs(deep) do
     it("is read at the limit of nesting: " .. name, function()
       for _, n in ipairs { 1000, 4990, 9900 } do
@@ -96,8 +105,11 @@ describe("a hostile SQL text in an operation", function()
   it("with thousands of parameters in one list is taken", function()
     local n = inline.call(function(tx)
       local marks, values = {}, {}
-      for i = 1, 1500 do marks[i], values[i] = "($" .. i .. "::int, 'some text that makes it long')", i end
-      return tx:value("select count(*) from (values " .. table.concat(marks, ", ") .. ") v", table.unpack(values))
+      for i = 1, 1500 do
+        marks[i], values[i] = "($" .. i .. "::int, 'some text that makes it long')", i
+      end
+      return tx:value("select count(*) from (values " .. table.concat(marks, ", ") .. ") v",
+                      table.unpack(values))
     end)
     assert.are.equal(1500, n)
   end)
@@ -163,7 +175,8 @@ describe("a hostile text for moonpool.sql", function()
 
   it("has a limit that is told", function()
     inline.contains(failure(sql.split, ("select 1;"):rep(1000000)).message, "8388608 are the limit")
-    inline.contains(failure(sql.checksum, ("select 1;"):rep(1000000)).message, "8388608 are the limit")
+    inline.contains(failure(sql.checksum, ("select 1;"):rep(1000000)).message,
+                    "8388608 are the limit")
   end)
 
   it("of many statements is split with the line of each", function()
@@ -177,7 +190,8 @@ end)
 describe("a long text on a page", function()
   it("shows its beginning without values, cut in front of a string", function()
     local secret = ("4711"):rep(10000)
-    pcall(db.query, "select 'x', 12, $1::int as \"ä\"" .. (" + 13"):rep(500) .. " || '" .. secret .. "'", 1)
+    pcall(db.query, "select 'x', 12, $1::int as \"ä\"" .. (" + 13"):rep(500) .. " || '" .. secret
+          .. "'", 1)
     local found
     for _, entry in ipairs(require "moonpool.metrics".queries { limit = 20 }) do
       if entry.query:find('"ä"', 1, true) then found = entry.query end

@@ -1,5 +1,6 @@
--- What all protections cost a script that only computes: the scripts of cpu_scripts.lua as an operation's code is run (sandbox,
--- CPU time and memory limited and accounted, watchdog), and by plain lua5.4, in turns.
+-- What all protections cost a script that only computes: the scripts of cpu_scripts.lua as an
+-- operation's code is run (sandbox, CPU time and memory limited and accounted, watchdog), and by
+-- plain lua5.4, in turns.
 --   moonpool bench cpu [--rounds 7] [--only NAME] [--lua lua5.4]
 -- CPU time of the process, medians, ratios and their geometric mean. Needs no database.
 local host     = require "moonpool.host"
@@ -28,11 +29,13 @@ local function in_the_host()
   return os.clock() - from, tostring(result)
 end
 
-local plain = [[local f = assert(loadfile(arg[1])) collectgarbage() local t = os.clock() local v = f()
+local plain = [[local f = assert(loadfile(arg[1])) collectgarbage() local t = os.clock()
+  local v = f()
   io.write(os.clock() - t, "\n", tostring(v))]]
 
 local function in_plain_lua()
-  local output = process.run(process.command { options.lua, "-e", "arg = { '" .. path .. "' } " .. plain })
+  local output = process.run(process.command { options.lua, "-e",
+                                               "arg = { '" .. path .. "' } " .. plain })
   local seconds, result = output:match "^(%S+)\n(.*)$"
   return tonumber(seconds), result
 end

@@ -1,5 +1,5 @@
--- Scripts that only compute, for cpu.lua: each is { name, code }, takes about a tenth of a second, and returns a value that
--- must be the same wherever it runs. Plain Lua 5.4.
+-- Scripts that only compute, for cpu.lua: each is { name, code }, takes about a tenth of a second,
+-- and returns a value that must be the same wherever it runs. Plain Lua 5.4.
 return {
   { "loops", [[
 local x, y = 1, 0.5
@@ -35,7 +35,8 @@ for round = 1, 8 do
   local rows = {}
   for i = 1, 15000 do rows[i] = { id = i, price = i * 3, tags = { "a", "b" } } end
   local kept = {}
-  for _, row in ipairs(rows) do if row.id % 3 == 0 then kept[#kept + 1] = { id = row.id, total = row.price * round } end end
+  for _, row in ipairs(rows) do
+    if row.id % 3 == 0 then kept[#kept + 1] = { id = row.id, total = row.price * round } end end
   for _, row in ipairs(kept) do sum = sum + row.total end
 end
 return sum]] },
@@ -144,7 +145,8 @@ local sum = 0
 local rates = { TX = 625, CA = 725, NY = 400 }
 local function order(n)
   local o = { lines = {}, state = n % 3 == 0 and "TX" or n % 3 == 1 and "CA" or "NY" }
-  for i = 1, 6 do o.lines[i] = { sku = ("SKU-%04d"):format(i * n % 9999), quantity = i, cents = 199 * i + n % 100 } end
+  for i = 1, 6 do o.lines[i] = { sku = ("SKU-%04d"):format(i * n % 9999), quantity = i,
+    cents = 199 * i + n % 100 } end
   return o
 end
 local function total(o)

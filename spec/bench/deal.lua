@@ -1,9 +1,11 @@
 -- The deal workload as an operation of the host, on the tables of schema.sql: the peer `moonpool`.
---   moonpool bench deal --db URL [--clients 20] [--conns 20] [--seconds 4] [--warmup 1] [--dealerships 100] [--isolation rc|ser]
+--   moonpool bench deal --db URL [--clients 20] [--conns 20] [--seconds 4] [--warmup 1]
+--   [--dealerships 100] [--isolation rc|ser]
 --                       [--group 1] [--groups 0] [--lanes 0] [--witness off|on]
--- Prints one JSON line. Ten statements as those of new.sql, in two round trips. --group: calls that may share a transaction,
--- with --groups N those of other lanes too; --lanes N: dealerships share N lanes instead of having their own; --witness on: a
--- lost COMMIT could be resolved (the other peers cannot).
+-- Prints one JSON line. Ten statements as those of new.sql, in two round trips. --group: calls that
+-- may share a transaction, with --groups N those of other lanes too; --lanes N: dealerships share N
+-- lanes instead of having their own; --witness on: a lost COMMIT could be resolved (the other peers
+-- cannot).
 local moonpool = require "moonpool"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 local is       = require "moonpool.is"
@@ -26,8 +28,10 @@ local create_deal = moonpool.operation {
     local customer_id, deal_id, scenario_id = tx:uuid(), tx:uuid(), tx:uuid()
 
     -- Round trip 1: BEGIN and all that comes before something must be known.
-    tx:one("select id from dealership_settings where id = $dealership_id", input, "Dealership not found: $dealership_id")
-    local seller = tx:one("select id, dealership_id, role from users where id = $salesperson_id", input,
+    tx:one("select id from dealership_settings where id = $dealership_id", input,
+           "Dealership not found: $dealership_id")
+    local seller = tx:one("select id, dealership_id, role from users where id = $salesperson_id",
+                          input,
                           "Salesperson not found: $salesperson_id")
     local customer = tx:insert("customers", {
       id            = customer_id,
@@ -45,12 +49,15 @@ local create_deal = moonpool.operation {
     local number = tx:one([[
       insert into deal_number_sequences as s (dealership_id, current_sequence)
       values ($dealership_id, 1)
-      on conflict (dealership_id) do update set current_sequence = s.current_sequence + 1, updated_at = now()
+      on conflict (dealership_id) do update set current_sequence = s.current_sequence + 1,
+        updated_at = now()
       returning to_char(now(), 'YYYY-MMDD-')
-                || lpad(current_sequence::text, greatest(4, length(current_sequence::text)), '0') as text]], input)
+                || lpad(current_sequence::text, greatest(4, length(current_sequence::text)), '0') as
+                  text]], input)
 
     if seller.dealership_id ~= input.dealership_id then
-      moonpool.fail("RESOURCE_NOT_FOUND", "Salesperson not found: " .. input.salesperson_id, { status = 404 })
+      moonpool.fail("RESOURCE_NOT_FOUND", "Salesperson not found: " .. input.salesperson_id,
+                    { status = 404 })
     end
 
     -- Round trip 2: the rest, and COMMIT.
@@ -79,7 +86,8 @@ local create_deal = moonpool.operation {
       monthly_payment      = 0,
       aftermarket_products = "[]",
     })
-    tx:exec("update deals set active_scenario_id = $1, updated_at = now() where id = $2", scenario_id, deal_id)
+    tx:exec("update deals set active_scenario_id = $1, updated_at = now() where id = $2",
+            scenario_id, deal_id)
     tx:exec([[
       insert into audit_log (deal_id, user_id, action, entity_type, entity_id, metadata)
       values ($deal_id, $user_id, 'create', 'deal', $deal_id, $metadata)]], {

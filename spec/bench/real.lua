@@ -1,6 +1,7 @@
--- The project's own create_deal with a new customer and no vehicle, on the project's own schema: the peer
--- `moonpool-create_deal`. It does more than the workload of deal.lua (tenant, row level security, composite keys, a second
--- audit entry, checks of everything), so its numbers are for information.
+-- The project's own create_deal with a new customer and no vehicle, on the project's own schema:
+-- the peer `moonpool-create_deal`. It does more than the workload of deal.lua (tenant, row level
+-- security, composite keys, a second audit entry, checks of everything), so its numbers are for
+-- information.
 --   moonpool bench real --db URL [the options of deal]
 local moonpool = require "moonpool"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
@@ -23,7 +24,8 @@ local operation            = create_deal()
 local dealerships, sellers = meter.ids(options.dealerships)
 
 local customer = {
-  first_name = "Jane", last_name = "Doe", email = "jane@example.org", phone = "(512) 555-0199", address = "1 Main St",
+  first_name = "Jane", last_name = "Doe", email = "jane@example.org", phone = "(512) 555-0199",
+  address = "1 Main St",
   city = "Austin", state = "TX", zip_code = "78701", county = "Travis",
 }
 

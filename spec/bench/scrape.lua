@@ -1,5 +1,6 @@
--- What a scrape costs the host's loop: CPU time of the thread that runs it, from the request to the last byte, of a real
--- `moonpool serve`; beside that of GET /health, which is what the same request costs without a page.
+-- What a scrape costs the host's loop: CPU time of the thread that runs it, from the request to the
+-- last byte, of a real `moonpool serve`; beside that of GET /health, which is what the same request
+-- costs without a page.
 --   moonpool bench scrape [--series 1000] [--scrapes 2000]
 local moonpool = require "moonpool"
 local cluster  = require "spec.support.cluster"
@@ -40,13 +41,15 @@ end
 
 -- Of the thread that runs the loop: µs on a CPU.
 local function loop_us()
-  local ns = process.read_file(("/proc/%d/task/%d/schedstat"):format(host:pid(), host:pid())):match "^%d+"
+  local ns = process.read_file(("/proc/%d/task/%d/schedstat"):format(host:pid(), host:pid()))
+    :match "^%d+"
   return tonumber(ns) / 1000
 end
 
 local client = assert(http.connect(host.port))
 local function cost(path, times)
-  local request = ("GET %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(path, token)
+  local request = ("GET %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(path,
+    token)
   for _ = 1, times // 10 do assert(client.send(request).answer().status == 200) end
   local before, took = loop_us(), {}
   for i = 1, times do
@@ -56,11 +59,13 @@ local function cost(path, times)
   end
   local us = (loop_us() - before) / times
   table.sort(took)
-  print(("%-10s %6.0f µs of the loop each; seen by a client: median %.0f µs, p99 %.0f µs"):format(path, us, took[times // 2],
+  print(("%-10s %6.0f µs of the loop each; seen by a client: median %.0f µs, p99 %.0f µs")
+    :format(path, us, took[times // 2],
     took[math.ceil(times * 0.99)]))
 end
 
-print(("%d series, %d bytes, %d scrapes one after another"):format(series_of(last), #last, given.scrapes))
+print(("%d series, %d bytes, %d scrapes one after another"):format(series_of(last), #last,
+  given.scrapes))
 cost("/metrics", given.scrapes)
 cost("/health", given.scrapes)
 client.close()

@@ -1,11 +1,12 @@
--- The dashboard in a real browser, before a real host: at a desk and on a phone, with the keyboard, under load, while the
--- database is gone. Pictures of it are in build/shots.
+-- The dashboard in a real browser, before a real host: at a desk and on a phone, with the keyboard,
+-- under load, while the database is gone. Pictures of it are in build/shots.
 local browser = require "spec.support.browser"
 local cluster = require "spec.support.cluster"
 local service = require "spec.support.http_service"
 
 local scripts = {
-  ["scripts/hello.lua"] = 'return require "moonpool".operation { run = function(tx) return tx:value "select 42" end }',
+  ["scripts/hello.lua"] =
+    'return require "moonpool".operation { run = function(tx) return tx:value "select 42" end }',
   ["scripts/slow.lua"]  = [[return require "moonpool".operation { run = function(tx)
     return tx:value("select count(*) from pg_class where pg_sleep(0.002) is not null and relname > $1 limit $2", "", 1)
   end }]],
@@ -38,7 +39,8 @@ describe("the dashboard in a browser", function()
 
   setup(function()
     own = cluster.start()
-    local env = { DATABASE_URL = own.url, MOONPOOL_OWNER_URL = own.owner_url, DB_SLOW_QUERY_THRESHOLD = "50" }
+    local env = { DATABASE_URL = own.url, MOONPOOL_OWNER_URL = own.owner_url,
+                  DB_SLOW_QUERY_THRESHOLD = "50" }
     host = service.start(scripts, { env = env })
     monitor, caller = service.token("--scopes monitor", env), service.token("--scopes 'ops:*'", env)
     page = browser.start()
@@ -75,16 +77,20 @@ describe("the dashboard in a browser", function()
     call("hello", 20)
     page:wait_text("operations", "hello")
     page:wait "/p50\\s+[\\d.]+ m?s/.test(document.getElementById('latency').innerText)"
-    page:wait "/now, at most [1-9]/.test(document.getElementById('chart-rate').getAttribute('aria-label'))"
+    page:wait "/now, at most [1-9]/.test(document.getElementById('chart-rate').getAttribute('aria\z
+      -label'))"
     assert.equal(5, page:value "document.querySelectorAll('.chart canvas').length")
     call "wrong"
     page:wait_text("calls", "NOT_TODAY")
-    assert.equal(0, page:value "document.querySelectorAll('#board b').length") -- a message is text, whatever it holds
+    -- a message is text, whatever it holds
+    assert.equal(0, page:value "document.querySelectorAll('#board b').length")
     page:value "document.getElementById('notable').click()"
     page:wait "!document.getElementById('calls').innerText.includes('hello')"
-    page:value "(e => { e.value = 'hello'; e.dispatchEvent(new Event('change')) })(document.getElementById('which'))"
+    page:value "(e => { e.value = 'hello'; e.dispatchEvent(new Event('change')) \z
+      })(document.getElementById('which'))"
     call("hello", 5)
-    page:wait "document.getElementById('chart-latency').getAttribute('aria-label').startsWith('p50: ')"
+    page:wait "document.getElementById('chart-latency').getAttribute('aria-label').startsWith('p5\z
+      0: ')"
     page:shot "desk"
   end)
 

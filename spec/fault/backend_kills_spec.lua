@@ -1,5 +1,5 @@
--- Backends are ended while callers make deals: nothing is lost, stored twice or half done. The long form:
--- spec/soak/backend_kills_soak.lua.
+-- Backends are ended while callers make deals: nothing is lost, stored twice or half done. The long
+-- form: spec/soak/backend_kills_soak.lua.
 local backend_kills = require "spec.support.backend_kills"
 local cluster       = require "spec.support.cluster"
 local random        = require "spec.support.random"
@@ -20,7 +20,8 @@ describe("deals whose backends are ended", function()
   end
 
   it("are made once, and their callers do not notice", function()
-    local report, details = backend_kills.run { own = own, callers = 10, each = 60, terminate = 20, kill = 2, seed = seed }
+    local report, details = backend_kills.run { own = own, callers = 10, each = 60, terminate = 20,
+                                                kill = 2, seed = seed }
     local text = assert_clean(report, details)
     assert.are.equal(22, report.harmed)
     assert.are.equal(600, report.made, text)

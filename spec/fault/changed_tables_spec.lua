@@ -1,4 +1,5 @@
--- Tables change under calls that have their statements prepared: nobody hears of it, whatever the number of attempts.
+-- Tables change under calls that have their statements prepared: nobody hears of it, whatever the
+-- number of attempts.
 local db       = require "moonpool.db"
 local fault    = require "spec.support.fault"
 local inline   = require "spec.support.inline"
@@ -27,7 +28,9 @@ describe("a table that is changed under prepared statements", function()
   -- Six texts, each of which is out of date after a change.
   local function read(ask)
     local rows = {}
-    for i = 1, 6 do rows[i] = ask(("select * from changed_tables.t where id = $1 and %d = %d"):format(i, i), i) end
+    for i = 1, 6 do
+      rows[i] = ask(("select * from changed_tables.t where id = $1 and %d = %d"):format(i, i), i)
+    end
     local sum = 0
     for _, row in ipairs(rows) do sum = sum + row.n end
     return sum
@@ -42,11 +45,13 @@ describe("a table that is changed under prepared statements", function()
   local ways = {
     ["alone"] = {},
     ["in a lane"] = { lane = "changed_tables" },
-    ["in a lane, with a lock between hosts"] = { lane = "changed_tables", isolation = "serializable" },
+    ["in a lane, with a lock between hosts"] =
+      { lane = "changed_tables", isolation = "serializable" },
     ["in a group"] = { lane = "changed_tables", group = 8 },
   }
   for way, fields in pairs(ways) do
-    it("is none of an operation's business, nor does it cost one of its attempts: " .. way, function()
+    it("is none of an operation's business, nor does it cost one of its attempts: " .. way,
+       function()
       local runs = 0
       fields.retries = 0
       local op = inline.define(function(tx)
@@ -84,7 +89,8 @@ describe("a table that is changed under prepared statements", function()
       schema.owner.exec "alter table changed_tables.t drop column if exists e"
       schema.owner.exec "drop type if exists changed_tables.kind"
       schema.owner.exec "create type changed_tables.kind as enum ('a', 'b')"
-      schema.owner.exec "alter table changed_tables.t add column e changed_tables.kind not null default 'a'"
+      schema.owner.exec "alter table changed_tables.t add column e changed_tables.kind not null \z
+        default 'a'"
     end
     local op = inline.define(function(tx)
       return tx:one("select n from changed_tables.t where id = 3 and e = $1", "a").n

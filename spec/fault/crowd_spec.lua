@@ -15,7 +15,8 @@ describe("a crowd of callers", function()
   before_each(function() ours = dealership.new() end)
   after_each(fault.assert_quiet)
 
-  -- Starts hosts that make `calls` deals each, lets them begin together, calls `meanwhile`, gives what they tell.
+  -- Starts hosts that make `calls` deals each, lets them begin together, calls `meanwhile`, gives
+  -- what they tell.
   local function hosts(n, calls, env, meanwhile)
     local handles = {}
     local gate = math.random(1 << 40)
@@ -61,7 +62,8 @@ describe("a crowd of callers", function()
     for i = 1, 200 do
       work[i] = function()
         five.transaction({ tenant = ours.id }, function(tx)
-          tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Crowd", last_name = tostring(i) })
+          tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Crowd",
+                                   last_name = tostring(i) })
           told[i] = tx:value "select pg_backend_pid()"
         end)
       end
@@ -75,7 +77,8 @@ describe("a crowd of callers", function()
     five.close()
   end)
 
-  -- Tables of a few pages: whoever writes them touches the same pages, and SERIALIZABLE locks pages of indexes.
+  -- Tables of a few pages: whoever writes them touches the same pages, and SERIALIZABLE locks pages
+  -- of indexes.
   it("for 20 dealerships of a new database hears of no conflict between them", function()
     local base = test.database()
     local output, code = command.run("run spec/support/deal_stream.lua 100 20",
@@ -84,7 +87,9 @@ describe("a crowd of callers", function()
     assert.are.equal(0, code, output)
     local made, failed = select(2, output:gsub("made ", "")), {}
     for line in output:gmatch "failed [^\n]*" do failed[#failed + 1] = line end
-    if os.getenv "MP_CALLS" then print(("\n%d deals for 20 dealerships, %s"):format(made, output:match "end [^\n]*")) end
+    if os.getenv "MP_CALLS" then
+      print(("\n%d deals for 20 dealerships, %s"):format(made, output:match "end [^\n]*"))
+    end
     assert.are.same({}, failed)
     assert.are.equal(2000, made)
   end)
@@ -110,8 +115,11 @@ describe("a crowd of callers", function()
       moonpool.all(work)
     end)
     if os.getenv "MP_CALLS" then
-      print(("\n%d deals from three hosts in %.1f s; retries here %d, there %d and %d; slowest call %d ms; errors %d"):format(
-        own + 2 * per_host, moonpool.host.clock() - from, mine.retries, told[1].attempts - told[1].ok,
+      print(
+        ("\n%d deals from three hosts in %.1f s; retries here %d, there %d and %d; slowest call \z
+          %d ms; errors %d"):format(
+        own + 2 * per_host, moonpool.host.clock() - from, mine.retries,
+        told[1].attempts - told[1].ok,
         told[2].attempts - told[2].ok, math.max(told[1].slowest_ms, told[2].slowest_ms),
         #mine.errors + told[1].failed + told[2].failed))
     end

@@ -1,5 +1,6 @@
--- Time that runs out: while a statement runs, while a connection is waited for, in a lane, between attempts. The caller hears
--- at once, nothing remains, and the connection is good for the next or gone.
+-- Time that runs out: while a statement runs, while a connection is waited for, in a lane, between
+-- attempts. The caller hears at once, nothing remains, and the connection is good for the next or
+-- gone.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local is         = require "moonpool.is"
@@ -15,13 +16,15 @@ describe("a deadline that passes", function()
   after_each(fault.assert_quiet)
 
   local function operation(run, more)
-    local definition = { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id", timeout = 0.3, run = run }
+    local definition = { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+                         timeout = 0.3, run = run }
     for name, value in pairs(more or {}) do definition[name] = value end
     return moonpool.operation(definition)
   end
 
   local function add(tx, input)
-    tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = "Late", last_name = "Comer" })
+    tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                             first_name = "Late", last_name = "Comer" })
   end
 
   local function timed(fn)
@@ -63,12 +66,15 @@ describe("a deadline that passes", function()
     local vehicle = ours:vehicle()
     local e, took
     ours:transaction(function(tx)
-      tx:one("select id from vehicles where dealership_id = $1 and id = $2 for update", ours.id, vehicle.id)
+      tx:one("select id from vehicles where dealership_id = $1 and id = $2 for update", ours.id,
+             vehicle.id)
       tx:flush()
       moonpool.all { function()
         e, took = timed(function()
-          moonpool.call("create_deal", ours:deal_input { customer_data = { first_name = "Late", last_name = "Comer" },
-                                                         vehicle_id = vehicle.id }, { timeout = 0.3 })
+          moonpool.call("create_deal",
+                        ours:deal_input { customer_data = { first_name = "Late",
+                                                            last_name = "Comer" },
+                                          vehicle_id = vehicle.id }, { timeout = 0.3 })
         end)
       end }
     end)
@@ -83,7 +89,8 @@ describe("a deadline that passes", function()
     local slow = operation(function(tx)
       outside(function()
         late, took = timed(function()
-          moonpool.call(operation(add, { lane = "late:$dealership_id" }), { dealership_id = ours.id })
+          moonpool.call(operation(add, { lane = "late:$dealership_id" }),
+                        { dealership_id = ours.id })
         end)
       end)
       return tx:value "select 1"
@@ -107,7 +114,8 @@ describe("a deadline that passes", function()
             select (classid::bigint << 32 | objid::bigint)::text from pg_locks
              where locktype = 'advisory' and granted and pid = $1::int]], pid)
         end)
-      end, { lane = more.lane, isolation = more.isolation, timeout = 10 }), { dealership_id = ours.id })
+      end, { lane = more.lane, isolation = more.isolation, timeout = 10 }),
+      { dealership_id = ours.id })
       done()
       return assert(key, "the lane takes no lock between hosts")
     end
@@ -116,7 +124,9 @@ describe("a deadline that passes", function()
       local key, e, took = key_of_lane(), nil, nil
       db.lease(function(conn) -- the other host
         conn.value("select pg_advisory_lock($1::bigint)::text", key)
-        e, took = timed(function() moonpool.call(operation(run, more), { dealership_id = ours.id }) end)
+        e, took = timed(function()
+          moonpool.call(operation(run, more), { dealership_id = ours.id })
+        end)
         conn.value("select pg_advisory_unlock($1::bigint)", key)
       end)
       assert.truthy(took < 3, took)
@@ -127,7 +137,8 @@ describe("a deadline that passes", function()
     -- Nobody holds it any more, and the lane goes on.
     local function assert_free()
       fault.eventually("the lock is free", function()
-        return db.value [[select count(*) = 0 from pg_locks where locktype = 'advisory' and database =
+        return db.value [[select count(*) = 0 from pg_locks where locktype = 'advisory'
+          and database =
                           (select oid from pg_database where datname = current_database())]]
       end)
       local before = ours:count("customers")
@@ -145,7 +156,8 @@ describe("a deadline that passes", function()
       assert.are.equal(1, ours:count("customers"))
     end)
 
-    -- The lock is only for speed: when the wait for it is canceled, the work behind it may still be done.
+    -- The lock is only for speed: when the wait for it is canceled, the work behind it may still be
+    -- done.
     it("an operation whose COMMIT travels along hears for certain what became of it", function()
       local key, ok, e = key_of_lane(), nil, nil
       db.lease(function(conn) -- the other host
@@ -164,7 +176,9 @@ describe("a deadline that passes", function()
     local e, took
     one.lease(function()
       moonpool.all { function()
-        e, took = timed(function() one.transaction({ timeout = 0.3 }, function(tx) return tx:value "select 1" end) end)
+        e, took = timed(function()
+          one.transaction({ timeout = 0.3 }, function(tx) return tx:value "select 1" end)
+        end)
       end }
     end)
     assert.are.equal("DEADLINE_EXCEEDED", e.code)
@@ -178,7 +192,8 @@ describe("a deadline that passes", function()
     local own = db.open { url = base.admin_url, max = 2 }
     own.exec "create table notes (id int)"
     own.exec [[create function nap() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return null; end $$]]
-    own.exec [[create constraint trigger nap after insert on notes deferrable initially deferred for each row execute
+    own.exec [[create constraint trigger nap after insert on notes deferrable initially deferred
+      for each row execute
                function nap()]]
     local e, took = timed(function()
       own.transaction({ timeout = 0.3 }, function(tx) tx:exec "insert into notes values (1)" end)
@@ -194,7 +209,9 @@ describe("a deadline that passes", function()
   it("leaves connections that answer their next user and nobody else", function()
     for _ = 1, 5 do
       timed(function()
-        moonpool.call(operation(function(tx) tx:value "select pg_sleep(60)" end, { timeout = 0.02 }), { dealership_id = ours.id })
+        moonpool.call(operation(function(tx)
+          tx:value "select pg_sleep(60)"
+        end, { timeout = 0.02 }), { dealership_id = ours.id })
       end)
       for i = 1, 10 do assert.are.equal(i, db.value("select $1::int", i)) end
     end

@@ -1,4 +1,5 @@
--- A cancel that reaches a backend before the statement does is forgotten by the server, so it is sent again.
+-- A cancel that reaches a backend before the statement does is forgotten by the server, so it is
+-- sent again.
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local fault    = require "spec.support.fault"

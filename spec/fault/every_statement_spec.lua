@@ -1,5 +1,5 @@
--- create_deal, disturbed at each of its calls and statements: an error of the script leaves nothing, a failure that calls
--- for a retry leaves exactly what an undisturbed call leaves.
+-- create_deal, disturbed at each of its calls and statements: an error of the script leaves
+-- nothing, a failure that calls for a retry leaves exactly what an undisturbed call leaves.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local is         = require "moonpool.is"
@@ -31,7 +31,8 @@ describe("create_deal, disturbed at every statement,", function()
   after_each(fault.assert_quiet)
 
   local function input()
-    return ours:deal_input { customer_data = buyer, vehicle_id = vehicle.id, trade_vehicle_id = ours:trade_vehicle().id }
+    return ours:deal_input { customer_data = buyer, vehicle_id = vehicle.id,
+                             trade_vehicle_id = ours:trade_vehicle().id }
   end
 
   local function count(only_statements)
@@ -42,13 +43,15 @@ describe("create_deal, disturbed at every statement,", function()
   end
 
   local function assert_nothing(what)
-    assert.are.same({ customers = 0, deals = 0, deal_scenarios = 0, audit_log = 0, deal_number_sequences = 0 },
+    assert.are.same({ customers = 0, deals = 0, deal_scenarios = 0, audit_log = 0,
+                      deal_number_sequences = 0 },
                     fault.snapshot(ours), what)
     assert.are.same(vehicle.status, ours:rows("vehicles", { id = vehicle.id })[1].status, what)
   end
 
   local function assert_whole(what)
-    assert.are.same({ customers = 1, deals = 1, deal_scenarios = 1, audit_log = 3, deal_number_sequences = 1 },
+    assert.are.same({ customers = 1, deals = 1, deal_scenarios = 1, audit_log = 3,
+                      deal_number_sequences = 1 },
                     fault.snapshot(ours), what)
     local _, deals = fault.assert_ledger(ours)
     assert.are.equal(1, deals, what)
@@ -62,7 +65,8 @@ describe("create_deal, disturbed at every statement,", function()
       for column, value in pairs(result[thing]) do
         local passing = column:find "id$" or column:find "_at$" or column == "stock_number"
         if not passing then
-          e[thing .. "." .. column] = type(value) == "table" and moonpool.json.encode(value) or tostring(value)
+          e[thing .. "." .. column] = type(value) == "table" and moonpool.json.encode(value)
+            or tostring(value)
         end
       end
     end
@@ -138,10 +142,12 @@ describe("create_deal, disturbed at every statement,", function()
     end)
   end
 
-  it("gives the undisturbed result when the failure comes as the last statement, with COMMIT", function()
+  it("gives the undisturbed result when the failure comes as the last statement, with COMMIT",
+     function()
     local original = require "moonpool.registry".get "create_deal"
     local operation = moonpool.operation {
-      input = original.input, tenant = original.tenant, isolation = original.isolation, lane = original.lane,
+      input = original.input, tenant = original.tenant, isolation = original.isolation,
+      lane = original.lane,
       run = function(tx, given)
         local result = original.run(tx, given)
         if tx.attempt < 3 then tx:exec("select spec_raise($1)", "40001") end
@@ -187,20 +193,25 @@ describe("create_deal, disturbed at every statement,", function()
     local runs = 0
     local outside, done = fault.outside()
     local reader = moonpool.operation {
-      input = is.object { dealership_id = is.uuid }, tenant = "dealership_id", isolation = "serializable",
+      input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+      isolation = "serializable",
       run = function(tx, given)
         runs = runs + 1
-        local seen = tx:value("select count(*) from customers where dealership_id = $dealership_id", given)
+        local seen = tx:value("select count(*) from customers where dealership_id = $dealership_id",
+                              given)
         if tx.attempt == 1 then -- another does the same and is done first
           outside(function()
             ours.db.transaction({ tenant = ours.id, isolation = "serializable" }, function(other)
-              local count_seen = other:value("select count(*) from customers where dealership_id = $1", ours.id)
-              other:insert("customers", { id = other:uuid(), dealership_id = ours.id, first_name = "Count",
-                                          last_name = tostring(count_seen) })
+              local count_seen = other:value(
+                "select count(*) from customers where dealership_id = $1", ours.id)
+              other:insert("customers",
+                           { id = other:uuid(), dealership_id = ours.id, first_name = "Count",
+                             last_name = tostring(count_seen) })
             end)
           end)
         end
-        tx:insert("customers", { id = tx:uuid(), dealership_id = given.dealership_id, first_name = "Count",
+        tx:insert("customers", { id = tx:uuid(), dealership_id = given.dealership_id,
+                                 first_name = "Count",
                                  last_name = tostring(seen) })
         return { seen = seen }
       end,
@@ -217,9 +228,11 @@ describe("create_deal, disturbed at every statement,", function()
 
   it("calls a conflict by one name, whether a statement or COMMIT meets it", function()
     local function meet(write_first)
-      return failure(ours.db.transaction, { tenant = ours.id, isolation = "serializable", retries = 0 }, function(tx)
+      return failure(ours.db.transaction,
+                     { tenant = ours.id, isolation = "serializable", retries = 0 }, function(tx)
         local function write(via, name)
-          via:insert("customers", { id = via:uuid(), dealership_id = ours.id, first_name = "Conflict", last_name = name })
+          via:insert("customers", { id = via:uuid(), dealership_id = ours.id,
+                                    first_name = "Conflict", last_name = name })
         end
         tx:value("select count(*) from customers where dealership_id = $1", ours.id)
         if write_first then

@@ -1,5 +1,6 @@
--- What the host itself sends in front of a script's first statements fails (the disk is full, the server became read-only):
--- the caller hears of that, also where the script began with a savepoint and caught its error.
+-- What the host itself sends in front of a script's first statements fails (the disk is full, the
+-- server became read-only): the caller hears of that, also where the script began with a savepoint
+-- and caught its error.
 local cluster    = require "spec.support.cluster"
 local moonpool   = require "moonpool"
 local scratch    = require "spec.support.scratch"
@@ -30,7 +31,8 @@ describe("a failure in front of the first statements", function()
         return { ok, again }
       end }
       local ok, e = pcall(moonpool.call, op, {}, { key = "one" })
-      print("told", moonpool.json.encode { ok = ok, code = e.code, sqlstate = e.sqlstate, message = e.message, runs = runs })
+      print("told", moonpool.json.encode { ok = ok, code = e.code, sqlstate = e.sqlstate,
+        message = e.message, runs = runs })
     ]], { DATABASE_URL = own.url, MOONPOOL_LOG_LEVEL = "error" })
     assert.are.equal(0, code, output)
     return moonpool.json.decode(output:match "told%s+({[^\n]*})")

@@ -1,5 +1,5 @@
--- A server becomes read-only, or the address leads to another server than the connections that are open: calls go on on the
--- right server, and the host says which state it is in meanwhile.
+-- A server becomes read-only, or the address leads to another server than the connections that are
+-- open: calls go on on the right server, and the host says which state it is in meanwhile.
 local cluster  = require "spec.support.cluster"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
@@ -8,14 +8,21 @@ local service  = require "spec.support.http_service"
 local standby  = require "spec.support.standby"
 
 local function operation(fields, body)
-  return ('local moonpool = require "moonpool"\nreturn moonpool.operation { summary = "x", %s run = function(tx) %s end }')
+  return (
+    'local moonpool = require "moonpool"\nreturn moonpool.operation { summary = "x", %s run = \z
+      function(tx) %s end }')
     :format(fields or "", body)
 end
 
 local files = {
-  ["scripts/adds.lua"]  = operation(nil, 'tx:exec "insert into failover_spec.t default values"; return { done = true }'),
-  ["scripts/reads.lua"] = operation("read_only = true,", 'return { n = tx:value "select count(*) from failover_spec.t" }'),
-  ["scripts/wrongs.lua"] = operation("read_only = true,", 'tx:exec "insert into failover_spec.t default values"; return {}'),
+  ["scripts/adds.lua"]  = operation(nil,
+                                    'tx:exec "insert into failover_spec.t default values"; \z
+                                      return { done = true }'),
+  ["scripts/reads.lua"] = operation("read_only = true,",
+                                    'return { n = tx:value "select count(*) from failover_spec.t" }'),
+  ["scripts/wrongs.lua"] = operation("read_only = true,",
+                                     'tx:exec "insert into failover_spec.t default values"; \z
+                                       return {}'),
 }
 
 local function health_of(host)
@@ -42,7 +49,9 @@ describe("a server that becomes read-only", function()
   setup(function()
     server = cluster.start()
     admin = table_for(server.admin_url)
-    host = service.start(files, { env = { DATABASE_URL = server.url, DB_POOL_MAX = "3", DB_POOL_MIN = "3" } })
+    host = service.start(files,
+                         { env = { DATABASE_URL = server.url, DB_POOL_MAX = "3",
+                                   DB_POOL_MIN = "3" } })
   end)
   teardown(function()
     host:stop()

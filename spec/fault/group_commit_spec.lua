@@ -1,4 +1,5 @@
--- The COMMIT of a group is lost: all of its calls are resolved by one witness, and each hears its own answer.
+-- The COMMIT of a group is lost: all of its calls are resolved by one witness, and each hears its
+-- own answer.
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local test       = require "moonpool.test"
@@ -21,13 +22,16 @@ describe("a group whose COMMIT is cut", function()
 
   local gate
   local function operation(run, group)
-    return moonpool.operation { input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id",
-                                lane = "cut:$dealership_id", group = group, timeout = 20, run = run }
+    return moonpool.operation { input = is.object { dealership_id = is.uuid, name = is.string },
+                                tenant = "dealership_id",
+                                lane = "cut:$dealership_id", group = group, timeout = 20,
+                                run = run }
   end
 
   local add = operation(function(tx, input)
     tx:after_commit(function() hooks[#hooks + 1] = input.name end)
-    local row = tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = input.name,
+    local row = tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                                         first_name = input.name,
                                          last_name = "Cut" })
     if input.name == "b" then moonpool.fail("NOT_B", "never") end
     return { row = row, attempt = tx.attempt }
@@ -38,15 +42,20 @@ describe("a group whose COMMIT is cut", function()
   local function together()
     local answers, infos = {}, {}
     gate = false
-    local tasks = { function() moonpool.call(holder, { dealership_id = ours.id, name = "holder" }) end }
+    local tasks = { function()
+      moonpool.call(holder, { dealership_id = ours.id, name = "holder" })
+    end }
     for i, name in ipairs { "a", "b", "c" } do
       tasks[i + 1] = function()
-        local ok, result, info = pcall(moonpool.call_info, add, { dealership_id = ours.id, name = name })
+        local ok, result, info = pcall(moonpool.call_info, add,
+                                       { dealership_id = ours.id, name = name })
         answers[i], infos[i] = result, ok and info
       end
     end
     tasks[5] = function()
-      fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting >= 3 end)
+      fault.eventually("all wait in the lane", function()
+        return moonpool.host.lanes().waiting >= 3
+      end)
       gate = true
     end
     moonpool.all(tasks)

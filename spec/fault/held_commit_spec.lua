@@ -1,5 +1,5 @@
--- A COMMIT that the server has carried out and does not answer, because it waits for a standby: the backend is ended in it,
--- or it lasts longer than the call may.
+-- A COMMIT that the server has carried out and does not answer, because it waits for a standby: the
+-- backend is ended in it, or it lasts longer than the call may.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local caller     = require "spec.support.caller"
@@ -31,7 +31,8 @@ describe("a COMMIT that waits for a standby", function()
     return own:ask "select max(pid) from pg_stat_activity where wait_event = 'SyncRep'"
   end
 
-  -- The process that tells the others of a change has its time: a COMMIT of our own tells when it has.
+  -- The process that tells the others of a change has its time: a COMMIT of our own tells when it
+  -- has.
   local function commits_wait()
     local over, pid
     local task = moonpool.spawn(function()
@@ -47,7 +48,9 @@ describe("a COMMIT that waits for a standby", function()
   local function standby(name)
     own:ask(("alter system set synchronous_standby_names = '%s'"):format(name))
     own:ask "select pg_reload_conf()"
-    fault.eventually("the server knows of its standbys", function() return own:ask "show synchronous_standby_names" == name end)
+    fault.eventually("the server knows of its standbys", function()
+      return own:ask "show synchronous_standby_names" == name
+    end)
     if name ~= "" then fault.eventually("COMMITs wait", commits_wait) end
   end
 
@@ -93,10 +96,12 @@ describe("a COMMIT that waits for a standby", function()
 
   describe("of db.transaction", function()
     local function customer(name)
-      return { id = moonpool.uuid(), dealership_id = ours.id, first_name = "Stan", last_name = name }
+      return { id = moonpool.uuid(), dealership_id = ours.id, first_name = "Stan",
+               last_name = name }
     end
 
-    it("and whose backend is ended is resolved, although the database is up all the time", function()
+    it("and whose backend is ended is resolved, although the database is up all the time",
+       function()
       standby "nobody"
       local row = customer "Ended"
       local task = moonpool.spawn(direct.transaction, { tenant = ours.id }, function(tx)
@@ -110,9 +115,11 @@ describe("a COMMIT that waits for a standby", function()
     end)
 
     for _, witness in ipairs { true, false } do
-      it("is not waited for longer than MOONPOOL_COMMIT_TIMEOUT, witness = " .. tostring(witness), function()
+      it("is not waited for longer than MOONPOOL_COMMIT_TIMEOUT, witness = " .. tostring(witness),
+         function()
         standby "nobody"
-        local answer = hasty:insert("customers", customer "Waits", { tenant = ours.id, timeout = 600, witness = witness })
+        local answer = hasty:insert("customers", customer "Waits",
+                                    { tenant = ours.id, timeout = 600, witness = witness })
         standby ""
         assert.is_true(answer.ok, moonpool.json.encode(answer))
         assert.are.equal(1, ours:count("customers", { last_name = "Waits" }))
@@ -122,15 +129,19 @@ describe("a COMMIT that waits for a standby", function()
 
   it("of an operation without a witness is not waited for longer, either", function()
     standby "nobody"
-    local answer = hasty:call("create_deal", ours:deal_input { customer_data = { first_name = "Stan", last_name = "By" } },
+    local answer = hasty:call("create_deal",
+                              ours:deal_input { customer_data = { first_name = "Stan",
+                                last_name = "By" } },
       { timeout = 600 }, { witness = false })
     standby ""
     assert.is_true(answer.ok, moonpool.json.encode(answer))
     assert_stored_once()
   end)
 
-  -- Both timers are due in one turn of the loop: the host was paused, or the call began so long before its COMMIT.
-  it("while its host is paused, until COMMIT's own time and the call's are over, is resolved", function()
+  -- Both timers are due in one turn of the loop: the host was paused, or the call began so long
+  -- before its COMMIT.
+  it("while its host is paused, until COMMIT's own time and the call's are over, is resolved",
+     function()
     create({ timeout = 2 }, hasty)
     waiting()
     hasty:signal "STOP"

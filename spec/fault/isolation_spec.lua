@@ -1,5 +1,6 @@
--- What transactions see of each other, judged from their histories: SERIALIZABLE can always be explained by some order;
--- READ COMMITTED, as a control, cannot, so the judge is able to see it. The long form: spec/soak/isolation_soak.lua.
+-- What transactions see of each other, judged from their histories: SERIALIZABLE can always be
+-- explained by some order; READ COMMITTED, as a control, cannot, so the judge is able to see it.
+-- The long form: spec/soak/isolation_soak.lua.
 local fault       = require "spec.support.fault"
 local list_append = require "spec.support.list_append"
 local random      = require "spec.support.random"
@@ -10,10 +11,12 @@ describe("histories of transactions", function()
   after_each(fault.assert_quiet)
 
   local function run(isolation, meddle)
-    local report, details = list_append.run { isolation = isolation, transactions = 2000, seed = seed, fault = meddle }
+    local report, details = list_append.run { isolation = isolation, transactions = 2000,
+                                              seed = seed, fault = meddle }
     local function zero(...)
       for _, name in ipairs { ... } do
-        assert.are.equal(0, report[name], ("%s, seed %d: %s"):format(name, seed, table.concat(details, "\n")))
+        assert.are.equal(0, report[name],
+                         ("%s, seed %d: %s"):format(name, seed, table.concat(details, "\n")))
       end
     end
     assert.are.equal(2000, report.transactions)
@@ -22,7 +25,8 @@ describe("histories of transactions", function()
 
   it("are explained by an order when SERIALIZABLE", function()
     local report, zero = run "serializable"
-    zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost", "unknown")
+    zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost",
+         "unknown")
     assert.truthy(report.committed > 1000, report.committed)
   end)
 
@@ -30,7 +34,8 @@ describe("histories of transactions", function()
     local report, zero = run("serializable", function(n)
       if n % 50 == 0 then list_append.end_a_backend() end
     end)
-    zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost", "unknown")
+    zero("cycles", "write_cycles", "aborted", "intermediate", "incompatible", "repeated", "lost",
+         "unknown")
     assert.truthy(report.committed > 1000, report.committed)
   end)
 

@@ -1,6 +1,7 @@
--- create_deal, its connection cut before, within or behind a message of either direction: a seeded sample of the matrix,
--- COMMIT always among it; one call at a time, four in a lane, whose connection goes from one to the next, and four that share a
--- transaction. The whole: spec/soak/kill_matrix_soak.lua.
+-- create_deal, its connection cut before, within or behind a message of either direction: a seeded
+-- sample of the matrix, COMMIT always among it; one call at a time, four in a lane, whose
+-- connection goes from one to the next, and four that share a transaction. The whole:
+-- spec/soak/kill_matrix_soak.lua.
 local kill_matrix = require "spec.support.kill_matrix"
 local random      = require "spec.support.random"
 
@@ -25,7 +26,9 @@ for about, options in pairs {
     it("was cut", function()
       assert.truthy(report.cut_cuts >= options.least, report.cut_cuts)
       if options.together then assert.truthy(report.refused >= options.least, report.refused) end
-      if options.group then assert.truthy(report.cut_grouped > report.made / 2, report.cut_grouped) end
+      if options.group then
+        assert.truthy(report.cut_grouped > report.made / 2, report.cut_grouped)
+      end
     end)
     it("loses nothing that the caller was told of", function() zero "lost" end)
     it("is never stored twice", function() zero "duplicated" end)

@@ -1,5 +1,5 @@
--- A backend that is ended under the host: while its connection is idle, while a statement runs, between two statements, in
--- and outside of transactions.
+-- A backend that is ended under the host: while its connection is idle, while a statement runs,
+-- between two statements, in and outside of transactions.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local is         = require "moonpool.is"
@@ -11,7 +11,8 @@ local scratch    = require "spec.support.scratch"
 
 local walk_in = { first_name = "Walt", last_name = "Inman" }
 
--- An operation that adds one customer, with `strike(tx)` called in front of it and, behind it, `strike_after(tx)`.
+-- An operation that adds one customer, with `strike(tx)` called in front of it and, behind it,
+-- `strike_after(tx)`.
 local function adding_customer(strike, strike_after)
   return moonpool.operation {
     input  = is.object { dealership_id = is.uuid },
@@ -19,7 +20,8 @@ local function adding_customer(strike, strike_after)
     run    = function(tx, input)
       local id = tx:uuid()
       if strike then strike(tx) end
-      tx:insert("customers", { id = id, dealership_id = input.dealership_id, first_name = "Only", last_name = "Once" })
+      tx:insert("customers", { id = id, dealership_id = input.dealership_id, first_name = "Only",
+                               last_name = "Once" })
       if strike_after then strike_after(tx) end
       return { id = id, attempt = tx.attempt }
     end,
@@ -29,7 +31,9 @@ end
 describe("a killed backend", function()
   local ours, schema
 
-  setup(function() schema = scratch.schema("killed_backend_spec", { scratch.powers "killed_backend_spec" }) end)
+  setup(function()
+    schema = scratch.schema("killed_backend_spec", { scratch.powers "killed_backend_spec" })
+  end)
   teardown(function() schema.drop() end)
 
   before_each(function() ours = dealership.new() end)
@@ -188,7 +192,8 @@ describe("a killed backend", function()
       local attempts = 0
       ours:transaction(function(tx)
         attempts = tx.attempt
-        tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Only", last_name = "Once" })
+        tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Only",
+                                 last_name = "Once" })
         if tx.attempt == 1 then tx:value "select killed_backend_spec.end_me()" end
       end)
       assert.are.equal(2, attempts)
@@ -226,7 +231,8 @@ describe("a killed backend", function()
       local own = db.open { url = base.admin_url, max = 2 }
       own.exec "create table notes (id int)"
       local e = failure(own.exec, [[
-        with gone as (select pg_terminate_backend(pg_backend_pid())), slept as (select pg_sleep(60) from gone)
+        with gone as (select pg_terminate_backend(pg_backend_pid())),
+          slept as (select pg_sleep(60) from gone)
         insert into notes select 1 from slept]])
       assert.is_true(e.outcome_unknown)
       assert.truthy(e.message:find("may or may not", 1, true), e.message)
@@ -242,7 +248,8 @@ describe("a killed backend", function()
         moonpool.all { function() fault.kill(first) end }
         second = failure(conn.value, "select 2")
       end)
-      assert.truthy(second.code == "CONNECTION_LOST" or second.sqlstate == "57P01", tostring(second))
+      assert.truthy(second.code == "CONNECTION_LOST" or second.sqlstate == "57P01",
+                    tostring(second))
       assert.are_not.equal(first, db.value "select pg_backend_pid()")
     end)
   end)

@@ -1,5 +1,5 @@
--- Relays that are killed in the middle of deliveries, and several at once: nothing is lost, nothing works twice, and each
--- key keeps its order.
+-- Relays that are killed in the middle of deliveries, and several at once: nothing is lost, nothing
+-- works twice, and each key keeps its order.
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local fault    = require "spec.support.fault"
@@ -15,7 +15,8 @@ local moonpool = require "moonpool"
 return moonpool.operation {
   on = "spec.killed", from = "oldest",
   run = function(tx, message)
-    tx:exec("insert into killed.received (subscriber, message, key, body) values ($1, $2, $3, $4)", "%s", message.id,
+    tx:exec("insert into killed.received (subscriber, message, key, body) values ($1, $2, $3, $4)",
+      "%s", message.id,
             message.key, tostring(message.payload))
     tx:value "select pg_sleep(0.002)" -- long enough to be killed in
   end,
@@ -42,8 +43,10 @@ describe("a killed relay", function()
 
   -- A relay as a process of its own.
   local function start()
-    local handle = assert(io.popen(("cd %s && echo $$ && exec %s relay 2>&1"):format(quoted(folder.path),
-                                                                                quoted(command.executable()))))
+    local handle = assert(
+      io.popen(("cd %s && echo $$ && exec %s relay 2>&1"):format(quoted(folder.path),
+                                                                                quoted(
+                                                                                  command.executable()))))
     return { pid = assert(tonumber(handle:read "l")), handle = handle }
   end
 
@@ -72,11 +75,15 @@ describe("a killed relay", function()
 
   local function assert_sound(count)
     for _, name in ipairs { "one", "two" } do
-      assert.are.equal(count, db.value("select count(*) from killed.received where subscriber = $1", name))
-      assert.are.equal(count, db.value("select count(distinct message) from killed.received where subscriber = $1", name))
+      assert.are.equal(count, db.value("select count(*) from killed.received where subscriber = $1",
+                                       name))
+      assert.are.equal(
+        count, db.value("select count(distinct message) from killed.received where subscriber = $1",
+                        name))
       assert.are.equal(0, db.value([[
         select count(*) from (
-          select body::integer as body, lag(body::integer) over (partition by key order by number) as before
+          select body::integer as body, lag(body::integer) over (partition by key
+            order by number) as before
             from killed.received where subscriber = $1) as rows where body <= before]], name))
     end
   end

@@ -1,4 +1,5 @@
--- A cancel that arrives when its statement is over: the next statement of the connection is not hit by it.
+-- A cancel that arrives when its statement is over: the next statement of the connection is not hit
+-- by it.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local fault    = require "spec.support.fault"
@@ -13,7 +14,9 @@ describe("a cancel that comes late", function()
     db.lease(function(conn)
       for i = 1, ROUNDS do
         local seconds = 0.001 + i % 10 / 2000
-        if not pcall(moonpool.timeout, seconds, conn.value, "select pg_sleep($1)::text", seconds) then ended = ended + 1 end
+        if not pcall(moonpool.timeout, seconds, conn.value, "select pg_sleep($1)::text", seconds) then
+          ended = ended + 1
+        end
         assert.are.equal("", conn.value "select pg_sleep(0.003)::text")
       end
     end, { timeout = 0 })

@@ -1,6 +1,6 @@
--- The connection is cut at each message of a transaction, by a proxy: before COMMIT was sent the work is done again and
--- stored once; after that it is found out. Where there is no witness, the caller hears that nobody knows, and it is never
--- tried again.
+-- The connection is cut at each message of a transaction, by a proxy: before COMMIT was sent the
+-- work is done again and stored once; after that it is found out. Where there is no witness, the
+-- caller hears that nobody knows, and it is never tried again.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
@@ -32,7 +32,8 @@ describe("a connection that is cut", function()
       runs = runs + 1
       tx:after_commit(function() hooks.committed = hooks.committed + 1 end)
       tx:on_rollback(function() hooks.rolled_back = hooks.rolled_back + 1 end)
-      tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Cut", last_name = name })
+      tx:insert("customers", { id = tx:uuid(), dealership_id = ours.id, first_name = "Cut",
+                               last_name = name })
       tx:value "select 1"
       tx:exec "select 2"
       return tx.attempt
@@ -46,7 +47,8 @@ describe("a connection that is cut", function()
   local function settled()
     fault.eventually("the cut connection's backend is gone", function()
       return test.admin().value([[
-        select count(*) = 0 from pg_stat_activity where usename = $1 and xact_start is not null]], fault.role())
+        select count(*) = 0 from pg_stat_activity where usename = $1 and xact_start is not null]],
+          fault.role())
     end)
   end
 
@@ -128,7 +130,8 @@ describe("a connection that is cut", function()
     assert.are.equal(1, stored "next")
   end)
 
-  it("at any message: retried and stored once before COMMIT was sent, else open and not stored", function()
+  it("at any message: retried and stored once before COMMIT was sent, else open and not stored",
+     function()
     local retried, open, n = 0, 0, 0
     while true do
       n = n + 1
@@ -163,11 +166,15 @@ describe("a connection that is cut", function()
 
   describe("under create_deal", function()
     local function create()
-      local input = moonpool.json.encode { dealershipId = ours.id, salespersonId = ours.salesperson.id,
-                                           customerData = { firstName = "Walt", lastName = "Inman" } }
+      local input = moonpool.json.encode { dealershipId = ours.id,
+                                           salespersonId = ours.salesperson.id,
+                                           customerData = { firstName = "Walt",
+                                                            lastName = "Inman" } }
       local folder = command.folder { ["input.json"] = input }
-      local output, code = command.run("--app '" .. moonpool.app_dir .. "' call --json create_deal @input.json", {
-        dir = folder.path, env = { DATABASE_URL = wire:url(moonpool.host.app_url), MOONPOOL_LOG = "text" } })
+      local output, code = command.run("--app '" .. moonpool.app_dir
+                                       .. "' call --json create_deal @input.json", {
+        dir = folder.path, env = { DATABASE_URL = wire:url(moonpool.host.app_url),
+                                   MOONPOOL_LOG = "text" } })
       folder.remove()
       return output, code
     end

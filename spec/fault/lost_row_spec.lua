@@ -1,5 +1,6 @@
--- COMMIT's answer is lost, and with it a row of an insert that nobody had looked at and whose key the database made: the work
--- is found out to be stored, and the caller is told that a part of the answer is lost, not that it is no JSON.
+-- COMMIT's answer is lost, and with it a row of an insert that nobody had looked at and whose key
+-- the database made: the work is found out to be stored, and the caller is told that a part of the
+-- answer is lost, not that it is no JSON.
 local moonpool = require "moonpool"
 local border   = require "moonpool.border"
 local fault    = require "spec.support.fault"
@@ -25,10 +26,14 @@ describe("a row that is lost with COMMIT's answer", function()
   after_each(fault.assert_quiet)
 
   local function insert(table_name, values)
-    local op = inline.define(function(tx) return { row = tx:insert("lost_row." .. table_name, values) } end)
+    local op = inline.define(function(tx)
+      return { row = tx:insert("lost_row." .. table_name, values) }
+    end)
     local ok, result
     test.on({ app_url = wire:url(moonpool.host.app_url) }, function()
-      moonpool.call(inline.define(function(tx) tx:insert("lost_row.keyless", { name = "warm" }) end), {})
+      moonpool.call(inline.define(function(tx)
+        tx:insert("lost_row.keyless", { name = "warm" })
+      end), {})
       wire:watch "B insert cut before"
       ok, result = pcall(function() return moonpool.json.encode(moonpool.call(op, {})) end)
       wire:watch()
@@ -42,15 +47,18 @@ describe("a row that is lost with COMMIT's answer", function()
   end)
 
   for table_name, why in pairs {
-    made = "did not name the primary key, which the database made", keyless = "its table has no primary key" } do
+    made = "did not name the primary key, which the database made",
+    keyless = "its table has no primary key" } do
     it("and cannot be read again is told as that: " .. table_name, function()
       local ok, e = insert(table_name, { name = "Bob" })
       assert.is_false(ok)
       inline.contains(e.message, "the work is committed", why)
       local told = border.unwritable("keep", e) -- what is made of it at the border
       assert.are.equal("RESULT_UNWRITABLE", told.code)
-      assert.are.equal("keep is done and stored, but a part of its result was lost with a connection", told.told)
-      assert.are.equal(1, schema.owner.value("select count(*) from lost_row." .. table_name .. " where name = 'Bob'"))
+      assert.are.equal(
+        "keep is done and stored, but a part of its result was lost with a connection", told.told)
+      assert.are.equal(1, schema.owner.value("select count(*) from lost_row." .. table_name
+                                             .. " where name = 'Bob'"))
     end)
   end
 end)

@@ -1,5 +1,5 @@
--- The server dies at once and comes back while 20 callers create deals: every deal that was acknowledged is there once, the
--- numbers have no gap, and the pool is as good as new.
+-- The server dies at once and comes back while 20 callers create deals: every deal that was
+-- acknowledged is there once, the numbers have no gap, and the pool is as good as new.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local command    = require "spec.support.command"
@@ -20,7 +20,8 @@ describe("a server that dies and comes back", function()
   setup(function()
     state = command.folder {}
     os.execute("chmod 755 '" .. state.path .. "'")
-    env = { MOONPOOL_STATE = state.path .. "/state", DATABASE_URL = false, MOONPOOL_OWNER_URL = false }
+    env = { MOONPOOL_STATE = state.path .. "/state", DATABASE_URL = false,
+            MOONPOOL_OWNER_URL = false }
     run "migrate up"
     url = run("db url"):match "postgresql://%S+"
   end)
@@ -31,13 +32,15 @@ describe("a server that dies and comes back", function()
 
   local function postmaster()
     local path = state.path .. "/state/data/postmaster.pid"
-    local file = io.open(path) or io.popen("cat $(find '" .. state.path .. "' -name postmaster.pid)")
+    local file = io.open(path)
+      or io.popen("cat $(find '" .. state.path .. "' -name postmaster.pid)")
     local pid = file:read "n"
     file:close()
     return math.tointeger(pid)
   end
 
-  -- Kills the server with all its backends as a crash of the machine does (immediate: nothing is written), starts it anew.
+  -- Kills the server with all its backends as a crash of the machine does (immediate: nothing is
+  -- written), starts it anew.
   local function crash(signal)
     local pid = assert(postmaster(), "the server does not run")
     assert(os.execute(("kill -%s %d"):format(signal, pid)))
@@ -67,7 +70,8 @@ describe("a server that dies and comes back", function()
         elseif line:find "^failed " then
           local code, open = line:match "^failed (%S+) (%S+)"
           if code == "OUTCOME_UNKNOWN" and open == "true" then unknown = unknown + 1
-          elseif line:find("SQLSTATE 40001", 1, true) then conflicts = conflicts + 1 -- no fault of the server's
+          -- no fault of the server's
+          elseif line:find("SQLSTATE 40001", 1, true) then conflicts = conflicts + 1
           else other[#other + 1] = line end
         elseif line:find "^end " then
           told = moonpool.json.decode(line:sub(5))
@@ -102,7 +106,9 @@ describe("a server that dies and comes back", function()
       assert.are.equal(0, told.waiting)
       assert.are.equal(0, told.live)
       if os.getenv "MP_CALLS" then
-        print(("\nSIG%s: %d acknowledged, %d unknown (%d of them stored), %d retries, %d connections lost"):format(
+        print(
+          ("\nSIG%s: %d acknowledged, %d unknown (%d of them stored), %d retries, %d connections \z
+            lost"):format(
           signal, acknowledged, unknown, stored - acknowledged, told.retried, told.lost))
       end
     end)

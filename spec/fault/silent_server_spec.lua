@@ -1,5 +1,6 @@
--- A connection string with several servers of which one is silent: it takes connections, or does not even that, and never
--- says a word. Each has its share of the time, then the next one; what was silent is tried last for a while.
+-- A connection string with several servers of which one is silent: it takes connections, or does
+-- not even that, and never says a word. Each has its share of the time, then the next one; what was
+-- silent is tried last for a while.
 local moonpool = require "moonpool"
 local proxy    = require "spec.support.proxy"
 local scratch  = require "spec.support.scratch"
@@ -28,7 +29,8 @@ local script = [[
   local function timed(what, fn)
     local from = host.clock()
     local ok, value = pcall(fn)
-    print(what, ok, ok and value or value.code, host.clock() - from, ok or value.sqlstate, ok or value.message)
+    print(what, ok, ok and value or value.code, host.clock() -
+      from, ok or value.sqlstate, ok or value.message)
   end
   timed("first", function() return db.value "select 42" end)
   local other = db.open { max = 1 }
@@ -42,23 +44,27 @@ describe("a connection string with several servers", function()
   teardown(function() wire:stop() end)
 
   local function run(hosts, more, env)
-    local url = wire:url(moonpool.host.app_url):gsub("@127%.0%.0%.1:%d+/", "@" .. hosts .. "/") .. (more or "")
+    local url = wire:url(moonpool.host.app_url):gsub("@127%.0%.0%.1:%d+/", "@" .. hosts .. "/")
+      .. (more or "")
     local settings = { DATABASE_URL = url, DB_POOL_MIN = "0", MOONPOOL_LOG_LEVEL = "error" }
     for name, value in pairs(env or {}) do settings[name] = value end
     local output = scratch.script(script, settings)
     local seen = {}
     for what, ok, value, took, sqlstate, message in
       output:gmatch "(%a+)\t(%a+)\t(%S+)\t([%d.e-]+)\t(%S+)\t([^\n]*)" do
-      seen[what] = { ok = ok == "true", value = value, took = tonumber(took), sqlstate = sqlstate, message = message }
+      seen[what] = { ok = ok == "true", value = value, took = tonumber(took), sqlstate = sqlstate,
+                     message = message }
     end
     seen.health = output:match "health\t(%S+)"
     return seen, output
   end
 
-  for kind, full in pairs { ["takes connections and never speaks"] = false, ["does not take connections any more"] = true } do
+  for kind, full in pairs { ["takes connections and never speaks"] = false,
+                            ["does not take connections any more"] = true } do
     it("goes on to the next when the first " .. kind, function()
       local port, close = silent_port(full)
-      local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port), "&connect_timeout=2")
+      local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port),
+                               "&connect_timeout=2")
       close()
       assert.are.equal("42", seen.first.value, output)
       assert.is_true(seen.first.took < 6, output)
@@ -70,7 +76,8 @@ describe("a connection string with several servers", function()
 
   it("shares DB_CONNECT_TIMEOUT among its servers, and honours target_session_attrs", function()
     local port, close = silent_port(false)
-    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port), "&target_session_attrs=read-write",
+    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(port, wire.port),
+                             "&target_session_attrs=read-write",
       { DB_CONNECT_TIMEOUT = "3000" })
     close()
     assert.are.equal("42", seen.first.value, output)
@@ -80,7 +87,8 @@ describe("a connection string with several servers", function()
   it("ends with one error that names who was silent, when all are", function()
     local one, close_one = silent_port(false)
     local two, close_two = silent_port(false)
-    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(one, two), nil, { DB_CONNECT_TIMEOUT = "600" })
+    local seen, output = run(("127.0.0.1:%d,127.0.0.1:%d"):format(one, two), nil,
+                             { DB_CONNECT_TIMEOUT = "600" })
     close_one()
     close_two()
     assert.are.same({ false, "NO_DATABASE" }, { seen.first.ok, seen.first.value }, output)
@@ -89,7 +97,8 @@ describe("a connection string with several servers", function()
   end)
 
   it("names the reason when a server refuses", function()
-    local seen, output = run(("127.0.0.1:1,127.0.0.1:%d"):format(wire.port), "&dbname=no_such_database")
+    local seen, output = run(("127.0.0.1:1,127.0.0.1:%d"):format(wire.port),
+                             "&dbname=no_such_database")
     assert.are.same({ "NO_DATABASE", "3D000" }, { seen.first.value, seen.first.sqlstate }, output)
     assert.are.equal("unreachable", seen.health, output)
   end)

@@ -1,6 +1,7 @@
--- What the host does about each SQLSTATE that may pass by itself, by where it comes from: a statement, COMMIT, the end of the
--- connection, the connecting. Retried: the work is done again and stored once. Told: the caller gets the error, nothing is
--- stored. Resolved: nobody knew, and the witness told.
+-- What the host does about each SQLSTATE that may pass by itself, by where it comes from: a
+-- statement, COMMIT, the end of the connection, the connecting. Retried: the work is done again and
+-- stored once. Told: the caller gets the error, nothing is stored. Resolved: nobody knew, and the
+-- witness told.
 local moonpool   = require "moonpool"
 local caller     = require "spec.support.caller"
 local dealership = require "spec.support.dealership"
@@ -14,12 +15,18 @@ local scratch    = require "spec.support.scratch"
 local codes = {
   ["40001"] = { statement = "retried", commit = "retried" }, -- serialization failure
   ["40P01"] = { statement = "retried", commit = "retried" }, -- deadlock
-  ["53300"] = { statement = "retried", commit = "retried", fatal = true, connect = true }, -- too many connections
-  ["57P03"] = { statement = "retried", commit = "retried", fatal = true, connect = true }, -- the server starts or stops
-  -- A function may raise these for a connection of its own: nothing says that a second try would go better.
-  ["08000"] = { statement = "told",    commit = "told",    fatal = true, connect = true }, -- connection exception
-  ["08006"] = { statement = "told",    commit = "told",    fatal = true, connect = true }, -- connection failure
-  ["57P01"] = { statement = "told",    commit = "told",    fatal = true, connect = true }, -- ended by an administrator
+  -- too many connections
+  ["53300"] = { statement = "retried", commit = "retried", fatal = true, connect = true },
+  -- the server starts or stops
+  ["57P03"] = { statement = "retried", commit = "retried", fatal = true, connect = true },
+  -- A function may raise these for a connection of its own: nothing says that a second try would go
+  -- better.
+  -- connection exception
+  ["08000"] = { statement = "told",    commit = "told",    fatal = true, connect = true },
+  -- connection failure
+  ["08006"] = { statement = "told",    commit = "told",    fatal = true, connect = true },
+  -- ended by an administrator
+  ["57P01"] = { statement = "told",    commit = "told",    fatal = true, connect = true },
   -- The server does not know whether COMMIT was done: ambiguous there and nowhere else.
   ["08007"] = { statement = "told",    commit = "resolved" },
   ["40003"] = { statement = "told",    commit = "resolved" },
@@ -44,7 +51,8 @@ describe("SQLSTATE", function()
         $$ begin raise exception 'injected' using errcode = code; end $$]],
       [[create function sqlstates.fail_late() returns trigger language plpgsql as
         $$ begin raise exception 'injected' using errcode = new.code; end $$]],
-      [[create constraint trigger late after insert on sqlstates.things deferrable initially deferred
+      [[create constraint trigger late after insert
+        on sqlstates.things deferrable initially deferred
         for each row when (new.code is not null) execute function sqlstates.fail_late()]],
     })
     schema.owner.exec("grant execute on all functions in schema sqlstates to " .. fault.role())
@@ -57,19 +65,24 @@ describe("SQLSTATE", function()
   before_each(function() ours = dealership.new() end)
   after_each(fault.assert_quiet)
 
-  -- An operation that stores one thing and fails in its first attempt. Gives how it ended, and the times it is stored.
+  -- An operation that stores one thing and fails in its first attempt. Gives how it ended, and the
+  -- times it is stored.
   local function run(fail, fields)
     local attempts = 0
     local id = moonpool.uuid()
     local ok, result, info = pcall(moonpool.call_info, inline.define(function(tx)
       attempts = tx.attempt
-      tx:exec("insert into sqlstates.things (id, code) values ($1, $2)", id, fail.commit and attempts == 1 and fail.commit or nil)
-      if fail.statement and attempts == 1 then tx:exec("select sqlstates.fail($1)", fail.statement) end
+      tx:exec("insert into sqlstates.things (id, code) values ($1, $2)", id,
+              fail.commit and attempts == 1 and fail.commit or nil)
+      if fail.statement and attempts == 1 then
+        tx:exec("select sqlstates.fail($1)", fail.statement)
+      end
       tx:value "select 1"
       return {}
     end, fields), {})
     return { ok = ok, error = not ok and result or nil, info = info, attempts = attempts,
-             stored = schema.owner.value("select count(*) from sqlstates.things where id = $1", id) }
+             stored = schema.owner.value("select count(*) from sqlstates.things where id = $1",
+                                         id) }
   end
 
   local function assert_retried(it_ended)
@@ -91,11 +104,14 @@ describe("SQLSTATE", function()
   }
 
   each("statement", function(code, rule)
-    it(code .. " of a statement is " .. rule, function() expect[rule](run { statement = code }, code) end)
+    it(code .. " of a statement is " .. rule, function()
+      expect[rule](run { statement = code }, code)
+    end)
   end)
   each("commit", function(code, rule)
     it(code .. " of COMMIT is " .. rule, function() expect[rule](run { commit = code }, code) end)
-    it(code .. " of COMMIT is " .. rule .. " in a lane, too, with its lock behind COMMIT", function()
+    it(code .. " of COMMIT is " .. rule .. " in a lane, too, with its lock behind COMMIT",
+       function()
       expect[rule](run({ commit = code }, { isolation = "serializable", lane = "sqlstates" }), code)
     end)
   end)
@@ -115,12 +131,16 @@ describe("SQLSTATE", function()
   describe("that ends the connection,", function()
     local host
 
-    setup(function() host = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "1" }) end)
+    setup(function()
+      host = caller.start(wire:url(moonpool.host.app_url), { DB_POOL_MAX = "1" })
+    end)
     teardown(function() host:stop() end)
 
     local function create(fault_at)
       wire:watch(fault_at)
-      return host:call("create_deal", ours:deal_input { customer_data = { first_name = "Fay", last_name = "Tal" } })
+      return host:call("create_deal",
+                       ours:deal_input { customer_data = { first_name = "Fay",
+                                                           last_name = "Tal" } })
     end
 
     -- Cut when the server had stored it, or had not: the caller gets his deal, once.

@@ -21,7 +21,8 @@ describe("on the wire", function()
 
   local function create(...)
     wire:watch(...)
-    return host:call("create_deal", ours:deal_input { customer_data = { first_name = "Wyn", last_name = "Ire" } })
+    return host:call("create_deal",
+                     ours:deal_input { customer_data = { first_name = "Wyn", last_name = "Ire" } })
   end
 
   -- The segments that the host sent: each a list of the commands that it executes.
@@ -43,7 +44,8 @@ describe("on the wire", function()
         if word == "BEGIN" then
           begins = begins + 1
           assert.are.equal(1, i)
-          assert.truthy(#segment > 2, "BEGIN is alone: if it fails, the statements behind it commit one by one")
+          assert.truthy(#segment > 2,
+                        "BEGIN is alone: if it fails, the statements behind it commit one by one")
         elseif word == "COMMIT" then
           commits = commits + 1
           assert.are.equal(#segment, i)
@@ -64,7 +66,8 @@ describe("on the wire", function()
       return test.admin().value "select count(*) = 0 from pg_locks where locktype = 'advisory'"
     end)
     create()
-    for _, message in ipairs(wire:list()) do assert.are_not.equal("Startup", message.name) end -- the same connection
+    -- the same connection
+    for _, message in ipairs(wire:list()) do assert.are_not.equal("Startup", message.name) end
   end)
 
   it("COMMIT that is answered with ROLLBACK is no success", function()

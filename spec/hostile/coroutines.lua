@@ -3,10 +3,13 @@ local timeout = "SCRIPT_TIMEOUT"
 
 return {
   { "a loop in a coroutine", timeout, [[coroutine.wrap(function() while true do end end)()]] },
-  { "a loop in a coroutine, caught", timeout, [[while true do pcall(coroutine.wrap(function() while true do end end)) end]] },
-  { "a loop by resume", timeout, [[while true do coroutine.resume(coroutine.create(function() while true do end end)) end]] },
+  { "a loop in a coroutine, caught", timeout,
+    [[while true do pcall(coroutine.wrap(function() while true do end end)) end]] },
+  { "a loop by resume", timeout,
+    [[while true do coroutine.resume(coroutine.create(function() while true do end end)) end]] },
   { "a loop ten coroutines deep", timeout, [[
-      local function deep(n) if n == 0 then while true do end end return coroutine.wrap(deep)(n - 1) end deep(10)]] },
+      local function deep(n) if n == 0 then while true do end end
+        return coroutine.wrap(deep)(n - 1) end deep(10)]] },
   { "pcalls and coroutines in turn", timeout, [[
       local function deep(n)
         if n == 0 then while true do end end
@@ -17,8 +20,11 @@ return {
       local a = coroutine.wrap(function() while true do coroutine.yield() end end)
       local b = coroutine.wrap(function() while true do a() coroutine.yield() end end)
       while true do b() end]] },
-  { "a yield in a loop", timeout, [[local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end]] },
-  { "new coroutines for ever", timeout, [[while true do coroutine.wrap(function() coroutine.yield() end)() end]], also = "OUT_OF_MEMORY" },
+  { "a yield in a loop", timeout,
+    [[local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end]] },
+  { "new coroutines for ever", timeout,
+    [[while true do coroutine.wrap(function() coroutine.yield() end)() end]],
+    also = "OUT_OF_MEMORY" },
   { "a coroutine whose <close> loops when it is closed", timeout, [[
       local co = coroutine.create(function()
         local _ <close> = setmetatable({}, { __close = function() while true do end end })
@@ -66,20 +72,27 @@ return {
         return coroutine.resume(coroutine.create(function() return coroutine.resume(outer) end))
       end)
       local _, _, ok = coroutine.resume(outer) return ok == false]] },
-  { "wrap of wrap of wrap", "SCRIPT_ERROR", [[local function f() return coroutine.wrap(f)() end f()]], also = "OUT_OF_MEMORY" },
-  { "wrap of wrap, caught", timeout, [[local function f() return coroutine.wrap(f)() end while true do pcall(f) end]], also = "OUT_OF_MEMORY" },
+  { "wrap of wrap of wrap", "SCRIPT_ERROR",
+    [[local function f() return coroutine.wrap(f)() end f()]], also = "OUT_OF_MEMORY" },
+  { "wrap of wrap, caught", timeout,
+    [[local function f() return coroutine.wrap(f)() end while true do pcall(f) end]],
+    also = "OUT_OF_MEMORY" },
   { "resume of resume of resume", "ok", [[
-      local function f() return coroutine.resume(coroutine.create(f)) end f() return true]], also = "OUT_OF_MEMORY" },
+      local function f() return coroutine.resume(coroutine.create(f)) end f() return true]],
+        also = "OUT_OF_MEMORY" },
   { "a yield out of the script", "SCRIPT_ERROR", [[coroutine.yield()]] },
   { "a yield out of the script, caught", "ok", [[return not pcall(coroutine.yield)]] },
   { "a yield in sort", "ok", [[
-      local co = coroutine.wrap(function() return pcall(table.sort, { 2, 1 }, function() coroutine.yield() end) end)
+      local co = coroutine.wrap(function()
+        return pcall(table.sort, { 2, 1 }, function() coroutine.yield() end) end)
       return co() == false]] },
   { "a yield in gsub", "ok", [[
-      local co = coroutine.wrap(function() return pcall(string.gsub, "x", "x", function() coroutine.yield() end) end)
+      local co = coroutine.wrap(function()
+        return pcall(string.gsub, "x", "x", function() coroutine.yield() end) end)
       return co() == false]] },
   { "a yield in a message handler", "ok", [[
-      local co = coroutine.wrap(function() return xpcall(error, function() coroutine.yield() end) end)
+      local co = coroutine.wrap(function()
+        return xpcall(error, function() coroutine.yield() end) end)
       return co() == false]] },
   { "a yield in __tostring", "ok", [[
       local t = setmetatable({}, { __tostring = function() coroutine.yield() return "" end })
@@ -93,10 +106,12 @@ return {
       return not xpcall(error, function() moonpool.sleep(0) end)]] },
   { "a wait in __tostring", "ok", [[
       local moonpool = require "moonpool"
-      return not pcall(tostring, setmetatable({}, { __tostring = function() moonpool.sleep(0) return "" end }))]] },
+      return not pcall(tostring,
+        setmetatable({}, { __tostring = function() moonpool.sleep(0) return "" end }))]] },
   { "a wait in a coroutine in gsub", "ok", [[
       local moonpool = require "moonpool"
-      return not pcall(string.gsub, "x", "x", function() coroutine.wrap(function() moonpool.sleep(0) end)() end)]] },
+      return not pcall(string.gsub, "x", "x",
+        function() coroutine.wrap(function() moonpool.sleep(0) end)() end)]] },
   { "a wait in <close> of a closed coroutine", "ok", [[
       local moonpool = require "moonpool"
       local co = coroutine.create(function()
@@ -105,7 +120,8 @@ return {
       end)
       coroutine.resume(co)
       return coroutine.close(co) == false]] },
-  { "closing the task's own coroutine", "ok", [[return not pcall(coroutine.close, (coroutine.running()))]] },
+  { "closing the task's own coroutine", "ok",
+    [[return not pcall(coroutine.close, (coroutine.running()))]] },
   { "closing it from inside of another", "ok", [[
       local me = coroutine.running()
       return coroutine.wrap(function() return not pcall(coroutine.close, me) end)()]] },
@@ -115,13 +131,15 @@ return {
   { "closing another task's coroutine", "ok", [[
       local moonpool = require "moonpool"
       local theirs
-      local handle = moonpool.spawn(function() theirs = coroutine.running() moonpool.sleep(0.005) return "done" end)
+      local handle = moonpool.spawn(function() theirs = coroutine.running() moonpool.sleep(0.005)
+        return "done" end)
       while not theirs do moonpool.sleep(0) end
       return not pcall(coroutine.close, theirs) and handle:wait() == "done"]] },
   { "resuming another task's coroutine", "ok", [[
       local moonpool = require "moonpool"
       local theirs
-      local handle = moonpool.spawn(function() theirs = coroutine.running() moonpool.sleep(0.005) return "done" end)
+      local handle = moonpool.spawn(function() theirs = coroutine.running() moonpool.sleep(0.005)
+        return "done" end)
       while not theirs do moonpool.sleep(0) end
       return coroutine.resume(theirs) == false and handle:wait() == "done"]] },
   { "a coroutine that two tasks resume", "ok", [[
@@ -139,16 +157,20 @@ return {
       return handle:wait() == false]] },
   { "a preempted generator keeps its values", "ok", [[
       local function long(n) local s = 0 for i = 1, n do s = s + i end return s end
-      local co = coroutine.wrap(function(a) while true do long(2e5) a = coroutine.yield(a + 1) end end)
+      local co = coroutine.wrap(function(a)
+        while true do long(2e5) a = coroutine.yield(a + 1) end end)
       for i = 1, 8 do assert(co(i) == i + 1) end
       return true]] },
-  { "deep pcalls", "ok", [[local function f(n) return pcall(f, n + 1) end f(1) return true]], also = "SCRIPT_ERROR|OUT_OF_MEMORY" },
+  { "deep pcalls", "ok", [[local function f(n) return pcall(f, n + 1) end f(1) return true]],
+    also = "SCRIPT_ERROR|OUT_OF_MEMORY" },
   { "deep metamethods", "SCRIPT_ERROR", [[
       local t = {} for i = 1, 300 do t = setmetatable({}, { __index = t }) end
-      local x = setmetatable({}, {}) getmetatable(x).__index = function(_, k) return x[k] end return x.y]],
+      local x = setmetatable({}, {}) getmetatable(x).__index = function(_, k) return x[k] end
+        return x.y]],
     also = "OUT_OF_MEMORY" },
   { "deep tostring", "SCRIPT_ERROR", [[
-      local t t = setmetatable({}, { __tostring = function() return tostring(t) end }) return tostring(t)]] },
+      local t t = setmetatable({}, { __tostring = function() return tostring(t) end })
+        return tostring(t)]] },
   { "deep gsub", "SCRIPT_ERROR", [[local function f() return ("x"):gsub("x", f) end f()]] },
   { "deep sort", "SCRIPT_ERROR", [[local function f() table.sort({ 1, 2 }, f) end f()]] },
   { "deep <close>", "SCRIPT_ERROR", [[

@@ -1,6 +1,6 @@
--- The scripts of this folder, and create_deal, while all garbage is collected at each so-manieth block that Lua asks for, in
--- the middle of whatever it does: what is used after it was given back shows, above all under `make asan`. CRUEL=1 in the
--- environment: at each.
+-- The scripts of this folder, and create_deal, while all garbage is collected at each so-manieth
+-- block that Lua asks for, in the middle of whatever it does: what is used after it was given back
+-- shows, above all under `make asan`. CRUEL=1 in the environment: at each.
 local dealership = require "spec.support.dealership"
 local host       = require "moonpool.host"
 local moonpool   = require "moonpool"
@@ -23,7 +23,9 @@ describe("while all is collected again and again", function()
       local collected = 0
       for _, script in ipairs(sandboxed.hostile(theme)) do
         collected = collected + cruelly(function()
-          return host.spawn_limited(LIMITS, function() return sandboxed.load(script[3], theme .. ".lua")() end):wait()
+          return host.spawn_limited(LIMITS, function()
+            return sandboxed.load(script[3], theme .. ".lua")()
+          end):wait()
         end)
       end
       assert.is_true(collected > 100, collected)
@@ -35,7 +37,9 @@ describe("while all is collected again and again", function()
     for i = 1, 3 do
       local input = { dealership_id = ours.id, salesperson_id = ours.salesperson.id,
                       customer_data = { first_name = "Jane", last_name = tostring(i) } }
-      local collected, ok, result = cruelly(function() return moonpool.call("create_deal", input) end)
+      local collected, ok, result = cruelly(function()
+        return moonpool.call("create_deal", input)
+      end)
       assert(ok, tostring(result))
       assert.truthy(tostring(result.deal.deal_number):find("000" .. i, 1, true))
       assert.is_true(collected > 0)

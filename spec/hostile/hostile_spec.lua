@@ -1,5 +1,6 @@
--- Scripts that mean harm, sandboxed and limited as operations are. Each must end, in the way that it says; and nothing
--- else may suffer: a neighbour goes on, the state's memory is back. How long each takes is measured by `make soak`.
+-- Scripts that mean harm, sandboxed and limited as operations are. Each must end, in the way that
+-- it says; and nothing else may suffer: a neighbour goes on, the state's memory is back. How long
+-- each takes is measured by `make soak`.
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
 local sandboxed = require "spec.support.sandboxed"
@@ -7,7 +8,8 @@ local scratch   = require "spec.support.scratch"
 
 local MEMORY  = 4 << 20
 local SHORT   = { cpu_ms = 20, memory = MEMORY }
-local LASTING = { cpu_ms = 3000, memory = MEMORY } -- for those that must end in another way, however slow the machine is
+-- for those that must end in another way, however slow the machine is
+local LASTING = { cpu_ms = 3000, memory = MEMORY }
 
 -- How it ended: "ok", "false", or the error's code.
 local function run(code, name, limits)
@@ -47,7 +49,9 @@ for _, theme in ipairs(sandboxed.themes) do
         local by_time = expected.SCRIPT_TIMEOUT and (theme ~= "memory" or ends == "SCRIPT_TIMEOUT")
         local how, e = run(code, theme .. ".lua", by_time and SHORT or LASTING)
         assert(expected[how], ("it ended with %s: %s"):format(how, tostring(e)))
-        if how == "SCRIPT_TIMEOUT" then assert.truthy(e.traceback:find("%.lua:%d+"), e.traceback) end
+        if how == "SCRIPT_TIMEOUT" then
+          assert.truthy(e.traceback:find("%.lua:%d+"), e.traceback)
+        end
         scratch.await("the neighbour's next turn", function() return turns > before end)
       end)
     end

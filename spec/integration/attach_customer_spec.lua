@@ -30,7 +30,8 @@ describe("attach_customer", function()
   before_each(prepare)
 
   local function input(values)
-    local all = { dealership_id = ours.id, deal_id = deal.id, customer_id = customer.id, user_id = ours.salesperson.id }
+    local all = { dealership_id = ours.id, deal_id = deal.id, customer_id = customer.id,
+                  user_id = ours.salesperson.id }
     for name, value in pairs(values or {}) do all[name] = value end
     return all
   end
@@ -39,7 +40,9 @@ describe("attach_customer", function()
 
   local function nothing_left()
     assert.is_nil(stored().customer_id)
-    for _, name in ipairs { "audit_log", "deal_number_sequences" } do assert.are.equal(0, ours:count(name), name) end
+    for _, name in ipairs { "audit_log", "deal_number_sequences" } do
+      assert.are.equal(0, ours:count(name), name)
+    end
   end
 
   local function assert_refused(code, status, message, values, options)
@@ -58,7 +61,8 @@ describe("attach_customer", function()
       assert.is_not_nil(result.deal.customer_attached_at)
       assert.truthy(result.deal.deal_number:match "^%d%d%d%d%-%d%d%d%d%-0001$")
       local row = stored()
-      for _, field in ipairs { "customer_id", "customer_attached_at", "deal_number", "updated_at" } do
+      for _, field in ipairs { "customer_id", "customer_attached_at", "deal_number",
+                               "updated_at" } do
         assert.are.equal(row[field], result.deal[field], field)
       end
     end)
@@ -87,7 +91,9 @@ describe("attach_customer", function()
       local all = input()
       all.user_id = nil
       attach(all, { tenant = ours.id, as = manager.id })
-      for _, entry in ipairs(ours:rows "audit_log") do assert.are.equal(manager.id, entry.user_id) end
+      for _, entry in ipairs(ours:rows "audit_log") do
+        assert.are.equal(manager.id, entry.user_id)
+      end
     end)
   end)
 
@@ -132,7 +138,8 @@ describe("attach_customer", function()
     for field, label in pairs { deal_id = "Deal", customer_id = "Customer", user_id = "User" } do
       it("another dealership's " .. field .. " in the words of none", function()
         local theirs = dealership.new()
-        local ids = { deal_id = theirs:deal().id, customer_id = theirs:customer().id, user_id = theirs.salesperson.id }
+        local ids = { deal_id = theirs:deal().id, customer_id = theirs:customer().id,
+                      user_id = theirs.salesperson.id }
         hostile.foreign("attach_customer", function() return input() end, field, label, ids[field])
         nothing_left()
       end)
@@ -154,7 +161,8 @@ describe("attach_customer", function()
     it("a number that is taken already", function()
       attach(input())
       ours:transaction(function(tx)
-        tx:exec("update deal_number_sequences set current_sequence = 0 where dealership_id = $1", ours.id)
+        tx:exec("update deal_number_sequences set current_sequence = 0 where dealership_id = $1",
+                ours.id)
       end)
       deal = ours:deal()
       local e = failure(attach, input())
@@ -167,9 +175,11 @@ describe("attach_customer", function()
   describe("many at once", function()
     for _, isolation in ipairs { "read committed", "serializable" } do
       for _, lane in ipairs { "deal_number:$dealership_id", false } do
-        it(("take consecutive numbers: %s, %s lane"):format(isolation, lane and "one" or "no"), function()
+        it(("take consecutive numbers: %s, %s lane"):format(isolation, lane and "one" or "no"),
+           function()
           local settings = { isolation = isolation, lane = lane, retries = 100, timeout = 60 }
-          local to_attach, to_create = variant("attach_customer", settings), variant("create_deal", settings)
+          local to_attach, to_create = variant("attach_customer", settings),
+            variant("create_deal", settings)
           local work, total = {}, 24
           for i = 1, total do
             if i % 2 == 0 then
@@ -182,20 +192,25 @@ describe("attach_customer", function()
             end
           end
           local seen = {}
-          for _, made in ipairs(moonpool.all(work)) do seen[math.tointeger(made.deal_number:match "%d+$")] = true end
+          for _, made in ipairs(moonpool.all(work)) do
+            seen[math.tointeger(made.deal_number:match "%d+$")] = true
+          end
           for i = 1, total do assert.is_true(seen[i], "number " .. i) end
           assert.are.equal(total, ours:rows("deal_number_sequences")[1].current_sequence)
         end)
       end
 
       it("on one deal take one number: " .. isolation, function()
-        local op = variant("attach_customer", { isolation = isolation, lane = false, retries = 100, timeout = 60 })
+        local op = variant("attach_customer",
+                           { isolation = isolation, lane = false, retries = 100, timeout = 60 })
         local work = {}
         for i = 1, 8 do
           local one = input { customer_id = ours:customer().id }
           work[i] = function() return moonpool.call(op, one).deal.deal_number end
         end
-        for _, number in ipairs(moonpool.all(work)) do assert.are.equal(stored().deal_number, number) end
+        for _, number in ipairs(moonpool.all(work)) do
+          assert.are.equal(stored().deal_number, number)
+        end
         assert.are.equal(1, ours:rows("deal_number_sequences")[1].current_sequence)
       end)
     end
@@ -221,7 +236,8 @@ describe("attach_customer", function()
       deal = ours:deal()
       local _, numbered = moonpool.call_info("attach_customer", input())
       assert.are.equal(4, numbered.round_trips)
-      local _, again = moonpool.call_info("attach_customer", input { customer_id = ours:customer().id })
+      local _, again = moonpool.call_info("attach_customer",
+                                          input { customer_id = ours:customer().id })
       assert.are.equal(2, again.round_trips)
     end)
   end)

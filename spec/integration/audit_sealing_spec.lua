@@ -1,5 +1,6 @@
--- Sealing of the audit log: the application role can only add entries, nobody waits for seals, and whatever is committed
--- is sealed once. And the tools that seal and verify. What verification finds: audit_spec.lua.
+-- Sealing of the audit log: the application role can only add entries, nobody waits for seals, and
+-- whatever is committed is sealed once. And the tools that seal and verify. What verification
+-- finds: audit_spec.lua.
 local audit_log  = require "spec.support.audit_log"
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
@@ -48,8 +49,11 @@ describe("the audit log", function()
       ["the head's update"]    = "update system.audit_heads set seq = 1",
       ["the head's deletion"]  = "delete from system.audit_heads",
       ["a head of its own"]    = "insert into system.audit_heads select * from system.audit_heads",
-      ["a time of its choice"] = [[insert into audit_log (dealership_id, id, user_id, action, entity_type, entity_id, timestamp)
-                                   select dealership_id, id, user_id, action, entity_type, entity_id, now() from audit_log]],
+      ["a time of its choice"] =
+        [[insert into audit_log (dealership_id, id, user_id, action, entity_type, entity_id,
+        timestamp)
+                                   select dealership_id, id, user_id, action, entity_type,
+                                     entity_id, now() from audit_log]],
     } do
       it("(" .. what .. ")", function() refused(statement) end)
     end
@@ -67,14 +71,17 @@ describe("the audit log", function()
     local function listed_once(which)
       return admin.value([[select count(*) = count(distinct id) and count(*) =
                                   (select count(*) from audit_log where dealership_id = $1)
-                             from (select unnest(entries) as id from audit_seals where dealership_id = $1) as s]], which.id)
+                             from (select unnest(entries) as id from audit_seals
+                               where dealership_id = $1) as s]], which.id)
     end
 
     it("is sealed by one host of several", function()
       local which = dealership.new { db = app }
       for _ = 1, 30 do add(which) end
       local made = 0
-      local function host() return seal.seal_all(app, function(id) made = made + (id == which.id and 1 or 0) end, 7) end
+      local function host()
+        return seal.seal_all(app, function(id) made = made + (id == which.id and 1 or 0) end, 7)
+      end
       local first, second = moonpool.all { host, host }
       assert.is_true(first ~= nil or second ~= nil)
       host()
@@ -114,8 +121,10 @@ describe("the audit log", function()
       local late
       admin.lease(function(conn)
         conn.exec "begin"
-        late = conn.query([[insert into audit_log (dealership_id, id, user_id, action, entity_type, entity_id, timestamp)
-                            values ($1, gen_random_uuid(), $2, 'create', 'deal', $2, now() - interval '1 day')
+        late = conn.query([[insert
+          into audit_log (dealership_id, id, user_id, action, entity_type, entity_id, timestamp)
+                            values ($1, gen_random_uuid(), $2, 'create', 'deal', $2,
+                              now() - interval '1 day')
                             returning id::text as id]], which.id, which.salesperson.id)[1].id
         for _ = 1, 5 do
           add(which)
@@ -129,8 +138,10 @@ describe("the audit log", function()
       end)
       assert.are.equal(1, check(which).pending)
       assert.are.equal(1, seal_now(which).sealed)
-      assert.are.equal(late, admin.value("select entries[1]::text from audit_seals where dealership_id = $1 and seq = 6",
-                                         which.id))
+      assert.are.equal(
+        late, admin.value(
+          "select entries[1]::text from audit_seals where dealership_id = $1 and seq = 6",
+                          which.id))
       add(which)
       seal_now(which)
       assert.are_not.equal("-Infinity", head_of(which).horizon_us)
@@ -150,7 +161,8 @@ describe("the audit log", function()
     it("never seals what is rolled back", function()
       local which = dealership.new { db = app }
       failure(app.transaction, { tenant = which.id }, function(tx)
-        tx:insert("audit_log", { dealership_id = which.id, id = tx:uuid(), user_id = which.salesperson.id, action = "x",
+        tx:insert("audit_log", { dealership_id = which.id, id = tx:uuid(),
+                                 user_id = which.salesperson.id, action = "x",
                                  entity_type = "deal", entity_id = which.id })
         tx:flush()
         scratch.elsewhere(function() assert.are.equal(0, seal_now(which).sealed) end)
@@ -163,14 +175,18 @@ describe("the audit log", function()
     it("is left alone where nothing happened", function()
       local which = dealership.new { db = app }
       local function version()
-        return admin.value("select xmin::text || ctid::text from system.audit_heads where dealership_id = $1", which.id)
+        return admin.value(
+          "select xmin::text || ctid::text from system.audit_heads where dealership_id = $1",
+          which.id)
       end
       add(which)
       seal_now(which)
       local before = version()
       assert.are.equal(0, seal_now(which).sealed)
       assert.are.equal(before, version())
-      admin.exec("update system.audit_heads set marked_at = now() - interval '1 hour' where dealership_id = $1", which.id)
+      admin.exec(
+        "update system.audit_heads set marked_at = now() - interval '1 hour' where dealership_id \z
+          = $1", which.id)
       assert.are.equal(0, seal_now(which).sealed)
       assert.are_not.equal("-Infinity", head_of(which).horizon_us)
     end)
@@ -179,7 +195,9 @@ describe("the audit log", function()
       local which = dealership.new { db = app }
       add(which)
       seal_now(which)
-      admin.exec("update system.audit_heads set marked_xid = '9000000000000' where dealership_id = $1", which.id)
+      admin.exec(
+        "update system.audit_heads set marked_xid = '9000000000000' where dealership_id = $1",
+        which.id)
       for _ = 1, 2 do
         add(which)
         seal_now(which)
@@ -192,16 +210,20 @@ describe("the audit log", function()
       for _ = 1, 5 do add(which) end
       admin.lease(function(sealing)
         sealing.exec "begin"
-        assert.are.equal(5, sealing.value("select sealed from system.seal_audit_log($1, 1000)", which.id))
+        assert.are.equal(5, sealing.value("select sealed from system.seal_audit_log($1, 1000)",
+                                          which.id))
         admin.lease(function(writing)
           writing.exec "begin"
           writing.exec "set local lock_timeout = '1ms'"
-          writing.exec([[insert into audit_log (dealership_id, id, user_id, action, entity_type, entity_id)
-                         values ($1, gen_random_uuid(), $2, 'create', 'deal', $2)]], which.id, which.salesperson.id)
+          writing.exec([[insert into audit_log (dealership_id, id, user_id, action, entity_type,
+            entity_id)
+                         values ($1, gen_random_uuid(), $2, 'create', 'deal', $2)]], which.id,
+                           which.salesperson.id)
           sealing.exec "commit"
           sealing.exec "begin"
           sealing.exec "set local lock_timeout = '1ms'"
-          assert.are.equal(0, sealing.value("select sealed from system.seal_audit_log($1, 1000)", which.id))
+          assert.are.equal(0, sealing.value("select sealed from system.seal_audit_log($1, 1000)",
+                                            which.id))
           writing.exec "commit"
         end)
         sealing.exec "rollback"
@@ -214,11 +236,14 @@ describe("the audit log", function()
     local env
 
     local function run(tool, arguments)
-      return command.run(("run scripts/tools/%s.lua %s"):format(tool, arguments or ""), { dir = moonpool.app_dir, env = env })
+      return command.run(("run scripts/tools/%s.lua %s"):format(tool, arguments or ""),
+                         { dir = moonpool.app_dir, env = env })
     end
 
     local function says(output, ...)
-      for _, words in ipairs { ... } do assert.truthy(output:find(words, 1, true), ("%q is not in: %s"):format(words, output)) end
+      for _, words in ipairs { ... } do
+        assert.truthy(output:find(words, 1, true), ("%q is not in: %s"):format(words, output))
+      end
     end
 
     setup(function() env = { DATABASE_URL = log.database.app_url } end)
@@ -234,7 +259,8 @@ describe("the audit log", function()
       assert.are.same({ "nothing to seal\n", 0 }, { output, exit })
       output, exit = run "verify_audit"
       assert.are.equal(0, exit, output)
-      says(output, which.id .. ": 1 seal, 2 entries, 0 not sealed yet: as it was written", "nothing is wrong")
+      says(output, which.id .. ": 1 seal, 2 entries, 0 not sealed yet: as it was written",
+           "nothing is wrong")
 
       local heads
       heads, exit = run("verify_audit", "--head")
@@ -248,7 +274,8 @@ describe("the audit log", function()
       admin.exec("update audit_log set new_value = 'forged' where id = $1", first.id)
       output, exit = run "verify_audit"
       assert.are.equal(1, exit)
-      says(output, ("%s: entry %s of 20"):format(which.id, first.id), "was altered: new_value", "1 dealership is not as written")
+      says(output, ("%s: entry %s of 20"):format(which.id, first.id), "was altered: new_value",
+           "1 dealership is not as written")
       assert.are.equal(0, select(2, run("verify_audit", "--dealership " .. ours.id)))
       assert.are.equal(1, select(2, run("verify_audit", "--dealership " .. which.id)))
 
@@ -265,8 +292,11 @@ describe("the audit log", function()
     it("that seal again and again", function()
       local which = dealership.new { db = app }
       add(which)
-      local handle = assert(io.popen(("cd '%s' && echo $$ && exec env DATABASE_URL='%s' '%s' run %s 2>/dev/null"):format(
-        moonpool.app_dir, env.DATABASE_URL, command.executable(), "scripts/tools/seal_audit.lua --every 0.01"), "r"))
+      local handle = assert(
+        io.popen(("cd '%s' && echo $$ && exec env DATABASE_URL='%s' '%s' run %s 2>/dev/null")
+          :format(
+        moonpool.app_dir, env.DATABASE_URL, command.executable(),
+        "scripts/tools/seal_audit.lua --every 0.01"), "r"))
       local pid = math.tointeger(tonumber(handle:read "l"))
       assert.are.equal(which.id .. ": seal 1 covers 1 entry", handle:read "l")
       add(which)
@@ -277,7 +307,8 @@ describe("the audit log", function()
     end)
 
     it("that know their arguments", function()
-      for tool, arguments in pairs { seal_audit = "--every never", verify_audit = "--dealership x" } do
+      for tool, arguments in pairs { seal_audit = "--every never",
+                                     verify_audit = "--dealership x" } do
         local output, exit = run(tool, arguments)
         assert.are.equal(2, exit, output)
         says(output, "usage: moonpool run scripts/tools/" .. tool)

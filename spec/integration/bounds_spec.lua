@@ -1,5 +1,6 @@
--- What bounds a transaction: timeouts of its own that nobody else meets, the host's deadline for COMMIT, protection from
--- transactions that idle, the budget for retries; and what the error tells of the attempts.
+-- What bounds a transaction: timeouts of its own that nobody else meets, the host's deadline for
+-- COMMIT, protection from transactions that idle, the budget for retries; and what the error tells
+-- of the attempts.
 local caller     = require "spec.support.caller"
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
@@ -27,7 +28,8 @@ describe("a transaction is bounded by", function()
 
   describe("statement_timeout and lock_timeout,", function()
     local function settings(tx)
-      return { tx:value "select current_setting('statement_timeout')", tx:value "select current_setting('lock_timeout')" }
+      return { tx:value "select current_setting('statement_timeout')",
+               tx:value "select current_setting('lock_timeout')" }
     end
 
     local function of_session()
@@ -56,7 +58,9 @@ describe("a transaction is bounded by", function()
     end)
 
     it("the first of which ends a statement that runs too long", function()
-      local e = refusal(function(tx) tx:value "select pg_sleep(30)" end, { statement_timeout = 0.05 })
+      local e = refusal(function(tx)
+        tx:value "select pg_sleep(30)"
+      end, { statement_timeout = 0.05 })
       assert.are.equal("57014", e.sqlstate)
       assert.are.equal(1, e.attempts)
       inline.contains(e.line, "bounds_spec.lua")
@@ -72,7 +76,9 @@ describe("a transaction is bounded by", function()
         end)
       end)
       scratch.await("the lock", function() return held end)
-      local e = refusal(function(tx) tx:value "update bounds_spec.things set n = n + 1 where id = 1 returning n" end,
+      local e = refusal(function(tx)
+        tx:value "update bounds_spec.things set n = n + 1 where id = 1 returning n"
+      end,
         { lock_timeout = 0.05 })
       release = true
       holder:wait()
@@ -92,7 +98,8 @@ describe("a transaction is bounded by", function()
       admin.exec "grant usage on sequence naps to moonpool_app"
       -- Sleeps in the first COMMIT; what a sequence gave does not come back.
       admin.exec [[create function nap() returns trigger language plpgsql as
-                   $$ begin if nextval('naps') = 1 then perform pg_sleep(600); end if; return null; end $$]]
+                   $$ begin if nextval('naps') = 1 then perform pg_sleep(600); end if;
+                     return null; end $$]]
       admin.exec [[create constraint trigger nap after insert on deals deferrable initially deferred
                    for each row execute function nap()]]
       admin.close()
@@ -105,15 +112,19 @@ describe("a transaction is bounded by", function()
       database.drop()
     end)
 
-    it("ends the connection that is at it; another finds out that nothing was stored, and does it", function()
-      local answer = host:call("create_deal", ours:deal_input { customer_data = { first_name = "Slow", last_name = "End" } },
+    it("ends the connection that is at it; another finds out that nothing was stored, and does it",
+       function()
+      local answer = host:call("create_deal",
+                               ours:deal_input { customer_data = { first_name = "Slow",
+                                 last_name = "End" } },
         { timeout = 60 })
       assert.is_true(answer.ok, json.encode(answer))
       assert.are.equal(2, answer.info.attempts)
       assert.is_true(answer.info.resolved)
       fault.eventually("the first backend is gone", function()
         return test.admin().value([[
-          select count(*) = 0 from pg_stat_activity where datname = $1 and wait_event = 'PgSleep']], database.name)
+          select count(*) = 0 from pg_stat_activity where datname = $1 and wait_event = 'PgSleep']],
+            database.name)
       end)
       test.on(database, function(own)
         ours.db = own
@@ -137,7 +148,8 @@ describe("a transaction is bounded by", function()
         if tx.attempt == 1 then
           scratch.elsewhere(function()
             fault.eventually("the backend is ended", function()
-              return test.admin().value("select count(*) = 0 from pg_stat_activity where pid = $1", pid)
+              return test.admin().value("select count(*) = 0 from pg_stat_activity where pid = $1",
+                                        pid)
             end)
           end)
         end
@@ -166,7 +178,8 @@ describe("a transaction is bounded by", function()
           run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }
         local function attempt()
           local _, e = pcall(moonpool.call, op, {})
-          return { attempts = e.attempts, message = e.message, code = e.code, sqlstate = e.sqlstate, status = e.status,
+          return { attempts = e.attempts, message = e.message, code = e.code, sqlstate = e.sqlstate,
+            status = e.status,
                    retryable = e.retryable }
         end
         local all = {}
@@ -174,7 +187,8 @@ describe("a transaction is bounded by", function()
         local ends = moonpool.all(all)
         ends[#ends + 1] = attempt()
         print(moonpool.json.encode(ends))]]):format(retries, calls),
-        { MOONPOOL_RETRY_BUDGET = tostring(budget), MOONPOOL_LOG_LEVEL = "error", DB_POOL_MAX = "5" })
+        { MOONPOOL_RETRY_BUDGET = tostring(budget), MOONPOOL_LOG_LEVEL = "error",
+          DB_POOL_MAX = "5" })
       assert.are.equal(0, code, output)
       return json.decode(output)
     end
@@ -193,7 +207,8 @@ describe("a transaction is bounded by", function()
       assert.are.equal("40001", last.sqlstate)
       assert.are.equal(503, last.status)
       assert.is_true(last.retryable)
-      inline.contains(last.message, "not tried again, the operation's budget for retries is used up", "injected")
+      inline.contains(last.message,
+                      "not tried again, the operation's budget for retries is used up", "injected")
       -- 100 in reserve, and one for each hundred calls
       local retried = attempts_of(ends) - #ends
       assert.is_true(retried >= 100 and retried <= 103, tostring(retried))
@@ -251,7 +266,8 @@ describe("the error of a transaction tells", function()
     assert.are.equal(3, #e.retries)
     for i, retry in ipairs(e.retries) do
       assert.are.equal("40001", retry.reason)
-      assert.is_true(retry.delay_ms >= 0 and retry.delay_ms <= 100 * 2 ^ (i - 1), tostring(retry.delay_ms))
+      assert.is_true(retry.delay_ms >= 0 and retry.delay_ms <= 100 * 2 ^ (i - 1),
+                     tostring(retry.delay_ms))
     end
     assert.are.equal(0, e.retries[3].delay_ms)
   end)

@@ -25,12 +25,15 @@ describe("moonpool.cache", function()
   end)
 
   local function in_tenant(tenant, fn)
-    return inline.call(function() return fn() end, { tenant = "dealership_id" }, { dealership_id = tenant })
+    return inline.call(function()
+      return fn()
+    end, { tenant = "dealership_id" }, { dealership_id = tenant })
   end
 
   it("gives back a copy of what was set", function()
     assert.is_nil(cache.get(key))
-    local value = { text = "a", list = { 1, 2 }, price = decimal "28500.00", yes = true, none = json.null }
+    local value = { text = "a", list = { 1, 2 }, price = decimal "28500.00", yes = true,
+                    none = json.null }
     assert.is_true(cache.set(key, value))
     local got = cache.get(key)
     assert.are.equal("a", got.text)
@@ -85,9 +88,12 @@ describe("moonpool.cache", function()
     host.cache_clear()
   end)
 
-  it("is invalidated by another host, for the tenant alone, when its transaction commits", function()
+  it("is invalidated by another host, for the tenant alone, when its transaction commits",
+     function()
     local ours, theirs = moonpool.uuid(), moonpool.uuid()
-    for _, tenant in ipairs { ours, theirs } do in_tenant(tenant, function() cache.set(key, 1) end) end
+    for _, tenant in ipairs { ours, theirs } do
+      in_tenant(tenant, function() cache.set(key, 1) end)
+    end
     cache.set(key, 2)
     local output, exit = scratch.script(([[
       local moonpool = require "moonpool"
@@ -109,7 +115,8 @@ describe("moonpool.cache", function()
   end)
 
   it("refuses what cannot be kept", function()
-    for _, arguments in ipairs { { "", 1 }, { 1, 1 }, { ("x"):rep(501), 1 }, { key }, { key, 1, { ttl = 0 } } } do
+    for _, arguments in ipairs { { "", 1 }, { 1, 1 }, { ("x"):rep(501), 1 }, { key },
+                                 { key, 1, { ttl = 0 } } } do
       assert.are.equal("INVALID_ARGUMENT", failure(cache.set, table.unpack(arguments)).code)
     end
     assert.is_false(pcall(cache.set, key, print))

@@ -33,7 +33,8 @@ describe("a recorded call", function()
   local schema
 
   setup(function()
-    schema = scratch.schema("calls_spec", { "create table calls_spec.t (id int primary key, secret text)",
+    schema = scratch.schema("calls_spec",
+                            { "create table calls_spec.t (id int primary key, secret text)",
       [[create function calls_spec.raise(state text) returns void language plpgsql as
         $$ begin raise exception 'on purpose' using errcode = state; end $$]],
       "grant execute on function calls_spec.raise to moonpool_app" })
@@ -50,9 +51,11 @@ describe("a recorded call", function()
     end }, {}, { as = "018f0000-0000-7000-8000-000000000001" })
     assert.matches("^%x+%-%x+%-7%x+%-%x+%-%x+$", info.id)
     local call = calls.find(info.id)
-    assert.are.same({ "calls_spec", "committed", 1, 2 }, { call.operation, call.outcome, call.attempts, call.round_trips })
+    assert.are.same({ "calls_spec", "committed", 1, 2 },
+                    { call.operation, call.outcome, call.attempts, call.round_trips })
     assert.are.equal("018f0000-0000-7000-8000-000000000001", call.caller)
-    assert.are.equal("waits connected attempt sent statement answered sent statement answered", kinds(call))
+    assert.are.equal("waits connected attempt sent statement answered sent statement answered",
+                     kinds(call))
     local sent = notes(call, "sent")
     assert.are.same({ "begin", "commit" }, { sent[1].text, sent[2].text })
     local statements = notes(call, "statement")
@@ -76,14 +79,17 @@ describe("a recorded call", function()
     local call = calls.find(info.id)
     assert.are.equal(2, call.attempts)
     assert.matches("failed .*rollback .*backoff .*attempt", kinds(call))
-    local place = "40001 raised by PL/pgSQL function calls_spec%.raise%(text%) line 1" -- not what it says: that may be a secret
+    -- not what it says: that may be a secret
+    local place = "40001 raised by PL/pgSQL function calls_spec%.raise%(text%) line 1"
     assert.matches("^" .. place, notes(call, "failed")[1].text)
     assert.matches("^40001", notes(call, "backoff")[1].text)
     assert.matches("waits %d+ ms before the next attempt: " .. place, calls.timeline(info.id))
   end)
 
   it("is named in its error, and says how it failed", function()
-    local ok, e = pcall(moonpool.call, operation { function(tx) return tx:value "select 1/0" end }, {})
+    local ok, e = pcall(moonpool.call, operation { function(tx)
+      return tx:value "select 1/0"
+    end }, {})
     assert.is_false(ok)
     local call = calls.find(e.call_id)
     assert.are.equal("rolled_back", call.outcome)
@@ -92,7 +98,9 @@ describe("a recorded call", function()
   end)
 
   it("tells its lane, and who shared its transaction", function()
-    local op = operation { lane = "calls_spec", isolation = "serializable", group = 5, function(tx) tx:exec "select 1" end }
+    local op = operation { lane = "calls_spec", isolation = "serializable", group = 5, function(tx)
+      tx:exec "select 1"
+    end }
     local ids, fns = {}, {}
     for i = 1, 4 do
       fns[i] = function()
@@ -164,7 +172,9 @@ describe("a recorded call", function()
   end)
 
   it("is a page", function()
-    local _, info = moonpool.call_info(operation { function(tx) return tx:value "select 1" end }, {})
+    local _, info = moonpool.call_info(operation { function(tx)
+      return tx:value "select 1"
+    end }, {})
     local body, status = monitor.calls { limit = "5" }
     assert.are.same({ 200, 5, info.id }, { status, body.count, body.calls[1].id })
     body, status = monitor.call { id = info.id }
@@ -187,7 +197,8 @@ describe("moonpool why", function()
   it("asks the running host", function()
     host = serving.start { ["scripts/greet.lua"] = [[
       local moonpool = require "moonpool"
-      return moonpool.operation { run = function(tx) return tx:value "select 'hello' || pg_backend_pid()" end }
+      return moonpool.operation { run = function(tx)
+        return tx:value "select 'hello' || pg_backend_pid()" end }
     ]] }
     host:ask { ["do"] = "call", name = "greet" }
     local list = run "why"
@@ -196,7 +207,7 @@ describe("moonpool why", function()
     local told, code = run("why " .. id)
     assert.are.equal(0, code)
     assert.matches("round trip 1, with begin", told)
-    assert.matches("scripts/greet.lua:2  select %$1 || pg_backend_pid%(%)", told)
+    assert.matches("scripts/greet.lua:3  select %$1 || pg_backend_pid%(%)", told)
     told, code = run("why 00000000-0000-7000-8000-000000000000")
     assert.are.equal(1, code)
     assert.matches("knows no such call", told)

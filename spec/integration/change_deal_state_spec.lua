@@ -27,7 +27,8 @@ describe("change_deal_state", function()
   before_each(prepare)
 
   local function input(values)
-    local all = { dealership_id = ours.id, deal_id = deal.id, user_id = ours.salesperson.id, state = "DELIVERED" }
+    local all = { dealership_id = ours.id, deal_id = deal.id, user_id = ours.salesperson.id,
+                  state = "DELIVERED" }
     for name, value in pairs(values or {}) do all[name] = value end
     return all
   end
@@ -65,11 +66,14 @@ describe("change_deal_state", function()
           local entries = ours:rows("audit_log", { deal_id = deal.id })
           assert.are.equal(1, #entries)
           local entry = entries[1]
-          assert.are.same({ "update", "deal", "deal_state", from, to, deal.id, ours.salesperson.id },
-            { entry.action, entry.entity_type, entry.field_name, entry.old_value, entry.new_value, entry.entity_id,
+          assert.are.same({ "update", "deal", "deal_state", from, to, deal.id,
+                            ours.salesperson.id },
+            { entry.action, entry.entity_type, entry.field_name, entry.old_value, entry.new_value,
+              entry.entity_id,
               entry.user_id })
         else
-          assert_refused("INVALID_STATE_CHANGE", 409, ("Deal cannot go from %s to %s: %s"):format(from, to, deal.id),
+          assert_refused("INVALID_STATE_CHANGE", 409,
+                         ("Deal cannot go from %s to %s: %s"):format(from, to, deal.id),
                          { state = to })
           assert.are.equal(from, state_of(deal.id))
           assert.are.equal(0, ours:count "audit_log")
@@ -109,7 +113,8 @@ describe("change_deal_state", function()
         vehicle = ours:vehicle { status = "pending" }
         local work = {}
         for i = 1, 4 do
-          local one = input { deal_id = ours:deal { deal_state = "APPROVED", vehicle_id = vehicle.id }.id }
+          local one = input { deal_id = ours:deal { deal_state = "APPROVED",
+                                                    vehicle_id = vehicle.id }.id }
           work[i] = function()
             local ok, e = pcall(moonpool.call, "change_deal_state", one)
             return ok and "sold" or e.code
@@ -117,10 +122,15 @@ describe("change_deal_state", function()
         end
         local sold, refused = 0, 0
         for _, outcome in ipairs(moonpool.all(work)) do
-          if outcome == "sold" then sold = sold + 1 elseif outcome == "VEHICLE_NOT_AVAILABLE" then refused = refused + 1 end
+          if outcome == "sold" then
+            sold = sold + 1
+          elseif outcome == "VEHICLE_NOT_AVAILABLE" then
+            refused = refused + 1
+          end
         end
         assert.are.same({ 1, 3 }, { sold, refused })
-        assert.are.equal(1, ours:count("deals", { vehicle_id = vehicle.id, deal_state = "DELIVERED" }))
+        assert.are.equal(
+          1, ours:count("deals", { vehicle_id = vehicle.id, deal_state = "DELIVERED" }))
         assert.are.equal("sold", status_of(vehicle.id))
       end
     end)
@@ -140,7 +150,8 @@ describe("change_deal_state", function()
       assert.are.equal("available", result.vehicle.status)
       assert.are.equal("available", status_of(vehicle.id))
       local entry = ours:rows("audit_log", { entity_type = "vehicle" })[1]
-      assert.are.same({ "status", "pending", "available" }, { entry.field_name, entry.old_value, entry.new_value })
+      assert.are.same({ "status", "pending", "available" },
+                      { entry.field_name, entry.old_value, entry.new_value })
     end)
 
     for _, status in ipairs { "available", "hold", "sold", "in_transit" } do
@@ -171,7 +182,8 @@ describe("change_deal_state", function()
         vehicle = ours:vehicle { status = "pending" }
         local work = {}
         for i = 1, 4 do
-          local one = input { deal_id = ours:deal { vehicle_id = vehicle.id }.id, state = "CANCELLED" }
+          local one = input { deal_id = ours:deal { vehicle_id = vehicle.id }.id,
+                              state = "CANCELLED" }
           work[i] = function() return moonpool.call("change_deal_state", one).vehicle and 1 or 0 end
         end
         local freed = 0
@@ -184,8 +196,11 @@ describe("change_deal_state", function()
     it("or keeps it for a deal that is made meanwhile", function()
       for _ = 1, 10 do
         vehicle = ours:vehicle { status = "pending" }
-        local one = input { deal_id = ours:deal { vehicle_id = vehicle.id }.id, state = "CANCELLED" }
-        local other = ours:deal_input { vehicle_id = vehicle.id, customer_data = { first_name = "Mia", last_name = "While" } }
+        local one = input { deal_id = ours:deal { vehicle_id = vehicle.id }.id,
+                            state = "CANCELLED" }
+        local other = ours:deal_input { vehicle_id = vehicle.id,
+                                        customer_data = { first_name = "Mia",
+                                                          last_name = "While" } }
         moonpool.all {
           function() moonpool.call("change_deal_state", one) end,
           function() moonpool.call("create_deal", other) end,
@@ -207,7 +222,9 @@ describe("change_deal_state", function()
       it("another dealership's " .. field .. " in the words of none", function()
         local theirs = dealership.new()
         local ids = { deal_id = theirs:deal().id, user_id = theirs.salesperson.id }
-        hostile.foreign("change_deal_state", function() return input() end, field, label, ids[field])
+        hostile.foreign("change_deal_state", function()
+          return input()
+        end, field, label, ids[field])
         nothing_left()
       end)
     end
@@ -247,7 +264,8 @@ describe("change_deal_state", function()
   it("costs two round trips", function()
     for _, state in ipairs { "DELIVERED", "CANCELLED", "IN_PROGRESS" } do
       local function once()
-        deal = ours:deal { deal_state = "APPROVED", vehicle_id = ours:vehicle { status = "pending" }.id }
+        deal = ours:deal { deal_state = "APPROVED",
+                           vehicle_id = ours:vehicle { status = "pending" }.id }
         local _, info = moonpool.call_info("change_deal_state", input { state = state })
         return info
       end

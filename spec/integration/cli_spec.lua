@@ -24,7 +24,8 @@ describe("moonpool", function()
         local is       = require "moonpool.is"
         return moonpool.operation {
           summary = "Greets",
-          input   = is.object { first_name = is.string, how_often = is.integer:min(1):default(1), price = is.decimal:optional() },
+          input   = is.object { first_name = is.string, how_often = is.integer:min(1):default(1),
+            price = is.decimal:optional() },
           run     = function(tx, input)
             return tx:one("select $text::text as full_greeting, $n::int as how_often, 28500.00 as unit_price, null as no_thing",
               { text = "Hello, " .. input.first_name, n = input.how_often })
@@ -70,7 +71,8 @@ describe("moonpool", function()
   -- Runs `moonpool ARGS` in the folder: stdout, stderr, exit code.
   local function run(args, env, stdin)
     local err_path = os.tmpname()
-    local words = { "cd", quoted(folder.path), "&&", stdin and "printf %s " .. quoted(stdin) .. " |" or "", "env" }
+    local words = { "cd", quoted(folder.path), "&&",
+                    stdin and "printf %s " .. quoted(stdin) .. " |" or "", "env" }
     for name, value in pairs(env or {}) do
       words[#words + 1] = value == false and "-u " .. name or name .. "=" .. quoted(value)
     end
@@ -97,7 +99,8 @@ describe("moonpool", function()
   describe("by itself", function()
     it("prints its help for --help, -h and help", function()
       local help = run "--help"
-      contains(help, "Usage: moonpool", "call", "run", "migrate", "spec", "config", "version", "Exit status")
+      contains(help, "Usage: moonpool", "call", "run", "migrate", "spec", "config", "version",
+               "Exit status")
       assert.are.equal(help, (run "-h"))
       assert.are.equal(help, (run "help"))
       assert.are.equal(0, (select(3, run "--help")))
@@ -117,14 +120,16 @@ describe("moonpool", function()
       end)
     end
 
-    it("tells what each benchmark is and takes, and has one line for an option that it does not", function()
+    it("tells what each benchmark is and takes, and has one line for an option that it does not",
+       function()
       local app = "--app " .. quoted(host.app_dir) .. " bench "
       for name in pairs { compare = 1, cpu = 1, deal = 1, indexes = 1, real = 1, scrape = 1 } do
         local out, err, code = run(app .. name .. " --help", { DATABASE_URL = closed_port })
         assert.are.same({ "", 0 }, { err, code })
         contains(out, "Usage: moonpool bench " .. name, "moonpool bench ")
       end
-      for args, said in pairs { ["cpu --round 3"] = "unknown option --round", ["cpu --rounds"] = "--rounds needs a value",
+      for args, said in pairs { ["cpu --round 3"] = "unknown option --round",
+                                ["cpu --rounds"] = "--rounds needs a value",
                                 ["deal --isolation x"] = "--isolation is rc or ser, not x" } do
         local out, err, code = run(app .. args)
         assert.are.same({ "", 2, 1 }, { out, code, select(2, err:gsub("\n", "")) })
@@ -143,7 +148,8 @@ describe("moonpool", function()
       assert.are.equal("moonpool " .. host.version .. "\n", (run "--version"))
     end)
 
-    for given, meant in pairs { cal = "call", callx = "call", confg = "config", migarte = "migrate", versoin = "version",
+    for given, meant in pairs { cal = "call", callx = "call", confg = "config", migarte = "migrate",
+                                versoin = "version",
                                 runn = "run" } do
       it("suggests " .. meant .. " for " .. given, function()
         local out, err, code = run(given)
@@ -158,7 +164,8 @@ describe("moonpool", function()
       contains(err, "xyzzy", "--help")
       assert.is_nil(err:find("did you mean", 1, true))
       assert.are.equal(2, code)
-      for _, args in ipairs { "--colour", "call --colour greet", "config --colour", "call greet {} more", "call", "run" } do
+      for _, args in ipairs { "--colour", "call --colour greet", "config --colour",
+                              "call greet {} more", "call", "run" } do
         _, err, code = run(args)
         assert.are.equal(2, code, args)
         contains(err, "moonpool")
@@ -172,7 +179,8 @@ describe("moonpool", function()
     end)
 
     it("works in another folder with --app", function()
-      local handle = io.popen(("cd / && %s --app %s call greet '{\"firstName\": \"App\"}' --json"):format(
+      local handle = io.popen(("cd / && %s --app %s call greet '{\"firstName\": \"App\"}' --json")
+        :format(
         quoted(command.executable()), quoted(folder.path)))
       contains(handle:read "a", "Hello, App")
       handle:close()
@@ -182,7 +190,8 @@ describe("moonpool", function()
   describe("call", function()
     it("prints the result as JSON in camelCase, alone on stdout", function()
       local out, err, code = run [[call greet '{"firstName": "Ann", "howOften": 2}']]
-      assert.are.equal('{"fullGreeting":"Hello, Ann","howOften":2,"unitPrice":"28500.00","noThing":null}\n', out)
+      assert.are.equal(
+        '{"fullGreeting":"Hello, Ann","howOften":2,"unitPrice":"28500.00","noThing":null}\n', out)
       assert.are.equal("", err)
       assert.are.equal(0, code)
     end)
@@ -205,7 +214,8 @@ describe("moonpool", function()
     end)
 
     it("malformed JSON is refused with line and column", function()
-      for _, text in ipairs { '{"firstName": ', '{"firstName": "a",}', "{'firstName': 'a'}", "", '{"a": 1} x',
+      for _, text in ipairs { '{"firstName": ', '{"firstName": "a",}', "{'firstName': 'a'}", "",
+                              '{"a": 1} x',
                               '{"firstName": "a", "firstName": "b"}', '"\255"' } do
         local e = call_error("greet -", 1, text)
         assert.are.equal("VALIDATION_ERROR", e.code)
@@ -267,7 +277,8 @@ describe("moonpool", function()
 
     it("a domain error is JSON on stderr, exit 1", function()
       local e = call_error([[fail '{"domain": true}']], 1)
-      assert.are.same({ "TEAPOT", "short and stout", 418, "fail" }, { e.code, e.message, e.status, e.operation })
+      assert.are.same({ "TEAPOT", "short and stout", 418, "fail" },
+                      { e.code, e.message, e.status, e.operation })
     end)
 
     it("a script's error names file and line", function()
@@ -277,7 +288,9 @@ describe("moonpool", function()
       contains(e.line, "scripts/fail.lua:5")
     end)
 
-    it("tells SQLSTATE, position and traceback to who writes the operation, and never SQL or DETAIL", function()
+    it(
+      "tells SQLSTATE, position and traceback to who writes the operation, and never SQL or DETAIL",
+      function()
       local e, raw = call_error([[fail '{"sql": true}']], 1)
       assert.are.same({ "division by zero", "22012" }, { e.message, e.sqlstate })
       assert.truthy(table.concat(e.traceback, "\n"):find("scripts/fail.lua:4", 1, true), raw)
@@ -343,7 +356,8 @@ describe("moonpool", function()
   describe("without its database", function()
     local urls = {
       ["a closed port"]        = closed_port,
-      ["a socket that is not there"] = ("postgres://someone:%s@/some?host=/nonexistent/folder"):format(secret),
+      ["a socket that is not there"] =
+        ("postgres://someone:%s@/some?host=/nonexistent/folder"):format(secret),
       ["key and value"]        = ("host=127.0.0.1 port=1 user=someone password=%s"):format(secret),
       ["a host that is unknown"] = ("postgres://someone:%s@nowhere.invalid/some"):format(secret),
     }
@@ -351,7 +365,8 @@ describe("moonpool", function()
       it(what .. " is exit 3, without the password", function()
         for _, args in ipairs { "call nothing", "run database.lua", "migrate status" } do
           local out, err, code = run(args, { DATABASE_URL = url, MOONPOOL_OWNER_URL = url })
-          if args ~= "call nothing" or code ~= 0 then -- an operation that asks for nothing may not even notice
+          -- an operation that asks for nothing may not even notice
+          if args ~= "call nothing" or code ~= 0 then
             assert.are.equal(3, code, args .. ": " .. err)
             assert.is_true(#err > 10)
           end
@@ -402,8 +417,10 @@ describe("moonpool", function()
       local out, err, code = run("config", { DB_POOL_MAX = "7" })
       assert.are.equal("", err)
       assert.are.equal(0, code)
-      for _, name in ipairs { "DATABASE_URL", "DB_POOL_MAX", "DB_POOL_MIN", "DB_CONNECT_TIMEOUT", "DB_IDLE_TIMEOUT",
-                              "DB_STATEMENT_TIMEOUT", "DB_QUERY_TIMEOUT", "DB_SLOW_QUERY_THRESHOLD" } do
+      for _, name in ipairs { "DATABASE_URL", "DB_POOL_MAX", "DB_POOL_MIN", "DB_CONNECT_TIMEOUT",
+                              "DB_IDLE_TIMEOUT",
+                              "DB_STATEMENT_TIMEOUT", "DB_QUERY_TIMEOUT",
+                              "DB_SLOW_QUERY_THRESHOLD" } do
         contains(out, name)
       end
       assert.matches("DB_POOL_MAX%s+7%s+environment", out)
@@ -424,7 +441,8 @@ describe("moonpool", function()
     end)
 
     it("--json is JSON", function()
-      local out = run("config --json", { DB_POOL_MAX = "7", DATABASE_URL = "host=/tmp user='a\"b'" })
+      local out = run("config --json",
+                      { DB_POOL_MAX = "7", DATABASE_URL = "host=/tmp user='a\"b'" })
       local value = json.decode(out)
       assert.are.equal(7, value.DB_POOL_MAX.value)
       assert.are.equal("environment", value.DB_POOL_MAX.origin)
@@ -433,7 +451,8 @@ describe("moonpool", function()
   end)
 
   describe("told to stop", function()
-    -- Starts a script that prints "ready" and goes on; sends the signal then. Output (both streams) and exit code.
+    -- Starts a script that prints "ready" and goes on; sends the signal then. Output (both streams)
+    -- and exit code.
     local function signal(name, text, env)
       folder.write("stop.lua", text)
       local words = { "cd", quoted(folder.path), "&& echo $$ && exec env" }
@@ -461,7 +480,8 @@ describe("moonpool", function()
       assert.are.equal(0, code)
     end)
 
-    it("by SIGTERM ends what does not finish within MOONPOOL_DRAIN_TIMEOUT, and rolls it back", function()
+    it("by SIGTERM ends what does not finish within MOONPOOL_DRAIN_TIMEOUT, and rolls it back",
+       function()
       local schema = scratch.schema("cli_spec", { "create table cli_spec.things (id int)" })
       local output, code, took = signal("TERM", [[
         local db = require "moonpool.db"
@@ -478,7 +498,8 @@ describe("moonpool", function()
         assert.is_true(took < 8, ("it took %.1f s"):format(took))
         scratch.await("the statement to end", function()
           return schema.owner.value [[
-            select count(*) = 0 from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()]]
+            select count(*) = 0 from pg_stat_activity where query like '%pg_sleep(60)%'
+              and pid <> pg_backend_pid()]]
         end)
         assert.are.equal(0, schema.owner.value "select count(*) from cli_spec.things")
       end)

@@ -124,7 +124,8 @@ describe("embedded database", function()
       select rolname, rolsuper, rolbypassrls, rolcanlogin from pg_roles
       where rolname like 'moonpool%' order by 1]])
     assert.equal("f|f|f|f|t", sql [[
-      select has_database_privilege('moonpool', 'temp'), has_database_privilege('moonpool', 'create'),
+      select has_database_privilege('moonpool', 'temp'),
+        has_database_privilege('moonpool', 'create'),
              has_schema_privilege('public', 'create'),
              has_function_privilege('set_config(text,text,boolean)', 'execute'),
              has_schema_privilege('public', 'usage')]])
@@ -165,7 +166,8 @@ describe("embedded database", function()
     local run = shell "id -u" == "0" and ("setpriv --reuid=%s --clear-groups "):format(user) or ""
     local other = shell(run .. "sleep 300 >/dev/null 2>&1 & echo $!")
     finally(function() os.execute("kill " .. other) end)
-    shell(("sed -i '1s/.*/%s/' %s && cp -p %s %s/postmaster.pid && chown %s %s/postmaster.pid"):format(
+    shell(("sed -i '1s/.*/%s/' %s && cp -p %s %s/postmaster.pid && chown %s %s/postmaster.pid")
+      :format(
       other, quote(base .. "/pid"), quote(base .. "/pid"), data, user, data))
     local lock = quote(state .. "/run/.s.PGSQL.5432.lock")
     shell(("cp -p %s/postmaster.pid %s"):format(data, lock))
@@ -177,7 +179,8 @@ describe("embedded database", function()
 
   it("is started once by two starts at once, and both succeed", function()
     for _ = 1, 2 do -- the second time the data is there already
-      local out = shell(("(%s; echo $?) >%s/a 2>&1 & (%s; echo $?) >%s/b 2>&1 & wait; cat %s/a %s/b"):format(
+      local out = shell(
+        ("(%s; echo $?) >%s/a 2>&1 & (%s; echo $?) >%s/b 2>&1 & wait; cat %s/a %s/b"):format(
         command "start", base, command "start", base, base, base))
       local _, running = out:gsub("PostgreSQL %d+ is running", "")
       local _, already = out:gsub("was already running", "")
@@ -263,7 +266,8 @@ describe("embedded database", function()
   end)
 
   it("lets DATABASE_URL take precedence and prints no password", function()
-    local prefix = ("DATABASE_URL=postgresql://u:hunter2@db.example:5433/x MOONPOOL_STATE=%s %s db "):format(
+    local prefix = (
+      "DATABASE_URL=postgresql://u:hunter2@db.example:5433/x MOONPOOL_STATE=%s %s db "):format(
       quote(state), quote(bin))
     local out, code = capture(prefix .. "url")
     assert.equal(0, code)

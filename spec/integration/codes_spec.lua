@@ -1,4 +1,5 @@
--- The one table of all codes of errors: it is whole and it holds together. help_spec.lua sees to it that the topic shows it.
+-- The one table of all codes of errors: it is whole and it holds together. help_spec.lua sees to it
+-- that the topic shows it.
 local codes    = require "moonpool.codes"
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
@@ -18,7 +19,9 @@ local function files(pattern)
   return list
 end
 
-local function moonpool_errors(args) return command.run("errors " .. args, { dir = moonpool.app_dir }) end
+local function moonpool_errors(args)
+  return command.run("errors " .. args, { dir = moonpool.app_dir })
+end
 
 describe("the table of codes", function()
   it("holds each code that the host can give an error", function()
@@ -30,7 +33,8 @@ describe("the table of codes", function()
     for _, path in ipairs(files "lua -name '*.lua' -not -path '*/types/*'") do
       local text = read(path)
       for code in text:gmatch 'code%s*=%s*"(%u[%u_%d]+)"' do
-        if path ~= "lua/moonpool/errors.lua" then known(code, path) end -- "ERROR": what has no code yet
+        -- "ERROR": what has no code yet
+        if path ~= "lua/moonpool/errors.lua" then known(code, path) end
       end
       for code in text:gmatch 'refuse%(%d+, "(%u[%u_]+)"' do known(code, path) end
     end
@@ -42,8 +46,11 @@ describe("the table of codes", function()
     end
     -- What the parser and the server of HTTP answer by themselves.
     local of_status = {}
-    for status, code in read("src/http/message.c"):gmatch 'X%((%d+), "[^"]+", "(%u[%u_]+)"%)' do of_status[status] = code end
-    for _, status in ipairs { "400", "401", "403", "404", "405", "408", "413", "414", "415", "417", "421", "429",
+    for status, code in read("src/http/message.c"):gmatch 'X%((%d+), "[^"]+", "(%u[%u_]+)"%)' do
+      of_status[status] = code
+    end
+    for _, status in ipairs { "400", "401", "403", "404", "405", "408", "413", "414", "415", "417",
+                              "421", "429",
                               "431", "499", "501", "503", "505" } do
       known(of_status[status], "src/http/message.c")
     end
@@ -57,9 +64,15 @@ describe("the table of codes", function()
       assert.is_true(row.status >= 400 and row.status <= 599, row.code)
       if row.status < 500 then assert.are.equal("caller", row.fault, row.code) end
       -- Faults of the caller's that are 5xx are of the protocol.
-      if row.fault == "caller" and row.status >= 500 then assert.is_true(row.status == 501 or row.status == 505, row.code) end
-      if row.fault ~= "caller" then assert.is_string(row.told, row.code .. ": nothing of its message may reach a caller") end
-      if row.fault == "transient" then assert.is_true(row.again ~= "no" or row.code == "OUTCOME_UNKNOWN", row.code) end
+      if row.fault == "caller" and row.status >= 500 then
+        assert.is_true(row.status == 501 or row.status == 505, row.code)
+      end
+      if row.fault ~= "caller" then
+        assert.is_string(row.told, row.code .. ": nothing of its message may reach a caller")
+      end
+      if row.fault == "transient" then
+        assert.is_true(row.again ~= "no" or row.code == "OUTCOME_UNKNOWN", row.code)
+      end
       assert.is_true(#row.cause > 10 and #row.remedy > 5, row.code)
       for state in row.sqlstates:gmatch "%S+" do
         assert.is_true(#state == 5 or #state == 2, state)
@@ -79,13 +92,16 @@ describe("moonpool errors", function()
       assert.are.same(row, list[i])
     end
     local topic = command.run("help errors", { dir = moonpool.app_dir })
-    for _, row in ipairs(codes) do assert.truthy(topic:find(("- `%s`: %d"):format(row.code, row.status), 1, true), row.code) end
+    for _, row in ipairs(codes) do
+      assert.truthy(topic:find(("- `%s`: %d"):format(row.code, row.status), 1, true), row.code)
+    end
   end)
 
   it("explains one, by its code or its SQLSTATE", function()
     local text, code = moonpool_errors "not_null_violation"
     assert.are.equal(0, code)
-    for _, word in ipairs { "NOT_NULL_VIOLATION", "500", "operator", "23502", codes.NOT_NULL_VIOLATION.remedy } do
+    for _, word in ipairs { "NOT_NULL_VIOLATION", "500", "operator", "23502",
+                            codes.NOT_NULL_VIOLATION.remedy } do
       assert.truthy(text:find(word, 1, true), text)
     end
     assert.are.equal(text, (moonpool_errors "23502"))

@@ -8,7 +8,8 @@ local twice = "select 1 as id, 'x' as name, 2 as id"
 
 local function assert_told(e, first, second, name)
   assert.are.equal("SCRIPT_ERROR", e.code)
-  assert.matches(("columns %d and %d of the result are both named `%s`"):format(first, second, name), e.message, 1, true)
+  assert.matches(("columns %d and %d of the result are both named `%s`"):format(first, second,
+    name), e.message, 1, true)
   assert.matches("with `as`", e.message, 1, true)
   assert.is_string(e.line)
 end
@@ -21,7 +22,9 @@ describe("two columns of one name", function()
   it("are an error of each function that gives rows", function()
     for _, name in ipairs { "query", "first", "one" } do
       assert_told(failure(db[name], twice), 1, 3, "id")
-      assert_told(failure(db.transaction, function(tx) return tx[name](tx, twice).id end), 1, 3, "id")
+      assert_told(failure(db.transaction, function(tx)
+        return tx[name](tx, twice).id
+      end), 1, 3, "id")
     end
     assert_told(failure(function() for _ in db.stream(twice) do end end), 1, 3, "id")
     assert_told(failure(db.lease, function(conn) return conn.first(twice) end), 1, 3, "id")
@@ -40,7 +43,9 @@ describe("two columns of one name", function()
   end)
 
   it("are found in a join", function()
-    assert_told(failure(db.query, "select * from (select 1 as id, 2 as a) x, (select 3 as b, 4 as id) y"), 1, 4, "id")
+    assert_told(
+      failure(db.query, "select * from (select 1 as id, 2 as a) x, (select 3 as b, 4 as id) y"), 1,
+      4, "id")
   end)
 
   it("differ by their case", function()
@@ -57,7 +62,9 @@ describe("two columns of one name", function()
 
   it("end the transaction before COMMIT, also of a row that the script only gives back", function()
     local topic = "column_names"
-    local function published() return db.value("select count(*) from moonpool.outbox where topic = $1", topic) end
+    local function published()
+      return db.value("select count(*) from moonpool.outbox where topic = $1", topic)
+    end
     local before = published()
     for _, options in ipairs { {}, { key = moonpool.uuid() } } do
       local e = failure(run, function(tx)
@@ -81,7 +88,9 @@ end)
 
 describe("two columns that JSON would name alike", function()
   local row
-  setup(function() row = db.one [[select 1 as user_id, 2 as "userId", 3 as line_2, 4 as "lineTwo"]] end)
+  setup(function()
+    row = db.one [[select 1 as user_id, 2 as "userId", 3 as line_2, 4 as "lineTwo"]]
+  end)
 
   it("are an error at the border, which names both", function()
     local ok, message = pcall(json.encode, row, { camel = true })

@@ -14,7 +14,8 @@ describe("COPY", function()
 
   setup(function()
     schema = scratch.schema("copies", {
-      "create table copies.items (id integer primary key, name text, price numeric(12,2), yes boolean, data jsonb)",
+      "create table copies.items (id integer primary key, name text, price numeric(12,2), yes \z
+        boolean, data jsonb)",
     })
   end)
 
@@ -48,7 +49,8 @@ describe("COPY", function()
 
     it("takes a statement and text, from a function that may wait", function()
       local at = 0
-      assert.are.equal(300, db.copy_in("copy copies.items (id, name) from stdin (format csv)", function()
+      assert.are.equal(300, db.copy_in("copy copies.items (id, name) from stdin (format csv)",
+                                       function()
         at = at + 1
         if at % 50 == 0 then moonpool.sleep(0) end
         return at <= 300 and ("%d,\"name, %d\"\n"):format(at, at) or nil
@@ -91,7 +93,9 @@ describe("COPY", function()
         return { at }
       end)
       assert.are.equal("NO_MORE", e.code)
-      inline.contains(failure(db.copy_in, "copies.items (id)", function() return 7 end).message, "number")
+      inline.contains(failure(db.copy_in, "copies.items (id)", function()
+        return 7
+      end).message, "number")
       assert.are.equal(0, count())
     end)
 
@@ -124,13 +128,17 @@ describe("COPY", function()
   it("is undone when the code that waits for it is ended", function()
     for _, fn in ipairs {
       function() db.copy_in("copies.items (id)", function() coroutine.yield() end) end,
-      function() db.copy_out("select n from generate_series(1, 1000000) n", function() coroutine.yield() end) end,
+      function()
+        db.copy_out("select n from generate_series(1, 1000000) n", function() coroutine.yield() end)
+      end,
     } do
       local co = coroutine.create(fn)
       assert.is_true(coroutine.resume(co))
       assert.are.equal("suspended", coroutine.status(co))
       coroutine.close(co)
-      scratch.await("the connection to come back", function() return host.pool_stats().active_connections == 0 end)
+      scratch.await("the connection to come back", function()
+        return host.pool_stats().active_connections == 0
+      end)
     end
     assert.are.equal(0, count())
   end)
@@ -159,7 +167,8 @@ describe("COPY", function()
           scratch.await("the COPY to wait for the row", function()
             return test.admin().value [[
               select exists (select from pg_stat_activity
-                              where datname = 'moonpool' and query like '%; copy%' and wait_event_type = 'Lock')]]
+                              where datname = 'moonpool' and query like '%; copy%'
+                                and wait_event_type = 'Lock')]]
           end)
           kill()
         end)
@@ -181,12 +190,14 @@ describe("COPY", function()
     it("hands over the rows of a query or a statement", function()
       db.copy_in("copies.items (id, name)", { { 1, "a" }, { 2, "b\tc" } })
       local pieces = {}
-      assert.are.equal(2, db.copy_out("select id, name from copies.items order by id", function(bytes)
+      assert.are.equal(2, db.copy_out("select id, name from copies.items order by id",
+                                      function(bytes)
         pieces[#pieces + 1] = bytes
       end))
       assert.are.equal("1\ta\n2\tb\\tc\n", table.concat(pieces))
       pieces = {}
-      assert.are.equal(2, db.copy_out("copy copies.items (id) to stdout (format csv, header)", function(bytes)
+      assert.are.equal(2, db.copy_out("copy copies.items (id) to stdout (format csv, header)",
+                                      function(bytes)
         pieces[#pieces + 1] = bytes
       end))
       assert.are.equal("id\n1\n2\n", table.concat(pieces))
@@ -195,7 +206,8 @@ describe("COPY", function()
     it("holds little at a time while its sink waits", function()
       collectgarbage()
       local before, most, size = collectgarbage "count", 0, 0
-      assert.are.equal(60000, db.copy_out("select repeat('x', 500) from generate_series(1, 60000)", function(bytes)
+      assert.are.equal(60000, db.copy_out("select repeat('x', 500) from generate_series(1, 60000)",
+                                          function(bytes)
         size = size + #bytes
         if size % 7 == 0 then moonpool.sleep(0) end
         collectgarbage "step"
@@ -207,9 +219,12 @@ describe("COPY", function()
 
     it("raises what the server or the sink raises", function()
       assert.are.equal("42P01", failure(db.copy_out, "select * from nowhere", print).sqlstate)
-      local e = failure(db.copy_out, "select 100 / (5000 - n) from generate_series(1, 10000) n", function() end)
+      local e = failure(db.copy_out, "select 100 / (5000 - n) from generate_series(1, 10000) n",
+                        function() end)
       assert.are.equal("22012", e.sqlstate)
-      e = failure(db.copy_out, "select n from generate_series(1, 1000000) n", function() moonpool.fail("FULL", "full") end)
+      e = failure(db.copy_out, "select n from generate_series(1, 1000000) n", function()
+        moonpool.fail("FULL", "full")
+      end)
       assert.are.equal("FULL", e.code)
     end)
   end)
@@ -231,7 +246,9 @@ describe("COPY", function()
     end)
 
     it("an operation", function()
-      assert.are.equal("INVALID_ARGUMENT", inline.refusal(function() db.copy_in("copies.items", {}) end).code)
+      assert.are.equal("INVALID_ARGUMENT", inline.refusal(function()
+        db.copy_in("copies.items", {})
+      end).code)
     end)
   end)
 end)

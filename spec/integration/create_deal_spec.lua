@@ -25,8 +25,10 @@ describe("create_deal", function()
     it("a deal with a new customer and a vehicle", function()
       local vehicle = ours:vehicle { price = "28500.00" }
       local result = create(ours:deal_input {
-        customer_data = { first_name = "Nora", last_name = "Quist", email = "nora@example.com", phone = "(207) 555-0142",
-                          address = "2 Elm St", city = "Bath", state = "ME", zip_code = "04530", county = "Sagadahoc" },
+        customer_data = { first_name = "Nora", last_name = "Quist", email = "nora@example.com",
+                          phone = "(207) 555-0142",
+                          address = "2 Elm St", city = "Bath", state = "ME", zip_code = "04530",
+                          county = "Sagadahoc" },
         vehicle_id = vehicle.id,
       })
 
@@ -64,7 +66,8 @@ describe("create_deal", function()
       assert.are.equal(1, #deals)
       assert.are.equal(result.deal.id, deals[1].id)
       assert.are.equal(result.deal.deal_number, deals[1].deal_number)
-      assert.are.equal(1, ours:count("deal_scenarios", { id = result.scenario.id, deal_id = result.deal.id }))
+      assert.are.equal(
+        1, ours:count("deal_scenarios", { id = result.scenario.id, deal_id = result.deal.id }))
       assert.are.equal(1, ours:count("customers", { id = result.customer.id }))
       assert.are.equal("pending", ours:rows("vehicles", { id = vehicle.id })[1].status)
     end)
@@ -87,7 +90,8 @@ describe("create_deal", function()
 
     it("a deal with a trade-in", function()
       local trade = ours:trade_vehicle()
-      local result = create(ours:deal_input { customer_data = walk_in, trade_vehicle_id = trade.id })
+      local result = create(ours:deal_input { customer_data = walk_in,
+                                              trade_vehicle_id = trade.id })
       assert.are.equal(trade.id, result.deal.trade_vehicle_id)
       assert.are.equal(trade.id, result.scenario.trade_vehicle_id)
     end)
@@ -107,7 +111,8 @@ describe("create_deal", function()
       assert.are.equal("FINANCE_DEAL", scenario.scenario_type)
       assert.are.equal(60, scenario.term)
       assert.are.equal(decimal "8.9", scenario.apr)
-      for _, field in ipairs { "down_payment", "trade_allowance", "trade_payoff", "total_tax", "total_fees",
+      for _, field in ipairs { "down_payment", "trade_allowance", "trade_payoff", "total_tax",
+                               "total_fees",
                                "monthly_payment" } do
         assert.are.equal(decimal "0", scenario[field], field)
       end
@@ -117,8 +122,10 @@ describe("create_deal", function()
     it("the scenario it is given, whole", function()
       local scenario = create(ours:deal_input {
         customer_data = walk_in, initial_state = "IN_PROGRESS",
-        scenario_data = { name = "Lease", scenario_type = "LEASE_DEAL", term = 36, apr = "5.25", down_payment = "2000.50",
-                          trade_allowance = "6400.00", trade_payoff = "1150.00", total_tax = "1567.50",
+        scenario_data = { name = "Lease", scenario_type = "LEASE_DEAL", term = 36, apr = "5.25",
+                          down_payment = "2000.50",
+                          trade_allowance = "6400.00", trade_payoff = "1150.00",
+                          total_tax = "1567.50",
                           total_fees = "299.00", monthly_payment = "412.33",
                           aftermarket_products = { { name = "Mats", unitPrice = "89.00" } } },
       }).scenario
@@ -137,7 +144,8 @@ describe("create_deal", function()
     end)
 
     it("the defaults of what a scenario leaves out", function()
-      local scenario = create(ours:deal_input { customer_data = walk_in, scenario_data = { term = 48 } }).scenario
+      local scenario = create(ours:deal_input { customer_data = walk_in,
+                                                scenario_data = { term = 48 } }).scenario
       assert.are.equal(48, scenario.term)
       assert.are.equal("Scenario 1", scenario.name)
       assert.are.equal(decimal "8.9", scenario.apr)
@@ -145,20 +153,27 @@ describe("create_deal", function()
 
     for _, state in ipairs { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" } do
       it("a deal in state " .. state, function()
-        assert.are.equal(state, create(ours:deal_input { customer_data = walk_in, initial_state = state }).deal.deal_state)
+        assert.are.equal(
+          state, create(ours:deal_input { customer_data = walk_in,
+                                          initial_state = state }).deal.deal_state)
       end)
     end
 
     it("values of the types that scripts know", function()
-      local result = create(ours:deal_input { customer_data = walk_in, vehicle_id = ours:vehicle().id })
+      local result = create(ours:deal_input { customer_data = walk_in,
+                                              vehicle_id = ours:vehicle().id })
       assert.are.equal("integer", math.type(result.scenario.term))
       assert.are.equal("8.9000", tostring(result.scenario.apr))
       assert.are.equal("28500.00", tostring(result.vehicle.price))
       assert.are.equal("table", type(result.scenario.dealer_fees))
       assert.truthy(result.deal.created_at:match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[.%d]*Z$")
-      assert.truthy(result.deal.id:match "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-7%x%x%x%-[89ab]%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x$")
+      assert.truthy(
+        result.deal.id:match "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-7%x%x%x%-[89ab]%x%x%x%-%x%x%x%x%x%x%x%\z
+          x%x%x%x%x$")
       assert.is_nil(result.customer.email)
-      assert.truthy(tostring(failure(function() return result.deal.deal_nummer end)):find("deal_number", 1, true))
+      assert.truthy(tostring(failure(function()
+        return result.deal.deal_nummer
+      end)):find("deal_number", 1, true))
     end)
   end)
 
@@ -175,8 +190,11 @@ describe("create_deal", function()
       ours:transaction(function(tx)
         tx:insert("deal_number_sequences", { dealership_id = ours.id, current_sequence = 9998 })
       end)
-      assert.are.equal("9999", create(ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
-      assert.are.equal("10000", create(ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
+      assert.are.equal(
+        "9999", create(ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
+      assert.are.equal("10000",
+                       create(
+                         ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
     end)
 
     it("are each dealership's own", function()
@@ -205,13 +223,15 @@ describe("create_deal", function()
       local sold = ours:vehicle { status = "sold" }
       create(ours:deal_input { customer_data = walk_in })
       refusal(ours:deal_input { customer_data = walk_in, vehicle_id = sold.id })
-      assert.are.equal("0002", create(ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
+      assert.are.equal(
+        "0002", create(ours:deal_input { customer_data = walk_in }).deal.deal_number:match "%d+$")
     end)
 
     it("that are taken already are a domain error", function()
       local first = create(ours:deal_input { customer_data = walk_in }).deal
       ours:transaction(function(tx)
-        tx:exec("update deal_number_sequences set current_sequence = 0 where dealership_id = $1", ours.id)
+        tx:exec("update deal_number_sequences set current_sequence = 0 where dealership_id = $1",
+                ours.id)
       end)
       local e = refusal(ours:deal_input { customer_data = walk_in })
       assert.are.equal("DUPLICATE_DEAL_NUMBER", e.code)
@@ -270,7 +290,8 @@ describe("create_deal", function()
   describe("refuses", function()
     -- A refusal leaves the dealership as it was.
     local function assert_nothing_left()
-      for _, name in ipairs { "deals", "deal_scenarios", "customers", "audit_log", "deal_number_sequences" } do
+      for _, name in ipairs { "deals", "deal_scenarios", "customers", "audit_log",
+                              "deal_number_sequences" } do
         assert.are.equal(0, ours:count(name), name)
       end
     end
@@ -284,12 +305,14 @@ describe("create_deal", function()
     end
 
     it("neither customer nor customer data", function()
-      assert_refused("VALIDATION_ERROR", 400, "Either customerId or customerData must be provided", ours:deal_input())
+      assert_refused("VALIDATION_ERROR", 400, "Either customerId or customerData must be provided",
+                     ours:deal_input())
       assert_nothing_left()
     end)
 
     it("both customer and customer data", function()
-      assert_refused("VALIDATION_ERROR", 400, "Only one of customerId and customerData may be provided",
+      assert_refused("VALIDATION_ERROR", 400,
+                     "Only one of customerId and customerData may be provided",
                      ours:deal_input { customer_id = moonpool.uuid(), customer_data = walk_in })
       assert_nothing_left()
     end)
@@ -297,12 +320,14 @@ describe("create_deal", function()
     it("an unknown dealership", function()
       local id = moonpool.uuid()
       assert_refused("RESOURCE_NOT_FOUND", 404, "Dealership not found: " .. id,
-                     { dealership_id = id, salesperson_id = ours.salesperson.id, customer_data = walk_in })
+                     { dealership_id = id, salesperson_id = ours.salesperson.id,
+                       customer_data = walk_in })
     end)
 
     it("another dealership than the caller's", function()
       local theirs = dealership.new()
-      assert_refused("MULTI_TENANT_VIOLATION", 403, nil, theirs:deal_input { customer_data = walk_in }, { tenant = ours.id })
+      assert_refused("MULTI_TENANT_VIOLATION", 403, nil,
+                     theirs:deal_input { customer_data = walk_in }, { tenant = ours.id })
       assert.are.equal(0, theirs:count("deals"))
     end)
 
@@ -353,8 +378,10 @@ describe("create_deal", function()
       ["an unknown field"]        = { colour = "red" },
       ["a customer unnamed"]      = { customer_data = { first_name = "Walt" } },
       ["an empty name"]           = { customer_data = { first_name = "", last_name = "Inman" } },
-      ["a bad e-mail address"]    = { customer_data = { first_name = "W", last_name = "I", email = "walt.example.com" } },
-      ["a bad phone number"]      = { customer_data = { first_name = "W", last_name = "I", phone = "207-555-0100" } },
+      ["a bad e-mail address"]    =
+        { customer_data = { first_name = "W", last_name = "I", email = "walt.example.com" } },
+      ["a bad phone number"]      =
+        { customer_data = { first_name = "W", last_name = "I", phone = "207-555-0100" } },
       ["an unknown scenario type"] = { scenario_data = { scenario_type = "GIFT" } },
       ["a term of no months"]     = { scenario_data = { term = 0 } },
       ["a term of 121 months"]    = { scenario_data = { term = 121 } },
@@ -376,7 +403,8 @@ describe("create_deal", function()
   end)
 
   describe("costs", function()
-    -- A statement's types are asked for once per host, which is not the operation's cost: the second call counts.
+    -- A statement's types are asked for once per host, which is not the operation's cost: the
+    -- second call counts.
     local function second_call(make_input)
       moonpool.call("create_deal", make_input())
       local _, info = moonpool.call_info("create_deal", make_input())

@@ -1,9 +1,12 @@
--- The dashboard without a browser: a shell that anybody may have, and the numbers that need a token.
+-- The dashboard without a browser: a shell that anybody may have, and the numbers that need a
+-- token.
 local http    = require "spec.support.http"
 local json    = require "moonpool.json"
 local service = require "spec.support.http_service"
 
-local hello = 'return require "moonpool".operation { summary = "x", run = function(tx) return tx:value "select 42" end }'
+local hello =
+  'return require "moonpool".operation { summary = "x", run = function(tx) return tx:value \z
+    "select 42" end }'
 
 describe("the dashboard", function()
   local host, monitor, caller
@@ -46,7 +49,9 @@ describe("the dashboard", function()
       assert.truthy(body:find(('id="%s"'):format(id), 1, true), id)
     end
     assert.truthy(body:find("The MIT License", 1, true)) -- of uPlot, which travels along
-    for _, mark in ipairs { "NONCE", ">STYLE<", ">SCRIPT<" } do assert.is_nil(body:find(mark, 1, true), mark) end
+    for _, mark in ipairs { "NONCE", ">STYLE<", ">SCRIPT<" } do
+      assert.is_nil(body:find(mark, 1, true), mark)
+    end
   end)
 
   it("gets its numbers with the scope monitor alone", function()
@@ -57,23 +62,32 @@ describe("the dashboard", function()
     assert.equal(200, answer.status)
     local now = answer.json
     assert.is_true(now.health)
-    for _, path in ipairs { "pool.totalConnections", "pool.activeConnections", "pool.idleConnections", "pool.uptime",
-        "pool.waitingClients", "pool.maxConnections", "transactions.totalTransactions", "lanes.active", "lanes.waiting",
-        "lag.sum", "lag.count", "generations.current", "generations.open", "generations.startedAt", "generations.loaded",
+    for _, path in ipairs { "pool.totalConnections", "pool.activeConnections",
+                            "pool.idleConnections", "pool.uptime",
+        "pool.waitingClients", "pool.maxConnections", "transactions.totalTransactions",
+        "lanes.active", "lanes.waiting",
+        "lag.sum", "lag.count", "generations.current", "generations.open", "generations.startedAt",
+        "generations.loaded",
         "generations.refused", "threshold" } do
       local value = now
       for key in path:gmatch "%a+" do value = value[key] end
       assert.is_number(value, path)
     end
-    for _, list in ipairs { "operations", "alerts", "retries", "slowQueries" } do assert.is_table(now[list], list) end
+    for _, list in ipairs { "operations", "alerts", "retries", "slowQueries" } do
+      assert.is_table(now[list], list)
+    end
     local found
-    for _, entry in ipairs(now.operations) do found = found or entry.operation == "hello" and entry.total >= 1 end
+    for _, entry in ipairs(now.operations) do
+      found = found or entry.operation == "hello" and entry.total >= 1
+    end
     assert.is_true(found)
   end)
 
   local function watch(token)
     local client = assert(http.connect(host.port))
-    client.send(("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token))
+    client.send(
+      ("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+        :format(token))
     return client
   end
 
@@ -90,7 +104,8 @@ describe("the dashboard", function()
 
   it("streams them to those who may see them, one line after the other", function()
     assert.equal(401, service.ask(host, "GET", "/api/db/overview/stream").status)
-    assert.equal(403, service.ask(host, "GET", "/api/db/overview/stream", { token = caller }).status)
+    assert.equal(403, service.ask(host, "GET", "/api/db/overview/stream",
+                                  { token = caller }).status)
     local one, two = watch(monitor), watch(monitor)
     local first = line_of(one, 1)
     assert.truthy(one.received:find("Transfer-Encoding: chunked\r\n", 1, true))
@@ -109,7 +124,9 @@ describe("the dashboard", function()
     local other = service.start { ["scripts/hello.lua"] = hello }
     finally(function() other:stop() end)
     local client = assert(http.connect(other.port))
-    client.send(("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(monitor))
+    client.send(
+      ("GET /api/db/overview/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+        :format(monitor))
     line_of(client, 1)
     other:signal "TERM"
     assert.matches('{"stopping":true}\n\r\n0\r\n\r\n$', client.rest())
@@ -118,11 +135,13 @@ describe("the dashboard", function()
   end)
 
   it("tells of the last calls, and of one with all its steps", function()
-    local id = service.ask(host, "POST", "/api/ops/hello", { token = caller }).headers["x-request-id"]
+    local id = service.ask(host, "POST", "/api/ops/hello",
+                           { token = caller }).headers["x-request-id"]
     assert.is_string(id)
     local list = service.ask(host, "GET", "/api/db/calls?limit=5", { token = monitor }).json.calls
     assert.equal("hello", list[1].operation)
-    local call = service.ask(host, "GET", "/api/db/call?id=" .. list[1].id, { token = monitor }).json
+    local call = service.ask(host, "GET", "/api/db/call?id=" .. list[1].id,
+                             { token = monitor }).json
     assert.equal(list[1].id, call.id)
     assert.is_true(#call.notes > 0)
     assert.equal(404, service.ask(host, "GET", "/api/db/call?id=none", { token = monitor }).status)

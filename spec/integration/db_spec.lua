@@ -1,4 +1,5 @@
--- moonpool.db: single statements on pooled connections, leases, other databases, the pool's limits, lost connections.
+-- moonpool.db: single statements on pooled connections, leases, other databases, the pool's limits,
+-- lost connections.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
@@ -30,7 +31,8 @@ describe("moonpool.db", function()
     return await("the statement " .. marker, function()
       return test.admin().value([[
         select pid from pg_stat_activity
-         where state = 'active' and pid <> pg_backend_pid() and query like '%' || $1 || '%' limit 1]], marker)
+         where state = 'active' and pid <> pg_backend_pid() and query like '%' || $1 || '%'
+           limit 1]], marker)
     end)
   end
 
@@ -47,14 +49,17 @@ describe("moonpool.db", function()
     end)
 
     it("first: a row or nil", function()
-      assert.are.equal("a", db.first("select * from db_spec.things where id = $id", { id = 1 }).name)
+      assert.are.equal("a", db.first("select * from db_spec.things where id = $id",
+                                     { id = 1 }).name)
       assert.is_nil(db.first "select * from db_spec.things where false")
     end)
 
     it("one: a row, or an error", function()
       assert.are.equal("a", db.one("select * from db_spec.things where id = $1", 1).name)
-      local e = failure(db.one, "select * from db_spec.things where id = $id", { id = 7 }, "Thing not found: $id")
-      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Thing not found: 7" }, { e.code, e.status, e.message })
+      local e = failure(db.one, "select * from db_spec.things where id = $id", { id = 7 },
+                        "Thing not found: $id")
+      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Thing not found: 7" },
+                      { e.code, e.status, e.message })
       assert.are.equal("TOO_MANY_ROWS", failure(db.one, "select * from db_spec.things").code)
     end)
 
@@ -74,7 +79,8 @@ describe("moonpool.db", function()
       assert.are.equal("d", row.name)
       assert.are.equal("d", db.value "select name from db_spec.things where id = 4")
       local e = failure(db.insert, "db_spec.things", { id = 4 })
-      assert.are.same({ "UNIQUE_VIOLATION", "things_pkey", "things" }, { e.code, e.constraint, e.table })
+      assert.are.same({ "UNIQUE_VIOLATION", "things_pkey", "things" },
+                      { e.code, e.constraint, e.table })
     end)
 
     it("a failing statement as an error with its place and text, and goes on", function()
@@ -141,7 +147,8 @@ describe("moonpool.db", function()
   describe("misused", function()
     it("inside of a transaction is refused", function()
       db.transaction(function(tx)
-        for name, use in pairs { query = db.query, value = db.value, insert = db.insert, lease = db.lease,
+        for name, use in pairs { query = db.query, value = db.value, insert = db.insert,
+                                 lease = db.lease,
                                  transaction = db.transaction } do
           local e = failure(use, "select 1", function() end)
           assert.are.equal("INVALID_ARGUMENT", e.code)
@@ -154,7 +161,9 @@ describe("moonpool.db", function()
 
     it("names the call, whatever is wrong", function()
       for part, use in pairs {
-        ["db.value: 1 value for 2 parameters"] = function() db.value("select $1::int + $2::int", 1) end,
+        ["db.value: 1 value for 2 parameters"] = function()
+          db.value("select $1::int + $2::int", 1)
+        end,
         ["$id"] = function() db.value("select $id::int", {}) end,
         ["db.open"] = function() db.open { url = 5432 } end,
         ["db.close"] = function() db.close() end,
@@ -181,7 +190,8 @@ describe("moonpool.db", function()
       local same, other, n = db.lease(function(conn)
         local pid = conn.value "select pg_backend_pid()"
         conn.exec "set application_name = 'leased'"
-        return pid == conn.value "select pg_backend_pid()", conn.value "select current_setting('application_name')", 3
+        return pid == conn.value "select pg_backend_pid()",
+          conn.value "select current_setting('application_name')", 3
       end)
       assert.are.same({ true, "leased", 3 }, { same, other, n })
     end)
@@ -195,7 +205,8 @@ describe("moonpool.db", function()
       end)
       assert.are.equal(0, one.value "select count(*) from pg_listening_channels()")
       scratch.await("the end of the other backend, and of its lock", function()
-        return one.value "select count(*) = 0 from pg_locks where locktype = 'advisory' and objid = 4711"
+        return
+          one.value "select count(*) = 0 from pg_locks where locktype = 'advisory' and objid = 4711"
       end)
       assert.are_not.equal("left behind", one.value "select current_setting('application_name')")
       one.close()
@@ -337,13 +348,15 @@ describe("moonpool.db", function()
       assert.are.equal(0, code)
     end)
 
-    it("cancels a statement that runs longer than DB_QUERY_TIMEOUT, and keeps the connection", function()
+    it("cancels a statement that runs longer than DB_QUERY_TIMEOUT, and keeps the connection",
+       function()
       local output = scratch.script([[
         local db   = require "moonpool.db"
         local host = require "moonpool.host"
         local pid, began = db.value "select pg_backend_pid()", host.clock()
         local ok, e = pcall(db.value, "select pg_sleep(30)")
-        print(ok, e.code, e.status, e.message:find("DB_QUERY_TIMEOUT", 1, true) ~= nil, host.clock() - began < 5)
+        print(ok, e.code, e.status, e.message:find("DB_QUERY_TIMEOUT", 1, true) ~= nil,
+          host.clock() - began < 5)
         print(db.value "select pg_backend_pid()" == pid)
       ]], { DB_POOL_MAX = "1", DB_QUERY_TIMEOUT = "200" })
       assert.are.equal("false\tDEADLINE_EXCEEDED\t504\ttrue\ttrue\ntrue\n", output)
@@ -360,7 +373,8 @@ describe("moonpool.db", function()
       assert.are.equal("false\t57014\nfalse\t57014\t1\n", output)
     end)
 
-    it("a result beyond MOONPOOL_RESULT_LIMIT is an error, in and outside of transactions", function()
+    it("a result beyond MOONPOOL_RESULT_LIMIT is an error, in and outside of transactions",
+       function()
       local output = scratch.script([[
         local db  = require "moonpool.db"
         local sql = "select repeat('x', 1000) as x from generate_series(1, 5000)"
@@ -380,7 +394,8 @@ describe("moonpool.db", function()
         db.lease(function(conn)
           local right = true
           for round = 1, 2 do
-            for n = 1, 20 do right = right and conn.value(("select %d + $1::int"):format(n), round) == n + round end
+            for n = 1, 20 do right = right
+              and conn.value(("select %d + $1::int"):format(n), round) == n + round end
           end
           local count = "select count(*) from pg_prepared_statements"
           conn.value(count)
@@ -465,7 +480,8 @@ describe("moonpool.db", function()
       await("its end", function()
         return test.admin().value("select count(*) = 0 from pg_stat_activity where pid = $1", pid)
       end)
-      -- Either the host has seen the end, or this one meets it: a query that was never run may be sent again.
+      -- Either the host has seen the end, or this one meets it: a query that was never run may be
+      -- sent again.
       local ok, other = pcall(one.value, "select pg_backend_pid()")
       if not ok then other = one.value "select pg_backend_pid()" end
       assert.are_not.equal(pid, other)
@@ -490,7 +506,8 @@ describe("moonpool.db", function()
     local pid = pid_of "canceled there"
     -- A cancel that comes while the text is only being parsed is lost, so: asleep first.
     await("its sleep", function()
-      return test.admin().value("select true from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'", pid)
+      return test.admin().value(
+        "select true from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'", pid)
     end)
     test.admin().value("select pg_cancel_backend($1)", pid)
     local e = failure(query.wait, query)

@@ -13,7 +13,8 @@ describe("update_email_status", function()
   end)
 
   local function input(values)
-    local all = { dealership_id = ours.id, message_id = message.id, user_id = ours.salesperson.id, status = "queued" }
+    local all = { dealership_id = ours.id, message_id = message.id, user_id = ours.salesperson.id,
+                  status = "queued" }
     for name, value in pairs(values or {}) do all[name] = value end
     return all
   end
@@ -29,7 +30,8 @@ describe("update_email_status", function()
     assert.are.equal(0, ours:count "audit_log")
   end
 
-  for _, status in ipairs { "queued", "sent", "delivered", "opened", "bounced", "failed", "received" } do
+  for _, status in ipairs { "queued", "sent", "delivered", "opened", "bounced", "failed",
+                            "received" } do
     it("makes a message " .. status, function()
       assert.are.equal(status, update { status = status }.status)
       assert.are.equal(status, stored().status)
@@ -45,7 +47,8 @@ describe("update_email_status", function()
   end)
 
   it("keeps the reason of a failure until the message goes on", function()
-    assert.are.equal("mailbox full", update { status = "bounced", error_message = "mailbox full" }.error_message)
+    assert.are.equal("mailbox full",
+                     update { status = "bounced", error_message = "mailbox full" }.error_message)
     assert.are.equal("mailbox full", update { status = "failed" }.error_message)
     assert.is_nil(update { status = "queued" }.error_message)
   end)
@@ -82,7 +85,8 @@ describe("update_email_status", function()
       told[#told + 1] = tostring(entry.old_value) .. " -> " .. tostring(entry.new_value)
     end
     table.sort(told)
-    assert.are.same({ "mailbox full -> no such mailbox", "nil -> mailbox full", "no such mailbox -> nil" }, told)
+    assert.are.same({ "mailbox full -> no such mailbox", "nil -> mailbox full",
+                      "no such mailbox -> nil" }, told)
     assert.are.equal(2, ours:count("audit_log", { field_name = "status" }))
   end)
 
@@ -118,7 +122,9 @@ describe("update_email_status", function()
     local foreign = theirs:email_message()
     hostile.foreign("update_email_status", input, "message_id", "E-mail message", foreign.id)
     hostile.foreign("update_email_status", input, "user_id", "User", theirs.salesperson.id)
-    local function as_theirs() return input { dealership_id = theirs.id, user_id = theirs.salesperson.id } end
+    local function as_theirs()
+      return input { dealership_id = theirs.id, user_id = theirs.salesperson.id }
+    end
     hostile.foreign("update_email_status", as_theirs, "message_id", "E-mail message", message.id)
     assert.are.equal("MULTI_TENANT_VIOLATION",
                      failure(update, { dealership_id = theirs.id }, { tenant = ours.id }).code)
@@ -136,7 +142,9 @@ describe("update_email_status", function()
     }, { nothing_left = nothing_left })
 
     hostile.fields("update_email_status", function() return input { status = "failed" } end, {
-      error_message = { "text", max = 2000, stored = function(result) return result.message.error_message end },
+      error_message = { "text", max = 2000, stored = function(result)
+        return result.message.error_message
+      end },
     })
   end)
 end)

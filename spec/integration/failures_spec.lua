@@ -1,5 +1,6 @@
--- Whose fault a failure is, and what becomes known of it: the caller's is told to the caller; a script's, a grant's or a
--- disk's is the operator's, who finds it in the log, in metrics and in alerts, while callers hear nothing of tables.
+-- Whose fault a failure is, and what becomes known of it: the caller's is told to the caller; a
+-- script's, a grant's or a disk's is the operator's, who finds it in the log, in metrics and in
+-- alerts, while callers hear nothing of tables.
 local alerts   = require "moonpool.alerts"
 local command  = require "spec.support.command"
 local codes    = require "moonpool.codes"
@@ -13,8 +14,11 @@ local serving  = require "spec.support.serving"
 local FAILED = "the operation failed; the log of the host says why, under the call's id"
 
 local function operation(fields, body)
-  return ('local moonpool = require "moonpool"\nlocal is = require "moonpool.is"\nlocal json = require "moonpool.json"\n' ..
-          'return moonpool.operation { %s run = function(tx, input) %s end }'):format(fields or "", body)
+  return (
+    'local moonpool = require "moonpool"\nlocal is = require "moonpool.is"\nlocal json = require \z
+      "moonpool.json"\n' ..
+          'return moonpool.operation { %s run = function(tx, input) %s end }'):format(fields or "",
+            body)
 end
 
 -- A statement of the caller's, with his value as $value.
@@ -22,7 +26,9 @@ local ASKS = [[
   if input.value ~= nil then return { n = tx:value(input.sql, input) } end
   tx:exec(input.sql)]]
 
-local INPUT = "input = is.object { sql = is.string:optional(), value = is.any:optional(), name = is.string:optional() }, "
+local INPUT =
+  "input = is.object { sql = is.string:optional(), value = is.any:optional(), name = \z
+    is.string:optional() }, "
 
 local files = {
   ["scripts/asks.lua"]    = operation(INPUT, ASKS),
@@ -41,7 +47,8 @@ local files = {
     local _, e = pcall(tx.one, tx, "select 1 where false", nil, "none")
     e.status, e.code = 204, "no code"
     error(e)]]),
-  ["scripts/outer.lua"]   = operation(INPUT, [[return moonpool.call("names", { name = input.name })]]),
+  ["scripts/outer.lua"]   =
+    operation(INPUT, [[return moonpool.call("names", { name = input.name })]]),
   ["scripts/bounded.lua"] = operation("input = is.object { big_number = is.integer }, ",
     [[return tx:value("select $big_number::int", input)]]),
   ["scripts/computes.lua"] = operation("input = is.object { n = is.integer }, ",
@@ -53,10 +60,13 @@ local schema, host, token
 
 setup(function()
   schema = scratch.schema("failures_spec", {
-    [[create table failures_spec.things (id int primary key, code text not null constraint things_code_key unique,
-        size int constraint things_size_check check (size < 100), label varchar(3), owner int references failures_spec.things)]],
+    [[create table failures_spec.things (id int primary key,
+      code text not null constraint things_code_key unique,
+        size int constraint things_size_check check (size < 100), label varchar(3),
+          owner int references failures_spec.things)]],
     "create table failures_spec.closed (secret_column int)",
-    "create table failures_spec.walled (id int)", "alter table failures_spec.walled enable row level security",
+    "create table failures_spec.walled (id int)",
+    "alter table failures_spec.walled enable row level security",
     "insert into failures_spec.things values (0, 'taken', 1)",
     [[create function failures_spec.raise(state text) returns void language plpgsql as
         $$ begin raise exception 'of things_code_key' using errcode = state; end $$]],
@@ -73,7 +83,8 @@ teardown(function()
 end)
 
 local function call(name, input)
-  return service.ask(host, "POST", "/api/ops/" .. name, { token = token, json = input or json.object() })
+  return service.ask(host, "POST", "/api/ops/" .. name,
+                     { token = token, json = input or json.object() })
 end
 
 local function look(path) return service.ask(host, "GET", path, { token = token }).json end
@@ -90,11 +101,13 @@ end
 
 -- code, status, text and ids, and nothing else.
 local function assert_bare(answer)
-  local allowed = { code = true, message = true, status = true, requestId = true, callId = true, fields = true }
+  local allowed = { code = true, message = true, status = true, requestId = true, callId = true,
+                    fields = true }
   for name in pairs(answer.json.error) do assert.is_true(allowed[name], name) end
   assert.are.equal(answer.status, answer.json.error.status)
   assert.are.equal(answer.headers["x-call-id"], answer.json.error.callId)
-  for _, word in ipairs { "failures_spec", "things", "closed", "walled", "secret_column", "_key", "constraint",
+  for _, word in ipairs { "failures_spec", "things", "closed", "walled", "secret_column", "_key",
+                          "constraint",
                           "relation", "column", "scripts/", "select", "insert" } do
     assert.is_nil(answer.body:find(word, 1, true), answer.body)
   end
@@ -108,7 +121,8 @@ end
 local function fails(name, input, code, status, fault)
   local before = count_of(name, code, fault)
   local answer = call(name, input)
-  assert.are.same({ code, status }, { answer.json.error and answer.json.error.code, answer.status }, answer.body)
+  assert.are.same({ code, status }, { answer.json.error and answer.json.error.code, answer.status },
+                  answer.body)
   assert_bare(answer)
   assert.are.equal(before + 1, count_of(name, code, fault))
   local why = command.run("why " .. answer.headers["x-call-id"],
@@ -119,24 +133,38 @@ end
 
 local of_operator = {
   -- what is asked, SQLSTATE, code, status
-  { "a grant that is missing", "asks", "select * from failures_spec.closed", "42501", "PERMISSION_DENIED", 500 },
-  { "row level security that refuses", "asks", "insert into failures_spec.walled values (1)", "42501", "PERMISSION_DENIED", 500 },
-  { "a write where it only reads", "reads", "insert into failures_spec.things values (5, 'x')", "25006", "READ_ONLY", 500 },
-  { "NOT NULL that `errors` does not name", "asks", "insert into failures_spec.things values (2, null)", "23502",
+  { "a grant that is missing", "asks", "select * from failures_spec.closed", "42501",
+    "PERMISSION_DENIED", 500 },
+  { "row level security that refuses", "asks", "insert into failures_spec.walled values (1)",
+    "42501", "PERMISSION_DENIED", 500 },
+  { "a write where it only reads", "reads", "insert into failures_spec.things values (5, 'x')",
+    "25006", "READ_ONLY", 500 },
+  { "NOT NULL that `errors` does not name", "asks",
+    "insert into failures_spec.things values (2, null)", "23502",
     "NOT_NULL_VIOLATION", 500 },
-  { "a CHECK that `errors` does not name", "asks", "insert into failures_spec.things values (3, 'x', 500)", "23514",
+  { "a CHECK that `errors` does not name", "asks",
+    "insert into failures_spec.things values (3, 'x', 500)", "23514",
     "CHECK_VIOLATION", 500 },
-  { "a column that is not there", "asks", "select no_such_column from failures_spec.things", "42703", "DATABASE_ERROR", 500 },
-  { "a table that is not there", "asks", "select 1 from failures_spec.no_such", "42P01", "DATABASE_ERROR", 500 },
-  { "a text that is too long", "asks", "insert into failures_spec.things values (4, 'y', 1, 'long')", "22001",
+  { "a column that is not there", "asks", "select no_such_column from failures_spec.things",
+    "42703", "DATABASE_ERROR", 500 },
+  { "a table that is not there", "asks", "select 1 from failures_spec.no_such", "42P01",
+    "DATABASE_ERROR", 500 },
+  { "a text that is too long", "asks",
+    "insert into failures_spec.things values (4, 'y', 1, 'long')", "22001",
     "TEXT_TOO_LONG", 500 },
-  { "a division by zero", "asks", "select 1 / (size - 1) from failures_spec.things", "22012", "DATABASE_ERROR", 500 },
+  { "a division by zero", "asks", "select 1 / (size - 1) from failures_spec.things", "22012",
+    "DATABASE_ERROR", 500 },
   { "a full disk", "asks", "select failures_spec.raise('53100')", "53100", "DISK_FULL", 503 },
-  { "a server without memory", "asks", "select failures_spec.raise('53200')", "53200", "SERVER_OUT_OF_MEMORY", 503 },
-  { "a limit of the server", "asks", "select failures_spec.raise('53400')", "53400", "SERVER_LIMIT", 503 },
-  { "a disk that cannot be read", "asks", "select failures_spec.raise('58030')", "58030", "STORAGE_ERROR", 503 },
-  { "a damaged file", "asks", "select failures_spec.raise('XX001')", "XX001", "STORAGE_ERROR", 503 },
-  { "what nobody foresaw", "asks", "select failures_spec.raise('P0001')", "P0001", "DATABASE_ERROR", 500 },
+  { "a server without memory", "asks", "select failures_spec.raise('53200')", "53200",
+    "SERVER_OUT_OF_MEMORY", 503 },
+  { "a limit of the server", "asks", "select failures_spec.raise('53400')", "53400", "SERVER_LIMIT",
+    503 },
+  { "a disk that cannot be read", "asks", "select failures_spec.raise('58030')", "58030",
+    "STORAGE_ERROR", 503 },
+  { "a damaged file", "asks", "select failures_spec.raise('XX001')", "XX001", "STORAGE_ERROR",
+    503 },
+  { "what nobody foresaw", "asks", "select failures_spec.raise('P0001')", "P0001", "DATABASE_ERROR",
+    500 },
 }
 
 describe("a fault of the operator's", function()
@@ -146,14 +174,17 @@ describe("a fault of the operator's", function()
       local answer, lines = fails(name, { sql = sql }, code, status, "operator")
       assert.are.equal(codes[code].told, answer.json.error.message)
       assert.are.equal(1, #lines)
-      assert.are.same({ "error", name, answer.json.error.requestId }, { lines[1].level, lines[1].operation, lines[1].request_id })
-      assert.matches("^" .. name .. " failed: " .. code .. ": .*SQLSTATE " .. state, lines[1].message)
+      assert.are.same({ "error", name, answer.json.error.requestId },
+                      { lines[1].level, lines[1].operation, lines[1].request_id })
+      assert.matches("^" .. name .. " failed: " .. code .. ": .*SQLSTATE " .. state,
+                     lines[1].message)
       assert.matches("scripts/" .. name .. ".lua:%d+", lines[1].message)
     end)
   end
 
   it("names the constraint in the log", function()
-    local _, lines = fails("asks", { sql = "insert into failures_spec.things values (3, 'x', 500)" },
+    local _, lines = fails("asks",
+                           { sql = "insert into failures_spec.things values (3, 'x', 500)" },
       "CHECK_VIOLATION", 500, "operator")
     assert.truthy(lines[1].message:find("constraint things_size_check", 1, true))
   end)
@@ -161,14 +192,17 @@ describe("a fault of the operator's", function()
   it("is a bug in its script, with the traceback", function()
     local answer, lines = fails("breaks", nil, "SCRIPT_ERROR", 500, "operator")
     assert.are.equal(FAILED, answer.json.error.message)
-    assert.truthy(lines[1].message:find("attempt to index a nil value (local 'none')", 1, true), lines[1].message)
+    assert.truthy(lines[1].message:find("attempt to index a nil value (local 'none')", 1, true),
+                  lines[1].message)
     assert.truthy(lines[1].message:find("stack traceback", 1, true))
   end)
 
   it("is an error in a hook, which nobody else is told", function()
     local before, answer = count_of("hooked", "SCRIPT_ERROR", "operator"), call "hooked"
     assert.are.equal(200, answer.status)
-    scratch.await("the hook to fail", function() return count_of("hooked", "SCRIPT_ERROR", "operator") == before + 1 end)
+    scratch.await("the hook to fail", function()
+      return count_of("hooked", "SCRIPT_ERROR", "operator") == before + 1
+    end)
     assert.truthy(lines_of(answer)[1].message:find("SCRIPT_ERROR: in the hook", 1, true))
   end)
 
@@ -202,19 +236,26 @@ describe("calls that fail by a fault of the operator's", function()
     for _ = 1, 30 do pcall(moonpool.call, op, {}) end
     alerts.tick()
     local found
-    for _, alert in ipairs(alerts.list()) do found = alert.name == "operator_faults" and alert or found end
+    for _, alert in ipairs(alerts.list()) do
+      found = alert.name == "operator_faults" and alert or found
+    end
     alerts.stop()
     assert.are.same({ "critical", 30 }, { found.severity, found.value })
-    assert.truthy(found.message:find("failures_spec_breaks SCRIPT_ERROR (30)", 1, true), found.message)
+    assert.truthy(found.message:find("failures_spec_breaks SCRIPT_ERROR (30)", 1, true),
+                  found.message)
     assert.truthy(found.action:find("/api/db/failed-calls", 1, true))
   end)
 
   it("are refused where their `errors` are no errors, with file and line", function()
-    local broken = serving.start({ ["scripts/wrong.lua"] = 'local moonpool = require "moonpool"\n' ..
-      'return moonpool.operation {\n  run = print,\n  errors = {\n    things_pkey = { "DUP", 99999 },\n  },\n}' },
+    local broken = serving.start(
+      { ["scripts/wrong.lua"] = 'local moonpool = require "moonpool"\n' ..
+      'return moonpool.operation {\n  run = print,\n  errors = {\n    things_pkey = { "DUP", \z
+        99999 },\n  },\n}' },
       { broken = true })
     assert.are.equal(1, broken:wait())
-    assert.truthy(broken:log():find("scripts/wrong.lua:5: moonpool.operation: errors.things_pkey: the status is 99999", 1, true),
+    assert.truthy(broken:log()
+      :find("scripts/wrong.lua:5: moonpool.operation: errors.things_pkey: the status is 99999", 1,
+            true),
       broken:log())
     broken:stop()
   end)
@@ -222,9 +263,11 @@ end)
 
 describe("a fault of the caller's", function()
   for what, case in pairs {
-    ["a value that is taken"]       = { "insert into failures_spec.things values (6, 'taken')", "UNIQUE_VIOLATION" },
-    ["what it refers to"]           = { "insert into failures_spec.things values (7, 'z', 1, null, 999)",
-                                        "FOREIGN_KEY_VIOLATION" },
+    ["a value that is taken"]       =
+      { "insert into failures_spec.things values (6, 'taken')", "UNIQUE_VIOLATION" },
+    ["what it refers to"]           =
+      { "insert into failures_spec.things values (7, 'z', 1, null, 999)",
+        "FOREIGN_KEY_VIOLATION" },
   } do
     it("is a conflict, in no words of the schema: " .. what, function()
       local answer, lines = fails("asks", { sql = case[1] }, case[2], 409, "caller")
@@ -236,9 +279,11 @@ describe("a fault of the caller's", function()
   it("has the code, status and message that `errors` gives it, with values of the input", function()
     local answer = fails("names", { name = "taken" }, "DUPLICATE_CODE", 409, "caller")
     assert.are.equal("there is a taken already", answer.json.error.message)
-    answer = fails("outer", { name = "taken" }, "DUPLICATE_CODE", 409, "caller") -- of an operation that joins
+    -- of an operation that joins
+    answer = fails("outer", { name = "taken" }, "DUPLICATE_CODE", 409, "caller")
     assert.are.equal("there is a taken already", answer.json.error.message)
-    answer = fails("names", { name = "new", sql = "update failures_spec.things set size = 500" }, "BAD_SIZE", 400, "caller")
+    answer = fails("names", { name = "new", sql = "update failures_spec.things set size = 500" },
+                   "BAD_SIZE", 400, "caller")
     assert.are.equal("it breaks a rule of what is stored", answer.json.error.message)
   end)
 
@@ -247,25 +292,33 @@ describe("a fault of the caller's", function()
     assert.are.equal("locked: me", answer.json.error.message)
   end)
 
-  it("is a number out of range in his input, whose field is named, and which the log does not repeat", function()
-    local answer = fails("bounded", { bigNumber = 3000000000 }, "NUMBER_OUT_OF_RANGE", 400, "caller")
+  it(
+    "is a number out of range in his input, whose field is named, and which the log does not repeat", function()
+    local answer = fails("bounded", { bigNumber = 3000000000 }, "NUMBER_OUT_OF_RANGE", 400,
+                         "caller")
     assert.are.equal("bigNumber: a number is out of range", answer.json.error.message)
-    assert.are.same({ { path = "bigNumber", message = "a number is out of range" } }, answer.json.error.fields)
+    assert.are.same({ { path = "bigNumber", message = "a number is out of range" } },
+                    answer.json.error.fields)
     local e = select(2, pcall(moonpool.call, moonpool.operation {
-      run = function(tx) return tx:value("select $big_number::int", { big_number = 3000000000 }) end }, {}))
+      run = function(tx)
+        return tx:value("select $big_number::int", { big_number = 3000000000 })
+      end }, {}))
     assert.are.equal("big_number: value (hidden) is out of range for type integer", e.message)
   end)
 
   it("is none where the script has made the value", function()
-    local answer, lines = fails("computes", { n = 3000000000 }, "NUMBER_OUT_OF_RANGE", 500, "operator")
+    local answer, lines = fails("computes", { n = 3000000000 }, "NUMBER_OUT_OF_RANGE", 500,
+                                "operator")
     assert.are.equal("a number is out of range", answer.json.error.message)
-    assert.truthy(lines[1].message:find("other: value (hidden) is out of range for type integer", 1, true), lines[1].message)
+    assert.truthy(lines[1].message:find("other: value (hidden) is out of range for type integer", 1,
+                                        true), lines[1].message)
   end)
 
   it("is what came to no call at all", function()
     local before = count_of("bounded", "VALIDATION_ERROR", "caller")
     assert_bare(call("bounded", { bigNumber = "x" }))
-    assert.are.equal(400, service.ask(host, "POST", "/api/ops/bounded", { token = token, body = "{" }).status)
+    assert.are.equal(400, service.ask(host, "POST", "/api/ops/bounded",
+                                      { token = token, body = "{" }).status)
     assert.are.equal(before + 2, count_of("bounded", "VALIDATION_ERROR", "caller"))
     before = count_of("unknown", "UNKNOWN_OPERATION", "caller")
     for i = 1, 3 do assert_bare(call("no_such_" .. i)) end
@@ -284,7 +337,8 @@ end)
 
 describe("a fault that passes", function()
   it("may be tried again, and is a line without a traceback", function()
-    local answer, lines = fails("asks", { sql = "select failures_spec.raise('55P03')" }, "LOCK_TIMEOUT", 503, "transient")
+    local answer, lines = fails("asks", { sql = "select failures_spec.raise('55P03')" },
+                                "LOCK_TIMEOUT", 503, "transient")
     assert.truthy(answer.headers["retry-after"])
     assert.are.equal("warn", lines[1].level)
     assert.is_nil(lines[1].message:find("traceback", 1, true))
@@ -293,7 +347,8 @@ end)
 
 describe("on the command line", function()
   it("a failed call has the same code, and more words", function()
-    local output, code = command.run([[call asks '{"sql":"insert into failures_spec.things values (2, null)"}']],
+    local output, code = command.run(
+      [[call asks '{"sql":"insert into failures_spec.things values (2, null)"}']],
       { dir = host.folder.path, env = { MOONPOOL_STATE = host.env.MOONPOOL_STATE } })
     assert.are.equal(1, code)
     local told = json.decode(output).error
@@ -301,7 +356,8 @@ describe("on the command line", function()
     assert.matches('null value in column "code"', told.message)
   end)
 
-  it("a call that fails in a script is told to the log, also where the script catches it", function()
+  it("a call that fails in a script is told to the log, also where the script catches it",
+     function()
     local output = scratch.script([[
       local moonpool, metrics = require "moonpool", require "moonpool.metrics"
       local op = moonpool.operation { run = function() error "it broke" end }

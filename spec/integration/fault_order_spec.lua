@@ -1,4 +1,5 @@
--- moonpool.test: failures that a spec orders, draws that are the same in each run, operations on another database.
+-- moonpool.test: failures that a spec orders, draws that are the same in each run, operations on
+-- another database.
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -13,14 +14,18 @@ describe("a failure on order", function()
   local schema
 
   setup(function()
-    schema = scratch.schema("fault_order_spec", { "create table fault_order_spec.things (id int primary key, attempt int)" })
+    schema = scratch.schema("fault_order_spec",
+                            { "create table fault_order_spec.things (id int primary key, attempt \z
+                              int)" })
   end)
   teardown(function() schema.drop() end)
   before_each(function() schema.owner.exec "truncate fault_order_spec.things" end)
   after_each(test.calm)
 
   local function things()
-    return schema.owner.value "select string_agg(id || ' ' || attempt, ',' order by id) from fault_order_spec.things"
+    return
+      schema.owner.value "select string_agg(id || ' ' || attempt, ',' order by id) from \z
+        fault_order_spec.things"
   end
 
   -- Stores three things with a look behind the second.
@@ -36,7 +41,8 @@ describe("a failure on order", function()
 
   for _, at in ipairs { 1, 2, 3, "commit" } do
     for _, state in ipairs { "40001", "40P01", "57P01" } do
-      it(("%s at %s is what the server says, and the work is done again"):format(state, at), function()
+      it(("%s at %s is what the server says, and the work is done again"):format(state, at),
+         function()
         test.fail_next { sqlstate = state, at = at }
         local result, info = moonpool.call_info(three(), {})
         assert.are.equal(2, result)
@@ -102,7 +108,11 @@ describe("a failure on order", function()
     -- The first keeps the lane while the others come.
     test.fail_next { sqlstate = "40001", at = 1, transaction = 3 }
     moonpool.all {
-      function() moonpool.call(define(function(tx) tx:value "select pg_sleep(0.05)" end, { lane = "faults" }), {}) end,
+      function()
+        moonpool.call(define(function(tx)
+          tx:value "select pg_sleep(0.05)"
+        end, { lane = "faults" }), {})
+      end,
       function() moonpool.call(op, { id = 1 }) end,
       function() moonpool.call(op, { id = 2 }) end,
     }
@@ -122,7 +132,9 @@ describe("a failure on order", function()
     for _ = 1, 5 do -- the second may have the memory of the first
       test.fail_next { sqlstate = "40001", at = "commit" }
       moonpool.call(three(), {})
-      local e = failure(moonpool.call, define(function(tx) tx:exec "insert into fault_order_spec.things values (1, 1)" end), {})
+      local e = failure(moonpool.call, define(function(tx)
+        tx:exec "insert into fault_order_spec.things values (1, 1)"
+      end), {})
       assert.are.equal("23505", e.sqlstate)
       schema.owner.exec "truncate fault_order_spec.things"
     end
@@ -146,7 +158,9 @@ describe("a failure on order", function()
 end)
 
 describe("draws that are fixed", function()
-  local function draw() return inline.call(function(tx) return { tx:uuid(), tx:random(), tx:now(), tx:uuid(4) } end) end
+  local function draw()
+    return inline.call(function(tx) return { tx:uuid(), tx:random(), tx:now(), tx:uuid(4) } end)
+  end
 
   it("are the same in each run, and differ between its calls", function()
     local runs = {}

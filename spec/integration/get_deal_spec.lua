@@ -24,8 +24,9 @@ describe("get_deal", function()
 
   it("shows a deal with all that belongs to it", function()
     local vehicle, trade, customer = ours:vehicle(), ours:trade_vehicle(), ours:customer()
-    local made = moonpool.call("create_deal", ours:deal_input { customer_id = customer.id, vehicle_id = vehicle.id,
-                                                                trade_vehicle_id = trade.id })
+    local made = moonpool.call("create_deal",
+                               ours:deal_input { customer_id = customer.id, vehicle_id = vehicle.id,
+                                                 trade_vehicle_id = trade.id })
     local second = ours:insert("deal_scenarios", { deal_id = made.deal.id, name = "Scenario 2" })
     local result = get { deal_id = made.deal.id }
     assert.are.equal(made.deal.deal_number, result.deal.deal_number)
@@ -62,8 +63,9 @@ describe("get_deal", function()
 
   it("shows the latest audit entries, newest first", function()
     for _, state in ipairs { "IN_PROGRESS", "APPROVED", "DELIVERED" } do
-      moonpool.call("change_deal_state", { dealership_id = ours.id, deal_id = deal.id, user_id = ours.salesperson.id,
-                                           state = state })
+      moonpool.call("change_deal_state",
+                    { dealership_id = ours.id, deal_id = deal.id, user_id = ours.salesperson.id,
+                      state = state })
     end
     local entries = get { audit_limit = 2 }.audit_entries
     assert.are.equal(2, #entries)
@@ -78,8 +80,9 @@ describe("get_deal", function()
     for i = 1, 8 do
       local one = ours:deal { deal_state = "IN_PROGRESS" }.id
       work[#work + 1] = function()
-        moonpool.call("change_deal_state", { dealership_id = ours.id, deal_id = one, user_id = ours.salesperson.id,
-                                             state = i % 2 == 0 and "APPROVED" or "CANCELLED" })
+        moonpool.call("change_deal_state",
+                      { dealership_id = ours.id, deal_id = one, user_id = ours.salesperson.id,
+                        state = i % 2 == 0 and "APPROVED" or "CANCELLED" })
       end
       for _ = 1, 4 do
         work[#work + 1] = function()
@@ -101,7 +104,9 @@ describe("get_deal", function()
     })
 
     it("another dealership's deal in the words of none", function()
-      hostile.foreign("get_deal", function() return input() end, "deal_id", "Deal", dealership.new():deal().id)
+      hostile.foreign("get_deal", function()
+        return input()
+      end, "deal_id", "Deal", dealership.new():deal().id)
     end)
 
     it("another dealership than the caller's", function()

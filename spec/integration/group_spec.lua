@@ -1,4 +1,5 @@
--- Calls that wait in a lane share a transaction: each stays atomic, with its own tenant, failure, hooks and answer.
+-- Calls that wait in a lane share a transaction: each stays atomic, with its own tenant, failure,
+-- hooks and answer.
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local db         = require "moonpool.db"
@@ -25,20 +26,25 @@ describe("a group", function()
   after_each(fault.assert_quiet)
 
   local function operation(run, more)
-    local definition = { input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id",
-                         lane = "group:$dealership_id", group = 16, group_ms = 10000, timeout = 10, run = run }
+    local definition = { input = is.object { dealership_id = is.uuid, name = is.string },
+                         tenant = "dealership_id",
+                         lane = "group:$dealership_id", group = 16, group_ms = 10000, timeout = 10,
+                         run = run }
     for name, value in pairs(more or {}) do definition[name] = value end
     return moonpool.operation(definition)
   end
 
   local function insert(tx, input, name)
-    return tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = name or input.name,
+    return tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                                    first_name = name or input.name,
                                     last_name = "Grouped" })
   end
 
   -- Holds the lane until all of `names` wait behind, then lets them go. -> results or errors, infos
   local function together(op, names, more)
-    local holder = operation(function() while not gate do moonpool.host.sleep(0.001) end end, { group = 1 })
+    local holder = operation(function()
+      while not gate do moonpool.host.sleep(0.001) end
+    end, { group = 1 })
     gate = false
     local tasks, answers, infos = {}, {}, {}
     tasks[1] = function() moonpool.call(holder, { dealership_id = ours.id, name = "holder" }) end
@@ -51,7 +57,9 @@ describe("a group", function()
       end
     end
     tasks[#tasks + 1] = function()
-      fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting >= #names end)
+      fault.eventually("all wait in the lane", function()
+        return moonpool.host.lanes().waiting >= #names
+      end)
       gate = true
     end
     moonpool.all(tasks)
@@ -166,7 +174,9 @@ describe("a group", function()
   it("keeps promises of rows that nobody looked at", function()
     local op = operation(function(tx, input)
       insert(tx, input)
-      if input.name == "b" then tx:one("select 1 from customers where first_name = $name", { name = "none" }, "None: $name") end
+      if input.name == "b" then
+        tx:one("select 1 from customers where first_name = $name", { name = "none" }, "None: $name")
+      end
       return input.name
     end)
     local answers = together(op, { "a", "b", "c" })
@@ -200,8 +210,10 @@ describe("a group", function()
     local op = operation(function(tx, input)
       insert(tx, input)
       if input.name == "b" then
-        tx:insert("deals", { id = tx:uuid(), dealership_id = input.dealership_id, deal_number = "2026-1123-0001",
-                             salesperson_id = ours.salesperson.id, active_scenario_id = tx:uuid() }) -- checked at COMMIT
+        tx:insert("deals", { id = tx:uuid(), dealership_id = input.dealership_id,
+                             deal_number = "2026-1123-0001",
+                             -- checked at COMMIT
+                             salesperson_id = ours.salesperson.id, active_scenario_id = tx:uuid() })
       end
       return input.name
     end)
@@ -258,15 +270,21 @@ describe("a group", function()
       hooks.begun = true
       tx:value "select pg_sleep(60)"
     end)
-    local holder = operation(function() while not gate do moonpool.host.sleep(0.001) end end, { group = 1 })
+    local holder = operation(function()
+      while not gate do moonpool.host.sleep(0.001) end
+    end, { group = 1 })
     gate = false
     local function start(op, name)
-      return moonpool.spawn(function() return moonpool.call(op, { dealership_id = ours.id, name = name }) end)
+      return moonpool.spawn(function()
+        return moonpool.call(op, { dealership_id = ours.id, name = name })
+      end)
     end
     local held = start(holder, "holder")
     fault.eventually("the lane is held", function() return moonpool.host.lanes().active == 1 end)
     local a, b, c = start(quick, "a"), start(slow, "b"), start(quick, "c")
-    fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting == 3 end)
+    fault.eventually("all wait in the lane", function()
+      return moonpool.host.lanes().waiting == 3
+    end)
     gate = true
     fault.eventually("it is at it", function() return hooks.begun end)
     b:cancel()
@@ -301,16 +319,20 @@ describe("a group", function()
       end, definition)
     end
 
-    -- Holders take all places; when everybody else waits they are let go. -> results or errors, infos
+    -- Holders take all places; when everybody else waits they are let go. -> results or errors,
+    -- infos
     local function behind_holders(op, names, more)
       local answers, infos, tasks = {}, {}, {}
       blocker.lease(function(conn)
         conn.value "select pg_advisory_lock(4711) is null"
         for i = 1, op.groups do
-          tasks[i] = moonpool.spawn(moonpool.call, op, { dealership_id = ours.id, name = "holder" .. i })
+          tasks[i] = moonpool.spawn(moonpool.call, op,
+                                    { dealership_id = ours.id, name = "holder" .. i })
         end
         fault.eventually("all places are taken", function()
-          return conn.value "select count(*) from pg_locks where locktype = 'advisory' and not granted" == op.groups
+          return
+            conn.value "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+              == op.groups
         end)
         for i, name in ipairs(names) do
           tasks[#tasks + 1] = moonpool.spawn(function()
@@ -319,7 +341,9 @@ describe("a group", function()
             answers[i], infos[i] = result, ok and info
           end)
         end
-        fault.eventually("all others wait", function() return moonpool.host.lanes().waiting == #names end)
+        fault.eventually("all others wait", function()
+          return moonpool.host.lanes().waiting == #names
+        end)
         conn.value "select pg_advisory_unlock(4711)"
       end)
       for _, task in ipairs(tasks) do task:wait() end
@@ -340,9 +364,12 @@ describe("a group", function()
         return { xid = tx:value "select pg_current_xact_id()::text", name = row.first_name }
       end)
       local answers = behind_holders(op, names)
-      for i, name in ipairs(names) do assert.are.equal(name, answers[i].name, tostring(answers[i])) end
+      for i, name in ipairs(names) do
+        assert.are.equal(name, answers[i].name, tostring(answers[i]))
+      end
       assert.are.same(names, names_stored())
-      -- Two rounds at the most: those above the holder's lane, then the others; the same order in both rounds.
+      -- Two rounds at the most: those above the holder's lane, then the others; the same order in
+      -- both rounds.
       local xids, first = {}, seen
       for i in ipairs(names) do xids[answers[i].xid] = true end
       local count = 0
@@ -393,8 +420,10 @@ describe("a group", function()
       local op = across(function(tx, input)
         insert(tx, input)
         if input.name == "b" then
-          tx:insert("deals", { id = tx:uuid(), dealership_id = input.dealership_id, deal_number = "2026-1123-0001",
-                               salesperson_id = ours.salesperson.id, active_scenario_id = tx:uuid() }) -- checked at COMMIT
+          tx:insert("deals", { id = tx:uuid(), dealership_id = input.dealership_id,
+                               deal_number = "2026-1123-0001",
+                               salesperson_id = ours.salesperson.id,
+                               active_scenario_id = tx:uuid() }) -- checked at COMMIT
         end
         return input.name
       end)
@@ -417,9 +446,12 @@ describe("a group", function()
 
     it("need no lane", function()
       local without = moonpool.operation {
-        input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id", group = 8, groups = 1,
+        input = is.object { dealership_id = is.uuid, name = is.string }, tenant = "dealership_id",
+        group = 8, groups = 1,
         run = function(tx, input)
-          if input.name:find "^holder" then return tx:value "select group_spec.hold_shared(4711)" end
+          if input.name:find "^holder" then
+            return tx:value "select group_spec.hold_shared(4711)"
+          end
           insert(tx, input)
           seen[#seen + 1] = input.name
           return tx:value "select pg_current_xact_id()::text"
@@ -431,14 +463,20 @@ describe("a group", function()
     end)
 
     it("let go who waits no longer", function()
-      local op = across(function(tx, input) return insert(tx, input).first_name end, { timeout = 5 })
+      local op = across(function(tx, input)
+        return insert(tx, input).first_name
+      end, { timeout = 5 })
       blocker.lease(function(conn)
         conn.value "select pg_advisory_lock(4711) is null"
-        local holder = moonpool.spawn(moonpool.call, op, { dealership_id = ours.id, name = "holder" })
+        local holder = moonpool.spawn(moonpool.call, op,
+                                      { dealership_id = ours.id, name = "holder" })
         fault.eventually("the place is taken", function()
-          return conn.value "select count(*) from pg_locks where locktype = 'advisory' and not granted" == 1
+          return
+            conn.value "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+              == 1
         end)
-        local late = failure(moonpool.call, op, { dealership_id = ours.id, name = "a" }, { timeout = 0.05 })
+        local late = failure(moonpool.call, op, { dealership_id = ours.id, name = "a" },
+                             { timeout = 0.05 })
         assert.are.equal("DEADLINE_EXCEEDED", late.code)
         assert.truthy(late.message:find("waited for its turn", 1, true), late.message)
         local gone = moonpool.spawn(moonpool.call, op, { dealership_id = ours.id, name = "b" })
@@ -455,7 +493,9 @@ describe("a group", function()
     it("need `group` and read committed", function()
       local e = failure(function() moonpool.operation { groups = 2, run = print } end)
       assert.truthy(tostring(e):find("`groups` needs `group`", 1, true), tostring(e))
-      e = failure(function() moonpool.operation { group = 2, groups = 2, isolation = "serializable", run = print } end)
+      e = failure(function()
+        moonpool.operation { group = 2, groups = 2, isolation = "serializable", run = print }
+      end)
       assert.truthy(tostring(e):find("`groups` needs read committed", 1, true), tostring(e))
     end)
   end)

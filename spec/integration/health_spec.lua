@@ -1,12 +1,15 @@
--- Five states of a host, told apart: what /health and /api/db/health say, metrics and alerts, while the pool is full, the
--- server read-only or gone, or the host stops. And who asks is found out whatever the load.
+-- Five states of a host, told apart: what /health and /api/db/health say, metrics and alerts, while
+-- the pool is full, the server read-only or gone, or the host stops. And who asks is found out
+-- whatever the load.
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 local service  = require "spec.support.http_service"
 
 local function operation(fields, body)
-  return ('local moonpool = require "moonpool"\nreturn moonpool.operation { summary = "x", %s run = function(tx) %s end }')
+  return (
+    'local moonpool = require "moonpool"\nreturn moonpool.operation { summary = "x", %s run = \z
+      function(tx) %s end }')
     :format(fields or "", body)
 end
 
@@ -33,7 +36,8 @@ describe("a host whose connections are all in use", function()
   local held, over, ended = false, false, false
 
   setup(function()
-    schema = scratch.schema("health_spec", { "create table health_spec.t (id int)", "insert into health_spec.t values (1)" })
+    schema = scratch.schema("health_spec", { "create table health_spec.t (id int)",
+                                             "insert into health_spec.t values (1)" })
     moonpool.spawn(function()
       schema.owner.transaction({ timeout = 120 }, function(tx)
         tx:query "select id from health_spec.t for update"
@@ -46,7 +50,9 @@ describe("a host whose connections are all in use", function()
     host = service.start(files, { env = { DB_POOL_MAX = "2" } })
     token, monitor = service.token "--scopes ops:*", service.token "--scopes monitor"
     calls = {}
-    for i = 1, 3 do calls[i] = host:send { ["do"] = "call", name = "waits", input = json.object() } end
+    for i = 1, 3 do
+      calls[i] = host:send { ["do"] = "call", name = "waits", input = json.object() }
+    end
   end)
   teardown(function()
     over = true
@@ -75,7 +81,8 @@ describe("a host whose connections are all in use", function()
     assert.matches('moonpool_health_state{state="saturated"} 1\n', text)
     assert.matches('moonpool_health_state{state="healthy"} 0\n', text)
     assert.matches("\nmoonpool_database_up 1\n", text)
-    local unknown = service.ask(host, "GET", "/metrics", { token = "mp_" .. ("a"):rep(12) .. "_" .. ("b"):rep(43) })
+    local unknown = service.ask(host, "GET", "/metrics",
+                                { token = "mp_" .. ("a"):rep(12) .. "_" .. ("b"):rep(43) })
     assert.are.equal(401, unknown.status)
   end)
 
@@ -97,8 +104,10 @@ describe("a host that stops", function()
       host.stop()
       local body, status = monitor.health()
       print(body.status, status, (monitor.ready()).healthy)
-      print(metrics.health().advice ~= nil, metrics.text():match 'health_state{state="draining"} %d')
+      print(metrics.health().advice ~= nil,
+        metrics.text():match 'health_state{state="draining"} %d')
     ]])
-    assert.matches("^healthy\ndraining\t503\tfalse\ntrue\thealth_state{state=\"draining\"} 1", output)
+    assert.matches("^healthy\ndraining\t503\tfalse\ntrue\thealth_state{state=\"draining\"} 1",
+                   output)
   end)
 end)

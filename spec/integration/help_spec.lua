@@ -1,5 +1,5 @@
--- The texts: `moonpool help TOPIC` (lua/moonpool/help/), README.md, CONTRIBUTING.md, SECURITY.md. What they name exists, and
--- their examples load.
+-- The texts: `moonpool help TOPIC` (lua/moonpool/help/), README.md, CONTRIBUTING.md, SECURITY.md.
+-- What they name exists, and their examples load.
 local codes    = require "moonpool.codes"
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
@@ -42,7 +42,9 @@ end
 -- What `moonpool help` lists in front of each line.
 local function listed(heading)
   local names = {}
-  for line in run "help":match(heading .. "[^\n]*\n(.-)\n\n"):gmatch "[^\n]+" do names[line:match "^  (%l+)" or ""] = true end
+  for line in run "help":match(heading .. "[^\n]*\n(.-)\n\n"):gmatch "[^\n]+" do
+    names[line:match "^  (%l+)" or ""] = true
+  end
   names[""] = nil
   return names
 end
@@ -69,7 +71,8 @@ describe("moonpool help", function()
       if name ~= "version" and name ~= "help" then
         local text, code = run("help " .. name)
         if not texts[name] then assert.are.same({ run(name .. " --help") }, { text, code }) end
-        assert.truthy(run(name .. " --help"):lower():find("usage: moonpool " .. name, 1, true), name)
+        assert.truthy(run(name .. " --help"):lower():find("usage: moonpool " .. name, 1, true),
+                      name)
       end
     end
     local text, code = run "help help"
@@ -93,7 +96,9 @@ describe("moonpool help", function()
       local number = 0
       for line in texts[topic]:gmatch "[^\n]*" do
         number = number + 1
-        if utf8.len(line) > 100 then problems[#problems + 1] = ("%s.md:%d is too long"):format(topic, number) end
+        if utf8.len(line) > 100 then
+          problems[#problems + 1] = ("%s.md:%d is too long"):format(topic, number)
+        end
       end
     end
     report(problems)
@@ -103,7 +108,9 @@ describe("moonpool help", function()
     local problems = {}
     for name, text in pairs(texts) do
       for topic in text:gmatch "moonpool help (%l+)" do
-        if not texts[topic] and not commands[topic] then problems[#problems + 1] = name .. ": moonpool help " .. topic end
+        if not texts[topic] and not commands[topic] then
+          problems[#problems + 1] = name .. ": moonpool help " .. topic
+        end
       end
       for word in text:gmatch "`moonpool (%l+)" do
         if not commands[word] then problems[#problems + 1] = name .. ": moonpool " .. word end
@@ -137,15 +144,19 @@ describe("the texts", function()
 
   it("show all codes of errors and all settings as the host has them", function()
     for topic, args in pairs { errors = "errors --markdown", settings = "config --markdown" } do
-      local shown = texts[topic]:match("<!%-%- made by: moonpool " .. args:gsub("%-", "%%-") .. " %-%->\n(.-)<!%-%- end %-%->")
+      local shown = texts[topic]:match("<!%-%- made by: moonpool " .. args:gsub("%-", "%%-")
+                                       .. " %-%->\n(.-)<!%-%- end %-%->")
       assert.are.equal(run(args), shown,
-        ("lua/moonpool/help/%s.md is old: put the output of `moonpool %s` into it"):format(topic, args))
+        ("lua/moonpool/help/%s.md is old: put the output of `moonpool %s` into it"):format(topic,
+          args))
     end
   end)
 
   it("name settings, codes and files that exist", function()
     local problems, settings = {}, json.decode((run "config --json"))
-    for name in texts.settings:match("itself:(.*)"):gmatch "%- `(MOONPOOL_%u+)`" do settings[name] = true end
+    for name in texts.settings:match("itself:(.*)"):gmatch "%- `(MOONPOOL_%u+)`" do
+      settings[name] = true
+    end
     for name, text in pairs(texts) do
       for setting in text:gmatch "%f[%w_](MOONPOOL_%u[%u_]*)" do
         if not settings[setting] then problems[#problems + 1] = name .. ": " .. setting end
@@ -175,7 +186,9 @@ describe("the texts", function()
     local types = read "lua/moonpool/types/moonpool.lua"
     local class = types:match "%-%-%-@class moonpool%.operation_definition\n(.-)\n\n"
     for field in class:gmatch "%-%-%-@field ([%w_]+)" do fields[field] = true end
-    for field in pairs(fields) do assert.truthy(texts.operations:find("`" .. field .. "[`(]"), field) end
+    for field in pairs(fields) do
+      assert.truthy(texts.operations:find("`" .. field .. "[`(]"), field)
+    end
     local section = texts.operations:match "\n## Fields\n(.-)\n## "
     for item in section:gmatch "\n%- (.-):%s" do
       for field in item:gmatch "`([%l_]+)" do assert.is_true(fields[field], field) end
@@ -192,11 +205,14 @@ describe("the texts", function()
         if code:find("moonpool\"?%)?%.operation {") then
           files[("%s%d.lua"):format(name:match "%w+", count)] = code
         elseif not load(code) then
-          problems[#problems + 1] = ("%s, example %d: %s"):format(name, count, select(2, load(code)))
+          problems[#problems + 1] =
+            ("%s, example %d: %s"):format(name, count, select(2, load(code)))
         end
       end)
     end
-    local folder <close> = setmetatable(command.folder(files), { __close = function(self) self.remove() end })
+    local folder <close> = setmetatable(command.folder(files), { __close = function(self)
+      self.remove()
+    end })
     for name in pairs(files) do
       local output, code = command.run("run --sandbox " .. name, { dir = folder.path })
       if code ~= 0 then problems[#problems + 1] = name .. ": " .. output end
@@ -209,8 +225,11 @@ end)
 describe("the five minutes of the README", function()
   it("work as they are pasted", function()
     local pasted
-    blocks(texts["README.md"], function(_, code) if code:find "^cat > scripts/" then pasted = code end end)
-    local folder <close> = setmetatable(command.folder { ["paste.sh"] = pasted }, { __close = function(self)
+    blocks(texts["README.md"], function(_, code)
+      if code:find "^cat > scripts/" then pasted = code end
+    end)
+    local folder <close> = setmetatable(command.folder { ["paste.sh"] = pasted },
+                                        { __close = function(self)
       command.run("db stop", { dir = self.path, env = { MOONPOOL_STATE = self.path .. "/state" } })
       self.remove()
     end })

@@ -2,7 +2,9 @@
 local command  = require "spec.support.command"
 local service  = require "spec.support.http_service"
 
-local files = { ["scripts/ping.lua"] = 'return require "moonpool".operation { run = function() return "pong" end }' }
+local files = {
+  ["scripts/ping.lua"] =
+    'return require "moonpool".operation { run = function() return "pong" end }' }
 
 local function preflight(host, origin)
   return service.ask(host, "OPTIONS", "/api/ops/ping", { headers = {
@@ -17,7 +19,8 @@ describe("CORS", function()
   local function with(origins, fn)
     local host = service.start(files, { env = { MOONPOOL_CORS_ORIGINS = origins } })
     local ok, e = pcall(fn, host, function(origin)
-      return service.ask(host, "POST", "/api/ops/ping", { token = token, headers = { Origin = origin }, json = {} })
+      return service.ask(host, "POST", "/api/ops/ping",
+                         { token = token, headers = { Origin = origin }, json = {} })
     end)
     host:stop()
     if not ok then error(e, 0) end
@@ -40,7 +43,8 @@ describe("CORS", function()
         assert.are.equal(204, asked.status)
         assert.are.equal(origin, asked.headers["access-control-allow-origin"])
         assert.are.equal("Origin", asked.headers.vary)
-        for _, name in ipairs { "Authorization", "Content-Type", "Idempotency-Key", "Request-Timeout", "traceparent" } do
+        for _, name in ipairs { "Authorization", "Content-Type", "Idempotency-Key",
+                                "Request-Timeout", "traceparent" } do
           assert.truthy(asked.headers["access-control-allow-headers"]:find(name, 1, true), name)
         end
         local answer = ping(origin)
@@ -48,7 +52,8 @@ describe("CORS", function()
         assert.are.equal(origin, answer.headers["access-control-allow-origin"])
         assert.truthy(answer.headers["access-control-expose-headers"]:find("X-Request-Id", 1, true))
       end
-      for _, origin in ipairs { "https://evil.example", "https://desk.example.evil", "http://desk.example", "null",
+      for _, origin in ipairs { "https://evil.example", "https://desk.example.evil",
+                                "http://desk.example", "null",
                                 "https://desk.example:8443", "https://desk.exampl" } do
         local asked = preflight(host, origin)
         assert.are.equal(403, asked.status, origin)
@@ -58,7 +63,8 @@ describe("CORS", function()
         assert.are.equal("Origin", answer.headers.vary)
       end
       -- A browser must be able to read why it was refused.
-      local refused = service.ask(host, "POST", "/api/ops/ping", { headers = { Origin = "https://desk.example" }, json = {} })
+      local refused = service.ask(host, "POST", "/api/ops/ping",
+                                  { headers = { Origin = "https://desk.example" }, json = {} })
       assert.are.equal(401, refused.status)
       assert.are.equal("https://desk.example", refused.headers["access-control-allow-origin"])
     end)
@@ -74,7 +80,8 @@ describe("CORS", function()
 
   it("stops the start where a name is no origin", function()
     local folder = command.folder(files)
-    for _, wrong in ipairs { "desk.example", "https://desk.example/path", "https://DESK.example", "*, https://desk.example" } do
+    for _, wrong in ipairs { "desk.example", "https://desk.example/path", "https://DESK.example",
+                             "*, https://desk.example" } do
       local output, code = command.run("serve --listen 127.0.0.1:0", { dir = folder.path,
         env = { MOONPOOL_CORS_ORIGINS = wrong, MOONPOOL_STATE = folder.path .. "/state" } })
       assert.are_not.equal(0, code)

@@ -1,10 +1,12 @@
--- A host among more clients than it has use for: slow ones (5,000 of them in spec/soak), and more than the system has files for.
+-- A host among more clients than it has use for: slow ones (5,000 of them in spec/soak), and more
+-- than the system has files for.
 local http    = require "spec.support.http"
 local service = require "spec.support.http_service"
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"
-  return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]] }
+  return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]]
+    }
 
 describe("a host in a crowd", function()
   local token
@@ -34,7 +36,9 @@ describe("a host in a crowd", function()
 
   it("closes clients that are idle before it has no files left, and goes on", function()
     local host, clients = service.start(files, { shell = "ulimit -n 300" }), {}
-    assert.matches("300 open files are allowed %(ulimit %-Hn%), enough for 172 clients at a time instead of 10000", host:log())
+    assert.matches(
+      "300 open files are allowed %(ulimit %-Hn%), enough for 172 clients at a time instead of \z
+        10000", host:log())
     for i = 1, 172 do
       clients[i] = assert(http.connect(host.port))
       clients[i].send "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -44,12 +48,14 @@ describe("a host in a crowd", function()
     -- Together they need as many connections to the database, which are files too.
     local calling = table.move(clients, 101, 108, 1, {})
     for _, client in ipairs(calling) do
-      client.send(("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token))
+      client.send(("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+        :format(token))
     end
     for _, client in ipairs(calling) do assert.are.equal(200, client.answer().status) end
     assert.are.equal("", clients[1].rest())
     for _, client in ipairs(clients) do client.close() end
-    assert.is_nil(host:log():find("Too many open files", 1, true) or host:log():find("EMFILE", 1, true))
+    assert.is_nil(host:log():find("Too many open files", 1, true)
+                  or host:log():find("EMFILE", 1, true))
     host:stop()
   end)
 end)

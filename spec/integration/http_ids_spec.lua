@@ -1,4 +1,5 @@
--- The ids of a request: every answer and every log line of its call carries them, and the recorder knows the call by its.
+-- The ids of a request: every answer and every log line of its call carries them, and the recorder
+-- knows the call by its.
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
@@ -18,7 +19,8 @@ local files = {
       tx:value "select pg_sleep(0.005)"
       return 1
     end }]],
-  ["scripts/break.lua"] = 'return require "moonpool".operation { run = function() error "it breaks" end }',
+  ["scripts/break.lua"] =
+    'return require "moonpool".operation { run = function() error "it breaks" end }',
   ["scripts/fail.lua"]  = [[
     local moonpool = require "moonpool"
     return moonpool.operation { run = function() moonpool.fail("NOT_NOW", "not now") end }]],
@@ -30,13 +32,16 @@ describe("a request over HTTP", function()
   local host, token
 
   setup(function()
-    host = service.start(files, { env = { MOONPOOL_LOG = "json", MOONPOOL_LOG_LEVEL = "info", DB_SLOW_QUERY_THRESHOLD = "1" } })
+    host = service.start(files,
+                         { env = { MOONPOOL_LOG = "json", MOONPOOL_LOG_LEVEL = "info",
+                                   DB_SLOW_QUERY_THRESHOLD = "1" } })
     token = service.token "--scopes ops:*,monitor"
   end)
   teardown(function() host:stop() end)
 
   local function call(name, headers)
-    return service.ask(host, "POST", "/api/ops/" .. name, { token = token, headers = headers, json = {} })
+    return service.ask(host, "POST", "/api/ops/" .. name,
+                       { token = token, headers = headers, json = {} })
   end
 
   -- The log lines with this text that came since.
@@ -60,13 +65,16 @@ describe("a request over HTTP", function()
     return found
   end
 
-  it("has its ids in each log line of its call: the script's, its tasks', its hooks', the host's own", function()
-    local answer = call("say", { ["X-Request-Id"] = "spec-1", traceparent = ("00-%s-%s-01"):format(TRACE, SPAN) })
+  it(
+    "has its ids in each log line of its call: the script's, its tasks', its hooks', the host's own", function()
+    local answer = call("say", { ["X-Request-Id"] = "spec-1",
+                                 traceparent = ("00-%s-%s-01"):format(TRACE, SPAN) })
     assert.are.equal(200, answer.status)
     local id = answer.headers["x-call-id"]
     assert.matches("^%x+%-%x+%-7%x+%-%x+%-%x+$", id)
     local span
-    for _, text in ipairs { "from the script", "from a task of it", "slow:", "from the hook", "the hook fails" } do
+    for _, text in ipairs { "from the script", "from a task of it", "slow:", "from the hook",
+                            "the hook fails" } do
       local event = last_line(text)
       assert.are.same({ "say", id, "spec-1", TRACE },
         { event.operation, event.call_id, event.request_id, event.trace_id }, text)
@@ -84,9 +92,12 @@ describe("a request over HTTP", function()
     assert.are.equal(id, answer.json.error.callId)
     assert.are.equal(answer.headers["x-request-id"], answer.json.error.requestId)
     local event = last_line "it breaks"
-    assert.are.same({ id, answer.headers["x-request-id"], "break" }, { event.call_id, event.request_id, event.operation })
+    assert.are.same({ id, answer.headers["x-request-id"], "break" },
+                    { event.call_id, event.request_id, event.operation })
     assert.are.equal(id, call("fail").json.error.callId ~= id and id) -- each has its own
-    local output, code = command.run("why " .. id, { dir = host.folder.path, env = { MOONPOOL_STATE = host.env.MOONPOOL_STATE } })
+    local output, code = command.run("why " .. id,
+                                     { dir = host.folder.path,
+                                       env = { MOONPOOL_STATE = host.env.MOONPOOL_STATE } })
     assert.are.equal(0, code, output)
     assert.truthy(output:find(id .. "  break", 1, true), output)
     assert.truthy(output:find(answer.headers["x-request-id"], 1, true), output)
@@ -95,9 +106,11 @@ describe("a request over HTTP", function()
   it("without a trace, or with a malformed one, begins one", function()
     local malformed = {
       false, "", "00", ("00-%s-%s"):format(TRACE, SPAN), ("00-%s-%s-01-"):format(TRACE, SPAN),
-      ("00-%s-%s-01-more"):format(TRACE, SPAN), ("ff-%s-%s-01"):format(TRACE, SPAN), ("0-%s-%s-01"):format(TRACE, SPAN),
+      ("00-%s-%s-01-more"):format(TRACE, SPAN), ("ff-%s-%s-01"):format(TRACE, SPAN),
+      ("0-%s-%s-01"):format(TRACE, SPAN),
       ("00-%s-%s-01"):format(TRACE:upper(), SPAN), ("00-%s-%s-01"):format(("0"):rep(32), SPAN),
-      ("00-%s-%s-01"):format(TRACE, ("0"):rep(16)), ("00-%s-%s-0g"):format(TRACE, SPAN), ("00_%s-%s-01"):format(TRACE, SPAN),
+      ("00-%s-%s-01"):format(TRACE, ("0"):rep(16)), ("00-%s-%s-0g"):format(TRACE, SPAN),
+      ("00_%s-%s-01"):format(TRACE, SPAN),
       ("01-%s-%s-01more"):format(TRACE, SPAN), ("x"):rep(55),
     }
     local seen = {}
@@ -118,7 +131,8 @@ describe("a request over HTTP", function()
   end)
 
   it("goes on with a trace of a later version", function()
-    call("say", { ["X-Request-Id"] = "later", traceparent = ("cc-%s-%s-01-what.is.new"):format(TRACE, SPAN) })
+    call("say", { ["X-Request-Id"] = "later",
+                  traceparent = ("cc-%s-%s-01-what.is.new"):format(TRACE, SPAN) })
     for _, event in ipairs(lines "from the script") do
       if event.request_id == "later" then assert.are.equal(TRACE, event.trace_id) end
     end
@@ -133,13 +147,15 @@ end)
 
 describe("the log on a terminal", function()
   it("names operation, call and request behind the text", function()
-    local host = service.start(files, { env = { MOONPOOL_LOG = "text", MOONPOOL_LOG_LEVEL = "info" } })
+    local host = service.start(files,
+                               { env = { MOONPOOL_LOG = "text", MOONPOOL_LOG_LEVEL = "info" } })
     local token = service.token "--scopes ops:*"
     local answer = service.ask(host, "POST", "/api/ops/say",
       { token = token, headers = { ["X-Request-Id"] = "spec-2" }, json = {} })
     local log = host:log()
     host:stop()
-    assert.truthy(log:find(("info  script: from the script (say, call %s, request spec-2, trace "):format(
+    assert.truthy(
+      log:find(("info  script: from the script (say, call %s, request spec-2, trace "):format(
       answer.headers["x-call-id"]), 1, true), log)
   end)
 end)

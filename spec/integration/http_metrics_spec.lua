@@ -18,8 +18,12 @@ describe("the metrics of HTTP", function()
   end)
   teardown(function() host:stop() end)
 
-  local function read() return page.read(service.ask(host, "GET", "/metrics", { token = token }).body) end
-  local function ping(input, with) return service.ask(host, "POST", "/api/ops/ping", { token = with or token, json = input }) end
+  local function read()
+    return page.read(service.ask(host, "GET", "/metrics", { token = token }).body)
+  end
+  local function ping(input, with)
+    return service.ask(host, "POST", "/api/ops/ping", { token = with or token, json = input })
+  end
 
   it("count answers by what was asked for and by status", function()
     local before = read()
@@ -30,7 +34,8 @@ describe("the metrics of HTTP", function()
     local now = read()
     local function more(route, code)
       local labels = { route = route, code = tostring(code) }
-      return now:value("moonpool_http_requests_total", labels) - (before:value("moonpool_http_requests_total", labels) or 0)
+      return now:value("moonpool_http_requests_total",
+                       labels) - (before:value("moonpool_http_requests_total", labels) or 0)
     end
     assert.are.equal(3, more("operation", 200))
     assert.are.equal(1, more("operation", 500))
@@ -57,7 +62,9 @@ describe("the metrics of HTTP", function()
   end)
 
   it("are on the dashboard, by class of status", function()
-    local function told() return service.ask(host, "GET", "/api/db/overview", { token = token }).json.http end
+    local function told()
+      return service.ask(host, "GET", "/api/db/overview", { token = token }).json.http
+    end
     local before = told()
     ping({})
     ping({ broken = true })

@@ -11,17 +11,24 @@ local test       = require "moonpool.test"
 
 local function operation(fields, body)
   return ('local moonpool = require "moonpool"\nlocal is = require "moonpool.is"\n' ..
-          'return moonpool.operation { summary = "x", %s run = function(tx, input) %s end }'):format(fields or "", body)
+          'return moonpool.operation { summary = "x", %s run = function(tx, input) %s end }')
+            :format(fields or "", body)
 end
 
 local files = {
-  ["scripts/hello.lua"]  = operation(nil, 'return { said_so = tx:value "select 42", price = moonpool.decimal "1.50" }'),
+  ["scripts/hello.lua"]  = operation(nil,
+                                     'return { said_so = tx:value "select 42", price = \z
+                                       moonpool.decimal "1.50" }'),
   ["scripts/whoami.lua"] = operation(nil, 'return tx.caller or {}'),
-  ["scripts/fails.lua"]  = operation(nil, 'moonpool.fail("NO_SUCH_LUCK", "no luck today", { status = 409 })'),
+  ["scripts/fails.lua"]  = operation(nil,
+                                     'moonpool.fail("NO_SUCH_LUCK", "no luck today", { status = \z
+                                       409 })'),
   ["scripts/breaks.lua"] = operation(nil, 'local none; return none.field'),
   ["scripts/leaks.lua"]  = operation(nil, [[return tx:one "select 1 / 0 as secret_column"]]),
-  ["scripts/unwritable.lua"] = operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
-  ["scripts/none.lua"]   = operation(nil, [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
+  ["scripts/unwritable.lua"] =
+    operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
+  ["scripts/none.lua"]   = operation(nil,
+                                     [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
   ["scripts/hears.lua"]  = operation('on = "http_ops_spec.nothing",', 'return nil'),
   ["scripts/nightly.lua"] = operation('every = "366d",', "return 1"),
   ["scripts/hourly.lua"] = operation('every = "366d", http = true,', "return 1"),
@@ -30,10 +37,13 @@ local files = {
   ["scripts/misuses.lua"] = operation(nil, 'return tx:value("select $nmae::int", { name = 1 })'),
   ["scripts/slow.lua"]   = operation("timeout = 20,", [[tx:exec "select pg_sleep(20)"; return 1]]),
   ["scripts/naps.lua"]   = operation(nil, [[tx:exec "select pg_sleep(1), 'a nap'"; return 1]]),
-  ["scripts/checked.lua"] = operation('input = is.object { company_name = is.string:max(20), size = is.integer:optional() },',
-                                      'return { name = input.company_name }'),
-  ["scripts/of_tenant.lua"] = operation('tenant = "dealership_id", input = is.object { dealership_id = is.uuid },',
-                                        [[return { tenant = tx:value "select current_setting('app.dealership_id')" }]]),
+  ["scripts/checked.lua"] =
+    operation(
+      'input = is.object { company_name = is.string:max(20), size = is.integer:optional() },',
+              'return { name = input.company_name }'),
+  ["scripts/of_tenant.lua"] =
+    operation('tenant = "dealership_id", input = is.object { dealership_id = is.uuid },',
+              [[return { tenant = tx:value "select current_setting('app.dealership_id')" }]]),
 }
 
 describe("operations over HTTP", function()
@@ -73,7 +83,9 @@ describe("operations over HTTP", function()
     assert.equal("VALIDATION_ERROR", answer.json.error.code)
     assert.equal(400, call("checked", { body = "{" }).status)
     assert.equal(400, call("checked", { body = '{"companyName":"a","companyName":"b"}' }).status)
-    assert.equal(415, call("checked", { body = "companyName=a", headers = { ["Content-Type"] = "text/plain" } }).status)
+    assert.equal(
+      415, call("checked", { body = "companyName=a",
+                             headers = { ["Content-Type"] = "text/plain" } }).status)
     assert.same({ result = { name = "a" } }, call("checked", { json = { companyName = "a" } }).json)
   end)
 
@@ -90,10 +102,14 @@ describe("operations over HTTP", function()
   it("do not tell a caller what their script did wrong with the host; the log has it", function()
     local answer = call("misuses", { headers = { ["X-Request-Id"] = "misused-1" } })
     assert.equal(500, answer.status)
-    assert.equal("INVALID_ARGUMENT", answer.json.error.code) -- the code that scripts, `why` and the log have
-    assert.equal("the operation failed; the log of the host says why, under the call's id", answer.json.error.message)
+    -- the code that scripts, `why` and the log have
+    assert.equal("INVALID_ARGUMENT", answer.json.error.code)
+    assert.equal("the operation failed; the log of the host says why, under the call's id",
+                 answer.json.error.message)
     assert.is_nil(answer.body:find("nmae", 1, true))
-    scratch.await("the log to tell", function() return host:log():find("no value for $nmae", 1, true) end)
+    scratch.await("the log to tell", function()
+      return host:log():find("no value for $nmae", 1, true)
+    end)
   end)
 
   it("give an empty list for a query without rows", function()
@@ -112,8 +128,12 @@ describe("operations over HTTP", function()
     assert.equal(before + 1, stored())
     assert.equal(500, answer.status)
     assert.equal("RESULT_UNWRITABLE", answer.json.error.code)
-    assert.equal("unwritable is done and stored, but its result cannot be written as JSON", answer.json.error.message)
-    assert.truthy(host:log():find("unwritable is done and stored, but its result cannot be written as JSON: $.ratio", 1, true))
+    assert.equal("unwritable is done and stored, but its result cannot be written as JSON",
+                 answer.json.error.message)
+    assert.truthy(
+      host:log():find(
+        "unwritable is done and stored, but its result cannot be written as JSON: $.ratio", 1,
+        true))
     assert.equal(answer.headers["x-call-id"], answer.json.error.callId)
   end)
 
@@ -145,7 +165,8 @@ describe("operations over HTTP", function()
 
   it("are rolled back when the client goes away", function()
     local client = http.connect(host.port)
-    client.send(("POST /api/ops/slow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(all))
+    client.send(("POST /api/ops/slow HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+      :format(all))
     local function sleeping()
       return test.admin().value [[
         select count(*) from pg_stat_activity
@@ -173,11 +194,14 @@ describe("operations over HTTP", function()
     for _, op in ipairs(answer.json.operations) do
       assert.is_nil(({ hears = true, nightly = true, inner = true })[op.name])
     end
-    answer = service.ask(host, "GET", "/api/ops", { token = service.token "--scopes ops:hello,monitor" })
+    answer = service.ask(host, "GET", "/api/ops",
+                         { token = service.token "--scopes ops:hello,monitor" })
     assert.equal(1, #answer.json.operations)
     local doc = service.ask(host, "GET", "/openapi.json", { token = all }).json
     assert.equal("3.1.0", doc.openapi)
-    for _, name in ipairs { "hears", "nightly", "inner" } do assert.is_nil(doc.paths["/api/ops/" .. name]) end
+    for _, name in ipairs { "hears", "nightly", "inner" } do
+      assert.is_nil(doc.paths["/api/ops/" .. name])
+    end
     assert.truthy(doc.paths["/api/ops/hourly"])
     local post = doc.paths["/api/ops/checked"].post
     assert.equal("checked", post.operationId)
@@ -192,7 +216,8 @@ describe("operations over HTTP", function()
     it("of a host's own making", function()
       local made = service.token "--scopes ops:*"
       local others = {
-        { headers = {} }, { headers = { Authorization = "" } }, { headers = { Authorization = "Bearer" } },
+        { headers = {} }, { headers = { Authorization = "" } },
+        { headers = { Authorization = "Bearer" } },
         { headers = { Authorization = "Basic " .. made } }, { headers = { Authorization = made } },
         { headers = { Authorization = "Bearer " .. made:sub(1, -2) } },
         { headers = { Authorization = "Bearer " .. made .. "A" } },
@@ -225,13 +250,16 @@ describe("operations over HTTP", function()
         return code
       end
       assert.equal(2, made("--scopes ops:create_dela", "create_dela", "did you mean create_deal?"))
-      assert.equal(2, made("--scopes ops:*,ops:nothing_like_it", "nothing_like_it", "--allow-unknown"))
+      assert.equal(2, made("--scopes ops:*,ops:nothing_like_it", "nothing_like_it",
+                           "--allow-unknown"))
       assert.equal(2, made("--tenant nouuid", "nouuid", "dealership_id"))
       assert.equal(0, made "--scopes ops:nothing_like_it --allow-unknown")
     end)
 
     it("which says for whom they are called", function()
-      local token = service.token "--tenant 0190aaaa-0000-7000-8000-000000000001 --user 0190bbbb-0000-7000-8000-000000000002"
+      local token =
+        service.token "--tenant 0190aaaa-0000-7000-8000-000000000001 --user \z
+          0190bbbb-0000-7000-8000-000000000002"
       local caller = call("whoami", { token = token }).json.result
       assert.equal("0190aaaa-0000-7000-8000-000000000001", caller.tenant)
       assert.equal("0190bbbb-0000-7000-8000-000000000002", caller.userId)
@@ -240,8 +268,11 @@ describe("operations over HTTP", function()
     it("and work for its tenant, and no other", function()
       local own, other = dealership.new(), dealership.new()
       local token = service.token("--tenant " .. own.id)
-      assert.equal(own.id, call("of_tenant", { token = token, json = json.object() }).json.result.tenant)
-      assert.equal(own.id, call("of_tenant", { token = token, json = { dealershipId = own.id } }).json.result.tenant)
+      assert.equal(
+        own.id, call("of_tenant", { token = token, json = json.object() }).json.result.tenant)
+      assert.equal(
+        own.id, call("of_tenant",
+                     { token = token, json = { dealershipId = own.id } }).json.result.tenant)
       local answer = call("of_tenant", { token = token, json = { dealershipId = other.id } })
       assert.equal(403, answer.status)
       assert.equal("MULTI_TENANT_VIOLATION", answer.json.error.code)
@@ -265,21 +296,30 @@ describe("operations over HTTP", function()
     it("that has not expired", function()
       local token = service.token "--scopes ops:* --days 0.0000001"
       moonpool.sleep(0.02)
-      assert.equal(401, call("hello", { token = token, headers = { ["X-Forwarded-For"] = "192.0.2.77" } }).status)
+      assert.equal(
+        401, call(
+          "hello", { token = token, headers = { ["X-Forwarded-For"] = "192.0.2.77" } }).status)
     end)
 
-    it("and few wrong ones: guessing is limited by address, and does not stop those who have one", function()
+    it("and few wrong ones: guessing is limited by address, and does not stop those who have one",
+       function()
       local guess = "mp_000000000000_" .. ("A"):rep(43)
       local from = { ["X-Forwarded-For"] = "198.51.100.1" }
       local statuses = {}
       for i = 1, 30 do
-        local answer = call("hello", { token = guess:gsub("0000_", ("%04d_"):format(i)), headers = from })
+        local answer = call("hello",
+                            { token = guess:gsub("0000_", ("%04d_"):format(i)), headers = from })
         statuses[answer.status] = (statuses[answer.status] or 0) + 1
-        if answer.status == 429 then assert.is_true(tonumber(answer.headers["retry-after"]) >= 1) end
+        if answer.status == 429 then
+          assert.is_true(tonumber(answer.headers["retry-after"]) >= 1)
+        end
       end
       assert.same({ [401] = 10, [429] = 20 }, statuses)
-      assert.equal(200, call("hello", { headers = from }).status) -- a token that is known is no guess
-      assert.equal(401, call("hello", { token = guess, headers = { ["X-Forwarded-For"] = "198.51.100.2" } }).status)
+      -- a token that is known is no guess
+      assert.equal(200, call("hello", { headers = from }).status)
+      assert.equal(
+        401, call(
+          "hello", { token = guess, headers = { ["X-Forwarded-For"] = "198.51.100.2" } }).status)
     end)
   end)
 
@@ -306,16 +346,20 @@ describe("the pages of a host", function()
   end)
 
   it("need the scope monitor", function()
-    for _, path in ipairs { "/metrics", "/api/db/metrics", "/api/db/pool-metrics", "/api/db/transaction-stats",
-                            "/api/db/operations", "/api/db/query-history", "/api/db/slow-queries", "/api/db/alerts" } do
+    for _, path in ipairs { "/metrics", "/api/db/metrics", "/api/db/pool-metrics",
+                            "/api/db/transaction-stats",
+                            "/api/db/operations", "/api/db/query-history", "/api/db/slow-queries",
+                            "/api/db/alerts" } do
       assert.equal(401, service.ask(host, "GET", path).status, path)
       assert.equal(403, service.ask(host, "GET", path, { token = admin }).status, path)
       local answer = service.ask(host, "GET", path, { token = monitor })
       assert.equal(200, answer.status, path .. answer.body)
       assert.equal(405, service.ask(host, "POST", path, { token = monitor }).status, path)
     end
-    assert.matches("# TYPE moonpool_", service.ask(host, "GET", "/metrics", { token = monitor }).body)
-    assert.equal(400, service.ask(host, "GET", "/api/db/query-history?limit=x", { token = monitor }).status)
+    assert.matches("# TYPE moonpool_",
+                   service.ask(host, "GET", "/metrics", { token = monitor }).body)
+    assert.equal(400, service.ask(host, "GET", "/api/db/query-history?limit=x",
+                                  { token = monitor }).status)
     local answer = service.ask(host, "GET", "/api/db/test?development=1", { token = monitor })
     assert.same({ 403, "FORBIDDEN" }, { answer.status, answer.json.error.code })
     assert.matches("MOONPOOL_ENV=development", answer.json.error.message, 1, true)
@@ -337,7 +381,8 @@ end)
 describe("moonpool serve", function()
   it("listens for others only when a token says who they are", function()
     local folder = command.folder(files)
-    local output, code = command.run("serve --listen nonsense", { dir = folder.path, env = { MOONPOOL_STATE = folder.path } })
+    local output, code = command.run("serve --listen nonsense",
+                                     { dir = folder.path, env = { MOONPOOL_STATE = folder.path } })
     assert.equal(2, code)
     assert.matches("cannot listen on \"nonsense\"", output)
     -- A database without our tables has no tokens either.
@@ -363,11 +408,13 @@ describe("moonpool serve", function()
     local token = service.token "--scopes ops:*"
     local host = service.start(files)
     local client = http.connect(host.port)
-    client.send(("POST /api/ops/naps HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token))
+    client.send(("POST /api/ops/naps HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+      :format(token))
     scratch.await("it is under way", function()
       return test.admin().value [[
         select exists (select from pg_stat_activity
-                        where query like '%a nap%' and state = 'active' and pid <> pg_backend_pid())]]
+                        where query like '%a nap%' and state = 'active'
+                          and pid <> pg_backend_pid())]]
     end)
     assert(os.execute("kill -TERM " .. host:pid()))
     local answer = client.answer()

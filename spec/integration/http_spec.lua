@@ -1,4 +1,5 @@
--- The HTTP server as a client sees it: connections, order, limits of size and time, streams, and its end.
+-- The HTTP server as a client sees it: connections, order, limits of size and time, streams, and
+-- its end.
 local http = require "spec.support.http"
 
 local function get(path, ...)
@@ -7,7 +8,9 @@ end
 
 local function stats(server)
   local numbers = {}
-  for name, value in http.request(server.port, "GET", "/stats").body:gmatch "(%S+)=(%d+)" do numbers[name] = tonumber(value) end
+  for name, value in http.request(server.port, "GET", "/stats").body:gmatch "(%S+)=(%d+)" do
+    numbers[name] = tonumber(value)
+  end
   return numbers
 end
 
@@ -51,7 +54,8 @@ describe("the HTTP server", function()
 
   it("answers with what a client needs to read the answer", function()
     start()
-    local answer = http.request(server.port, "POST", "/a/b?c=d", { body = "hello", headers = { ["X-Thing"] = "1" } })
+    local answer = http.request(server.port, "POST", "/a/b?c=d",
+                                { body = "hello", headers = { ["X-Thing"] = "1" } })
     assert.equal(200, answer.status)
     assert.equal("text/plain", answer.headers["content-type"])
     assert.equal(tostring(#answer.body), answer.headers["content-length"])
@@ -147,7 +151,8 @@ describe("the HTTP server", function()
     assert.matches("\nhello$", answer.body)
     client.send "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n"
     assert.equal(200, client.answer().status)
-    client.send "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\nExpect: 100-continue\r\n\r\n"
+    client.send "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\nExpect: \z
+      100-continue\r\n\r\n"
     assert.equal(413, client.answer().status) -- before the client sends 2 MB for nothing
     assert.equal("", client.rest())
     client.close()
@@ -179,8 +184,10 @@ describe("the HTTP server", function()
 
   it("drops a request whose rest will never come", function()
     start()
-    for _, part in ipairs { "", "GET", get("/x"):sub(1, -2), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell",
-                            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" } do
+    for _, part in ipairs { "", "GET", get("/x"):sub(1, -2),
+                            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell",
+                            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \z
+                              chunked\r\n\r\n5\r\nhello\r\n0\r\n" } do
       local client = http.connect(server.port)
       client.send(part).shut()
       assert.equal("", client.rest())
@@ -244,7 +251,8 @@ describe("the HTTP server", function()
     start("body_bytes=10", "head_bytes=200")
     assert.equal(200, http.request(server.port, "POST", "/", { body = ("x"):rep(10) }).status)
     assert.equal(413, http.request(server.port, "POST", "/", { body = ("x"):rep(11) }).status)
-    assert.equal(431, http.request(server.port, "GET", "/", { headers = { X = ("y"):rep(200) } }).status)
+    assert.equal(
+      431, http.request(server.port, "GET", "/", { headers = { X = ("y"):rep(200) } }).status)
     assert.equal(414, http.request(server.port, "GET", "/" .. ("y"):rep(200)).status)
   end)
 
@@ -261,8 +269,10 @@ describe("the HTTP server", function()
 
   it("gives a head, a body and a chunked body some time, then says 408", function()
     start("head_ms=50", "body_ms=50", "body_rate=1000000")
-    for _, part in ipairs { "G", "GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell",
-                            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" } do
+    for _, part in ipairs { "G", "GET / HTTP/1.1\r\nHost: a\r\n",
+                            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell",
+                            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \z
+                              chunked\r\n\r\n5\r\nhello\r\n" } do
       local answers = http.exchange(server.port, part)
       assert.equal(408, answers[1].status, part)
       assert.equal("close", answers[1].headers.connection)
@@ -275,7 +285,8 @@ describe("the HTTP server", function()
 
   it("does not let a client have more time by sending one byte after another", function()
     start("head_ms=300", "body_ms=300", "body_rate=1000000")
-    for _, first in ipairs { "GET / HTTP/1.1\r\nX: ", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" } do
+    for _, first in ipairs { "GET / HTTP/1.1\r\nX: ",
+                             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" } do
       local client = http.connect(server.port)
       client.send(first)
       http.wait("the server has enough", function()
@@ -304,7 +315,8 @@ describe("the HTTP server", function()
     local slow, before = {}, memory(server, "VmRSS")
     for i = 1, many do
       slow[i] = assert(http.connect(server.port))
-      slow[i].send(i % 2 == 0 and "GET / HT" or "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
+      slow[i].send(i % 2 == 0 and "GET / HT"
+                   or "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
     end
     await(server, "connections", many + 1)
     local more = memory(server, "VmRSS") - before
@@ -318,7 +330,8 @@ describe("the HTTP server", function()
 
   it("answers what is under way when it ends, and closes the rest", function()
     start "grace_ms=20000"
-    local idle, busy, sending = http.connect(server.port), http.connect(server.port), http.connect(server.port)
+    local idle, busy, sending = http.connect(server.port), http.connect(server.port),
+      http.connect(server.port)
     idle.send(get "/x")
     idle.answer()
     busy.send(get "/stream?1000")
@@ -360,7 +373,8 @@ describe("the HTTP server", function()
       for i = 1, 20 do clients[i] = http.connect(server.port) end
       for _, client in ipairs(clients) do client.send(get "/later") end
       server.signal "sigterm"
-      -- Each client sends again as soon as it has its answer, until it is told that the connection closes.
+      -- Each client sends again as soon as it has its answer, until it is told that the connection
+      -- closes.
       for _ = 1, 50 do
         for _, client in ipairs(clients) do
           if not client.over then

@@ -1,5 +1,5 @@
--- Isolation: the three levels by what they let a transaction see, read_only and deferrable, and what an operation that
--- joins another's transaction gets of its own.
+-- Isolation: the three levels by what they let a transaction see, read_only and deferrable, and
+-- what an operation that joins another's transaction gets of its own.
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -18,7 +18,9 @@ describe("isolation:", function()
   local schema
 
   setup(function()
-    schema = scratch.schema("isolation_spec", { "create table isolation_spec.things (id int primary key, n int not null)" })
+    schema = scratch.schema("isolation_spec",
+                            { "create table isolation_spec.things (id int primary key, n int not \z
+                              null)" })
   end)
   teardown(function() schema.drop() end)
   before_each(function()
@@ -27,7 +29,9 @@ describe("isolation:", function()
   end)
   after_each(test.calm)
 
-  local function change() schema.owner.exec "update isolation_spec.things set n = n + 1 where id = 1" end
+  local function change()
+    schema.owner.exec "update isolation_spec.things set n = n + 1 where id = 1"
+  end
   local function look(tx) return tx:value "select n from isolation_spec.things where id = 1" end
 
   describe("what another transaction commits", function()
@@ -69,7 +73,8 @@ describe("isolation:", function()
       end
     end
     local infos = moonpool.all { one(1), one(2) }
-    return infos[1].attempts + infos[2].attempts, schema.owner.value "select sum(n) from isolation_spec.things"
+    return infos[1].attempts + infos[2].attempts,
+      schema.owner.value "select sum(n) from isolation_spec.things"
   end
 
   it("write skew passes repeatable read, and serializable does one of the two again", function()
@@ -79,7 +84,9 @@ describe("isolation:", function()
   end)
 
   describe("read_only", function()
-    local function write(tx) return tx:exec "update isolation_spec.things set n = 9 where id = 1" end
+    local function write(tx)
+      return tx:exec "update isolation_spec.things set n = 9 where id = 1"
+    end
 
     it("refuses a write wherever it is sent, COMMIT's segment too", function()
       for _, level in ipairs { "read committed", "repeatable read", "serializable" } do
@@ -88,15 +95,20 @@ describe("isolation:", function()
           write(tx)
           return look(tx)
         end, { read_only = true, isolation = level }).sqlstate)
-        assert.are.equal("25006", failure(db.transaction, { read_only = true, isolation = level }, write).sqlstate)
+        assert.are.equal("25006", failure(db.transaction, { read_only = true, isolation = level },
+                                          write).sqlstate)
       end
       assert.are.equal("25006", refusal(function(tx)
-        return tx:value "with w as (update isolation_spec.things set n = 9 returning n) select max(n) from w"
+        return
+          tx:value "with w as (update isolation_spec.things set n = 9 returning n) select max(n) \z
+            from w"
       end, { read_only = true }).sqlstate)
     end)
 
     it("refuses tx:publish", function()
-      assert.are.equal("25006", refusal(function(tx) tx:publish("topic", {}) end, { read_only = true }).sqlstate)
+      assert.are.equal("25006", refusal(function(tx)
+        tx:publish("topic", {})
+      end, { read_only = true }).sqlstate)
     end)
 
     it("is done again when its connection ends, at each statement and at COMMIT", function()
@@ -107,7 +119,8 @@ describe("isolation:", function()
           tx:exec "select 1"
           return n + tx:value "select 1"
         end, { read_only = true }), {})
-        assert.are.same({ 1, 3, 2, false }, { result, info.attempts, info.retries_connection, info.resolved })
+        assert.are.same({ 1, 3, 2, false },
+                        { result, info.attempts, info.retries_connection, info.resolved })
         assert.are.equal(2, test.failures())
       end
     end)
@@ -116,7 +129,9 @@ describe("isolation:", function()
       local wire = proxy.start()
       local other = caller.start(wire:url(host.app_url), { DB_POOL_MAX = "1" })
       local ours = dealership.new()
-      local made = moonpool.call("create_deal", ours:deal_input { customer_data = { first_name = "Rea", last_name = "Der" } })
+      local made = moonpool.call("create_deal",
+                                 ours:deal_input { customer_data = { first_name = "Rea",
+                                   last_name = "Der" } })
       local input = { dealership_id = ours.id, deal_id = made.deal.id }
       local function read(at)
         local answer = other:call("get_deal", input)
@@ -140,14 +155,18 @@ describe("isolation:", function()
         again = again + info.attempts - 1
         assert.is_true(info.attempts <= 2, at)
       end
-      assert.is_true(#messages > 10 and cuts >= #messages - 2, ("%d cuts, %d messages"):format(cuts, #messages))
-      assert.is_true(again >= cuts - 3, ("%d cuts, %d done again"):format(cuts, again)) -- what was cut behind COMMIT
+      assert.is_true(#messages > 10 and cuts >= #messages - 2,
+                     ("%d cuts, %d messages"):format(cuts, #messages))
+      -- what was cut behind COMMIT
+      assert.is_true(again >= cuts - 3, ("%d cuts, %d done again"):format(cuts, again))
       other:stop()
       wire:stop()
     end)
 
     it("is not done again for a failure of its own", function()
-      assert.are.equal(1, refusal(function(tx) return tx:value "select 1 / 0" end, { read_only = true }).attempts)
+      assert.are.equal(1, refusal(function(tx)
+        return tx:value "select 1 / 0"
+      end, { read_only = true }).attempts)
     end)
   end)
 
@@ -188,7 +207,9 @@ describe("isolation:", function()
         return call(look, { isolation = "serializable", read_only = true, deferrable = true })
       end)
       fault.eventually("the reader waits", function()
-        waiting = test.admin().value "select count(*) from pg_stat_activity where wait_event = 'SafeSnapshot'"
+        waiting =
+          test.admin().value "select count(*) from pg_stat_activity where wait_event = \z
+            'SafeSnapshot'"
         return waiting == 1
       end)
       release = true
@@ -200,7 +221,8 @@ describe("isolation:", function()
   describe("an operation that joins another's transaction", function()
     local function insert(tx) tx:exec "insert into isolation_spec.things values (3, 3)" end
     local function things()
-      return schema.owner.value "select string_agg(id::text, ',' order by id) from isolation_spec.things"
+      return
+        schema.owner.value "select string_agg(id::text, ',' order by id) from isolation_spec.things"
     end
 
     it("sees what that has done, at that one's isolation", function()
@@ -216,7 +238,11 @@ describe("isolation:", function()
       for outer = 1, 3 do
         for inner = 1, 3 do
           local joined = define(function() return "joined" end, { isolation = levels[inner] })
-          local function join() return call(function() return moonpool.call(joined, {}) end, { isolation = levels[outer] }) end
+          local function join()
+            return call(function()
+              return moonpool.call(joined, {})
+            end, { isolation = levels[outer] })
+          end
           if inner <= outer then
             assert.are.equal("joined", join())
           else
@@ -242,13 +268,17 @@ describe("isolation:", function()
 
     it("nor can what it calls itself", function()
       local write = define(insert)
-      local e = refusal(function() moonpool.call(define(function() moonpool.call(write, {}) end, { read_only = true }), {}) end)
+      local e = refusal(function()
+        moonpool.call(define(function() moonpool.call(write, {}) end, { read_only = true }), {})
+      end)
       assert.are.equal("25006", e.sqlstate)
       assert.are.equal("1,2", things())
     end)
 
     it("cannot write where its caller only reads", function()
-      assert.are.equal("25006", refusal(function() moonpool.call(define(insert), {}) end, { read_only = true }).sqlstate)
+      assert.are.equal("25006", refusal(function()
+        moonpool.call(define(insert), {})
+      end, { read_only = true }).sqlstate)
     end)
 
     it("keeps its connection in the pool", function()

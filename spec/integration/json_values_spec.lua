@@ -1,4 +1,5 @@
--- A string that is given to json or jsonb is a JSON string, whatever it looks like; text that is JSON already is json.raw(text).
+-- A string that is given to json or jsonb is a JSON string, whatever it looks like; text that is
+-- JSON already is json.raw(text).
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
@@ -7,8 +8,10 @@ local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 
-local strings = { "hello", "5", "5.0", "true", "null", '"quoted"', '{"admin":true}', "[1,2]", "", " ", "{", "\\", "it's",
-                  "a\nb\tc", "漢字 🚗", "$1", "NaN", "Infinity", "0197a1f0-0000-7000-8000-000000000001" }
+local strings = { "hello", "5", "5.0", "true", "null", '"quoted"', '{"admin":true}', "[1,2]", "",
+                  " ", "{", "\\", "it's",
+                  "a\nb\tc", "漢字 🚗", "$1", "NaN", "Infinity",
+                  "0197a1f0-0000-7000-8000-000000000001" }
 
 local serial = 0
 local function unseen(sql)
@@ -20,7 +23,8 @@ describe("a string for json", function()
   local schema
   setup(function()
     schema = scratch.schema("json_values", {
-      [[create table json_values.docs (id integer generated always as identity primary key, doc jsonb, plain json, docs jsonb[],
+      [[create table json_values.docs (id integer generated always as identity primary key,
+        doc jsonb, plain json, docs jsonb[],
                                        t text)]],
     })
   end)
@@ -46,17 +50,25 @@ describe("a string for json", function()
     for _, text in ipairs(strings) do
       local rows = {
         db.insert("json_values.docs", { doc = text, plain = text, t = text }),
-        db.transaction(function(tx) return tx:insert("json_values.docs", { doc = text, plain = text, t = text }) end),
-        db.one(unseen "insert into json_values.docs (doc, plain, t) values ($1, $2, $3) returning *", text, text, text),
+        db.transaction(function(tx)
+          return tx:insert("json_values.docs", { doc = text, plain = text, t = text })
+        end),
+        db.one(
+          unseen "insert into json_values.docs (doc, plain, t) values ($1, $2, $3) returning *",
+          text, text, text),
         db.transaction(function(tx)
           local last = tx:value "select max(id) from json_values.docs"
-          return tx:one(unseen "update json_values.docs set doc = $a, plain = $b, t = $c where id = $id returning *",
+          return tx:one(
+            unseen "update json_values.docs set doc = $a, plain = $b, t = $c where id = $id \z
+              returning *",
             { a = text, b = text, c = text, id = last })
         end),
       }
       for _, row in ipairs(rows) do
         assert.are.same({ text, text, text }, { row.doc, row.plain, row.t })
-        assert.are.equal("string", db.value("select jsonb_typeof(doc) from json_values.docs where id = $1", row.id))
+        assert.are.equal("string",
+                         db.value("select jsonb_typeof(doc) from json_values.docs where id = $1",
+                                  row.id))
       end
     end
   end)
@@ -64,7 +76,8 @@ describe("a string for json", function()
   it("is what was read, when it is written back", function()
     for _, text in ipairs(strings) do
       local row = db.insert("json_values.docs", { doc = text })
-      db.exec("update json_values.docs set doc = $doc where id = $id", { doc = row.doc, id = row.id })
+      db.exec("update json_values.docs set doc = $doc where id = $id",
+              { doc = row.doc, id = row.id })
       assert.are.equal(text, db.value("select doc from json_values.docs where id = $1", row.id))
     end
   end)
@@ -73,7 +86,8 @@ describe("a string for json", function()
     local row = db.insert("json_values.docs", { docs = strings })
     assert.are.same(strings, { table.unpack(row.docs) })
     for _, text in ipairs(strings) do
-      local found = db.value(unseen "select count(*) from json_values.docs where id = $id and $t = any (docs)",
+      local found = db.value(
+        unseen "select count(*) from json_values.docs where id = $id and $t = any (docs)",
         { id = row.id, t = text })
       assert.are.equal(1, found)
     end
@@ -85,7 +99,8 @@ describe("a string for json", function()
     for i, text in ipairs(strings) do rows[i] = { text, { text, { text } }, text } end
     assert.are.equal(#strings, db.copy_in("json_values.docs (doc, docs, t)", rows))
     for i, row in ipairs(db.query "select doc, docs, t from json_values.docs order by id") do
-      assert.are.same({ strings[i], strings[i], strings[i], strings[i] }, { row.doc, row.docs[1], row.docs[2][1], row.t })
+      assert.are.same({ strings[i], strings[i], strings[i], strings[i] },
+                      { row.doc, row.docs[1], row.docs[2][1], row.t })
     end
   end)
 
@@ -94,8 +109,10 @@ describe("a string for json", function()
     db.transaction(function(tx)
       for _, text in ipairs(strings) do tx:publish(topic, text) end
     end)
-    local own <close> = setmetatable({ db.open { url = host.admin_url, max = 1 } }, { __close = function(o) o[1].close() end })
-    for i, row in ipairs(own[1].query("select payload from moonpool.outbox where topic = $1 order by id", topic)) do
+    local own <close> = setmetatable({ db.open { url = host.admin_url, max = 1 } },
+                                     { __close = function(o) o[1].close() end })
+    for i, row in ipairs(
+      own[1].query("select payload from moonpool.outbox where topic = $1 order by id", topic)) do
       got[i] = row.payload
     end
     assert.are.same(strings, got)
@@ -129,7 +146,8 @@ describe("json.raw(text)", function()
     assert.are.equal('{"a" : 1}', db.value(unseen "select $1::json::text", json.raw '{"a" : 1}'))
     assert.are.equal('[{"a_b": 1},2]', json.encode({ json.raw '{"a_b": 1}', 2 }, { camel = true }))
     assert.are.equal('{"a":1}', tostring(json.raw '{"a":1}'))
-    assert.are.equal(2, db.value(unseen "select cardinality($1::jsonb[])", { json.raw "1", json.raw "{}" }))
+    assert.are.equal(2, db.value(unseen "select cardinality($1::jsonb[])",
+                                 { json.raw "1", json.raw "{}" }))
   end)
 
   it("is refused unless it is JSON", function()
@@ -143,7 +161,9 @@ describe("a savepoint", function()
   it("holds the failure of a text that is used first inside of it", function()
     db.transaction({ retries = 0 }, function(tx)
       tx:exec(unseen "select $1::text", "before")
-      local ok, e = pcall(tx.savepoint, tx, function(inner) inner:exec(unseen "select $1 from nowhere_at_all", "x") end)
+      local ok, e = pcall(tx.savepoint, tx, function(inner)
+        inner:exec(unseen "select $1 from nowhere_at_all", "x")
+      end)
       assert.is_false(ok)
       assert.are.equal("42P01", e.sqlstate)
       assert.are.equal("after", tx:value(unseen "select $1::text", "after"))

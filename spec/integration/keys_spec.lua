@@ -1,4 +1,5 @@
--- Idempotency keys: the same key gives the same answer, whatever happened in between; and what witnesses leave.
+-- Idempotency keys: the same key gives the same answer, whatever happened in between; and what
+-- witnesses leave.
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local db         = require "moonpool.db"
@@ -21,7 +22,8 @@ describe("an idempotency key", function()
     run = function(tx, input)
       runs = runs + 1
       if input.name == "Bad" then moonpool.fail("BAD_NAME", "no") end
-      local row = tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = input.name,
+      local row = tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                                           first_name = input.name,
                                            last_name = "Key" })
       return { customer = row, price = moonpool.decimal "12.50", at = tx:now() }
     end,
@@ -63,10 +65,14 @@ describe("an idempotency key", function()
   it("is its user's own, in a tenant and without one", function()
     local whose = moonpool.operation {
       input = is.object { dealership_id = is.uuid:optional() },
-      run = function(tx) return { user = tx.caller.user_id, tenant = tx.caller.tenant, at = tx:uuid() } end,
+      run = function(tx)
+        return { user = tx.caller.user_id, tenant = tx.caller.tenant, at = tx:uuid() }
+      end,
     }
     local a, b = moonpool.uuid(), moonpool.uuid()
-    local function as(user, tenant) return moonpool.call(whose, {}, { key = "k1", as = user, tenant = tenant }) end
+    local function as(user, tenant)
+      return moonpool.call(whose, {}, { key = "k1", as = user, tenant = tenant })
+    end
     local callers = { { a, a }, { b, a }, { a, b }, { nil, a }, { a, nil }, { nil, nil } }
     local answers = {}
     for i = 1, 6 do answers[i] = as(callers[i][1], callers[i][2]) end
@@ -83,7 +89,9 @@ describe("an idempotency key", function()
   it("is its user's own while the calls run at the same time", function()
     local users = { moonpool.uuid(), moonpool.uuid() }
     local calls = {}
-    for i = 1, 6 do calls[i] = function() return call("Ann", "k1", { as = users[i % 2 + 1] }) end end
+    for i = 1, 6 do
+      calls[i] = function() return call("Ann", "k1", { as = users[i % 2 + 1] }) end
+    end
     local answers = moonpool.all(calls)
     assert.are.equal(2, ours:count("customers"))
     assert.are.same(answers[1], answers[3])
@@ -91,11 +99,15 @@ describe("an idempotency key", function()
   end)
 
   it("is its operation's own", function()
-    local other = moonpool.operation { input = is.object { dealership_id = is.uuid, name = is.string },
-                                       tenant = "dealership_id", run = function() return { other = true } end }
+    local other = moonpool.operation { input = is.object { dealership_id = is.uuid,
+                                                           name = is.string },
+                                       tenant = "dealership_id", run = function()
+                                         return { other = true }
+                                       end }
     require("moonpool.operation").of(other).name = "another_one"
     call("Ann", "k1")
-    assert.are.same({ other = true }, moonpool.call(other, { dealership_id = ours.id, name = "Ann" }, { key = "k1" }))
+    assert.are.same({ other = true },
+                    moonpool.call(other, { dealership_id = ours.id, name = "Ann" }, { key = "k1" }))
     assert.are.equal(1, ours:count("customers"))
   end)
 
@@ -122,9 +134,11 @@ describe("an idempotency key", function()
   end)
 
   it("whose result cannot be kept undoes the work", function()
-    local odd = moonpool.operation { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+    local odd = moonpool.operation { input = is.object { dealership_id = is.uuid },
+                                     tenant = "dealership_id",
       run = function(tx, input)
-        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = "A", last_name = "B" })
+        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                                 first_name = "A", last_name = "B" })
         return { f = print }
       end }
     local e = failure(function() moonpool.call(odd, { dealership_id = ours.id }, { key = "k" }) end)
@@ -136,28 +150,34 @@ describe("an idempotency key", function()
 
   it("whose result cannot be read back is told as that, and a long one can be read", function()
     local function give(sql)
-      return moonpool.operation { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id",
+      return moonpool.operation { input = is.object { dealership_id = is.uuid },
+                                  tenant = "dealership_id",
         run = function(tx) return tx:one(sql) end }
     end
     local deep = give [[select (repeat('[', 70) || repeat(']', 70))::jsonb as deep]]
     for _ = 1, 2 do
-      local e = failure(function() moonpool.call(deep, { dealership_id = ours.id }, { key = "deep" }) end)
+      local e = failure(function()
+        moonpool.call(deep, { dealership_id = ours.id }, { key = "deep" })
+      end)
       assert.are.equal("RESULT_UNWRITABLE", e.code)
       assert.is_nil(e.outcome_unknown)
       assert.matches("nested deeper than 64 levels", e.message, 1, true)
     end
     local long = give "select repeat('x', 17 * 1024 * 1024) as text"
     for _ = 1, 2 do
-      assert.are.equal(17 << 20, #moonpool.call(long, { dealership_id = ours.id }, { key = "long" }).text)
+      assert.are.equal(17 << 20,
+                       #moonpool.call(long, { dealership_id = ours.id }, { key = "long" }).text)
     end
   end)
 
   it("works from the command line", function()
-    local input = moonpool.json.encode { dealershipId = ours.id, salespersonId = ours.salesperson.id,
+    local input = moonpool.json.encode { dealershipId = ours.id,
+                                         salespersonId = ours.salesperson.id,
                                          customerData = { firstName = "Walt", lastName = "Inman" } }
     local folder = command.folder { ["input.json"] = input }
     local function create(more)
-      return command.run(("--app '%s' call --json --key one %s create_deal @input.json"):format(moonpool.app_dir, more or ""),
+      return command.run(("--app '%s' call --json --key one %s create_deal @input.json")
+        :format(moonpool.app_dir, more or ""),
         { dir = folder.path, env = { DATABASE_URL = moonpool.host.app_url } })
     end
     local first, code = create()
@@ -188,14 +208,16 @@ describe("an idempotency key", function()
 
     it("is not left by what only reads, fails, or opts out", function()
       local function run(fn, more)
-        local definition = { input = is.object { dealership_id = is.uuid }, tenant = "dealership_id", run = fn }
+        local definition = { input = is.object { dealership_id = is.uuid },
+                             tenant = "dealership_id", run = fn }
         for name, value in pairs(more or {}) do definition[name] = value end
         return moonpool.call(moonpool.operation(definition), { dealership_id = ours.id })
       end
       run(function(tx) return tx:value "select 1" end)
       run(function(tx) return tx:value "select 1" end, { read_only = true })
       run(function(tx, input)
-        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id, first_name = "A", last_name = "B" })
+        tx:insert("customers", { id = tx:uuid(), dealership_id = input.dealership_id,
+                                 first_name = "A", last_name = "B" })
       end, { witness = false })
       failure(function() call "Bad" end)
       assert.are.equal(0, witnesses())
@@ -206,7 +228,9 @@ describe("an idempotency key", function()
       local peek = moonpool.operation { input = is.object {}, run = function(tx)
         return tx:value "select count(*) from moonpool.witness"
       end }
-      assert.truthy(failure(function() moonpool.call(peek, {}) end).message:find("names the schema moonpool", 1, true))
+      assert.truthy(failure(function()
+        moonpool.call(peek, {})
+      end).message:find("names the schema moonpool", 1, true))
       assert.are.equal(0, db.value "select count(*) from moonpool.witness")
     end)
   end)

@@ -1,5 +1,6 @@
--- The next call of a lane goes on with the connection: it begins behind the COMMIT of the one before, whose answer it does not
--- wait for. Whatever becomes of that COMMIT, each call is done once, or told why not.
+-- The next call of a lane goes on with the connection: it begins behind the COMMIT of the one
+-- before, whose answer it does not wait for. Whatever becomes of that COMMIT, each call is done
+-- once, or told why not.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local fault    = require "spec.support.fault"
@@ -17,12 +18,15 @@ describe("the connection of a lane", function()
     schema = scratch.schema("handover_spec", {
       "create table handover_spec.kinds (name text primary key)",
       "insert into handover_spec.kinds values ('known')",
-      [[create table handover_spec.things (name text primary key, slow boolean not null default false,
-          kind text not null default 'known' references handover_spec.kinds deferrable initially deferred)]],
+      [[create table handover_spec.things (name text primary key,
+        slow boolean not null default false,
+          kind text not null default 'known' references handover_spec.kinds deferrable initially
+            deferred)]],
       [[create function handover_spec.wait() returns trigger language plpgsql as
           $$ begin perform pg_advisory_xact_lock_shared(815); return null; end $$]],
       -- Its name comes before the foreign key's, and so does it.
-      [[create constraint trigger "A_wait" after insert on handover_spec.things deferrable initially deferred
+      [[create constraint trigger "A_wait" after insert
+        on handover_spec.things deferrable initially deferred
           for each row when (new.slow) execute function handover_spec.wait()]],
     })
     door = db.open { url = moonpool.host.admin_url, max = 1 }
@@ -49,8 +53,10 @@ describe("the connection of a lane", function()
 
   -- Each call stores two things: a1 and a2.
   local function add(tx, input, number)
-    tx:exec("insert into handover_spec.things (name, slow, kind) values ($name || $number, $slow, $kind)",
-      { name = input.name, number = number, slow = input.slow or false, kind = input.kind or "known" })
+    tx:exec(
+      "insert into handover_spec.things (name, slow, kind) values ($name || $number, $slow, $kind)",
+      { name = input.name, number = number, slow = input.slow or false,
+        kind = input.kind or "known" })
   end
 
   -- One in front of its look, and one behind it.
@@ -69,10 +75,14 @@ describe("the connection of a lane", function()
   local function start(op, inputs)
     gate = false
     local holder = moonpool.spawn(moonpool.call,
-      operation(function() while not gate do moonpool.host.sleep(0.001) end end, { isolation = op.isolation }), {})
+      operation(function()
+        while not gate do moonpool.host.sleep(0.001) end
+      end, { isolation = op.isolation }), {})
     local tasks = {}
     for i, input in ipairs(inputs) do tasks[i] = moonpool.spawn(moonpool.call_info, op, input) end
-    fault.eventually("all wait in the lane", function() return moonpool.host.lanes().waiting == #inputs end)
+    fault.eventually("all wait in the lane", function()
+      return moonpool.host.lanes().waiting == #inputs
+    end)
     gate = true
     holder:wait()
     return tasks
@@ -100,7 +110,8 @@ describe("the connection of a lane", function()
     return door.lease(function(conn)
       conn.value("select pg_advisory_lock($1) is null", DOOR)
       local function waiting()
-        return conn.value("select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted", DOOR) > 0
+        return conn.value(
+          "select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted", DOOR) > 0
       end
       fn(waiting, function() conn.value("select pg_advisory_unlock($1)", DOOR) end)
     end)
@@ -112,7 +123,8 @@ describe("the connection of a lane", function()
       schema.owner.exec "truncate handover_spec.things"
       seen = {}
       behind_the_door(function(waiting, open)
-        local tasks = start(store { isolation = isolation }, { { name = "a", slow = true }, { name = "b" }, { name = "c" } })
+        local tasks = start(store { isolation = isolation },
+                            { { name = "a", slow = true }, { name = "b" }, { name = "c" } })
         fault.eventually("COMMIT waits", waiting)
         fault.eventually("the next has begun", function() return #seen == 2 end)
         open()
@@ -130,19 +142,22 @@ describe("the connection of a lane", function()
   end)
 
   it("is good for the next one although COMMIT failed", function()
-    local answers = results(start(store(), { { name = "a", kind = "unknown" }, { name = "b" }, { name = "c" } }))
+    local answers = results(
+      start(store(), { { name = "a", kind = "unknown" }, { name = "b" }, { name = "c" } }))
     assert.are.equal("23503", answers[1].result.sqlstate)
     for i = 2, 3 do assert.are.equal(1, answers[i].info.attempts) end
     assert.are.equal("b,c", things())
     assert.are.same({ "a", "b", "c" }, seen)
   end)
 
-  it("is good for nothing where a statement in front of COMMIT failed: the next one starts again", function()
+  it("is good for nothing where a statement in front of COMMIT failed: the next one starts again",
+     function()
     local op = store({ isolation = "serializable" }, function(tx, input)
       if input.fails then tx:exec "select 1 / 0" end
     end)
-    local answers = results(start(op, { { name = "a", fails = true }, { name = "b" }, { name = "c", fails = true },
-                                        { name = "d" } }))
+    local answers = results(
+      start(op, { { name = "a", fails = true }, { name = "b" }, { name = "c", fails = true },
+                  { name = "d" } }))
     assert.are.equal("22012", answers[1].result.sqlstate)
     assert.are.equal("22012", answers[3].result.sqlstate)
     for _, i in ipairs { 2, 4 } do
@@ -185,10 +200,13 @@ describe("the connection of a lane", function()
           end, { isolation = "serializable", retries = 5 })
           gate = false
           local holder = moonpool.spawn(moonpool.call,
-            operation(function() while not gate do moonpool.host.sleep(0.001) end end, { isolation = "serializable" }), {})
+            operation(function()
+              while not gate do moonpool.host.sleep(0.001) end
+            end, { isolation = "serializable" }), {})
           local a = moonpool.spawn(moonpool.call, first, { name = "a" })
           fault.eventually("it waits", function() return moonpool.host.lanes().waiting == 1 end)
-          local b, c = moonpool.spawn(moonpool.call, op, { name = "b" }), moonpool.spawn(moonpool.call, op, { name = "c" })
+          local b, c = moonpool.spawn(moonpool.call, op, { name = "b" }),
+            moonpool.spawn(moonpool.call, op, { name = "c" })
           fault.eventually("all wait", function() return moonpool.host.lanes().waiting == 3 end)
           gate = true
           for _, task in ipairs { holder, a, b, c } do task:wait() end
@@ -199,7 +217,8 @@ describe("the connection of a lane", function()
     end
   end
 
-  it("is the next one's but one's if the next gives up, before or after it has sent something", function()
+  it("is the next one's but one's if the next gives up, before or after it has sent something",
+     function()
     for _, sends in ipairs { false, true } do
       schema.owner.exec "truncate handover_spec.things"
       seen = {}
@@ -244,9 +263,14 @@ describe("the connection of a lane", function()
       local tasks = start(op, { { name = "a", slow = true }, { name = "b" }, { name = "c" } })
       fault.eventually("COMMIT waits", waiting)
       fault.eventually("the next has begun", function() return #seen == 2 end)
-      fault.kill(test.admin().value("select pid from pg_locks where locktype = 'advisory' and objid = $1 and not granted", DOOR))
+      fault.kill(
+        test.admin().value(
+          "select pid from pg_locks where locktype = 'advisory' and objid = $1 and not granted",
+          DOOR))
       open()
-      for _, answer in ipairs(results(tasks)) do assert.is_true(answer.ok, tostring(answer.result)) end
+      for _, answer in ipairs(results(tasks)) do
+        assert.is_true(answer.ok, tostring(answer.result))
+      end
     end)
     assert.are.equal("a,b,c", things())
   end)
@@ -257,7 +281,8 @@ describe("the connection of a lane", function()
     local op = operation(function(tx, input)
       if input.name == "call 2" then -- we hold the lock: whoever stands behind us is another host
         seen.key = tx:one [[select classid::bigint << 32 | objid::bigint as key from pg_locks
-                             where locktype = 'advisory' and pid = pg_backend_pid() and objid <> 815]].key
+                             where locktype = 'advisory' and pid = pg_backend_pid()
+                               and objid <> 815]].key
         while not seen.others_wait do moonpool.host.sleep(0.001) end
       end
       tx:value "select 1"
@@ -274,7 +299,8 @@ describe("the connection of a lane", function()
       end)
     end)
     fault.eventually("another host waits", function()
-      return test.admin().value("select count(*) from pg_locks where locktype = 'advisory' and not granted") > 0
+      return test.admin().value(
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted") > 0
     end)
     seen.others_wait = true
     others:wait()

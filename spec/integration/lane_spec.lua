@@ -1,4 +1,5 @@
--- Lanes: calls whose lane is equal run one after another in the order they came, and wait without a connection.
+-- Lanes: calls whose lane is equal run one after another in the order they came, and wait without a
+-- connection.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
@@ -72,7 +73,9 @@ describe("a lane", function()
       end)
     end
     local first, second = logging "first", logging "second"
-    moonpool.all { function() moonpool.call(first, {}) end, function() moonpool.call(second, {}) end }
+    moonpool.all { function()
+      moonpool.call(first, {})
+    end, function() moonpool.call(second, {}) end }
     assert.are.same({ "first in", "first out", "second in", "second out" }, log)
   end)
 
@@ -102,7 +105,9 @@ describe("a lane", function()
       for n = 1, 20 do waiting[n] = moonpool.spawn(moonpool.call, held.op, {}) end
       -- One connection is the holder's; the other is everybody else's.
       assert.are.equal(7, db.value "select 7")
-      assert.are.equal(8, moonpool.call(moonpool.operation { run = function(tx) return tx:value "select 8" end }, {}))
+      assert.are.equal(8, moonpool.call(moonpool.operation { run = function(tx)
+        return tx:value "select 8"
+      end }, {}))
       assert.are.equal(0, host.pool_stats().waiting_clients)
       assert.are.equal(1, host.pool_stats().active_connections)
       assert.are.equal(1, held.entered)
@@ -147,7 +152,9 @@ describe("a lane", function()
   it("tells how long a call waited in it", function()
     local held = gate(fresh())
     local first = held.hold()
-    local waiting = moonpool.spawn(function() return (select(2, moonpool.call_info(held.op, {}))) end)
+    local waiting = moonpool.spawn(function()
+      return (select(2, moonpool.call_info(held.op, {})))
+    end)
     local began = host.clock()
     await("50 ms", function() return host.clock() - began > 0.05 end)
     held.open = true
@@ -165,7 +172,9 @@ describe("a lane", function()
   } do
     it("is left after a " .. what, function()
       local lane = fresh()
-      local broken, fine = define(lane, run), define(lane, function() return "fine" end, { timeout = 5 })
+      local broken, fine = define(lane, run), define(lane, function()
+        return "fine"
+      end, { timeout = 5 })
       local results = moonpool.all {
         function() return (pcall(moonpool.call, broken, {})) end,
         function() return (moonpool.call(fine, {})) end,
@@ -195,12 +204,16 @@ describe("a lane", function()
       log[#log + 1] = "attempt " .. tx.attempt
       tx:value "select n from lane_spec.counters"
       if tx.attempt == 1 then
-        scratch.elsewhere(function() schema.owner.exec "update lane_spec.counters set n = n + 1" end)
+        scratch.elsewhere(function()
+          schema.owner.exec "update lane_spec.counters set n = n + 1"
+        end)
       end
       tx:exec "update lane_spec.counters set n = n + 10"
     end, { isolation = "repeatable read" })
     local other = define(lane, function() log[#log + 1] = "other" end)
-    local ok, e = pcall(moonpool.all, { function() moonpool.call(retried, {}) end, function() moonpool.call(other, {}) end })
+    local ok, e = pcall(moonpool.all, { function()
+      moonpool.call(retried, {})
+    end, function() moonpool.call(other, {}) end })
     schema.drop()
     assert.is_true(ok, tostring(e))
     assert.are.same({ "attempt 1", "attempt 2", "other" }, log)
@@ -248,7 +261,8 @@ describe("a lane", function()
       local ok, e = pcall(moonpool.call, op, { n = 4 })
       print(ok, e.code, e.status)
       -- Another lane has room: nobody needs to wait.
-      print(moonpool.call(moonpool.operation { lane = "two", run = function() return "other" end }, {}))
+      print(moonpool.call(moonpool.operation { lane = "two", run = function() return "other" end },
+        {}))
       leave = true
       for n = 1, 3 do print(handles[n]:wait()) end
       print(moonpool.call(op, { n = 5 }))

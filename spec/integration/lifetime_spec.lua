@@ -1,4 +1,5 @@
--- What ends early, late, twice or inside of something else: coroutines, finalizers, leases, databases, the process.
+-- What ends early, late, twice or inside of something else: coroutines, finalizers, leases,
+-- databases, the process.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
@@ -45,7 +46,8 @@ describe("the end of", function()
   local function await_blocked(mark)
     scratch.await("a statement to wait for the lock", function()
       return schema.owner.value([[select exists (select from pg_stat_activity
-        where wait_event_type = 'Lock' and strpos(query, $1) > 0 and pid <> pg_backend_pid())]], mark)
+        where wait_event_type = 'Lock' and strpos(query, $1) > 0 and pid <> pg_backend_pid())]],
+          mark)
     end)
   end
 
@@ -85,7 +87,8 @@ describe("the end of", function()
         end
         print("closed", coroutine.close(co))
         local limit = host.clock() + 20
-        while host.pool_stats().active_connections > 0 and host.clock() < limit do moonpool.sleep(0) end
+        while host.pool_stats().active_connections > 0 and host.clock() <
+          limit do moonpool.sleep(0) end
         print("active", host.pool_stats().active_connections)
         print("still", db.value "select 42")
       ]]
@@ -113,7 +116,8 @@ describe("the end of", function()
           for _ = 1, 5 do bomb() end
           local long, right = ("original"):rep(50), true
           for _ = 1, 60 do
-            right = right and tx:value("select $1::text || array_length($2::int[], 1)::text", long, many) == long .. "300"
+            right = right and tx:value("select $1::text || array_length($2::int[], 1)::text", long,
+              many) == long .. "300"
           end
           live = false
           print("right", right, "finalizers ran", finalized > 0)
@@ -150,7 +154,8 @@ describe("the end of", function()
     end)
   end)
 
-  it("a row's columns: the iterator of one row does not read another that nobody looked at", function()
+  it("a row's columns: the iterator of one row does not read another that nobody looked at",
+     function()
     -- No pcall around it inside: that would look.
     local e = failure(db.transaction, function(tx)
       local settled = tx:one "select 1 as a"
@@ -200,7 +205,8 @@ describe("the end of", function()
       with_one_connection(function(one)
         local task
         while_locked(function()
-          task = moonpool.spawn(one.value, "select count(*) /* closing */ from lifetime_spec.things")
+          task = moonpool.spawn(one.value,
+                                "select count(*) /* closing */ from lifetime_spec.things")
           await_blocked "/* closing */"
           refused_inside(one)
         end)
@@ -225,7 +231,9 @@ describe("the end of", function()
           end }
         end, { timeout = 0.5 })
         assert.is_true(holds, "there was no lease to end: " .. tostring(fault))
-        assert.are.equal(7, one.transaction({ timeout = 5 }, function(tx) return tx:value "select 7" end))
+        assert.are.equal(7, one.transaction({ timeout = 5 }, function(tx)
+          return tx:value "select 7"
+        end))
       end)
       collectgarbage "restart"
       if not ok then error(e, 0) end
@@ -254,7 +262,9 @@ describe("the end of", function()
   end)
 
   describe("one user's session state comes before the next user:", function()
-    local function left(one) return one.value "select coalesce(current_setting('app.dealership_id', true), '')" end
+    local function left(one)
+      return one.value "select coalesce(current_setting('app.dealership_id', true), '')"
+    end
 
     it("a cursor with hold", function()
       with_one_connection(function(one)
@@ -266,10 +276,13 @@ describe("the end of", function()
 
     it("a temporary table, by either spelling", function()
       with_one_connection(function(one)
-        for _, make in ipairs { "create table pg_temp.kept as select 1 as a", "create temp table kept (a int)",
-                                "select 1 as a into temp kept", "select 1 as a into pg_temp.kept" } do
+        for _, make in ipairs { "create table pg_temp.kept as select 1 as a",
+                                "create temp table kept (a int)",
+                                "select 1 as a into temp kept",
+                                "select 1 as a into pg_temp.kept" } do
           one.exec(make)
-          assert.are.equal("42P01", failure(one.value, "select count(*) from pg_temp.kept").sqlstate, make)
+          assert.are.equal("42P01",
+                           failure(one.value, "select count(*) from pg_temp.kept").sqlstate, make)
         end
       end)
     end)
@@ -279,9 +292,11 @@ describe("the end of", function()
         for _, text in ipairs {
           "select set_config('app.dealership_id', 'another', false)",
           "select pg_catalog.set_config('app.dealership_id', 'another', false)",
-          "with x as (select set_config('app.dealership_id', 'another', false) as s) select s from x",
+          "with x as (select set_config('app.dealership_id', 'another', false) as s) select s \z
+            from x",
           "do $$ begin perform set_config('app.dealership_id', 'another', false); end $$",
-          "select query_to_xml('select set_config(''app.dealership_id'', ''another'', false)', true, false, '')",
+          "select query_to_xml('select set_config(''app.dealership_id'', ''another'', false)', \z
+            true, false, '')",
           "set app.dealership_id = 'another'",
         } do
           one.exec(text)
@@ -297,10 +312,13 @@ describe("the end of", function()
     it("a lock of the session", function()
       with_one_connection(function(one)
         for _, text in ipairs { "select pg_advisory_lock(42)",
-                                "select query_to_xml('select pg_advisory_lock(42)', true, false, '')" } do
+                                "select query_to_xml('select pg_advisory_lock(42)', true, false, \z
+                                  '')" } do
           one.query(text)
           scratch.await("the lock to go", function()
-            return schema.owner.value "select not exists (select from pg_locks where locktype = 'advisory' and objid = 42)"
+            return
+              schema.owner.value "select not exists (select from pg_locks where locktype = \z
+                'advisory' and objid = 42)"
           end)
         end
       end)
@@ -341,7 +359,8 @@ describe("the end of", function()
   end)
 
   describe("the process has the status", function()
-    for value, status in pairs { ["256"] = 255, ["-1"] = 255, ["255"] = 255, ["3"] = 3, ["0"] = 0, ["nil"] = 0,
+    for value, status in pairs { ["256"] = 255, ["-1"] = 255, ["255"] = 255, ["3"] = 3, ["0"] = 0,
+                                 ["nil"] = 0,
                                  ["1 << 32"] = 255 } do
       it(("%d of a script that returns %s"):format(status, value), function()
         local output, code = scratch.script("return " .. value)

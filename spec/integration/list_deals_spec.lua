@@ -127,12 +127,18 @@ describe("list_deals", function()
       for _, state in ipairs { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" } do
         by_state[state] = ours:deal { deal_state = state }.id
       end
-      for state, id in pairs(by_state) do assert.are.same({ id }, ids(list(input { states = { state } }).deals)) end
-      assert.are.same({ by_state.DELIVERED, by_state.DRAFT }, ids(list(input { states = { "DRAFT", "DELIVERED" } }).deals))
+      for state, id in pairs(by_state) do
+        assert.are.same({ id }, ids(list(input { states = { state } }).deals))
+      end
+      assert.are.same({ by_state.DELIVERED, by_state.DRAFT },
+                      ids(list(input { states = { "DRAFT", "DELIVERED" } }).deals))
       assert.are.equal(3, #list(input { states = { "DRAFT", "IN_PROGRESS", "APPROVED" } }).deals)
       assert.are.equal(2, #list(input { states = { "DRAFT", "IN_PROGRESS", "DRAFT" } }).deals)
       assert.are.equal(3, #list(input { states = { "DRAFT", "IN_PROGRESS", "CANCELLED" } }).deals)
-      assert.are.equal(5, #list(input { states = { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" } }).deals)
+      assert.are.equal(
+        5, #list(
+          input { states = { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED",
+                             "DELIVERED" } }).deals)
     end)
 
     it("salesperson and customer", function()
@@ -142,8 +148,9 @@ describe("list_deals", function()
       local c = ours:deal { salesperson_id = other.id, customer_id = customer.id }
       assert.are.same({ c.id, a.id }, ids(list(input { salesperson_id = other.id }).deals))
       assert.are.same({ c.id, b.id }, ids(list(input { customer_id = customer.id }).deals))
-      assert.are.same({ c.id }, ids(list(input { customer_id = customer.id, salesperson_id = other.id,
-                                                 states = { "DRAFT" } }).deals))
+      assert.are.same({ c.id },
+                      ids(list(input { customer_id = customer.id, salesperson_id = other.id,
+                                       states = { "DRAFT" } }).deals))
     end)
 
     it("in pages too", function()
@@ -174,7 +181,8 @@ describe("list_deals", function()
     it("an unknown dealership", function()
       local id = moonpool.uuid()
       local e = failure(list, { dealership_id = id })
-      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Dealership not found: " .. id }, { e.code, e.status, e.message })
+      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Dealership not found: " .. id },
+                      { e.code, e.status, e.message })
     end)
 
     it("another dealership than the caller's", function()
@@ -185,10 +193,13 @@ describe("list_deals", function()
     for what, values in pairs {
       ["no states"] = { states = {} }, ["an unknown state"] = { states = { "LOST" } },
       ["too many states"] = { states = { "DRAFT", "DRAFT", "DRAFT", "DRAFT", "DRAFT", "DRAFT" } },
-      ["a limit of 0"] = { limit = 0 }, ["a limit of 101"] = { limit = 101 }, ["an empty cursor"] = { cursor = "" },
+      ["a limit of 0"] = { limit = 0 }, ["a limit of 101"] = { limit = 101 },
+      ["an empty cursor"] = { cursor = "" },
       ["a cursor too long"] = { cursor = ("A"):rep(4001) },
     } do
-      it(what, function() assert.are.equal("VALIDATION_ERROR", failure(list, input(values)).code) end)
+      it(what, function()
+        assert.are.equal("VALIDATION_ERROR", failure(list, input(values)).code)
+      end)
     end
 
     it("a cursor that no page gave", function()
@@ -197,8 +208,10 @@ describe("list_deals", function()
       local customers = dealership.new()
       customers:customer()
       customers:customer()
-      local foreign = moonpool.call("search_customers", { dealership_id = customers.id, limit = 1 }).next_cursor
-      for _, cursor in ipairs { "x", "AAAA", good .. "AAAA", good:sub(1, -5), good:reverse(), foreign, "bnVsbA", "W10" } do
+      local foreign = moonpool.call("search_customers",
+                                    { dealership_id = customers.id, limit = 1 }).next_cursor
+      for _, cursor in ipairs { "x", "AAAA", good .. "AAAA", good:sub(1, -5), good:reverse(),
+                                foreign, "bnVsbA", "W10" } do
         local e = failure(list, input { cursor = cursor })
         assert.are.same({ "VALIDATION_ERROR", 400 }, { e.code, e.status })
       end
@@ -213,7 +226,8 @@ describe("list_deals", function()
   end)
 
   it("costs two round trips", function()
-    local all = input { states = { "DRAFT" }, salesperson_id = ours.salesperson.id, customer_id = ours:customer().id }
+    local all = input { states = { "DRAFT" }, salesperson_id = ours.salesperson.id,
+                        customer_id = ours:customer().id }
     list(all)
     local _, info = moonpool.call_info("list_deals", all)
     assert.are.equal(2, info.round_trips)

@@ -20,7 +20,9 @@ describe("db.listen", function()
   end)
 
   local function listen(name, fn)
-    handles[#handles + 1] = db.listen(name, fn or function(payload, event) got[#got + 1] = payload or event end)
+    handles[#handles + 1] = db.listen(name, fn or function(payload, event)
+      got[#got + 1] = payload or event
+    end)
     return handles[#handles]
   end
 
@@ -32,7 +34,8 @@ describe("db.listen", function()
 
   local function backend()
     return test.admin().value [[
-      select pid from pg_stat_activity where application_name = 'moonpool listen' and datname = 'moonpool']]
+      select pid from pg_stat_activity where application_name = 'moonpool listen'
+        and datname = 'moonpool']]
   end
 
   it("calls the function for each notification, in order", function()
@@ -67,7 +70,8 @@ describe("db.listen", function()
     assert.are.same({ "1" }, got)
   end)
 
-  it("calls a function that waits for one notification after the other, and one that fails again", function()
+  it("calls a function that waits for one notification after the other, and one that fails again",
+     function()
     local inside = 0
     listen(channel, function(payload)
       inside = inside + 1
@@ -98,7 +102,9 @@ describe("db.listen", function()
       await "1"
     end)
     handle:close()
-    if not before then scratch.await("the connection to end", function() return not backend() end) end
+    if not before then
+      scratch.await("the connection to end", function() return not backend() end)
+    end
     listen(channel)
     db.notify(channel, "2")
     await("1", "2")

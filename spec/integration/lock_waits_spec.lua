@@ -1,4 +1,5 @@
--- Who waits for whom: the recorder names who holds the lane, and who has the lock in the database that a call waits for.
+-- Who waits for whom: the recorder names who holds the lane, and who has the lock in the database
+-- that a call waits for.
 local calls    = require "moonpool.calls"
 local host     = require "moonpool.host"
 local inline   = require "spec.support.inline"
@@ -44,7 +45,8 @@ describe("a call that waits for", function()
     end)
   end
 
-  -- Starts an operation that holds row 1 until it is let go; gives its call's id, and what lets it go.
+  -- Starts an operation that holds row 1 until it is let go; gives its call's id, and what lets it
+  -- go.
   local function hold(fields)
     local over = false
     local operation = inline.define(function(tx)
@@ -87,7 +89,9 @@ describe("a call that waits for", function()
     local note, count = note_of(id, "blocked"), 0
     inline.contains(note.text, "operation at ", "lock_waits_spec.lua:", "call " .. holder)
     assert.equal(note_of(holder, "connected").n, note.n)
-    for _, each in ipairs(calls.find(id).notes) do count = count + (each.kind == "blocked" and 1 or 0) end
+    for _, each in ipairs(calls.find(id).notes) do
+      count = count + (each.kind == "blocked" and 1 or 0)
+    end
     assert.equal(1, count) -- once in a round trip
     inline.contains(calls.timeline(id), "waits for a lock; who has it: operation at ")
     let_go()

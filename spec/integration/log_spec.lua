@@ -1,4 +1,5 @@
--- What the host writes to its log: one line per event, readable for people or machines, never a secret, never a flood.
+-- What the host writes to its log: one line per event, readable for people or machines, never a
+-- secret, never a flood.
 local command = require "spec.support.command"
 local json    = require "moonpool.json"
 local scratch = require "spec.support.scratch"
@@ -7,7 +8,8 @@ local function lines_of(script, env)
   env = env or {}
   env.MOONPOOL_LOG_LEVEL = env.MOONPOOL_LOG_LEVEL or "info"
   local lines = {}
-  for line in scratch.script('local log = require "moonpool".log\n' .. script, env):gmatch "[^\n]+" do
+  for line in scratch.script('local log = require "moonpool".log\n' .. script, env)
+    :gmatch "[^\n]+" do
     lines[#lines + 1] = line
   end
   return lines
@@ -15,7 +17,8 @@ end
 
 describe("the log", function()
   it("is JSON where no terminal is, one line per event, whatever the text", function()
-    local lines = lines_of [[log.warn('a "quoted" \\ thing\nwith a break\27[31m and \xff bytes, äß')]]
+    local lines =
+      lines_of [[log.warn('a "quoted" \\ thing\nwith a break\27[31m and \xff bytes, äß')]]
     assert.are.equal(1, #lines)
     local event = json.decode(lines[1])
     assert.are.same({ "warn", "script" }, { event.level, event.topic })
@@ -39,7 +42,8 @@ describe("the log", function()
     assert.are.equal(1, code)
     assert.truthy(output:find("of one that fails", 1, true), output)
     assert.is_nil(output:find("of one that passes", 1, true))
-    output = command.run("spec log_spec.lua", { dir = folder.path, env = { MOONPOOL_LOG_LEVEL = "error" } })
+    output = command.run("spec log_spec.lua",
+                         { dir = folder.path, env = { MOONPOOL_LOG_LEVEL = "error" } })
     assert.truthy(output:find("of one that passes", 1, true), output)
     folder.remove()
   end)
@@ -76,23 +80,28 @@ end)
 
 describe("no secret comes into log, error or history", function()
   local secrets = {
-    ssn = "078-05-1120", password = "correct-horse", token = "tok_4f9a8b", card = "4111111111111111",
+    ssn = "078-05-1120", password = "correct-horse", token = "tok_4f9a8b",
+    card = "4111111111111111",
     email = "jane.doe@example.test",
   }
 
-  it("from values that the server refuses, slow statements, held connections, and failures", function()
+  it("from values that the server refuses, slow statements, held connections, and failures",
+     function()
     local set = {}
     for name, value in pairs(secrets) do set[#set + 1] = ("%s = %q"):format(name, value) end
     local output = scratch.script(([[
-      local moonpool, db, metrics = require "moonpool", require "moonpool.db", require "moonpool.metrics"
+      local moonpool, db, metrics = require "moonpool", require "moonpool.db",
+        require "moonpool.metrics"
       local secrets = { %s }
       local function try(...)
         local ok, e = pcall(...)
         if not ok then print(tostring(e)) moonpool.log.warn(tostring(e)) end
       end
       for _, secret in pairs(secrets) do
-        for type in ("int uuid date timestamptz inet numeric bool json interval int[] bytea"):gmatch "%%S+" do
-          try(db.value, ("select $1::%%s"):format(type), type == "bytea" and "\\x" .. secret or secret)
+        for type in ("int uuid date timestamptz inet numeric bool json interval int[] bytea"):gmatch
+          "%%S+" do
+          try(db.value, ("select $1::%%s"):format(type), type == "bytea" and "\\x" .. secret
+            or secret)
           try(db.value, ("select ($1::text)::%%s"):format(type), secret)
         end
         try(db.value, "select to_date($1, 'YYYY-MM-DD')", secret)
@@ -109,7 +118,8 @@ describe("no secret comes into log, error or history", function()
       for _, entry in ipairs(metrics.queries()) do print(entry.query, entry.error) end
       for _, entry in ipairs(metrics.slow { threshold = 20 }) do print(entry.query, entry.error) end
       print(metrics.text())
-    ]]):format(table.concat(set, ", ")), { DB_SLOW_QUERY_THRESHOLD = "20", MOONPOOL_LOG_LEVEL = "debug" })
+    ]]):format(table.concat(set, ", ")),
+      { DB_SLOW_QUERY_THRESHOLD = "20", MOONPOOL_LOG_LEVEL = "debug" })
     assert.matches("slow: %d+ ms", output)
     assert.matches("value hidden", output)
     for name, value in pairs(secrets) do

@@ -39,7 +39,8 @@ end
 local schema
 
 setup(function()
-  schema = scratch.schema("metrics_spec", { [[create function metrics_spec.raise(state text) returns void language plpgsql as
+  schema = scratch.schema("metrics_spec",
+    { [[create function metrics_spec.raise(state text) returns void language plpgsql as
     $$ begin raise exception 'spec' using errcode = state; end $$]],
     "grant execute on function metrics_spec.raise to moonpool_app" })
 end)
@@ -63,14 +64,17 @@ describe("transaction statistics", function()
     local grown = growth(metrics.transactions, function()
       for _ = 1, 3 do moonpool.call(op, {}) end
     end)
-    assert.are.same({ 3, 3, 0 }, { grown.total_transactions, grown.committed_transactions, grown.failed_transactions })
+    assert.are.same({ 3, 3, 0 }, { grown.total_transactions, grown.committed_transactions,
+                                   grown.failed_transactions })
     local own = stats_of(op)
     assert.are.equal("serializable", own.isolation)
     assert.are.same({ 3, 3, 0 }, { own.total, own.committed, own.rolled_back })
-    assert.is_true(own.avg_duration > 0 and own.p50 > 0 and own.p50 <= own.p95 and own.p95 <= own.p99)
+    assert.is_true(own.avg_duration > 0 and own.p50 > 0 and own.p50 <= own.p95
+                   and own.p95 <= own.p99)
     local labels = { operation = op.name, isolation = "serializable" }
     assert.are.equal(3, seen():value("moonpool_transaction_duration_seconds_count", labels))
-    assert.are.equal(6, seen():value("moonpool_transaction_round_trips_total", { operation = op.name }))
+    assert.are.equal(6, seen():value("moonpool_transaction_round_trips_total",
+                                     { operation = op.name }))
   end)
 
   it("tell a script's own decision from a failure", function()
@@ -82,23 +86,29 @@ describe("transaction statistics", function()
     end)
     assert.are.same({ 2, 1 }, { grown.rolled_back_transactions, grown.failed_transactions })
     local now = seen()
-    assert.are.equal(1, now:value("moonpool_transaction_failures_total", { operation = breaks.name, reason = "22" }))
+    assert.are.equal(1, now:value("moonpool_transaction_failures_total",
+                                  { operation = breaks.name, reason = "22" }))
     assert.is_nil(now:value("moonpool_transaction_failures_total", { operation = refuses.name }))
-    assert.are.equal(1, now:value("moonpool_transactions_total", { operation = refuses.name, outcome = "rolled_back" }))
+    assert.are.equal(1, now:value("moonpool_transactions_total",
+                                  { operation = refuses.name, outcome = "rolled_back" }))
   end)
 
   it("count retries by what called for them", function()
     local function retries(reason)
-      return seen():value("moonpool_transaction_retries_total", { operation = "db.transaction", reason = reason }) or 0
+      return seen():value("moonpool_transaction_retries_total",
+                          { operation = "db.transaction", reason = reason }) or 0
     end
     local serialization, deadlock = retries "serialization", retries "deadlock"
     local grown = growth(metrics.transactions, function() with_failures("40001", "40P01") end)
-    assert.are.same({ 1, 1, 1 }, { grown.retried_transactions, grown.deadlock_retries, grown.committed_transactions })
-    assert.are.same({ 1, 1 }, { retries "serialization" - serialization, retries "deadlock" - deadlock })
+    assert.are.same({ 1, 1, 1 }, { grown.retried_transactions, grown.deadlock_retries,
+                                   grown.committed_transactions })
+    assert.are.same({ 1, 1 },
+                    { retries "serialization" - serialization, retries "deadlock" - deadlock })
   end)
 
   it("tell how long calls waited in lanes, and how many shared a transaction", function()
-    local op = operation { lane = "metrics_spec", isolation = "serializable", group = 10, function(tx)
+    local op = operation { lane = "metrics_spec", isolation = "serializable", group = 10,
+                           function(tx)
       tx:exec "select 1"
     end }
     local before = seen()
@@ -135,8 +145,10 @@ describe("statement statistics", function()
       pcall(db.query, "select nothing_like_it")
     end)
     assert.are.same({ 3, 1 }, { grown.total_queries, grown.failed_queries })
-    assert.are.equal(2, seen():value("moonpool_query_duration_seconds_count", { operation = op.name }))
-    assert.are.equal(class + 1, seen():value("moonpool_query_errors_total", { sqlstate_class = "42" }))
+    assert.are.equal(2, seen():value("moonpool_query_duration_seconds_count",
+                                     { operation = op.name }))
+    assert.are.equal(class + 1,
+                     seen():value("moonpool_query_errors_total", { sqlstate_class = "42" }))
   end)
 
   it("do not count what was skipped because another statement failed", function()
@@ -177,15 +189,21 @@ describe("the history of statements", function()
     assert.are.equal(100, #all)
     for _, entry in ipairs(all) do assert.is_true(entry.number > number) end
     local found
-    for _, entry in ipairs(metrics.slow { threshold = 50 }) do found = found or entry.number == number end
+    for _, entry in ipairs(metrics.slow { threshold = 50 }) do
+      found = found or entry.number == number
+    end
     assert.is_true(found)
   end)
 
   it("gives what took at least so long", function()
     db.value "select pg_sleep(0.03)"
-    for _, entry in ipairs(metrics.slow { threshold = 25 }) do assert.is_true(entry.duration >= 25) end
+    for _, entry in ipairs(metrics.slow { threshold = 25 }) do
+      assert.is_true(entry.duration >= 25)
+    end
     assert.matches("pg_sleep", metrics.slow { threshold = 25 }[1].query)
-    assert.has_error(function() metrics.slow { treshold = 25 } end, "metrics.slow: unknown option `treshold`")
+    assert.has_error(function()
+      metrics.slow { treshold = 25 }
+    end, "metrics.slow: unknown option `treshold`")
   end)
 
   it("tells how one failed", function()
@@ -199,9 +217,12 @@ describe("the history of statements", function()
   it("shows no value, wherever it stood", function()
     local secret = "s3cr3t"
     local texts = {
-      "select 's3cr3t'", "select $q$s3cr3t$q$", "select E's3cr3t\\n'", "select 1 -- s3cr3t", "select /* s3cr3t */ 2",
-      "select interval '1 day', 's3cr3t'::text", "set app.spec = 's3cr3t'", "do $$ begin perform 's3cr3t'; end $$",
-      "select 's3cr3t", "selct 's3cr3t'", "select 's3cr3t'::int", "notify spec, 's3cr3t'", "prepare spec_p as select 's3cr3t'",
+      "select 's3cr3t'", "select $q$s3cr3t$q$", "select E's3cr3t\\n'", "select 1 -- s3cr3t",
+      "select /* s3cr3t */ 2",
+      "select interval '1 day', 's3cr3t'::text", "set app.spec = 's3cr3t'",
+      "do $$ begin perform 's3cr3t'; end $$",
+      "select 's3cr3t", "selct 's3cr3t'", "select 's3cr3t'::int", "notify spec, 's3cr3t'",
+      "prepare spec_p as select 's3cr3t'",
     }
     for _, text in ipairs(texts) do pcall(db.query, text) end
     pcall(db.query, "select $1::int", secret)
@@ -282,7 +303,8 @@ describe("a script's own metrics", function()
     assert.matches("spec_x_total", refused(metrics.counter, "spec_x"))
     assert.matches("the host's", refused(metrics.gauge, "moonpool_mine"))
     assert.matches("metric's name", refused(metrics.gauge, "a-b"))
-    assert.matches("labels", refused(metrics.gauge, fresh "g", { labels = { "a", "b", "c", "d", "e" } }))
+    assert.matches("labels", refused(metrics.gauge, fresh "g",
+                                     { labels = { "a", "b", "c", "d", "e" } }))
     assert.matches("unknown option `label`", refused(metrics.gauge, fresh "g", { label = {} }))
     assert.matches("above the last", refused(metrics.histogram, fresh "h", { buckets = { 1, 1 } }))
     local counter = metrics.counter(fresh "c_total", { labels = { "kind" } })
@@ -301,9 +323,11 @@ describe("the page", function()
   it("is what Prometheus reads, and names what the report names", function()
     local now = seen()
     for _, name in ipairs {
-      "moonpool_transactions_total", "moonpool_transaction_duration_seconds", "moonpool_pool_connections",
+      "moonpool_transactions_total", "moonpool_transaction_duration_seconds",
+      "moonpool_pool_connections",
       "moonpool_pool_connections_max", "moonpool_pool_waiters", "moonpool_query_duration_seconds",
-      "moonpool_database_up", "moonpool_build_info", "moonpool_lane_waiters", "process_resident_memory_bytes",
+      "moonpool_database_up", "moonpool_build_info", "moonpool_lane_waiters",
+      "process_resident_memory_bytes",
       "process_start_time_seconds", "moonpool_loop_lag_seconds", "moonpool_pool_wait_seconds",
     } do
       assert.is_table(now.families[name], name)

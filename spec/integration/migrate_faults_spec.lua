@@ -1,4 +1,5 @@
--- moonpool migrate under faults: lost connections, signals, one connection, a killed server process.
+-- moonpool migrate under faults: lost connections, signals, one connection, a killed server
+-- process.
 local command   = require "spec.support.command"
 local migration = require "spec.support.migration"
 
@@ -8,7 +9,8 @@ describe("moonpool migrate", function()
   local project, owner
 
   before_each(function()
-    project = migration.project { ["0001_apples.sql"] = "create table apples (id integer, name text);\n" }
+    project = migration.project {
+      ["0001_apples.sql"] = "create table apples (id integer, name text);\n" }
     owner = project.owner
     project.must "up"
   end)
@@ -19,12 +21,16 @@ describe("moonpool migrate", function()
   local waits = "wait_event_type = 'Lock'"
 
   local function end_backend(how)
-    assert.is_true(owner.value(("select %s(pid) from pg_stat_activity where application_name = 'moonpool migrate' " ..
-                                "and datname = current_database() and %s"):format(how, waits)))
+    assert.is_true(
+      owner.value(
+        ("select %s(pid) from pg_stat_activity where application_name = 'moonpool migrate' " ..
+         "and datname = current_database() and %s"):format(how, waits)))
   end
 
-  it("tells of a connection that is lost in a transaction, which is as if it had not begun", function()
-    project.write("0002_colour.sql", "create table pears (id integer);\nalter table apples add column colour text;\n")
+  it("tells of a connection that is lost in a transaction, which is as if it had not begun",
+     function()
+    project.write("0002_colour.sql",
+                  "create table pears (id integer);\nalter table apples add column colour text;\n")
     project.while_open("select * from apples", function(_, commit)
       local handle = project.start "up"
       project.await(waits)
@@ -52,7 +58,8 @@ describe("moonpool migrate", function()
       end)
       assert.is_false(project.is_valid "apples_by_name")
     end
-    says(project.must "up", "dropping the INVALID index public.apples_by_name", "applied 0002_index.sql")
+    says(project.must "up", "dropping the INVALID index public.apples_by_name",
+         "applied 0002_index.sql")
     assert.is_true(project.is_valid "apples_by_name")
   end)
 
@@ -71,7 +78,8 @@ describe("moonpool migrate", function()
   end)
 
   it("works with a single connection", function()
-    project.write("0002_index.sql", build .. "-- migrate:down\ndrop index concurrently apples_by_name;\n")
+    project.write("0002_index.sql",
+                  build .. "-- migrate:down\ndrop index concurrently apples_by_name;\n")
     for _, args in ipairs { "up --dry-run", "up", "down", "up --print", "status", "verify" } do
       local output, exit = project.migrate(args, { DB_POOL_MAX = 1, DB_POOL_MIN = 0 })
       assert.are.equal(0, exit, args .. ": " .. output)
@@ -85,7 +93,8 @@ describe("moonpool migrate", function()
       project.await(waits)
       local output, exit = project.migrate "verify"
       assert.are.equal(1, exit)
-      says(output, "0002_index.sql is being applied right now (0 statements done) by process", "is being built by process")
+      says(output, "0002_index.sql is being applied right now (0 statements done) by process",
+           "is being built by process")
       commit()
       output, exit = command.finish(handle)
       assert.are.equal(0, exit, output)
@@ -106,11 +115,13 @@ describe("moonpool migrate", function()
   it("refuses a parameter outside of quotes, and knows dollar quotes", function()
     project.write("0002_functions.sql", [[
 create function twice(number integer) returns integer language sql return number + number;
-create function thrice(integer) returns integer language plpgsql as $body$ begin return $1 * 3; end; $body$;
+create function thrice(integer) returns integer language plpgsql as $body$ begin
+  return $1 * 3; end; $body$;
 ]])
     project.must "up"
     assert.are.equal(42, owner.value "select twice(6) + thrice(10)")
-    project.write("0003_function.sql", "create function half(integer) returns integer language sql return $1 / 2;\n")
+    project.write("0003_function.sql",
+                  "create function half(integer) returns integer language sql return $1 / 2;\n")
     local output, exit = project.migrate "up"
     assert.are.equal(1, exit)
     says(output, "0003_function.sql:1: $1 outside of quotes")

@@ -1,4 +1,5 @@
--- moonpool migrate: what cannot run in a transaction, and the INVALID indexes that interruptions leave.
+-- moonpool migrate: what cannot run in a transaction, and the INVALID indexes that interruptions
+-- leave.
 local command   = require "spec.support.command"
 local migration = require "spec.support.migration"
 
@@ -6,10 +7,14 @@ local says, says_not = migration.says, migration.says_not
 
 -- 37 indexes on one table, written as people write them.
 local function many_indexes()
-  local lines = { "-- All indexes; built while the shop is open.\n/* a comment; with a semicolon /* nested; */ */\n" }
+  local lines = {
+    "-- All indexes; built while the shop is open.\n/* a comment; with a semicolon /* nested; */ \z
+      */\n" }
   for number = 1, 37 do
-    lines[#lines + 1] = string.format("-- %d; don't stop here\ncreate index concurrently if not exists many_%02d\n" ..
-                                      "  on many (c%d, (note || ';' || $$--;$$)) /* ; */ where note <> 'it''s; so';\n",
+    lines[#lines + 1] = string.format(
+      "-- %d; don't stop here\ncreate index concurrently if not exists many_%02d\n" ..
+                                      "  on many (c%d, (note || ';' || $$--;$$)) /* ; */ where \z
+                                        note <> 'it''s; so';\n",
                                       number, number, number)
   end
   return table.concat(lines)
@@ -25,7 +30,8 @@ describe("moonpool migrate, outside a transaction,", function()
   local project, owner
 
   before_each(function()
-    project = migration.project { ["0001_apples.sql"] = "create table apples (id integer, name text);\n" }
+    project = migration.project {
+      ["0001_apples.sql"] = "create table apples (id integer, name text);\n" }
     owner = project.owner
   end)
 
@@ -35,7 +41,9 @@ describe("moonpool migrate, outside a transaction,", function()
     project.write("0002_many.sql", many_table())
     project.write("0003_indexes.sql", many_indexes())
     says(project.must "up", "applied 0003_indexes.sql (37 statements")
-    assert.are.equal(37, owner.value "select count(*) from pg_index where indrelid = 'many'::regclass and indisvalid")
+    assert.are.equal(
+      37,
+      owner.value "select count(*) from pg_index where indrelid = 'many'::regclass and indisvalid")
     assert.is_false(project.exists "moonpool_migration_steps")
   end)
 
@@ -67,15 +75,19 @@ describe("moonpool migrate, outside a transaction,", function()
 
   it("goes on where a file stopped, and refuses a change of what was done", function()
     local function text(first, last)
-      return ("alter table apples add column colour %s;\ncreate index concurrently apples_by_name on apples (name);\n%s;\n")
+      return (
+        "alter table apples add column colour %s;\ncreate index concurrently apples_by_name on \z
+          apples (name);\n%s;\n")
         :format(first, last)
     end
     project.write("0002_stop.sql", text("text", "select 1 / 0"))
     project.write("0003_pears.sql", "create table pears (id integer);\n")
     local output, exit = project.migrate "up"
     assert.are.equal(1, exit)
-    says(output, "0002_stop.sql:3: division by zero", "22012", "0002_stop.sql stopped: 2 statements of it done and kept",
-         "applied in this run: 1 migration", "pending: 2 migrations", "migrate up again: it goes on there")
+    says(output, "0002_stop.sql:3: division by zero", "22012",
+         "0002_stop.sql stopped: 2 statements of it done and kept",
+         "applied in this run: 1 migration", "pending: 2 migrations",
+         "migrate up again: it goes on there")
     assert.is_true(project.is_valid "apples_by_name")
 
     output, exit = project.migrate "status"
@@ -83,7 +95,9 @@ describe("moonpool migrate, outside a transaction,", function()
     says(output, "half-done 0002_stop.sql", "2 statements done, going up")
     output, exit = project.migrate "verify"
     assert.are.equal(1, exit)
-    says(output, "0002_stop.sql is half applied (2 statements done): finish it with moonpool migrate up")
+    says(
+      output,
+      "0002_stop.sql is half applied (2 statements done): finish it with moonpool migrate up")
 
     project.write("0002_stop.sql", text("integer", "select 1"))
     output, exit = project.migrate "up"
@@ -92,12 +106,14 @@ describe("moonpool migrate, outside a transaction,", function()
 
     project.write("0002_stop.sql", "-- A comment.\n" .. text("text", "select 1"))
     output = project.must "up"
-    says(output, "0002_stop.sql: going on after 2 of 3 statements", "applied 0002_stop.sql", "applied 0003_pears.sql")
+    says(output, "0002_stop.sql: going on after 2 of 3 statements", "applied 0002_stop.sql",
+         "applied 0003_pears.sql")
     assert.is_false(project.exists "moonpool_migration_steps")
     project.must "verify"
   end)
 
-  it("keeps what the session was set to when it goes on, and forgets it for the next file", function()
+  it("keeps what the session was set to when it goes on, and forgets it for the next file",
+     function()
     owner.exec "create schema orchard"
     project.write("0002_path.sql", [[
       set search_path = orchard;
@@ -118,14 +134,17 @@ describe("moonpool migrate, outside a transaction,", function()
     assert.is_true(project.exists "public.here")
   end)
 
-  it("reports duplicates under a UNIQUE build, leaves no INVALID index, and goes on when they are gone", function()
+  it(
+    "reports duplicates under a UNIQUE build, leaves no INVALID index, and goes on when they are \z
+      gone", function()
     owner.exec "create table pears (id integer)"
     owner.exec "insert into pears values (1), (1)"
     project.write("0002_unique.sql", "create index concurrently pears_by_id on pears (id);\n" ..
                                      "create unique index concurrently pears_id on pears (id);\n")
     local output, exit = project.migrate "up"
     assert.are.equal(1, exit)
-    says(output, "0002_unique.sql:2: could not create unique index", "23505", "Key (id)=(1) is duplicated",
+    says(output, "0002_unique.sql:2: could not create unique index", "23505",
+         "Key (id)=(1) is duplicated",
          "1 statement of it done and kept")
     assert.is_nil(project.is_valid "pears_id")
     owner.exec "delete from pears where ctid = (select min(ctid) from pears)"
@@ -135,11 +154,13 @@ describe("moonpool migrate, outside a transaction,", function()
 
   it("survives kill -9 in the middle of a build", function()
     project.must "up"
-    project.write("0002_index.sql", "create index concurrently if not exists apples_by_name on apples (name);\n")
+    project.write("0002_index.sql",
+                  "create index concurrently if not exists apples_by_name on apples (name);\n")
     project.while_open("insert into apples values (1)", function(blocker, commit)
       local handle, pid = project.start "up --lock-timeout 0.2"
       project.await "wait_event_type = 'Lock' and query ilike 'create index%'"
-      says(handle:read "l", "apples_by_name", "waits for process " .. blocker, "idle in transaction")
+      says(handle:read "l", "apples_by_name", "waits for process " .. blocker,
+           "idle in transaction")
       assert(os.execute("kill -9 " .. pid))
       handle:close()
       project.await_gone()      -- though the transaction it waited for is still open
@@ -149,13 +170,15 @@ describe("moonpool migrate, outside a transaction,", function()
       says(output, "INVALID   index public.apples_by_name on apples")
       commit()
     end)
-    says(project.must "up", "dropping the INVALID index public.apples_by_name", "applied 0002_index.sql")
+    says(project.must "up", "dropping the INVALID index public.apples_by_name",
+         "applied 0002_index.sql")
     assert.is_true(project.is_valid "apples_by_name")
   end)
 
   it("takes an index that was finished before the process died", function()
     project.must "up"
-    project.write("0002_index.sql", "create index concurrently apples_by_name on apples (name);\nvacuum apples;\n")
+    project.write("0002_index.sql",
+                  "create index concurrently apples_by_name on apples (name);\nvacuum apples;\n")
     project.while_open("insert into apples values (1)", function(_, commit)
       local handle, pid = project.start "up"
       project.await "wait_event_type = 'Lock' and query ilike 'create index%'"
@@ -188,22 +211,26 @@ describe("moonpool migrate, outside a transaction,", function()
     end)
   end)
 
-  it("finds and rebuilds an INVALID index that somebody left, and the remains of a REINDEX", function()
+  it("finds and rebuilds an INVALID index that somebody left, and the remains of a REINDEX",
+     function()
     project.must "up"
     owner.exec "insert into apples values (1), (1)"
-    assert.is_false((pcall(owner.exec, "create unique index concurrently apples_id on apples (id)")))
+    assert.is_false(
+      (pcall(owner.exec, "create unique index concurrently apples_id on apples (id)")))
     assert.is_false((pcall(owner.exec, "reindex index concurrently apples_id")))
     assert.is_false(project.is_valid "apples_id_ccnew")
     local output, exit = project.migrate "verify"
     assert.are.equal(1, exit)
-    says(output, "the index public.apples_id on apples is INVALID: moonpool migrate up repairs it", "apples_id_ccnew", "2 faults")
+    says(output, "the index public.apples_id on apples is INVALID: moonpool migrate up repairs it",
+         "apples_id_ccnew", "2 faults")
     says(select(1, project.migrate "status --json"), '"invalidIndexes":[{', '"sound":false')
 
     -- It cannot yet: the rest goes on, and the exit code tells.
     project.write("0002_pears.sql", "create table pears (id integer);\n")
     output, exit = project.migrate "up"
     assert.are.equal(1, exit)
-    says(output, "dropped the INVALID index public.apples_id_ccnew", "public.apples_id on apples is INVALID and could not be",
+    says(output, "dropped the INVALID index public.apples_id_ccnew",
+         "public.apples_id on apples is INVALID and could not be",
          "23505", "applied 0002_pears.sql")
     assert.is_nil(project.is_valid "apples_id_ccnew")
 
@@ -221,7 +248,8 @@ describe("moonpool migrate, outside a transaction,", function()
       assert.is_false(project.is_valid "plums_id")
       owner.exec "truncate plums"
       local name = word == "" and "0003_plain.sql" or "0002_concurrently.sql"
-      project.write(name, ("create unique index %s if not exists plums_id on plums (id);\n"):format(word))
+      project.write(name, ("create unique index %s if not exists plums_id on plums (id);\n")
+        :format(word))
       says(project.must "up", "dropping the INVALID index public.plums_id", "applied " .. name)
       assert.is_true(project.is_valid "plums_id")
       owner.exec "drop table plums"
@@ -231,10 +259,12 @@ describe("moonpool migrate, outside a transaction,", function()
   it("says so when IF NOT EXISTS hides that the name is another table's", function()
     owner.exec "create table pears (id integer)"
     owner.exec "create index by_id on pears (id)"
-    project.write("0002_index.sql", "create index concurrently if not exists by_id on apples (id);\n")
+    project.write("0002_index.sql",
+                  "create index concurrently if not exists by_id on apples (id);\n")
     local output, exit = project.migrate "up"
     assert.are.equal(1, exit)
-    says(output, "0002_index.sql:1: there is no index by_id on apples after the statement", "another name")
+    says(output, "0002_index.sql:1: there is no index by_id on apples after the statement",
+         "another name")
   end)
 
   it("leaves an index alone that another session builds right now", function()
@@ -242,14 +272,19 @@ describe("moonpool migrate, outside a transaction,", function()
     local scratch, moonpool = require "spec.support.scratch", require "moonpool"
     local build
     project.while_open("insert into apples values (1)", function(_, commit)
-      build = moonpool.spawn(function() owner.exec "create index concurrently apples_by_id on apples (id)" end)
+      build = moonpool.spawn(function()
+        owner.exec "create index concurrently apples_by_id on apples (id)"
+      end)
       scratch.await("the build to wait", function()
-        return owner.value "select exists (select from pg_stat_progress_create_index where phase like 'waiting%')"
+        return
+          owner.value "select exists (select from pg_stat_progress_create_index where phase like \z
+            'waiting%')"
       end)
       assert.is_false(project.is_valid "apples_by_id")
       local output = project.must "up"
       says(output, "builds the index public.apples_by_id right now: left alone")
-      project.write("0002_index.sql", "create index concurrently if not exists apples_by_id on apples (id);\n")
+      project.write("0002_index.sql",
+                    "create index concurrently if not exists apples_by_id on apples (id);\n")
       local exit
       output, exit = project.migrate "up --wait 0"
       assert.are.equal(1, exit)
@@ -261,9 +296,12 @@ describe("moonpool migrate, outside a transaction,", function()
     assert.is_true(project.is_valid "apples_by_id")
   end)
 
-  it("refuses an index without a name, and what begins or ends transactions, before anything is applied", function()
+  it(
+    "refuses an index without a name, and what begins or ends transactions, before anything is \z
+      applied", function()
     for text, message in pairs {
-      ["select 1;\ncreate index concurrently on apples (id);\n"] = ":2: CREATE INDEX CONCURRENTLY needs a name",
+      ["select 1;\ncreate index concurrently on apples (id);\n"] =
+        ":2: CREATE INDEX CONCURRENTLY needs a name",
       ["begin;\nselect 1;\ncommit;\n"] = ":1: a migration does not begin or end transactions",
       ["select 1;\ncopy apples from stdin;\n"] = ":2: COPY FROM STDIN has no input here",
     } do
@@ -304,7 +342,8 @@ select 1 / 0;
     project.must "up"
     local output, exit = project.migrate "down"
     assert.are.equal(1, exit)
-    says(output, "0002_index.sql:4: division by zero", "1 statement of it done and kept", "migrate down again")
+    says(output, "0002_index.sql:4: division by zero", "1 statement of it done and kept",
+         "migrate down again")
     output, exit = project.migrate "up"
     assert.are.equal(1, exit)
     says(output, "0002_index.sql is half undone", "moonpool migrate down")

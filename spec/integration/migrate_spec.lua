@@ -1,4 +1,5 @@
--- moonpool migrate: run as a process, on an empty database and in a project folder of the spec's own.
+-- moonpool migrate: run as a process, on an empty database and in a project folder of the spec's
+-- own.
 local command   = require "spec.support.command"
 local json      = require "moonpool.json"
 local migration = require "spec.support.migration"
@@ -27,7 +28,8 @@ describe("moonpool migrate", function()
 
   before_each(function()
     project = migration.project { ["0001_apples.sql"] = first }
-    owner, folder, migrate, options, exists = project.owner, project.folder, project.migrate, project.options, project.exists
+    owner, folder, migrate, options, exists = project.owner, project.folder, project.migrate,
+      project.options, project.exists
   end)
 
   after_each(function() project.remove() end)
@@ -61,15 +63,20 @@ describe("moonpool migrate", function()
 
     it("applies only what is new, in the order of the numbers", function()
       migrate "up"
-      folder.write("migrations/0010_plums.sql", "create table plums (id integer references pears (id));\n")
+      folder.write("migrations/0010_plums.sql",
+                   "create table plums (id integer references pears (id));\n")
       folder.write("migrations/0002_pears.sql", second)
       local output, exit = migrate "up"
       assert.are.equal(0, exit, output)
-      assert.truthy(output:match "^applied 0002_pears%.sql %(1 statement, %d+ ms%)\napplied 0010_plums%.sql ", output)
+      assert.truthy(
+        output:match "^applied 0002_pears%.sql %(1 statement, %d+ ms%)\napplied 0010_plums%.sql ",
+        output)
     end)
 
-    it("undoes the file that fails, keeps those before it, and names file, line and SQLSTATE", function()
-      folder.write("migrations/0002_pears.sql", "create table pears (id integer);\n\n\ncreate table pears (id integer);\n")
+    it("undoes the file that fails, keeps those before it, and names file, line and SQLSTATE",
+       function()
+      folder.write("migrations/0002_pears.sql",
+                   "create table pears (id integer);\n\n\ncreate table pears (id integer);\n")
       folder.write("migrations/0003_plums.sql", "create table plums (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
@@ -83,11 +90,13 @@ describe("moonpool migrate", function()
     end)
 
     it("names file and line of a syntax error, and applies none of the file", function()
-      folder.write("migrations/0001_apples.sql", "create table apples (id integer);\ncreat table pears (id integer);\n")
+      folder.write("migrations/0001_apples.sql",
+                   "create table apples (id integer);\ncreat table pears (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
       assert_says(output, "0001_apples.sql:2: syntax error at or near \"creat\"",
-                  "     2 | creat table pears (id integer);\n       | ^\n", "nothing of this file was applied")
+                  "     2 | creat table pears (id integer);\n       | ^\n",
+                  "nothing of this file was applied")
       assert.is_false(exists "apples")
     end)
 
@@ -97,7 +106,8 @@ describe("moonpool migrate", function()
       folder.write("migrations/0001_apples.sql", (first:gsub("integer", "bigint")))
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "0001_apples.sql was changed after it was applied", recorded, "write a new migration")
+      assert_says(output, "0001_apples.sql was changed after it was applied", recorded,
+                  "write a new migration")
       local in_file = output:match "file%s+(%x+)\n"
       assert.are.equal(64, #in_file)
       assert.are_not.equal(recorded, in_file)
@@ -105,16 +115,19 @@ describe("moonpool migrate", function()
 
     it("says that a database is another project's when other files were applied to it", function()
       migrate "up"
-      assert(os.rename(folder.path .. "/migrations/0001_apples.sql", folder.path .. "/migrations/0001_accounts.sql"))
+      assert(os.rename(folder.path .. "/migrations/0001_apples.sql",
+                       folder.path .. "/migrations/0001_accounts.sql"))
       folder.write("migrations/0001_accounts.sql", "create table accounts (id integer);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "0001_apples.sql was applied to it at", "0001_accounts.sql is here", "MOONPOOL_STATE")
+      assert_says(output, "0001_apples.sql was applied to it at", "0001_accounts.sql is here",
+                  "MOONPOOL_STATE")
       assert.is_false(exists "accounts")
     end)
 
     it("applies nothing while a comment of any file only looks like the marker", function()
-      folder.write("migrations/0002_pears.sql", "create table if not exists apples (id integer);\n" ..
+      folder.write("migrations/0002_pears.sql",
+                   "create table if not exists apples (id integer);\n" ..
                                                 "-- Migrate:Down\ndrop table apples;\n")
       for _, args in ipairs { "up", "up --dry-run", "verify", "status" } do
         local output, exit = migrate(args)
@@ -125,11 +138,13 @@ describe("moonpool migrate", function()
       assert.is_false(exists "apples")
     end)
 
-    it("refuses files that another tool undoes migrations with, and names it would pass over", function()
+    it("refuses files that another tool undoes migrations with, and names it would pass over",
+       function()
       folder.write("migrations/0002_pears.down.sql", "drop table pears;\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
-      assert_says(output, "0002_pears.down.sql: what undoes a migration stands in the same file", "-- migrate:down")
+      assert_says(output, "0002_pears.down.sql: what undoes a migration stands in the same file",
+                  "-- migrate:down")
       folder.delete "migrations/0002_pears.down.sql"
       folder.write("migrations/0002_pears.SQL", second)
       output, exit = migrate "up"
@@ -138,7 +153,8 @@ describe("moonpool migrate", function()
       assert.is_false(exists "apples")
     end)
 
-    it("takes a checkout with other line ends for the same file, and runs the text as it is", function()
+    it("takes a checkout with other line ends for the same file, and runs the text as it is",
+       function()
       local body = "create function f() returns text language sql as $$\nselect 'a\nb'\n$$;\n"
       local source = "select prosrc from pg_proc where proname = 'f'"
       folder.write("migrations/0002_function.sql", body)
@@ -231,7 +247,8 @@ describe("moonpool migrate", function()
         assert.is_true(conn.value "select pg_try_advisory_lock(1836019566, 1)")
         local output, exit = migrate "up --wait 0.3"
         assert.are.equal(1, exit)
-        assert_says(output, "another migration still runs after 0.3 s: process " .. conn.value "select pg_backend_pid()",
+        assert_says(output, "another migration still runs after 0.3 s: process "
+                    .. conn.value "select pg_backend_pid()",
                     "--wait SECONDS", "pg_terminate_backend")
         conn.value "select pg_advisory_unlock(1836019566, 1)"
       end)
@@ -246,7 +263,8 @@ describe("moonpool migrate", function()
     end)
 
     it("points at the place in the statement that the server means", function()
-      folder.write("migrations/0002_pears.sql", "-- Obst und Gemüse\nselect 'ä' as a,\n  'ü' || colour from apples;\n")
+      folder.write("migrations/0002_pears.sql",
+                   "-- Obst und Gemüse\nselect 'ä' as a,\n  'ü' || colour from apples;\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
       assert_says(output, "0002_pears.sql:3: column \"colour\" does not exist", "42703",
@@ -254,7 +272,8 @@ describe("moonpool migrate", function()
     end)
 
     it("reports what is only judged at the end of the transaction", function()
-      folder.write("migrations/0002_pears.sql", "create table pears (id integer references apples deferrable initially " ..
+      folder.write("migrations/0002_pears.sql",
+                   "create table pears (id integer references apples deferrable initially " ..
                                                 "deferred);\ninsert into pears values (7);\n")
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
@@ -266,7 +285,8 @@ describe("moonpool migrate", function()
       assert.are.equal("", project.must "up --quiet")
     end)
 
-    it("records who applied it, and with which moonpool, in a record of an older one too", function()
+    it("records who applied it, and with which moonpool, in a record of an older one too",
+       function()
       project.must "up"
       owner.exec "alter table moonpool_migrations drop column applied_by, drop column moonpool"
       folder.write("migrations/0002_pears.sql", second)
@@ -277,7 +297,8 @@ describe("moonpool migrate", function()
     end)
 
     it("gives two at once one application", function()
-      local one, other = command.start("migrate up", options()), command.start("migrate up", options())
+      local one, other = command.start("migrate up", options()),
+        command.start("migrate up", options())
       local output_one, exit_one = command.finish(one)
       local output_other, exit_other = command.finish(other)
       assert.are.equal(0, exit_one, output_one)
@@ -313,14 +334,17 @@ describe("moonpool migrate", function()
   describe("a lock that others hold", function()
     before_each(function()
       project.must "up"
-      folder.write("migrations/0002_colour.sql", "select 1;\nalter table apples add column colour text;\n")
+      folder.write("migrations/0002_colour.sql",
+                   "select 1;\nalter table apples add column colour text;\n")
     end)
 
     it("is not waited for as long as others queue behind it, but tried again", function()
       project.while_open("select * from apples", function(reader, commit)
         local handle = project.start "up --lock-timeout 0.2"
-        assert_says(handle:read "l", "0002_colour.sql:2: waits for process " .. reader, "idle in transaction")
-        assert_says(handle:read "l", "0002_colour.sql:2: waited too long for a lock, held by process " .. reader,
+        assert_says(handle:read "l", "0002_colour.sql:2: waits for process " .. reader,
+                    "idle in transaction")
+        assert_says(handle:read "l",
+                    "0002_colour.sql:2: waited too long for a lock, held by process " .. reader,
                     "nothing was changed, again in", "(1 of 20)")
         -- Meanwhile the next reader is served.
         assert.are.equal(0, owner.value "select count(*) from apples")
@@ -335,7 +359,8 @@ describe("moonpool migrate", function()
       project.while_open("select * from apples", function()
         local output, exit = migrate "up --lock-timeout 0.2 --retries 1"
         assert.are.equal(1, exit)
-        assert_says(output, "again in", "(1 of 1)", "0002_colour.sql:2: canceling statement due to lock timeout", "55P03",
+        assert_says(output, "again in", "(1 of 1)",
+                    "0002_colour.sql:2: canceling statement due to lock timeout", "55P03",
                     "other sessions use the table", "nothing of 0002_colour.sql is applied")
       end)
       assert_says(project.must "status", "pending   0002_colour.sql")
@@ -344,42 +369,56 @@ describe("moonpool migrate", function()
 
   describe("a big table", function()
     it("is warned of where a statement locks it for long", function()
-      folder.write("migrations/0002_fill.sql", "insert into apples select generate_series(1, 120000);\nanalyze apples;\n")
+      folder.write("migrations/0002_fill.sql",
+                   "insert into apples select generate_series(1, 120000);\nanalyze apples;\n")
       project.must "up"
       local warned = {
-        "create index apples_again on apples (id)", "alter table apples alter column id type bigint",
-        "alter table apples add column a uuid default gen_random_uuid()", "alter table apples add column b bigserial",
+        "create index apples_again on apples (id)",
+        "alter table apples alter column id type bigint",
+        "alter table apples add column a uuid default gen_random_uuid()",
+        "alter table apples add column b bigserial",
         "alter table apples add column c integer generated always as (id + 1) stored",
-        "alter table apples alter column c set not null", "alter table apples add constraint d check (id > 0)",
-        "alter table apples add constraint e foreign key (id) references apples", "alter table apples add unique (c)",
+        "alter table apples alter column c set not null",
+        "alter table apples add constraint d check (id > 0)",
+        "alter table apples add constraint e foreign key (id) references apples",
+        "alter table apples add unique (c)",
         "reindex table apples", "reindex index apples_by_id", "cluster apples using apples_pkey",
       }
       local quiet = {
-        "create index concurrently apples_safe on apples (id)", "alter table apples add column f timestamptz default now()",
-        "alter table apples add constraint g check (id > 0) not valid", "alter table apples validate constraint g",
-        "create table small (id integer)", "create index small_id on small (id)", "alter table apples rename column f to h",
+        "create index concurrently apples_safe on apples (id)",
+        "alter table apples add column f timestamptz default now()",
+        "alter table apples add constraint g check (id > 0) not valid",
+        "alter table apples validate constraint g",
+        "create table small (id integer)", "create index small_id on small (id)",
+        "alter table apples rename column f to h",
       }
       local lines = {}
       for _, list in ipairs { warned, quiet } do table.move(list, 1, #list, #lines + 1, lines) end
       folder.write("migrations/0003_change.sql", table.concat(lines, ";\n") .. ";\n")
       local output = project.must "up"
       for line in ipairs(warned) do
-        assert_says(output, ("warning: %s/migrations/0003_change.sql:%d: locks "):format(folder.path, line))
+        assert_says(output, ("warning: %s/migrations/0003_change.sql:%d: locks ")
+          :format(folder.path, line))
       end
       local _, count = output:gsub("warning: ", "")
       assert.are.equal(#warned, count, output)
-      assert_says(output, ":1: locks apples, which has about 120000 rows (", "builds the index while nobody writes: CREATE INDEX")
+      assert_says(output, ":1: locks apples, which has about 120000 rows (",
+                  "builds the index while nobody writes: CREATE INDEX")
     end)
   end)
 
   describe("--dry-run", function()
     it("tries all that is pending, says what it locks, and changes nothing", function()
       project.must "up"
-      folder.write("migrations/0002_pears.sql", second .. "alter table apples add column colour text;\n")
-      folder.write("migrations/0003_more.sql", "insert into pears values (1);\ncreate index concurrently p on pears (id);\n")
+      folder.write("migrations/0002_pears.sql",
+                   second .. "alter table apples add column colour text;\n")
+      folder.write("migrations/0003_more.sql",
+                   "insert into pears values (1);\ncreate index concurrently p on pears (id);\n")
       local output = project.must "up --dry-run"
-      assert_says(output, "would apply 0002_pears.sql (2 statements, 2 tried)", "0003_more.sql:2 would run outside a transaction",
-                  "would apply 0003_more.sql (2 statements, 1 tried)", "locks apples: AccessExclusiveLock",
+      assert_says(output, "would apply 0002_pears.sql (2 statements, 2 tried)",
+                  "0003_more.sql:2 would run outside a transaction",
+                  "would apply 0003_more.sql (2 statements, 1 tried)",
+                  "locks apples: AccessExclusiveLock",
                   "dry run: nothing was changed")
       assert_says_not(output, "locks pears")
       assert.is_false(exists "pears")
@@ -395,14 +434,16 @@ describe("moonpool migrate", function()
       folder.write("migrations/0002_pears.sql", "alter table pears add column colour text;\n")
       local output, exit = migrate "up --dry-run"
       assert.are.equal(1, exit)
-      assert_says(output, "would apply 0001_apples.sql", "0002_pears.sql:1: relation \"pears\" does not exist",
+      assert_says(output, "would apply 0001_apples.sql",
+                  "0002_pears.sql:1: relation \"pears\" does not exist",
                   "dry run: nothing was changed")
       assert.is_false(exists "apples")
     end)
 
     it("tries down too", function()
       project.must "up"
-      assert_says(project.must "down --dry-run", "would undo 0001_apples.sql (1 statement, 1 tried)", "locks apples")
+      assert_says(project.must "down --dry-run",
+                  "would undo 0001_apples.sql (1 statement, 1 tried)", "locks apples")
       assert.is_true(exists "apples")
     end)
   end)
@@ -410,7 +451,8 @@ describe("moonpool migrate", function()
   it("prints the statements with --print, and runs none", function()
     folder.write("migrations/0002_pears.sql", second .. "vacuum pears;\n")
     local output = project.must "up --print"
-    assert_says(output, "-- " .. folder.path .. "/migrations/0001_apples.sql", "create index apples_by_id on apples (id);",
+    assert_says(output, "-- " .. folder.path .. "/migrations/0001_apples.sql",
+                "create index apples_by_id on apples (id);",
                 "-- line 3, outside a transaction\nvacuum pears;")
     assert_says_not(output, "drop table")
     assert.is_false(exists "apples")
@@ -448,11 +490,13 @@ describe("moonpool migrate", function()
     end)
 
     it("undoes nothing of a file whose section fails, and names the line in the file", function()
-      folder.write("migrations/0003_plums.sql", "create table plums (id integer);\n\n-- migrate:down\n" ..
+      folder.write("migrations/0003_plums.sql",
+                   "create table plums (id integer);\n\n-- migrate:down\n" ..
                                                 "drop table plums;\n\ndrop table damsons;\n")
       local output, exit = migrate "down"
       assert.are.equal(1, exit)
-      assert_says(output, "0003_plums.sql:6: table \"damsons\" does not exist", "42P01", "nothing of 0003_plums.sql is undone")
+      assert_says(output, "0003_plums.sql:6: table \"damsons\" does not exist", "42P01",
+                  "nothing of 0003_plums.sql is undone")
       assert.is_true(exists "plums")
       assert_says(project.must "status", "applied   0003_plums.sql")
     end)
@@ -473,10 +517,12 @@ describe("moonpool migrate", function()
     it("also reads what is pending, and what would undo it", function()
       assert.are.equal("sound: 1 migration, 1 pending, no INVALID index\n", project.must "verify")
       folder.write("migrations/0002_pears.sql", "creat table pears (id integer);\n")
-      folder.write("migrations/0003_plums.sql", "select 1;\n-- migrate:down\nselect 1;\ndrop tabel plums;\n")
+      folder.write("migrations/0003_plums.sql",
+                   "select 1;\n-- migrate:down\nselect 1;\ndrop tabel plums;\n")
       local output, exit = migrate "verify"
       assert.are.equal(1, exit)
-      assert_says(output, "0002_pears.sql:1: syntax error", "0003_plums.sql:4: syntax error", "2 faults")
+      assert_says(output, "0002_pears.sql:1: syntax error", "0003_plums.sql:4: syntax error",
+                  "2 faults")
     end)
 
     it("fails for a changed, a missing and a late file", function()
@@ -488,7 +534,8 @@ describe("moonpool migrate", function()
       folder.write("migrations/0003_late.sql", "select 1;\n")
       local output, exit = migrate "verify"
       assert.are.equal(1, exit)
-      assert_says(output, "0001_apples.sql was changed", "0002_pears.sql is missing", "0003_late.sql is not applied", "3 faults")
+      assert_says(output, "0001_apples.sql was changed", "0002_pears.sql is missing",
+                  "0003_late.sql is not applied", "3 faults")
     end)
 
     it("answers programs in JSON, as status does", function()
@@ -516,7 +563,8 @@ describe("moonpool migrate", function()
     end)
 
     it("needs no database, and refuses a name that is none", function()
-      local output, exit = migrate("new things", { DATABASE_URL = "postgres://nobody@127.0.0.1:1/x" })
+      local output, exit = migrate("new things",
+                                   { DATABASE_URL = "postgres://nobody@127.0.0.1:1/x" })
       assert.are.equal(0, exit, output)
       output, exit = migrate "new ../../evil"
       assert.are.equal(1, exit)
@@ -527,10 +575,14 @@ describe("moonpool migrate", function()
   it("answers what it does not understand with its usage", function()
     for args, message in pairs {
       ["sideways"] = "unknown command sideways", ["up --jason"] = "unknown option --jason",
-      ["up --json"] = "--json does not go with up", ["status --dry-run"] = "--dry-run does not go with status",
-      ["up --to"] = "--to takes a migration's number", ["up --to=x"] = "not x", ["down zero"] = "not zero",
-      ["down 1 --to 1"] = "a count or --to, not both", ["up now"] = "unexpected argument now", ["new"] = "new takes a name",
-      ["up --lock-timeout 0"] = "--lock-timeout takes", ["up --dry-run --print"] = "two different things",
+      ["up --json"] = "--json does not go with up",
+      ["status --dry-run"] = "--dry-run does not go with status",
+      ["up --to"] = "--to takes a migration's number", ["up --to=x"] = "not x",
+      ["down zero"] = "not zero",
+      ["down 1 --to 1"] = "a count or --to, not both", ["up now"] = "unexpected argument now",
+      ["new"] = "new takes a name",
+      ["up --lock-timeout 0"] = "--lock-timeout takes",
+      ["up --dry-run --print"] = "two different things",
     } do
       local output, exit = migrate(args)
       assert.are.equal(2, exit, args .. ": " .. output)
@@ -554,6 +606,7 @@ describe("moonpool migrate", function()
     assert.are.equal(0, exit, output)
     assert.are.equal(0, owner.value [[
       select count(*) from pg_class
-       where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> 'moonpool_migrations']])
+       where relnamespace = 'public'::regnamespace and relkind = 'r'
+         and relname <> 'moonpool_migrations']])
   end)
 end)

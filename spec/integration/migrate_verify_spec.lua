@@ -15,7 +15,8 @@ create table apples (
   colour colour,
   constraint apples_name_check check (name <> '')
 );
-create table desk.pears (id integer primary key, apple integer constraint pears_apple references apples);
+create table desk.pears (id integer primary key,
+  apple integer constraint pears_apple references apples);
 create index apples_by_name on apples (name);
 alter table apples enable row level security;
 alter table apples force row level security;
@@ -55,15 +56,22 @@ describe("moonpool migrate verify", function()
     return answer.faults
   end
 
-  it("is content with what the migrations made, also after down and up, and after more of them", function()
+  it("is content with what the migrations made, also after down and up, and after more of them",
+     function()
     assert.are.same({}, faults())
     assert.are.equal("sound: 1 migration, 0 pending, no INVALID index\n", project.must "verify")
-    project.write("0002_more.sql", "alter table apples add column weight integer;\ndrop index apples_by_name;\n" ..
-                                   "drop policy own on apples;\n-- migrate:down\nalter table apples drop column weight;\n" ..
+    project.write("0002_more.sql",
+                  "alter table apples add column weight integer;\ndrop index apples_by_name;\n" ..
+                                   "drop policy own on apples;\n-- migrate:down\nalter table \z
+                                     apples drop column weight;\n" ..
                                    "create index apples_by_name on apples (name);\n" ..
-                                   "create policy own on apples using (tenant::text = current_setting('app.tenant', true));\n")
-    project.write("0003_alone.sql", "create index concurrently if not exists apples_by_tenant on apples (tenant);\n" ..
-                                    "alter type colour add value if not exists 'blue';\nselect 1;\n-- migrate:down\nselect 1;\n")
+                                   "create policy own on apples using (tenant::text = \z
+                                     current_setting('app.tenant', true));\n")
+    project.write("0003_alone.sql",
+                  "create index concurrently if not exists apples_by_tenant on apples (tenant);\n"
+                    ..
+                                    "alter type colour add value if not exists 'blue';\nselect \z
+                                      1;\n-- migrate:down\nselect 1;\n")
     project.must "up"
     assert.are.same({}, faults())
     project.must "down 2"
@@ -100,7 +108,8 @@ describe("moonpool migrate verify", function()
         "the column public.apples.name is not what the migrations made" },
       { "revoke usage on schema desk from moonpool_app",
         "the schema desk is not what the migrations made" },
-      { "create or replace function half(n integer) returns integer language sql as $$ select n / 3 $$",
+      { "create or replace function half(n integer) returns integer language sql as $$ select n \z
+        / 3 $$",
         "the function public.half(n integer) is not what the migrations made" },
       { "alter table apples disable trigger touched",
         "database    disabled" },
@@ -151,7 +160,8 @@ describe("moonpool migrate verify", function()
     project.must "up"
     local output, exit = project.migrate "verify"
     assert.are.equal(1, exit)
-    migration.says(output, "the index public.apples_by_name on public.apples is missing", "1 fault", "verify --accept")
+    migration.says(output, "the index public.apples_by_name on public.apples is missing", "1 fault",
+                   "verify --accept")
     migration.says(project.must "verify --accept", "1 difference")
     migration.says(project.must "verify", "sound")
   end)
@@ -165,10 +175,13 @@ describe("moonpool migrate verify", function()
     assert.are.same({}, faults())
   end)
 
-  it("leaves alone partitions that come and go, with the keys that PostgreSQL gives them", function()
-    project.write("0002_parts.sql", "create table years (y integer primary key) partition by range (y);\n" ..
+  it("leaves alone partitions that come and go, with the keys that PostgreSQL gives them",
+     function()
+    project.write("0002_parts.sql",
+                  "create table years (y integer primary key) partition by range (y);\n" ..
                   "create table years_1 partition of years for values from (1) to (10);\n" ..
-                  "create table uses (id integer primary key, y integer constraint uses_y references years);\n")
+                  "create table uses (id integer primary key, y integer constraint uses_y \z
+                    references years);\n")
     project.must "up"
     owner.exec "create table years_2 partition of years for values from (10) to (20)"
     assert.are.same({}, faults())
@@ -191,7 +204,8 @@ describe("moonpool migrate verify", function()
 
   it("compares names only where another version of PostgreSQL wrote the definitions", function()
     owner.exec "update moonpool.migration_object set definition = '14' where kind = 'server'"
-    owner.exec "update moonpool.migration_object set definition = 'as 14 writes it' where kind = 'view'"
+    owner.exec "update moonpool.migration_object set definition = 'as 14 writes it' where kind = \z
+      'view'"
     assert.are.same({}, faults())
     owner.exec "drop index apples_by_name"
     assert.are.equal(1, #faults())

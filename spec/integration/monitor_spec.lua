@@ -1,4 +1,5 @@
--- The bodies of the monitoring pages, as scripts of the report's readers see them; alerts in a running host.
+-- The bodies of the monitoring pages, as scripts of the report's readers see them; alerts in a
+-- running host.
 local alerts   = require "moonpool.alerts"
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
@@ -28,11 +29,13 @@ local function has(object, fields)
 end
 
 local pool_fields = {
-  "totalConnections", "idleConnections", "activeConnections", "waitingClients", "totalQueries", "slowQueries",
+  "totalConnections", "idleConnections", "activeConnections", "waitingClients", "totalQueries",
+  "slowQueries",
   "failedQueries", "avgQueryTime", "uptime",
 }
 local transaction_fields = {
-  "totalTransactions", "committedTransactions", "rolledBackTransactions", "retriedTransactions", "failedTransactions",
+  "totalTransactions", "committedTransactions", "rolledBackTransactions", "retriedTransactions",
+  "failedTransactions",
   "deadlockRetries", "avgDuration",
 }
 local stamp = "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$"
@@ -54,8 +57,10 @@ describe("/api/db/metrics", function()
       return assert(load("local metrics = ...; return " .. condition))(body)
     end
     local conditions = {
-      waitingClients = "metrics.pool.waitingClients > 5", idleConnections = "metrics.pool.idleConnections < 2",
-      slowQueries = "metrics.pool.slowQueries > 100", deadlockRetries = "metrics.transactions.deadlockRetries > 10",
+      waitingClients = "metrics.pool.waitingClients > 5",
+      idleConnections = "metrics.pool.idleConnections < 2",
+      slowQueries = "metrics.pool.slowQueries > 100",
+      deadlockRetries = "metrics.transactions.deadlockRetries > 10",
       health = "not metrics.health",
     }
     for _, name in ipairs { "waitingClients", "slowQueries", "deadlockRetries", "health" } do
@@ -70,8 +75,10 @@ describe("/api/db/metrics", function()
     local before = fetch "metrics"
     moonpool.call(moonpool.operation { run = function(tx) return tx:value "select 1" end }, {})
     local after = fetch "metrics"
-    assert.are.equal(before.transactions.committedTransactions + 1, after.transactions.committedTransactions)
-    assert.are.equal(before.pool.totalQueries + 1, after.pool.totalQueries) -- asking changed nothing itself
+    assert.are.equal(before.transactions.committedTransactions + 1,
+                     after.transactions.committedTransactions)
+    -- asking changed nothing itself
+    assert.are.equal(before.pool.totalQueries + 1, after.pool.totalQueries)
   end)
 end)
 
@@ -95,10 +102,13 @@ describe("the other pages", function()
     test, status = fetch("test", {})
     assert.are.same({ 403, "FORBIDDEN" }, { status, test.error.code })
     assert.matches("MOONPOOL_ENV=development", test.error.message, 1, true)
-    assert.are.equal(403, select(2, fetch("test", { development = true }))) -- not for callers to say
-    assert.matches("PostgreSQL 1", (scratch.script([[print(require("moonpool.monitor").test().version)]],
+    -- not for callers to say
+    assert.are.equal(403, select(2, fetch("test", { development = true })))
+    assert.matches("PostgreSQL 1",
+                   (scratch.script([[print(require("moonpool.monitor").test().version)]],
       { MOONPOOL_ENV = "development" })))
-    assert.matches("MOONPOOL_ENV is \"devel\"", (scratch.script("", { MOONPOOL_ENV = "devel" })), 1, true)
+    assert.matches("MOONPOOL_ENV is \"devel\"", (scratch.script("", { MOONPOOL_ENV = "devel" })), 1,
+                   true)
   end)
 
   it("give the history, 20 statements unless asked", function()
@@ -116,17 +126,21 @@ describe("the other pages", function()
     assert.are.same({ false, "VALIDATION_ERROR", 400 }, { ok, e.code, e.status })
   end)
 
-  it("give the failed statements, however much went well since, and the host's own apart", function()
+  it("give the failed statements, however much went well since, and the host's own apart",
+     function()
     pcall(db.value, "select 1 / (0 * 7)")
     local number = metrics.queries({ limit = 1 })[1].number
     local store = require "moonpool.outbox_store"
     for _ = 1, 150 do
       db.value "select 1"
     end
-    for _ = 1, 20 do moonpool.spawn(store.kept, db, "none"):wait() end -- as the relay does: no script is there
-    local schema = scratch.schema("monitor_spec", { "create table monitor_spec.taken (id int primary key)" })
+    -- as the relay does: no script is there
+    for _ = 1, 20 do moonpool.spawn(store.kept, db, "none"):wait() end
+    local schema = scratch.schema("monitor_spec",
+                                  { "create table monitor_spec.taken (id int primary key)" })
     db.exec "insert into monitor_spec.taken values (1)"
-    for _ = 1, 110 do pcall(db.exec, "insert into monitor_spec.taken values (1)") end -- callers' conflicts
+    -- callers' conflicts
+    for _ = 1, 110 do pcall(db.exec, "insert into monitor_spec.taken values (1)") end
     schema.drop()
     local failed, found = fetch("query_history", { failed = "1", limit = "200" }).queries, false
     for _, entry in ipairs(failed) do
@@ -172,15 +186,18 @@ describe("the other pages", function()
   it("give the plan of what was sent, without the constants in it", function()
     for sql, line in pairs {
       ["select extract(epoch from now())"] = "Result",
-      ["select count(*) from generate_series('2024-01-01'::timestamp, '2024-02-01', '1 day')"] = "Function Scan",
-      ["select count(*) from pg_class where relname <> 'costs $5' and relpages = 123456"] = "relname <> '…'::name",
+      ["select count(*) from generate_series('2024-01-01'::timestamp, '2024-02-01', '1 day')"] =
+        "Function Scan",
+      ["select count(*) from pg_class where relname <> 'costs $5' and relpages = 123456"] =
+        "relname <> '…'::name",
       ["select interval '1 day', date '2020-01-01'"] = "Result",
     } do
       db.query(sql)
       local plan, why = metrics.plan(metrics.queries { limit = 1 }[1].number)
       local text = plan and table.concat(plan, "\n") or why
       assert.truthy(text:find(line, 1, true), sql .. ": " .. text)
-      assert.falsy(text:find("123456", 1, true) or text:find("2024", 1, true) or text:find("$5", 1, true), text)
+      assert.falsy(text:find("123456", 1, true) or text:find("2024", 1, true)
+                   or text:find("$5", 1, true), text)
     end
   end)
 
@@ -189,8 +206,11 @@ describe("the other pages", function()
     require("moonpool.operation").of(op).name = "monitor_spec_operation"
     moonpool.call(op, {})
     local found
-    for _, entry in ipairs((fetch "operations").operations) do found = entry.operation == op.name and entry or found end
-    has(found, { "total", "committed", "rolledBack", "failed", "retried", "avgDuration", "p50", "p95", "p99" })
+    for _, entry in ipairs((fetch "operations").operations) do
+      found = entry.operation == op.name and entry or found
+    end
+    has(found, { "total", "committed", "rolledBack", "failed", "retried", "avgDuration", "p50",
+                 "p95", "p99" })
   end)
 
   it("give no percentile beyond what was seen", function()
@@ -207,26 +227,30 @@ describe("the other pages", function()
     assert.are.equal(entry.min, entry.max)
     assert.is_true(math.abs(entry.max - entry.avgDuration) < 0.001)
     entry = of(fetch("overview").operations)
-    assert.are.same({ entry.max }, entry.latency.last) -- what the dashboard's percentiles of some seconds are made of
+    -- what the dashboard's percentiles of some seconds are made of
+    assert.are.same({ entry.max }, entry.latency.last)
   end)
 end)
 
 -- A host of its own whose database is not there.
 local function without_database(script)
-  return scratch.script(script, { DATABASE_URL = "postgres://spec:secret-of-spec@127.0.0.1:1/none" })
+  return scratch.script(script,
+                        { DATABASE_URL = "postgres://spec:secret-of-spec@127.0.0.1:1/none" })
 end
 
 describe("health", function()
   it("tells that the database cannot be reached, and counts how often", function()
     local output = without_database [[
-      local monitor, alerts, json = require "moonpool.monitor", require "moonpool.alerts", require "moonpool.json"
+      local monitor, alerts, json = require "moonpool.monitor", require "moonpool.alerts",
+        require "moonpool.json"
       local body, status = monitor.health()
       print("health", body.status, status)
       body, status = monitor.ready()
       print("ready", body.healthy, status)
       print("metrics", monitor.metrics().health)
       for _ = 1, 3 do alerts.tick() end
-      for _, alert in ipairs(monitor.alerts().alerts) do print("alert", alert.name, alert.severity, alert.value) end
+      for _, alert in ipairs(monitor.alerts().alerts) do print("alert", alert.name, alert.severity,
+        alert.value) end
     ]]
     assert.matches("health\tunreachable\t503", output)
     assert.matches("ready\tfalse\t503", output)
@@ -235,7 +259,8 @@ describe("health", function()
     assert.is_nil(output:find("secret-of-spec", 1, true))
   end)
 
-  it("is asked over one connection for all who ask, and leaves no trace in the statistics", function()
+  it("is asked over one connection for all who ask, and leaves no trace in the statistics",
+     function()
     moonpool.sleep(1.1) -- what was known is too old by then
     local before = metrics.pool().total_queries
     local uses = page.read(metrics.text()):value "moonpool_pool_use_seconds_count"
@@ -243,8 +268,10 @@ describe("health", function()
     for i = 1, 50 do fns[i] = function() return monitor.health().status end end
     for _, status in ipairs(moonpool.all(fns)) do assert.are.equal("healthy", status) end
     assert.are.equal(before, metrics.pool().total_queries)
-    assert.are.equal(uses, page.read(metrics.text()):value "moonpool_pool_use_seconds_count") -- none of the pool's
-    assert.are.equal(1, db.value "select count(*) from pg_stat_activity where application_name = 'moonpool host'")
+    -- none of the pool's
+    assert.are.equal(uses, page.read(metrics.text()):value "moonpool_pool_use_seconds_count")
+    assert.are.equal(
+      1, db.value "select count(*) from pg_stat_activity where application_name = 'moonpool host'")
   end)
 end)
 
@@ -255,14 +282,16 @@ describe("alerts in the host", function()
     local told = {}
     alerts.on_change(function(change) told[#told + 1] = change end)
     alerts.start()
-    assert.are.same({ count = 0, alerts = {} }, { count = (fetch "alerts").count, alerts = (fetch "alerts").alerts })
+    assert.are.same({ count = 0, alerts = {} },
+                    { count = (fetch "alerts").count, alerts = (fetch "alerts").alerts })
     for _ = 1, 60 do pcall(db.query, "select no_such_column_here") end
     alerts.tick()
     local body = fetch "alerts"
     assert.are.same({ "alerts", "count", "timestamp" }, keys(body))
     assert.are.equal(1, body.count)
     local alert = body.alerts[1]
-    assert.are.same({ "failed_queries", "critical", 50, 60 }, { alert.name, alert.severity, alert.threshold, alert.value })
+    assert.are.same({ "failed_queries", "critical", 50, 60 },
+                    { alert.name, alert.severity, alert.threshold, alert.value })
     has(alert, { "title", "message", "action", "since" })
     scratch.await("the hook", function() return told[1] end)
     assert.are.same({ "failed_queries", "critical" }, { told[1].name, told[1].to })
@@ -273,12 +302,14 @@ describe("alerts in the host", function()
 
   it("do not count broken constraints and what is retried", function()
     alerts.start()
-    for _ = 1, 60 do pcall(db.query, "select 1 from (values (1)) t where spec_none() = 1") end -- 42: counts
+    -- 42: counts
+    for _ = 1, 60 do pcall(db.query, "select 1 from (values (1)) t where spec_none() = 1") end
     alerts.tick()
     assert.are.equal(1, (fetch "alerts").count)
     alerts.stop()
     alerts.start()
-    local schema = scratch.schema("monitor_spec", { "create table monitor_spec.t (id int primary key)",
+    local schema = scratch.schema("monitor_spec",
+                                  { "create table monitor_spec.t (id int primary key)",
       "insert into monitor_spec.t values (1)" })
     for _ = 1, 60 do pcall(db.insert, "monitor_spec.t", { id = 1 }) end
     schema.drop()
@@ -313,7 +344,8 @@ describe("scripts/monitoring", function()
     pcall(moonpool.call, op, {})
     families = page.read(metrics.text()).families
     local token = service.token "--scopes monitor"
-    local serving = service.start { ["scripts/ping.lua"] = 'return require "moonpool".operation { run = print }' }
+    local serving = service.start {
+      ["scripts/ping.lua"] = 'return require "moonpool".operation { run = print }' }
     service.ask(serving, "GET", "/metrics", { token = token })
     local text = service.ask(serving, "GET", "/metrics", { token = token }).body
     serving:stop()
@@ -326,7 +358,8 @@ describe("scripts/monitoring", function()
     for name in text:gmatch "%f[%w_]((%l+)_[%l_]+)" do
       if name:find "^moonpool_" or name:find "^process_" then
         local base = name:gsub("_bucket$", ""):gsub("_sum$", ""):gsub("_count$", "")
-        assert.is_true(families[name] ~= nil or families[base] ~= nil and families[base].kind == "histogram", name)
+        assert.is_true(families[name] ~= nil or families[base] ~= nil
+                       and families[base].kind == "histogram", name)
         count = count + 1
       end
     end
@@ -351,8 +384,12 @@ describe("scripts/monitoring", function()
       for name in row:match("^| ([^|]*)"):gmatch "`([%w_]+)`" do explained[name] = true end
     end
     for name in pairs(families) do
-      if name:find "^moonpool_" or name:find "^process_" then assert.is_true(explained[name], name .. " is not explained") end
+      if name:find "^moonpool_" or name:find "^process_" then
+        assert.is_true(explained[name], name .. " is not explained")
+      end
     end
-    for name in pairs(explained) do assert.is_table(families[name], name .. " is explained, but not there") end
+    for name in pairs(explained) do
+      assert.is_table(families[name], name .. " is explained, but not there")
+    end
   end)
 end)

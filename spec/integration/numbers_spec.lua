@@ -1,13 +1,16 @@
--- generate_deal_number and generate_stock_number: what numbers look like, that no two are alike, and who may take one.
+-- generate_deal_number and generate_stock_number: what numbers look like, that no two are alike,
+-- and who may take one.
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
 local hostile    = require "spec.support.hostile"
 local moonpool   = require "moonpool"
 
 local operations = {
-  generate_deal_number = { field = "deal_number", table_name = "deal_number_sequences", counter = "current_sequence",
+  generate_deal_number = { field = "deal_number", table_name = "deal_number_sequences",
+                           counter = "current_sequence",
                            pattern = "^%d%d%d%d%-%d%d%d%d%-%d%d%d%d+$" },
-  generate_stock_number = { field = "stock_number", table_name = "dealership_stock_settings", counter = "current_counter",
+  generate_stock_number = { field = "stock_number", table_name = "dealership_stock_settings",
+                            counter = "current_counter",
                             pattern = "^STK%-%d%d%d%d%-%d%d%d%d%d%d+$" },
 }
 
@@ -51,13 +54,15 @@ for name, about in pairs(operations) do
     it("counts for each dealership by itself", function()
       take()
       local theirs = dealership.new()
-      assert.are.equal(1, take { dealership_id = theirs.id, user_id = theirs.salesperson.id }.sequence)
+      assert.are.equal(
+        1, take { dealership_id = theirs.id, user_id = theirs.salesperson.id }.sequence)
     end)
 
     it("gives numbers that grow wider than their padding", function()
       take()
       ours:transaction(function(tx)
-        tx:exec(("update %s set %s = 999999 where dealership_id = $1"):format(about.table_name, about.counter), ours.id)
+        tx:exec(("update %s set %s = 999999 where dealership_id = $1"):format(about.table_name,
+          about.counter), ours.id)
       end)
       assert.are.equal("1000000", take()[about.field]:match "%d+$")
     end)
@@ -66,12 +71,16 @@ for name, about in pairs(operations) do
     for _, timezone in ipairs { "Pacific/Kiritimati", "Pacific/Pago_Pago" } do
       it("has the date in " .. timezone, function()
         local there = dealership.new { timezone = timezone }
-        local number = take({ dealership_id = there.id, user_id = there.salesperson.id })[about.field]
+        local number = take(
+          { dealership_id = there.id, user_id = there.salesperson.id })[about.field]
         local date = there:transaction(function(tx)
-          return tx:value("select to_char(timestamp at time zone $1, 'YYYY-MMDD') from audit_log where dealership_id = $2",
+          return tx:value(
+            "select to_char(timestamp at time zone $1, 'YYYY-MMDD') from audit_log where \z
+              dealership_id = $2",
                           timezone, there.id)
         end)
-        local shown = name == "generate_deal_number" and number:sub(1, 9) or number:match "^STK%-(%d+)%-"
+        local shown = name == "generate_deal_number" and number:sub(1, 9)
+          or number:match "^STK%-(%d+)%-"
         assert.are.equal(date:sub(1, #shown), shown)
       end)
     end
@@ -94,8 +103,10 @@ for name, about in pairs(operations) do
     end)
 
     it("needs somebody who acts", function()
-      assert.are.equal("userId: is required where no caller is known", failure(take, { dealership_id = ours.id }).message)
-      local e = failure(take, { dealership_id = ours.id }, { tenant = ours.id, as = moonpool.uuid() })
+      assert.are.equal("userId: is required where no caller is known",
+                       failure(take, { dealership_id = ours.id }).message)
+      local e = failure(take, { dealership_id = ours.id },
+                        { tenant = ours.id, as = moonpool.uuid() })
       assert.are.equal("RESOURCE_NOT_FOUND", e.code)
       nothing_left()
     end)
@@ -104,8 +115,10 @@ for name, about in pairs(operations) do
       local theirs = dealership.new()
       hostile.foreign(name, input, "user_id", "User", theirs.salesperson.id)
       local id = moonpool.uuid()
-      assert.are.equal("Dealership not found: " .. id, failure(take, input { dealership_id = id }).message)
-      assert.are.equal("MULTI_TENANT_VIOLATION", failure(take, input { dealership_id = theirs.id }, { tenant = ours.id }).code)
+      assert.are.equal("Dealership not found: " .. id,
+                       failure(take, input { dealership_id = id }).message)
+      assert.are.equal("MULTI_TENANT_VIOLATION", failure(take, input { dealership_id = theirs.id },
+                                                         { tenant = ours.id }).code)
       nothing_left()
       assert.are.equal(0, theirs:count(about.table_name))
     end)
@@ -117,7 +130,8 @@ for name, about in pairs(operations) do
     end)
 
     describe("given nonsense", function()
-      hostile.fields(name, input, { dealership_id = { "uuid", required = true }, user_id = { "uuid" } },
+      hostile.fields(name, input,
+                     { dealership_id = { "uuid", required = true }, user_id = { "uuid" } },
                      { nothing_left = nothing_left })
     end)
   end)
@@ -129,7 +143,8 @@ describe("a stock number", function()
   before_each(function() ours = dealership.new() end)
 
   local function take()
-    return moonpool.call("generate_stock_number", { dealership_id = ours.id, user_id = ours.salesperson.id }).stock_number
+    return moonpool.call("generate_stock_number",
+                         { dealership_id = ours.id, user_id = ours.salesperson.id }).stock_number
   end
 
   local function settings(values)
@@ -157,8 +172,10 @@ describe("a stock number", function()
 
   it("shares its counter with add_vehicle", function()
     take()
-    local vehicle = moonpool.call("add_vehicle", { dealership_id = ours.id, user_id = ours.salesperson.id, year = 2026,
-                                                   make = "Honda", model = "Accord", price = "1.00" }).vehicle
+    local vehicle = moonpool.call("add_vehicle", { dealership_id = ours.id,
+                                                   user_id = ours.salesperson.id, year = 2026,
+                                                   make = "Honda", model = "Accord",
+                                                   price = "1.00" }).vehicle
     assert.truthy(vehicle.stock_number:match "%-000002$")
   end)
 end)

@@ -1,4 +1,5 @@
--- GET /openapi.json of a real host before public validators from npm (openapi.mjs), with what operations take and answer.
+-- GET /openapi.json of a real host before public validators from npm (openapi.mjs), with what
+-- operations take and answer.
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
 local json       = require "moonpool.json"
@@ -12,9 +13,13 @@ registry.load()
 
 -- What is wrong with a document, and with calls that claim to keep to it; "" if nothing is.
 local function faults_of(document, calls)
-  assert(os.execute(("test -d '%s/build/npm/node_modules'"):format(moonpool.app_dir)), "make build/npm/node_modules")
-  local folder = command.folder { ["openapi.json"] = document, ["calls.json"] = json.encode(json.array(calls)) }
-  local pipe = assert(io.popen(("cd '%s' && node '%s/spec/support/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
+  assert(os.execute(("test -d '%s/build/npm/node_modules'"):format(moonpool.app_dir)),
+         "make build/npm/node_modules")
+  local folder = command.folder { ["openapi.json"] = document,
+                                  ["calls.json"] = json.encode(json.array(calls)) }
+  local pipe = assert(
+    io.popen(
+      ("cd '%s' && node '%s/spec/support/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
     :format(folder.path, moonpool.app_dir, moonpool.app_dir)))
   local said = pipe:read "a"
   pipe:close()
@@ -27,7 +32,8 @@ describe("the OpenAPI document", function()
 
   setup(function()
     local host, ours = service.start(serving.project()), dealership.new()
-    local token = service.token(("--tenant %s --user %s"):format(ours.id, ours:user { role = "admin" }.id))
+    local token = service.token(("--tenant %s --user %s"):format(ours.id,
+      ours:user { role = "admin" }.id))
     local answer = service.ask(host, "GET", "/openapi.json", { token = token })
     document, calls = answer.body, {}
     for name, op in pairs(tenants.example(registry.operations)) do
@@ -36,8 +42,10 @@ describe("the OpenAPI document", function()
         if op.tenant then input.dealership_id = legal and ours.id or moonpool.uuid() end
         local body = json.encode(input, { camel = true, decimal_strings = true })
         local said = service.ask(host, "POST", "/api/ops/" .. name, { token = token, body = body })
-        assert.are.equal(legal and name ~= "verify_password" and 200 or op.tenant and 403 or 401, said.status, said.body)
-        calls[#calls + 1] = { operation = name, input = body, status = said.status, answer = said.body }
+        assert.are.equal(legal and name ~= "verify_password" and 200 or op.tenant and 403 or 401,
+                         said.status, said.body)
+        calls[#calls + 1] = { operation = name, input = body, status = said.status,
+                              answer = said.body }
       end
     end
     host:stop()
@@ -48,7 +56,9 @@ describe("the OpenAPI document", function()
   end)
 
   it("would be found wrong if it were", function()
-    local function found(fault, from, to) assert.matches(fault, faults_of(document:gsub(from, to), calls)) end
+    local function found(fault, from, to)
+      assert.matches(fault, faults_of(document:gsub(from, to), calls))
+    end
     found("the document: ", '"description":"Done', '"explanation":"Done')
     found("the input of add_vehicle: ", '"maximum":2100', '"maximum":1999')
     found("the answer of %l", '"required":%["result"%]', '"required":["outcome"]')

@@ -1,4 +1,5 @@
--- Traces for a collector of OpenTelemetry: what spans a call becomes, how they get there, what is lost when nobody takes them.
+-- Traces for a collector of OpenTelemetry: what spans a call becomes, how they get there, what is
+-- lost when nobody takes them.
 local command  = require "spec.support.command"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
@@ -11,17 +12,22 @@ local serving  = require "spec.support.serving"
 local test     = require "moonpool.test"
 
 local function counted(result)
-  return tonumber(metrics.text():match('moonpool_otlp_calls_total{result="' .. result .. '"} (%d+)'))
+  return tonumber(metrics.text()
+    :match('moonpool_otlp_calls_total{result="' .. result .. '"} (%d+)'))
 end
 
 -- { { key =, value = { stringValue = } }, … } -> key -> value
 local function plain(attributes)
   local found = {}
-  for _, one in ipairs(attributes) do found[one.key] = one.value.stringValue or tonumber(one.value.intValue) end
+  for _, one in ipairs(attributes) do
+    found[one.key] = one.value.stringValue or tonumber(one.value.intValue)
+  end
   return found
 end
 
-local function spans_of(request) return json.decode(request.body).resourceSpans[1].scopeSpans[1].spans end
+local function spans_of(request)
+  return json.decode(request.body).resourceSpans[1].scopeSpans[1].spans
+end
 
 -- The spans of one operation that have come, by name.
 local function find(there, operation)
@@ -43,7 +49,8 @@ end
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"
-  return moonpool.operation { summary = "hello", run = function(tx) return tx:value "select 1" end }]] }
+  return moonpool.operation { summary = "hello", run = function(tx)
+    return tx:value "select 1" end }]] }
 
 describe("traces", function()
   local there
@@ -76,7 +83,8 @@ describe("traces", function()
     assert.are.same({ "moonpool", host.version, host.name },
       { resource["service.name"], resource["service.version"], resource["service.instance.id"] })
 
-    local root, attempt, first, second = spans.otlp_spec, spans["attempt 1"], spans["round trip 1"], spans["round trip 2"]
+    local root, attempt, first, second = spans.otlp_spec, spans["attempt 1"], spans["round trip 1"],
+      spans["round trip 2"]
     assert.are.equal((info.id:gsub("-", "")), root.traceId)
     assert.is_nil(root.parentSpanId)
     assert.are.same({ root.spanId, attempt.spanId, attempt.spanId },
@@ -89,19 +97,24 @@ describe("traces", function()
       ids[span.spanId] = true
       assert.matches("^%d+$", span.startTimeUnixNano)
       assert.is_true(span.startTimeUnixNano <= span.endTimeUnixNano)
-      assert.is_true(root.startTimeUnixNano <= span.startTimeUnixNano and span.endTimeUnixNano <= root.endTimeUnixNano)
+      assert.is_true(root.startTimeUnixNano <= span.startTimeUnixNano
+                     and span.endTimeUnixNano <= root.endTimeUnixNano)
     end
     assert.is_true(first.endTimeUnixNano <= second.startTimeUnixNano)
     assert.are.same({ 1, 1, 3, 3 }, { root.kind, attempt.kind, first.kind, second.kind })
     assert.is_nil(root.status)
     local about = plain(root.attributes)
     assert.are.same({ info.id, "committed", 1, 2 },
-      { about["moonpool.call_id"], about["moonpool.outcome"], about["moonpool.attempts"], about["moonpool.round_trips"] })
+      { about["moonpool.call_id"], about["moonpool.outcome"], about["moonpool.attempts"],
+        about["moonpool.round_trips"] })
     local of_first = plain(first.attributes)
-    assert.are.same({ "postgresql", "begin" }, { of_first["db.system.name"], of_first["moonpool.with"] })
+    assert.are.same({ "postgresql", "begin" },
+                    { of_first["db.system.name"], of_first["moonpool.with"] })
     assert.are.equal("statement", first.events[1].name)
     assert.are.equal("select $1 + $2", plain(first.events[1].attributes)["db.query.text"])
-    for _, hidden in ipairs { "hush", "0000000000aa" } do assert.is_nil(request.body:find(hidden, 1, true)) end
+    for _, hidden in ipairs { "hush", "0000000000aa" } do
+      assert.is_nil(request.body:find(hidden, 1, true))
+    end
     receiver.await("the counter", function() return counted "delivered" > before end)
   end)
 
@@ -122,7 +135,9 @@ describe("traces", function()
     assert.is_true(spans["attempt 1"].endTimeUnixNano <= spans["attempt 2"].startTimeUnixNano)
   end)
 
-  it("are sent again, the same, and given up in the end; what the recorder forgot meanwhile is counted", function()
+  it(
+    "are sent again, the same, and given up in the end; what the recorder forgot meanwhile is \z
+      counted", function()
     local status
     start("", function() return status end)
     local failed, dropped = counted "failed", counted "dropped"
@@ -140,11 +155,14 @@ describe("traces", function()
     assert.is_true(counted "dropped" - dropped >= 50)
   end)
 
-  it("of a host that serves belong to the caller's trace; a collector that never answers does not stop it", function()
+  it(
+    "of a host that serves belong to the caller's trace; a collector that never answers does not \z
+      stop it", function()
     there = receiver.start(function() end)
     local served = service.start(files, { env = { MOONPOOL_DRAIN_TIMEOUT = "60000",
       MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d/s3cret"):format(there.port) } })
-    local answer = service.ask(served, "POST", "/api/ops/hello", { token = service.token "--scopes ops:*", json = {},
+    local answer = service.ask(served, "POST", "/api/ops/hello",
+                               { token = service.token "--scopes ops:*", json = {},
       headers = { traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" } })
     assert.are.equal(200, answer.status)
     local root = receiver.await("the call", function() return find(there, "hello") end).hello
@@ -160,15 +178,19 @@ describe("traces", function()
 
   it("leave out calls whose caller does not sample the trace", function()
     there = receiver.start(function() return 200 end)
-    local served = service.start(files, { env = { MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d"):format(there.port) } })
+    local served = service.start(files,
+                                 { env = { MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d"):format(there.port) } })
     local token = service.token "--scopes ops:*"
     for _, flags in ipairs { "00", "01" } do
       service.ask(served, "POST", "/api/ops/hello", { token = token, json = {},
-        headers = { traceparent = ("00-0af7651916cd43dd8448eb211c8031%s-b7ad6b7169203331-%s"):format(flags, flags) } })
+        headers = { traceparent = ("00-0af7651916cd43dd8448eb211c8031%s-b7ad6b7169203331-%s")
+          :format(flags, flags) } })
     end
     local function came(flags)
       for _, request in ipairs(there.requests) do
-        if request.body:find("0af7651916cd43dd8448eb211c8031" .. flags, 1, true) then return true end
+        if request.body:find("0af7651916cd43dd8448eb211c8031" .. flags, 1, true) then
+          return true
+        end
       end
     end
     receiver.await("the sampled call", function() return came "01" end) -- it ended after the other
@@ -177,7 +199,9 @@ describe("traces", function()
   end)
 
   it("do not hold a host up that cannot serve", function()
-    local served = serving.start(files, { broken = true, env = { MOONPOOL_LISTEN = "nonsense", MOONPOOL_DRAIN_TIMEOUT = "60000",
+    local served = serving.start(files,
+                                 { broken = true, env = { MOONPOOL_LISTEN = "nonsense",
+                                                          MOONPOOL_DRAIN_TIMEOUT = "60000",
       MOONPOOL_OTLP_ENDPOINT = "http://127.0.0.1:1" } })
     assert.are.equal(2, served:wait(), served:log())
     served:stop()
@@ -186,7 +210,8 @@ describe("traces", function()
   it("have no place to go if that is no URL", function()
     local folder = command.folder {}
     local output, code = command.run("serve --listen off", { dir = folder.path,
-      env = { MOONPOOL_OTLP_ENDPOINT = "collector:4318/s3cret", MOONPOOL_STATE = folder.path .. "/state" } })
+      env = { MOONPOOL_OTLP_ENDPOINT = "collector:4318/s3cret",
+              MOONPOOL_STATE = folder.path .. "/state" } })
     assert.are.equal(2, code, output)
     assert.matches("moonpool serve: MOONPOOL_OTLP_ENDPOINT is not a URL", output)
     assert.is_nil(output:find("s3cret", 1, true))

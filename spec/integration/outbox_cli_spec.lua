@@ -9,7 +9,8 @@ local says = migration.says
 local function bill(broken)
   return ([[
     local moonpool = require "moonpool"
-    return moonpool.operation { on = "spec.order", from = "oldest", deliveries = 1, run = function(tx, message)
+    return moonpool.operation { on = "spec.order", from = "oldest", deliveries = 1,
+      run = function(tx, message)
       if message.payload.number == %d then error "the printer burns" end
       moonpool.log.warn("billed " .. message.payload.number)
     end }]]):format(broken)
@@ -18,7 +19,8 @@ end
 local files = {
   ["migrations/.keep"] = "",
   ["scripts/place_order.lua"] = [[
-    return require "moonpool".operation { run = function(tx, input) tx:publish("spec.order", input, input.customer) end }]],
+    return require "moonpool".operation
+      { run = function(tx, input) tx:publish("spec.order", input, input.customer) end }]],
   ["scripts/spec_bill.lua"] = bill(2),
 }
 
@@ -39,8 +41,11 @@ describe("on the command line", function()
   end
 
   it("messages are relayed, dead ones listed, tried again and dropped", function()
-    for number = 1, 3 do run(("call place_order '{\"number\":%d,\"customer\":\"c\"}'"):format(number), 0) end
-    says(run("relay --once", 0), "billed 1", "billed 3", "delivered 2, failed 1, dead letters 1", "the printer burns")
+    for number = 1, 3 do
+      run(("call place_order '{\"number\":%d,\"customer\":\"c\"}'"):format(number), 0)
+    end
+    says(run("relay --once", 0), "billed 1", "billed 3", "delivered 2, failed 1, dead letters 1",
+         "the printer burns")
     says(run("outbox", 0), "spec_bill", "spec.order", "dead", "the printer burns", "1 message")
     local list = json.decode(run("outbox list --dead --subscriber spec_bill --json", 0))
     assert.are.equal(1, #list)
@@ -60,7 +65,9 @@ describe("on the command line", function()
     says(run("outbox forget spec_bill", 1), "there is no subscriber")
   end)
 
-  it("a database without the host's tables is told how to get them, and gets them without any migration", function()
+  it(
+    "a database without the host's tables is told how to get them, and gets them without any \z
+      migration", function()
     local database = require "moonpool.test".database { empty = true }
     local env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url }
     says(run("call place_order '{\"number\":1}'", 1, env), "moonpool migrate up")

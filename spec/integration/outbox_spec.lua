@@ -1,4 +1,5 @@
--- The outbox: what is published arrives at every subscriber, in order per key, and works in the database once.
+-- The outbox: what is published arrives at every subscriber, in order per key, and works in the
+-- database once.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
 local failure  = require "spec.support.failure"
@@ -31,7 +32,8 @@ describe("the outbox", function()
     assert.are.equal("1 2 3", desk.received(one))
   end)
 
-  it("delivers nothing of a transaction that was rolled back, or of a savepoint that was", function()
+  it("delivers nothing of a transaction that was rolled back, or of a savepoint that was",
+     function()
     local one = desk.subscriber "one"
     pcall(db.transaction, {}, function(tx)
       tx:publish(desk.topic, "lost")
@@ -51,7 +53,8 @@ describe("the outbox", function()
   it("gives the message with its id, topic, key, payload, tenant, time and delivery", function()
     local got
     desk.subscriber("one", function(_, message) got = message end)
-    desk.publish { { { text = "a \"quote\" and a \\", list = { 1, 2 }, none = moonpool.null }, "k" } }
+    desk.publish { { { text = "a \"quote\" and a \\", list = { 1, 2 }, none = moonpool.null },
+                     "k" } }
     desk.relay()
     assert.are.equal("integer", math.type(got.id))
     assert.are.equal(desk.topic, got.topic)
@@ -63,7 +66,9 @@ describe("the outbox", function()
     assert.truthy(got.published_at:match "^%d+%-%d+%-%d+T")
   end)
 
-  it("delivers a message of a transaction that commits late, behind the mark of those that came after it", function()
+  it(
+    "delivers a message of a transaction that commits late, behind the mark of those that came \z
+      after it", function()
     local one = desk.subscriber "one"
     local gate, committed = { open = false }, false
     local late = moonpool.spawn(function()
@@ -96,7 +101,8 @@ describe("the outbox", function()
       tries[message.id] = (tries[message.id] or 0) + 1
       error "never"
     end, { deliveries = 2, concurrency = 16 })
-    for i = 1, 100 do list[i] = { i, "key " .. i // 2 } end -- two of a key: the second waits for the first's end
+    -- two of a key: the second waits for the first's end
+    for i = 1, 100 do list[i] = { i, "key " .. i // 2 } end
     desk.publish(list)
     assert.are.same({ delivered = 0, failed = 200, dead = 100 }, desk.relay())
     local count = 0
@@ -172,7 +178,9 @@ describe("the outbox", function()
 
     it("where one that it was renamed from has ended", function()
       local fail = true
-      local old = desk.subscriber("old", function(_, message) if fail and message.payload == 2 then error "not yet" end end)
+      local old = desk.subscriber("old", function(_, message)
+        if fail and message.payload == 2 then error "not yet" end
+      end)
       desk.publish(before)
       desk.relay { backoff = 3600 }
       assert.are.equal("1 3", received(old))
@@ -196,7 +204,9 @@ describe("the outbox", function()
       end)
       desk.publish { { 1 } }
       local mine = { [old] = desk.subscribers[old] }
-      local relay = moonpool.spawn(outbox.run, { subscribers = mine, poll = 0.01, stop = function() return stop end })
+      local relay = moonpool.spawn(outbox.run, { subscribers = mine, poll = 0.01, stop = function()
+        return stop
+      end })
       scratch.await("the delivery", function() return busy end)
       desk.subscribers[old] = nil
       local new = desk.subscriber("new", nil, { renamed_from = old })
@@ -213,9 +223,12 @@ describe("the outbox", function()
     end)
   end)
 
-  it("keeps the order of a key behind a failed message while other keys and subscribers go on", function()
+  it("keeps the order of a key behind a failed message while other keys and subscribers go on",
+     function()
     local fail = true
-    local one = desk.subscriber("one", function(_, message) if fail and message.payload == 2 then error "not yet" end end)
+    local one = desk.subscriber("one", function(_, message)
+      if fail and message.payload == 2 then error "not yet" end
+    end)
     local two = desk.subscriber "two"
     desk.publish { { 1, "a" }, { 2, "a" }, { 3, "a" }, { 4, "b" }, { 5, "b" }, { 6 } }
     local counts = desk.relay { backoff = 3600 }
@@ -231,7 +244,8 @@ describe("the outbox", function()
     assert.are.equal("4 5", desk.received(one, "b"))
   end)
 
-  it("lays a message aside after its last delivery, with the error, until somebody decides", function()
+  it("lays a message aside after its last delivery, with the error, until somebody decides",
+     function()
     local fail, seen = true, {}
     local one = desk.subscriber("one", function(_, message)
       if message.payload ~= 1 then return end
@@ -268,7 +282,9 @@ describe("the outbox", function()
   it("runs the subscriber under the tenant of the publishing operation", function()
     local tenant = moonpool.uuid()
     local got
-    desk.subscriber("one", function(tx, message) got = { tx.tenant, message.tenant, message.dealership_id } end,
+    desk.subscriber("one", function(tx, message)
+      got = { tx.tenant, message.tenant, message.dealership_id }
+    end,
                     { tenant = "dealership_id" })
     inline.call(function(tx) tx:publish(desk.topic, 1, "a") end,
                 { tenant = "dealership_id" }, { dealership_id = tenant })
@@ -284,7 +300,9 @@ describe("the outbox", function()
     for what, send in pairs {
       ["an operation that joins another's transaction"] = function(tenant)
         local inner = define(publish)
-        moonpool.call(define(function() moonpool.call(inner, {}) end, fields), { dealership_id = tenant })
+        moonpool.call(define(function()
+          moonpool.call(inner, {})
+        end, fields), { dealership_id = tenant })
       end,
       ["the call whose hook publishes"] = function(tenant)
         local done
@@ -296,14 +314,18 @@ describe("the outbox", function()
         end, fields), { dealership_id = tenant })
         scratch.await("the hook", function() return done end)
       end,
-      ["db.transaction"] = function(tenant) db.transaction({ tenant = { dealership_id = tenant } }, publish) end,
+      ["db.transaction"] = function(tenant)
+        db.transaction({ tenant = { dealership_id = tenant } }, publish)
+      end,
       ["the caller of an operation of no tenant"] = function(tenant)
         moonpool.call(define(publish), {}, { tenant = tenant })
       end,
     } do
       it(what, function()
         local tenant, got = moonpool.uuid(), nil
-        desk.subscriber("one", function(tx, message) got = { tx.tenant, message.tenant } end, { tenant = "dealership_id" })
+        desk.subscriber("one", function(tx, message)
+          got = { tx.tenant, message.tenant }
+        end, { tenant = "dealership_id" })
         send(tenant)
         desk.relay()
         assert.are.same({ tenant, tenant }, got)
@@ -312,7 +334,8 @@ describe("the outbox", function()
   end)
 
   it("checks the payload by the subscriber's input", function()
-    local one = desk.subscriber("one", nil, { input = is.object { count = is.integer }, deliveries = 1 })
+    local one = desk.subscriber("one", nil,
+                                { input = is.object { count = is.integer }, deliveries = 1 })
     desk.publish { { { count = 1 } }, { { count = "x" } } }
     local counts = desk.relay()
     assert.are.equal(1, counts.delivered)
@@ -327,7 +350,9 @@ describe("the outbox", function()
       schema.owner.exec "grant execute on function letters.raise(text) to moonpool_app"
     end)
 
-    local function raising(state) return function(tx) tx:value("select letters.raise($1)", state) end end
+    local function raising(state)
+      return function(tx) tx:value("select letters.raise($1)", state) end
+    end
 
     local function failing(code)
       return function() error(errors.new { code = code, status = 500, message = "not now" }) end
@@ -379,14 +404,19 @@ describe("the outbox", function()
     end
 
     it("tells why, with the call that failed", function()
-      local one = desk.subscriber("one", function() moonpool.fail("BROKEN", "it is broken") end, { deliveries = 1 })
+      local one = desk.subscriber("one", function()
+        moonpool.fail("BROKEN", "it is broken")
+      end, { deliveries = 1 })
       desk.publish { { 1, "a" } }
       desk.relay()
-      assert.truthy(outbox.list { subscriber = one }[1].error:find "BROKEN: it is broken.*%(call %x+%-%x+")
+      assert.truthy(
+        outbox.list { subscriber = one }[1].error:find "BROKEN: it is broken.*%(call %x+%-%x+")
     end)
 
     it("on the metrics' page, with what waits", function()
-      local one = desk.subscriber("one", function(_, message) if message.payload == 1 then error "no" end end, { deliveries = 1 })
+      local one = desk.subscriber("one", function(_, message)
+        if message.payload == 1 then error "no" end
+      end, { deliveries = 1 })
       desk.publish { { 1, "a" }, { 2, "b" } }
       desk.relay()
       local list = {}
@@ -397,7 +427,8 @@ describe("the outbox", function()
       local counted = store.with(function(conn) return store.measure(conn, one, desk.topic) end)
       assert.are.same({ 1, 1 }, { counted.waiting, counted.dead })
       assert.is_true(counted.oldest >= 0)
-      assert.truthy(metrics.text():find('moonpool_deliveries_total{subscriber="' .. one .. '",result="dead"} 1', 1, true))
+      assert.truthy(metrics.text()
+        :find('moonpool_deliveries_total{subscriber="' .. one .. '",result="dead"} 1', 1, true))
     end)
   end)
 
@@ -409,9 +440,13 @@ describe("the outbox", function()
     local function note(tx) moonpool.host.own_exec(tx, store.note, one, tostring(message), xid) end
     local operation = require "moonpool.operation"
     local own = operation.of(desk.subscribers[one])
-    local function once() return operation.deliver(own, { id = message, key = "a", payload = 1 }, note) end
+    local function once()
+      return operation.deliver(own, { id = message, key = "a", payload = 1 }, note)
+    end
     local results = {}
-    moonpool.all { function() results[1] = pcall(once) end, function() results[2] = pcall(once) end }
+    moonpool.all { function()
+      results[1] = pcall(once)
+    end, function() results[2] = pcall(once) end }
     assert.are_not.equal(results[1], results[2])
     desk.relay()
     assert.are.equal("1", desk.received(one))
@@ -440,7 +475,9 @@ describe("the outbox", function()
     local one = desk.subscriber "one"
     local stop = false
     local relay = moonpool.spawn(function()
-      return outbox.run { subscribers = desk.subscribers, poll = 0.05, stop = function() return stop end }
+      return outbox.run { subscribers = desk.subscribers, poll = 0.05, stop = function()
+        return stop
+      end }
     end)
     desk.publish { { 1 } }
     scratch.await("the delivery", function() return desk.received(one) == "1" end)
@@ -468,10 +505,14 @@ describe("the outbox", function()
     desk.relay()
     desk.publish { { 3 } }
     local admin = db.open { url = moonpool.host.admin_url, max = 1 }
-    admin.exec("update moonpool.outbox set xid = (xid::text::bigint + 1000000000)::text::xid8 where topic = $1", desk.topic)
+    admin.exec(
+      "update moonpool.outbox set xid = (xid::text::bigint + 1000000000)::text::xid8 where topic \z
+        = $1", desk.topic)
     admin.exec([[update moonpool.delivered set xid = (xid::text::bigint + 1000000000)::text::xid8
                   where subscriber = $1]], one)
-    admin.exec("update moonpool.subscriber set low = (low::text::bigint + 1000000000)::text::xid8 where name = $1", one)
+    admin.exec(
+      "update moonpool.subscriber set low = (low::text::bigint + 1000000000)::text::xid8 where \z
+        name = $1", one)
     admin.close()
     desk.publish { { 4 } }
     desk.relay()
@@ -485,13 +526,17 @@ describe("the outbox", function()
 
     it("removes delivered messages and witnesses when they are old, and nothing else", function()
       local fail = true
-      local one = desk.subscriber("one", function(_, message) if fail and message.payload == 2 then error "no" end end,
+      local one = desk.subscriber("one", function(_, message)
+        if fail and message.payload == 2 then error "no" end
+      end,
                                   { deliveries = 1 })
       local id = moonpool.uuid()
       db.exec("insert into moonpool.witness (id, operation) values ($1, 'spec')", id)
       desk.publish { { 1 }, { 2 } }
       desk.relay()
-      local function messages() return desk.value("select count(*) from moonpool.outbox where topic = $1", desk.topic) end
+      local function messages()
+        return desk.value("select count(*) from moonpool.outbox where topic = $1", desk.topic)
+      end
       scratch.await("the mark to pass", function()
         desk.relay()
         return desk.value([[select low > (select max(xid) from moonpool.outbox where topic = $1)
@@ -522,7 +567,8 @@ describe("the outbox", function()
     it("a topic or key that is none, and what is no JSON", function()
       db.transaction({}, function(tx)
         for _, arguments in ipairs { { "", 1 }, { 1, 1 }, { ("x"):rep(201), 1 }, { "a", 1, "" } } do
-          assert.are.equal("INVALID_ARGUMENT", failure(tx.publish, tx, table.unpack(arguments)).code)
+          assert.are.equal("INVALID_ARGUMENT",
+                           failure(tx.publish, tx, table.unpack(arguments)).code)
         end
         assert.is_false(pcall(tx.publish, tx, "a", function() end))
       end)

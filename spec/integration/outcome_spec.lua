@@ -30,10 +30,13 @@ describe("the outcome of", function()
     return schema.owner.value "select count(*) from outcome_spec.things"
   end
 
-  -- Raises a serialization failure in tx (repeatable read): another session changes what its snapshot has seen.
+  -- Raises a serialization failure in tx (repeatable read): another session changes what its
+  -- snapshot has seen.
   local function conflict(tx)
     tx:value "select n from outcome_spec.counters where id = 1"
-    scratch.elsewhere(function() schema.owner.exec "update outcome_spec.counters set n = n + 1 where id = 1" end)
+    scratch.elsewhere(function()
+      schema.owner.exec "update outcome_spec.counters set n = n + 1 where id = 1"
+    end)
     tx:exec "update outcome_spec.counters set n = n + 100 where id = 1"
     tx:flush()
   end
@@ -50,28 +53,34 @@ describe("the outcome of", function()
     end
 
     it("that nobody looks at is no reason to call a commit failed", function()
-      local output = script [[print(pcall(db.transaction, function(tx) tx:exec(INSERT) return "stored" end))]]
+      local output =
+        script [[print(pcall(db.transaction, function(tx) tx:exec(INSERT) return "stored" end))]]
       contains(output, "true\tstored")
       assert.are.equal(3000, things())
     end)
 
     it("is counted", function()
       contains(script [[print(pcall(db.count, INSERT))]], "true\t3000")
-      contains(script [[print(pcall(db.transaction, function(tx) return tx:count(INSERT) end))]], "true\t3000")
+      contains(script [[print(pcall(db.transaction, function(tx) return tx:count(INSERT) end))]],
+               "true\t3000")
       assert.are.equal(6000, things())
     end)
 
     it("that is looked at fails the look, naming the limit, and the transaction with it", function()
-      local output = script [[print(pcall(db.transaction, function(tx) return #tx:query(INSERT) end))]]
+      local output =
+        script [[print(pcall(db.transaction, function(tx) return #tx:query(INSERT) end))]]
       contains(output, "false\t", "INVALID_ARGUMENT", "MOONPOOL_RESULT_LIMIT")
       assert.are.equal(0, things())
     end)
   end)
 
   describe("transaction control by hand", function()
-    for _, sql in ipairs { "begin", "start transaction", "commit", "end", "rollback", "abort", "SAVEPOINT x",
-                           "savepoint s1", "release savepoint s1", "rollback to savepoint s1", "commit and chain",
-                           "prepare transaction 'x'", "/* hidden */ commit", "set transaction read only; commit" } do
+    for _, sql in ipairs { "begin", "start transaction", "commit", "end", "rollback", "abort",
+                           "SAVEPOINT x",
+                           "savepoint s1", "release savepoint s1", "rollback to savepoint s1",
+                           "commit and chain",
+                           "prepare transaction 'x'", "/* hidden */ commit",
+                           "set transaction read only; commit" } do
       it("is a refusal in db.transaction: " .. sql, function()
         local e = failure(db.transaction, function(tx)
           tx:exec "insert into outcome_spec.things (id) values (1)"
@@ -102,7 +111,8 @@ describe("the outcome of", function()
           error("undo me", 0)
         end), "undo me")
       end)
-      assert.are.equal("1", schema.owner.value "select string_agg(id::text, ',') from outcome_spec.things")
+      assert.are.equal(
+        "1", schema.owner.value "select string_agg(id::text, ',') from outcome_spec.things")
     end)
   end)
 
@@ -110,7 +120,8 @@ describe("the outcome of", function()
     for what, sql in pairs { ["nothing"] = "", ["blanks"] = " \n\t ", ["a comment"] = "-- nothing",
                              ["a block comment"] = "/* a /* b */ c */", ["a semicolon"] = ";",
                              ["two statements"] = "select 1; select 2",
-                             ["a write after a read"] = "select 1; insert into outcome_spec.things (id) values (1)" } do
+                             ["a write after a read"] =
+                               "select 1; insert into outcome_spec.things (id) values (1)" } do
       it("is INVALID_ARGUMENT: " .. what, function()
         local function check(e)
           assert.are.equal("INVALID_ARGUMENT", e.code, tostring(e))
@@ -136,17 +147,25 @@ describe("the outcome of", function()
   describe("a tenant's operation that starts tasks", function()
     local fields = { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } }
     local other = define(function(tx) return tx.tenant end, fields)
-    local plain = define(function(tx) return tx:value "select current_setting('app.dealership_id', true)" end)
+    local plain = define(function(tx)
+      return tx:value "select current_setting('app.dealership_id', true)"
+    end)
 
     local escapes = {
       ["db.query"]       = function() return db.query "select 1" end,
       ["db.value"]       = function() return db.value "select 1" end,
       ["db.insert"]      = function() return db.insert("outcome_spec.things", { id = 1 }) end,
-      ["db.lease"]       = function() return db.lease(function(conn) return conn.value "select 1" end) end,
-      ["db.transaction"] = function()
-        return db.transaction({ tenant = { dealership_id = moonpool.uuid() } }, function(tx) return tx:value "select 1" end)
+      ["db.lease"]       = function()
+        return db.lease(function(conn) return conn.value "select 1" end)
       end,
-      ["moonpool.call"]  = function() return moonpool.call(other, { dealership_id = moonpool.uuid() }) end,
+      ["db.transaction"] = function()
+        return db.transaction({ tenant = { dealership_id = moonpool.uuid() } }, function(tx)
+          return tx:value "select 1"
+        end)
+      end,
+      ["moonpool.call"]  = function()
+        return moonpool.call(other, { dealership_id = moonpool.uuid() })
+      end,
       ["moonpool.call of one without tenant"] = function() return (moonpool.call(plain, {})) end,
     }
     local ways = {
@@ -155,13 +174,17 @@ describe("the outcome of", function()
       ["a grandchild"]   = function(fn)
         return moonpool.all { function() return moonpool.spawn(fn):wait() end }[1]
       end,
-      ["a coroutine in a task"] = function(fn) return moonpool.spawn(function() return coroutine.wrap(fn)() end):wait() end,
+      ["a coroutine in a task"] = function(fn)
+        return moonpool.spawn(function() return coroutine.wrap(fn)() end):wait()
+      end,
     }
     for call_name, escape in pairs(escapes) do
       for way, start in pairs(ways) do
         it(("keeps %s away from %s"):format(way, call_name), function()
           local e
-          call(function() e = failure(start, escape) end, fields, { dealership_id = moonpool.uuid() })
+          call(function()
+            e = failure(start, escape)
+          end, fields, { dealership_id = moonpool.uuid() })
           assert.are.equal("INVALID_ARGUMENT", e.code, tostring(e))
           contains(e.message, "tenant")
           assert.are.equal(0, things())
@@ -170,7 +193,9 @@ describe("the outcome of", function()
     end
 
     it("lets them compute", function()
-      assert.are.equal(3, call(function() return moonpool.all { function() return 1 + 2 end }[1] end, fields,
+      assert.are.equal(3, call(function()
+        return moonpool.all { function() return 1 + 2 end }[1]
+      end, fields,
         { dealership_id = moonpool.uuid() }))
     end)
   end)
@@ -187,8 +212,12 @@ describe("the outcome of", function()
   describe("a call in a comparator", function()
     for name, insert in pairs {
       count = function(tx) return tx:count "insert into outcome_spec.things (id) values (1)" end,
-      query = function(tx) return tx:query "insert into outcome_spec.things (id) values (1) returning id" end,
-      value = function(tx) return tx:value "insert into outcome_spec.things (id) values (1) returning true" end,
+      query = function(tx)
+        return tx:query "insert into outcome_spec.things (id) values (1) returning id"
+      end,
+      value = function(tx)
+        return tx:value "insert into outcome_spec.things (id) values (1) returning true"
+      end,
     } do
       it(("that raises has stored nothing: tx:%s"):format(name), function()
         db.transaction(function(tx)
@@ -208,7 +237,9 @@ describe("the outcome of", function()
         tx:after_commit(function() ran[#ran + 1] = "first" end)
         failure(tx.savepoint, tx, function()
           tx:after_commit(function() ran[#ran + 1] = "undone" end)
-          tx:savepoint(function() tx:after_commit(function() ran[#ran + 1] = "undone inside" end) end)
+          tx:savepoint(function()
+            tx:after_commit(function() ran[#ran + 1] = "undone inside" end)
+          end)
           error "x"
         end)
         tx:savepoint(function() tx:after_commit(function() ran[#ran + 1] = "kept" end) end)
@@ -276,7 +307,8 @@ describe("the outcome of", function()
   describe("parameters beside identifiers beyond ASCII", function()
     it("is that they are told apart", function()
       db.insert("outcome_spec.named", { b = "x" })
-      local row = db.one([[select "prénom" as né, b as é$name, $name::text as "é$name2" from outcome_spec.named
+      local row = db.one([[select "prénom" as né, b as é$name, $name::text as "é$name2"
+        from outcome_spec.named
                             where b = $b]], { name = "n", b = "x" })
       assert.are.same({ "x", "n" }, { row["é$name"], row["é$name2"] })
       call(function(tx)
@@ -308,7 +340,8 @@ describe("the outcome of", function()
       os.exit(0)
     ]]
     assert.are.equal(0, code, output)
-    contains(output, "described\tfalse\tINVALID_ARGUMENT", "again\tfalse\tINVALID_ARGUMENT", "after\ttrue")
+    contains(output, "described\tfalse\tINVALID_ARGUMENT", "again\tfalse\tINVALID_ARGUMENT",
+             "after\ttrue")
   end)
 
   it("a refused call is told by its code", function()

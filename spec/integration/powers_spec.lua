@@ -1,5 +1,6 @@
--- What the role of the host may do is a list: what the server offers, less what is taken from the role, less what operations
--- are refused, is what somebody has looked at and found harmless. A newer server cannot add to it unseen.
+-- What the role of the host may do is a list: what the server offers, less what is taken from the
+-- role, less what operations are refused, is what somebody has looked at and found harmless. A
+-- newer server cannot add to it unseen.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local inline   = require "spec.support.inline"
@@ -12,12 +13,14 @@ local REACHING = [==[
    where n.nspname in ('pg_catalog', 'information_schema') and p.prokind in ('f', 'p')
      and has_function_privilege(current_user, p.oid, 'execute')
      and (p.provolatile = 'v' or p.proparallel <> 's')
-     and p.prorettype <> all (array['trigger', 'event_trigger', 'internal', 'index_am_handler', 'table_am_handler',
+     and p.prorettype <> all (array['trigger', 'event_trigger', 'internal', 'index_am_handler',
+       'table_am_handler',
                                     'fdw_handler', 'language_handler', 'tsm_handler']::regtype[])
      and not p.proargtypes::oid[] && array['internal'::regtype::oid, 'cstring'::regtype::oid]]==]
 
--- Looked at: they tell of time, of this transaction, of counters, sizes and locks (no rows, no texts); wait, within the
--- timeout; ask for rights of their own (owner, superuser, replication), or work only in an upgrade or an event trigger.
+-- Looked at: they tell of time, of this transaction, of counters, sizes and locks (no rows, no
+-- texts); wait, within the timeout; ask for rights of their own (owner, superuser, replication), or
+-- work only in an upgrade or an event trigger.
 local harmless = {}
 for name in ([[
   _pg_index_position
@@ -37,7 +40,8 @@ for name in ([[
   plpgsql_validator random timeofday txid_current txid_current_if_assigned txid_status]]):gmatch "%S+" do
   harmless[name] = true
 end
-local counters = { "^binary_upgrade_", "^pg_event_trigger_", "^pg_stat_get_[^b]", "^pg_stat_get_b[^a]", "^pg_stat_get_xact_" }
+local counters = { "^binary_upgrade_", "^pg_event_trigger_", "^pg_stat_get_[^b]",
+                   "^pg_stat_get_b[^a]", "^pg_stat_get_xact_" }
 
 local function is_harmless(name)
   for _, pattern in ipairs(counters) do
@@ -48,12 +52,16 @@ end
 
 local function power_of(name)
   for _, power in ipairs(host.powers()) do
-    if name == power.name or (power.prefix and name:sub(1, #power.name) == power.name) then return power end
+    if name == power.name or (power.prefix and name:sub(1, #power.name) == power.name) then
+      return power
+    end
   end
 end
 
 describe("what the application's role may do", function()
-  it("is a list: each function of the server is taken from it, refused to operations, or known as harmless", function()
+  it(
+    "is a list: each function of the server is taken from it, refused to operations, or known as \z
+      harmless", function()
     local unseen, left = {}, {}
     for _, row in ipairs(db.query(REACHING)) do
       local power = power_of(row.name)
@@ -65,39 +73,52 @@ describe("what the application's role may do", function()
   end)
 
   it("is told of at the start when a role still may more", function()
-    local database = test.database { empty = true } -- the functions of a database are open until it is prepared
+    -- the functions of a database are open until it is prepared
+    local database = test.database { empty = true }
     local ok, fault = pcall(test.on, database, role.fault)
     database.drop()
     assert(ok, fault)
-    assert.matches("moonpool_app may run functions that reach beyond its tenant's rows: .*query_to_xml, .*ts_stat$", fault)
+    assert.matches(
+      "moonpool_app may run functions that reach beyond its tenant's rows: .*query_to_xml, \z
+        .*ts_stat$", fault)
     assert.is_nil(role.fault())
   end)
 end)
 
 describe("an operation cannot", function()
   local texts = {
-    "select query_to_xml('select * from moonpool.prune(interval ''-1 day'', 1000000)', true, false, '')",
+    "select query_to_xml('select * from moonpool.prune(interval ''-1 day'', 1000000)', true, \z
+      false, '')",
     "select pg_catalog.query_to_xml('select 1', true, false, '')",
     [[select "query_to_xml"('select 1', true, false, '')]],
     [[select U&"query\005fto\005fxml"('select 1', true, false, '')]],
     "select QUERY_TO_XMLSCHEMA('select 1', true, false, '')",
     "select database_to_xml(true, false, '')", "select schema_to_xml('public', true, false, '')",
-    "select table_to_xml('deals', true, false, '')", "select cursor_to_xml('x', 1, true, false, '')",
+    "select table_to_xml('deals', true, false, '')",
+    "select cursor_to_xml('x', 1, true, false, '')",
     "select * from ts_stat('select to_tsvector(hash) from moonpool.token')",
     "select ts_rewrite('a'::tsquery, 'select ''a''::tsquery, ''b''::tsquery')",
-    "select 1 where exists (select from ts_stat('select 1'))", "values (query_to_xml('select 1', true, false, ''))",
-    "select (1).pg_cancel_backend", "select pg_cancel_backend(pid) from x", "select pg_terminate_backend(1)",
+    "select 1 where exists (select from ts_stat('select 1'))",
+    "values (query_to_xml('select 1', true, false, ''))",
+    "select (1).pg_cancel_backend", "select pg_cancel_backend(pid) from x",
+    "select pg_terminate_backend(1)",
     "with a as (select pg_terminate_backend(pid) from pg_stat_activity) select count(*) from a",
-    "select query from pg_stat_activity", "table pg_stat_activity", "select * from pg_stat_get_activity(null)",
+    "select query from pg_stat_activity", "table pg_stat_activity",
+    "select * from pg_stat_get_activity(null)",
     "select pg_stat_get_backend_activity(1)", "select statement from pg_prepared_statements",
-    "select pg_advisory_lock(1)", "select pg_try_advisory_xact_lock(1, 2)", "select pg_advisory_unlock_all()",
+    "select pg_advisory_lock(1)", "select pg_try_advisory_xact_lock(1, 2)",
+    "select pg_advisory_unlock_all()",
     "lock table deals", "lock table deals in access exclusive mode", "lock deals in row share mode",
-    "select pg_logical_emit_message(true, 'x', 'y')", "select pg_notify('moonpool_cache', '[]')", "notify moonpool_cache",
+    "select pg_logical_emit_message(true, 'x', 'y')", "select pg_notify('moonpool_cache', '[]')",
+    "notify moonpool_cache",
     "select pg_create_logical_replication_slot('a', 'b')",
-    "select set_config('app.dealership_id', '', true)", "update pg_settings set setting = 'x' where name = 'app.a'",
-    "select pg_export_snapshot()", "select lo_from_bytea(0, 'x')", "select lo_get(1)", "select setval('a', 1)",
+    "select set_config('app.dealership_id', '', true)",
+    "update pg_settings set setting = 'x' where name = 'app.a'",
+    "select pg_export_snapshot()", "select lo_from_bytea(0, 'x')", "select lo_get(1)",
+    "select setval('a', 1)",
     "select pg_read_file('x')", "select pg_ls_dir('.')", "select dblink_exec('host=x', 'select 1')",
-    "select * from crosstab('select 1') as t(a int)", "insert into a select lo_import('/etc/passwd')",
+    "select * from crosstab('select 1') as t(a int)",
+    "insert into a select lo_import('/etc/passwd')",
     "update a set b = 1 from pg_stat_activity", "delete from a using pg_stat_activity",
     "select 1 order by pg_notify('a', 'b')",
     "insert into a values (1) on conflict (a) do update set a = pg_notify('a', 'b')",
@@ -119,7 +140,8 @@ describe("an operation cannot", function()
 
   it("is not in the way of texts and columns that only look alike", function()
     assert.are.equal("select pg_notify('a', 'b')", inline.call(function(tx)
-      return tx:value([[select 'select pg_notify(''a'', ''b'')'::text as lo_price, 1 as pg_notify where $1 = 'setval']], "setval")
+      return tx:value(
+        [[select 'select pg_notify(''a'', ''b'')'::text as lo_price, 1 as pg_notify where $1 = 'setval']], "setval")
     end))
   end)
 end)

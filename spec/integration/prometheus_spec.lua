@@ -1,4 +1,5 @@
--- A real Prometheus scrapes a real host, with the configuration, the rules and the dashboard of scripts/monitoring.
+-- A real Prometheus scrapes a real host, with the configuration, the rules and the dashboard of
+-- scripts/monitoring.
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local prometheus = require "spec.support.prometheus"
@@ -6,7 +7,8 @@ local service    = require "spec.support.http_service"
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"
-  return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]] }
+  return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]]
+    }
 
 local function read(name)
   local file = assert(io.open(moonpool.app_dir .. "/scripts/monitoring/" .. name))
@@ -22,9 +24,12 @@ describe("a Prometheus", function()
     host = service.start(files)
     token = service.token "--scopes ops:*,monitor"
     scraper = prometheus.start(host.port, token)
-    for _ = 1, 7 do assert(service.ask(host, "POST", "/api/ops/hello", { token = token }).status == 200) end
+    for _ = 1, 7 do
+      assert(service.ask(host, "POST", "/api/ops/hello", { token = token }).status == 200)
+    end
     scraper:await("seven calls", function()
-      return scraper:query 'moonpool_transactions_total{operation="hello",outcome="committed"} == 7'[1]
+      return
+        scraper:query 'moonpool_transactions_total{operation="hello",outcome="committed"} == 7'[1]
     end)
   end)
 
@@ -35,7 +40,8 @@ describe("a Prometheus", function()
 
   it("takes the page of a host", function()
     local target = scraper:get "targets".activeTargets[1]
-    assert.are.same({ "up", "", "moonpool" }, { target.health, target.lastError, target.labels.job })
+    assert.are.same({ "up", "", "moonpool" },
+                    { target.health, target.lastError, target.labels.job })
     local series = scraper:query 'scrape_samples_scraped{job="moonpool"}'
     assert.is_true(tonumber(series[1].value[2]) > 100)
     assert.are.equal("1", scraper:query 'moonpool_database_up{job="moonpool"}'[1].value[2])
@@ -65,18 +71,22 @@ describe("a Prometheus", function()
   end)
 
   it("evaluates what the Grafana dashboard asks, and finds what there is", function()
-    scraper:await("a second scrape", function() return scraper:query "rate(process_cpu_seconds_total[1m])"[1] end)
+    scraper:await("a second scrape", function()
+      return scraper:query "rate(process_cpu_seconds_total[1m])"[1]
+    end)
     local none, asked = {}, 0
     for _, panel in ipairs(json.decode(read "grafana.json").panels) do
       for _, target in ipairs(panel.targets) do
-        local expression = target.expr:gsub("%$__rate_interval", "1m"):gsub("%$%b{}", ".*"):gsub("%$[%a_]+", ".*")
+        local expression = target.expr:gsub("%$__rate_interval", "1m"):gsub("%$%b{}", ".*")
+          :gsub("%$[%a_]+", ".*")
         if not scraper:query(expression)[1] then none[#none + 1] = expression end
         asked = asked + 1
       end
     end
     assert.is_true(asked >= 30)
     for _, expression in ipairs(none) do -- of failures: there were none
-      assert.is_truthy(expression:find "moonpool_[%l_]*failures_total" or expression:find "moonpool_calls_failed_total"
+      assert.is_truthy(expression:find "moonpool_[%l_]*failures_total"
+                       or expression:find "moonpool_calls_failed_total"
                        or expression:find "moonpool_faults_total", expression)
     end
   end)

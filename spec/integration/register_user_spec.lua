@@ -1,4 +1,5 @@
--- register_user: who may become what, that names are taken once, and that the password is seen nowhere.
+-- register_user: who may become what, that names are taken once, and that the password is seen
+-- nowhere.
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -65,8 +66,12 @@ describe("register_user", function()
       all.username, all.email = all.username:upper(), all.email:upper()
       local user = register(all).user
       assert.are.equal(all.username, user.username)
-      assert.are.equal(1, ours:count("user_logins", { user_id = user.id, kind = "username", value = all.username:lower() }))
-      assert.are.equal(1, ours:count("user_logins", { user_id = user.id, kind = "email", value = all.email:lower() }))
+      assert.are.equal(
+        1, ours:count("user_logins",
+                      { user_id = user.id, kind = "username", value = all.username:lower() }))
+      assert.are.equal(
+        1, ours:count("user_logins",
+                      { user_id = user.id, kind = "email", value = all.email:lower() }))
     end)
 
     for _, role in ipairs { "salesperson", "sales_manager", "finance_manager", "admin" } do
@@ -75,7 +80,8 @@ describe("register_user", function()
         local result = register(input { role = role }, { tenant = ours.id, as = admin.id })
         assert.are.equal(role, result.user.role)
         local expected = ours:transaction(function(tx)
-          return tx:value("select array_agg(permission order by permission) from role_permissions where role = $1", role)
+          return tx:value(
+            "select array_agg(permission order by permission) from role_permissions where role = $1", role)
         end)
         assert.is_true(#expected > 3)
         assert.are.same({ table.unpack(expected) }, { table.unpack(result.permissions) })
@@ -116,16 +122,20 @@ describe("register_user", function()
         nothing_left()
       end)
 
-      it("an admin's choice to a " .. role .. (role == "admin" and " of another dealership" or ""), function()
-        local caller = role == "admin" and dealership.new():user { role = role } or ours:user { role = role }
-        assert_refused("FORBIDDEN", 403, input { role = "admin" }, { tenant = ours.id, as = caller.id })
+      it("an admin's choice to a " .. role .. (role == "admin" and " of another dealership" or ""),
+         function()
+        local caller = role == "admin" and dealership.new():user { role = role }
+          or ours:user { role = role }
+        assert_refused("FORBIDDEN", 403, input { role = "admin" },
+                       { tenant = ours.id, as = caller.id })
         assert.are.equal(0, ours:count("users", { role = "admin" }))
       end)
     end
 
     it("it to an admin who is not active", function()
       local admin = ours:user { role = "admin", is_active = false }
-      assert_refused("FORBIDDEN", 403, input { role = "admin" }, { tenant = ours.id, as = admin.id })
+      assert_refused("FORBIDDEN", 403, input { role = "admin" },
+                     { tenant = ours.id, as = admin.id })
       assert_refused("FORBIDDEN", 403, input(), { tenant = ours.id, as = admin.id })
     end)
   end)
@@ -178,18 +188,23 @@ describe("register_user", function()
         local all = input()
         local registration
         ours:transaction(function(tx)
-          tx:exec("update user_logins set value = lower($1) where dealership_id = $2 and user_id = $3 and kind = 'email'",
+          tx:exec(
+            "update user_logins set value = lower($1) where dealership_id = $2 and user_id = $3 \z
+              and kind = 'email'",
                   all.email, ours.id, ours.salesperson.id)
           tx:flush()
           registration = moonpool.spawn(pcall, register, all)
           scratch.await("the registration to wait for it", function()
             return scratch.elsewhere(function()
               return test.admin().value [[
-                select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and query like '%into user_logins%']]
+                select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock'
+                  and query like '%into user_logins%']]
             end)
           end)
           if ending == "rolls back" then
-            tx:exec("update user_logins set value = $1 where dealership_id = $2 and user_id = $3 and kind = 'email'",
+            tx:exec(
+              "update user_logins set value = $1 where dealership_id = $2 and user_id = $3 and \z
+                kind = 'email'",
                     "free-" .. moonpool.uuid() .. "@example.com", ours.id, ours.salesperson.id)
           end
         end)
@@ -199,8 +214,10 @@ describe("register_user", function()
       end)
     end
 
-    for what, text in pairs { ["without an upper-case letter"] = "correct-horse-7", ["without a lower-case letter"] = "CORRECT-7",
-                              ["without a digit"] = "Correct-Horse", ["of 7 characters"] = "Abcde-7",
+    for what, text in pairs { ["without an upper-case letter"] = "correct-horse-7",
+                              ["without a lower-case letter"] = "CORRECT-7",
+                              ["without a digit"] = "Correct-Horse",
+                              ["of 7 characters"] = "Abcde-7",
                               ["of 129 characters"] = "Aa1" .. ("x"):rep(126) } do
       it("a password " .. what, function()
         local e = assert_refused("VALIDATION_ERROR", 400, input { password = text })
@@ -242,7 +259,9 @@ describe("register_user", function()
     hostile.fields("register_user", input, {
       dealership_id = { "uuid", required = true },
       username      = { "text", required = true, max = 50 },
-      full_name     = { "text", required = true, max = 200, stored = function(result) return result.user.full_name end },
+      full_name     = { "text", required = true, max = 200, stored = function(result)
+        return result.user.full_name
+      end },
       email         = { "text", required = true },
       password      = { "text", required = true, max = 128, plain = true },
       role          = { "enum" },
@@ -262,9 +281,12 @@ describe("register_user", function()
 
     it("the password and the hash in what is stored, but for the hash in its column", function()
       register(input())
-      for _, name in ipairs { "users", "user_logins", "user_permissions", "audit_log", "security_audit_log" } do
+      for _, name in ipairs { "users", "user_logins", "user_permissions", "audit_log",
+                              "security_audit_log" } do
         for _, text in ipairs(ours:transaction(function(tx)
-          return tx:query(("select to_jsonb(t) - 'password_hash' as row from %s t where dealership_id = $1"):format(name),
+          return tx:query(
+            ("select to_jsonb(t) - 'password_hash' as row from %s t where dealership_id = $1")
+              :format(name),
                           ours.id)
         end)) do
           local row = json.encode(text.row)

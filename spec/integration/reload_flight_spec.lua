@@ -1,4 +1,5 @@
--- What is under way while scripts/ is loaded anew stays with what it began with: attempts, hooks, lanes.
+-- What is under way while scripts/ is loaded anew stays with what it began with: attempts, hooks,
+-- lanes.
 local db      = require "moonpool.db"
 local scratch = require "spec.support.scratch"
 local serving = require "spec.support.serving"
@@ -12,7 +13,8 @@ describe("a call that is under way when scripts/ is loaded anew", function()
     schema = scratch.schema("flight", {
       "create table flight.seen (what text not null, version integer not null)",
       [[create function flight.fail_once(attempt integer) returns void language plpgsql as
-        $$ begin if attempt = 1 then raise exception 'again' using errcode = '40001'; end if; end $$]],
+        $$ begin if attempt = 1 then raise exception 'again' using errcode = '40001'; end
+          if; end $$]],
       "grant execute on function flight.fail_once to moonpool_app",
       scratch.powers "flight",
     })
@@ -41,7 +43,9 @@ describe("a call that is under way when scripts/ is loaded anew", function()
   local wait_for_lock = ("tx:value 'select flight.hold(%d)'"):format(LOCK)
 
   local function waiters()
-    return db.value("select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted", LOCK)
+    return db.value(
+      "select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted",
+      LOCK)
   end
 
   -- Calls `work`, which waits for the lock; reloads to version 2; lets go; gives the answer.
@@ -69,8 +73,10 @@ describe("a call that is under way when scripts/ is loaded anew", function()
   end
 
   it("is retried on its own generation", function()
-    local answer = reload_meanwhile(wait_for_lock .. " tx:value('select flight.fail_once($1)', tx.attempt)")
-    assert.are.same({ ok = true, generation = 1, result = { version = 1, late = 1, attempt = 2 } }, answer)
+    local answer = reload_meanwhile(wait_for_lock
+                                    .. " tx:value('select flight.fail_once($1)', tx.attempt)")
+    assert.are.same({ ok = true, generation = 1, result = { version = 1, late = 1, attempt = 2 } },
+                    answer)
     only_the_new_one()
   end)
 
@@ -87,11 +93,15 @@ describe("a call that is under way when scripts/ is loaded anew", function()
       assert.are.equal("retiring", host:generations()[2].state)
       conn.query "select pg_advisory_unlock(772)"
     end)
-    assert.are.equal(1, scratch.await("the hook", function() return db.value "select max(version) from flight.seen" end))
+    assert.are.equal(1, scratch.await("the hook", function()
+      return db.value "select max(version) from flight.seen"
+    end))
     only_the_new_one()
   end)
 
-  for what, more in pairs { [""] = 'lane = "one",', [", which no group of its own takes along"] = 'lane = "one", group = 8,' } do
+  for what, more in pairs { [""] = 'lane = "one",',
+                            [", which no group of its own takes along"] =
+                              'lane = "one", group = 8,' } do
   it("hands its lane on to a call of the new generation" .. what, function()
     host = serving.start(files(1, wait_for_lock, more))
     local first, second
@@ -115,7 +125,8 @@ describe("a call that is under way when scripts/ is loaded anew", function()
   end)
   end
 
-  it("is ended when it outlives the drain limit; it is told, and the log says who it was", function()
+  it("is ended when it outlives the drain limit; it is told, and the log says who it was",
+     function()
     host = serving.start(files(1, wait_for_lock), { env = { MOONPOOL_GENERATION_DRAIN = "50" } })
     db.lease(function(conn)
       conn.query("select pg_advisory_lock($1)", LOCK)
@@ -137,7 +148,8 @@ describe("a call that is under way when scripts/ is loaded anew", function()
   end)
 
   it("is rolled back when its caller goes away", function()
-    host = serving.start(files(1, "tx:insert('flight.seen', { what = 'lost', version = 1 }) " .. wait_for_lock))
+    host = serving.start(
+      files(1, "tx:insert('flight.seen', { what = 'lost', version = 1 }) " .. wait_for_lock))
     db.lease(function(conn)
       conn.query("select pg_advisory_lock($1)", LOCK)
       local call = host:send { ["do"] = "call", name = "work" }
@@ -187,10 +199,13 @@ describe("reload after reload under calls", function()
     assert.are.equal(0, seen.failed, seen.first_failure)
     assert.are.equal(0, seen.mixed, seen.first_failure)
     assert.are.equal(0, seen.lost)
-    assert.is_true(seen.calls > 50 and seen.generations > 10, ("%d calls of %d generations"):format(seen.calls, seen.generations))
+    assert.is_true(seen.calls > 50 and seen.generations > 10,
+                   ("%d calls of %d generations"):format(seen.calls, seen.generations))
     scratch.await("one generation", function() return #host:generations() == 1 end)
     local now = host:resident()
-    if now then assert.is_true(now < start * 1.3, ("%d KiB, at the start %d"):format(now, start)) end
+    if now then
+      assert.is_true(now < start * 1.3, ("%d KiB, at the start %d"):format(now, start))
+    end
     assert.is_nil(host:log():find "warn")
   end)
 end)

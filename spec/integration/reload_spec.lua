@@ -1,10 +1,13 @@
--- `moonpool serve` and what changes its operations while it runs: a reload lets one pointer change, or nothing.
+-- `moonpool serve` and what changes its operations while it runs: a reload lets one pointer change,
+-- or nothing.
 local command = require "spec.support.command"
 local scratch = require "spec.support.scratch"
 local serving = require "spec.support.serving"
 
 local function operation(body)
-  return ('return require("moonpool").operation { summary = "x", run = function(tx, input) %s end }'):format(body)
+  return (
+    'return require("moonpool").operation { summary = "x", run = function(tx, input) %s end }')
+      :format(body)
 end
 
 describe("a running host", function()
@@ -29,7 +32,8 @@ describe("a running host", function()
     assert.is_false(answer.ok)
     assert.are.equal("SCRIPT_ERROR", answer.error.code)
     assert.are.equal(1, answer.error.generation)
-    assert.truthy(answer.error.message:find("scripts/fails.lua:1", 1, true) or answer.error.line, answer.error.message)
+    assert.truthy(answer.error.message:find("scripts/fails.lua:1", 1, true) or answer.error.line,
+                  answer.error.message)
     assert.is_nil(answer.error.traceback)
     assert.are.equal("UNKNOWN_OPERATION", host:call("helo").error.code)
   end)
@@ -37,10 +41,12 @@ describe("a running host", function()
   it("does not start on broken scripts: it names each fault by file and line", function()
     start({ ["scripts/one.lua"] = "return {\n  x = = 1 }", ["scripts/two.lua"] = "return 1",
             ["scripts/lib/three.lua"] = "local x = 1\nreturn x +",
-            ["scripts/four.lua"] = 'local x = nil\nlocal y = x.z\n' .. operation "return 1" }, { broken = true })
+            ["scripts/four.lua"] = 'local x = nil\nlocal y = x.z\n' .. operation "return 1" },
+            { broken = true })
     assert.are.equal(1, host:wait())
     local log = host:log()
-    for _, fault in ipairs { "scripts/one.lua:2: ", "scripts/two.lua", "scripts/lib/three.lua:2: ", "scripts/four.lua:2: " } do
+    for _, fault in ipairs { "scripts/one.lua:2: ", "scripts/two.lua", "scripts/lib/three.lua:2: ",
+                             "scripts/four.lua:2: " } do
       assert.truthy(log:find(fault, 1, true), log)
     end
   end)
@@ -49,13 +55,16 @@ describe("a running host", function()
     it("follows a link to the project that was swapped", function()
       local files = {}
       for _, release in ipairs { "one", "two" } do
-        files[release .. "/scripts/release.lua"] = operation(("return { release = %q }"):format(release))
+        files[release .. "/scripts/release.lua"] =
+          operation(("return { release = %q }"):format(release))
       end
       start(files, { shell = "ln -s one current; export MOONPOOL_APP=current" })
       assert.are.equal("one", host:call("release").result.release)
       assert(os.execute("ln -sfn two " .. host.folder.path .. "/current"))
-      for _, app in ipairs { "current", "./current/", "one/../current", host.folder.path .. "//current" } do
-        local output, exit = command.run("--app " .. app .. " reload", { dir = host.folder.path, env = host.env })
+      for _, app in ipairs { "current", "./current/", "one/../current",
+                             host.folder.path .. "//current" } do
+        local output, exit = command.run("--app " .. app .. " reload",
+                                         { dir = host.folder.path, env = host.env })
         assert.are.equal(0, exit, output)
       end
       assert.are.equal("two", host:call("release").result.release)
@@ -79,18 +88,25 @@ describe("a running host", function()
 
     it("tells of operations whose files nobody can call, and why", function()
       start(serving.versions(1))
-      host:write { ["scripts/sub/x.lua"] = operation "return 1", ["scripts/dash-name.lua"] = operation "return 1",
-                   ["scripts/ü.lua"] = "local op = require 'moonpool'.operation { run = print }\nreturn op\n",
-                   ["scripts/lib/wrap.lua"] = "local m = require 'moonpool'\nreturn function(def)\n" ..
+      host:write { ["scripts/sub/x.lua"] = operation "return 1",
+                   ["scripts/dash-name.lua"] = operation "return 1",
+                   ["scripts/ü.lua"] =
+                     "local op = require 'moonpool'.operation { run = print }\nreturn op\n",
+                   ["scripts/lib/wrap.lua"] = "local m = require 'moonpool'\nreturn function(def)\n"
+                     ..
                                               "  return m.operation(def)\nend\n",
-                   ["scripts/no-operation.lua"] = "return {}\n", ["scripts/tools/x.lua"] = operation "return 1" }
+                   ["scripts/no-operation.lua"] = "return {}\n",
+                   ["scripts/tools/x.lua"] = operation "return 1" }
       assert.is_true(host:reload().ok)
       local log = host:log()
       for _, file in ipairs { "sub/x.lua", "dash-name.lua", "ü.lua" } do
-        assert.truthy(log:find("scripts/" .. file .. " returns an operation, but nobody can call it", 1, true), log)
+        assert.truthy(
+          log:find("scripts/" .. file .. " returns an operation, but nobody can call it", 1, true),
+          log)
       end
       assert.truthy(log:find("such as scripts/dash_name.lua", 1, true), log)
-      assert.falsy(log:find("wrap.lua returns", 1, true) or log:find("no-operation.lua returns", 1, true), log)
+      assert.falsy(log:find("wrap.lua returns", 1, true)
+                   or log:find("no-operation.lua returns", 1, true), log)
       assert.falsy(log:find("tools/x.lua", 1, true), log)
       assert.truthy(host:call("dash-name").error.message:find("letters, digits and _", 1, true))
     end)
@@ -102,7 +118,8 @@ describe("a running host", function()
       assert.is_true(report.ok)
       assert.are.equal(2, report.generation)
       assert.are.equal(3, report.changed)
-      assert.truthy(report.report:find("lib/early.lua, lib/late.lua, versions.lua", 1, true), report.report)
+      assert.truthy(report.report:find("lib/early.lua, lib/late.lua, versions.lua", 1, true),
+                    report.report)
       host:write { ["scripts/more.lua"] = operation "return 1" }
       host.folder.delete "scripts/lib/late.lua"
       report = host:reload()
@@ -118,29 +135,36 @@ describe("a running host", function()
       local faults = {
         ["scripts/lib/late.lua"] = { "return {\n\n version = 2", "scripts/lib/late.lua:3: " },
         ["scripts/other.lua"] = { "return 1", "scripts/other.lua: " },
-        ["scripts/sum.lua"] = { 'return require("moonpool").operation { summry = "x", run = print }',
-          "scripts/sum.lua:1: moonpool.operation: there is no field `summry`; did you mean `summary`?" },
+        ["scripts/sum.lua"] = {
+          'return require("moonpool").operation { summry = "x", run = print }',
+          "scripts/sum.lua:1: moonpool.operation: there is no field `summry`; did you mean \z
+            `summary`?" },
         ["scripts/lib/early.lua"] = { 'error "no"', "scripts/lib/early.lua:1: no" },
       }
       for name, fault in pairs(faults) do host:write { [name] = fault[1] } end
       local report = host:reload()
       assert.is_false(report.ok)
       assert.are.equal(1, report.generation)
-      for _, fault in pairs(faults) do assert.truthy(report.report:find(fault[2], 1, true), report.report) end
+      for _, fault in pairs(faults) do
+        assert.truthy(report.report:find(fault[2], 1, true), report.report)
+      end
       local _, lines = report.report:gsub("[^\n]+", "")
       assert.are.equal(4, lines, report.report)
       assert.are.equal(1, host:call("versions").result.late)
       scratch.await("the end of the refused one", function() return #host:generations() == 1 end)
     end)
 
-    it("refuses an operation whose tenant, or lane, names a field that the input has not", function()
+    it("refuses an operation whose tenant, or lane, names a field that the input has not",
+       function()
       start(serving.versions(1))
       host:write { ["scripts/lost.lua"] = [[
         local moonpool, is = require "moonpool", require "moonpool.is"
-        return moonpool.operation { input = is.object { colour = is.string }, lane = "paint:$color", run = print }]] }
+        return moonpool.operation { input = is.object { colour = is.string }, lane = "paint:$color",
+          run = print }]] }
       local report = host:reload()
       assert.is_false(report.ok)
-      assert.truthy(report.report:find("scripts/lost.lua:2: moonpool.operation: lane names `color`", 1, true), report.report)
+      assert.truthy(report.report:find("scripts/lost.lua:2: moonpool.operation: lane names `color`",
+                                       1, true), report.report)
     end)
 
     it("asks scripts/smoke.lua, which has the last word", function()
@@ -153,7 +177,8 @@ describe("a running host", function()
       host:write { ["scripts/versions.lua"] = serving.versions(2)["scripts/versions.lua"] }
       local report = host:reload()
       assert.is_false(report.ok)
-      assert.truthy(report.report:find("scripts/smoke.lua:4: version 2 is not the one", 1, true), report.report)
+      assert.truthy(report.report:find("scripts/smoke.lua:4: version 2 is not the one", 1, true),
+                    report.report)
       assert.are.equal(1, host:call("versions").result.operation)
       host:write { ["scripts/versions.lua"] = serving.versions(3)["scripts/versions.lua"] }
       assert.is_true(host:reload().ok)
@@ -171,13 +196,15 @@ describe("a running host", function()
 
     it("gives up on scripts that spin while they load, and serves meanwhile", function()
       start(serving.versions(1), { env = { MOONPOOL_LOAD_TIMEOUT = "300" } })
-      host:write { ["scripts/spins.lua"] = 'while true do pcall(function() while true do end end) end' }
+      host:write {
+        ["scripts/spins.lua"] = 'while true do pcall(function() while true do end end) end' }
       local reload = host:send { ["do"] = "reload" }
       for _ = 1, 5 do assert.is_true(host:call("versions").ok) end
       local report = reload.finish()
       assert.is_false(report.ok)
       local text = report.report
-      assert.truthy(text:find("MOONPOOL_LOAD_TIMEOUT", 1, true) or text:find("spins.lua", 1, true), text)
+      assert.truthy(text:find("MOONPOOL_LOAD_TIMEOUT", 1, true) or text:find("spins.lua", 1, true),
+                    text)
     end)
 
     it("waits until a file that is being written is whole", function()
@@ -191,9 +218,12 @@ describe("a running host", function()
 
     it("takes no notice of tools/, of hidden files, and of what is no Lua", function()
       start(serving.versions(1))
-      host:write { ["scripts/tools/seed.lua"] = "x = =", ["scripts/.versions.lua"] = "x = =", ["scripts/notes.txt"] = "x = =",
+      host:write { ["scripts/tools/seed.lua"] = "x = =", ["scripts/.versions.lua"] = "x = =",
+                   ["scripts/notes.txt"] = "x = =",
                    ["scripts/lib/versions.lua~"] = "x = =" }
-      assert(os.execute(("ln -s nobody@nowhere '%s/scripts/.#versions.lua'; mkfifo '%s/scripts/pipe.lua'"):format(
+      assert(
+        os.execute(
+          ("ln -s nobody@nowhere '%s/scripts/.#versions.lua'; mkfifo '%s/scripts/pipe.lua'"):format(
         host.folder.path, host.folder.path)))
       local report = host:reload()
       assert.is_true(report.ok, report.report)
@@ -203,7 +233,9 @@ describe("a running host", function()
     it("follows scripts/ to another folder, as a release that is linked in", function()
       start(serving.versions(1))
       for name, text in pairs(serving.versions(2)) do host:write { ["next/" .. name] = text } end
-      assert(os.execute(("cd '%s' && mv scripts old && ln -s next/scripts scripts"):format(host.folder.path)))
+      assert(
+        os.execute(("cd '%s' && mv scripts old && ln -s next/scripts scripts")
+          :format(host.folder.path)))
       assert.is_true(host:reload().ok)
       assert.are.equal(2, host:call("versions").result.late)
     end)
@@ -224,7 +256,8 @@ describe("a running host", function()
       assert.is_false(host:reload().ok)
       scratch.await("the ends of two", function() return #host:generations() == 1 end)
       local page = host:ask { ["do"] = "metrics" }.text
-      for _, line in ipairs { 'moonpool_reloads_total{result="loaded"} 2', 'moonpool_reloads_total{result="refused"} 1',
+      for _, line in ipairs { 'moonpool_reloads_total{result="loaded"} 2',
+                              'moonpool_reloads_total{result="refused"} 1',
                               "moonpool_generation 2", "moonpool_generations_open 1" } do
         assert.truthy(page:find("\n" .. line .. "\n", 1, true), page)
       end
@@ -253,7 +286,8 @@ describe("a running host", function()
     scratch.await("the refusal", function() return host:log():find("lib/late.lua:1", 1, true) end)
     host:write(serving.versions(2))
     scratch.await("the reload", function() return host:call("versions").result.operation == 2 end)
-    assert.truthy(host:call("versions").result.number >= 2) -- a busy machine may see the files come one by one
+    -- a busy machine may see the files come one by one
+    assert.truthy(host:call("versions").result.number >= 2)
   end)
 
   describe("for `moonpool reload`", function()
@@ -280,7 +314,9 @@ describe("a running host", function()
       start(serving.versions(1))
       local output, code = run "config"
       assert.are.equal(0, code, output)
-      assert.truthy(output:find(("served by process %d\n  generation 1, current, since 20"):format(host:pid()), 1, true), output)
+      assert.truthy(
+        output:find(("served by process %d\n  generation 1, current, since 20"):format(host:pid()),
+                    1, true), output)
       assert.truthy(output:find("\n    %x+ lib/late.lua\n"), output)
     end)
 
@@ -295,7 +331,8 @@ describe("a running host", function()
   end)
 
   it("lets work in progress end when it is told to stop, and takes no more", function()
-    start { ["scripts/slow.lua"] = operation 'return { slept = tx:value "select 1 from pg_sleep(0.3)" }' }
+    start {
+      ["scripts/slow.lua"] = operation 'return { slept = tx:value "select 1 from pg_sleep(0.3)" }' }
     local call = host:send { ["do"] = "call", name = "slow" }
     scratch.await("the call", function() return host:generations()[1].calls == 1 end)
     host:signal "TERM"

@@ -1,5 +1,5 @@
--- moonpool.test.retry_safety: operations that do something else when they are started again are found out; those that do the
--- same pass, and so do the operations of scripts/.
+-- moonpool.test.retry_safety: operations that do something else when they are started again are
+-- found out; those that do the same pass, and so do the operations of scripts/.
 local command    = require "spec.support.command"
 local db         = require "moonpool.db"
 local decimal    = require "moonpool.decimal"
@@ -13,7 +13,8 @@ describe("the check of retry safety", function()
   -- Makes the table `things`, with one row.
   local function make_things(_, database)
     local owner = db.open { url = database.owner_url, max = 1 }
-    owner.exec "create table things (id uuid primary key, n bigint, text text, stored_at timestamptz default now())"
+    owner.exec "create table things (id uuid primary key, n bigint, text text, stored_at \z
+      timestamptz default now())"
     owner.exec "grant select, insert, update on things to moonpool_app"
     owner.exec "insert into things values ('00000000-0000-7000-8000-000000000001', 1, 'first')"
     owner.close()
@@ -36,10 +37,13 @@ describe("the check of retry safety", function()
       for _, part in ipairs { ... } do all = all and text:find(part, 1, true) end
       if all then return end
     end
-    error(("not found: %s\namong: %s"):format(table.concat({ ... }, " … "), table.concat(findings, "\n")), 2)
+    error(("not found: %s\namong: %s"):format(table.concat({ ... }, " … "),
+                                              table.concat(findings, "\n")), 2)
   end
 
-  local function line_behind(n) return ("retry_safety_spec.lua:%d"):format(debug.getinfo(2, "l").currentline + n) end
+  local function line_behind(n)
+    return ("retry_safety_spec.lua:%d"):format(debug.getinfo(2, "l").currentline + n)
+  end
 
   it("gives no verdict on what sent no statement", function()
     for _, run in ipairs { function() return 1 end, function() error "a bug" end } do
@@ -59,7 +63,8 @@ describe("the check of retry safety", function()
       store(tx, message.payload.n, message.key or "none")
     end
     for _, given in ipairs { { n = 7 }, { payload = { n = 7 }, key = "k" } } do
-      local findings, numbers = test.retry_safety { operation = subscriber(store_message), input = given,
+      local findings, numbers =
+        test.retry_safety { operation = subscriber(store_message), input = given,
         setup = make_things, ignore = { "seen" } }
       assert.are.same({}, findings)
       assert.are.same({ 1, false }, { numbers.statements, numbers.failed })
@@ -85,7 +90,8 @@ describe("the check of retry safety", function()
           input.suffix = input.suffix .. "!"
         end
         tx:savepoint(function() tx:exec "update things set n = n + 1 where n = 1" end)
-        return { list = list, at = tx:now(), draw = tx:random(1000), server = tx:value "select now()", amount = decimal "1.50" }
+        return { list = list, at = tx:now(), draw = tx:random(1000),
+                 server = tx:value "select now()", amount = decimal "1.50" }
       end, { input = { suffix = "." } })
       assert.are.same({}, findings)
       assert.are.same({ 5, 7 }, { numbers.statements, numbers.calls })
@@ -93,7 +99,9 @@ describe("the check of retry safety", function()
     end)
 
     it("what works on a table whose names are words of SQL", function()
-      local findings = check(function(tx) tx:exec 'insert into "order" (row, t) values (1, 2)' end, {
+      local findings = check(function(tx)
+        tx:exec 'insert into "order" (row, t) values (1, 2)'
+      end, {
         setup = function(_, database)
           local owner = db.open { url = database.owner_url, max = 1 }
           owner.exec 'create table "order" (row int, t int)'
@@ -106,7 +114,9 @@ describe("the check of retry safety", function()
     it("what fails in its own way each time", function()
       local findings, numbers = check(function(tx)
         store(tx, 1, "x")
-        if tx:value "select count(*) from things" > 1 then moonpool.fail("TOO_MANY", "There are too many") end
+        if tx:value "select count(*) from things" > 1 then
+          moonpool.fail("TOO_MANY", "There are too many")
+        end
       end)
       assert.are.same({}, findings)
       assert.are.equal("error TOO_MANY: There are too many", numbers.outcome)
@@ -174,10 +184,14 @@ describe("the check of retry safety", function()
     end)
 
     it("clocks and randomness of Lua's own", function()
-      assert_found(check(function(tx) store(tx, os.time(), "x") end), "after a 40001 at statement 1", "the table things holds")
+      assert_found(check(function(tx)
+        store(tx, os.time(), "x")
+      end), "after a 40001 at statement 1", "the table things holds")
       assert_found(check(function(tx) store(tx, 1, os.date "%Y") end), "the table things holds")
       assert_found(check(function(tx) store(tx, 1, moonpool.now()) end), "the table things holds")
-      assert_found(check(function(tx) store(tx, 1, tostring(math.random())) end), "the table things holds")
+      assert_found(check(function(tx)
+        store(tx, 1, tostring(math.random()))
+      end), "the table things holds")
       assert_found(check(function(tx)
         tx:value "select 1"
         return { id = moonpool.uuid() }
@@ -188,16 +202,20 @@ describe("the check of retry safety", function()
       local findings = check(function(tx)
         tx:exec("select 1 as " .. (os.time() // 86400 % 2 == 0 and "even" or "odd") .. tx.attempt)
       end)
-      assert_found(findings, "its last attempt sends other statements: number 1 is `select 1 as", "2` (")
+      assert_found(findings, "its last attempt sends other statements: number 1 is `select 1 as",
+                   "2` (")
     end)
 
     it("work outside of the transaction, which is done again", function()
       local findings = check(function(tx)
         local n = tx:value "select count(*) from things"
-        moonpool.spawn(function() db.insert("things", { id = moonpool.uuid(), n = n, text = "beside" }) end):wait()
+        moonpool.spawn(function()
+          db.insert("things", { id = moonpool.uuid(), n = n, text = "beside" })
+        end):wait()
         tx:exec "select 1"
       end, { ignore = { "things.id" } })
-      assert_found(findings, "after a 40001 at statement 2", "the table things holds 1 rows too many", "beside")
+      assert_found(findings, "after a 40001 at statement 2",
+                   "the table things holds 1 rows too many", "beside")
     end)
   end)
 
@@ -220,12 +238,14 @@ describe("the check of retry safety", function()
   end)
 end)
 
--- Each operation of scripts/ with an input that makes it do as much as it can. The long form (moonpool spec --retry-safety)
--- runs them all; the short one create_deal.
+-- Each operation of scripts/ with an input that makes it do as much as it can. The long form
+-- (moonpool spec --retry-safety) runs them all; the short one create_deal.
 describe("started again at any statement, the same is done by", function()
   local made = {}
 
-  local function data() return { first_name = "Rita", last_name = "Retry", email = "rita@example.com" } end
+  local function data()
+    return { first_name = "Rita", last_name = "Retry", email = "rita@example.com" }
+  end
 
   function made.create_deal(ours)
     return ours:deal_input { customer_data = data(), vehicle_id = ours:vehicle().id,
@@ -236,22 +256,29 @@ describe("started again at any statement, the same is done by", function()
              customer_id = ours:customer().id }
   end
   function made.change_deal_state(ours)
-    local deal = ours:deal { vehicle_id = ours:vehicle { status = "pending" }.id, deal_state = "APPROVED" }
-    return { dealership_id = ours.id, user_id = ours.salesperson.id, deal_id = deal.id, state = "DELIVERED" }
+    local deal = ours:deal { vehicle_id = ours:vehicle { status = "pending" }.id,
+                             deal_state = "APPROVED" }
+    return { dealership_id = ours.id, user_id = ours.salesperson.id, deal_id = deal.id,
+             state = "DELIVERED" }
   end
   function made.update_scenario(ours)
     local deal = moonpool.call("create_deal", ours:deal_input { customer_data = data() })
-    return { dealership_id = ours.id, user_id = ours.salesperson.id, deal_id = deal.deal.id, scenario_id = deal.scenario.id,
+    return { dealership_id = ours.id, user_id = ours.salesperson.id, deal_id = deal.deal.id,
+             scenario_id = deal.scenario.id,
              scenario_data = { vehicle_price = "21000.00", apr = "4.9", term = 48 } }
   end
   function made.add_vehicle(ours)
-    return { dealership_id = ours.id, user_id = ours.salesperson.id, year = 2026, make = "Honda", model = "Jazz",
+    return { dealership_id = ours.id, user_id = ours.salesperson.id, year = 2026, make = "Honda",
+             model = "Jazz",
              price = "19000.00", vin = "1HGCM82633A004352" }
   end
-  function made.generate_deal_number(ours) return { dealership_id = ours.id, user_id = ours.salesperson.id } end
+  function made.generate_deal_number(ours)
+    return { dealership_id = ours.id, user_id = ours.salesperson.id }
+  end
   made.generate_stock_number = made.generate_deal_number
   function made.get_deal(ours)
-    local deal = moonpool.call("create_deal", ours:deal_input { customer_data = data(), vehicle_id = ours:vehicle().id })
+    local deal = moonpool.call("create_deal", ours:deal_input { customer_data = data(),
+      vehicle_id = ours:vehicle().id })
     return { dealership_id = ours.id, deal_id = deal.deal.id }
   end
   function made.list_deals(ours)
@@ -270,7 +297,8 @@ describe("started again at any statement, the same is done by", function()
     return { login = registration.username, password = registration.password }
   end
   function made.update_email_status(ours)
-    return { dealership_id = ours.id, user_id = ours.salesperson.id, message_id = ours:email_message().id,
+    return { dealership_id = ours.id, user_id = ours.salesperson.id,
+             message_id = ours:email_message().id,
              status = "failed", error_message = "no such mailbox" }
   end
 

@@ -14,7 +14,8 @@ describe("the role of the host", function()
   end)
 
   it("is told of when it is a superuser or passes by", function()
-    assert.matches("is a superuser: row level security does not bind it", fault_as(moonpool.host.admin_url))
+    assert.matches("is a superuser: row level security does not bind it",
+                   fault_as(moonpool.host.admin_url))
     assert.matches("^the role moonpool_owner has BYPASSRLS", fault_as(moonpool.host.owner_url))
   end)
 
@@ -35,7 +36,8 @@ describe("the role of the host", function()
   end)
 
   it("is looked at when a host starts to serve", function()
-    local host = serving.start({ ["scripts/ping.lua"] = 'return require "moonpool".operation { run = function() end }' },
+    local host = serving.start(
+      { ["scripts/ping.lua"] = 'return require "moonpool".operation { run = function() end }' },
       { env = { DATABASE_URL = moonpool.host.owner_url } })
     scratch.await("the warning", function()
       moonpool.sleep(0.005)

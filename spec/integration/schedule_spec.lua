@@ -22,7 +22,9 @@ describe("an operation with `every`", function()
   local hosts = {}
 
   lazy_setup(function()
-    schema = scratch.schema("sched", { "create table sched.ran (at timestamptz not null default clock_timestamp(), by text)" })
+    schema = scratch.schema("sched",
+                            { "create table sched.ran (at timestamptz not null default \z
+                              clock_timestamp(), by text)" })
     owner = schema.owner
   end)
   lazy_teardown(function() schema.drop() end)
@@ -43,7 +45,8 @@ describe("an operation with `every`", function()
   local function job(every, body)
     return { ["scripts/job.lua"] = ([[
       local moonpool = require "moonpool"
-      return moonpool.operation { summary = "job", every = %q, run = function(tx) %s end }]]):format(every, body or
+      return moonpool.operation { summary = "job", every = %q,
+        run = function(tx) %s end }]]):format(every, body or
       "tx:exec \"insert into sched.ran (by) values ('job')\"") }
   end
 
@@ -82,7 +85,8 @@ describe("an operation with `every`", function()
   end)
 
   it("runs once after a pause; the times between are counted as missed", function()
-    owner.exec "insert into moonpool.schedule (operation, due) values ('job', date_trunc('hour', now()) - interval '3 hours')"
+    owner.exec "insert into moonpool.schedule (operation, due) values ('job', date_trunc('hour', \z
+      now()) - interval '3 hours')"
     start(job "1h")
     await("the run", function()
       local now = row()
@@ -105,7 +109,10 @@ describe("an operation with `every`", function()
   end)
 
   it("that a host died in goes on soon after, by another", function()
-    start(job("2s", "tx:exec \"insert into sched.ran (by) values ('job')\" tx:value \"select pg_sleep(600)\""))
+    start(
+      job(
+        "2s",
+        "tx:exec \"insert into sched.ran (by) values ('job')\" tx:value \"select pg_sleep(600)\""))
     await("the run", function()
       local now = row()
       return now and now.held_until
@@ -113,7 +120,9 @@ describe("an operation with `every`", function()
     -- Renewed while the run lives, and never for long.
     local first = row().held_until
     await("a renewal", function() return row().held_until ~= first end)
-    assert.is_true(db.value "select held_until - clock_timestamp() < interval '20 seconds' from moonpool.schedule")
+    assert.is_true(
+      db.value "select held_until - clock_timestamp() < interval '20 seconds' from \z
+        moonpool.schedule")
     os.execute(("kill -9 %d"):format(hosts[1]:pid()))
     owner.exec [[select pg_terminate_backend(pid) from pg_stat_activity
                   where query like '%pg_sleep(600)%' and pid <> pg_backend_pid()]]
@@ -124,7 +133,8 @@ describe("an operation with `every`", function()
   end)
 
   it("goes on where a clock that was wrong has put its due time, and says so", function()
-    owner.exec "insert into moonpool.schedule (operation, due) values ('job', now() + interval '400 days')"
+    owner.exec "insert into moonpool.schedule (operation, due) values ('job', now() + interval \z
+      '400 days')"
     local host = start(job "1s")
     await("two runs", function() return ran() >= 2 end)
     assert.truthy(host:log():find("job: its last due time, .-, lies in the future"))
@@ -132,7 +142,8 @@ describe("an operation with `every`", function()
 
   it("stands on the dashboard's pages, and rings when it fails", function()
     local files = job("1s", 'moonpool.fail("NO_LUCK", "not today")')
-    files["scripts/hears.lua"] = [[return require "moonpool".operation { on = "sched.topic", deliveries = 1,
+    files["scripts/hears.lua"] =
+      [[return require "moonpool".operation { on = "sched.topic", deliveries = 1,
       run = function() error "no" end }]]
     files["scripts/says.lua"] = [[return require "moonpool".operation {
       run = function(tx) tx:publish("sched.topic", 1) end }]]
@@ -158,7 +169,8 @@ describe("an operation with `every`", function()
     await("the alerts", function()
       local names = {}
       for _, alert in ipairs(ask "/api/db/alerts".alerts) do names[alert.name] = alert.message end
-      return names.failing_schedules and names.dead_letters and names.dead_letters:find("hears (1)", 1, true)
+      return names.failing_schedules and names.dead_letters
+        and names.dead_letters:find("hears (1)", 1, true)
     end)
     outbox.forget "hears"
   end)
@@ -172,7 +184,8 @@ describe("an operation with `every`", function()
     assert.truthy(row().last_error:find "attempt to index a nil value.*%(call %x+%-")
     assert.truthy(host:log():find "job, due at %S+, failed: .-attempt to index a nil value")
     local page = host:ask { ["do"] = "metrics" }.text
-    assert.truthy(page:find('moonpool_schedule_runs_total{operation="job",result="failed"} ', 1, true))
+    assert.truthy(page:find('moonpool_schedule_runs_total{operation="job",result="failed"} ', 1,
+                            true))
   end)
 
   describe("and `for_each`", function()
@@ -200,7 +213,8 @@ describe("an operation with `every`", function()
     local function visiting(every, more, body)
       return { ["scripts/visit.lua"] = ([[
         local moonpool, is = require "moonpool", require "moonpool.is"
-        return moonpool.operation { every = %q, tenant = "shop_id", for_each = "select id from sched.shops", %s
+        return moonpool.operation { every = %q, tenant = "shop_id",
+          for_each = "select id from sched.shops", %s
           input = is.object { shop_id = is.uuid },
           run = function(tx, input)
             %s
@@ -209,7 +223,8 @@ describe("an operation with `every`", function()
     end
 
     local function visits(tenant)
-      return db.value("select count(*) from sched.visits where shop = $1::uuid and setting = $2", tenant, tenant)
+      return db.value("select count(*) from sched.visits where shop = $1::uuid and setting = $2",
+                      tenant, tenant)
     end
 
     local function each_has(n)
@@ -221,7 +236,8 @@ describe("an operation with `every`", function()
       end
     end
 
-    it("runs for each tenant, as that tenant, on one of several hosts, with a last and a next time", function()
+    it("runs for each tenant, as that tenant, on one of several hosts, with a last and a next time",
+       function()
       for _ = 1, 2 do start(visiting "1s") end
       await("two visits each", each_has(2))
       local list = hosts[1]:ask { ["do"] = "schedules" }.schedules
@@ -234,17 +250,21 @@ describe("an operation with `every`", function()
       end
       for _, host in ipairs(hosts) do host:stop() end
       hosts = {}
-      assert.are.equal(db.value "select sum(runs)::bigint from moonpool.schedule where operation = 'visit'",
+      assert.are.equal(
+        db.value "select sum(runs)::bigint from moonpool.schedule where operation = 'visit'",
         db.value "select count(*) from sched.visits")
     end)
 
     it("goes on for the others when it fails for one", function()
       local bad = tenants[3]
-      start(visiting("1s", nil, ('if input.shop_id == "%s" then moonpool.fail("SHUT", "shut") end'):format(bad)))
+      start(
+        visiting("1s", nil, ('if input.shop_id == "%s" then moonpool.fail("SHUT", "shut") end')
+          :format(bad)))
       table.remove(tenants, 3)
       await("two visits each", each_has(2))
       await("its failures", function()
-        return db.value("select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule where tenant = $1", bad)
+        return db.value(
+          "select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule where tenant = $1", bad)
       end)
       assert.are.equal(0, visits(bad))
     end)
@@ -253,7 +273,8 @@ describe("an operation with `every`", function()
       start(visiting("1s", "concurrency = 2,", 'tx:value "select pg_sleep(0.2)"'))
       local most = 0
       await("a visit each", function()
-        most = math.max(most, db.value "select count(*) from moonpool.schedule where held_until is not null")
+        most = math.max(
+          most, db.value "select count(*) from moonpool.schedule where held_until is not null")
         return each_has(1)()
       end)
       assert.is_true(most <= 2, most)
@@ -299,7 +320,8 @@ describe("an operation with `every`", function()
         return store.with(function(conn) return conn.query("select moonpool.tenants($1)", text) end)
       end
       assert.are.equal(1, #read "select 1")
-      for _, text in ipairs { "delete from sched.shops returning id", "select 1) q(t); delete from sched.shops; select (1",
+      for _, text in ipairs { "delete from sched.shops returning id",
+                              "select 1) q(t); delete from sched.shops; select (1",
         "insert into sched.shops values ('0190aaaa-0000-7000-8000-000000000001') returning id" } do
         assert.is_false((pcall(read, text)))
       end
@@ -318,8 +340,10 @@ describe("an operation with `every`", function()
     local cases = {
       { 'every = "often", run = print', 'every must be an interval' },
       { 'every = "61 * * * *", run = print', "minute" },
-      { 'every = "1m", tenant = "shop_id", input = is.object { shop_id = is.uuid }, run = print', "has no tenant" },
-      { 'every = "1m", tenant = "shop_id", for_each = "delete from x", input = is.object { shop_id = is.uuid }, run = print',
+      { 'every = "1m", tenant = "shop_id", input = is.object { shop_id = is.uuid }, run = print',
+        "has no tenant" },
+      { 'every = "1m", tenant = "shop_id", for_each = "delete from x", input = is.object { \z
+        shop_id = is.uuid }, run = print',
         "for_each must be one SELECT" },
       { 'every = "1m", for_each = "select 1", run = print', "needs `tenant`" },
       { 'every = "1m", input = is.object { color = is.string }, run = print', "needs defaults" },
@@ -327,11 +351,13 @@ describe("an operation with `every`", function()
     for _, case in ipairs(cases) do
       it(case[1], function()
         local host = serving.start({ ["scripts/job.lua"] =
-          'local moonpool, is = require "moonpool", require "moonpool.is"\nreturn moonpool.operation { ' .. case[1] .. " }" },
+          'local moonpool, is = require "moonpool", require "moonpool.is"\nreturn \z
+            moonpool.operation { ' .. case[1] .. " }" },
           { broken = true })
         hosts[1] = host
         assert.are.equal(1, host:wait())
-        assert.truthy(host:log():find("scripts/job.lua:2: moonpool.operation: ", 1, true), host:log())
+        assert.truthy(host:log():find("scripts/job.lua:2: moonpool.operation: ", 1, true),
+                      host:log())
         assert.truthy(host:log():find(case[2], 1, true), host:log())
       end)
     end
@@ -339,7 +365,8 @@ describe("an operation with `every`", function()
 
   it("needs a time zone that there is", function()
     local folder = command.folder { ["scripts/x.lua"] = "" }
-    local output, code = command.run("serve", { dir = folder.path, env = { MOONPOOL_TZ = "Europe/Atlantis" } })
+    local output, code = command.run("serve", { dir = folder.path,
+                                                env = { MOONPOOL_TZ = "Europe/Atlantis" } })
     folder.remove()
     assert.are.equal(2, code)
     assert.truthy(output:find("Europe/Atlantis", 1, true), output)

@@ -29,26 +29,32 @@ describe("search_customers", function()
   -- "First Last" of those found, in the order of the alphabet.
   local function names(values)
     local all = {}
-    for i, row in ipairs(search(input(values)).customers) do all[i] = row.first_name .. " " .. row.last_name end
+    for i, row in ipairs(search(input(values)).customers) do
+      all[i] = row.first_name .. " " .. row.last_name
+    end
     table.sort(all)
     return all
   end
 
   describe("by name", function()
     it("finds what begins alike, in any case", function()
-      add("Ann Smith", "Bob SMITHERS", "Cid smithson", "Dan McSmith", "Eve Smyth", "Fay McDonald", "Gil S", "Hal Taylor",
+      add("Ann Smith", "Bob SMITHERS", "Cid smithson", "Dan McSmith", "Eve Smyth", "Fay McDonald",
+          "Gil S", "Hal Taylor",
           "Ian Rook")
       for _, spelled in ipairs { "smith", "Smith", "SMITH", "sMiTh" } do
-        assert.are.same({ "Ann Smith", "Bob SMITHERS", "Cid smithson" }, names { last_name = spelled })
+        assert.are.same({ "Ann Smith", "Bob SMITHERS", "Cid smithson" },
+                        names { last_name = spelled })
       end
       assert.are.same({ "Fay McDonald" }, names { last_name = "mcd" })
       assert.are.same({ "Dan McSmith", "Fay McDonald" }, names { last_name = "MC" })
-      assert.are.same({ "Ann Smith", "Bob SMITHERS", "Cid smithson", "Eve Smyth", "Gil S" }, names { last_name = "s" })
+      assert.are.same({ "Ann Smith", "Bob SMITHERS", "Cid smithson", "Eve Smyth", "Gil S" },
+                      names { last_name = "s" })
       assert.are.same({}, names { last_name = "smithsonian" })
     end)
 
     it("finds the last letter of the alphabet, and what begins with none", function()
-      add("Ann Zorn", "Bob zander", "Cid Žižka", "Dan žák", "Eve O'Hara", "Fay 'Tis", "Gil 3rd", "Hal 李", "Ian Özil", "Jim özal")
+      add("Ann Zorn", "Bob zander", "Cid Žižka", "Dan žák", "Eve O'Hara", "Fay 'Tis", "Gil 3rd",
+          "Hal 李", "Ian Özil", "Jim özal")
       assert.are.same({ "Ann Zorn", "Bob zander" }, names { last_name = "Z" })
       assert.are.same({ "Cid Žižka", "Dan žák" }, names { last_name = "ž" })
       assert.are.same({ "Ian Özil", "Jim özal" }, names { last_name = "Öz" })
@@ -108,10 +114,13 @@ describe("search_customers", function()
   describe("in pages", function()
     for _, limit in ipairs { 1, 2, 3, 100 } do
       it("of " .. limit .. " in the order of names, namesakes apart", function()
-        add("Ann Smith", "Bob Smith", "Ann Smith", "Cid Adams", "Dan smart", "Ann Smith", "Eve Jones")
+        add("Ann Smith", "Bob Smith", "Ann Smith", "Cid Adams", "Dan smart", "Ann Smith",
+            "Eve Jones")
         local expected = {}
         for i, row in ipairs(ours:transaction(function(tx)
-          return tx:query("select id from customers where dealership_id = $1 order by last_name, first_name, id", ours.id)
+          return tx:query(
+            "select id from customers where dealership_id = $1 order by last_name, first_name, id",
+            ours.id)
         end)) do expected[i] = row.id end
         local all, cursor = {}, nil
         repeat
@@ -124,7 +133,9 @@ describe("search_customers", function()
     end
 
     it("with names that hold anything", function()
-      for _, text in pairs(hostile.texts) do ours:customer { last_name = text, first_name = text } end
+      for _, text in pairs(hostile.texts) do
+        ours:customer { last_name = text, first_name = text }
+      end
       local count, cursor, total = 0, nil, 0
       for _ in pairs(hostile.texts) do total = total + 1 end
       repeat
@@ -152,7 +163,8 @@ describe("search_customers", function()
     it("an unknown dealership", function()
       local id = moonpool.uuid()
       local e = failure(search, { dealership_id = id })
-      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Dealership not found: " .. id }, { e.code, e.status, e.message })
+      assert.are.same({ "RESOURCE_NOT_FOUND", 404, "Dealership not found: " .. id },
+                      { e.code, e.status, e.message })
     end)
 
     it("another dealership than the caller's", function()
@@ -162,10 +174,13 @@ describe("search_customers", function()
 
     for what, values in pairs {
       ["an empty name"] = { last_name = "" }, ["half an e-mail address"] = { email = "nora@" },
-      ["half a telephone number"] = { phone = "555" }, ["a limit of 0"] = { limit = 0 }, ["a limit of 101"] = { limit = 101 },
+      ["half a telephone number"] = { phone = "555" }, ["a limit of 0"] = { limit = 0 },
+      ["a limit of 101"] = { limit = 101 },
       ["a cursor that no page gave"] = { cursor = "AAAA" },
     } do
-      it(what, function() assert.are.equal("VALIDATION_ERROR", failure(search, input(values)).code) end)
+      it(what, function()
+        assert.are.equal("VALIDATION_ERROR", failure(search, input(values)).code)
+      end)
     end
   end)
 

@@ -1,4 +1,5 @@
--- What the host asks for at connect is what it gets, or it does not connect: dates would be wrong silently.
+-- What the host asks for at connect is what it gets, or it does not connect: dates would be wrong
+-- silently.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local host     = require "moonpool.host"
@@ -9,7 +10,8 @@ local function with_options(options)
 end
 
 describe("a connection whose session is not as the host asked for", function()
-  for name, value in pairs { DateStyle = "German", TimeZone = "Europe/Berlin", IntervalStyle = "postgres",
+  for name, value in pairs { DateStyle = "German", TimeZone = "Europe/Berlin",
+                             IntervalStyle = "postgres",
                              standard_conforming_strings = "off" } do
     it("is refused, with what to do: " .. name, function()
       local other = db.open { url = with_options(("-c%%20%s%%3D%s"):format(name, value)), max = 1 }

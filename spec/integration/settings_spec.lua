@@ -43,8 +43,10 @@ describe("moonpool", function()
 
   describe("settings", function()
     for name, value in pairs {
-      DB_POOL_MAX = "many", DB_POOL_MIN = "-1", DB_CONNECT_TIMEOUT = "", DB_IDLE_TIMEOUT = "30s", DB_QUERY_TIMEOUT = "1.5",
-      DB_STATEMENT_TIMEOUT = " 7x", DB_SLOW_QUERY_THRESHOLD = "99999999999999999999999", MOONPOOL_LOG_LEVEL = "loud",
+      DB_POOL_MAX = "many", DB_POOL_MIN = "-1", DB_CONNECT_TIMEOUT = "", DB_IDLE_TIMEOUT = "30s",
+      DB_QUERY_TIMEOUT = "1.5",
+      DB_STATEMENT_TIMEOUT = " 7x", DB_SLOW_QUERY_THRESHOLD = "99999999999999999999999",
+      MOONPOOL_LOG_LEVEL = "loud",
       MOONPOOL_STATEMENT_CACHE = "0x10",
     } do
       it(("%s=%q is refused by name"):format(name, value), function()
@@ -65,11 +67,15 @@ describe("moonpool", function()
     end)
 
     it("an unknown one is told with the nearest that there is", function()
-      for name, meant in pairs { DB_CONECT_TIMEOUT = "DB_CONNECT_TIMEOUT", DB_POOLMAX = "DB_POOL_MAX",
-                                 MOONPOOL_POOL_MIN = "DB_POOL_MIN", DB_STATEMENT_TIMEOUTS = "DB_STATEMENT_TIMEOUT",
-                                 MOONPOOL_LISTN = "MOONPOOL_LISTEN", MOONPOOL_OWNER_URI = "MOONPOOL_OWNER_URL" } do
+      for name, meant in pairs { DB_CONECT_TIMEOUT = "DB_CONNECT_TIMEOUT",
+                                 DB_POOLMAX = "DB_POOL_MAX",
+                                 MOONPOOL_POOL_MIN = "DB_POOL_MIN",
+                                 DB_STATEMENT_TIMEOUTS = "DB_STATEMENT_TIMEOUT",
+                                 MOONPOOL_LISTN = "MOONPOOL_LISTEN",
+                                 MOONPOOL_OWNER_URI = "MOONPOOL_OWNER_URL" } do
         local _, err, code = run("run ok.lua", { [name] = "3" })
-        contains(err, "unknown setting " .. name .. " (did you mean " .. meant .. "?)", "moonpool config")
+        contains(err, "unknown setting " .. name .. " (did you mean " .. meant .. "?)",
+                 "moonpool config")
         assert.are.equal(2, code)
       end
       local _, err = run("run ok.lua", { DB_HOST = "db.example" })
@@ -81,7 +87,8 @@ describe("moonpool", function()
         for value, said in pairs {
           [""] = name .. " is empty; unset it for the private database",
           ["127.0.0.1:5432/shop"] = name .. ": the connection string cannot be understood",
-          ["mysql://root:" .. secret .. "@127.0.0.1/shop"] = name .. ": the connection string cannot be understood",
+          ["mysql://root:" .. secret .. "@127.0.0.1/shop"] =
+            name .. ": the connection string cannot be understood",
           ["service=nowhere password=" .. secret] = name .. ": the connection string's service",
         } do
           for _, args in ipairs { "run database.lua", "serve" } do
@@ -97,15 +104,20 @@ describe("moonpool", function()
 
     it("a service of DATABASE_URL leads to where the service file says", function()
       local socket_dir, port = proxy.place(host.app_url)
-      local lines = { "[other]", "host=127.0.0.1", "port=1", "[shop]", "port=" .. port, "host=" .. socket_dir,
-                      "user=" .. host.url_user(host.app_url), "dbname=" .. host.app_url:match "^%a+://[^/?]*/([^?]*)" }
+      local lines = { "[other]", "host=127.0.0.1", "port=1", "[shop]", "port=" .. port,
+                      "host=" .. socket_dir,
+                      "user=" .. host.url_user(host.app_url),
+                      "dbname=" .. host.app_url:match "^%a+://[^/?]*/([^?]*)" }
       folder.write("services.conf", table.concat(lines, "\n") .. "\n")
       for _, url in ipairs { "service=shop", "postgres:///?service=shop" } do
-        local out, err = run("run database.lua", { DATABASE_URL = url, PGSERVICEFILE = folder.path .. "/services.conf" })
+        local out, err = run("run database.lua",
+                             { DATABASE_URL = url, PGSERVICEFILE = folder.path
+                               .. "/services.conf" })
         assert.are.equal("2\n", out, err)
       end
       local _, err, code = run("run database.lua", { DATABASE_URL = "service=other",
-                                                     PGSERVICEFILE = folder.path .. "/services.conf" })
+                                                     PGSERVICEFILE = folder.path
+                                                       .. "/services.conf" })
       contains(err, '127.0.0.1", port 1 ')
       assert.are_not.equal(0, code)
     end)

@@ -1,12 +1,13 @@
--- What `moonpool serve` says of a database that does not have what migrations/ says, and of a project
--- without operations.
+-- What `moonpool serve` says of a database that does not have what migrations/ says, and of a
+-- project without operations.
 local command   = require "spec.support.command"
 local migration = require "spec.support.migration"
 local scratch   = require "spec.support.scratch"
 local serving   = require "spec.support.serving"
 
 local apples = "create table apples (id integer);\ngrant select on apples to moonpool_app;\n"
-local hello  = 'return require("moonpool").operation { summary = "x", run = function(tx) return 1 end }'
+local hello  =
+  'return require("moonpool").operation { summary = "x", run = function(tx) return 1 end }'
 
 describe("moonpool serve", function()
   local project, host
@@ -26,7 +27,9 @@ describe("moonpool serve", function()
   end
 
   local function told(words)
-    scratch.await("the log to say: " .. words, function() return host:log():find(words, 1, true) end)
+    scratch.await("the log to say: " .. words, function()
+      return host:log():find(words, 1, true)
+    end)
   end
 
   local function faults()
@@ -55,7 +58,8 @@ describe("moonpool serve", function()
   it("names changed files, missing ones, and a folder without operations", function()
     project.write("0002_pears.sql", "create table pears (id integer);\n")
     project.must "up"
-    start { ["migrations/0001_apples.sql"] = "create table apples (id bigint);\n", ["scripts/hello.lua"] = false,
+    start { ["migrations/0001_apples.sql"] = "create table apples (id bigint);\n",
+            ["scripts/hello.lua"] = false,
             ["scripts/lib/x.lua"] = "return 1\n" }
     told "1 migration was changed after it was applied: 0001_apples.sql"
     told "1 migration was applied, but its file is missing: 0002_pears.sql"
@@ -67,7 +71,8 @@ describe("moonpool serve", function()
     project.folder.write("scripts/hello.lua", hello)
     local output, exit = command.run("serve --listen off --require-migrated", project.options())
     assert.are.equal(1, exit, output)
-    migration.says(output, "1 migration is not applied: 0001_apples.sql", "nothing is served (--require-migrated)",
+    migration.says(output, "1 migration is not applied: 0001_apples.sql",
+                   "nothing is served (--require-migrated)",
                    "moonpool migrate up")
     project.must "up"
     project.write("0001_apples.sql", "create table apples (id bigint);\n")
@@ -85,6 +90,8 @@ describe("moonpool serve", function()
     start()
     told "whether the migrations are applied cannot be seen: run `moonpool migrate up` once"
     project.must "up"
-    assert.is_true(project.owner.value "select has_table_privilege('moonpool_app', 'moonpool_migrations', 'select')")
+    assert.is_true(
+      project.owner.value "select has_table_privilege('moonpool_app', 'moonpool_migrations', \z
+        'select')")
   end)
 end)

@@ -8,7 +8,9 @@ local scratch  = require "spec.support.scratch"
 
 describe("db.stream", function()
   local function quiet()
-    scratch.await("the connection to come back", function() return host.pool_stats().active_connections == 0 end)
+    scratch.await("the connection to come back", function()
+      return host.pool_stats().active_connections == 0
+    end)
   end
 
   after_each(quiet)
@@ -70,7 +72,9 @@ describe("db.stream", function()
     assert.are.equal("42P01", failure(db.stream, "select * from nowhere").sqlstate)
     local got = 0
     local e = failure(function()
-      for _ in db.stream "select 100 / (100 - n) from generate_series(1, 200) n" do got = got + 1 end
+      for _ in db.stream "select 100 / (100 - n) from generate_series(1, 200) n" do
+        got = got + 1
+      end
     end)
     assert.are.equal("22012", e.sqlstate)
     assert.is_true(got < 100)

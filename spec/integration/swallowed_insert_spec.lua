@@ -1,4 +1,5 @@
--- An insert whose row a trigger or a rule keeps away gives no row: an error for whoever looks at it.
+-- An insert whose row a trigger or a rule keeps away gives no row: an error for whoever looks at
+-- it.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local moonpool = require "moonpool"
@@ -11,7 +12,8 @@ describe("an insert that stores no row", function()
       "create table swallowed.by_trigger (id integer, t text)",
       [[create function swallowed.swallow() returns trigger language plpgsql as
         'begin return case when new.id < 0 then null else new end; end']],
-      "create trigger swallow before insert on swallowed.by_trigger for each row execute function swallowed.swallow()",
+      "create trigger swallow before insert on swallowed.by_trigger for each row execute \z
+        function swallowed.swallow()",
     })
   end)
   teardown(function() schema.drop() end)
@@ -27,7 +29,9 @@ describe("an insert that stores no row", function()
   end)
 
   it("is an error at the look, of each look", function()
-    assert_told(failure(db.transaction, function(tx) return tx:insert("swallowed.by_trigger", { id = -1 }).id end))
+    assert_told(failure(db.transaction, function(tx)
+      return tx:insert("swallowed.by_trigger", { id = -1 }).id
+    end))
     db.transaction(function(tx)
       local row = tx:insert("swallowed.by_trigger", { id = -1, t = "x" })
       for _ = 1, 2 do assert_told(failure(function() return row.id end)) end
@@ -43,7 +47,9 @@ describe("an insert that stores no row", function()
   end)
 
   it("is told with the result that cannot be told", function()
-    local op = moonpool.operation { run = function(tx) return tx:insert("swallowed.by_trigger", { id = -1 }) end }
+    local op = moonpool.operation { run = function(tx)
+      return tx:insert("swallowed.by_trigger", { id = -1 })
+    end }
     assert_told(failure(moonpool.call, op, nil, { key = moonpool.uuid() }))
   end)
 end)

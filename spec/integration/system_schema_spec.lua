@@ -23,18 +23,22 @@ describe("the host's own tables", function()
       local before = project.must "status"
       migration.says(before, "schema moonpool is at version 0", "moonpool migrate up")
       project.must "up"
-      assert.are.equal(system.latest, owner.value "select max(version) from moonpool.schema_version")
+      assert.are.equal(system.latest,
+                       owner.value "select max(version) from moonpool.schema_version")
       migration.says_not(project.must "status", "schema moonpool")
       assert.are.equal(system.latest, json.decode(project.must "status --json").system.version)
     end)
 
     it("are left alone by further runs, and by down", function()
-      project.write("0001_apples.sql", "create table apples (id integer);\n-- migrate:down\ndrop table apples;\n")
+      project.write("0001_apples.sql",
+                    "create table apples (id integer);\n-- migrate:down\ndrop table apples;\n")
       project.must "up"
-      local made = owner.query "select version, applied_at from moonpool.schema_version order by version"
+      local made =
+        owner.query "select version, applied_at from moonpool.schema_version order by version"
       project.must "up"
       project.must "down"
-      local found = owner.query "select version, applied_at from moonpool.schema_version order by version"
+      local found =
+        owner.query "select version, applied_at from moonpool.schema_version order by version"
       assert.are.equal(#made, #found)
       for i, row in ipairs(made) do assert.are.equal(row.applied_at, found[i].applied_at) end
     end)
@@ -47,7 +51,9 @@ describe("the host's own tables", function()
       assert.are.equal(system.latest, owner.value "select count(*) from moonpool.schema_version")
     end)
 
-    it("are granted to the role of DATABASE_URL, which the output tells; one that is not there is told too", function()
+    it(
+      "are granted to the role of DATABASE_URL, which the output tells; one that is not there is \z
+        told too", function()
       local name = "spec_other_app"
       local url = project.database.app_url:gsub("moonpool_app@", name .. "@")
       local output = select(1, project.migrate("up", { DATABASE_URL = url }))
@@ -56,7 +62,8 @@ describe("the host's own tables", function()
       local done = pcall(function()
         output = select(1, project.migrate("up", { DATABASE_URL = url }))
         migration.says(output, "granted to " .. name)
-        assert.is_true(owner.value("select has_table_privilege($1, 'moonpool.witness', 'insert')", name))
+        assert.is_true(owner.value("select has_table_privilege($1, 'moonpool.witness', 'insert')",
+                                   name))
         migration.says_not(select(1, project.migrate("up", { DATABASE_URL = url })), "granted")
       end)
       project.database.drop()
@@ -68,7 +75,8 @@ describe("the host's own tables", function()
       project.must "up"
       local open = owner.query [[
         select relname from pg_class
-         where relnamespace = 'moonpool'::regnamespace and relkind = 'r' and not (relrowsecurity and relforcerowsecurity)
+         where relnamespace = 'moonpool'::regnamespace and relkind = 'r'
+           and not (relrowsecurity and relforcerowsecurity)
            and (has_table_privilege('moonpool_app', oid, 'select, insert, update, delete')
              or has_any_column_privilege('moonpool_app', oid, 'select, insert, update'))]]
       local names = {}
@@ -78,8 +86,10 @@ describe("the host's own tables", function()
     end)
 
     for what, question in pairs {
-      ["delete on moonpool.delivered"] = "has_table_privilege('moonpool_app', 'moonpool.delivered', 'delete')",
-      ["update (result) on moonpool.witness"] = "has_column_privilege('moonpool_app', 'moonpool.witness', 'result', 'update')",
+      ["delete on moonpool.delivered"] =
+        "has_table_privilege('moonpool_app', 'moonpool.delivered', 'delete')",
+      ["update (result) on moonpool.witness"] =
+        "has_column_privilege('moonpool_app', 'moonpool.witness', 'result', 'update')",
       ["execute on function moonpool.tenants(text)"] =
         "has_function_privilege('moonpool_app', 'moonpool.tenants(text)', 'execute')",
       ["usage on schema moonpool"] = "has_schema_privilege('moonpool_app', 'moonpool', 'usage')",
@@ -96,7 +106,8 @@ describe("the host's own tables", function()
 
     it("need the right to create schemas, and the message says so", function()
       test.admin().exec(("alter database %s owner to postgres"):format(project.database.name))
-      test.admin().exec(("grant connect on database %s to moonpool_owner"):format(project.database.name))
+      test.admin().exec(("grant connect on database %s to moonpool_owner")
+        :format(project.database.name))
       local output, exit = project.migrate "up"
       assert.are.equal(1, exit)
       migration.says(output, "schema moonpool", "grant create on database", "moonpool_owner")
@@ -119,11 +130,13 @@ describe("the host's own tables", function()
         assert.are.equal(1, tx:count("update moonpool.witness set result = '1'"))
       end)
       assert.are.equal(0, db.count "update moonpool.witness set result = '2'")
-      assert.are.equal("42501", failure(db.exec, "update moonpool.witness set tenant = 'x'").sqlstate)
+      assert.are.equal("42501",
+                       failure(db.exec, "update moonpool.witness set tenant = 'x'").sqlstate)
       assert.are.equal("42501", failure(db.exec, "delete from moonpool.witness").sqlstate)
     end)
 
-    for _, call in ipairs { "prune('1 day', 10)", "renumber()", "token_by_id('a')", "token_exists()", "tenants('select 1')" } do
+    for _, call in ipairs { "prune('1 day', 10)", "renumber()", "token_by_id('a')",
+                            "token_exists()", "tenants('select 1')" } do
       it("has functions for the host's own sessions only: " .. call, function()
         local e = failure(db.query, "select moonpool." .. call)
         assert.are.equal("42501", e.sqlstate)
@@ -140,10 +153,13 @@ describe("the host's own tables", function()
     end)
 
     for _, text in ipairs {
-      "select * from moonpool.witness", "select 1 from users where id in (select id from Moonpool.witness)",
-      "insert into moonpool.witness (id, operation) values (gen_random_uuid(), 'x')", "select moonpool.prune(1)",
+      "select * from moonpool.witness",
+      "select 1 from users where id in (select id from Moonpool.witness)",
+      "insert into moonpool.witness (id, operation) values (gen_random_uuid(), 'x')",
+      "select moonpool.prune(1)",
       [[select * from "moonpool"."witness"]], [[select * from U&"moonp\006fol".witness]],
-      "delete from moonpool.witness", "update moonpool.witness set result = ''", "lock table moonpool.witness",
+      "delete from moonpool.witness", "update moonpool.witness set result = ''",
+      "lock table moonpool.witness",
     } do
       it("cannot be named by an operation: " .. text, function()
         local e = inline.refusal(function(tx) return tx:query(text) end)

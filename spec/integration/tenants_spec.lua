@@ -1,5 +1,6 @@
--- Dealerships that cannot leak: every operation with every id that it takes, of another dealership; and SQL that means harm,
--- as the application role. An operation or a table that is not described here fails until it is.
+-- Dealerships that cannot leak: every operation with every id that it takes, of another dealership;
+-- and SQL that means harm, as the application role. An operation or a table that is not described
+-- here fails until it is.
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -16,14 +17,16 @@ local owner = db.open { url = host.owner_url, max = 2 }
 teardown(function() owner.close() end)
 
 local tables, everything = tenants.tables(owner), tenants.reader(owner)
-local sorted, inputs, ids, references, with = tenants.sorted, tenants.inputs, tenants.ids, tenants.references, tenants.with
+local sorted, inputs, ids, references, with = tenants.sorted, tenants.inputs, tenants.ids,
+  tenants.references, tenants.with
 
--- Operations -----------------------------------------------------------------------------------------------------------
+-- Operations --------------------------------------------------------------------------------------
 
 -- What a caller is told, with the id itself left out.
 local function answer(name, input, id, options)
   local e = failure(moonpool.call, name, input, options)
-  return { code = e.code, status = e.status, sqlstate = e.sqlstate, message = e.message:gsub(id:gsub("%-", "%%-"), "<id>"),
+  return { code = e.code, status = e.status, sqlstate = e.sqlstate,
+           message = e.message:gsub(id:gsub("%-", "%%-"), "<id>"),
            fields = e.fields }
 end
 
@@ -49,7 +52,8 @@ describe("an operation", function()
 
     describe(name, function()
       it("is described here", function()
-        assert.is_function(inputs[name], "describe a legal input of " .. name .. " in spec/support/tenants.lua")
+        assert.is_function(inputs[name],
+                           "describe a legal input of " .. name .. " in spec/support/tenants.lua")
         assert.is_not_nil(op.input, name .. " needs an input schema")
       end)
       if not (inputs[name] and op.input) then return end
@@ -57,14 +61,16 @@ describe("an operation", function()
       if name ~= "verify_password" then
         it("works with what is its own", function()
           moonpool.call(name, input_of(name, a))
-          moonpool.call(name, input_of(name, a), { tenant = a.id, as = a:user { role = "admin" }.id })
+          moonpool.call(name, input_of(name, a),
+                        { tenant = a.id, as = a:user { role = "admin" }.id })
         end)
       end
 
       for _, path in ipairs(references(schemas.of(op.input), op.tenant)) do
         local field = path[#path]
         it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
-          assert.is_function(ids[field], ("make an id for the field %s in spec/support/tenants.lua"):format(field))
+          assert.is_function(ids[field], ("make an id for the field %s in spec/support/tenants.lua")
+            :format(field))
           for _, pair in ipairs { { a, b }, { b, a } } do
             local ours, theirs = pair[1], pair[2]
             local input, foreign, nobody = input_of(name, ours), ids[field](theirs), moonpool.uuid()
@@ -98,7 +104,8 @@ describe("an operation", function()
           it("takes a caller who is another dealership's user for nobody", function()
             local input, nobody = input_of(name, a), moonpool.uuid()
             local before = everything(a, b)
-            local told = answer(name, input, b.salesperson.id, { tenant = a.id, as = b.salesperson.id })
+            local told = answer(name, input, b.salesperson.id,
+                                { tenant = a.id, as = b.salesperson.id })
             assert.are.same(answer(name, input, nobody, { tenant = a.id, as = nobody }), told)
             assert.are.same(before, everything(a, b))
           end)
@@ -121,7 +128,7 @@ describe("an operation", function()
   end
 end)
 
--- SQL as the application role ------------------------------------------------------------------------------------------
+-- SQL as the application role ---------------------------------------------------------------------
 
 -- One row, at least, in each table.
 local function fill(d)
@@ -129,24 +136,31 @@ local function fill(d)
     values.dealership_id = d.id
     return owner.insert(name, values)
   end
-  local user, customer, vehicle, deal = d.salesperson.id, d:customer().id, d:vehicle().id, d:deal().id
+  local user, customer, vehicle, deal = d.salesperson.id, d:customer().id, d:vehicle().id,
+    d:deal().id
   local scenario = d:insert("deal_scenarios", { deal_id = deal }).id
   d:trade_vehicle()
   d:email_message()
   add("user_permissions", { user_id = user, permission = "deals.read" })
-  add("customer_notes", { id = moonpool.uuid(), customer_id = customer, user_id = user, note = "Called" })
-  add("customer_vehicles", { id = moonpool.uuid(), customer_id = customer, year = 2018, make = "Honda", model = "Civic" })
-  add("customer_history", { id = moonpool.uuid(), customer_id = customer, event_type = "visit", description = "Walked in" })
+  add("customer_notes", { id = moonpool.uuid(), customer_id = customer, user_id = user,
+                          note = "Called" })
+  add("customer_vehicles", { id = moonpool.uuid(), customer_id = customer, year = 2018,
+                             make = "Honda", model = "Civic" })
+  add("customer_history", { id = moonpool.uuid(), customer_id = customer, event_type = "visit",
+                            description = "Walked in" })
   add("appointments", { id = moonpool.uuid(), user_id = user, vehicle_id = vehicle, title = "Drive",
                         scheduled_at = "2026-03-14T10:00:00Z" })
-  add("security_audit_log", { id = moonpool.uuid(), user_id = user, event_type = "login", success = true })
-  add("audit_log", { id = moonpool.uuid(), user_id = user, action = "create", entity_type = "deal", entity_id = deal,
+  add("security_audit_log",
+      { id = moonpool.uuid(), user_id = user, event_type = "login", success = true })
+  add("audit_log", { id = moonpool.uuid(), user_id = user, action = "create", entity_type = "deal",
+                     entity_id = deal,
                      deal_id = deal, scenario_id = scenario })
   add("deal_number_sequences", { current_sequence = 7 })
   add("dealership_stock_settings", {})
   local lender = add("lenders", { id = moonpool.uuid(), name = "Bank" }).id
   add("lender_programs", { id = moonpool.uuid(), lender_id = lender, name = "A", buy_rate = "6.9" })
-  local request = add("rate_requests", { id = moonpool.uuid(), deal_id = deal, requested_by = user, requested_amount = "1.00",
+  local request = add("rate_requests", { id = moonpool.uuid(), deal_id = deal, requested_by = user,
+                                         requested_amount = "1.00",
                                          term = 60 }).id
   add("approved_lenders", { id = moonpool.uuid(), rate_request_id = request, lender_id = lender })
   d:transaction(function(tx) tx:exec("select system.seal_audit_log($1, 100)", d.id) end)
@@ -182,27 +196,36 @@ describe("SQL of dealership A on what is B's", function()
     describe("in " .. name, function()
       it("has something to find", function()
         for _, d in ipairs { a, b } do
-          assert.is_true(owner.value(("select count(*) from %s where %s = $1"):format(name, column), d.id) > 0,
+          assert.is_true(owner.value(("select count(*) from %s where %s = $1"):format(name, column),
+                                     d.id) > 0,
                          "add a row of " .. name .. " in spec/integration/tenants_spec.lua")
         end
       end)
 
       it("finds nothing", function()
-        assert_nothing(as_a("value", ("select count(*) from %s where %s = $1"):format(name, column), b.id))
-        assert_nothing(as_a("value", ("select count(*) from %s where %s <> $1"):format(name, column), a.id))
-        assert_nothing(as_a("value", ("select count(*) from (select * from %s where %s = $1 for update) t"):format(name, column),
+        assert_nothing(as_a("value", ("select count(*) from %s where %s = $1"):format(name, column),
                             b.id))
+        assert_nothing(
+          as_a("value", ("select count(*) from %s where %s <> $1"):format(name, column), a.id))
+        assert_nothing(
+          as_a("value", ("select count(*) from (select * from %s where %s = $1 for update) t")
+            :format(name, column),
+               b.id))
       end)
 
       it("inserts nothing", function()
-        local row = owner.value(("select to_jsonb(t)::text from %s t where %s = $1"):format(name, column), b.id)
+        local row = owner.value(("select to_jsonb(t)::text from %s t where %s = $1"):format(name,
+          column), b.id)
         assert.are.equal("42501", as_a("count",
-          ("insert into %s select (jsonb_populate_record(null::%s, $1::text::jsonb)).*"):format(name, name), row))
+          ("insert into %s select (jsonb_populate_record(null::%s, $1::text::jsonb)).*")
+            :format(name, name), row))
         assert_nothing(0)
       end)
 
       it("updates nothing", function()
-        assert_nothing(as_a("count", ("update %s set created_at = now() where %s = $1"):format(name, column), b.id))
+        assert_nothing(
+          as_a("count", ("update %s set created_at = now() where %s = $1"):format(name, column),
+               b.id))
       end)
 
       it("deletes nothing", function()
@@ -210,12 +233,15 @@ describe("SQL of dealership A on what is B's", function()
       end)
 
       it("slips in nothing of its own", function()
-        assert.are.equal("42501", as_a("count", ("update %s set %s = $1 where %s = $2"):format(name, column, column), b.id, a.id))
+        assert.are.equal("42501",
+                         as_a("count", ("update %s set %s = $1 where %s = $2"):format(name, column,
+                           column), b.id, a.id))
         assert_nothing(0)
       end)
 
       it("cannot empty it", function()
-        failure(as_a, "count", ("truncate %s cascade"):format(name))   -- no statement of an operation, says the host
+        -- no statement of an operation, says the host
+        failure(as_a, "count", ("truncate %s cascade"):format(name))
         assert_nothing(0)
       end)
     end)
@@ -223,9 +249,12 @@ describe("SQL of dealership A on what is B's", function()
 
   describe("cannot become B's by", function()
     for _, sql in ipairs {
-      "set local app.dealership_id = '%s'", "set app.dealership_id = '%s'", "select set_config('app.dealership_id', '%s', true)",
-      "reset app.dealership_id", "set local role moonpool_owner", "set session authorization moonpool_system",
-      "set local row_security = off", "alter table deals disable row level security", "drop policy tenant on deals",
+      "set local app.dealership_id = '%s'", "set app.dealership_id = '%s'",
+      "select set_config('app.dealership_id', '%s', true)",
+      "reset app.dealership_id", "set local role moonpool_owner",
+      "set session authorization moonpool_system",
+      "set local row_security = off", "alter table deals disable row level security",
+      "drop policy tenant on deals",
     } do
       it(sql:format "B", function()
         local seen

@@ -9,7 +9,8 @@ local scratch  = require "spec.support.scratch"
 local test     = require "moonpool.test"
 
 local await, elsewhere = scratch.await, scratch.elsewhere
-local define, call, refusal, with_pool_of = inline.define, inline.call, inline.refusal, inline.with_pool_of
+local define, call, refusal, with_pool_of = inline.define, inline.call, inline.refusal,
+  inline.with_pool_of
 
 describe("a transaction", function()
   local schema
@@ -17,9 +18,11 @@ describe("a transaction", function()
   setup(function()
     schema = scratch.schema("tx_retry_spec", {
       [[create table tx_retry_spec.things (
-          id int primary key, name text, other text, amount numeric(12,2), constraint things_name_key unique (name))]],
+          id int primary key, name text, other text, amount numeric(12,2),
+            constraint things_name_key unique (name))]],
       [[create table tx_retry_spec.late (
-          id int primary key, value text constraint late_value_key unique deferrable initially deferred)]],
+          id int primary key, value text constraint late_value_key unique deferrable initially
+            deferred)]],
       "create table tx_retry_spec.counters (id int primary key, n int not null)",
     })
   end)
@@ -39,11 +42,13 @@ describe("a transaction", function()
     return schema.owner.value("select n from tx_retry_spec.counters where id = $1", id or 1)
   end
 
-  -- Raises a serialization failure in tx (repeatable read or serializable): another session changes counter 1 behind
-  -- the snapshot's back, then tx does.
+  -- Raises a serialization failure in tx (repeatable read or serializable): another session changes
+  -- counter 1 behind the snapshot's back, then tx does.
   local function conflict(tx)
     tx:value "select n from tx_retry_spec.counters where id = 1"
-    elsewhere(function() schema.owner.exec "update tx_retry_spec.counters set n = n + 1 where id = 1" end)
+    elsewhere(function()
+      schema.owner.exec "update tx_retry_spec.counters set n = n + 1 where id = 1"
+    end)
     tx:exec "update tx_retry_spec.counters set n = n + 100 where id = 1"
     tx:value "select 1"
   end
@@ -61,8 +66,10 @@ describe("a transaction", function()
       assert.are.equal("attempt 3", result)
       assert.are.same({ 1, 2, 3 }, attempts)
       assert.are.equal(0, seen_by_pcall)
-      assert.are.same({ 3, 2, 0 }, { info.attempts, info.retries_serialization, info.retries_deadlock })
-      assert.are.equal("3", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
+      assert.are.same({ 3, 2, 0 },
+                      { info.attempts, info.retries_serialization, info.retries_deadlock })
+      assert.are.equal(
+        "3", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
       assert.are.equal(2, counter())
     end)
 
@@ -76,11 +83,14 @@ describe("a transaction", function()
         tx:exec("insert into tx_retry_spec.things (id) values ($1)", tx.attempt)
       end, { isolation = "repeatable read" }), {})
       assert.are.equal(2, info.attempts)
-      assert.are.equal("2", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
+      assert.are.equal(
+        "2", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
     end)
 
-    it("when two serializable transactions write what the other read, found at COMMIT or before", function()
-      -- Write skew: both see the sum 0 and add 1 to a counter of their own; one of the two orders must be kept.
+    it("when two serializable transactions write what the other read, found at COMMIT or before",
+       function()
+      -- Write skew: both see the sum 0 and add 1 to a counter of their own; one of the two orders
+      -- must be kept.
       local inside = 0
       local function add(own)
         return define(function(tx)
@@ -129,7 +139,8 @@ describe("a transaction", function()
         seen[#seen + 1] = ("%s %d %s"):format(input.name, #input.list, tostring(input.extra))
         input.name, input.list[2], input.extra = "changed", "more", "new"
         if tx.attempt == 1 then conflict(tx) end
-      end, { isolation = "repeatable read", input = is.object { name = is.string, list = is.array(is.string) } },
+      end, { isolation = "repeatable read",
+             input = is.object { name = is.string, list = is.array(is.string) } },
         { name = "given", list = { "one" } })
       assert.are.same({ "given 1 nil", "given 1 nil" }, seen)
     end)
@@ -137,7 +148,8 @@ describe("a transaction", function()
     it("with the same uuids, time and random numbers", function()
       local drawn = {}
       call(function(tx)
-        drawn[#drawn + 1] = { tx:uuid(), tx:now(), tx:random(), tx:uuid(), tx:random(1000000), tx:now() }
+        drawn[#drawn + 1] = { tx:uuid(), tx:now(), tx:random(), tx:uuid(), tx:random(1000000),
+                              tx:now() }
         if tx.attempt < 3 then conflict(tx) end
       end, { isolation = "repeatable read" })
       assert.are.equal(3, #drawn)
@@ -194,7 +206,8 @@ describe("a transaction", function()
       local runs = 0
       local e = refusal(function()
         runs = runs + 1
-        moonpool.fail("SERIALIZATION_FAILURE", "pretended", { sqlstate = "40001", retryable = true })
+        moonpool.fail("SERIALIZATION_FAILURE", "pretended",
+                      { sqlstate = "40001", retryable = true })
       end)
       assert.are.same({ 1, "pretended" }, { runs, e.message })
     end)
@@ -209,7 +222,8 @@ describe("a transaction", function()
         end
       end), {})
       assert.are.same({ 2, 1 }, { info.attempts, info.retries_connection })
-      assert.are.equal("2", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
+      assert.are.equal(
+        "2", schema.owner.value "select string_agg(id::text, ',') from tx_retry_spec.things")
     end)
 
     it("db.transaction as well", function()
@@ -299,7 +313,8 @@ describe("a transaction", function()
         tx:exec("insert into tx_retry_spec.things (id) values ($1)", tx.attempt)
         conflict(tx)
       end, { isolation = "repeatable read", timeout = 0.5, retries = 100 })
-      -- It gives up when the next attempt would start too late, with the failure that would have been retried.
+      -- It gives up when the next attempt would start too late, with the failure that would have
+      -- been retried.
       assert.is_truthy(e.code == "DEADLINE_EXCEEDED" or e.code == "SERIALIZATION_FAILURE", e.code)
       assert.is_true(e.attempts > 1)
       assert.is_true(host.clock() - began < 3)
@@ -414,7 +429,9 @@ describe("a transaction", function()
         tx:exec "insert into tx_retry_spec.things (id) values (1)"
         return "fine"
       end))
-      await("the hooks", function() return other and host.transaction_stats().hook_errors == before + 1 end)
+      await("the hooks", function()
+        return other and host.transaction_stats().hook_errors == before + 1
+      end)
       assert.are.equal(1, things())
     end)
   end)

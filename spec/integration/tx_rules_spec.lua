@@ -1,4 +1,5 @@
--- Transactions: misuse, parameters, operations that join, properties, SQL that an operation may not send.
+-- Transactions: misuse, parameters, operations that join, properties, SQL that an operation may not
+-- send.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.failure"
 local inline   = require "spec.support.inline"
@@ -16,7 +17,8 @@ describe("a transaction", function()
   setup(function()
     schema = scratch.schema("tx_rules_spec", {
       [[create table tx_rules_spec.things (
-          id int primary key, name text, other text, amount numeric(12,2), constraint things_name_key unique (name))]],
+          id int primary key, name text, other text, amount numeric(12,2),
+            constraint things_name_key unique (name))]],
       "create table tx_rules_spec.counters (id int primary key, n int not null)",
     })
   end)
@@ -32,11 +34,13 @@ describe("a transaction", function()
     return schema.owner.value "select count(*) from tx_rules_spec.things"
   end
 
-  -- Raises a serialization failure in tx (repeatable read or serializable): another session changes counter 1 behind
-  -- the snapshot's back, then tx does.
+  -- Raises a serialization failure in tx (repeatable read or serializable): another session changes
+  -- counter 1 behind the snapshot's back, then tx does.
   local function conflict(tx)
     tx:value "select n from tx_rules_spec.counters where id = 1"
-    elsewhere(function() schema.owner.exec "update tx_rules_spec.counters set n = n + 1 where id = 1" end)
+    elsewhere(function()
+      schema.owner.exec "update tx_rules_spec.counters set n = n + 1 where id = 1"
+    end)
     tx:exec "update tx_rules_spec.counters set n = n + 100 where id = 1"
     tx:value "select 1"
   end
@@ -55,7 +59,9 @@ describe("a transaction", function()
         ["tx:value"] = function() line = here() return kept:value "select 1", nil end,
         ["tx:exec"] = function() line = here() kept:exec "select 1" end,
         ["tx:one"] = function() line = here() kept:one "select 1" end,
-        ["tx:insert"] = function() line = here() kept:insert("tx_rules_spec.things", { id = 1 }) end,
+        ["tx:insert"] = function()
+          line = here() kept:insert("tx_rules_spec.things", { id = 1 })
+        end,
         ["tx:savepoint"] = function() line = here() kept:savepoint(function() end) end,
         ["tx:after_commit"] = function() line = here() kept:after_commit(function() end) end,
         ["tx:uuid"] = function() line = here() kept:uuid() end,
@@ -122,12 +128,18 @@ describe("a transaction", function()
     end)
 
     for what, case in pairs {
-      ["too few values"]  = { "2 parameters", function(tx) tx:exec("select $1::int, $2::int", 1) end },
+      ["too few values"]  = { "2 parameters", function(tx)
+        tx:exec("select $1::int, $2::int", 1)
+      end },
       ["too many values"] = { "1 parameter", function(tx) tx:exec("select $1::int", 1, 2) end },
       ["values for none"] = { "0 parameters", function(tx) tx:exec("select 1", 1) end },
       ["no table"]        = { "$id", function(tx) tx:exec("select $id::int", 1) end },
-      ["a missing $name"] = { "$other", function(tx) tx:exec("select $id::int, $other::int", { id = 1 }) end },
-      ["$name and $1"]    = { "mixes", function(tx) tx:exec("select $id::int, $1::int", { id = 1 }) end },
+      ["a missing $name"] = { "$other", function(tx)
+        tx:exec("select $id::int, $other::int", { id = 1 })
+      end },
+      ["$name and $1"]    = { "mixes", function(tx)
+        tx:exec("select $id::int, $1::int", { id = 1 })
+      end },
       ["no text"]         = { "SQL text", function(tx) tx:exec() end },
       ["a NUL in the text"] = { "NUL", function(tx) tx:exec "select 1\0" end },
       ["a function as value"] = { "function", function(tx) tx:exec("select $1::int", print) end },
@@ -145,10 +157,13 @@ describe("a transaction", function()
     end)
 
     it("insert without table, without values, with odd names", function()
-      for _, arguments in ipairs { {}, { "tx_rules_spec.things" }, { "tx_rules_spec.things", { 1, 2 } },
+      for _, arguments in ipairs { {}, { "tx_rules_spec.things" },
+                                   { "tx_rules_spec.things", { 1, 2 } },
                                    { "tx_rules_spec.things; drop table x", { id = 1 } },
                                    { "tx_rules_spec.things", { ["id\") --"] = 1 } } } do
-        assert_misuse(refusal(function(tx) tx:insert(table.unpack(arguments)) end), "tx:insert", "tx_rules_spec.lua:")
+        assert_misuse(refusal(function(tx)
+          tx:insert(table.unpack(arguments))
+        end), "tx:insert", "tx_rules_spec.lua:")
       end
     end)
 
@@ -179,17 +194,21 @@ describe("a transaction", function()
     end)
 
     it("an optional field that a schema knows may be absent", function()
-      assert.is_true(call(function(tx, input) return tx:value("select $note::text is null", input) end,
+      assert.is_true(call(function(tx, input)
+        return tx:value("select $note::text is null", input)
+      end,
         { input = is.object { name = is.string, note = is.string:optional() } }, { name = "x" }))
     end)
 
     it("the same $name twice, and what only looks like one", function()
       local row = call(function(tx)
-        return tx:one([[select $name::text as a, $name || '$name' as b, $$ $name $$ as c, /* $nobody */ $x$ $1 $x$ as d,
+        return tx:one([[select $name::text as a, $name || '$name' as b, $$ $name $$ as c,
+          /* $nobody */ $x$ $1 $x$ as d,
                         E'\'$name' as e -- $nobody
                       ]], { name = "n" })
       end)
-      assert.are.same({ "n", "n$name", " $name ", " $1 ", "'$name" }, { row.a, row.b, row.c, row.d, row.e })
+      assert.are.same({ "n", "n$name", " $name ", " $1 ", "'$name" },
+                      { row.a, row.b, row.c, row.d, row.e })
     end)
 
     it("insert writes defaults for what is not named, NULL for null", function()
@@ -204,7 +223,8 @@ describe("a transaction", function()
     local insert = define(function(tx, input)
       tx:exec("insert into tx_rules_spec.things (id) values ($id)", input)
       if input.fail then moonpool.fail("INNER", "inner failed") end
-      return { xid = tx:value "select pg_current_xact_id()::text", pid = tx:value "select pg_backend_pid()" }
+      return { xid = tx:value "select pg_current_xact_id()::text",
+               pid = tx:value "select pg_backend_pid()" }
     end)
 
     it("is the same transaction on the same connection", function()
@@ -231,7 +251,9 @@ describe("a transaction", function()
         assert.are.equal("INNER", failure(moonpool.call, insert, { id = 2, fail = true }).code)
         tx:exec "insert into tx_rules_spec.things (id) values (3)"
       end)
-      assert.are.equal("1,3", schema.owner.value "select string_agg(id::text, ',' order by id) from tx_rules_spec.things")
+      assert.are.equal(
+        "1,3",
+        schema.owner.value "select string_agg(id::text, ',' order by id) from tx_rules_spec.things")
     end)
 
     it("needs no second connection", function()
@@ -242,7 +264,9 @@ describe("a transaction", function()
     end)
 
     it("keeps its own error names", function()
-      local inner = define(function(tx) tx:exec "insert into tx_rules_spec.things (id) values (1), (1)" end,
+      local inner = define(function(tx)
+        tx:exec "insert into tx_rules_spec.things (id) values (1), (1)"
+      end,
         { errors = { things_pkey = { "INNER_TAKEN", 409 } } })
       assert.are.equal("INNER_TAKEN", refusal(function() moonpool.call(inner, {}) end).code)
     end)
@@ -255,7 +279,9 @@ describe("a transaction", function()
     end)
 
     it("restarts the caller from the top", function()
-      local inner = define(function(tx) if tx.attempt == 1 then conflict(tx) end end, { isolation = "repeatable read" })
+      local inner = define(function(tx)
+        if tx.attempt == 1 then conflict(tx) end
+      end, { isolation = "repeatable read" })
       local _, info = moonpool.call_info(define(function() pcall(moonpool.call, inner, {}) end,
         { isolation = "repeatable read" }), {})
       assert.are.equal(2, info.attempts)
@@ -265,7 +291,9 @@ describe("a transaction", function()
   describe("has the properties it was asked for:", function()
     for _, level in ipairs { "read committed", "repeatable read", "serializable" } do
       it(level, function()
-        local function shown(tx) return tx:value "select current_setting('transaction_isolation')" end
+        local function shown(tx)
+          return tx:value "select current_setting('transaction_isolation')"
+        end
         assert.are.equal(level, call(shown, { isolation = level }))
         assert.are.equal(level, db.transaction({ isolation = level }, shown))
       end)
@@ -280,7 +308,9 @@ describe("a transaction", function()
         assert.are.equal("25006", e.sqlstate)
         assert.are.equal(0, things())
       end
-      assert.are.equal(0, call(function(tx) return tx:value "select count(*) from tx_rules_spec.things" end,
+      assert.are.equal(0, call(function(tx)
+        return tx:value "select count(*) from tx_rules_spec.things"
+      end,
         { read_only = true, isolation = "serializable", deferrable = true }))
     end)
 
@@ -290,7 +320,8 @@ describe("a transaction", function()
     end)
 
     it("options of db.transaction that make no sense are refused by name", function()
-      for name, values in pairs { timeout = { -1, 0, 0 / 0, math.huge, "soon" }, retries = { -1, 1.5, 1000, "many" },
+      for name, values in pairs { timeout = { -1, 0, 0 / 0, math.huge, "soon" },
+                                  retries = { -1, 1.5, 1000, "many" },
                                   tenant = { 7, {} } } do
         for _, value in ipairs(values) do
           local ran = false
@@ -303,7 +334,8 @@ describe("a transaction", function()
 
     it("the tenant, whatever its text", function()
       for _, tenant in ipairs { "plain", "it's", "a\\b", "'; reset all; --", ("x"):rep(1000) } do
-        local ok, shown = pcall(db.transaction, { tenant = { dealership_id = tenant } }, function(tx)
+        local ok, shown = pcall(db.transaction, { tenant = { dealership_id = tenant } },
+                                function(tx)
           return tx:value "select current_setting('app.dealership_id')"
         end)
         -- Too long may be refused, but never be another tenant.
@@ -315,15 +347,21 @@ describe("a transaction", function()
     it("the tenant is gone with the transaction", function()
       inline.with_pool_of(1, function()
         db.transaction({ tenant = { dealership_id = "x" } }, function(tx) tx:value "select 1" end)
-        pcall(db.transaction, { tenant = { dealership_id = "x" } }, function(tx) tx:value "select 1 / 0" end)
-        assert.are.equal("", db.value "select coalesce(current_setting('app.dealership_id', true), '')")
+        pcall(db.transaction, { tenant = { dealership_id = "x" } }, function(tx)
+          tx:value "select 1 / 0"
+        end)
+        assert.are.equal(
+          "", db.value "select coalesce(current_setting('app.dealership_id', true), '')")
       end)
     end)
 
     it("tx tells its attempt, isolation, tenant and caller", function()
       local id, user = moonpool.uuid(), moonpool.uuid()
-      local op = define(function(tx) return { tx.attempt, tx.isolation, tx.tenant, tx.caller.user_id } end,
-        { isolation = "serializable", tenant = "dealership_id", input = is.object { dealership_id = is.uuid } })
+      local op = define(function(tx)
+        return { tx.attempt, tx.isolation, tx.tenant, tx.caller.user_id }
+      end,
+        { isolation = "serializable", tenant = "dealership_id",
+          input = is.object { dealership_id = is.uuid } })
       assert.are.same({ 1, "serializable", id, user },
         (moonpool.call(op, { dealership_id = id }, { tenant = id, as = user })))
     end)
@@ -332,7 +370,8 @@ describe("a transaction", function()
       local ran = false
       local op = define(function() ran = true end,
         { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } })
-      local e = failure(moonpool.call, op, { dealership_id = moonpool.uuid() }, { tenant = moonpool.uuid() })
+      local e = failure(moonpool.call, op, { dealership_id = moonpool.uuid() },
+                        { tenant = moonpool.uuid() })
       assert.are.same({ "MULTI_TENANT_VIOLATION", 403, false }, { e.code, e.status, ran })
     end)
 
@@ -340,10 +379,13 @@ describe("a transaction", function()
       local fields = { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } }
       local ran = false
       local inner = define(function() ran = true end, fields)
-      local e = refusal(function() moonpool.call(inner, { dealership_id = moonpool.uuid() }) end, fields,
+      local e = refusal(function()
+        moonpool.call(inner, { dealership_id = moonpool.uuid() })
+      end, fields,
         { dealership_id = moonpool.uuid() })
       assert.are.same({ "MULTI_TENANT_VIOLATION", 403, false }, { e.code, e.status, ran })
-      -- Nor does one with a tenant join a transaction without: its statements would run as nobody's.
+      -- Nor does one with a tenant join a transaction without: its statements would run as
+      -- nobody's.
       e = refusal(function() moonpool.call(inner, { dealership_id = moonpool.uuid() }) end)
       assert.is_false(ran, "it ran without its tenant")
       assert.is_truthy(e.code)
@@ -356,14 +398,19 @@ describe("a transaction", function()
 
   describe("of an operation may not send", function()
     for _, sql in ipairs {
-      "set application_name = 'x'", "set local app.dealership_id = 'x'", "reset all", "show all", "discard all",
+      "set application_name = 'x'", "set local app.dealership_id = 'x'", "reset all", "show all",
+      "discard all",
       "select set_config('a.b', 'c', true)", "select pg_catalog.set_config('a.b', 'c', true)",
-      [[select "set_config"('a.b', 'c', true)]], "with x as (select set_config('a.b', 'c', true)) select * from x",
+      [[select "set_config"('a.b', 'c', true)]],
+      "with x as (select set_config('a.b', 'c', true)) select * from x",
       "insert into tx_rules_spec.things (id) select length(set_config('a.b', 'c', true))",
-      "begin", "start transaction", "commit", "rollback", "end", "savepoint x", "release x", "rollback to x",
-      "prepare transaction 'x'", "do $$ begin end $$", "call x()", "listen x", "notify x", "unlisten *",
+      "begin", "start transaction", "commit", "rollback", "end", "savepoint x", "release x",
+      "rollback to x",
+      "prepare transaction 'x'", "do $$ begin end $$", "call x()", "listen x", "notify x",
+      "unlisten *",
       "prepare x as select 1", "execute x", "deallocate all", "declare x cursor for select 1",
-      "create table tx_rules_spec.more (id int)", "create temp table more (id int)", "drop table tx_rules_spec.things",
+      "create table tx_rules_spec.more (id int)", "create temp table more (id int)",
+      "drop table tx_rules_spec.things",
       "alter table tx_rules_spec.things add x int", "truncate tx_rules_spec.things",
       "grant all on tx_rules_spec.things to public",
       "copy tx_rules_spec.things to stdout", "vacuum", "checkpoint", "load 'x'",
@@ -383,7 +430,8 @@ describe("a transaction", function()
     -- Ways around the parser: the role has no right either.
     for what, sql in pairs {
       ["an update of pg_settings"] = [[
-        update pg_settings set setting = '00000000-0000-0000-0000-000000000000' where name = 'app.dealership_id']],
+        update pg_settings set setting = '00000000-0000-0000-0000-000000000000'
+          where name = 'app.dealership_id']],
       ["SQL inside of a function"] = [[
         select query_to_xml('select set_config(''app.dealership_id'', ''00000000-0000-0000-0000-000000000000'', true)',
                             true, true, '')]],
@@ -397,7 +445,8 @@ describe("a transaction", function()
         pcall(call, function(tx)
           pcall(function() tx:savepoint(function() tx:query(sql) end) end)
           after = tx:value "select current_setting('app.dealership_id')"
-        end, { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } }, { dealership_id = id })
+        end, { tenant = "dealership_id", input = is.object { dealership_id = is.uuid } },
+        { dealership_id = id })
         assert.are.equal(id, after)
       end)
     end

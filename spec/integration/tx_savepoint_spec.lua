@@ -25,7 +25,9 @@ describe("a transaction", function()
   end
 
   local function ids()
-    return schema.owner.value "select string_agg(id::text, ',' order by id) from tx_savepoint_spec.things"
+    return
+      schema.owner.value "select string_agg(id::text, ',' order by id) from \z
+        tx_savepoint_spec.things"
   end
 
   describe("savepoint()", function()
@@ -86,11 +88,15 @@ describe("a transaction", function()
           pcall(function()
             tx:savepoint(function()
               tx:exec "insert into tx_savepoint_spec.things (id) values (2)"
-              tx:savepoint(function() tx:exec "insert into tx_savepoint_spec.things (id) values (3)" end)
+              tx:savepoint(function()
+                tx:exec "insert into tx_savepoint_spec.things (id) values (3)"
+              end)
               return tx:value "select 1 / 0"
             end)
           end)
-          tx:savepoint(function() tx:exec "insert into tx_savepoint_spec.things (id) values (4)" end)
+          tx:savepoint(function()
+            tx:exec "insert into tx_savepoint_spec.things (id) values (4)"
+          end)
         end)
       end)
       assert.are.equal("1,4", ids())
@@ -100,7 +106,9 @@ describe("a transaction", function()
       local caught
       call(function(tx)
         local ok, e = pcall(function()
-          tx:savepoint(function() tx:exec "insert into tx_savepoint_spec.things (id) values (1), (1)" end)
+          tx:savepoint(function()
+            tx:exec "insert into tx_savepoint_spec.things (id) values (1), (1)"
+          end)
         end)
         caught = not ok and e
         tx:exec "insert into tx_savepoint_spec.things (id) values (2)"
@@ -145,7 +153,9 @@ describe("a transaction", function()
 
     it("keeps the rows it gave", function()
       assert.are.equal("a", call(function(tx)
-        local row = tx:savepoint(function() return tx:insert("tx_savepoint_spec.things", { id = 1, name = "a" }) end)
+        local row = tx:savepoint(function()
+          return tx:insert("tx_savepoint_spec.things", { id = 1, name = "a" })
+        end)
         return row.name
       end))
     end)
@@ -171,7 +181,11 @@ describe("a transaction", function()
       end
       call(function(tx)
         deeper(tx, 100)
-        for i = 2, 51 do tx:savepoint(function() tx:exec("insert into tx_savepoint_spec.things (id) values ($1)", i) end) end
+        for i = 2, 51 do
+          tx:savepoint(function()
+            tx:exec("insert into tx_savepoint_spec.things (id) values ($1)", i)
+          end)
+        end
       end)
       assert.are.equal(51, things())
     end)

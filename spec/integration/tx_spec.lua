@@ -5,7 +5,8 @@ local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 
 local elsewhere = scratch.elsewhere
-local define, call, refusal, contains, here = inline.define, inline.call, inline.refusal, inline.contains, inline.here
+local define, call, refusal, contains, here = inline.define, inline.call, inline.refusal,
+  inline.contains, inline.here
 
 describe("a transaction", function()
   local schema
@@ -13,9 +14,11 @@ describe("a transaction", function()
   setup(function()
     schema = scratch.schema("tx_spec", {
       [[create table tx_spec.things (
-          id int primary key, name text, other text, amount numeric(12,2), constraint things_name_key unique (name))]],
+          id int primary key, name text, other text, amount numeric(12,2),
+            constraint things_name_key unique (name))]],
       [[create table tx_spec.late (
-          id int primary key, value text constraint late_value_key unique deferrable initially deferred)]],
+          id int primary key, value text constraint late_value_key unique deferrable initially
+            deferred)]],
     })
   end)
 
@@ -78,7 +81,8 @@ describe("a transaction", function()
       local rows, info = cost(function(tx)
         local rows = {}
         for i = 1, 3000 do
-          rows[i] = tx:insert("tx_spec.things", { id = i, name = ("%d "):format(i) .. ("x"):rep(2000) })
+          rows[i] = tx:insert("tx_spec.things",
+                              { id = i, name = ("%d "):format(i) .. ("x"):rep(2000) })
         end
         return rows
       end)
@@ -95,7 +99,9 @@ describe("a transaction", function()
           local row = tx:insert("tx_spec.things", { id = 1, name = "a" })
           coroutine.yield(row.name)
           coroutine.yield(tx:value "select count(*) from tx_spec.things")
-          tx:savepoint(function() coroutine.yield(tx:insert("tx_spec.things", { id = 2, name = "b" }).name) end)
+          tx:savepoint(function()
+            coroutine.yield(tx:insert("tx_spec.things", { id = 2, name = "b" }).name)
+          end)
         end)
         for _ = 1, 3 do names[#names + 1] = next_name() end
         next_name()
@@ -111,12 +117,16 @@ describe("a transaction", function()
 
     for what, look in pairs {
       ["a field"] = function(row) return row.name end,
-      ["pairs"]   = function(row) for name, value in pairs(row) do if name == "name" then return value end end end,
+      ["pairs"]   = function(row)
+        for name, value in pairs(row) do if name == "name" then return value end end
+      end,
       ["#"]       = function(row) return #row == 4 and "a" end,
       ["tostring"] = function(row) return tostring(row):match "name = (%w+)" end,
     } do
       it("that " .. what .. " looks at", function()
-        assert.are.equal("a", call(function(tx) return look(tx:insert("tx_spec.things", { id = 1, name = "a" })) end))
+        assert.are.equal("a", call(function(tx)
+          return look(tx:insert("tx_spec.things", { id = 1, name = "a" }))
+        end))
       end)
     end
 
@@ -149,7 +159,9 @@ describe("a transaction", function()
 
     it("that can be looked at after the commit, but not after a rollback", function()
       local kept
-      assert.are.equal("a", call(function(tx) return tx:insert("tx_spec.things", { id = 1, name = "a" }) end).name)
+      assert.are.equal("a", call(function(tx)
+        return tx:insert("tx_spec.things", { id = 1, name = "a" })
+      end).name)
       refusal(function(tx)
         kept = tx:insert("tx_spec.things", { id = 2, name = "b" })
         moonpool.fail("NO", "no")
@@ -175,7 +187,9 @@ describe("a transaction", function()
     end)
 
     it("a column that is like none names none", function()
-      assert.is_nil(failure(function() return row().xyzzyxyzzy end).message:find("did you mean", 1, true))
+      assert.is_nil(failure(function()
+        return row().xyzzyxyzzy
+      end).message:find("did you mean", 1, true))
     end)
 
     it("NULL reads as nil", function()
@@ -184,7 +198,9 @@ describe("a transaction", function()
 
     it("are read-only", function()
       local r = row()
-      contains(failure(function() r.name = "b" end).message or failure(function() r.name = "b" end), "read-only")
+      contains(failure(function()
+        r.name = "b"
+      end).message or failure(function() r.name = "b" end), "read-only")
       assert.are.equal("a", r.name)
       assert.is_false((pcall(rawset, r, "name", "b")))
     end)
@@ -200,7 +216,9 @@ describe("a transaction", function()
       assert.are.equal("row { id = 1, name = a, other = NULL, amount = NULL }", tostring(row()))
     end)
 
-    it("query gives an array, first a row or nil, value the first column or nil, count the number of rows", function()
+    it(
+      "query gives an array, first a row or nil, value the first column or nil, count the number \z
+        of rows", function()
       local result = call(function(tx)
         tx:exec "insert into tx_spec.things (id, name) values (2, 'b'), (3, 'c')"
         local rows = tx:query "select * from tx_spec.things order by id"
@@ -217,7 +235,8 @@ describe("a transaction", function()
         }
       end)
       assert.are.same({
-        rows = { 3, "a", "c" }, none = 0, first = "b", no_first = true, value = "c", no_value = true, count = 2,
+        rows = { 3, "a", "c" }, none = 0, first = "b", no_first = true, value = "c",
+        no_value = true, count = 2,
         no_count = 0, exec = 0,
       }, result)
     end)
@@ -254,8 +273,10 @@ describe("a transaction", function()
       assert.are.equal(("ä"):rep(100) .. " " .. ("ö"):rep(90),
         message_of(("ä"):rep(100) .. " $name", ("ö"):rep(90)))
       for n = 0, 1 do
-        assert.is_truthy(utf8.len(message_of(("x"):rep(n) .. ("é"):rep(1000) .. " $name", "a")), "a broken character")
-        assert.is_truthy(utf8.len(message_of(("x"):rep(n) .. "$name", ("é"):rep(1000))), "a broken character")
+        assert.is_truthy(utf8.len(message_of(("x"):rep(n) .. ("é"):rep(1000) .. " $name", "a")),
+                         "a broken character")
+        assert.is_truthy(utf8.len(message_of(("x"):rep(n) .. "$name", ("é"):rep(1000))),
+                         "a broken character")
       end
     end)
 
@@ -297,7 +318,8 @@ describe("a transaction", function()
   end)
 
   describe("that failed", function()
-    it("stays failed when pcall caught it: nothing is stored, the first error is the caller's", function()
+    it("stays failed when pcall caught it: nothing is stored, the first error is the caller's",
+       function()
       local inside, afterwards
       local e = refusal(function(tx)
         tx:exec "insert into tx_spec.things (id) values (1)"
@@ -330,7 +352,9 @@ describe("a transaction", function()
       it("queued inside of " .. name .. " does not fail outside of it", function()
         local ok, inner
         refusal(function(tx)
-          ok, inner = protected(function() tx:exec "insert into tx_spec.things (id) values (1), (1)" end)
+          ok, inner = protected(function()
+            tx:exec "insert into tx_spec.things (id) values (1), (1)"
+          end)
         end)
         assert.is_false(ok)
         assert.are.equal("23505", inner.sqlstate)
@@ -369,7 +393,8 @@ describe("a transaction", function()
     end)
 
     for what, value in pairs {
-      ["nil"] = false, ["a number"] = 42, ["a table"] = { code = "OWN", message = "own", status = 409 },
+      ["nil"] = false, ["a number"] = 42,
+      ["a table"] = { code = "OWN", message = "own", status = 409 },
     } do
       it("by " .. what .. " that is raised stores nothing and gives an error object", function()
         local e = refusal(function(tx)
@@ -387,7 +412,8 @@ describe("a transaction", function()
         tx:insert("tx_spec.things", { id = 1 })
         moonpool.fail("TEAPOT", "short and stout", { status = 418, spout = "here" })
       end)
-      assert.are.same({ "TEAPOT", "short and stout", 418, "here" }, { e.code, e.message, e.status, e.spout })
+      assert.are.same({ "TEAPOT", "short and stout", 418, "here" },
+                      { e.code, e.message, e.status, e.spout })
       assert.are.equal(0, things())
     end)
 
@@ -428,7 +454,9 @@ describe("a transaction", function()
     end
 
     it("by a deferred constraint of `errors` has the operation's own code", function()
-      local e = refusal(function(tx) tx:exec "insert into tx_spec.late values (1, 'same'), (2, 'same')" end,
+      local e = refusal(function(tx)
+        tx:exec "insert into tx_spec.late values (1, 'same'), (2, 'same')"
+      end,
         { errors = errors })
       assert.are.same({ "VALUE_TAKEN", 409, "late_value_key" }, { e.code, e.status, e.constraint })
     end)

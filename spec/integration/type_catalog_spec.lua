@@ -1,4 +1,5 @@
--- Types that the host does not know: enums, domains, composites, ranges, those of extensions. It asks the server once.
+-- Types that the host does not know: enums, domains, composites, ranges, those of extensions. It
+-- asks the server once.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
@@ -6,7 +7,8 @@ local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 local values   = require "spec.support.values"
 
-local unseen, through, stored, refusal = values.unseen, values.through, values.stored, values.refusal
+local unseen, through, stored, refusal = values.unseen, values.through, values.stored,
+  values.refusal
 
 local function items(array) return { table.unpack(array) } end
 
@@ -23,9 +25,12 @@ describe("a type that the host does not know", function()
       "create domain catalog_types.mail as text check (value like '%@%')",
       "create domain catalog_types.at as timestamptz",
       "create type catalog_types.pair as (x integer, y text)",
-      [[create table catalog_types.things (id integer generated always as identity primary key, s catalog_types.st,
-          ss catalog_types.st[], p catalog_types.pos2, ps catalog_types.pos[], m catalog_types.money_, d catalog_types.doc,
-          ds catalog_types.doc[], i catalog_types.ints, ms catalog_types.mail[], a catalog_types.at[], pairs catalog_types.pair[],
+      [[create table catalog_types.things (id integer generated always as identity primary key,
+        s catalog_types.st,
+          ss catalog_types.st[], p catalog_types.pos2, ps catalog_types.pos[],
+            m catalog_types.money_, d catalog_types.doc,
+          ds catalog_types.doc[], i catalog_types.ints, ms catalog_types.mail[],
+            a catalog_types.at[], pairs catalog_types.pair[],
           r int4range[], n inet[], b box[])]],
     })
   end)
@@ -35,11 +40,16 @@ describe("a type that the host does not know", function()
     assert.are.same({ "a", "C d" }, items(db.value "select array['a', 'C d']::catalog_types.st[]"))
     assert.are.same({ "a", "b", "C d" }, items(through("catalog_types.st[]", { "a", "b", "C d" })))
     assert.are.equal("{a,b}", stored("catalog_types.st[]", { "a", "b" }))
-    assert.are.same({ { "a" }, { "b" } }, { items(through("catalog_types.st[]", { { "a" }, { "b" } })[1]), { "b" } })
+    assert.are.same({ { "a" }, { "b" } },
+                    { items(through("catalog_types.st[]", { { "a" }, { "b" } })[1]), { "b" } })
     local row = db.insert("catalog_types.things", { s = "a", ss = { "a", json.null } })
     assert.are.same({ "a", json.null }, items(row.ss))
-    assert.are.equal(1, db.value(unseen "select count(*) from catalog_types.things where s = any($1)", { "a", "b" }))
-    assert.are.equal(1, db.value(unseen "select count(*) from catalog_types.things where s = any($list)", { list = { "a" } }))
+    assert.are.equal(
+      1, db.value(unseen "select count(*) from catalog_types.things where s = any($1)",
+                  { "a", "b" }))
+    assert.are.equal(
+      1, db.value(unseen "select count(*) from catalog_types.things where s = any($list)",
+                  { list = { "a" } }))
     assert.are.equal("22P02", refusal(unseen "select $1::catalog_types.st[]", { "zz" }).sqlstate)
   end)
 
@@ -51,20 +61,24 @@ describe("a type that the host does not know", function()
     assert.are.equal(1, through("catalog_types.doc", { a = 1 }).a)
     assert.are.same({ 1, 2 }, items(through("catalog_types.ints", { 1, 2 })))
     assert.are.same({ "a@b", "c,d@e" }, items(through("catalog_types.mail[]", { "a@b", "c,d@e" })))
-    assert.are.same({ "2026-11-23T18:09:27Z" }, items(through("catalog_types.at[]", { "2026-11-23T18:09:27Z" })))
+    assert.are.same({ "2026-11-23T18:09:27Z" },
+                    items(through("catalog_types.at[]", { "2026-11-23T18:09:27Z" })))
     assert.are.equal("1.50", tostring(through("catalog_types.money_", moonpool.decimal "1.5")))
-    local row = db.insert("catalog_types.things", { p = 6 / 2, d = "x", ds = { "x", { y = 1 } }, i = { 1 }, ps = { 3 },
-                                                    m = moonpool.decimal "2.50" })
+    local row = db.insert("catalog_types.things",
+                          { p = 6 / 2, d = "x", ds = { "x", { y = 1 } }, i = { 1 }, ps = { 3 },
+                            m = moonpool.decimal "2.50" })
     assert.are.same({ 3, "x", "x", 1, 1, 3, "2.50" },
       { row.p, row.d, row.ds[1], row.ds[2].y, row.i[1], row.ps[1], tostring(row.m) })
   end)
 
   it("is an array of composites, ranges, addresses or boxes", function()
-    assert.are.same({ "(1,x)", '(2,"y z")' }, items(through("catalog_types.pair[]", { "(1,x)", '(2,"y z")' })))
+    assert.are.same({ "(1,x)", '(2,"y z")' },
+                    items(through("catalog_types.pair[]", { "(1,x)", '(2,"y z")' })))
     assert.are.same({ "[1,5)", "empty" }, items(through("int4range[]", { "[1,4]", "empty" })))
     assert.are.same({ "10.0.0.1" }, items(through("inet[]", { "10.0.0.1" })))
     assert.are.same({ "P1D" }, items(through("interval[]", { "1 day" })))
-    assert.are.same({ "(1,1),(0,0)", "(2,2),(1,1)" }, items(through("box[]", { "(0,0),(1,1)", "(1,1),(2,2)" })))
+    assert.are.same({ "(1,1),(0,0)", "(2,2),(1,1)" },
+                    items(through("box[]", { "(0,0),(1,1)", "(1,1),(2,2)" })))
     assert.are.equal("1 2", db.value "select '1 2'::int2vector")
   end)
 
@@ -112,7 +126,9 @@ describe("a type that the host does not know", function()
     local e = refusal(unseen "select array['a']::catalog_types.st[], 1 / (random() * 0)::int")
     assert.are.equal("22012", e.sqlstate)
     db.transaction(function(tx)
-      pcall(tx.savepoint, tx, function(inner) inner:value(unseen "select $1::catalog_types.st[]", { "zz" }) end)
+      pcall(tx.savepoint, tx, function(inner)
+        inner:value(unseen "select $1::catalog_types.st[]", { "zz" })
+      end)
       assert.are.same({ "a" }, items(tx:value(unseen "select $1::catalog_types.st[]", { "a" })))
     end)
   end)

@@ -1,4 +1,5 @@
--- Types: what a value of Lua becomes in the database and back, and what is refused because it cannot.
+-- Types: what a value of Lua becomes in the database and back, and what is refused because it
+-- cannot.
 local db       = require "moonpool.db"
 local decimal  = require "moonpool.decimal"
 local json     = require "moonpool.json"
@@ -7,12 +8,14 @@ local values   = require "spec.support.values"
 
 local null = moonpool.null
 
-local unseen, through, stored, refusal = values.unseen, values.through, values.stored, values.refusal
+local unseen, through, stored, refusal = values.unseen, values.through, values.stored,
+  values.refusal
 
 describe("type", function()
   describe("integer", function()
     for type_name, limits in pairs {
-      int2 = { -32768, 32767 }, int4 = { -2147483648, 2147483647 }, int8 = { math.mininteger, math.maxinteger },
+      int2 = { -32768, 32767 }, int4 = { -2147483648, 2147483647 },
+      int8 = { math.mininteger, math.maxinteger },
     } do
       it(type_name .. " to its limits", function()
         for _, value in ipairs { 0, 1, -1, limits[1], limits[2] } do
@@ -25,7 +28,8 @@ describe("type", function()
     end
 
     it("beyond its limits is an error", function()
-      for type_name, value in pairs { int2 = 32768, int4 = 2147483648, int8 = "9223372036854775808" } do
+      for type_name, value in pairs { int2 = 32768, int4 = 2147483648,
+                                      int8 = "9223372036854775808" } do
         local e = refusal(unseen(("select $1::%s"):format(type_name)), value)
         assert.are.equal("22003", e.sqlstate)
       end
@@ -47,7 +51,8 @@ describe("type", function()
 
   describe("float", function()
     it("float8 is a number, exactly", function()
-      for _, value in ipairs { 0.0, 0.1, -1.5, 1e300, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, 2.0 ^ 53 } do
+      for _, value in ipairs { 0.0, 0.1, -1.5, 1e300, 5e-324, 1.7976931348623157e308, 0.1 + 0.2,
+                               2.0 ^ 53 } do
         local back = through("float8", value)
         assert.are.equal("float", math.type(back))
         assert.are.equal(value, back)
@@ -80,8 +85,10 @@ describe("type", function()
 
   describe("numeric", function()
     it("is a decimal, exactly, scale and all", function()
-      for _, text in ipairs { "0", "0.00", "28500.00", "-0.01", "123456789012345678901234567890.123456789",
-                              "0.1000000000000000055511151231257827", ("9"):rep(500) .. "." .. ("9"):rep(400) } do
+      for _, text in ipairs { "0", "0.00", "28500.00", "-0.01",
+                              "123456789012345678901234567890.123456789",
+                              "0.1000000000000000055511151231257827",
+                              ("9"):rep(500) .. "." .. ("9"):rep(400) } do
         local back = through("numeric", decimal(text))
         assert.is_true(decimal.is(back))
         assert.are.equal(text, tostring(back))
@@ -97,7 +104,8 @@ describe("type", function()
     end)
 
     it("calculates in Lua as in the database", function()
-      assert.are.equal("0.30", tostring(db.value "select 0.10::numeric" + db.value "select 0.20::numeric"))
+      assert.are.equal(
+        "0.30", tostring(db.value "select 0.10::numeric" + db.value "select 0.20::numeric"))
     end)
   end)
 
@@ -122,7 +130,9 @@ describe("type", function()
       ["control characters"] = "\1\2\31\127",
     } do
       it("with " .. what, function()
-        for _, type_name in ipairs { "text", "varchar" } do assert.are.equal(value, through(type_name, value)) end
+        for _, type_name in ipairs { "text", "varchar" } do
+          assert.are.equal(value, through(type_name, value))
+        end
         assert.are.equal(value, db.value(unseen "select $value::text", { value = value }))
       end)
     end
@@ -136,7 +146,8 @@ describe("type", function()
       local e = refusal(unseen "select $1::text", "a\0b")
       assert.are.equal("INVALID_ARGUMENT", e.code)
       assert.is_truthy(e.message:find("NUL", 1, true), e.message)
-      assert.are.equal("INVALID_ARGUMENT", refusal(unseen "select $name::text", { name = "a\0b" }).code)
+      assert.are.equal("INVALID_ARGUMENT",
+                       refusal(unseen "select $name::text", { name = "a\0b" }).code)
     end)
 
     it("that is no UTF-8 is refused", function()
@@ -193,7 +204,8 @@ describe("type", function()
 
     it("moonpool.now() goes in and comes back", function()
       local now = moonpool.now()
-      assert.is_true(db.value(unseen "select $1::timestamptz = $2::timestamptz", now, through("timestamptz", now)))
+      assert.is_true(db.value(unseen "select $1::timestamptz = $2::timestamptz", now,
+                              through("timestamptz", now)))
     end)
 
     it("timestamp has no zone", function()
@@ -201,9 +213,11 @@ describe("type", function()
     end)
 
     it("beyond what ISO 8601 can say is an error, not a wrong date", function()
-      for _, sql in ipairs { "select 'infinity'::timestamptz as t", "select '0044-03-15 BC'::timestamptz as t" } do
+      for _, sql in ipairs { "select 'infinity'::timestamptz as t",
+                             "select '0044-03-15 BC'::timestamptz as t" } do
         local ok, value = pcall(function() return db.one(sql).t end)
-        assert.is_true(not ok or not tostring(value):match "^%d%d%d%d%-%d%d%-%d%dT[%d:.]+Z$", tostring(value))
+        assert.is_true(not ok or not tostring(value):match "^%d%d%d%d%-%d%d%-%d%dT[%d:.]+Z$",
+                       tostring(value))
       end
     end)
   end)
@@ -212,10 +226,13 @@ describe("type", function()
     for _, type_name in ipairs { "json", "jsonb" } do
       it(type_name .. " both ways, exactly", function()
         for _, text in ipairs {
-          "{}", "[]", "[[], {}]", '{"a": null}', "[null]", '{"a": {"b": [1, 2.5, "x", true, false, null]}}',
-          '{"n": 9223372036854775807}', '{"n": -9223372036854775808}', '{"n": 18446744073709551616}',
+          "{}", "[]", "[[], {}]", '{"a": null}', "[null]",
+          '{"a": {"b": [1, 2.5, "x", true, false, null]}}',
+          '{"n": 9223372036854775807}', '{"n": -9223372036854775808}',
+          '{"n": 18446744073709551616}',
           '{"n": 3.14159265358979323846}', '{"n": 0.1}', '{"n": 123456789012345678901234567890.5}',
-          [[{"s": "it's \"quoted\" \\ \n 漢字 🚗"}]], '{"": 1}', '{"$1": "$name"}', '{"customerId": {"snake_case": 1}}',
+          [[{"s": "it's \"quoted\" \\ \n 漢字 🚗"}]], '{"": 1}', '{"$1": "$name"}',
+          '{"customerId": {"snake_case": 1}}',
           '{"1": "text key"}',
         } do
           local sql = ("select $text::text::%s as v"):format(type_name)
@@ -229,7 +246,8 @@ describe("type", function()
       end)
 
       it(type_name .. " of what scripts make", function()
-        local value = through(type_name, { name = "x", price = decimal "28500.00", list = { 1, 2, 3 }, none = null,
+        local value = through(type_name, { name = "x", price = decimal "28500.00",
+                                           list = { 1, 2, 3 }, none = null,
                                            empty = json.array {}, deep = { deeper = { true } } })
         assert.are.equal(28500, value.price)
         assert.are.same({ 1, 2, 3 }, { table.unpack(value.list) })
@@ -239,7 +257,8 @@ describe("type", function()
       end)
 
       it(type_name .. " keeps the digits of a decimal", function()
-        assert.are.equal("28500.00", db.value(("select $1::%s ->> 'price'"):format(type_name), { price = decimal "28500.00" }))
+        assert.are.equal("28500.00", db.value(("select $1::%s ->> 'price'"):format(type_name),
+                                              { price = decimal "28500.00" }))
       end)
 
       it(type_name .. " of an array", function()
@@ -263,7 +282,8 @@ describe("type", function()
     end)
 
     it("what is no JSON is refused, with its path", function()
-      for _, value in ipairs { { f = print }, { n = 0 / 0 }, { s = "\255" }, { 1, [3] = 3, x = 1 } } do
+      for _, value in ipairs { { f = print }, { n = 0 / 0 }, { s = "\255" },
+                               { 1, [3] = 3, x = 1 } } do
         local e = refusal("select $1::jsonb", value)
         assert.is_truthy(tostring(e))
       end
@@ -290,7 +310,8 @@ describe("type", function()
       ["int2[]"] = { 1 },
       ["float8[]"] = { 0.5, -1e300 },
       ["bool[]"] = { true, false, true },
-      ["text[]"] = { "plain", "", "with,comma", '"quoted"', "back\\slash", "{braces}", "NULL", "null", " blanks ", "漢字",
+      ["text[]"] = { "plain", "", "with,comma", '"quoted"', "back\\slash", "{braces}", "NULL",
+                     "null", " blanks ", "漢字",
                      "it's", "$1", "line\nfeed" },
       ["varchar[]"] = { "a", "b" },
       ["uuid[]"] = { "0197a1f0-0000-7000-8000-000000000001" },
@@ -300,13 +321,16 @@ describe("type", function()
     } do
       it(type_name .. " both ways", function()
         assert.are.same(list, items(through(type_name, list)))
-        assert.are.equal(#list, db.value(unseen(("select cardinality($list::%s)"):format(type_name)), { list = list }))
+        assert.are.equal(
+          #list, db.value(unseen(("select cardinality($list::%s)"):format(type_name)),
+                          { list = list }))
       end)
     end
 
     it("numeric[]", function()
       local back = through("numeric[]", { decimal "1.10", "2.20", 3 })
-      assert.are.same({ "1.10", "2.20", "3" }, { tostring(back[1]), tostring(back[2]), tostring(back[3]) })
+      assert.are.same({ "1.10", "2.20", "3" },
+                      { tostring(back[1]), tostring(back[2]), tostring(back[3]) })
     end)
 
     it("jsonb[]", function()
@@ -373,7 +397,8 @@ describe("type", function()
       assert.is_truthy(e.message:find("$list", 1, true), e.message)
     end)
 
-    for what, value in pairs { ["an object"] = { a = 1 }, ["a list"] = { 1, 2 }, ["a list of JSON"] = json.array { 1, 2 },
+    for what, value in pairs { ["an object"] = { a = 1 }, ["a list"] = { 1, 2 },
+                               ["a list of JSON"] = json.array { 1, 2 },
                                ["a list of objects"] = { { a = 1 } } } do
       it(what .. " for text is an error, whether the type is known or not", function()
         local function refused(sql)
@@ -391,7 +416,8 @@ describe("type", function()
     end
 
     it("needs no retry to find out its type", function()
-      for _, value in ipairs { { 1, 2 }, { { 1, 2 }, { 3, 4 } }, json.array { 1, 2 }, json.decode "[[1,2],[3,4]]" } do
+      for _, value in ipairs { { 1, 2 }, { { 1, 2 }, { 3, 4 } }, json.array { 1, 2 },
+                               json.decode "[[1,2],[3,4]]" } do
         local sql = unseen "select $1::int4[]"
         local back = db.transaction({ retries = 0 }, function(tx) return tx:value(sql, value) end)
         assert.are.equal(#value, #back)
@@ -408,7 +434,8 @@ describe("type", function()
     it("both ways, any byte", function()
       local all = {}
       for i = 0, 255 do all[#all + 1] = string.char(i) end
-      for _, value in ipairs { table.concat(all), "\0", "", "plain", "\\x41", "\255\254", ("\0\1"):rep(100000) } do
+      for _, value in ipairs { table.concat(all), "\0", "", "plain", "\\x41", "\255\254",
+                               ("\0\1"):rep(100000) } do
         assert.are.equal(#value, db.value(unseen "select length($1::bytea)", value))
         assert.are.equal(value, through("bytea", value))
       end
@@ -426,11 +453,13 @@ describe("type", function()
       ["integer"] = { "select $1::int4", "22P02" }, ["uuid"] = { "select $1::uuid", "22P02" },
       ["numeric"] = { "select $1::numeric", "22P02" }, ["bool"] = { "select $1::bool", "22P02" },
       ["date"] = { "select $1::date", "22" }, ["timestamptz"] = { "select $1::timestamptz", "22" },
-      ["json"] = { "select ($1::text || 'x')::json", "22P02" }, ["text cast inside"] = { "select ($1::text)::int4", "22P02" },
+      ["json"] = { "select ($1::text || 'x')::json", "22P02" },
+      ["text cast inside"] = { "select ($1::text)::int4", "22P02" },
       ["array"] = { "select $1::int4[]", "22P02" },
     } do
       it("does not repeat the value of a " .. what, function()
-        for _, value in ipairs { secret, ('"%s"'):format(secret), ("x'%s'"):format(secret), "one\n" .. secret } do
+        for _, value in ipairs { secret, ('"%s"'):format(secret), ("x'%s'"):format(secret),
+                                 "one\n" .. secret } do
           local e = refusal(unseen(case[1]), value)
           if e.sqlstate then
             assert.are.equal(case[2], e.sqlstate:sub(1, #case[2]))

@@ -17,7 +17,8 @@ describe("add_vehicle", function()
   before_each(function() ours = dealership.new() end)
 
   local function input(values)
-    local all = { dealership_id = ours.id, user_id = ours.salesperson.id, year = 2026, make = "Honda", model = "Accord",
+    local all = { dealership_id = ours.id, user_id = ours.salesperson.id, year = 2026,
+                  make = "Honda", model = "Accord",
                   price = "28500.00" }
     for name, value in pairs(values or {}) do all[name] = value end
     return all
@@ -30,8 +31,10 @@ describe("add_vehicle", function()
   end
 
   it("stores what it is given", function()
-    local id = add(input { vin = VIN:lower(), year = 2024, trim = "EX-L", condition = "used", mileage = 61800,
-                           exterior_color = "Silver", interior_color = "Black", price = "19900.5", msrp = 33990,
+    local id = add(input { vin = VIN:lower(), year = 2024, trim = "EX-L", condition = "used",
+                           mileage = 61800,
+                           exterior_color = "Silver", interior_color = "Black", price = "19900.5",
+                           msrp = 33990,
                            cost = "15000.00", status = "in_transit" }).id
     local vehicle = ours:rows("vehicles", { id = id })[1]
     assert.are.equal(VIN, vehicle.vin)
@@ -66,7 +69,9 @@ describe("add_vehicle", function()
   it("gives each number once, to many at a time", function()
     local calls, seen = {}, {}
     for n = 1, 20 do calls[n] = function() return add(input()).stock_number end end
-    for _, number in ipairs(moonpool.all(calls)) do seen[math.tointeger(number:match "%d+$")] = true end
+    for _, number in ipairs(moonpool.all(calls)) do
+      seen[math.tointeger(number:match "%d+$")] = true
+    end
     for n = 1, 20 do assert.is_true(seen[n], tostring(n)) end
   end)
 
@@ -79,14 +84,19 @@ describe("add_vehicle", function()
     end
     assert.are.equal(1, ours:count("vehicles"))
     local theirs = dealership.new()
-    assert.are.equal(VIN, add(input { dealership_id = theirs.id, user_id = theirs.salesperson.id, vin = VIN }).vin)
+    assert.are.equal(
+      VIN, add(input { dealership_id = theirs.id, user_id = theirs.salesperson.id, vin = VIN }).vin)
   end)
 
   it("refuses a VIN that is wanted twice at once, once", function()
     local taken, refused = 0, 0
     moonpool.all {
-      function() if pcall(add, input { vin = VIN }) then taken = taken + 1 else refused = refused + 1 end end,
-      function() if pcall(add, input { vin = VIN }) then taken = taken + 1 else refused = refused + 1 end end,
+      function()
+        if pcall(add, input { vin = VIN }) then taken = taken + 1 else refused = refused + 1 end
+      end,
+      function()
+        if pcall(add, input { vin = VIN }) then taken = taken + 1 else refused = refused + 1 end
+      end,
     }
     assert.are.same({ 1, 1 }, { taken, refused })
     assert.are.equal(1, ours:count("vehicles"))
@@ -95,7 +105,8 @@ describe("add_vehicle", function()
   it("says so when a vehicle bears the next number already", function()
     local number = add(input()).stock_number
     ours:transaction(function(tx)
-      tx:exec("update dealership_stock_settings set current_counter = 0 where dealership_id = $1", ours.id)
+      tx:exec("update dealership_stock_settings set current_counter = 0 where dealership_id = $1",
+              ours.id)
     end)
     local e = failure(add, input())
     assert.are.equal("DUPLICATE_STOCK_NUMBER", e.code)

@@ -1,4 +1,5 @@
--- verify_password: who gets in, what is counted and noted, when an account is locked. And moonpool.password under it.
+-- verify_password: who gets in, what is counted and noted, when an account is locked. And
+-- moonpool.password under it.
 local command    = require "spec.support.command"
 local dealership = require "spec.support.dealership"
 local failure    = require "spec.support.failure"
@@ -12,7 +13,8 @@ local scratch    = require "spec.support.scratch"
 
 local PASSWORD = "Correct-Horse-7"
 -- Of the same password, made with less work (8 MiB, one pass): quick to verify, and out of date.
-local OLD_HASH = "$argon2id$v=19$m=8192,t=1,p=1$T5mt6q8xmXonbsEPUe5B2w$GhfMsOaIHrrkUyzSTtjnSKg2A5gkKmSEiXW5zr6agtg"
+local OLD_HASH =
+  "$argon2id$v=19$m=8192,t=1,p=1$T5mt6q8xmXonbsEPUe5B2w$GhfMsOaIHrrkUyzSTtjnSKg2A5gkKmSEiXW5zr6agtg"
 
 local function log_in(login, text)
   return moonpool.call("verify_password", { login = login, password = text or PASSWORD })
@@ -34,7 +36,8 @@ describe("verify_password", function()
 
   local function set(assignment)
     ours:transaction(function(tx)
-      tx:exec("update users set " .. assignment .. " where dealership_id = $1 and id = $2", ours.id, user.id)
+      tx:exec("update users set " .. assignment .. " where dealership_id = $1 and id = $2", ours.id,
+              user.id)
     end)
   end
 
@@ -53,7 +56,8 @@ describe("verify_password", function()
 
   describe("lets in", function()
     it("by username and by e-mail address, in any case, whatever the dealership", function()
-      for _, login in ipairs { user.username, user.username:upper(), user.email, user.email:upper() } do
+      for _, login in ipairs { user.username, user.username:upper(), user.email,
+                               user.email:upper() } do
         local result = log_in(login)
         assert.are.equal(user.id, result.user.id)
         assert.are.equal(ours.id, result.user.dealership_id)
@@ -67,7 +71,8 @@ describe("verify_password", function()
       local registered = moonpool.call("register_user", all)
       local result = log_in(all.username)
       assert.are.equal(registered.user.id, result.user.id)
-      assert.are.same({ table.unpack(registered.permissions) }, { table.unpack(result.permissions) })
+      assert.are.same({ table.unpack(registered.permissions) },
+                      { table.unpack(result.permissions) })
       assert.is_true(#result.permissions > 0)
     end)
 
@@ -112,7 +117,8 @@ describe("verify_password", function()
       for attempt = 1, 2 do
         assert_invalid(refusal(user.username, "Wrong-Horse-7"))
         assert.are.equal(attempt, stored().failed_login_attempts)
-        assert.are.equal(attempt, #events { event_type = "login", success = false, user_id = user.id })
+        assert.are.equal(attempt,
+                         #events { event_type = "login", success = false, user_id = user.id })
       end
       assert.are.equal("password", events()[1].metadata.reason)
     end)
@@ -123,12 +129,15 @@ describe("verify_password", function()
       assert.are.equal(0, #events())
     end)
 
-    it("a login of another dealership than the caller speaks for, and counts nothing there", function()
+    it("a login of another dealership than the caller speaks for, and counts nothing there",
+       function()
       local call = { login = user.username, password = PASSWORD }
-      assert.are.equal(user.id, moonpool.call("verify_password", call, { tenant = ours.id }).user.id)
+      assert.are.equal(user.id,
+                       moonpool.call("verify_password", call, { tenant = ours.id }).user.id)
       for _, text in ipairs { PASSWORD, "wrong" } do
         call.password = text
-        assert_invalid(failure(moonpool.call, "verify_password", call, { tenant = dealership.new().id }))
+        assert_invalid(failure(moonpool.call, "verify_password", call,
+                               { tenant = dealership.new().id }))
       end
       assert.are.equal(0, stored().failed_login_attempts)
       assert.are.equal(1, #events())
@@ -222,7 +231,8 @@ describe("verify_password", function()
   end)
 
   describe("takes as long", function()
-    -- Compared by the work done, which a busy machine cannot blur: a hash takes far longer than all else together.
+    -- Compared by the work done, which a busy machine cannot blur: a hash takes far longer than all
+    -- else together.
     it("for a login that nobody has", function()
       local known = ours:user { password_hash = password.hash(PASSWORD) }
       local function cpu_of(fn)
@@ -233,7 +243,8 @@ describe("verify_password", function()
       log_in(known.username)
       local wrong   = cpu_of(function() refusal(known.username, "wrong") end)
       local unknown = cpu_of(function() refusal("nobody-" .. moonpool.uuid(), "wrong") end)
-      assert.is_true(unknown > wrong / 3 and unknown < wrong * 3, ("%f and %f seconds"):format(wrong, unknown))
+      assert.is_true(unknown > wrong / 3 and unknown < wrong * 3,
+                     ("%f and %f seconds"):format(wrong, unknown))
     end)
   end)
 
@@ -246,7 +257,9 @@ describe("verify_password", function()
   end)
 
   it("cannot be part of another operation, which might undo what it notes", function()
-    local e = inline.refusal(function() return log_in(user.username) end, { tenant = "dealership_id" },
+    local e = inline.refusal(function()
+      return log_in(user.username)
+    end, { tenant = "dealership_id" },
                              { dealership_id = ours.id })
     assert.are.equal("INVALID_ARGUMENT", e.code)
     assert.are.equal(0, #events())
@@ -269,14 +282,19 @@ describe("verify_password", function()
                          { dir = moonpool.app_dir, env = { MOONPOOL_LOG_LEVEL = "debug" } })
     end
     local secret = "Hidden-Horse-9"
-    local outputs = { (call(user.username, secret)), (call("nobody", secret)), (call(user.username, secret:rep(20))),
+    local outputs = { (call(user.username, secret)), (call("nobody", secret)),
+                      (call(user.username, secret:rep(20))),
                       (call(user.username, { secret })), (call(user.username, PASSWORD)) }
     folder.remove()
     for n, output in ipairs(outputs) do
       assert.is_true(#output > 20, n)
-      for _, hidden in ipairs { secret, PASSWORD, "argon2" } do assert.is_nil(output:find(hidden, 1, true), output) end
+      for _, hidden in ipairs { secret, PASSWORD, "argon2" } do
+        assert.is_nil(output:find(hidden, 1, true), output)
+      end
     end
-    for _, entry in ipairs(events()) do assert.is_nil(json.encode(entry.metadata):find("Horse", 1, true)) end
+    for _, entry in ipairs(events()) do
+      assert.is_nil(json.encode(entry.metadata):find("Horse", 1, true))
+    end
   end)
 end)
 
@@ -295,7 +313,9 @@ describe("moonpool.password", function()
     for _, text in ipairs { "", "a\0b", "\xff", ("x"):rep(1024) } do
       assert.is_true(password.verify(password.hash(text), text))
     end
-    for _, fn in ipairs { password.hash, function(text) return password.verify(OLD_HASH, text) end } do
+    for _, fn in ipairs { password.hash, function(text)
+      return password.verify(OLD_HASH, text)
+    end } do
       local e = failure(fn, ("secret"):rep(200))
       assert.are.equal("INVALID_ARGUMENT", e.code)
       assert.is_nil(tostring(e):find("secret", 1, true))
@@ -313,7 +333,8 @@ describe("moonpool.password", function()
   end)
 
   it("says no to what is no hash", function()
-    for _, hash in ipairs { "", "text", "$argon2id$", OLD_HASH:sub(1, -2), ("$"):rep(500), "a\0b" } do
+    for _, hash in ipairs { "", "text", "$argon2id$", OLD_HASH:sub(1, -2), ("$"):rep(500),
+                            "a\0b" } do
       assert.is_false(password.verify(hash, PASSWORD), hash)
       assert.is_true(password.needs_rehash(hash), hash)
     end
@@ -328,7 +349,9 @@ describe("moonpool.password", function()
 
   it("serves many at once, and the loop goes on meanwhile", function()
     local calls, turns, running = {}, 0, true
-    for n = 1, 6 do calls[n] = function() return password.verify(password.hash("p" .. n), "p" .. n) end end
+    for n = 1, 6 do
+      calls[n] = function() return password.verify(password.hash("p" .. n), "p" .. n) end
+    end
     local other = moonpool.spawn(function()
       while running do
         turns = turns + 1
@@ -399,7 +422,9 @@ describe("moonpool.password", function()
   end)
 
   it("ends with the operation's deadline", function()
-    local e = inline.refusal(function() for _ = 1, 100 do password.hash "x" end end, { timeout = 0.3 })
+    local e = inline.refusal(function()
+      for _ = 1, 100 do password.hash "x" end
+    end, { timeout = 0.3 })
     assert.are.equal("DEADLINE_EXCEEDED", e.code)
     assert.is_true(password.verify(OLD_HASH, PASSWORD))
   end)

@@ -1,5 +1,6 @@
--- The alert webhook: what arrives, in which order, what is tried again, and that no receiver holds anybody up. First in the
--- spec's own host, with changes made up; then in a real `moonpool serve`, whose alerts rise by themselves.
+-- The alert webhook: what arrives, in which order, what is tried again, and that no receiver holds
+-- anybody up. First in the spec's own host, with changes made up; then in a real `moonpool serve`,
+-- whose alerts rise by themselves.
 local alerts   = require "moonpool.alerts"
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
@@ -13,13 +14,16 @@ local service  = require "spec.support.http_service"
 local webhook  = require "moonpool.webhook"
 
 local function counted(result)
-  return tonumber(metrics.text():match('moonpool_alert_webhook_total{result="' .. result .. '"} (%d+)'))
+  return tonumber(metrics.text()
+    :match('moonpool_alert_webhook_total{result="' .. result .. '"} (%d+)'))
 end
 
 -- How many more there are of each since now.
 local function counter()
   local before = {}
-  for _, result in ipairs { "delivered", "failed", "dropped" } do before[result] = counted(result) end
+  for _, result in ipairs { "delivered", "failed", "dropped" } do
+    before[result] = counted(result)
+  end
   return function(result) return counted(result) - before[result] end
 end
 
@@ -41,7 +45,9 @@ describe("host.post", function()
   it("sends body and headers, and gives the status", function()
     there = receiver.start(function() return 201 end)
     local body = ("ä\0"):rep(200000)
-    assert.are.same({ true, 201 }, { post { url = url(), body = body, headers = { ["X-A"] = "b", ["Content-Type"] = "a/b" } } })
+    assert.are.same({ true, 201 },
+                    { post { url = url(), body = body,
+                             headers = { ["X-A"] = "b", ["Content-Type"] = "a/b" } } })
     local request = there.requests[1]
     assert.are.same({ "POST", "/in?x=1", "b", "a/b" },
       { request.method, request.path, request.headers["x-a"], request.headers["content-type"] })
@@ -49,7 +55,9 @@ describe("host.post", function()
   end)
 
   it("does not follow a redirect", function()
-    there = receiver.start(function() return "HTTP/1.1 302 X\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n" end)
+    there = receiver.start(function()
+      return "HTTP/1.1 302 X\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"
+    end)
     assert.are.same({ true, 302 }, { post { url = url() } })
     assert.are.equal(1, #there.requests)
   end)
@@ -75,8 +83,12 @@ describe("host.post", function()
     assert.are.same({ true, 200 }, { post { url = url() } })
   end)
 
-  it("raises when nobody listens, nobody answers, or what answers is no HTTP; the error holds nothing of the URL", function()
-    there = receiver.start(function(_, request) return request.body == "odd" and "what?\r\n\r\n" or nil end)
+  it(
+    "raises when nobody listens, nobody answers, or what answers is no HTTP; the error holds \z
+      nothing of the URL", function()
+    there = receiver.start(function(_, request)
+      return request.body == "odd" and "what?\r\n\r\n" or nil
+    end)
     local gone = receiver.start(error)
     gone:stop()
     for _, case in ipairs {
@@ -93,7 +105,8 @@ describe("host.post", function()
   end)
 
   it("refuses what is no URL, or a header with a line end", function()
-    for _, wrong in ipairs { "", "hooks.example/s3cret", "ftp://a/s3cret", "file:///s3cret", "http://a b/s3cret",
+    for _, wrong in ipairs { "", "hooks.example/s3cret", "ftp://a/s3cret", "file:///s3cret",
+                             "http://a b/s3cret",
                              "http:///s3cret", "http://a:99999/s3cret" } do
       local ok, fault = post { url = wrong }
       assert.are.same({ false, "INVALID_ARGUMENT" }, { ok, fault.code })
@@ -155,8 +168,10 @@ describe("the alert webhook", function()
     assert.are.same(
       { "failed_queries", "Failed queries per hour", json.null, "warning", 11, 10, host.name },
       { body.rule, body.title, body.from, body.to, body.value, body.threshold, body.host })
-    assert.are.equal("11 queries failed within an hour, constraints and retried ones not counted", body.message)
-    assert.are.equal(("warning: %s; %s (%s)"):format(body.message, body.action, host.name), body.text)
+    assert.are.equal("11 queries failed within an hour, constraints and retried ones not counted",
+                     body.message)
+    assert.are.equal(("warning: %s; %s (%s)"):format(body.message, body.action, host.name),
+                     body.text)
     assert.matches("^%d+%-%d+%-%d+T%d+:%d+:%d+%.%d+Z$", body.time)
     assert.matches("^%d+%-%d+%-%d+T%d+:%d+:%d+Z$", body.since)
     receiver.await("the counter", function() return more "delivered" == 1 end)
@@ -195,7 +210,9 @@ describe("the alert webhook", function()
     local more = counter()
     change(2)
     there:hear(4)
-    receiver.await("the counters", function() return more "delivered" == 1 and more "failed" == 1 end)
+    receiver.await("the counters", function()
+      return more "delivered" == 1 and more "failed" == 1
+    end)
     assert.are.equal(4, #there.requests)
     assert.are_not.equal(there.requests[3].body, there.requests[4].body)
   end)
@@ -237,18 +254,23 @@ end)
 describe("moonpool serve with a webhook", function()
   local files = { ["scripts/breaks.lua"] = [[
     local moonpool = require "moonpool"
-    return moonpool.operation { summary = "breaks", run = function(tx) tx:exec "select no_such_column_here" end }]] }
+    return moonpool.operation { summary = "breaks",
+      run = function(tx) tx:exec "select no_such_column_here" end }]] }
 
   local function serve(port)
-    return service.start(files, { env = { MOONPOOL_LOG_LEVEL = "debug", MOONPOOL_DRAIN_TIMEOUT = "60000",
-      MOONPOOL_ALERT_WEBHOOK = ("http://user:s3cret-1@127.0.0.1:%d/s3cret-2?token=s3cret-3"):format(port) } })
+    return service.start(files,
+                         { env = { MOONPOOL_LOG_LEVEL = "debug", MOONPOOL_DRAIN_TIMEOUT = "60000",
+      MOONPOOL_ALERT_WEBHOOK = ("http://user:s3cret-1@127.0.0.1:%d/s3cret-2?token=s3cret-3")
+        :format(port) } })
   end
 
   local function raise_alert(served)
     for _ = 1, 11 do served:call("breaks", {}) end
   end
 
-  it("posts what rises by itself, warns once of an outage, stops although nobody answers, and keeps the secret", function()
+  it(
+    "posts what rises by itself, warns once of an outage, stops although nobody answers, and \z
+      keeps the secret", function()
     local patient = receiver.start(function(n) return n <= 2 and 500 or 200 end)
     local silent = receiver.start(function() end)
     local served, stuck = serve(patient.port), serve(silent.port)
@@ -261,7 +283,8 @@ describe("moonpool serve with a webhook", function()
     local monitor, pages = service.token "--scopes monitor", {}
     receiver.await("the counter", function()
       pages.metrics = service.ask(served, "GET", "/metrics", { token = monitor }).body
-      local delivered = pages.metrics:match 'moonpool_alert_webhook_total{result="delivered"} (%d+)\n'
+      local delivered =
+        pages.metrics:match 'moonpool_alert_webhook_total{result="delivered"} (%d+)\n'
       return tonumber(delivered) == #patient.requests - 2
     end)
     local rules = {}
@@ -283,10 +306,13 @@ describe("moonpool serve with a webhook", function()
       assert.are.equal(0, one:wait())
       pages["log of " .. one.port] = one:log()
     end
-    local _, warnings = served:log():gsub("webhook at 127%.0%.0%.1:%d+ takes nothing: it answered 500", "")
+    local _, warnings = served:log()
+      :gsub("webhook at 127%.0%.0%.1:%d+ takes nothing: it answered 500", "")
     assert.are.equal(1, warnings)
     assert.matches("webhook at 127%.0%.0%.1:%d+ is back", served:log())
-    assert.matches("%d changes of alerts were not delivered to the alert webhook at 127%.0%.0%.1:%d+", stuck:log())
+    assert.matches(
+      "%d changes of alerts were not delivered to the alert webhook at 127%.0%.0%.1:%d+",
+      stuck:log())
     for name, page in pairs(pages) do assert.is_nil(page:find("s3cret", 1, true), name) end
 
     served:stop()
@@ -297,7 +323,8 @@ describe("moonpool serve with a webhook", function()
 
   it("does not start with what is no URL, and does not repeat it", function()
     local folder = command.folder(files)
-    for _, wrong in ipairs { "hooks.example/s3cret", "ftp://hooks.example/s3cret", "http://hooks example/s3cret" } do
+    for _, wrong in ipairs { "hooks.example/s3cret", "ftp://hooks.example/s3cret",
+                             "http://hooks example/s3cret" } do
       local output, code = command.run("serve --listen off", { dir = folder.path,
         env = { MOONPOOL_ALERT_WEBHOOK = wrong, MOONPOOL_STATE = folder.path .. "/state" } })
       assert.are.equal(2, code, output)

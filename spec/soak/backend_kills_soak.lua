@@ -1,5 +1,6 @@
--- 20,000 deals while 200 backends are ended by pg_terminate_backend and 20 by kill -9; then deals over 10 immediate stops of the
--- server. Of the callers of the first, 99.9 % succeed and do not try again themselves.
+-- 20,000 deals while 200 backends are ended by pg_terminate_backend and 20 by kill -9; then deals
+-- over 10 immediate stops of the server. Of the callers of the first, 99.9 % succeed and do not try
+-- again themselves.
 local backend_kills = require "spec.support.backend_kills"
 local random        = require "spec.support.random"
 
@@ -8,7 +9,8 @@ describe("deals", function()
     options.seed = random.seed()
     local report, details = backend_kills.run(options)
     local text = table.concat(details, "\n")
-    print(("\n%s, seed %d: %d harmed, %d made, %d failed, %d unknown, %d attempts more\n%s"):format(what, options.seed,
+    print(("\n%s, seed %d: %d harmed, %d made, %d failed, %d unknown, %d attempts more\n%s")
+      :format(what, options.seed,
       report.harmed, report.made, report.failed, report.unknown, report.retried, text))
     for _, kind in ipairs { "lost", "duplicated", "orphaned", "denied", "unresolved", "left" } do
       assert.are.equal(0, report[kind], kind)

@@ -1,6 +1,7 @@
--- The scripts of spec/hostile with their figures: how long each took until it was over, how far the process grew, and how long a
--- neighbour, who calls an operation each 2 ms, had to wait meanwhile. SCRIPT=text in the environment takes those whose
--- name has it. Run it alone: moonpool spec -p _soak spec/soak/hostile_soak.lua
+-- The scripts of spec/hostile with their figures: how long each took until it was over, how far the
+-- process grew, and how long a neighbour, who calls an operation each 2 ms, had to wait meanwhile.
+-- SCRIPT=text in the environment takes those whose name has it. Run it alone: moonpool spec -p
+-- _soak spec/soak/hostile_soak.lua
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
 local sandbox   = require "moonpool.sandbox"
@@ -9,7 +10,9 @@ local sandboxed = require "spec.support.sandboxed"
 local CPU_MS    = 100
 local MEMORY    = 32 << 20
 local PAUSE_S   = 0.002
-local ALLOWED   = 20   -- ms above the limit; and, for it is the whole process that is measured, watchdog and neighbour too,
+-- ms above the limit; and, for it is the whole process that is measured, watchdog and neighbour
+-- too,
+local ALLOWED   = 20
 local SHARE     = 0.1  -- of the limit
 local GROWTH    = 0.10
 local OWN       = 8 << 20 -- bytes: of the process; a block that grows is there twice while it moves
@@ -35,7 +38,7 @@ end
 
 local function forget_peak() write("/proc/self/clear_refs", "5") end
 
--- -- the neighbour ------------------------------------------------------------------------------------------------------------
+-- -- the neighbour --------------------------------------------------------------------------------
 
 local waits, over, neighbour = {}, false, nil
 local cost_ms = 0 -- CPU time of one of its calls
@@ -57,7 +60,7 @@ local function percentile(values, part)
   return values[math.max(1, math.ceil(#values * part))] or 0
 end
 
--- -- one script -----------------------------------------------------------------------------------------------------------------
+-- -- one script -----------------------------------------------------------------------------------
 
 local function measure(theme, name, code)
   local limits = theme == "memory" and SPACE or TIME
@@ -66,12 +69,15 @@ local function measure(theme, name, code)
   waits = {}
   forget_peak()
   local before, wall, cpu = resident "VmRSS", host.clock(), os.clock()
-  local handle = host.spawn_limited(limits, function() return assert(sandbox.load(path, theme .. ".lua"))() end)
+  local handle = host.spawn_limited(limits, function()
+    return assert(sandbox.load(path, theme .. ".lua"))()
+  end)
   local ok, e = pcall(handle.wait, handle)
   wall, cpu = (host.clock() - wall) * 1000, (os.clock() - cpu) * 1000 - cost_ms * #waits
   moonpool.sleep(PAUSE_S * 2) -- the call that waited meanwhile counts
   return {
-    name = theme .. ": " .. name, how = ok and "returned" or tostring(e.code), wall = wall, cpu = cpu, limit = limits.cpu_ms,
+    name = theme .. ": " .. name, how = ok and "returned" or tostring(e.code), wall = wall,
+    cpu = cpu, limit = limits.cpu_ms,
     growth = (resident "VmHWM" - before) * 1024, slowest = percentile(waits, 1), waits = waits,
   }
 end
@@ -81,7 +87,8 @@ local function worst(list, field, count)
   local lines = {}
   for i = 1, math.min(count, #list) do
     local one = list[i]
-    lines[i] = ("  %-60s %-16s cpu %7.1f ms  wall %6.1f ms  grew %5.1f MiB  neighbour %5.1f ms"):format(one.name, one.how,
+    lines[i] = ("  %-60s %-16s cpu %7.1f ms  wall %6.1f ms  grew %5.1f MiB  neighbour %5.1f ms")
+      :format(one.name, one.how,
       one.cpu, one.wall, one.growth / (1 << 20), one.slowest)
   end
   return table.concat(lines, "\n")
@@ -113,9 +120,12 @@ describe("scripts that mean harm", function()
     over = true
     assert.are.equal("alive", neighbour:wait())
     os.remove(path)
-    print(("\n%d scripts, %d calls of the neighbour; p99 %.1f ms (before: %.1f ms), slowest %.1f ms"):format(#results, #all,
+    print(
+      ("\n%d scripts, %d calls of the neighbour; p99 %.1f ms (before: %.1f ms), slowest %.1f ms")
+        :format(#results, #all,
       percentile(all, 0.99), quiet, percentile(all, 1)))
-    print("longest, CPU time (the process's, without the neighbour's part):\n" .. worst(results, "cpu", 8))
+    print("longest, CPU time (the process's, without the neighbour's part):\n"
+          .. worst(results, "cpu", 8))
     print("most memory, of " .. (MEMORY >> 20) .. " MiB:\n" .. worst(results, "growth", 8))
     print("slowest call of the neighbour:\n" .. worst(results, "slowest", 12))
     assert.are.same({}, offenders)

@@ -1,4 +1,5 @@
--- 50 hosts, each told to end while 30 clients call it: no request that was sent goes without its answer.
+-- 50 hosts, each told to end while 30 clients call it: no request that was sent goes without its
+-- answer.
 local service = require "spec.support.http_service"
 
 describe("hosts that serve HTTP", function()
@@ -6,7 +7,8 @@ describe("hosts that serve HTTP", function()
     local token, total = service.token "--scopes ops:*", 0
     local files = { ["scripts/hello.lua"] = [[
       local moonpool = require "moonpool"
-      return moonpool.operation { summary = "x", run = function(tx) return tx:value "select 42" end }]] }
+      return moonpool.operation { summary = "x", run = function(tx)
+        return tx:value "select 42" end }]] }
     for round = 1, 50 do
       local host = service.start(files)
       local answered, dropped = service.stop_under_load(host, token, 30)

@@ -3,15 +3,19 @@ local list_append = require "spec.support.list_append"
 local random      = require "spec.support.random"
 
 describe("histories of 20,000 transactions", function()
-  for _, case in ipairs { { "serializable" }, { "serializable", kills = 200 }, { "repeatable read" }, { "read committed" } } do
+  for _, case in ipairs { { "serializable" }, { "serializable", kills = 200 },
+                          { "repeatable read" }, { "read committed" } } do
     local level = case[1]
-    it(("show what %s promises%s"):format(level, case.kills and ", with backends ended under them" or ""), function()
+    it(("show what %s promises%s")
+      :format(level, case.kills and ", with backends ended under them" or ""), function()
       local seed = random.seed()
-      local report, details = list_append.run { isolation = level, transactions = 20000, seed = seed, callers = 12,
+      local report, details = list_append.run { isolation = level, transactions = 20000,
+                                                seed = seed, callers = 12,
         fault = case.kills and function(n)
           if n % (20000 // case.kills) == 0 then list_append.end_a_backend() end
         end }
-      print(("\n%s, seed %d: %d committed, %d failed, %d retries; %d cycles"):format(level, seed, report.committed,
+      print(("\n%s, seed %d: %d committed, %d failed, %d retries; %d cycles"):format(level, seed,
+        report.committed,
         report.failed, report.retries, report.cycles))
       local text = table.concat(details, "\n")
       for _, kind in ipairs { "aborted", "incompatible", "repeated", "lost", "unknown" } do

@@ -1,5 +1,5 @@
--- The worst inputs that are known for each place where the host works for a call, one after the other: no turn of the event
--- loop may keep others waiting for longer than LIMIT_MS.
+-- The worst inputs that are known for each place where the host works for a call, one after the
+-- other: no turn of the event loop may keep others waiting for longer than LIMIT_MS.
 local bodies  = require "spec.support.bodies"
 local http    = require "spec.support.http"
 local page    = require "spec.support.metrics_page"
@@ -15,7 +15,9 @@ describe("the longest turn of the loop", function()
     it(("with %d bodies of %s at once"):format(AT_ONCE, name), function()
       local host = service.start(bodies.scripts)
       local token = service.token "--scopes ops:*,monitor"
-      local text = ("POST /api/ops/bodies HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s")
+      local text = (
+        "POST /api/ops/bodies HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: \z
+          %d\r\n\r\n%s")
         :format(token, #bodies.all[name], bodies.all[name])
       service.ask(host, "POST", "/api/ops/hello", { token = token, body = "{}" })
       local clients = {}
@@ -30,7 +32,9 @@ describe("the longest turn of the loop", function()
       host:stop()
       local longest = seen:value("moonpool_loop_lag_longest_seconds") * 1000
       local told = {}
-      for status, count in pairs(statuses) do told[#told + 1] = ("%d x %d"):format(count, status) end
+      for status, count in pairs(statuses) do
+        told[#told + 1] = ("%d x %d"):format(count, status)
+      end
       print(("\n%-14s longest turn %.1f ms; %s"):format(name, longest, table.concat(told, ", ")))
       assert.is_true(longest <= LIMIT_MS, longest .. " ms")
     end)

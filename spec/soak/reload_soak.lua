@@ -1,5 +1,6 @@
--- The long form of reload_flight_spec.lua: 1,000 good reloads and 1,000 broken ones while 500 calls are made per second.
--- ROUNDS and RATE in the environment make it shorter. Run it alone: moonpool spec spec/soak/reload_soak.lua
+-- The long form of reload_flight_spec.lua: 1,000 good reloads and 1,000 broken ones while 500 calls
+-- are made per second. ROUNDS and RATE in the environment make it shorter. Run it alone: moonpool
+-- spec spec/soak/reload_soak.lua
 local scratch = require "spec.support.scratch"
 local serving = require "spec.support.serving"
 
@@ -35,11 +36,16 @@ describe("a thousand reloads, and a thousand that are refused", function()
     scratch.await("one generation", function() return #host:generations() == 1 end)
     local after = host:resident()
     table.sort(took)
-    print(("\n%d good and %d broken reloads, %d calls (%d generations answered): %d failed, %d mixed, %d lost"):format(ROUNDS,
+    print(
+      ("\n%d good and %d broken reloads, %d calls (%d generations answered): %d failed, %d \z
+        mixed, %d lost"):format(ROUNDS,
       ROUNDS, seen.calls, seen.generations, seen.failed, seen.mixed, seen.lost))
-    print(("call: p50 %.1f ms, p99 %.1f ms, slowest %.1f ms; reload: median %.1f ms, slowest %.1f ms"):format(seen.p50_ms,
+    print(
+      ("call: p50 %.1f ms, p99 %.1f ms, slowest %.1f ms; reload: median %.1f ms, slowest %.1f ms")
+        :format(seen.p50_ms,
       seen.p99_ms, seen.slowest_ms, took[#took // 2 + 1], took[#took]))
-    print(("resident memory: %d KiB after round %d, %d KiB at the end (%+.1f %%)"):format(before, math.min(WARM, ROUNDS // 2),
+    print(("resident memory: %d KiB after round %d, %d KiB at the end (%+.1f %%)"):format(before,
+      math.min(WARM, ROUNDS // 2),
       after, (after / before - 1) * 100))
     host:stop()
     assert.are.same({ 0, 0, 0 }, { seen.failed, seen.mixed, seen.lost }, seen.first_failure)

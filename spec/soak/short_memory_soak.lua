@@ -1,5 +1,5 @@
--- A host whose machine has no memory left: every call is answered, what is stored is told as stored, and the host ends when it
--- is told to.
+-- A host whose machine has no memory left: every call is answered, what is stored is told as
+-- stored, and the host ends when it is told to.
 local http    = require "spec.support.http"
 local json    = require "moonpool.json"
 local service = require "spec.support.http_service"
@@ -7,7 +7,8 @@ local scratch = require "spec.support.scratch"
 
 local CALLERS = 60
 
-local known = { ok = true, HOST_OUT_OF_MEMORY = true, OUT_OF_MEMORY = true, BUSY = true, DEADLINE_EXCEEDED = true }
+local known = { ok = true, HOST_OUT_OF_MEMORY = true, OUT_OF_MEMORY = true, BUSY = true,
+                DEADLINE_EXCEEDED = true }
 
 it("answers every caller, and ends when it is told to", function()
   local host = service.start({ ["scripts/large.lua"] = [[
@@ -17,9 +18,12 @@ it("answers every caller, and ends when it is told to", function()
       for i = 1, 100000 do kept[i] = { i, "x" .. i } end
       tx:query "select pg_sleep(0.05)"
       return { n = #kept }
-    end }]] }, { shell = "ulimit -v 400000", env = { MOONPOOL_DRAIN_TIMEOUT = "1000", DB_POOL_MAX = "50" } })
+    end }]] }, { shell = "ulimit -v 400000",
+      env = { MOONPOOL_DRAIN_TIMEOUT = "1000", DB_POOL_MAX = "50" } })
   local token, clients, codes = service.token "--scopes ops:*", {}, {}
-  local head = "POST /api/ops/large HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}"
+  local head =
+    "POST /api/ops/large HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: \z
+      2\r\n\r\n{}"
   local text = head:format(token)
   for i = 1, CALLERS do clients[i] = assert(http.connect(host.port)).send(text) end
   for _, client in ipairs(clients) do

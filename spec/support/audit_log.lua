@@ -8,7 +8,8 @@ local test       = require "moonpool.test"
 
 local audit_log = {}
 
---- Opens it: `app` and `admin` speak to it as the application role and as superuser, `ours` and `theirs` are dealerships.
+--- Opens it: `app` and `admin` speak to it as the application role and as superuser, `ours` and
+--- `theirs` are dealerships.
 function audit_log.open()
   local database = test.database()
   local app = db.open { url = database.app_url, max = 6 }
@@ -20,7 +21,8 @@ function audit_log.open()
 
   --- Adds an entry as operations do, or as superuser at a time of choice.
   function log.add(to, values)
-    local entry = { user_id = to.salesperson.id, action = "update", entity_type = "deal", entity_id = moonpool.uuid() }
+    local entry = { user_id = to.salesperson.id, action = "update", entity_type = "deal",
+                    entity_id = moonpool.uuid() }
     for name, value in pairs(values or {}) do entry[name] = value end
     if not entry.timestamp then return to:insert("audit_log", entry) end
     entry.id, entry.dealership_id = moonpool.uuid(), to.id
@@ -29,12 +31,14 @@ function audit_log.open()
 
   --- Makes one seal, if there is something to seal.
   function log.seal_now(which, most)
-    return admin.query("select seal, sealed from system.seal_audit_log($1, $2)", which.id, most or 1000)[1]
+    return admin.query("select seal, sealed from system.seal_audit_log($1, $2)", which.id,
+                       most or 1000)[1]
   end
 
   --- Verifies as the application role, as verify_audit does.
   function log.check(which, expected)
-    return app.transaction({ tenant = which.id, isolation = "repeatable read", read_only = true }, function(tx)
+    return app.transaction({ tenant = which.id, isolation = "repeatable read", read_only = true },
+                           function(tx)
       return seal.check(function(...) return tx:query(...) end, which.id, expected)
     end)
   end

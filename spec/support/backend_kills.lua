@@ -1,5 +1,6 @@
--- Callers make deals while backends are ended under them: by pg_terminate_backend, by kill -9 (then the whole server recovers),
--- by an immediate stop of the server and a new start. What the callers were told is compared with what is stored.
+-- Callers make deals while backends are ended under them: by pg_terminate_backend, by kill -9 (then
+-- the whole server recovers), by an immediate stop of the server and a new start. What the callers
+-- were told is compared with what is stored.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local cluster  = require "spec.support.cluster"
@@ -10,7 +11,8 @@ local backend_kills = {}
 
 local busy = [[
   select pid from pg_stat_activity
-   where usename = $1 and backend_type = 'client backend' order by state = 'active' desc, random() limit 1]]
+   where usename = $1 and backend_type = 'client backend' order by state = 'active' desc, random()
+     limit 1]]
 
 local harm = {
   terminate = function(own, role)
@@ -23,7 +25,8 @@ local harm = {
   stop = function(own) own:crash "QUIT" end,
 }
 
--- When to do what: n of the calls that were answered -> a kind of harm; evenly spread, in the seed's order.
+-- When to do what: n of the calls that were answered -> a kind of harm; evenly spread, in the
+-- seed's order.
 local function plan(options, calls)
   local kinds, at, draw = {}, {}, random.new(options.seed)
   for _, kind in ipairs { "terminate", "kill", "stop" } do
@@ -34,8 +37,10 @@ local function plan(options, calls)
 end
 
 --- On a cluster of its own; or on the given one, which then stays.
----@param options { callers: integer, each: integer, terminate?: integer, kill?: integer, stop?: integer, seed: integer,
----                 own?: table, last?: fun(own: table) }  last: called when all is done, before the check
+---@param options { callers: integer, each: integer, terminate?: integer, kill?: integer, stop?:
+---   integer, seed: integer,
+---                 own?: table, last?: fun(own: table) }  last: called when all is done, before the
+---                 check
 ---@return table<string, integer> report of the ledger, and: harmed, retried
 ---@return string[] details
 function backend_kills.run(options)
@@ -44,8 +49,10 @@ function backend_kills.run(options)
     if not options.own then own:stop() end
   end })
   local role = own.url:match "^%a+://([^:@/]+)" or own.url:match "user=([^&]*)"
-  local at, answered, harmed, failures, told = plan(options, options.callers * options.each), 0, 0, {}, nil
-  local stream = own:script(("spec/support/deal_stream.lua %d %d"):format(options.callers, options.each))
+  local at, answered, harmed, failures, told = plan(options, options.callers * options.each), 0, 0,
+    {}, nil
+  local stream = own:script(("spec/support/deal_stream.lua %d %d"):format(options.callers,
+    options.each))
   for line in stream:lines() do
     local id, number, key = line:match "^made (%S+) (%S+) (%S+)$"
     local code, open, of = line:match "^failed (%S+) (%S+) (%S+)"
@@ -75,7 +82,8 @@ function backend_kills.run(options)
   local report, details = book:check(owner)
   owner.close()
   for _, line in ipairs(failures) do details[#details + 1] = line end
-  report.harmed, report.retried, report.left = harmed, told.retried, told.active + told.waiting + told.live
+  report.harmed, report.retried, report.left = harmed, told.retried,
+    told.active + told.waiting + told.live
   return report, details
 end
 

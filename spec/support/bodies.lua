@@ -1,4 +1,5 @@
--- Bodies of a megabyte that are as dear as they can be: to read, to check, to tell what is wrong with them.
+-- Bodies of a megabyte that are as dear as they can be: to read, to check, to tell what is wrong
+-- with them.
 local bodies = {}
 
 local SIZE = 1000 * 1000
@@ -33,7 +34,8 @@ bodies.all = {
   no_json       = filled('{"id":"x","list":[', "1,", ",]}"),
 }
 
---- An operation that takes a well-formed `id` and fails with what it was given, so that there is something to redact.
+--- An operation that takes a well-formed `id` and fails with what it was given, so that there is
+--- something to redact.
 bodies.scripts = {
   ["scripts/bodies.lua"] = [[
     local moonpool = require "moonpool"
@@ -43,12 +45,15 @@ bodies.scripts = {
       summary = "takes much",
       input = is.object { id = is.string, list = is.array(item):optional(), any = is.any:optional(),
         map = is.map(is.string):optional(), text = is.string:max(10000000):optional(),
-        choices = is.array(is.one_of(item, is.object { b = is.string }, is.array(is.integer))):optional() },
-      run = function(_, input) error("cannot do this: " .. ("abcdefgh-"):rep(1000) .. tostring(input.id)) end,
+        choices = is.array(is.one_of(item, is.object { b = is.string },
+          is.array(is.integer))):optional() },
+      run = function(_, input) error("cannot do this: " .. ("abcdefgh-"):rep(1000) ..
+        tostring(input.id)) end,
     }]],
   ["scripts/hello.lua"] = [[
     local moonpool = require "moonpool"
-    return moonpool.operation { summary = "hello", run = function(tx) return { n = tx:value "select 1" } end }]],
+    return moonpool.operation { summary = "hello", run = function(tx)
+      return { n = tx:value "select 1" } end }]],
 }
 
 return bodies

@@ -7,10 +7,12 @@ local browser = {}
 browser.__index = browser
 
 function browser.start()
-  assert(os.execute(("test -d '%s/build/npm/node_modules'"):format(moonpool.app_dir)), "make build/npm/node_modules")
+  assert(os.execute(("test -d '%s/build/npm/node_modules'"):format(moonpool.app_dir)),
+         "make build/npm/node_modules")
   local self = setmetatable({}, browser)
   self.process = companion.start(function(fifo)
-    return ("exec node '%s/spec/support/browser.mjs' '%s/build/npm' '%s'"):format(moonpool.app_dir, moonpool.app_dir, fifo)
+    return ("exec node '%s/spec/support/browser.mjs' '%s/build/npm' '%s'"):format(moonpool.app_dir,
+      moonpool.app_dir, fifo)
   end)
   self.version = json.decode(self.process:hear()).value
   return self
@@ -36,7 +38,8 @@ function browser:value(expression) return obey(self, "value", expression) end
 
 --- Until the element shows the text.
 function browser:wait_text(id, text)
-  return self:wait(("document.getElementById(%s).innerText.includes(%s)"):format(json.encode(id), json.encode(text)))
+  return self:wait(("document.getElementById(%s).innerText.includes(%s)"):format(json.encode(id),
+    json.encode(text)))
 end
 
 function browser:type(text) return obey(self, "type", text) end

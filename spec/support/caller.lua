@@ -10,13 +10,15 @@ caller.__index = caller
 ---@param url string
 ---@param env? table<string, string>
 function caller.start(url, env)
-  local settings = { DATABASE_URL = url, MOONPOOL_LOG_LEVEL = "error", DB_POOL_MIN = "0", DB_POOL_MAX = "2" }
+  local settings = { DATABASE_URL = url, MOONPOOL_LOG_LEVEL = "error", DB_POOL_MIN = "0",
+                     DB_POOL_MAX = "2" }
   for name, value in pairs(env or {}) do settings[name] = value end
   local self = setmetatable({}, caller)
   self.process = companion.start(function(fifo)
     local words = { "echo $$ >'" .. fifo .. ".pid'; cd '" .. moonpool.app_dir .. "' && exec env" }
     for name, value in pairs(settings) do words[#words + 1] = ("%s='%s'"):format(name, value) end
-    words[#words + 1] = ("'%s' run spec/support/caller_process.lua '%s'"):format(command.executable(), fifo)
+    words[#words + 1] = ("'%s' run spec/support/caller_process.lua '%s'")
+      :format(command.executable(), fifo)
     return table.concat(words, " ")
   end)
   assert(self.process:hear() == "ready")
@@ -27,12 +29,14 @@ local function order(self, what)
   return moonpool.json.decode(self.process:ask(moonpool.json.encode(what)))
 end
 
---- Calls an operation there: { ok, result, info } or { ok, error }. `fields`: of its definition, which are to be others.
+--- Calls an operation there: { ok, result, info } or { ok, error }. `fields`: of its definition,
+--- which are to be others.
 function caller:call(name, input, options, fields)
   return order(self, { name = name, input = input, options = options, fields = fields })
 end
 
---- Calls it with each of the inputs at the same time: a list of answers. `group`: so many of the calls may share a transaction.
+--- Calls it with each of the inputs at the same time: a list of answers. `group`: so many of the
+--- calls may share a transaction.
 function caller:call_together(name, inputs, group)
   return order(self, { name = name, inputs = inputs, fields = group and { group = group } })
 end

@@ -1,10 +1,12 @@
 -- A host of its own, started with `moonpool run`: calls operations as it is told.
--- Argument: the FIFO that gets the answers. Each line on stdin is JSON; each is answered with a line of JSON:
+-- Argument: the FIFO that gets the answers. Each line on stdin is JSON; each is answered with a
+-- line of JSON:
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
 --   { "name": …, "inputs": [ … ] }            call it with all inputs at once: a list of these
---     "fields": { … }                         of its definition, which are to be others: "group", "isolation"
---   { "insert": table, "values": {…}, "options": {…} }   db.transaction with these options that inserts a row
---   { "cold": true }                          wait until it has no connection: { ok }
+--     "fields": { … }                         of its definition, which are to be others: "group",
+--     "isolation"
+--   { "insert": table, "values": {…}, "options": {…} }   db.transaction with these options that
+--   inserts a row { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
@@ -19,14 +21,17 @@ local function brief(result)
   local brief_result = {}
   for _, name in ipairs { "deal", "customer" } do
     local row = type(result) == "table" and result[name]
-    if row then brief_result[name] = { id = row.id, number = name == "deal" and row.deal_number or nil } end
+    if row then
+      brief_result[name] = { id = row.id, number = name == "deal" and row.deal_number or nil }
+    end
   end
   return brief_result
 end
 
 local function failed(result)
   local told = {}
-  for _, field in ipairs { "code", "message", "sqlstate", "attempts", "retryable", "outcome_unknown" } do
+  for _, field in ipairs { "code", "message", "sqlstate", "attempts", "retryable",
+                           "outcome_unknown" } do
     told[field] = type(result) == "table" and rawget(result, field) or nil
   end
   if type(result) ~= "table" then told.message = tostring(result) end

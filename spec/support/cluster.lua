@@ -1,4 +1,5 @@
--- A database cluster of a spec's own, to be harmed: the embedded one in a folder of its own, migrated.
+-- A database cluster of a spec's own, to be harmed: the embedded one in a folder of its own,
+-- migrated.
 local moonpool = require "moonpool"
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
@@ -9,7 +10,8 @@ cluster.__index = cluster
 function cluster.start()
   local self = setmetatable({ folder = command.folder {} }, cluster)
   os.execute("chmod 755 '" .. self.folder.path .. "'") -- the server runs as another user than root
-  self.env = { MOONPOOL_STATE = self.folder.path .. "/state", DATABASE_URL = false, MOONPOOL_OWNER_URL = false }
+  self.env = { MOONPOOL_STATE = self.folder.path .. "/state", DATABASE_URL = false,
+               MOONPOOL_OWNER_URL = false }
   self:run "migrate up"
   self.url = self:run("db url"):match "postgresql://%S+"
   self.owner_url = self:run("db url --owner"):match "postgresql://%S+"
@@ -24,7 +26,8 @@ function cluster:run(args)
   return output
 end
 
---- Starts a script of the project on it, in a host of its own; gives the handle that its output is read from.
+--- Starts a script of the project on it, in a host of its own; gives the handle that its output is
+--- read from.
 ---@param args string
 ---@param env? table<string, string>
 function cluster:script(args, env)
@@ -42,10 +45,12 @@ function cluster:postmaster()
   return assert(math.tointeger(pid), "the server does not run")
 end
 
---- Ends the server at once and starts it again: QUIT is an immediate stop, KILL takes all its processes.
+--- Ends the server at once and starts it again: QUIT is an immediate stop, KILL takes all its
+--- processes.
 function cluster:crash(signal)
   local pid = self:postmaster()
-  -- The server's first process before the others, so that it starts no new ones; some may end by themselves.
+  -- The server's first process before the others, so that it starts no new ones; some may end by
+  -- themselves.
   local others = signal == "KILL" and ("$(pgrep -P %d)"):format(pid) or ""
   os.execute(("kill -%s %d %s 2>/dev/null"):format(signal, pid, others))
   self:run "db start"

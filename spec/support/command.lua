@@ -19,7 +19,11 @@ end
 function command.start(args, options)
   local words = { "cd", quoted(options.dir), "&&", "env" }
   for name, value in pairs(options.env or {}) do
-    if value then words[#words + 1] = name .. "=" .. quoted(value) else table.insert(words, 5, "-u " .. name) end
+    if value then
+      words[#words + 1] = name .. "=" .. quoted(value)
+    else
+      table.insert(words, 5, "-u " .. name)
+    end
   end
   words[#words + 1] = quoted(command.executable())
   words[#words + 1] = args

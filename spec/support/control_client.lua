@@ -1,8 +1,8 @@
 -- Speaks to the control socket of a running host. Run by plain Lua with luv.
 --   control_client.lua SOCKET LINE              sends the line, prints the answer
 --   control_client.lua SOCKET storm N STOP_FILE [RATE]
---       N connections call the operation `versions` one call after the other (or, with RATE, so many per second over
---       all) until STOP_FILE exists; then it prints what it saw as a Lua table
+--       N connections call the operation `versions` one call after the other (or, with RATE, so
+--       many per second over all) until STOP_FILE exists; then it prints what it saw as a Lua table
 local uv = require "luv"
 
 local path, what = arg[1], arg[2]
@@ -58,7 +58,8 @@ local function judge(line)
     first_failure = first_failure == "" and line or first_failure
     return
   end
-  local operation, lib, late = line:match '"operation":(%d+)', line:match '"lib":(%d+)', line:match '"late":(%d+)'
+  local operation, lib, late = line:match '"operation":(%d+)', line:match '"lib":(%d+)',
+    line:match '"late":(%d+)'
   local own = line:match '"number":(%d+)'
   local files = line:match '"files":(%b{})'
   if not hashes[generation] then seen.generations = seen.generations + 1 end

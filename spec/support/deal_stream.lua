@@ -1,6 +1,7 @@
--- A host of its own, started with `moonpool run` on a database that will fail: callers that make deals one after the other.
--- Arguments: callers, deals per caller. Makes as many dealerships as callers / 5, prints `dealership ID` for each, `made ID
--- NUMBER KEY` for each deal that was acknowledged, `failed CODE UNKNOWN KEY MESSAGE` for each that was not, and `end JSON`.
+-- A host of its own, started with `moonpool run` on a database that will fail: callers that make
+-- deals one after the other. Arguments: callers, deals per caller. Makes as many dealerships as
+-- callers / 5, prints `dealership ID` for each, `made ID NUMBER KEY` for each deal that was
+-- acknowledged, `failed CODE UNKNOWN KEY MESSAGE` for each that was not, and `end JSON`.
 -- KEY is the last name of the customer.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
@@ -32,8 +33,10 @@ for i = 1, callers do
         retried = retried + info.attempts - 1
         say("made", result.deal.id, result.deal.deal_number, key)
       else
-        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), key, (tostring(result):gsub("\n", " ")),
-            "(attempt " .. tostring(rawget(result, "attempts")) .. (rawget(result, "retryable") and ", retryable)" or ")"))
+        say("failed", result.code, tostring(rawget(result, "outcome_unknown") or false), key,
+            (tostring(result):gsub("\n", " ")),
+            "(attempt " .. tostring(rawget(result, "attempts"))
+              .. (rawget(result, "retryable") and ", retryable)" or ")"))
       end
     end
   end
@@ -44,5 +47,7 @@ for _ = 1, 1000 do
   db.value "select 1"
 end
 local pool = moonpool.metrics.pool()
-say("end", moonpool.json.encode { retried = retried, active = pool.active_connections, waiting = pool.waiting_clients,
-  healthy = pool.healthy, lost = pool.lost, live = moonpool.metrics.transactions().live_transactions })
+say("end", moonpool.json.encode { retried = retried, active = pool.active_connections,
+                                  waiting = pool.waiting_clients,
+  healthy = pool.healthy, lost = pool.lost,
+  live = moonpool.metrics.transactions().live_transactions })

@@ -1,16 +1,18 @@
--- Judges a history of transactions that append values to lists and read lists: was there an order in which they could have
--- run one after the other? Every value is appended once, so a list that was read tells the order of all who wrote it, and
--- with it who depends on whom:
+-- Judges a history of transactions that append values to lists and read lists: was there an order
+-- in which they could have run one after the other? Every value is appended once, so a list that
+-- was read tells the order of all who wrote it, and with it who depends on whom:
 --   ww  a value stands behind another's              (the other was first)
 --   wr  a list that was read ends with a value       (its writer was first)
 --   rw  a list that was read ends before a value     (the reader was first)
 -- A cycle among them is a history that no order explains.
 local history = {}
 
---- A transaction: `ok` true: it was told committed, false: told that nothing was stored, nil: nobody knows.
+--- A transaction: `ok` true: it was told committed, false: told that nothing was stored, nil:
+--- nobody knows.
 ---@class spec.history.transaction
 ---@field ok boolean?
----@field ops { kind: "append"|"read", key: any, value: any }[]  a read's value is the list that it saw
+---@field ops { kind: "append"|"read", key: any, value: any }[]  a read's value is the list that it
+---   saw
 
 -- value -> its transaction; and what is appended by whom in which order within one transaction.
 local function writers_of(transactions)
@@ -85,7 +87,8 @@ local function cycles_of(transactions, edges)
   return found
 end
 
---- What is wrong with the history; all counts are 0 when it is serializable. `final`: the lists in the end, by key.
+--- What is wrong with the history; all counts are 0 when it is serializable. `final`: the lists in
+--- the end, by key.
 ---   cycles         groups of transactions in a circle of any dependencies
 ---   write_cycles   among them, those by ww and wr alone (no isolation level allows them)
 ---   aborted        values of a failed transaction that somebody saw
@@ -98,7 +101,8 @@ end
 ---@return table<string, integer>
 ---@return string[] details
 function history.check(transactions, final)
-  local report = { cycles = 0, write_cycles = 0, aborted = 0, intermediate = 0, incompatible = 0, repeated = 0, lost = 0 }
+  local report = { cycles = 0, write_cycles = 0, aborted = 0, intermediate = 0, incompatible = 0,
+                   repeated = 0, lost = 0 }
   local details = {}
   local function fault(kind, text, ...)
     report[kind] = report[kind] + 1
@@ -121,12 +125,15 @@ function history.check(transactions, final)
       seen[value] = true
       local writer = writers[value]
       if not writer then fault("aborted", "nobody appended %s to list %s", value, key)
-      elseif writer.ok == false then fault("aborted", "%s of a failed transaction is in list %s", value, key) end
+      elseif writer.ok == false then fault("aborted", "%s of a failed transaction is in list %s",
+                                           value, key) end
       for _, graph in ipairs { writes, all } do edge(graph, writers[list[i - 1]], writer) end
     end
     for _, value in ipairs(final[key] or {}) do in_the_end[value] = true end
     for value in pairs(seen) do
-      if not in_the_end[value] then fault("lost", "%s was seen in list %s and is gone", value, key) end
+      if not in_the_end[value] then
+        fault("lost", "%s was seen in list %s and is gone", value, key)
+      end
     end
   end
   for _, t in ipairs(transactions) do
@@ -139,7 +146,8 @@ function history.check(transactions, final)
       elseif op.kind == "read" and t.ok ~= false then
         for i, value in ipairs(op.value) do
           if value ~= order[i] then
-            fault("incompatible", "a list %s has %s where the longest has %s", op.key, value, tostring(order[i]))
+            fault("incompatible", "a list %s has %s where the longest has %s", op.key, value,
+                  tostring(order[i]))
             break
           end
         end
@@ -157,7 +165,9 @@ function history.check(transactions, final)
   for _, component in ipairs(cycles_of(transactions, writes)) do
     fault("write_cycles", "%d transactions", #component)
   end
-  for _, component in ipairs(cycles_of(transactions, all)) do fault("cycles", "%d transactions", #component) end
+  for _, component in ipairs(cycles_of(transactions, all)) do
+    fault("cycles", "%d transactions", #component)
+  end
   return report, details
 end
 

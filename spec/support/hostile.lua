@@ -1,14 +1,17 @@
--- What a caller may send instead of what an operation expects, field by field. Makes one `it` per operation, field and
--- kind of nonsense, so call it inside of a `describe`:
+-- What a caller may send instead of what an operation expects, field by field. Makes one `it` per
+-- operation, field and kind of nonsense, so call it inside of a `describe`:
 --
---   hostile.fields("add_vehicle", function() return { … } end, {     -- a legal input, made anew each time
+--   hostile.fields("add_vehicle", function() return { … } end, {     -- a legal input, made anew
+--   each time
 --     dealership_id = { "uuid", required = true },
---     make          = { "text", required = true, max = 100, stored = function(result) return result.vehicle.make end },
+--     make          = { "text", required = true, max = 100, stored = function(result) return
+--     result.vehicle.make end },
 --   }, { nothing_left = function() … end })
 --
--- Kinds: uuid, text, integer, decimal, enum, boolean, object, array. A `stored` text may be anything, and must come back as
--- it was sent; without `stored` hostile text must be refused. `plain = true`: a text that is accepted or refused
--- as the operation likes (a name that is looked up).
+-- Kinds: uuid, text, integer, decimal, enum, boolean, object, array. A `stored` text may be
+-- anything, and must come back as it was sent; without `stored` hostile text must be refused.
+-- `plain = true`: a text that is accepted or refused as the operation likes (a name that is looked
+-- up).
 local assert   = require "luassert"
 local busted   = require "busted"
 local failure  = require "spec.support.failure"
@@ -98,7 +101,8 @@ end
 ---@param operation string
 ---@param make fun(): table
 ---@param fields table<string, hostile.field>
----@param options? { nothing_left?: fun() }   nothing_left: fails if a refused call has left something
+---@param options? { nothing_left?: fun() }   nothing_left: fails if a refused call has left
+---   something
 function hostile.fields(operation, make, fields, options)
   local it = busted.it
   local nothing_left = options and options.nothing_left or function() end
@@ -149,7 +153,8 @@ function hostile.fields(operation, make, fields, options)
   end)
 end
 
---- Expects the same answer for an id that nobody has and for one of another dealership: not found, in the same words.
+--- Expects the same answer for an id that nobody has and for one of another dealership: not found,
+--- in the same words.
 ---@param operation string
 ---@param make fun(): table
 ---@param field string

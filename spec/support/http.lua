@@ -1,5 +1,6 @@
--- A raw HTTP client and the process of an HTTP server, for specs. Bytes go out as they are written; waiting is for what
--- comes back, never for time to pass. Runs on a loop of its own: the host's loop stands still meanwhile.
+-- A raw HTTP client and the process of an HTTP server, for specs. Bytes go out as they are written;
+-- waiting is for what comes back, never for time to pass. Runs on a loop of its own: the host's
+-- loop stands still meanwhile.
 local uv = require "luv"
 
 local http = {}
@@ -29,7 +30,8 @@ function http.start(path, args, options)
   local stdin, stdout = uv.new_pipe(false), uv.new_pipe(false)
   local exit
   local handle, pid = uv.spawn(path, {
-    args = args, stdio = { stdin, stdout, 2 }, env = options and options.env, cwd = options and options.cwd,
+    args = args, stdio = { stdin, stdout, 2 }, env = options and options.env,
+    cwd = options and options.cwd,
   }, function(code, signal) exit = { code = code, signal = signal } end)
   assert(handle, pid)
   server.pid = pid
@@ -81,12 +83,15 @@ end
 
 -- ---- clients ----
 
--- Takes one answer from the front of `text`. Nothing if it is not complete; `ended`: no more will come.
+-- Takes one answer from the front of `text`. Nothing if it is not complete; `ended`: no more will
+-- come.
 local function take_answer(text, ended, head_only)
   local head, rest = text:match "^(.-\r\n)\r\n(.*)$"
   if not head then return nil end
   local answer = { status = tonumber(head:match "^HTTP/1%.1 (%d%d%d) "), headers = {}, head = head }
-  for name, value in head:gmatch "\r?\n([^:\r\n]+): ([^\r\n]*)" do answer.headers[name:lower()] = value end
+  for name, value in head:gmatch "\r?\n([^:\r\n]+): ([^\r\n]*)" do
+    answer.headers[name:lower()] = value
+  end
   if answer.status < 200 or answer.status == 204 or answer.status == 304 or head_only then
     answer.body = ""
     return answer, rest
@@ -174,7 +179,9 @@ function http.connect(port)
 
   --- Waits until this text has come.
   function client.expect(text)
-    wait("to receive " .. text, function() return client.received:find(text, 1, true) or client.ended end)
+    wait("to receive " .. text, function()
+      return client.received:find(text, 1, true) or client.ended
+    end)
     return client.received:find(text, 1, true) ~= nil
   end
 
@@ -187,8 +194,8 @@ function http.connect(port)
   return client
 end
 
---- Sends the bytes on a connection of their own and returns all answers until the server closes. The connection stays open
---- on our side: a server that waits for more is an error.
+--- Sends the bytes on a connection of their own and returns all answers until the server closes.
+--- The connection stays open on our side: a server that waits for more is an error.
 ---@return table[] answers
 ---@return string rest what is no answer
 function http.exchange(port, ...)
@@ -207,8 +214,11 @@ end
 --- One request over a connection of its own.
 function http.request(port, method, path, options)
   options = options or {}
-  local lines = { ("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"):format(method, path) }
-  for name, value in pairs(options.headers or {}) do lines[#lines + 1] = ("%s: %s\r\n"):format(name, value) end
+  local lines = { ("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"):format(method,
+    path) }
+  for name, value in pairs(options.headers or {}) do
+    lines[#lines + 1] = ("%s: %s\r\n"):format(name, value)
+  end
   if options.body then lines[#lines + 1] = ("Content-Length: %d\r\n"):format(#options.body) end
   lines[#lines + 1] = "\r\n"
   lines[#lines + 1] = options.body

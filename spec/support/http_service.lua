@@ -18,19 +18,23 @@ function service.start(files, options)
   return host
 end
 
---- A new token of the specs' database, or of the one that `env` names; `args` as on the command line.
+--- A new token of the specs' database, or of the one that `env` names; `args` as on the command
+--- line.
 ---@param args? string
 ---@param env? table<string, string>
 ---@return string token, string id
 function service.token(args, env)
-  local later = (args or ""):find "ops:%a" and "--allow-unknown " or "" -- of a project of the spec's own
-  local output, code = command.run("token create --json " .. later .. (args or ""), { dir = moonpool.app_dir, env = env })
+  -- of a project of the spec's own
+  local later = (args or ""):find "ops:%a" and "--allow-unknown " or ""
+  local output, code = command.run("token create --json " .. later .. (args or ""),
+                                   { dir = moonpool.app_dir, env = env })
   assert(code == 0, output)
   local made = json.decode(output)
   return made.token, made.id
 end
 
---- One request; options: token, headers, body (text), json (a value). The answer has `json` if its body is JSON.
+--- One request; options: token, headers, body (text), json (a value). The answer has `json` if its
+--- body is JSON.
 function service.ask(host, method, path, options)
   options = options or {}
   local headers = {}
@@ -38,18 +42,21 @@ function service.ask(host, method, path, options)
   if options.token then headers.Authorization = "Bearer " .. options.token end
   local body = options.body or options.json ~= nil and json.encode(options.json) or nil
   if body and not headers["Content-Type"] then headers["Content-Type"] = "application/json" end
-  local answer = assert(http.request(host.port, method, path, { headers = headers, body = body }), "no answer")
+  local answer = assert(http.request(host.port, method, path, { headers = headers, body = body }),
+                        "no answer")
   if (answer.headers["content-type"] or ""):find "^application/json" and answer.body ~= "" then
     answer.json = json.decode(answer.body)
   end
   return answer
 end
 
---- SIGTERM while clients call as fast as they are answered; each goes on until it is told that its connection ends.
+--- SIGTERM while clients call as fast as they are answered; each goes on until it is told that its
+--- connection ends.
 ---@return integer answered
 ---@return integer dropped  requests that were sent on an open connection and got no answer
 function service.stop_under_load(host, token, clients)
-  local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token)
+  local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+    :format(token)
   local open, answered, dropped, told = {}, 0, 0, false
   for i = 1, clients do open[i] = assert(http.connect(host.port)).send(request) end
   while #open > 0 do
@@ -72,15 +79,19 @@ function service.stop_under_load(host, token, clients)
   return answered, dropped
 end
 
---- Calls `hello` again and again over a few connections while `slow` others are never done (slow_clients.lua), and for
---- as long as more() says so. What the slow ones saw, with `answered` and `slowest_ms` of the others.
+--- Calls `hello` again and again over a few connections while `slow` others are never done
+--- (slow_clients.lua), and for as long as more() says so. What the slow ones saw, with `answered`
+--- and `slowest_ms` of the others.
 function service.among_slow(host, token, slow, more)
   local crowd = companion.start(function(fifo)
-    return ("ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/slow_clients.lua' %d %d %s hello > '%s'"):format(
+    return (
+      "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/slow_clients.lua' %d %d %s hello > \z
+        '%s'"):format(
       moonpool.app_dir, host.port, slow, token, fifo)
   end)
   assert(crowd:hear() == "ready")
-  local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"):format(token)
+  local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
+    :format(token)
   local clients, answered, slowest_ms = {}, 0, 0
   for i = 1, 5 do clients[i] = assert(http.connect(host.port)) end
   repeat

@@ -27,11 +27,14 @@ end
 --- Waits until no connection is out and no backend is inside of a transaction.
 ---@param owner moonpool.db
 function inline.everything_is_given_back(owner)
-  scratch.await("the connections to come back", function() return host.pool_stats().active_connections == 0 end)
+  scratch.await("the connections to come back", function()
+    return host.pool_stats().active_connections == 0
+  end)
   scratch.await("the server to be idle", function()
     return owner.value [[
       select count(*) = 0 from pg_stat_activity
-       where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+       where datname = current_database() and pid <> pg_backend_pid()
+         and backend_type = 'client backend'
          and state <> 'idle']]
   end)
 end
@@ -41,7 +44,9 @@ function inline.with_pool_of(max, fn)
   local stats = host.pool_stats()
   pool.resize(0, max)
   local ok, e = pcall(function()
-    scratch.await("the pool to shrink", function() return host.pool_stats().total_connections <= max end)
+    scratch.await("the pool to shrink", function()
+      return host.pool_stats().total_connections <= max
+    end)
     fn()
   end)
   pool.resize(stats.min, stats.max)

@@ -1,6 +1,6 @@
--- The kill matrix: create_deal through the proxy, its connection cut at one message of one direction, before, within or
--- behind it; for each of the messages. And twice: where COMMIT's answer is lost, the connection that finds out what became of
--- it is cut as well.
+-- The kill matrix: create_deal through the proxy, its connection cut at one message of one
+-- direction, before, within or behind it; for each of the messages. And twice: where COMMIT's
+-- answer is lost, the connection that finds out what became of it is cut as well.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local caller     = require "spec.support.caller"
@@ -20,7 +20,8 @@ local function places(message)
   return list
 end
 
--- Every case of a clean run's messages. `start` is warm (the connection is there and knows all statements) or cold.
+-- Every case of a clean run's messages. `start` is warm (the connection is there and knows all
+-- statements) or cold.
 local function enumerate(start, messages, cases)
   for _, message in ipairs(messages) do
     for _, place in ipairs(places(message)) do
@@ -46,7 +47,8 @@ local function sample(cases, wanted, draw)
   return chosen
 end
 
--- COMMIT is lost, and one of the messages behind it, which belong to the question what became of it, is lost too.
+-- COMMIT is lost, and one of the messages behind it, which belong to the question what became of
+-- it, is lost too.
 local function twice(messages, wanted, draw, cases)
   local commit = {}
   for _, message in ipairs(messages) do
@@ -57,15 +59,18 @@ local function twice(messages, wanted, draw, cases)
     local place = ({ "before", "within 3", "after" })[draw(3)]
     cases[#cases + 1] = {
       start = "warm", about = "COMMIT, and again", commits = true,
-      faults = { ("%s commit cut before"):format(side), ("%s %d cut %s"):format(other, commit[other] + draw(60), place) },
+      faults = { ("%s commit cut before"):format(side),
+                 ("%s %d cut %s"):format(other, commit[other] + draw(60), place) },
     }
   end
 end
 
---- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them. `twice`: how many more are
---- cut twice. `together`: not one call is cut, but so many at once for one dealership; the one before the last names a vehicle
---- that there is not. `group`: so many may share a transaction.
----@param options { cases?: integer, twice?: integer, together?: integer, group?: integer, seed: integer }
+--- Runs it on the specs' database. `cases`: how many, chosen by the seed; without it all of them.
+--- `twice`: how many more are cut twice. `together`: not one call is cut, but so many at once for
+--- one dealership; the one before the last names a vehicle that there is not. `group`: so many may
+--- share a transaction.
+---@param options { cases?: integer, twice?: integer, together?: integer, group?: integer, seed:
+---   integer }
 function kill_matrix.run(options)
   local owner = db.open { url = moonpool.host.owner_url, max = 2 }
   local wire = proxy.start()
@@ -82,8 +87,10 @@ function kill_matrix.run(options)
   local size = options.together or 1
 
   local function input_of(key, i)
-    return place:deal_input { customer_data = { first_name = "Cut", last_name = key }, trade_vehicle_id = place.stock,
-                              vehicle_id = size > 1 and i == size - 1 and moonpool.uuid() or place:vehicle().id }
+    return place:deal_input { customer_data = { first_name = "Cut", last_name = key },
+                              trade_vehicle_id = place.stock,
+                              vehicle_id = size > 1 and i == size - 1 and moonpool.uuid()
+                                or place:vehicle().id }
   end
 
   local function tell(key, answer)
@@ -149,7 +156,8 @@ function kill_matrix.run(options)
       if answer.ok and answer.info.attempts > 1 then told.retried = told.retried + 1 end
       if answer.ok and answer.info.group > 1 then told.grouped = told.grouped + 1 end
       if not answer.ok and not answer.refused then
-        told.failed[#told.failed + 1] = ("%s, %s (%s): %s %s"):format(case.start, table.concat(case.faults, ", "), case.about,
+        told.failed[#told.failed + 1] =
+          ("%s, %s (%s): %s %s"):format(case.start, table.concat(case.faults, ", "), case.about,
           answer.error.code, answer.error.message)
       end
     end

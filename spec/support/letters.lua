@@ -1,5 +1,5 @@
--- What specs of the outbox need: a table that subscribers write to, a topic of the spec's own, and relays that work until
--- nothing is left.
+-- What specs of the outbox need: a table that subscribers write to, a topic of the spec's own, and
+-- relays that work until nothing is left.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
@@ -16,13 +16,15 @@ function letters.new(schema)
   number = number + 1
   local desk = { topic = "spec.letters_" .. number, subscribers = {} }
 
-  --- Adds a subscriber that writes what it gets into `schema`.received; `also(tx, message)` may fail.
+  --- Adds a subscriber that writes what it gets into `schema`.received; `also(tx, message)` may
+  --- fail.
   function desk.subscriber(suffix, also, fields)
     local name = "spec_" .. number .. "_" .. suffix
     local definition = { on = desk.topic, from = "oldest" }
     for field, value in pairs(fields or {}) do definition[field] = value end
     function definition.run(tx, message)
-      tx:exec("insert into " .. schema .. ".received (subscriber, message, key, body) values ($1, $2, $3, $4)", name,
+      tx:exec("insert into " .. schema
+              .. ".received (subscriber, message, key, body) values ($1, $2, $3, $4)", name,
               message.id, message.key, moonpool.json.encode(message.payload))
       if also then also(tx, message) end
     end
@@ -47,7 +49,8 @@ function letters.new(schema)
   --- What a subscriber has got, in that order: "key:payload …", or the payloads of one key.
   function desk.received(name, key)
     local list = {}
-    local rows = db.query("select key, body from " .. schema .. ".received where subscriber = $1 order by number", name)
+    local rows = db.query("select key, body from " .. schema
+                          .. ".received where subscriber = $1 order by number", name)
     for _, row in ipairs(rows) do
       if not key or row.key == key then list[#list + 1] = row.body end
     end
@@ -57,7 +60,9 @@ function letters.new(schema)
   --- Looks at the relay's own tables.
   function desk.value(sql, ...)
     local arguments = table.pack(...)
-    return store.with(function(conn) return conn.value(sql, table.unpack(arguments, 1, arguments.n)) end)
+    return store.with(function(conn)
+      return conn.value(sql, table.unpack(arguments, 1, arguments.n))
+    end)
   end
 
   return desk

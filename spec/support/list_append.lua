@@ -1,5 +1,6 @@
--- A workload for the judge of histories: operations that append to lists and read lists, all at once, on few lists, so that
--- they meet. Each statement is looked at before the next, so that others come in between.
+-- A workload for the judge of histories: operations that append to lists and read lists, all at
+-- once, on few lists, so that they meet. Each statement is looked at before the next, so that
+-- others come in between.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local fault    = require "spec.support.fault"
@@ -10,7 +11,8 @@ local test     = require "moonpool.test"
 
 local list_append = {}
 
-local LISTS, APPENDS = 4, 40 -- so many are in use at once; so many values and a fresh one takes a list's place
+-- so many are in use at once; so many values and a fresh one takes a list's place
+local LISTS, APPENDS = 4, 40
 
 local function define(schema, isolation)
   local read = ("select vals from %s.lists where key = $key"):format(schema)
@@ -44,8 +46,10 @@ function list_append.end_a_backend()
 end
 
 --- Runs it on the specs' database, in a schema of its own, and judges it.
----@param options { isolation: string, transactions: integer, callers?: integer, seed: integer, fault?: fun(n: integer) }
----@return table<string, integer> report as history.check gives it, and: transactions, committed, failed, unknown, retries
+---@param options { isolation: string, transactions: integer, callers?: integer, seed: integer,
+---   fault?: fun(n: integer) }
+---@return table<string, integer> report as history.check gives it, and: transactions, committed,
+---   failed, unknown, retries
 ---@return string[] details
 function list_append.run(options)
   local schema_name = "lists_" .. options.isolation:gsub(" ", "_")
@@ -55,7 +59,8 @@ function list_append.run(options)
   local draw, transactions, appended, value, first_list = random.new(options.seed), {}, {}, 0, 1
   local told = { committed = 0, failed = 0, unknown = 0, retries = 0 }
 
-  -- Lists are appended to in the order of their keys: a deadlock would cost a second of waiting for its detection.
+  -- Lists are appended to in the order of their keys: a deadlock would cost a second of waiting for
+  -- its detection.
   local function ops()
     local list, from = {}, first_list
     for i = 1, 1 + draw(4) do
@@ -106,7 +111,8 @@ function list_append.run(options)
   moonpool.all(callers)
 
   local final = {}
-  for _, row in ipairs(schema.owner.query(("select key, vals from %s.lists"):format(schema_name))) do
+  for _, row in ipairs(
+    schema.owner.query(("select key, vals from %s.lists"):format(schema_name))) do
     final[row.key] = row.vals
   end
   schema.drop()

@@ -4,9 +4,11 @@ local registry = require "moonpool.registry"
 
 local meddler = {}
 
-local statements = { one = true, insert = true, query = true, first = true, value = true, count = true, exec = true }
+local statements = { one = true, insert = true, query = true, first = true, value = true,
+                     count = true, exec = true }
 
-local taken_over = { "input", "output", "tenant", "actor", "isolation", "timeout", "lane", "errors" }
+local taken_over = { "input", "output", "tenant", "actor", "isolation", "timeout", "lane",
+                     "errors" }
 
 -- The tx, with `meddle(n, tx, name)` called in front of its n-th call.
 local function wrap(tx, counts, meddle)
@@ -28,8 +30,8 @@ local function wrap(tx, counts, meddle)
   })
 end
 
---- The operation `name` with a tx that calls `meddle(n, tx, method)` in front of each call of a method, or with
---- `only_statements` in front of each statement; n counts from 1 in each attempt.
+--- The operation `name` with a tx that calls `meddle(n, tx, method)` in front of each call of a
+--- method, or with `only_statements` in front of each statement; n counts from 1 in each attempt.
 function meddler.operation(name, meddle, only_statements)
   local original = registry.get(name)
   local function counts(method) return not only_statements or statements[method] end

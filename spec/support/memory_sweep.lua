@@ -1,5 +1,6 @@
--- create_deal while Lua's memory fails: from the n-th block of a call on some are refused, n = 1, 2, 3 … until the call asks for
--- fewer. Whatever fails, the caller is told, nothing is left behind, and the database holds all of the deal or nothing.
+-- create_deal while Lua's memory fails: from the n-th block of a call on some are refused, n = 1,
+-- 2, 3 … until the call asks for fewer. Whatever fails, the caller is told, nothing is left behind,
+-- and the database holds all of the deal or nothing.
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
 local host       = require "moonpool.host"
@@ -12,7 +13,8 @@ local sweep = {}
 
 local function quiet()
   local transactions, pool, lanes = metrics.transactions(), metrics.pool(), host.lanes()
-  return transactions.live_transactions == 0 and pool.active_connections == 0 and pool.waiting_clients == 0
+  return transactions.live_transactions == 0 and pool.active_connections == 0
+    and pool.waiting_clients == 0
     and lanes.active == 0 and lanes.waiting == 0
 end
 
@@ -27,7 +29,8 @@ local function surely(fn)
   fn()
 end
 
--- A task of its own keeps what the call has said: handing it on may fail as well, and so may the wait for it, before it began.
+-- A task of its own keeps what the call has said: handing it on may fail as well, and so may the
+-- wait for it, before it began.
 local function in_task(start)
   return function(input)
     local told = { done = false, ok = false, result = false }
@@ -53,7 +56,9 @@ sweep.ways = {
   with_key  = function(input)
     return moonpool.call("create_deal", input, { key = "sweep " .. input.customer_data.last_name })
   end,
-  limited   = in_task(function(fn) host.spawn_limited({ cpu_ms = 10000, memory = 64 << 20 }, fn):wait() end),
+  limited   = in_task(function(fn)
+    host.spawn_limited({ cpu_ms = 10000, memory = 64 << 20 }, fn):wait()
+  end),
   in_time   = in_task(function(fn) moonpool.timeout(20, fn) end),
   together  = in_task(function(fn) moonpool.all { fn, function() moonpool.sleep(0) end } end),
 }
@@ -63,7 +68,8 @@ local function input_of(ours, key)
            customer_data = { first_name = "Caller", last_name = key } }
 end
 
---- `count` blocks in a row. Gives the ledger's report and details, how many blocks a call asks for, and the codes of the errors.
+--- `count` blocks in a row. Gives the ledger's report and details, how many blocks a call asks for,
+--- and the codes of the errors.
 function sweep.run(way, count)
   local book, ours = ledger.new(), dealership.new()
   local call, codes, n = assert(sweep.ways[way]), {}, 0
@@ -74,7 +80,9 @@ function sweep.run(way, count)
     if first then host.fault.memory("fail", first, count) end
     local ok, result = pcall(call, input)
     local asked, refused = host.fault.memory()
-    if way == "with_key" and not ok and result.code == "RESULT_UNWRITABLE" then ok, result = pcall(call, input) end
+    if way == "with_key" and not ok and result.code == "RESULT_UNWRITABLE" then
+      ok, result = pcall(call, input)
+    end
     if ok then
       local deal = result.deal
       book:tell(key, "made", tostring(deal.id), tostring(deal.deal_number))
@@ -86,13 +94,15 @@ function sweep.run(way, count)
     scratch.await("the end of what call " .. key .. " has begun", quiet)
     return refused, asked
   end
-  for i = 1, 3 do try("warm " .. i) end -- what is made once: connections, prepared statements, types of parameters
+  -- what is made once: connections, prepared statements, types of parameters
+  for i = 1, 3 do try("warm " .. i) end
   local refused, asked
   repeat
     n = n + 1
     refused, asked = try(tostring(n), n)
   until refused == 0
-  local owner <close> = setmetatable({ db.open { url = host.owner_url, max = 1 } }, { __close = function(o) o[1].close() end })
+  local owner <close> = setmetatable({ db.open { url = host.owner_url, max = 1 } },
+                                     { __close = function(o) o[1].close() end })
   local report, details = book:check(owner[1])
   return report, details, asked, codes
 end

@@ -1,4 +1,5 @@
--- Reads the text format in which Prometheus scrapes metrics, and refuses whatever is not in its grammar.
+-- Reads the text format in which Prometheus scrapes metrics, and refuses whatever is not in its
+-- grammar.
 local page = {}
 
 local Page = {}
@@ -22,7 +23,8 @@ local function labels_of(text, number, line)
       if c == "" then fail(number, line, "a label value does not end") end
       if c == "\\" then
         i = i + 1
-        c = ({ n = "\n", ["\\"] = "\\", ['"'] = '"' })[text:sub(i, i)] or fail(number, line, "a bad escape")
+        c = ({ n = "\n", ["\\"] = "\\", ['"'] = '"' })[text:sub(i, i)]
+          or fail(number, line, "a bad escape")
       end
       value[#value + 1] = c
       i = i + 1
@@ -50,7 +52,9 @@ local function read_sample(self, number, line)
   if not name then fail(number, line, "no metric name") end
   local inner, value = rest:match "^{(.*)} (%S+)$"
   if not inner then inner, value = "", rest:match "^ (%S+)$" end
-  local parsed = value and (tonumber(value) or ({ ["+Inf"] = math.huge, ["-Inf"] = -math.huge, NaN = 0 / 0 })[value])
+  local parsed = value and (tonumber(value)
+                            or ({ ["+Inf"] = math.huge, ["-Inf"] = -math.huge,
+                                  NaN = 0 / 0 })[value])
   if not parsed then fail(number, line, "no value") end
   local family = family_of(self, name)
   if not family then fail(number, line, "a sample without a TYPE before it") end
@@ -59,7 +63,9 @@ local function read_sample(self, number, line)
   local key = name .. "{" .. inner .. "}"
   if self.seen[key] then fail(number, line, "the series is there twice") end
   self.seen[key] = true
-  if family.kind == "counter" and (parsed < 0 or parsed ~= parsed) then fail(number, line, "a counter below 0") end
+  if family.kind == "counter" and (parsed < 0 or parsed ~= parsed) then
+    fail(number, line, "a counter below 0")
+  end
   self.samples[#self.samples + 1] = sample
 end
 
@@ -83,7 +89,8 @@ local function check_histograms(self)
           error(key .. ": its buckets do not rise", 0)
         end
         last[key] = { le = le, value = sample.value }
-      elseif sample.name:find "_count$" and (last[key].le ~= math.huge or last[key].value ~= sample.value) then
+      elseif sample.name:find "_count$"
+        and (last[key].le ~= math.huge or last[key].value ~= sample.value) then
         error(key .. ": its count is not that of its last bucket", 0)
       end
     end
@@ -102,7 +109,9 @@ function page.read(text)
     if named then
       help = { name = named, text = about }
     elseif typed then
-      if not kinds[kind] or self.families[typed] then fail(number, line, "an unknown or repeated TYPE") end
+      if not kinds[kind] or self.families[typed] then
+        fail(number, line, "an unknown or repeated TYPE")
+      end
       if not help or help.name ~= typed then fail(number, line, "no HELP before it") end
       self.current = { name = typed, kind = kind, help = help.text }
       self.families[typed] = self.current

@@ -1,4 +1,5 @@
--- A project folder with migrations and an empty database, on which `moonpool migrate` runs as a process.
+-- A project folder with migrations and an empty database, on which `moonpool migrate` runs as a
+-- process.
 local assert  = require "luassert"
 local command = require "spec.support.command"
 local db      = require "moonpool.db"
@@ -42,16 +43,21 @@ function migration.project(files)
   --- Starts it; the process id too, for it replaces the shell.
   function project.start(args)
     local words = { "cd", quoted(project.folder.path), "&& echo $$ && exec env" }
-    for name, value in pairs(project.options().env) do words[#words + 1] = name .. "=" .. quoted(value) end
+    for name, value in pairs(project.options().env) do
+      words[#words + 1] = name .. "=" .. quoted(value)
+    end
     words[#words + 1] = quoted(command.executable()) .. " migrate " .. args .. " 2>&1"
     local handle = assert(io.popen(table.concat(words, " "), "r"))
     return handle, tonumber(handle:read "l")
   end
 
-  --- Waits until the migration's backend is in a state that `condition` (SQL over pg_stat_activity a) describes.
+  --- Waits until the migration's backend is in a state that `condition` (SQL over pg_stat_activity
+  --- a) describes.
   function project.await(condition)
     scratch.await(condition, function()
-      return owner.value("select exists (select from pg_stat_activity a where application_name = 'moonpool migrate' " ..
+      return owner.value(
+        "select exists (select from pg_stat_activity a where application_name = 'moonpool migrate' "
+          ..
                          "and datname = current_database() and " .. condition .. ")")
     end)
   end
@@ -59,7 +65,8 @@ function migration.project(files)
   --- Waits until the server has ended the migration's backend.
   function project.await_gone()
     scratch.await("the migration's backend to end", function()
-      return owner.value [[select not exists (select from pg_stat_activity where application_name = 'moonpool migrate'
+      return owner.value [[select
+        not exists (select from pg_stat_activity where application_name = 'moonpool migrate'
                                                 and datname = current_database())]]
     end)
   end
@@ -96,13 +103,15 @@ end
 
 function migration.says(output, ...)
   for _, words in ipairs { ... } do
-    assert.truthy(output:find(words, 1, true), string.format("%q is not in the output:\n%s", words, output))
+    assert.truthy(output:find(words, 1, true),
+                  string.format("%q is not in the output:\n%s", words, output))
   end
 end
 
 function migration.says_not(output, ...)
   for _, words in ipairs { ... } do
-    assert.falsy(output:find(words, 1, true), string.format("%q is in the output:\n%s", words, output))
+    assert.falsy(output:find(words, 1, true),
+                 string.format("%q is in the output:\n%s", words, output))
   end
 end
 

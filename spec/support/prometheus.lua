@@ -1,4 +1,5 @@
--- A Prometheus (Debian's) that scrapes a host with the files of scripts/monitoring, faster than they say.
+-- A Prometheus (Debian's) that scrapes a host with the files of scripts/monitoring, faster than
+-- they say.
 local command  = require "spec.support.command"
 local http     = require "spec.support.http"
 local json     = require "moonpool.json"
@@ -37,12 +38,16 @@ function prometheus.start(port, token)
   local monitoring = moonpool.app_dir .. "/scripts/monitoring/"
   local self = setmetatable({ port = free_port() }, prometheus)
   local function quick(text) return (text:gsub("(%l+): %d+s\n", "%1: 200ms\n")) end
-  local config, count = quick(read(monitoring .. "prometheus.yml")):gsub("127%.0%.0%.1:5000", "127.0.0.1:" .. port)
+  local config, count = quick(read(monitoring .. "prometheus.yml")):gsub("127%.0%.0%.1:5000",
+    "127.0.0.1:" .. port)
   assert(count == 1)
-  self.folder = command.folder { ["prometheus.yml"] = config, ["rules.yml"] = quick(read(monitoring .. "rules.yml")),
+  self.folder = command.folder { ["prometheus.yml"] = config,
+                                 ["rules.yml"] = quick(read(monitoring .. "rules.yml")),
                                  token = token }
-  assert(os.execute(("cd '%s' && { prometheus --config.file=prometheus.yml --storage.tsdb.path=data " ..
-    "--web.listen-address=127.0.0.1:%d > log 2>&1 & echo $! > pid; }"):format(self.folder.path, self.port)))
+  assert(
+    os.execute(("cd '%s' && { prometheus --config.file=prometheus.yml --storage.tsdb.path=data " ..
+    "--web.listen-address=127.0.0.1:%d > log 2>&1 & echo $! > pid; }"):format(self.folder.path,
+      self.port)))
   self.pid = tonumber(read(self.folder.path .. "/pid"))
   self:await("its own start", function()
     local client = http.connect(self.port)
@@ -71,11 +76,15 @@ function prometheus:log() return read(self.folder.path .. "/log") end
 function prometheus:get(path, params)
   local query = {}
   for name, value in pairs(params or {}) do
-    query[#query + 1] = name .. "=" .. value:gsub("[^%w]", function(c) return ("%%%02X"):format(c:byte()) end)
+    query[#query + 1] = name .. "=" .. value:gsub("[^%w]", function(c)
+      return ("%%%02X"):format(c:byte())
+    end)
   end
-  local answer = assert(http.request(self.port, "GET", "/api/v1/" .. path .. "?" .. table.concat(query, "&")))
+  local answer = assert(
+    http.request(self.port, "GET", "/api/v1/" .. path .. "?" .. table.concat(query, "&")))
   local body = json.decode(answer.body)
-  assert(body.status == "success", (body.error or "no answer") .. ": " .. (params and params.query or path))
+  assert(body.status == "success",
+         (body.error or "no answer") .. ": " .. (params and params.query or path))
   return body.data
 end
 
@@ -89,7 +98,9 @@ end
 
 function prometheus:stop()
   os.execute(("kill -TERM %d 2>/dev/null"):format(self.pid))
-  self:await("its end", function() return not os.execute(("kill -0 %d 2>/dev/null"):format(self.pid)) end)
+  self:await("its end", function()
+    return not os.execute(("kill -0 %d 2>/dev/null"):format(self.pid))
+  end)
   self.folder.remove()
 end
 

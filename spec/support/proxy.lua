@@ -31,7 +31,8 @@ function proxy:url(url)
   local scheme, rest = url:match "^(%a+://)(.*)$"
   local user, database = rest:match "^([^@/]*)@[^/]*/([^?]*)"
   if not user then user, database = rest:match "user=([^&]*)" or "", rest:match "^[^/]*/([^?]*)" end
-  return ("%s%s@127.0.0.1:%d/%s?sslmode=disable&gssencmode=disable"):format(scheme, user, self.port, database)
+  return ("%s%s@127.0.0.1:%d/%s?sslmode=disable&gssencmode=disable"):format(scheme, user, self.port,
+    database)
 end
 
 --- One line of the language that proxy_process.lua describes; gives the answer.
@@ -47,12 +48,14 @@ function proxy:watch(...)
   for _, fault in pairs { ... } do self:order("at " .. fault) end
 end
 
---- The messages since `watch`: { { side = "F", n = 1, name = "Bind", bytes = 20, command = "BEGIN" }, … }
+--- The messages since `watch`: { { side = "F", n = 1, name = "Bind", bytes = 20, command = "BEGIN"
+--- }, … }
 function proxy:list()
   local messages, count = {}, { F = 0, B = 0 }
   for side, name, bytes, what in self:order "list":gmatch "([FB]) (%w+) (%d+) ([^;]*)" do
     count[side] = count[side] + 1
-    messages[#messages + 1] = { side = side, n = count[side], name = name, bytes = math.tointeger(bytes), command = what }
+    messages[#messages + 1] =
+      { side = side, n = count[side], name = name, bytes = math.tointeger(bytes), command = what }
   end
   return messages
 end

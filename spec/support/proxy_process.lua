@@ -1,27 +1,35 @@
--- A process between a host and its PostgreSQL that understands the messages of the protocol, in both directions, and does
--- harm at a chosen one. Run by plain Lua with luv: proxy_process.lua SERVER_SOCKET ANSWERS
+-- A process between a host and its PostgreSQL that understands the messages of the protocol, in
+-- both directions, and does harm at a chosen one. Run by plain Lua with luv: proxy_process.lua
+-- SERVER_SOCKET ANSWERS
 --
--- It listens on a free port of 127.0.0.1, tells the port as the first line of ANSWERS (a FIFO), and then obeys lines on
--- stdin, answering each with a line; it ends with its stdin. No encryption: the host says sslmode=disable.
+-- It listens on a free port of 127.0.0.1, tells the port as the first line of ANSWERS (a FIFO), and
+-- then obeys lines on stdin, answering each with a line; it ends with its stdin. No encryption: the
+-- host says sslmode=disable.
 --
---   watch                    forget all faults, undo those that last, and number the messages from 1 again
---   at SIDE WHICH ACTION     arm a fault; each happens once, several may be armed
---     SIDE    F: from the host (front end), B: from the server (back end); each is numbered on its own
---     WHICH   N: the N-th message since `watch`, over all connections; a connection's start is numbered with the rest
+--   watch                    forget all faults, undo those that last, and number the messages from
+--   1 again at SIDE WHICH ACTION     arm a fault; each happens once, several may be armed
+--     SIDE    F: from the host (front end), B: from the server (back end); each is numbered on its
+--     own WHICH   N: the N-th message since `watch`, over all connections; a connection's start is
+--     numbered with the rest
 --             begin1, begin2 …: a transaction's messages, those of BEGIN being the first (F)
---             commit, insert …: the next that executes such a command (F), or the next answer to one (B)
---     ACTION  cut before | cut within K | cut after    pass nothing of it, its first K bytes, or all of it; then close
+--             commit, insert …: the next that executes such a command (F), or the next answer to
+--             one (B)
+--     ACTION  cut before | cut within K | cut after    pass nothing of it, its first K bytes, or
+--     all of it; then close
 --             delay MS                                 hold it, and what comes behind it
---             freeze                                   pass nothing any more, in both directions; nothing is closed
---             tag WORD                                 (B) an answer that names another command in its place
---             fail SEVERITY SQLSTATE                   (B) an error in place of the message; FATAL and PANIC close as well
+--             freeze                                   pass nothing any more, in both directions;
+--             nothing is closed tag WORD                                 (B) an answer that names
+--             another command in its place fail SEVERITY SQLSTATE                   (B) an error in
+--             place of the message; FATAL and PANIC close as well
 --   deaf                     until `watch`, requests to cancel are taken and not answered
 --   drop                     close all connections
---   told                     the faults that happened since `watch`: SIDE N WHAT COMMANDS, separated by `;`, or "none";
---                            COMMANDS are those that the host has executed in this transaction and that were passed on
+--   told                     the faults that happened since `watch`: SIDE N WHAT COMMANDS,
+--   separated by `;`, or "none";
+--                            COMMANDS are those that the host has executed in this transaction and
+--                            that were passed on
 --   list                     the messages since `watch`: SIDE NAME BYTES COMMAND, separated by `;`
--- Shorter: `cut never`, `cut message N`, `cut commit before` and `cut commit after` are `watch`, followed by
--- `at F beginN cut before`, `at F commit cut before`, `at B commit cut before`.
+-- Shorter: `cut never`, `cut message N`, `cut commit before` and `cut commit after` are `watch`,
+-- followed by `at F beginN cut before`, `at F commit cut before`, `at B commit cut before`.
 local uv = require "luv"
 
 local server_path, answers_path = arg[1], arg[2]
@@ -29,12 +37,17 @@ local answers = assert(io.open(answers_path, "w"))
 answers:setvbuf "line"
 
 local names = {
-  F = { P = "Parse", B = "Bind", D = "Describe", E = "Execute", S = "Sync", C = "Close", Q = "Query", H = "Flush",
+  F = { P = "Parse", B = "Bind", D = "Describe", E = "Execute", S = "Sync", C = "Close",
+        Q = "Query", H = "Flush",
         X = "Terminate", p = "Password", d = "CopyData", c = "CopyDone", f = "CopyFail" },
-  B = { R = "Authentication", S = "ParameterStatus", K = "BackendKeyData", Z = "ReadyForQuery", ["1"] = "ParseComplete",
-        ["2"] = "BindComplete", ["3"] = "CloseComplete", t = "ParameterDescription", T = "RowDescription", n = "NoData",
-        D = "DataRow", C = "CommandComplete", E = "ErrorResponse", N = "NoticeResponse", I = "EmptyQueryResponse",
-        A = "NotificationResponse", G = "CopyInResponse", H = "CopyOutResponse", d = "CopyData", c = "CopyDone" },
+  B = { R = "Authentication", S = "ParameterStatus", K = "BackendKeyData", Z = "ReadyForQuery",
+        ["1"] = "ParseComplete",
+        ["2"] = "BindComplete", ["3"] = "CloseComplete", t = "ParameterDescription",
+        T = "RowDescription", n = "NoData",
+        D = "DataRow", C = "CommandComplete", E = "ErrorResponse", N = "NoticeResponse",
+        I = "EmptyQueryResponse",
+        A = "NotificationResponse", G = "CopyInResponse", H = "CopyOutResponse", d = "CopyData",
+        c = "CopyDone" },
 }
 local CANCEL = 80877102
 
@@ -67,7 +80,8 @@ end
 -- The name of a command: the first word of its text.
 local function word(sql) return (sql:match "^%s*(%a+)" or "?"):upper() end
 
--- What a message says of itself: the command that it belongs to, and that in lower case if it executes or answers it.
+-- What a message says of itself: the command that it belongs to, and that in lower case if it
+-- executes or answers it.
 local function understand(link, side, kind, body)
   if side == "B" then
     local tag = kind == "C" and body:match "^%Z*"
@@ -85,7 +99,8 @@ local function understand(link, side, kind, body)
 end
 
 local function error_response(severity, sqlstate)
-  local body = ("S%s\0V%s\0C%s\0M%s\0\0"):format(severity, severity, sqlstate, "injected " .. sqlstate)
+  local body = ("S%s\0V%s\0C%s\0M%s\0\0"):format(severity, severity, sqlstate,
+                                                 "injected " .. sqlstate)
   return "E" .. string.pack(">I4", #body + 4) .. body
 end
 
@@ -138,7 +153,8 @@ local function take(link, flow, kind, whole, body)
   if side == "F" and link.inside then link.inside = link.inside + 1 end
   count[side] = count[side] + 1
   local n = count[side]
-  list[#list + 1] = ("%s %s %d %s"):format(side, kind == "" and "Startup" or names[side][kind] or kind, #whole, command or "-")
+  list[#list + 1] = ("%s %s %d %s")
+    :format(side, kind == "" and "Startup" or names[side][kind] or kind, #whole, command or "-")
   for i, fault in ipairs(faults) do
     if fault.side == side and (fault.which == tostring(n) or fault.which == special
                                or fault.which == "begin" .. (link.inside or "")) then
@@ -241,7 +257,8 @@ local shorter = {
 local function arm(text)
   local side, which, action, first, second = text:match "^([FB]) (%w+) (%a+) ?(%w*) ?(%w*)$"
   if not side or not acts[action] then return false end
-  faults[#faults + 1] = { side = side, which = which, action = action, first = first, second = second }
+  faults[#faults + 1] = { side = side, which = which, action = action, first = first,
+                          second = second }
   return true
 end
 

@@ -1,5 +1,6 @@
--- An HTTP server of a spec's own, for requests that a host makes: it notes each, and answers as the spec says. On luv's loop,
--- which turns only while the spec waits; the host's own loop turns as well then.
+-- An HTTP server of a spec's own, for requests that a host makes: it notes each, and answers as the
+-- spec says. On luv's loop, which turns only while the spec waits; the host's own loop turns as
+-- well then.
 local uv       = require "luv"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
@@ -13,7 +14,9 @@ local function take(text)
   if not head then return nil end
   local request = { headers = {} }
   request.method, request.path = head:match "^(%S+) (%S+) HTTP/1%.1\r\n"
-  for name, value in head:gmatch "\n([^:\r\n]+): ([^\r\n]*)" do request.headers[name:lower()] = value end
+  for name, value in head:gmatch "\n([^:\r\n]+): ([^\r\n]*)" do
+    request.headers[name:lower()] = value
+  end
   local length = tonumber(request.headers["content-length"] or 0)
   if #rest < length then return nil end
   request.body = rest:sub(1, length)
@@ -42,7 +45,9 @@ function receiver.start(answer)
       received = rest
       self.requests[#self.requests + 1] = request
       local said = answer(#self.requests, request)
-      if math.type(said) then said = ("HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok"):format(said) end
+      if math.type(said) then
+        said = ("HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok"):format(said)
+      end
       if said then client:write(said) end
     end)
   end)

@@ -19,6 +19,8 @@ function sandboxed.load(text, name)
 end
 
 --- The hostile scripts of a theme: each { name, how it ends, code, also = }.
-function sandboxed.hostile(theme) return dofile(("%s/spec/hostile/%s.lua"):format(moonpool.app_dir, theme)) end
+function sandboxed.hostile(theme)
+  return dofile(("%s/spec/hostile/%s.lua"):format(moonpool.app_dir, theme))
+end
 
 return sandboxed

@@ -1,4 +1,5 @@
--- Things of a spec's own: a schema in the project's database, a script run by a host of its own, waits for events.
+-- Things of a spec's own: a schema in the project's database, a script run by a host of its own,
+-- waits for events.
 local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
@@ -7,7 +8,8 @@ local sql      = require "moonpool.sql"
 
 local scratch = {}
 
---- Makes the schema `name` as the owner, runs the statements in it, and lets the application read and write its tables.
+--- Makes the schema `name` as the owner, runs the statements in it, and lets the application read
+--- and write its tables.
 ---@param name string
 ---@param statements string[]
 function scratch.schema(name, statements)
@@ -18,7 +20,8 @@ function scratch.schema(name, statements)
     for _, one in ipairs(sql.split(statement)) do owner.exec(one.sql) end
   end
   owner.exec(("grant usage on schema %s to moonpool_app"):format(name))
-  owner.exec(("grant select, insert, update, delete on all tables in schema %s to moonpool_app"):format(name))
+  owner.exec(("grant select, insert, update, delete on all tables in schema %s to moonpool_app")
+    :format(name))
   owner.exec(("grant usage on all sequences in schema %s to moonpool_app"):format(name))
   local schema = { owner = owner }
   function schema.drop()
@@ -28,23 +31,28 @@ function scratch.schema(name, statements)
   return schema
 end
 
---- Statements for scratch.schema: functions by which an operation does what it may not by itself. NAME.hold(key) and
---- NAME.hold_shared(key) wait for an advisory lock of their transaction, NAME.end_me() ends the backend.
+--- Statements for scratch.schema: functions by which an operation does what it may not by itself.
+--- NAME.hold(key) and NAME.hold_shared(key) wait for an advisory lock of their transaction,
+--- NAME.end_me() ends the backend.
 ---@return string
 function scratch.powers(name)
-  return (([[create function NAME.hold(key bigint) returns boolean language sql as 'select pg_advisory_xact_lock(key) is null';
+  return (([[create function NAME.hold(key bigint) returns boolean language sql as
+    'select pg_advisory_xact_lock(key) is null';
     create function NAME.hold_shared(key bigint) returns boolean
       language sql as 'select pg_advisory_xact_lock_shared(key) is null';
-    create function NAME.end_me() returns boolean language sql as 'select pg_terminate_backend(pg_backend_pid())';
+    create function NAME.end_me() returns boolean language sql as
+      'select pg_terminate_backend(pg_backend_pid())';
     grant execute on all functions in schema NAME to moonpool_app]]):gsub("NAME", name))
 end
 
---- Runs fn in a task of the host, as another session would, and gives what it gives. For use inside a transaction.
+--- Runs fn in a task of the host, as another session would, and gives what it gives. For use inside
+--- a transaction.
 function scratch.elsewhere(fn)
   local tx = host.current_tx()
   if tx then tx:flush() end
   local over, results, timer = host.signal(), nil, nil
-  timer = host.every(0.001, "elsewhere", function() -- the host's own, and not what a call has started
+  -- the host's own, and not what a call has started
+  timer = host.every(0.001, "elsewhere", function()
     timer:stop()
     results = table.pack(pcall(fn))
     over:set()

@@ -18,21 +18,26 @@ end
 
 --- Starts it on the specs' database; waits until it answers, unless options.broken.
 ---@param files table<string, string>  below the project folder
----@param options? { env?: table<string, string>, broken?: boolean, shell?: string }  shell: what is done in front of it
+---@param options? { env?: table<string, string>, broken?: boolean, shell?: string }  shell: what is
+---   done in front of it
 function serving.start(files, options)
   options = options or {}
   local self = setmetatable({ folder = command.folder(files) }, serving)
-  local env = { MOONPOOL_STATE = self.folder.path .. "/state", MOONPOOL_WATCH = "0", MOONPOOL_SETTLE = "1",
+  local env = { MOONPOOL_STATE = self.folder.path .. "/state", MOONPOOL_WATCH = "0",
+                MOONPOOL_SETTLE = "1",
                 MOONPOOL_LISTEN = "off", DB_POOL_MIN = "0", DB_POOL_MAX = "8" }
   for name, value in pairs(options.env or {}) do env[name] = value end
   self.env = env
   local words = { "cd", quoted(self.folder.path), "&& {" }
   for name, value in pairs(env) do -- false: unset
-    words[#words + 1] = value and ("export %s=%s;"):format(name, quoted(value)) or ("unset %s;"):format(name)
+    words[#words + 1] = value and ("export %s=%s;"):format(name, quoted(value))
+      or ("unset %s;"):format(name)
   end
   words[#words + 1] = options.shell and options.shell .. ";" or ""
   words[#words + 1] = quoted(command.executable())
-  words[#words + 1] = "serve > log 2>&1 & echo $! > pid; wait $!; echo $? > exit.new; mv exit.new exit; } > /dev/null 2>&1 &"
+  words[#words + 1] =
+    "serve > log 2>&1 & echo $! > pid; wait $!; echo $? > exit.new; mv exit.new exit; } > \z
+      /dev/null 2>&1 &"
   assert(os.execute(table.concat(words, " ")))
   scratch.await("the host to start", function()
     moonpool.sleep(0.005)
@@ -44,7 +49,8 @@ function serving.start(files, options)
   return self
 end
 
--- The socket is there a moment before the first generation's log line only if it was loaded: serve loads first.
+-- The socket is there a moment before the first generation's log line only if it was loaded: serve
+-- loads first.
 function serving:socket_path()
   local list = io.popen("ls " .. quoted(self.env.MOONPOOL_STATE .. "/control") .. " 2>/dev/null")
   local name = list:read "l"
@@ -63,7 +69,8 @@ function serving:resident()
 end
 
 local function client(self, ...)
-  local words = { "exec lua5.4", quoted(moonpool.app_dir .. "/spec/support/control_client.lua"), quoted(self.socket) }
+  local words = { "exec lua5.4", quoted(moonpool.app_dir .. "/spec/support/control_client.lua"),
+                  quoted(self.socket) }
   for _, word in ipairs { ... } do words[#words + 1] = quoted(word) end
   return assert(io.popen(table.concat(words, " ") .. " 2>&1", "r"))
 end
@@ -84,7 +91,9 @@ function serving:send(order)
 end
 
 function serving:ask(order) return self:send(order).finish() end
-function serving:call(name, input) return self:ask { ["do"] = "call", name = name, input = input } end
+function serving:call(name, input)
+  return self:ask { ["do"] = "call", name = name, input = input }
+end
 function serving:reload() return self:ask { ["do"] = "reload" } end
 function serving:generations() return self:ask { ["do"] = "generations" }.generations end
 
@@ -125,14 +134,15 @@ end
 --- The project's own scripts, for a host of its own.
 ---@return table<string, string>
 function serving.project()
-  local list, files = io.popen("cd " .. quoted(moonpool.app_dir) .. " && find scripts -name '*.lua'"), {}
+  local list, files = io.popen("cd " .. quoted(moonpool.app_dir)
+                               .. " && find scripts -name '*.lua'"), {}
   for name in list:lines() do files[name] = read(moonpool.app_dir .. "/" .. name) end
   list:close()
   return files
 end
 
---- The files of the operation `versions`, which answers with the versions that it, a module that it requires at once and
---- one that it requires while it runs were written as.
+--- The files of the operation `versions`, which answers with the versions that it, a module that it
+--- requires at once and one that it requires while it runs were written as.
 function serving.versions(version)
   return {
     ["scripts/versions.lua"] = ([[
@@ -141,7 +151,8 @@ function serving.versions(version)
       return moonpool.operation { summary = "versions", run = function(tx)
         tx:value "select 1"
         local generation = moonpool.generation()
-        return { operation = %d, lib = lib.version, late = require("lib.late").version, number = generation.number,
+        return { operation = %d, lib = lib.version, late = require("lib.late").version,
+          number = generation.number,
                  files = generation.files }
       end }]]):format(version),
     ["scripts/lib/early.lua"] = ("return { version = %d }\n"):format(version),

@@ -1,10 +1,13 @@
--- Clients that keep connections busy without ever being done, each in its own way. Run by plain Lua with luv:
+-- Clients that keep connections busy without ever being done, each in its own way. Run by plain Lua
+-- with luv:
 --   slow_clients.lua PORT N TOKEN OPERATION
--- Prints `ready` when N are connected; whoever is dismissed comes again. At the end of stdin it prints what it saw, a Lua table.
+-- Prints `ready` when N are connected; whoever is dismissed comes again. At the end of stdin it
+-- prints what it saw, a Lua table.
 local uv = require "luv"
 
 local port, count, token, operation = tonumber(arg[1]), tonumber(arg[2]), arg[3], arg[4]
-local seen = { connected = 0, open = 0, refused = 0, timed_out = 0, ended = 0, failed = 0, most = 0 }
+local seen = { connected = 0, open = 0, refused = 0, timed_out = 0, ended = 0, failed = 0,
+               most = 0 }
 local over, ready = false, false
 
 local authorization = "Host: a\r\nAuthorization: Bearer " .. token .. "\r\n"
@@ -12,12 +15,19 @@ local call = "POST /api/ops/" .. operation .. " HTTP/1.1\r\n" .. authorization
 
 -- What is sent first, and again and again.
 local ways = {
-  function() return "", "" end,                                                        -- says nothing
-  function() return "POST /api/ops/" .. operation .. " HTTP/1.1\r\nHost: a\r\nX-Slow: ", "x" end, -- never ends its head
-  function() return call .. "Content-Length: 100000\r\n\r\n{", " " end,               -- ... or its body
-  function() return call .. "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n" end,   -- ... in pieces
-  function() return (call .. "\r\n"):rep(3), "" end,                                   -- is idle after some calls
-  function() return ("GET /openapi.json HTTP/1.1\r\n" .. authorization .. "\r\n"):rep(20), "", true end, -- takes no answer
+  -- says nothing
+  function() return "", "" end,
+  -- never ends its head
+  function() return "POST /api/ops/" .. operation .. " HTTP/1.1\r\nHost: a\r\nX-Slow: ", "x" end,
+  -- ... or its body
+  function() return call .. "Content-Length: 100000\r\n\r\n{", " " end,
+  -- ... in pieces
+  function() return call .. "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n" end,
+  -- is idle after some calls
+  function() return (call .. "\r\n"):rep(3), "" end,
+  function()
+    return ("GET /openapi.json HTTP/1.1\r\n" .. authorization .. "\r\n"):rep(20), "", true
+  end, -- takes no answer
 }
 
 local clients = {}
@@ -45,7 +55,8 @@ local function connect(i)
       tcp:read_start(function(err, chunk)
         last = (last .. (chunk or "")):sub(-400)
         if chunk then return end
-        gone(err and "ended" or last:find "HTTP/1.1 503" and "refused" or last:find "HTTP/1.1 408" and "timed_out" or "ended")
+        gone(err and "ended" or last:find "HTTP/1.1 503" and "refused" or last:find "HTTP/1.1 408"
+             and "timed_out" or "ended")
       end)
     end
     if not ready and seen.open == count then
@@ -64,7 +75,9 @@ drip:start(10, 10, function()
   for _ = 1, math.max(1, count // 100) do
     at = at % count + 1
     local client = clients[at]
-    if client.open and client.again ~= "" and not client.tcp:is_closing() then client.tcp:write(client.again, function() end) end
+    if client.open and client.again ~= "" and not client.tcp:is_closing() then
+      client.tcp:write(client.again, function() end)
+    end
   end
 end)
 

@@ -30,8 +30,11 @@ function standby.of(primary)
   self.own = own
   run(("mkdir -p '%s/run' && chmod 755 '%s' && chown -R --reference=/proc/%d '%s'")
     :format(self.dir, self.dir, self.pid, self.dir))
-  own(("%spg_basebackup -d '%s' -D '%s/data' -R -X stream -c fast"):format(BIN, primary.admin_url, self.dir))
-  own(("%spg_ctl -D '%s/data' -l '%s/log' -w -o '-c listen_addresses= -c unix_socket_directories=%s/run -c port=5432' start"):
+  own(("%spg_basebackup -d '%s' -D '%s/data' -R -X stream -c fast"):format(BIN, primary.admin_url,
+    self.dir))
+  own(
+    ("%spg_ctl -D '%s/data' -l '%s/log' -w -o '-c listen_addresses= -c \z
+      unix_socket_directories=%s/run -c port=5432' start"):
     format(BIN, self.dir, self.dir, self.dir))
   return self
 end

@@ -13,7 +13,8 @@ function values.unseen(sql)
   return ("%s /* %d */"):format(sql, serial)
 end
 
---- The value through the server: first by a text whose parameter's type is unknown, then by the same one, known.
+--- The value through the server: first by a text whose parameter's type is unknown, then by the
+--- same one, known.
 function values.through(type_name, value)
   local sql = values.unseen(("select $1::%s as v"):format(type_name))
   local cold, warm = db.value(sql, value), db.value(sql, value)

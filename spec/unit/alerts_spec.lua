@@ -4,8 +4,10 @@ local alerts = require "moonpool.alerts"
 -- Numbers of a host that is well; `more` overrides.
 local function sample(at, more)
   local numbers = {
-    at = at, waiting_clients = 0, idle_connections = 5, active_connections = 1, max_connections = 20,
-    slow_queries = 0, failed_queries = 0, queries = 0, query_seconds = 0, deadlock_retries = 0, health_failures = 0,
+    at = at, waiting_clients = 0, idle_connections = 5, active_connections = 1,
+    max_connections = 20,
+    slow_queries = 0, failed_queries = 0, queries = 0, query_seconds = 0, deadlock_retries = 0,
+    health_failures = 0,
     operator_faults = 0,
     saturated_s = 0, read_only_s = 0, draining_s = 0,
   }
@@ -56,7 +58,8 @@ describe("the thresholds", function()
     check("failed_queries", 10, 11, 51, "failed_queries")
   end)
 
-  it("of faults of the operator's are above 0 and 10 within five minutes, and name what fails", function()
+  it("of faults of the operator's are above 0 and 10 within five minutes, and name what fails",
+     function()
     local state = alerts.new()
     alerts.step(state, sample(0))
     local function at(second, counts)
@@ -68,10 +71,12 @@ describe("the thresholds", function()
     local alert = at(20, { ["book SCRIPT_ERROR"] = 1 })
     assert.are.same({ "operator_faults", "warning" }, { alert.name, alert.severity })
     assert.matches("^1 calls failed .*: book SCRIPT_ERROR %(1%)$", alert.message)
-    alert = at(30, { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1, ["c X"] = 1 })
+    alert = at(30, { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1,
+                     ["c X"] = 1 })
     assert.are.equal("critical", alert.severity)
     assert.matches(": pay DISK_FULL %(9%), book SCRIPT_ERROR %(3%), a X %(1%), …$", alert.message)
-    local last = { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1, ["c X"] = 1 }
+    local last = { ["book SCRIPT_ERROR"] = 3, ["pay DISK_FULL"] = 9, ["a X"] = 1, ["b X"] = 1,
+                   ["c X"] = 1 }
     for second = 40, 320, 10 do assert.is_not_nil(at(second, last)) end
     for second = 330, 400, 10 do alert = at(second, last) end
     assert.is_nil(alert)
@@ -105,12 +110,15 @@ describe("the thresholds", function()
     check("read_only_s", 0, 1, 31, "read_only")
     check("draining_s", 30, 31, 121, "draining")
     local advice, state = {}, alerts.new()
-    alerts.step(state, sample(0, { saturated_s = 9, read_only_s = 9, draining_s = 99, health_failures = 1,
+    alerts.step(
+      state, sample(0, { saturated_s = 9, read_only_s = 9, draining_s = 99, health_failures = 1,
       saturated_by = "held by create_deal" }))
     for _, alert in ipairs(state.active) do
       assert.is_nil(advice[alert.action])
       advice[alert.action] = true
-      if alert.name == "saturated" then assert.matches("9 s; held by create_deal$", alert.message) end
+      if alert.name == "saturated" then
+        assert.matches("9 s; held by create_deal$", alert.message)
+      end
     end
   end)
 
@@ -120,7 +128,9 @@ describe("the thresholds", function()
   end)
 
   it("of idle connections are below 3 and 1, where the pool cannot grow", function()
-    local function at(idle, active) return after { idle_connections = idle, active_connections = active } end
+    local function at(idle, active)
+      return after { idle_connections = idle, active_connections = active }
+    end
     assert.are.equal("", at(3, 17))
     assert.are.equal("idle_connections warning", at(2, 18))
     assert.are.equal("idle_connections critical", at(0, 20))
@@ -130,15 +140,21 @@ describe("the thresholds", function()
   it("of the average query time are above 100 and 500 ms, over five minutes", function()
     local function mean(before, now)
       local state = alerts.new()
-      for at = 0, 300, 10 do alerts.step(state, sample(at, { queries = before[1], query_seconds = before[2] })) end
-      for at = 310, 400, 10 do alerts.step(state, sample(at, { queries = now[1], query_seconds = now[2] })) end
+      for at = 0, 300, 10 do
+        alerts.step(state, sample(at, { queries = before[1], query_seconds = before[2] }))
+      end
+      for at = 310, 400, 10 do
+        alerts.step(state, sample(at, { queries = now[1], query_seconds = now[2] }))
+      end
       return names(state.active)
     end
     assert.are.equal("", mean({ 1000, 0 }, { 1100, 10 }))
     assert.are.equal("avg_query_time warning", mean({ 1000, 0 }, { 1100, 10.1 }))
     assert.are.equal("avg_query_time critical", mean({ 1000, 0 }, { 1100, 50.1 }))
-    assert.are.equal("", mean({ 1000, 1000 }, { 1000, 1000 })) -- nothing came in: an old average is no news
-    assert.are.equal("avg_query_time warning", mean({ 1000000, 100 }, { 1000010, 102 })) -- however good the past was
+    -- nothing came in: an old average is no news
+    assert.are.equal("", mean({ 1000, 1000 }, { 1000, 1000 }))
+    -- however good the past was
+    assert.are.equal("avg_query_time warning", mean({ 1000000, 100 }, { 1000010, 102 }))
   end)
 end)
 
@@ -165,13 +181,15 @@ end)
 describe("an alert", function()
   it("does not rise from one moment's peak", function()
     assert.are.same({ "", "", "", "" }, feed(alerts.new(), 0, "waiting_clients", { 0, 20, 0, 20 }))
-    assert.are.same({ "", "waiting_clients critical" }, feed(alerts.new(), 0, "waiting_clients", { 20, 20 }))
+    assert.are.same({ "", "waiting_clients critical" },
+                    feed(alerts.new(), 0, "waiting_clients", { 20, 20 }))
   end)
 
   it("stays while its value hovers around the threshold", function()
     local state = alerts.new()
     feed(state, 0, "waiting_clients", { 11, 11 })
-    for _, seen in ipairs(feed(state, 20, "waiting_clients", { 10, 11, 9, 10, 9, 11, 9, 9, 9, 9, 9, 9, 9, 9 })) do
+    for _, seen in ipairs(feed(state, 20, "waiting_clients",
+                               { 10, 11, 9, 10, 9, 11, 9, 9, 9, 9, 9, 9, 9, 9 })) do
       assert.are.equal("waiting_clients critical", seen)
     end
   end)
@@ -203,7 +221,9 @@ describe("an alert", function()
     end
     for at = 600, 700, 10 do
       local _, changes = alerts.step(state, sample(at))
-      for _, change in ipairs(changes) do told[#told + 1] = ("%s -> %s"):format(change.from, change.to or "none") end
+      for _, change in ipairs(changes) do
+        told[#told + 1] = ("%s -> %s"):format(change.from, change.to or "none")
+      end
     end
     assert.are.same({ "none -> warning", "warning -> none" }, told)
   end)
@@ -212,14 +232,17 @@ describe("an alert", function()
     local state = alerts.new()
     feed(state, 0, "waiting_clients", { 4, 4 })
     local alert = state.active[1]
-    assert.are.same({ "waiting_clients", "Waiting clients", 4, 3 }, { alert.name, alert.title, alert.value, alert.threshold })
+    assert.are.same({ "waiting_clients", "Waiting clients", 4, 3 },
+                    { alert.name, alert.title, alert.value, alert.threshold })
     assert.are.equal("4 wait for a database connection", alert.message)
     assert.matches("DB_POOL_MAX", alert.action)
   end)
 
   it("stands behind a worse one", function()
     local state = alerts.new()
-    for at = 0, 20, 10 do alerts.step(state, sample(at, { waiting_clients = 4, health_failures = 3 })) end
+    for at = 0, 20, 10 do
+      alerts.step(state, sample(at, { waiting_clients = 4, health_failures = 3 }))
+    end
     assert.are.equal("health_check critical, waiting_clients warning", names(state.active))
   end)
 end)

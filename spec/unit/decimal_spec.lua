@@ -18,7 +18,8 @@ describe("moonpool.decimal", function()
 
   it("writes other spellings canonically, as the server does", function()
     local cases = {
-      ["007"] = "7", ["+5.0"] = "5.0", [".5"] = "0.5", ["5."] = "5", ["-0"] = "0", ["-0.00"] = "0.00",
+      ["007"] = "7", ["+5.0"] = "5.0", [".5"] = "0.5", ["5."] = "5", ["-0"] = "0",
+      ["-0.00"] = "0.00",
       ["1e3"] = "1000", ["1.5e-3"] = "0.0015", ["1.50E1"] = "15.0", ["-12E+2"] = "-1200",
     }
     for from, to in pairs(cases) do assert.equal(to, text(decimal(from))) end
@@ -40,7 +41,8 @@ describe("moonpool.decimal", function()
   end)
 
   it("refuses what is no number and what is out of bounds", function()
-    for _, s in ipairs { "", "abc", "NaN", "Infinity", "-inf", "1.2.3", "--1", "1e", "1e+", "0x10", " 1", "1 ",
+    for _, s in ipairs { "", "abc", "NaN", "Infinity", "-inf", "1.2.3", "--1", "1e", "1e+", "0x10",
+                         " 1", "1 ",
       "1,5", "1\0", "-", ".", "+", "e5", "1_000" } do
       refuses("decimal:", decimal, s)
     end
@@ -91,7 +93,9 @@ describe("moonpool.decimal", function()
     }
     local from = { "2.5", "-2.5", "3.5", "2.4999", "-2.4999", "2.5001" }
     for mode, results in pairs(want) do
-      for i, s in ipairs(from) do assert.equal(results[i], text(decimal(s):round(0, mode)), s .. " " .. mode) end
+      for i, s in ipairs(from) do
+        assert.equal(results[i], text(decimal(s):round(0, mode)), s .. " " .. mode)
+      end
     end
     assert.equal("100.00", text(decimal "99.995":round(2)))
     assert.equal("12300", text(decimal "12345":round(-2)))
@@ -121,7 +125,8 @@ describe("moonpool.decimal", function()
 
   it("raises to the power that repeated multiplication gives", function()
     for exponent = 0, 24 do
-      for _, base in ipairs { "0", "7", "-3", "10", "1200", "-1208.9", "0.05", "100.00", "1.0741666", "9999999999999999.5" } do
+      for _, base in ipairs { "0", "7", "-3", "10", "1200", "-1208.9", "0.05", "100.00",
+                              "1.0741666", "9999999999999999.5" } do
         local product = decimal "1"
         for _ = 1, exponent do product = product * decimal(base) end
         assert.equal(text(product), text(decimal(base) ^ exponent), base .. " ^ " .. exponent)
@@ -184,14 +189,16 @@ describe("moonpool.decimal", function()
   it("keeps the laws of arithmetic on many random values", function()
     math.randomseed(42)
     local function random()
-      return decimal(("%d.%0" .. math.random(1, 9) .. "d"):format(math.random(-99999999, 99999999), math.random(0, 9)))
+      return decimal(("%d.%0" .. math.random(1, 9) .. "d"):format(math.random(-99999999, 99999999),
+        math.random(0, 9)))
     end
     local broken = {}
     for _ = 1, 2000 do
       local a, b, c = random(), random(), random()
       local ok = (a + b) * c == a * c + b * c and a - b == -(b - a)
       if b:sign() ~= 0 then
-        local rest = a - a:div(b, 10, "down") * b -- smaller than one in the last place, and of a's sign
+        -- smaller than one in the last place, and of a's sign
+        local rest = a - a:div(b, 10, "down") * b
         ok = ok and rest:abs() < b:abs() * decimal "1e-10" and rest:sign() * a:sign() >= 0
       end
       if not ok then broken[#broken + 1] = a .. " " .. b .. " " .. c end

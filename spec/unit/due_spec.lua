@@ -1,4 +1,5 @@
--- When a schedule is due: intervals and cron lines, over ends of months, leap years and clocks that are put forward and back.
+-- When a schedule is due: intervals and cron lines, over ends of months, leap years and clocks that
+-- are put forward and back.
 local due = require "moonpool.due"
 
 local function utc() return 0 end
@@ -33,7 +34,8 @@ end
 
 describe("an interval", function()
   it("falls on the same times everywhere", function()
-    assert.are.same({ "2026-01-01 00:05:00", "2026-01-01 00:10:00" }, series("5m", "2026-01-01 00:00", utc, 2))
+    assert.are.same({ "2026-01-01 00:05:00", "2026-01-01 00:10:00" },
+                    series("5m", "2026-01-01 00:00", utc, 2))
     assert.are.same({ "2026-01-01 00:00:30" }, series("30s", "2026-01-01 00:00:01", berlin, 1))
     assert.are.same({ "2026-03-30 00:00:00" }, series("1d", "2026-03-29 00:00", berlin, 1))
   end)
@@ -42,7 +44,8 @@ end)
 describe("a cron line", function()
   local cases = {
     { "*/15 * * * *", "2026-05-01 10:07", utc, "2026-05-01 10:15:00", "2026-05-01 10:30:00" },
-    { "0 9-17/4 * * mon-fri", "2026-05-01 13:00", utc, "2026-05-01 17:00:00", "2026-05-04 09:00:00" },
+    { "0 9-17/4 * * mon-fri", "2026-05-01 13:00", utc, "2026-05-01 17:00:00",
+      "2026-05-04 09:00:00" },
     { "30 4 1,15 * *", "2026-01-15 04:30", utc, "2026-02-01 04:30:00", "2026-02-15 04:30:00" },
     { "0 0 31 * *", "2026-01-31 00:00", utc, "2026-03-31 00:00:00", "2026-05-31 00:00:00" },
     { "0 0 29 2 *", "2026-01-01 00:00", utc, "2028-02-29 00:00:00", "2032-02-29 00:00:00" },
@@ -58,20 +61,25 @@ describe("a cron line", function()
     -- 02:30 comes twice on 25 October: due once
     { "30 2 * * *", "2026-10-24 12:00", berlin, "2026-10-25 00:30:00", "2026-10-26 01:30:00" },
     -- every half hour is every half hour
-    { "*/30 * * * *", "2026-10-25 00:10", berlin, "2026-10-25 00:30:00", "2026-10-25 01:00:00", "2026-10-25 01:30:00",
+    { "*/30 * * * *", "2026-10-25 00:10", berlin, "2026-10-25 00:30:00", "2026-10-25 01:00:00",
+      "2026-10-25 01:30:00",
       "2026-10-25 02:00:00" },
-    { "*/30 * * * *", "2026-03-29 00:20", berlin, "2026-03-29 00:30:00", "2026-03-29 01:00:00", "2026-03-29 01:30:00" },
+    { "*/30 * * * *", "2026-03-29 00:20", berlin, "2026-03-29 00:30:00", "2026-03-29 01:00:00",
+      "2026-03-29 01:30:00" },
   }
   for _, case in ipairs(cases) do
-    it(("%s after %s%s"):format(case[1], case[2], case[3] == berlin and " in Berlin" or ""), function()
+    it(("%s after %s%s"):format(case[1], case[2], case[3] == berlin and " in Berlin" or ""),
+       function()
       assert.are.same({ table.unpack(case, 4) }, series(case[1], case[2], case[3], #case - 3))
     end)
   end
 end)
 
 describe("what is no schedule", function()
-  for _, line in ipairs { "", "5", "0s", "400d", "5 m", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *",
-                          "* * * * 8", "*/0 * * * *", "5-1 * * * *", "a * * * *", "0 0 30 2 *", "0 0 31 4,6 *", "1,, * * * *",
+  for _, line in ipairs { "", "5", "0s", "400d", "5 m", "* * * *", "60 * * * *", "* 24 * * *",
+                          "* * 0 * *", "* * * 13 *",
+                          "* * * * 8", "*/0 * * * *", "5-1 * * * *", "a * * * *", "0 0 30 2 *",
+                          "0 0 31 4,6 *", "1,, * * * *",
                           "@often", "99999999999999999999s" } do
     it(("%q is refused with a reason"):format(line), function()
       local schedule, fault = due.parse(line)
@@ -88,9 +96,12 @@ describe("after a pause", function()
   end
 
   it("the last time is due, those before it are missed", function()
-    assert.are.same({ "2026-05-01 11:00:00", 11 }, { catch_up("5m", "2026-05-01 10:00", "2026-05-01 11:03") })
-    assert.are.same({ "2026-05-04 00:00:00", 2 }, { catch_up("0 0 * * *", "2026-05-01 00:00", "2026-05-04 23:00") })
-    assert.are.same({ "2026-05-01 10:05:00", 0 }, { catch_up("5m", "2026-05-01 10:00", "2026-05-01 10:05") })
+    assert.are.same({ "2026-05-01 11:00:00", 11 },
+                    { catch_up("5m", "2026-05-01 10:00", "2026-05-01 11:03") })
+    assert.are.same({ "2026-05-04 00:00:00", 2 },
+                    { catch_up("0 0 * * *", "2026-05-01 00:00", "2026-05-04 23:00") })
+    assert.are.same({ "2026-05-01 10:05:00", 0 },
+                    { catch_up("5m", "2026-05-01 10:00", "2026-05-01 10:05") })
   end)
 
   it("nothing is due before its time", function()

@@ -27,9 +27,11 @@ describe("errors.new", function()
 
   it("reads well on one line", function()
     assert.are.equal("ERROR", tostring(errors.new()))
-    assert.are.equal("NOT_FOUND: no such deal", tostring(errors.new { code = "NOT_FOUND", message = "no such\ndeal" }))
+    assert.are.equal("NOT_FOUND: no such deal",
+                     tostring(errors.new { code = "NOT_FOUND", message = "no such\ndeal" }))
     assert.are.equal(
-      "DATABASE_ERROR: duplicate key (SQLSTATE 23505, constraint users_email_key) at scripts/y.lua:12",
+      "DATABASE_ERROR: duplicate key (SQLSTATE 23505, constraint users_email_key) at \z
+        scripts/y.lua:12",
       tostring(errors.new {
         code = "DATABASE_ERROR", message = "duplicate key", sqlstate = "23505",
         constraint = "users_email_key", line = "scripts/y.lua:12",
@@ -46,7 +48,8 @@ describe("an error that leaves a task", function()
     assert.are.equal("boom", e.message)
     assert.is_truthy(e.line:find("errors_spec%.lua:%d+$"), e.line)
     assert.is_truthy(e.traceback:find("inner", 1, true), e.traceback)
-    assert.is_truthy(tostring(e):find("^SCRIPT_ERROR: boom at .*errors_spec%.lua:%d+$"), tostring(e))
+    assert.is_truthy(tostring(e):find("^SCRIPT_ERROR: boom at .*errors_spec%.lua:%d+$"),
+                     tostring(e))
   end)
 
   it("keeps an error object as it is", function()
@@ -88,7 +91,9 @@ describe("an error that leaves a task", function()
   end)
 
   it("is made of anything", function()
-    assert.are.equal("error(nil): it says nothing of what happened", failure(function() error(nil) end).message)
+    assert.are.equal("error(nil): it says nothing of what happened", failure(function()
+      error(nil)
+    end).message)
     assert.are.equal("42", failure(function() error(42) end).message)
     assert.are.equal("own text", failure(function()
       error(setmetatable({}, { __tostring = function() return "own text" end }))
@@ -120,7 +125,9 @@ describe("an error that leaves a task", function()
 
   it("may come from <close> while another passes", function()
     local e = failure(function()
-      local _ <close> = setmetatable({}, { __close = function() moonpool.sleep(0) error("in close") end })
+      local _ <close> = setmetatable({}, { __close = function()
+        moonpool.sleep(0) error("in close")
+      end })
       error("first")
     end)
     assert.are.equal("in close", e.message)
@@ -128,7 +135,8 @@ describe("an error that leaves a task", function()
 end)
 
 describe("an error of a script's own making", function()
-  it("has a code, a text and a status of errors, or is a mistake at the line that made it", function()
+  it("has a code, a text and a status of errors, or is a mistake at the line that made it",
+     function()
     local line
     local function fails(...)
       local arguments = table.pack(...)
@@ -142,10 +150,14 @@ describe("an error of a script's own making", function()
       assert.are.same({ "X", "m", status }, { e.code, e.message, e.status })
     end
     assert.are.equal(400, fails("X", "m").status)
-    local wrong = { { "X", "m", { status = 100 } }, { "X", "m", { status = 200 } }, { "X", "m", { status = 399 } },
-      { "X", "m", { status = 600 } }, { "X", "m", { status = 99999 } }, { "X", "m", { status = 0 / 0 } },
-      { "X", "m", { status = 1 / 0 } }, { "X", "m", { status = 404.5 } }, { "X", "m", { status = "404" } },
-      { "X", "m", { status = true } }, { "X", "m", { status = {} } }, { "X", "m", 404 }, { "X", "m", "404" },
+    local wrong = { { "X", "m", { status = 100 } }, { "X", "m", { status = 200 } },
+                    { "X", "m", { status = 399 } },
+      { "X", "m", { status = 600 } }, { "X", "m", { status = 99999 } },
+      { "X", "m", { status = 0 / 0 } },
+      { "X", "m", { status = 1 / 0 } }, { "X", "m", { status = 404.5 } },
+      { "X", "m", { status = "404" } },
+      { "X", "m", { status = true } }, { "X", "m", { status = {} } }, { "X", "m", 404 },
+      { "X", "m", "404" },
       { "X", nil }, { "X", 1 }, { "X", {} }, { nil, "m" }, { 7, "m" }, { "", "m" }, { "x", "m" },
       { "Not Found", "m" }, { "1X", "m" }, { "X\n", "m" }, { ("X"):rep(64), "m" } }
     for i, arguments in ipairs(wrong) do
@@ -167,7 +179,8 @@ describe("an error of a script's own making", function()
       { { code = "X", message = "m", status = 99999 }, "SCRIPT_ERROR", "a number from 400 to 599" },
       { { code = "X", message = "m", status = "404" }, "SCRIPT_ERROR", "a number from 400 to 599" },
       { io.stdout, "SCRIPT_ERROR", "file" }, { print, "SCRIPT_ERROR", "a function was raised" },
-      { coroutine.create(print), "SCRIPT_ERROR", "a thread was raised" }, { true, "SCRIPT_ERROR", "a boolean was raised" },
+      { coroutine.create(print), "SCRIPT_ERROR", "a thread was raised" },
+      { true, "SCRIPT_ERROR", "a boolean was raised" },
       { setmetatable({}, {}), "SCRIPT_ERROR", "a table was raised" },
     }
     for i, case in ipairs(made) do
@@ -190,12 +203,14 @@ describe("the `errors` of an operation", function()
   local is = require "moonpool.is"
 
   local function defines(entry, input)
-    return pcall(moonpool.operation, { input = input, errors = { sku_key = entry }, run = function() end })
+    return pcall(moonpool.operation,
+                 { input = input, errors = { sku_key = entry }, run = function() end })
   end
 
   it("are judged when it is defined", function()
     local input = is.object { sku = is.string, lines = is.array(is.string) }
-    for _, entry in ipairs { { "DUP" }, { "DUP", 409 }, { "DUP", 409, "SKU $sku costs $5" }, { "DUP", nil, "taken" } } do
+    for _, entry in ipairs { { "DUP" }, { "DUP", 409 }, { "DUP", 409, "SKU $sku costs $5" },
+                             { "DUP", nil, "taken" } } do
       assert.is_true(defines(entry, input))
     end
     for fault, entry in pairs {
@@ -205,12 +220,14 @@ describe("the `errors` of an operation", function()
       ["from 400 to 599"] = { "DUP", 200 },
       ["the message must be a text"] = { "DUP", 409, {} },
       ["there is no `status` in it"] = { "DUP", status = 409 },
-      ["names `$skuu`, which the input has not; did you mean `$sku`?"] = { "DUP", 409, "SKU $skuu" },
+      ["names `$skuu`, which the input has not; did you mean `$sku`?"] =
+        { "DUP", 409, "SKU $skuu" },
       ["names `$lines`, which is more than one value"] = { "DUP", 409, "SKU $lines" },
     } do
       local ok, e = defines(entry, input)
       assert.is_false(ok, fault)
-      assert.truthy(e.message:find("errors.sku_key: ", 1, true) and e.message:find(fault, 1, true), e.message)
+      assert.truthy(e.message:find("errors.sku_key: ", 1, true) and e.message:find(fault, 1, true),
+                    e.message)
     end
     assert.is_false(defines({ "DUP", 409, "SKU $sku" })) -- no schema, no fields
   end)

@@ -39,7 +39,8 @@ describe("values", function()
   it("uuids", function()
     local id = "0190a5c8-7b1e-7cc3-98c4-dc0c0c07398f"
     assert.equal(id, is.uuid:check(id:upper()))
-    refuses("must be a UUID", is.uuid, "", "x", id .. "0", "{" .. id .. "}", id:gsub("%-", ""), (id:gsub("0", "g")), id .. "\n")
+    refuses("must be a UUID", is.uuid, "", "x", id .. "0", "{" .. id .. "}", id:gsub("%-", ""),
+            (id:gsub("0", "g")), id .. "\n")
     refuses("must be a string", is.uuid, 5)
   end)
 
@@ -47,16 +48,19 @@ describe("values", function()
     for _, ok in ipairs { "a@b.co", "first.last+tag@sub.example.com", "o'hara@exämple.de" } do
       assert.equal(ok, is.email:check(ok))
     end
-    refuses("must look like an e%-mail address", is.email, "", "a", "a@b", "a@b.c", "@b.co", "a@", "a b@c.co", "a@b..co",
+    refuses("must look like an e%-mail address", is.email, "", "a", "a@b", "a@b.c", "@b.co", "a@",
+            "a b@c.co", "a@b..co",
       "a@@b.co",
-      "a@b.co\n", ".a@b.co", "a.@b.co", "a..b@c.co", "a@-b.co", "a@b.co,c@d.co", "<a@b.co>", ("x"):rep(250) .. "@b.co")
+      "a@b.co\n", ".a@b.co", "a.@b.co", "a..b@c.co", "a@-b.co", "a@b.co,c@d.co", "<a@b.co>",
+      ("x"):rep(250) .. "@b.co")
   end)
 
   it("numbers", function()
     assert.equal(5, is.integer:check(5))
     assert.equal("integer", math.type(is.integer:check(5.0)))
     assert.equal(3, is.integer:from_json(border "3.0"))
-    refuses("must be an integer", is.integer, 1.5, "5", true, 2 ^ 70, 0 / 0, decimal "1.5", decimal "1e30")
+    refuses("must be an integer", is.integer, 1.5, "5", true, 2 ^ 70, 0 / 0, decimal "1.5",
+            decimal "1e30")
     refuses("at least 1", is.integer:min(1), 0, math.mininteger)
     refuses("at most 9", is.integer:max(9), 10)
     assert.equal(1.5, is.number:check(1.5))
@@ -71,7 +75,8 @@ describe("values", function()
     end
     assert.equal("28500.00", tostring(is.decimal:from_json(border "28500.00")))
     refuses("floats are not exact", is.decimal, 1.5, 2.0)
-    refuses("must be a decimal number", is.decimal, "", "1e5", "NaN", "1,5", " 1", "1.", ".5", "+1", "0x1", true, {},
+    refuses("must be a decimal number", is.decimal, "", "1e5", "NaN", "1,5", " 1", "1.", ".5", "+1",
+            "0x1", true, {},
       ("9"):rep(1001))
     local money = is.decimal:precision(12):scale(2):min(0)
     assert.equal("9999999999.99", tostring(money:check "9999999999.99"))
@@ -91,27 +96,37 @@ describe("values", function()
   end)
 
   it("dates are real days", function()
-    for _, ok in ipairs { "2024-02-29", "2000-02-29", "0001-01-01", "9999-12-31" } do assert.equal(ok, is.date:check(ok)) end
-    refuses("must be a date", is.date, "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-10", "2024-04-31", "2024-01-00",
+    for _, ok in ipairs { "2024-02-29", "2000-02-29", "0001-01-01", "9999-12-31" } do
+      assert.equal(ok, is.date:check(ok))
+    end
+    refuses("must be a date", is.date, "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-10",
+            "2024-04-31", "2024-01-00",
       "0000-01-01",
       "24-01-01", "2024-1-1", "2024-01-01T00:00:00Z", "", "2024-01-01\n")
   end)
 
   it("timestamps become UTC", function()
     for from, to in pairs {
-      ["2024-02-29T13:45:00Z"] = "2024-02-29T13:45:00Z", ["2024-02-29T13:45:00.000Z"] = "2024-02-29T13:45:00Z",
-      ["2024-02-29T23:30:00.25-05:00"] = "2024-03-01T04:30:00.25Z", ["2024-03-01T00:30:00+01:00"] = "2024-02-29T23:30:00Z",
-      ["2024-01-01T00:00:00+00"] = "2024-01-01T00:00:00Z", ["2023-12-31 20:00:00-0800"] = "2024-01-01T04:00:00Z",
-      ["2024-12-31T23:59:59.123456+05:45"] = "2024-12-31T18:14:59.123456Z", ["2024-05-05T10:20Z"] = "2024-05-05T10:20:00Z",
-      ["0001-01-01T00:00:00Z"] = "0001-01-01T00:00:00Z", ["9999-12-31T23:59:59Z"] = "9999-12-31T23:59:59Z",
+      ["2024-02-29T13:45:00Z"] = "2024-02-29T13:45:00Z",
+      ["2024-02-29T13:45:00.000Z"] = "2024-02-29T13:45:00Z",
+      ["2024-02-29T23:30:00.25-05:00"] = "2024-03-01T04:30:00.25Z",
+      ["2024-03-01T00:30:00+01:00"] = "2024-02-29T23:30:00Z",
+      ["2024-01-01T00:00:00+00"] = "2024-01-01T00:00:00Z",
+      ["2023-12-31 20:00:00-0800"] = "2024-01-01T04:00:00Z",
+      ["2024-12-31T23:59:59.123456+05:45"] = "2024-12-31T18:14:59.123456Z",
+      ["2024-05-05T10:20Z"] = "2024-05-05T10:20:00Z",
+      ["0001-01-01T00:00:00Z"] = "0001-01-01T00:00:00Z",
+      ["9999-12-31T23:59:59Z"] = "9999-12-31T23:59:59Z",
     } do
       assert.equal(to, is.timestamp:check(from))
     end
-    refuses("time with its zone", is.timestamp, "2024-02-29T13:45:00", "2024-02-30T13:45:00Z", "2024-02-29T24:00:00Z",
+    refuses("time with its zone", is.timestamp, "2024-02-29T13:45:00", "2024-02-30T13:45:00Z",
+            "2024-02-29T24:00:00Z",
       "2024-02-29T13:60:00Z",
       "2024-02-29T13:45:60Z", "2024-02-29T13:45:00.Z", "2024-02-29T13:45:00+16:00",
         "2024-02-29",
-      "2024-02-29T13:45:00+05:60", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2024-02-29T13:45:00Zx", "now", "")
+      "2024-02-29T13:45:00+05:60", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00",
+      "2024-02-29T13:45:00Zx", "now", "")
   end)
 
   it("rows are passed on and not looked at", function()
@@ -123,7 +138,8 @@ end)
 
 describe("absence", function()
   it("is told apart from null", function()
-    local s = is.object { a = is.string:optional(), b = is.string:nullable():optional(), c = is.integer:default(7) }
+    local s = is.object { a = is.string:optional(), b = is.string:nullable():optional(),
+                          c = is.integer:default(7) }
     local copy = s:check { b = is.null }
     assert.is_nil(copy.a)
     assert.equal(is.null, copy.b)
@@ -155,7 +171,8 @@ describe("objects", function()
   }:exactly_one("customer_id", "customer_data")
 
   it("copies and never shares", function()
-    local input = { customer_data = { first_name = "A" }, prices = { { sale_price = "1" } }, meta = { deep = { 1 } } }
+    local input = { customer_data = { first_name = "A" }, prices = { { sale_price = "1" } },
+                    meta = { deep = { 1 } } }
     local copy = deal:check(input)
     assert.are_not.equal(input.customer_data, copy.customer_data)
     assert.are_not.equal(input.meta.deep, copy.meta.deep)
@@ -167,16 +184,20 @@ describe("objects", function()
   end)
 
   it("collects all failures with their paths", function()
-    local e = failure(deal, { customer_data = { first_name = "", email = "x" }, prices = { { sale_price = "1" },
+    local e = failure(deal, { customer_data = { first_name = "", email = "x" },
+                              prices = { { sale_price = "1" },
       { sale_price = true } } })
     local paths = {}
     for i, f in ipairs(e.fields) do paths[i] = f.path end
-    assert.same({ "customer_data.email", "customer_data.first_name", "prices[2].sale_price" }, paths)
+    assert.same({ "customer_data.email", "customer_data.first_name", "prices[2].sale_price" },
+                paths)
     assert.equal("must look like an e-mail address", e.fields[1].message)
     assert.matches("^customer_data%.email: must look like an e%-mail address; "
       .. "customer_data%.first_name: must not be empty; prices", e.message)
-    local many = is.object { a = is.string, b = is.string, c = is.string, d = is.string, e = is.string }
-    assert.matches("^a: is required; b: is required; c: is required %(and 2 more%)$", failure(many, {}).message)
+    local many = is.object { a = is.string, b = is.string, c = is.string, d = is.string,
+                             e = is.string }
+    assert.matches("^a: is required; b: is required; c: is required %(and 2 more%)$",
+                   failure(many, {}).message)
     assert.equal(5, #failure(many, {}).fields)
     assert.matches("^VALIDATION_ERROR: ", tostring(failure(is.string, 1)))
   end)
@@ -192,7 +213,8 @@ describe("objects", function()
     assert.equal("unknown field `custmer_id`; did you mean `customer_id`?", e.message)
     assert.equal("custmer_id", e.fields[1].path)
     e = failure(deal, { customer_data = { first_name = "A", first_nmae = 1, zzzzzzzz = 1 } })
-    assert.matches("customer_data: unknown field `first_nmae`; did you mean `first_name`%?", e.message)
+    assert.matches("customer_data: unknown field `first_nmae`; did you mean `first_name`%?",
+                   e.message)
     assert.matches("unknown field `zzzzzzzz`$", e.message)
     assert.matches("did you mean `customer_id`", failure(deal, { customerId = 1,
       customer_data = { first_name = "A" } }).message)
@@ -202,10 +224,13 @@ describe("objects", function()
   end)
 
   it("wants exactly one of some", function()
-    assert.equal("exactly one of customer_id and customer_data must be given", failure(deal, {}).message)
-    assert.matches("exactly one", failure(deal, { customer_id = "0190a5c8-7b1e-7cc3-98c4-dc0c0c07398f",
+    assert.equal("exactly one of customer_id and customer_data must be given",
+                 failure(deal, {}).message)
+    assert.matches("exactly one",
+                   failure(deal, { customer_id = "0190a5c8-7b1e-7cc3-98c4-dc0c0c07398f",
       customer_data = { first_name = "A" } }).message)
-    local own = is.object { a = is.any:optional(), b = is.any:optional() }:exactly_one("a", "b", "Either a or b")
+    local own = is.object { a = is.any:optional(), b = is.any:optional() }:exactly_one("a", "b",
+      "Either a or b")
     assert.equal("Either a or b", failure(own, {}).message)
     assert.has_error(function() is.object { a = is.any, b = is.any }:exactly_one("a", "b") end)
     assert.has_error(function() is.object { a = is.any:optional() }:exactly_one("a", "b") end)
@@ -213,7 +238,8 @@ describe("objects", function()
 
   it("refuses what is no object or no array", function()
     refuses("must be an object", deal, 1, "x", { 1 }, json.array(), io.stdout, true)
-    refuses("must be an array", is.array(is.any), 1, "x", { a = 1 }, { 1, nil, 3 }, { [2] = 1 }, { 1, x = 1 })
+    refuses("must be an array", is.array(is.any), 1, "x", { a = 1 }, { 1, nil, 3 }, { [2] = 1 },
+            { 1, x = 1 })
     refuses("at most 2 items", is.array(is.any):max(2), { 1, 2, 3 })
     refuses("at least 1 item", is.array(is.any):min(1), {})
     assert.equal("[]", json.encode(is.array(is.any):check {}))
@@ -234,7 +260,8 @@ describe("the border", function()
   }
 
   it("respells names, leaves data alone, and goes back to the same text", function()
-    local text = '{"byName":{"any_Key x":{"subTotal":1}},"customerData":{"firstName":"A","line_2":"B"},'
+    local text =
+      '{"byName":{"any_Key x":{"subTotal":1}},"customerData":{"firstName":"A","line_2":"B"},'
       .. '"lineItems":[{"unitPrice":"28500.00"}],'
       .. '"metaData":{"trimLevel":[{"sub_name":[]}],"x_y":null},"noteText":null}'
     local copy = s:from_json(border(text))
@@ -245,11 +272,13 @@ describe("the border", function()
     assert.equal(1, copy.by_name["any_Key x"].sub_total)
     assert.equal(is.null, copy.note_text)
     assert.equal(text, json.encode(copy, { camel = true, decimal_strings = true, sorted = true }))
-    assert.equal(text, json.encode(s:check(copy), { camel = true, decimal_strings = true, sorted = true }))
+    assert.equal(
+      text, json.encode(s:check(copy), { camel = true, decimal_strings = true, sorted = true }))
   end)
 
   it("names places as the caller wrote them", function()
-    local e = failure(s, border '{"customerData":{},"lineItems":[{"unitPrice":1.5},{"unitPrice":"x"}]}', true)
+    local e = failure(
+      s, border '{"customerData":{},"lineItems":[{"unitPrice":1.5},{"unitPrice":"x"}]}', true)
     assert.equal("customerData.firstName", e.fields[1].path)
     assert.equal("lineItems[1].unitPrice", e.fields[2].path)
     e = failure(s, border '{"customer_data":{"firstName":"A"}}', true)
@@ -299,21 +328,26 @@ describe("schemas", function()
 
   it("document themselves as JSON Schema", function()
     local s = is.object {
-      customer_id = is.uuid:describe "whose deal", sale_price = is.decimal:scale(2):min(0):optional(),
-      state = is.enum { "A", "B" }:default "A", tags = is.array(is.string:max(5)):nullable():optional(),
+      customer_id = is.uuid:describe "whose deal",
+      sale_price = is.decimal:scale(2):min(0):optional(),
+      state = is.enum { "A", "B" }:default "A",
+      tags = is.array(is.string:max(5)):nullable():optional(),
     }
     local doc = json.decode(json.encode(s:json_schema(), { camel = true, sorted = true }))
     assert.equal("https://json-schema.org/draft/2020-12/schema", doc["$schema"])
     assert.same({ "customerId" }, doc.required)
     assert.is_false(doc.additionalProperties)
-    assert.same({ type = "string", format = "uuid", description = "whose deal" }, doc.properties.customerId)
+    assert.same({ type = "string", format = "uuid", description = "whose deal" },
+                doc.properties.customerId)
     assert.equal(0.01, doc.properties.salePrice.multipleOf)
     assert.same({ type = "string", enum = { "A", "B" }, default = "A" }, doc.properties.state)
     assert.equal("null", doc.properties.tags.anyOf[2].type)
     assert.equal(5, doc.properties.tags.anyOf[1].items.maxLength)
-    local either = is.object { a = is.any:optional(), b_c = is.any:optional() }:exactly_one("a", "b_c"):json_schema()
+    local either = is.object { a = is.any:optional(), b_c = is.any:optional() }:exactly_one("a",
+      "b_c"):json_schema()
     assert.equal('[{"oneOf":[{"required":["a"]},{"required":["bC"]}]}]', json.encode(either.allOf))
-    for _, schema in ipairs { is.any, is.row, is.boolean, is.email, is.date, is.timestamp, is.number, is.integer,
+    for _, schema in ipairs { is.any, is.row, is.boolean, is.email, is.date, is.timestamp,
+                              is.number, is.integer,
       is.map(is.any),
       is.one_of(is.integer, is.string) } do
       assert.is_table(schema:json_schema())

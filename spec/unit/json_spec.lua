@@ -12,7 +12,8 @@ local function round(text) return json.encode(json.decode(text), { sorted = true
 
 describe("json.decode", function()
   it("keeps arrays, objects and null apart", function()
-    for _, text in ipairs { "[]", "{}", "null", "[[],{}]", '{"a":null,"b":[]}', "true", "false", '""', "0" } do
+    for _, text in ipairs { "[]", "{}", "null", "[[],{}]", '{"a":null,"b":[]}', "true", "false",
+                            '""', "0" } do
       assert.equal(text, round(text))
     end
     assert.is_true(json.is_array(json.decode "[]"))
@@ -27,14 +28,18 @@ describe("json.decode", function()
   end)
 
   it("gives a float only where nothing is lost", function()
-    for text, value in pairs { ["1.5"] = 1.5, ["0.1"] = 0.1, ["28500.00"] = 28500.0, ["1e2"] = 100.0, ["12.5e-1"] = 1.25,
-      ["1e300"] = 1e300, ["0.30000000000000004"] = 0.1 + 0.2, ["123456789012345.6"] = 123456789012345.6,
-      ["1.7976931348623157e308"] = 1.7976931348623157e308, ["0.00001"] = 1e-5, ["100.0010"] = 100.001 } do
+    for text, value in pairs { ["1.5"] = 1.5, ["0.1"] = 0.1, ["28500.00"] = 28500.0,
+                               ["1e2"] = 100.0, ["12.5e-1"] = 1.25,
+      ["1e300"] = 1e300, ["0.30000000000000004"] = 0.1 + 0.2,
+      ["123456789012345.6"] = 123456789012345.6,
+      ["1.7976931348623157e308"] = 1.7976931348623157e308, ["0.00001"] = 1e-5,
+      ["100.0010"] = 100.001 } do
       local v = json.decode(text)
       assert.equal("float", math.type(v), text)
       assert.equal(value, v)
     end
-    for _, text in ipairs { "9223372036854775808", "3.14159265358979323846", "0.1000000000000000055511151231257827" } do
+    for _, text in ipairs { "9223372036854775808", "3.14159265358979323846",
+                            "0.1000000000000000055511151231257827" } do
       assert.is_true(decimal.is(json.decode(text)), text)
       assert.equal(text, tostring(json.decode(text)))
     end
@@ -49,17 +54,21 @@ describe("json.decode", function()
     assert.same({ "28500.00", "1.50", "7", "100", "-0.10", "18446744073709551616" }, texts)
     assert.equal("integer", math.type(v[3]))
     assert.is_true(decimal.is(v[4]))
-    refuses("line 1, column 2: the number has more than 1000 digits", json.decode, "[1e999999]", { decimals = true })
+    refuses("line 1, column 2: the number has more than 1000 digits", json.decode, "[1e999999]",
+            { decimals = true })
     refuses("1000 digits", json.decode, "1e99999999999999999999")
     refuses("1000 digits", json.decode, ("9"):rep(2000))
   end)
 
   it("refuses what the grammar does not know", function()
     for _, text in ipairs {
-      "", " ", "nul", "tru", "NaN", "Infinity", "-", "01", "-01", "1.", ".5", "+1", "0x10", "1e", "1e+", "[1,]", "[,1]",
+      "", " ", "nul", "tru", "NaN", "Infinity", "-", "01", "-01", "1.", ".5", "+1", "0x10", "1e",
+      "1e+", "[1,]", "[,1]",
         "[1 2]",
-      "[1", "]", "{", '{"a"}', '{"a":}', '{"a":1,}', "{,}", "{1:2}", "{'a':1}", "{a:1}", '"abc', '"\\x"', '"\\u12"', '"\\',
-      "[1]x", "[1] [2]", "1 2", "[1/*c*/]", "// c\n1", "\xef\xbb\xbf1", '"a\nb"', '"a\tb"', '"\1"', "[\v1]", "[\f1]", "1\0",
+      "[1", "]", "{", '{"a"}', '{"a":}', '{"a":1,}', "{,}", "{1:2}", "{'a':1}", "{a:1}", '"abc',
+      '"\\x"', '"\\u12"', '"\\',
+      "[1]x", "[1] [2]", "1 2", "[1/*c*/]", "// c\n1", "\xef\xbb\xbf1", '"a\nb"', '"a\tb"', '"\1"',
+      "[\v1]", "[\f1]", "1\0",
         "\0",
       "[1]\0", "undefined", "[\xc2\xa01]" } do
       refuses("json: line %d+, column %d+: .", json.decode, text)
@@ -77,13 +86,16 @@ describe("json.decode", function()
   end)
 
   it("refuses invalid UTF-8 and lone surrogates", function()
-    for _, bytes in ipairs { "\xff", "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xed\xbf\xbf",
+    for _, bytes in ipairs { "\xff", "\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80",
+                             "\xed\xbf\xbf",
       "\xf0\x80\x80\x80",
-      "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xc3", "\xe2\x82", "\xf0\x9f\x98", "aaaaaaaaaaaaaaaa\xc3(" } do
+      "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xc3", "\xe2\x82", "\xf0\x9f\x98",
+      "aaaaaaaaaaaaaaaa\xc3(" } do
       refuses("invalid UTF%-8", json.decode, '"' .. bytes .. '"')
       refuses("invalid UTF%-8", json.decode, '{"' .. bytes .. '":1}')
     end
-    for _, escape in ipairs { "\\ud800", "\\udc00", "\\uDFFF", "\\ud800\\u0041", "\\ud800x", "\\ud83d\\ud83d\\ude00",
+    for _, escape in ipairs { "\\ud800", "\\udc00", "\\uDFFF", "\\ud800\\u0041", "\\ud800x",
+                              "\\ud83d\\ud83d\\ude00",
       "\\\\\\ud800" } do
       refuses("surrogate", json.decode, '"' .. escape .. '"')
     end
@@ -141,8 +153,10 @@ end)
 
 describe("json.encode", function()
   it("writes numbers exactly", function()
-    for _, case in ipairs { { 3.0, "3.0" }, { 0.1, "0.1" }, { 1e300, "1e+300" }, { 1 / 3, "0.3333333333333333" },
-      { 2.0 ^ 53, "9007199254740992.0" }, { 5e-324, "4.94065645841247e-324" }, { 123456.789, "123456.789" }, { 1e15,
+    for _, case in ipairs { { 3.0, "3.0" }, { 0.1, "0.1" }, { 1e300, "1e+300" },
+                            { 1 / 3, "0.3333333333333333" },
+      { 2.0 ^ 53, "9007199254740992.0" }, { 5e-324, "4.94065645841247e-324" },
+      { 123456.789, "123456.789" }, { 1e15,
         "1e+15" } } do
       assert.equal(case[2], json.encode(case[1]))
     end
@@ -185,7 +199,8 @@ describe("json.encode", function()
   end)
 
   it("refuses with the path of the value", function()
-    refuses("^%$%.items%[3%]%.x: a function cannot be JSON", json.encode, { items = { 1, 2, { x = print } } })
+    refuses("^%$%.items%[3%]%.x: a function cannot be JSON", json.encode,
+            { items = { 1, 2, { x = print } } })
     refuses('^%$%.a%["b c"%]: a number that is NaN', json.encode, { a = { ["b c"] = 0 / 0 } })
     refuses("^%$: a number that is NaN or infinite", json.encode, math.huge)
     refuses("^%$%.s: a string that is no valid UTF%-8", json.encode, { s = "\xff" })
@@ -239,17 +254,20 @@ describe("json.encode", function()
       json.encode({ customer_data = { first_name = "A" }, list = { { a_b = 1 } } }, camel))
     assert.equal('{"metaData":{"trim_level":{"sub_name":[{"x_y":1}]}}}',
       json.encode({ meta_data = json.raw { trim_level = { sub_name = { { x_y = 1 } } } } }, camel))
-    assert.equal('{"m":{"key_one":{"aB":1}}}', json.encode({ m = json.map { key_one = { a_b = 1 } } }, camel))
+    assert.equal('{"m":{"key_one":{"aB":1}}}',
+                 json.encode({ m = json.map { key_one = { a_b = 1 } } }, camel))
     local raw = json.decode('{"a_b":[{"c_d":1}]}', { raw = true })
     assert.equal('{"subData":{"c_d":1}}', json.encode({ sub_data = raw.a_b[1] }, camel))
     refuses("same name in snake_case", json.encode, { a_b = 1, aB = 2 }, { camel = true })
-    assert.equal('{"NEW":1,"_x":2,"a__b":3,"x y":4}', json.encode({ NEW = 1, _x = 2, a__b = 3, ["x y"] = 4 }, camel))
+    assert.equal('{"NEW":1,"_x":2,"a__b":3,"x y":4}',
+                 json.encode({ NEW = 1, _x = 2, a__b = 3, ["x y"] = 4 }, camel))
   end)
 end)
 
 describe("names", function()
   it("come back as they were", function()
-    for snake, camel in pairs { customer_id = "customerId", line_2 = "line_2", line2 = "line2", a_b_c = "aBC", a_2b_c = "a_2bC",
+    for snake, camel in pairs { customer_id = "customerId", line_2 = "line_2", line2 = "line2",
+                                a_b_c = "aBC", a_2b_c = "a_2bC",
       id = "id", msrp_2024_usd = "msrp_2024Usd", a1_b2 = "a1B2" } do
       assert.equal(camel, json.camel(snake))
       assert.equal(snake, json.snake(camel))

@@ -30,7 +30,8 @@ describe("a migration's marker", function()
   end)
 
   it("may have -- migrate:up in front", function()
-    local up, down, from = parts "-- Customers.\n-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;"
+    local up, down,
+      from = parts "-- Customers.\n-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;"
     assert.are.same({ "-- Customers.\n-- migrate:up\nselect 1;\n", "select 2;", 5 },
                     { up, down, from })
   end)
@@ -38,17 +39,23 @@ describe("a migration's marker", function()
   it("is refused with its line when it is not exactly that", function()
     for _, line in ipairs {
       "-- Migrate:Down", "-- migrate: down", " -- migrate:down", "\t-- migrate:down",
-      "-- migrate:down;", "-- migrate:down transaction:false", "-- MIGRATE:DOWN", "-- migrate :down",
+      "-- migrate:down;", "-- migrate:down transaction:false", "-- MIGRATE:DOWN",
+      "-- migrate :down",
       "-- migrate : down", "-- migrate:dwon", "-- migrate:undo", "-- migrate:rollback",
       "-- migrate-down", "-- migrate_down", "-- migrate=down", "-- migrate down", "-- migrat:down",
       "--- migrate:down", "---- migrate:down ----", "-- -- migrate:down", "-- migrate:down --",
-      "/* migrate:down */", "/* -- migrate:down */", "/*\nmigrate:down\n*/", "/*\n-- migrate:down\n*/",
+      "/* migrate:down */", "/* -- migrate:down */", "/*\nmigrate:down\n*/",
+      "/*\n-- migrate:down\n*/",
       "# migrate:down", "// migrate:down", "migrate:down", "- migrate:down", "; -- migrate:down",
       "select 1; -- migrate:down", "-- migration:down", "-- migrate:up", "-- Migrate:Up",
-      "-- +goose Down", "-- +goose down", "--+goose Down", "-- +goose Up", "-- +goose NO TRANSACTION",
-      "-- +goose StatementBegin", "-- goose: down", "-- +migrate Down", "-- +migrate Down notransaction",
-      "-- rambler down", "-- Down Migration", "-- Up Migration", "-- !Downs", "# --- !Downs", "-- Down",
-      "-- DOWN", "-- down:", "-- ===== DOWN =====", "-- @UNDO", "-- //@UNDO", "-- rollback", "-- Undo",
+      "-- +goose Down", "-- +goose down", "--+goose Down", "-- +goose Up",
+      "-- +goose NO TRANSACTION",
+      "-- +goose StatementBegin", "-- goose: down", "-- +migrate Down",
+      "-- +migrate Down notransaction",
+      "-- rambler down", "-- Down Migration", "-- Up Migration", "-- !Downs", "# --- !Downs",
+      "-- Down",
+      "-- DOWN", "-- down:", "-- ===== DOWN =====", "-- @UNDO", "-- //@UNDO", "-- rollback",
+      "-- Undo",
       "-- revert", "---- create above / drop below ----", "--liquibase formatted sql",
       "--changeset bob:1", "-- dbmate:down", "-- flyway:undo",
       "\u{FEFF}-- migrate:down", "-- migrate：down", "-- migrate∶down", "-- mіgrate:down",
@@ -57,7 +64,8 @@ describe("a migration's marker", function()
       "-- mi\u{AD}grate:down", "-- gone\u{2028}-- migrate:down", "-- gone -- migrate:down",
       "-- migrate:d\xF6wn",
       "-- dbmate: migrate:down", "-- start of down migration", "-- go-migrate down",
-      "-- end up / begin down", "-- node-pg-migrate down", "-- Down migration starts here:", "-- section: down",
+      "-- end up / begin down", "-- node-pg-migrate down", "-- Down migration starts here:",
+      "-- section: down",
       "-- MIGRATE\u{3A}\u{A0}DOWN",
     } do
       local text = template:format(line)
@@ -85,8 +93,10 @@ describe("a migration's marker", function()
 
   it("is seen behind what only looks like a quote", function()
     for _, text in ipairs {
-      "select '\\';", "select a$$b from t;", "select $1, $2$;", "select 1 -- it's\n;", "select /* it's /* \" */ $$ */ 1",
-      "select 'E''';", "select name'x' from t;", "select e'\\\\';", "select 1 - 2 / 3 * 4;", 'select "it\'s";',
+      "select '\\';", "select a$$b from t;", "select $1, $2$;", "select 1 -- it's\n;",
+      "select /* it's /* \" */ $$ */ 1",
+      "select 'E''';", "select name'x' from t;", "select e'\\\\';", "select 1 - 2 / 3 * 4;",
+      'select "it\'s";',
     } do
       local up, down = parts(text .. "\n-- migrate:down\nselect 2;\n")
       assert.are.same({ text .. "\n", "select 2;\n" }, { up, down })
@@ -97,11 +107,13 @@ describe("a migration's marker", function()
     for _, line in ipairs {
       "-- Migrates the old rows.", "-- migrate the down payments", "-- Down payments, in cents.",
       "-- goose feathers", "-- Up to 30 characters.", "-- Roll back by hand: see the manual.",
-      "-- Undo is not possible here.", "-- Migration 12: customers", "-- migration (down is elsewhere)",
+      "-- Undo is not possible here.", "-- Migration 12: customers",
+      "-- migration (down is elsewhere)",
       "-- This migration adds a table; its down part drops it.", "-- +1 for the day of delivery",
       "/* The migration's up part\n   must be quick. */", "-- migrate users to the new table",
       "-- update", "-- users", "-- owner", "-- Größe", "-- ü",
-      "-- the start of the day", "-- up and down payments", "-- This is the end.", "-- step: down the line",
+      "-- the start of the day", "-- up and down payments", "-- This is the end.",
+      "-- step: down the line",
       "select migrations.up,\n  migrations.down\nfrom migrations;", "-- migrations", "-- 1. goose",
     } do
       assert.are.equal(line .. "\n", parts(line .. "\n"))
@@ -110,7 +122,8 @@ describe("a migration's marker", function()
 
   it("stands once, behind what is applied", function()
     local second = refusal "select 1;\n-- migrate:down\nselect 2;\n-- migrate:down\nselect 3;\n"
-    assert.truthy(second:find("0001_x.sql:4: a second `-- migrate:down`; the first is line 2", 1, true))
+    assert.truthy(second:find("0001_x.sql:4: a second `-- migrate:down`; the first is line 2", 1,
+                              true))
     local reversed = refusal "-- migrate:down\ndrop table x;\n-- migrate:up\ncreate table x ();\n"
     assert.truthy(reversed:find("0001_x.sql:3: `-- migrate:up` stands behind", 1, true), reversed)
     local empty = refusal "-- Nothing yet.\n;\n-- migrate:down\ndrop table x;\n"
@@ -124,8 +137,10 @@ end)
 describe("what only psql reads", function()
   it("is refused with its line and what to do", function()
     for text, said in pairs {
-      ["\\restrict abc\nselect 1;\n\\unrestrict abc\n"] = "0001_x.sql:1: \\restrict is a command of psql",
-      ["select 1;\n\\connect shop\n"] = "0001_x.sql:2: \\connect is a command of psql, not SQL: take the line out",
+      ["\\restrict abc\nselect 1;\n\\unrestrict abc\n"] =
+        "0001_x.sql:1: \\restrict is a command of psql",
+      ["select 1;\n\\connect shop\n"] =
+        "0001_x.sql:2: \\connect is a command of psql, not SQL: take the line out",
       ["select 1 \\gexec\n"] = "0001_x.sql:1: \\gexec is",
       ["select 1;\nCOPY public.t (a, \"b\") FROM stdin;\n1\tit's\n\\.\n"] =
         "0001_x.sql:2: COPY FROM STDIN has no input here: use INSERT (pg_dump --inserts",
@@ -142,7 +157,8 @@ end)
 
 describe("the scan of quotes and comments", function()
   it("agrees with PostgreSQL's scanner", function()
-    local bits = { "'", "''", '"', "$$", "$a$", "$a", "$1", "--", "/*", "*/", "\n", "\r\n", " ", "\\", "E'", "e",
+    local bits = { "'", "''", '"', "$$", "$a$", "$a", "$1", "--", "/*", "*/", "\n", "\r\n", " ",
+                   "\\", "E'", "e",
                    "a", "1", "U&'", "ü", "-", "/", "*", "(", ",", "+", "x'", "b$" }
     local state, compared = 42, 0
     local function random(n)

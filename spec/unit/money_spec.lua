@@ -49,20 +49,24 @@ describe("a monthly payment", function()
     local principal, apr, term, expected = table.unpack(case)
     it(("of %s at %s %% over %d months is %s"):format(principal, apr, term, expected), function()
       assert.are.equal(expected, payment(principal, apr, term))
-      assert.are.equal(expected, payment(principal, apr .. (apr:find(".", 1, true) and "" or ".0000"), term))
+      assert.are.equal(expected,
+                       payment(principal, apr .. (apr:find(".", 1, true) and "" or ".0000"), term))
     end)
   end
 
   for _, case in ipairs(without_interest) do
     local principal, term, expected = table.unpack(case)
     it(("of %s without interest over %d months is %s"):format(principal, term, expected), function()
-      for _, zero in ipairs { "0", "0.0", "0.0000" } do assert.are.equal(expected, payment(principal, zero, term)) end
+      for _, zero in ipairs { "0", "0.0", "0.0000" } do
+        assert.are.equal(expected, payment(principal, zero, term))
+      end
     end)
   end
 
   for _, case in ipairs(ties) do
     local principal, apr, term, expected = table.unpack(case)
-    it(("of %s at %s %% over %d months is rounded up to %s"):format(principal, apr, term, expected), function()
+    it(("of %s at %s %% over %d months is rounded up to %s"):format(principal, apr, term, expected),
+       function()
       assert.are.equal(expected, payment(principal, apr, term))
     end)
   end
@@ -70,7 +74,9 @@ describe("a monthly payment", function()
   it("settles the loan: less than half a cent a month is left, with what that earns", function()
     local principal, apr, term = decimal "28500.00", decimal "8.9", 60
     local left = principal
-    for _ = 1, term do left = left + (left * apr):div(1200, 30) - money.monthly_payment(principal, apr, term) end
+    for _ = 1, term do
+      left = left + (left * apr):div(1200, 30) - money.monthly_payment(principal, apr, term)
+    end
     assert.is_true(left:abs() < decimal "0.005" * (term * 2))
   end)
 

@@ -70,7 +70,8 @@ describe("require", function()
   end)
 
   it("gives the file as its second result", function()
-    local path = write("t_file.lua", "local name, file = ... later_value = nil return { name, file }")
+    local path = write("t_file.lua",
+                       "local name, file = ... later_value = nil return { name, file }")
     finally(function() forget "t_file" end)
     local value, data = require "t_file"
     assert.are.same({ "t_file", path }, value)
@@ -162,7 +163,8 @@ describe("chunks", function()
     local path = write("t_binary.lua", bytecode)
     for _, result in ipairs {
       { load(bytecode) }, { load(bytecode, "x", "b") }, { load(bytecode, "x", "bt", {}) },
-      { loadfile(path) }, { loadfile(path, "b") }, { pcall(dofile, path) }, { pcall(require, "t_binary") },
+      { loadfile(path) }, { loadfile(path, "b") }, { pcall(dofile, path) },
+      { pcall(require, "t_binary") },
     } do
       assert.is_truthy(not result[1])
       assert.is_truthy(tostring(result[2]):find("binary chunk", 1, true), tostring(result[2]))

@@ -1,5 +1,5 @@
--- Tasks: waits pass through everything that Lua can yield through, and scripts' coroutines stay as in
--- plain Lua.
+-- Tasks: waits pass through everything that Lua can yield through, and scripts' coroutines stay as
+-- in plain Lua.
 local moonpool = require "moonpool"
 
 local sleep, spawn, all = moonpool.sleep, moonpool.spawn, moonpool.all
@@ -57,7 +57,9 @@ describe("a wait", function()
 
   it("passes through iterators", function()
     local out = {}
-    for i in function(_, i) i = later((i or 0) + 1) return i <= 3 and i or nil end do out[#out + 1] = i end
+    for i in function(_, i) i = later((i or 0) + 1) return i <= 3 and i or nil end do
+      out[#out + 1] = i
+    end
     assert.are.same({ 1, 2, 3 }, out)
   end)
 
@@ -99,7 +101,8 @@ describe("a wait", function()
     refused("inside tostring", tostring, setmetatable({}, { __tostring = function() sleep(0) end }))
     refused("this coroutine is resumed from a place that cannot wait", table.sort, { 2, 1 },
       coroutine.wrap(function() sleep(0) end))
-    refused("this coroutine is resumed from a place that cannot wait", string.gsub, "x", "x", function()
+    refused("this coroutine is resumed from a place that cannot wait", string.gsub, "x", "x",
+            function()
       return coroutine.wrap(function() return coroutine.wrap(function() sleep(0) end)() end)()
     end)
   end)
@@ -109,7 +112,8 @@ describe("a wait", function()
     setmetatable({}, { __gc = function() message = select(2, pcall(sleep, 0)) end })
     collectgarbage()
     collectgarbage()
-    assert.is_truthy(tostring(message):find("cannot wait inside a __gc metamethod", 1, true), tostring(message))
+    assert.is_truthy(tostring(message):find("cannot wait inside a __gc metamethod", 1, true),
+                     tostring(message))
   end)
 
   it("refuses bad durations", function()
@@ -314,7 +318,9 @@ describe("moonpool.all", function()
   it("nests and holds many", function()
     local fns = {}
     for i = 1, 200 do
-      fns[i] = function() return all { function() return later(i) end, function() return i end }[1] end
+      fns[i] = function()
+        return all { function() return later(i) end, function() return i end }[1]
+      end
     end
     local sum = 0
     for _, v in ipairs(all(fns)) do sum = sum + v end
@@ -356,7 +362,9 @@ describe("moonpool.spawn", function()
   it("refuses what is no function", function()
     assert.is_false((pcall(spawn)))
     assert.is_false((pcall(spawn, 5)))
-    assert.are.equal(6, spawn(setmetatable({}, { __call = function(_, x) return x + 1 end }), 5):wait())
+    assert.are.equal(6, spawn(setmetatable({}, { __call = function(_, x)
+      return x + 1
+    end }), 5):wait())
   end)
 
   it("refuses a task that waits for itself", function()
@@ -410,7 +418,9 @@ end)
 
 describe("moonpool.timeout", function()
   it("gives what the function gives, or raises what it raises", function()
-    assert.are.same({ n = 3, 1, nil, 3 }, table.pack(moonpool.timeout(1000, function(...) later() return ... end, 1, nil, 3)))
+    assert.are.same({ n = 3, 1, nil, 3 }, table.pack(moonpool.timeout(1000, function(...)
+      later() return ...
+    end, 1, nil, 3)))
     local ok, e = pcall(moonpool.timeout, 1000, function() error { code = "MINE" } end)
     assert.is_false(ok)
     assert.are.equal("MINE", e.code)
@@ -425,7 +435,9 @@ describe("moonpool.timeout", function()
     assert.is_false(ok)
     assert.are.equal("DEADLINE_EXCEEDED", e.code)
     assert.is_true(closed)
-    assert.are.equal("DEADLINE_EXCEEDED", select(2, pcall(moonpool.timeout, 0.001, function() while true do end end)).code)
+    assert.are.equal("DEADLINE_EXCEEDED", select(2, pcall(moonpool.timeout, 0.001, function()
+      while true do end
+    end)).code)
   end)
 
   it("leaves nothing behind when its own task is canceled", function()
@@ -485,7 +497,9 @@ describe("a wait that could never end", function()
     a = spawn(function() later() return b:wait() end)
     b = spawn(function() return a:wait() end)
     local text = message(function() return a:wait() end)
-    assert.truthy(text:find("would never end, because each waits for the next: spawn .- %-> spawn .- %-> spawn"), text)
+    assert.truthy(
+      text:find(
+        "would never end, because each waits for the next: spawn .- %-> spawn .- %-> spawn"), text)
   end)
 
   it("is refused in a child of moonpool.all that waits for its parent", function()
@@ -539,7 +553,9 @@ describe("a task with limits", function()
   it("keeps the memory of what it leaves out of the others' accounts", function()
     local kept
     host.spawn_limited({ memory = 1 << 20 }, function() kept = ("x"):rep(1 << 18) end):wait()
-    local handle = host.spawn_limited({ memory = 1 << 20 }, function() return #kept + #("y"):rep(3 << 17) end)
+    local handle = host.spawn_limited({ memory = 1 << 20 }, function()
+      return #kept + #("y"):rep(3 << 17)
+    end)
     assert.are.equal(5 << 17, handle:wait())
   end)
 end)

@@ -1,5 +1,5 @@
--- One flat JSON object a line: what a peer prints about a run. Written and read without the host, so that the comparison
--- also works around peers of other kinds.
+-- One flat JSON object a line: what a peer prints about a run. Written and read without the host,
+-- so that the comparison also works around peers of other kinds.
 local line = {}
 
 -- The order in which people want to read the fields; others follow by name.
@@ -14,7 +14,9 @@ local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r"
 local unescapes = { n = "\n", r = "\r", t = "\t", b = "\b", f = "\f" }
 
 local function quoted(text)
-  return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or string.format("\\u%04x", c:byte()) end) .. '"'
+  return '"' .. text:gsub('[%c"\\]', function(c)
+    return escapes[c] or string.format("\\u%04x", c:byte())
+  end) .. '"'
 end
 
 local function encoded(value)

@@ -1,4 +1,5 @@
--- The measuring loop of the peers that are operations of the host: N client tasks call, and one JSON line tells.
+-- The measuring loop of the peers that are operations of the host: N client tasks call, and one
+-- JSON line tells.
 local moonpool = require "moonpool"
 local host     = require "moonpool.host"
 local metrics  = require "moonpool.metrics"
@@ -8,14 +9,16 @@ local process  = require "bench.lib.process"
 
 local meter = {}
 
-local defaults = { clients = 20, seconds = 4, warmup = 1, dealerships = 100, isolation = "rc", workload = "new", db = "",
+local defaults = { clients = 20, seconds = 4, warmup = 1, dealerships = 100, isolation = "rc",
+                   workload = "new", db = "",
                    conns = 20, group = 1, groups = 0, lanes = 0, witness = "off" }
 local levels = { rc = "read committed", ser = "serializable" }
 
 --- The peers' command line; `level` is the isolation as operations spell it.
 function meter.options(...)
   local given = options(defaults, ...)
-  given.level = levels[given.isolation] or options.refuse("--isolation is rc or ser, not %s", given.isolation)
+  given.level = levels[given.isolation]
+    or options.refuse("--isolation is rc or ser, not %s", given.isolation)
   if given.workload ~= "new" then options.refuse("--workload is new, not %s", given.workload) end
   return given
 end
@@ -26,7 +29,9 @@ function meter.ids(dealership_count)
   for d = 1, dealership_count do
     dealerships[d] = string.format("00000000-0000-0000-0000-%012d", 1000000 + d)
     sellers[d] = {}
-    for i = 1, 5 do sellers[d][i] = string.format("00000000-0000-0000-0000-%012d", 2000000 + (d - 1) * 5 + i) end
+    for i = 1, 5 do
+      sellers[d][i] = string.format("00000000-0000-0000-0000-%012d", 2000000 + (d - 1) * 5 + i)
+    end
   end
   return dealerships, sellers
 end
@@ -35,8 +40,8 @@ local function quantile(sorted, q)
   return #sorted > 0 and sorted[math.min(#sorted, math.floor(q * #sorted) + 1)] * 1000 or 0.0
 end
 
---- Measures and prints the line. `new_client()` gives a function that does the work once; what it does besides counts
---- as the host's.
+--- Measures and prints the line. `new_client()` gives a function that does the work once; what it
+--- does besides counts as the host's.
 ---@param peer string
 ---@param given table              from meter.options
 ---@param new_client fun(): fun()
@@ -65,7 +70,8 @@ function meter.run(peer, given, new_client)
     tasks[i] = moonpool.spawn(function()
       local once = new_client()
       repeat
-        local ok, failure = pcall(loop, once) -- not around each call, for it would be measured with it
+        -- not around each call, for it would be measured with it
+        local ok, failure = pcall(loop, once)
         if not ok then errors, last_error = errors + 1, tostring(failure) end
       until ok
     end)
@@ -79,9 +85,12 @@ function meter.run(peer, given, new_client)
   table.sort(latencies)
   local status = process.read_file "/proc/self/status" or ""
   print(line.encode {
-    peer = peer, clients = given.clients, dealerships = given.dealerships, isolation = given.isolation,
-    workload = given.workload, ops = measured, errors = errors, retries = metrics.transactions().retried_transactions,
-    seconds = given.seconds, ops_per_s = measured / given.seconds, p50_ms = quantile(latencies, 0.5),
+    peer = peer, clients = given.clients, dealerships = given.dealerships,
+    isolation = given.isolation,
+    workload = given.workload, ops = measured, errors = errors,
+    retries = metrics.transactions().retried_transactions,
+    seconds = given.seconds, ops_per_s = measured / given.seconds,
+    p50_ms = quantile(latencies, 0.5),
     p99_ms = quantile(latencies, 0.99), ops_total = total, cpu_s = cpu_to - cpu_from,
     rss_kb = math.tointeger(status:match "VmHWM:%s*(%d+)") or 0, last_error = last_error,
   })

@@ -6,7 +6,8 @@ local function refuse(...)
   os.exit(2)
 end
 
---- The defaults with what the arguments say. A default that is a number asks for a number; an unknown name is refused.
+--- The defaults with what the arguments say. A default that is a number asks for a number; an
+--- unknown name is refused.
 ---@param _ table
 ---@param defaults table<string, string | number>
 ---@param ... string

@@ -1,5 +1,6 @@
--- The peers `pgbench` (statement by statement) and `plpgsql` (one call): pgbench with prepared statements, its
--- transaction log read for the quantiles. It tries a transaction again at once, at most ten times.
+-- The peers `pgbench` (statement by statement) and `plpgsql` (one call): pgbench with prepared
+-- statements, its transaction log read for the quantiles. It tries a transaction again at once, at
+-- most ten times.
 local process = require "bench.lib.process"
 
 local pgbench = {}
@@ -8,7 +9,8 @@ local function quantile(sorted, q)
   return #sorted > 0 and sorted[math.min(#sorted, math.floor(q * #sorted) + 1)] or 0.0
 end
 
--- Each line: client, number, microseconds or why it failed, script, second and microsecond of its end, retries.
+-- Each line: client, number, microseconds or why it failed, script, second and microsecond of its
+-- end, retries.
 local function read_log(path)
   local done, failed, retries, first_us = {}, 0, 0, math.huge
   for text in io.lines(path) do
@@ -49,18 +51,25 @@ function pgbench.run(options)
   process.run("rm -f " .. process.quoted(options.folder) .. "/log.*")
   local measured = process.measure(options.folder, {
     "env", "PGOPTIONS=-c default_transaction_isolation=" .. levels[options.isolation],
-    options.cluster.bin .. "/pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1", "-p", options.cluster.port, "-U", "postgres",
-    "-c", options.clients, "-j", 1, "-T", total_s, "--max-tries", 11, "-D", "dealerships=" .. options.dealerships,
+    options.cluster.bin .. "/pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1", "-p",
+    options.cluster.port, "-U", "postgres",
+    "-c", options.clients, "-j", 1, "-T", total_s, "--max-tries", 11, "-D",
+    "dealerships=" .. options.dealerships,
     "-l", "--log-prefix", options.folder .. "/log", "-f", options.script, "bench",
   }, total_s, options.folder)
-  if measured.exit ~= 0 then return { peer = options.peer, failed = measured.stderr:sub(-300) }, measured end
+  if measured.exit ~= 0 then
+    return { peer = options.peer, failed = measured.stderr:sub(-300) }, measured
+  end
 
   local path = process.run("ls " .. process.quoted(options.folder) .. "/log.*"):match "[^\n]+"
   local done, failed, retries, first_us = read_log(path)
-  local from, to = first_us + options.warmup * 1e6, first_us + (options.warmup + options.seconds) * 1e6
+  local from, to = first_us + options.warmup * 1e6,
+    first_us + (options.warmup + options.seconds) * 1e6
   local latencies = {}
   for _, entry in ipairs(done) do
-    if entry.ended >= from and entry.ended <= to then latencies[#latencies + 1] = entry.took / 1000 end
+    if entry.ended >= from and entry.ended <= to then
+      latencies[#latencies + 1] = entry.took / 1000
+    end
   end
   table.sort(latencies)
   local last_error = ""
@@ -70,9 +79,12 @@ function pgbench.run(options)
     end
   end
   return {
-    peer = options.peer, clients = options.clients, dealerships = options.dealerships, isolation = options.isolation,
-    workload = "new", ops = #latencies, errors = failed, retries = retries, seconds = options.seconds,
-    ops_per_s = #latencies / options.seconds, p50_ms = quantile(latencies, 0.5), p99_ms = quantile(latencies, 0.99),
+    peer = options.peer, clients = options.clients, dealerships = options.dealerships,
+    isolation = options.isolation,
+    workload = "new", ops = #latencies, errors = failed, retries = retries,
+    seconds = options.seconds,
+    ops_per_s = #latencies / options.seconds, p50_ms = quantile(latencies, 0.5),
+    p99_ms = quantile(latencies, 0.99),
     ops_total = #done, cpu_s = measured.cpu_s * options.seconds / total_s, rss_kb = measured.rss_kb,
     last_error = last_error,
   }, measured

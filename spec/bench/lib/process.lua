@@ -1,4 +1,5 @@
--- Other programs, and what they cost: run and read, run and measured, CPU time of a process tree. Linux only.
+-- Other programs, and what they cost: run and read, run and measured, CPU time of a process tree.
+-- Linux only.
 local process = {}
 
 function process.quoted(text)
@@ -21,7 +22,9 @@ function process.run(command)
   local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1", "r"))
   local output = pipe:read "a"
   local ok, _, code = pipe:close()
-  if not ok then error(string.format("this failed with exit code %s: %s\n%s", code, command, output), 2) end
+  if not ok then
+    error(string.format("this failed with exit code %s: %s\n%s", code, command, output), 2)
+  end
   return output
 end
 
@@ -33,7 +36,7 @@ function process.read_file(path)
   return text
 end
 
--- CPU time ------------------------------------------------------------------------------------------------------------
+-- CPU time ----------------------------------------------------------------------------------------
 
 local ticks_per_second
 
@@ -55,14 +58,16 @@ local function stat_times(pid)
   return times[1] + times[2], times[3] + times[4]
 end
 
---- CPU seconds of a process, its children and those it has waited for; and how many children it has.
+--- CPU seconds of a process, its children and those it has waited for; and how many children it
+--- has.
 ---@param pid integer
 ---@return number seconds
 ---@return integer children
 function process.tree_cpu(pid)
   local own, waited = stat_times(pid)
   local total, count = (own or 0) + (waited or 0), 0
-  for child in (process.read_file(string.format("/proc/%d/task/%d/children", pid, pid)) or ""):gmatch "%d+" do
+  for child in (process.read_file(string.format("/proc/%d/task/%d/children", pid, pid)) or "")
+    :gmatch "%d+" do
     total = total + (stat_times(child) or 0)
     count = count + 1
   end
@@ -74,7 +79,8 @@ function process.machine_cpu()
   local busy, at = 0, 0
   for field in process.read_file("/proc/stat"):match("^cpu +([^\n]*)"):gmatch "%d+" do
     at = at + 1
-    if at <= 8 and at ~= 4 and at ~= 5 then busy = busy + tonumber(field) end -- all but idle and waiting for a disk
+    -- all but idle and waiting for a disk
+    if at <= 8 and at ~= 4 and at ~= 5 then busy = busy + tonumber(field) end
   end
   return seconds(busy)
 end
@@ -84,9 +90,10 @@ function process.cores()
   return count
 end
 
--- Measured runs -------------------------------------------------------------------------------------------------------
+-- Measured runs -----------------------------------------------------------------------------------
 
--- $1 is a folder for its output, $2 when to read the peak size, the rest is the command. Prints what Lua reads below.
+-- $1 is a folder for its output, $2 when to read the peak size, the rest is the command. Prints
+-- what Lua reads below.
 local measured_script = [[
 out=$1 after=$2
 shift 2
@@ -115,7 +122,8 @@ times
 ---@param dir string          folder to run it in
 ---@return bench.measured
 function process.measure(folder, words, duration_s, dir)
-  local script = { "bash", "-c", measured_script, "bash", folder, math.max(0.1, duration_s - 0.2), table.unpack(words) }
+  local script = { "bash", "-c", measured_script, "bash", folder, math.max(0.1, duration_s - 0.2),
+                   table.unpack(words) }
   local report = process.run("cd " .. process.quoted(dir) .. " && " .. process.command(script))
   local user_m, user_s, sys_m, sys_s = report:match "(%d+)m([%d.]+)s (%d+)m([%d.]+)s%s*$"
   return {

@@ -20,7 +20,8 @@ local function sum(records, name)
   return total
 end
 
--- Rows of cells as text, the first row being the head: the first column to the left, the others to the right.
+-- Rows of cells as text, the first row being the head: the first column to the left, the others to
+-- the right.
 local function layout(rows)
   local widths = {}
   for _, row in ipairs(rows) do
@@ -29,7 +30,9 @@ local function layout(rows)
   local lines = {}
   for _, row in ipairs(rows) do
     local cells = {}
-    for i, cell in ipairs(row) do cells[i] = string.format("%" .. (i == 1 and "-" or "") .. widths[i] .. "s", cell) end
+    for i, cell in ipairs(row) do
+      cells[i] = string.format("%" .. (i == 1 and "-" or "") .. widths[i] .. "s", cell)
+    end
     lines[#lines + 1] = "  " .. table.concat(cells, "  "):gsub("%s+$", "")
   end
   return table.concat(lines, "\n")
@@ -39,7 +42,8 @@ local function ratio(value, base)
   return value and base and base > 0 and string.format("%.2f", value / base) or "-"
 end
 
---- Groups the records of a case by peer, those that failed left out; keeps the order of their first run.
+--- Groups the records of a case by peer, those that failed left out; keeps the order of their first
+--- run.
 local function by_peer(records, case)
   local peers = {}
   for _, record in ipairs(records) do
@@ -59,7 +63,8 @@ local function table_of(records, case)
   local peers = by_peer(records, case)
   local rate = {}
   for _, peer in ipairs(peers) do rate[peer] = median(column(peers[peer], "ops_per_s")) end
-  local rows = { { case, "deals/s", "min-max", "x pgbench", "x plpgsql", "p50 ms", "p99 ms", "client us", "server us", "retries",
+  local rows = { { case, "deals/s", "min-max", "x pgbench", "x plpgsql", "p50 ms", "p99 ms",
+                   "client us", "server us", "retries",
                    "errors", "MB", "others %", "runs", "check" } }
   for _, peer in ipairs(peers) do
     local runs = peers[peer]
@@ -72,12 +77,16 @@ local function table_of(records, case)
         if record.check ~= "ok" then check = record.check end
       end
       rows[#rows + 1] = {
-        peer, string.format("%.0f", rate[peer]), string.format("%.0f-%.0f", rates[1], rates[#rates]),
+        peer, string.format("%.0f", rate[peer]),
+        string.format("%.0f-%.0f", rates[1], rates[#rates]),
         ratio(rate[peer], rate.pgbench), ratio(rate[peer], rate.plpgsql),
-        string.format("%.1f", median(column(runs, "p50_ms"))), string.format("%.1f", median(column(runs, "p99_ms"))),
-        string.format("%.0f", median(column(runs, "client_us"))), string.format("%.0f", median(column(runs, "server_us"))),
+        string.format("%.1f", median(column(runs, "p50_ms"))),
+        string.format("%.1f", median(column(runs, "p99_ms"))),
+        string.format("%.0f", median(column(runs, "client_us"))),
+        string.format("%.0f", median(column(runs, "server_us"))),
         string.format("%d", sum(runs, "retries")), string.format("%d", sum(runs, "errors")),
-        string.format("%.0f", median(column(runs, "rss_kb")) / 1024), string.format("%.0f", median(column(runs, "foreign"))),
+        string.format("%.0f", median(column(runs, "rss_kb")) / 1024),
+        string.format("%.0f", median(column(runs, "foreign"))),
         tostring(#runs), check,
       }
     end
@@ -99,7 +108,8 @@ local function goals(records, peer_name)
   local function goal(what, bound, now, format, higher)
     local met = now and (higher and now >= bound or not higher and now <= bound)
     rows[#rows + 1] = { what, (higher and ">= " or "<= ") .. string.format(format, bound),
-                        now and string.format(format, now) or "-", now and (met and "met" or "NOT MET") or "" }
+                        now and string.format(format, now) or "-",
+                        now and (met and "met" or "NOT MET") or "" }
   end
   local pgbench, plpgsql = value("pgbench", "ops_per_s"), value("plpgsql", "ops_per_s")
   goal("deals/s, x pgbench", 2.2, pgbench and mine / pgbench, "%.2f", true)

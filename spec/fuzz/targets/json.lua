@@ -1,8 +1,9 @@
--- JSON from outside (src/values/json_decode.c): whatever is taken can be written, and read again as the same; whatever is not
--- is refused by an error that says why.
+-- JSON from outside (src/values/json_decode.c): whatever is taken can be written, and read again as
+-- the same; whatever is not is refused by an error that says why.
 local json = require "moonpool.json"
 
--- Tables by their contents; the kind of a table (array, object) is in its metatable. 1e3 is a decimal, 1000 an integer.
+-- Tables by their contents; the kind of a table (array, object) is in its metatable. 1e3 is a
+-- decimal, 1000 an integer.
 local function same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return json.encode(a) == json.encode(b) end
   if getmetatable(a) ~= getmetatable(b) then return false end

@@ -1,5 +1,5 @@
--- Migration files (lua/moonpool/migrate): the part that is applied and the part that undoes it are pieces of the file, in this
--- order, and the statements are pieces of them.
+-- Migration files (lua/moonpool/migrate): the part that is applied and the part that undoes it are
+-- pieces of the file, in this order, and the statements are pieces of them.
 local markers = require "moonpool.migrate.markers"
 local sql     = require "moonpool.sql"
 
@@ -23,6 +23,7 @@ return function(bytes)
   assert(bytes:sub(1, #up) == up, "what is applied is not the beginning of the file")
   split(up)
   if not down then return end
-  assert(#up + #down <= #bytes and bytes:sub(#bytes - #down + 1) == down, "what undoes it is not the end of the file")
+  assert(#up + #down <= #bytes and bytes:sub(#bytes - #down + 1) == down,
+         "what undoes it is not the end of the file")
   split(down)
 end

@@ -1,5 +1,6 @@
 -- luacheck: read globals text
--- SQL with $name parameters (src/sql/text.c): each name becomes a number, and what is sent reads as itself.
+-- SQL with $name parameters (src/sql/text.c): each name becomes a number, and what is sent reads as
+-- itself.
 return function(bytes)
   local ok, sent, names = pcall(text, bytes)
   if not ok then return end

@@ -1,9 +1,11 @@
--- Inputs against schemas (lua/moonpool/is): what is taken is taken again as it is, what is refused says where.
+-- Inputs against schemas (lua/moonpool/is): what is taken is taken again as it is, what is refused
+-- says where.
 local errors = require "moonpool.errors"
 local is     = require "moonpool.is"
 local json   = require "moonpool.json"
 
-local node = is.object { id = is.uuid, tags = is.array(is.string:max(8)):max(5):optional(), at = is.timestamp:optional() }
+local node = is.object { id = is.uuid, tags = is.array(is.string:max(8)):max(5):optional(),
+                         at = is.timestamp:optional() }
 
 local schema = is.object {
   name     = is.string:min(1):max(20):pattern("^[%w ]+$", "letters, digits and blanks"):optional(),
@@ -26,7 +28,8 @@ return function(bytes)
   if not ok then return end
   local taken, copy = pcall(schema.from_json, schema, value)
   if not taken then
-    assert(errors.is(copy) and copy.code == "VALIDATION_ERROR" and copy.message ~= "", "a refusal that says nothing")
+    assert(errors.is(copy) and copy.code == "VALIDATION_ERROR" and copy.message ~= "",
+           "a refusal that says nothing")
     return
   end
   local again = schema:check(copy)
