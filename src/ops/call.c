@@ -54,7 +54,7 @@ static void leave_groups(struct call *call) {
   if (next) start_transaction(MP_CONTAINER_OF(next, struct call, group_pass));
 }
 
-/* Others are let in before anybody is answered: their turn must not wait for us. */
+/* The next calls start before this one is answered: they must not wait for its answer. */
 static void make_way(struct call *call) {
   struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
   if (next) turn_came(MP_CONTAINER_OF(next, struct call, pass));
@@ -66,7 +66,7 @@ static int push_error_p(lua_State *L) {
   return 1;
 }
 
-/* Ends without a transaction's answer. */
+/* Ends a call that never had a transaction. */
 static void fail(struct call *call, const struct mp_err *err) {
   lua_State *L = lua_of(call);
   struct mp_err copy = *err;
@@ -88,7 +88,7 @@ static void wait_for_turn(struct call *call, enum stage stage) {
   mp_timer_start_at(&call->deadline, call->options.tx.deadline_ms);
 }
 
-/* Its group came to nothing: once more, without one. The one who leads holds the lane already. */
+/* Its group was dissolved: the call runs again, ungrouped. A leader holds its lane already. */
 static void retry_ungrouped(struct call *call) {
   call->ungrouped = true;
   leave_groups(call);
@@ -125,8 +125,8 @@ static void on_answer(void *data, struct mp_txn_answer *answer) {
   mp_wait_ready(call->ops->host->sched, call->token);
 }
 
-/* The script gets the checked input; a further attempt checks it anew, since the script may have
- * changed it: in its own task, under the limits of that. */
+/* The script gets the checked input. A further attempt checks the input again, because the script
+ * may have changed it; that happens in the attempt's own task and under its limits. */
 static int push_script(lua_State *L, void *data) {
   struct call *call = data;
   bool first = call->starts++ == 0;
@@ -146,15 +146,15 @@ static void encode_result(lua_State *L, void *data) {
 static void enter_transaction(struct call *call) {
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
-  if (call->ungrouped) return; /* it has had its turn */
+  if (call->ungrouped) return; /* it was in a group before */
   call->lane_us = (mp_loop_clock_ns(call->ops->host->loop) - call->began_ns) / 1000;
   if (!call->pass.lane && !call->groups) return;
   mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
   mp_metrics_lane(call->ops->host->shared->meters, call->lane_us);
 }
 
-/* A group has one transaction: what is said of that must be the same. A key's row is asked for
- * before. */
+/* The members of a group share a transaction, so their settings of it must be equal. Calls with a
+ * key run alone. */
 static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b) {
   return b->group > 1 && a->tx.isolation == b->tx.isolation && a->tx.read_only == b->tx.read_only &&
          a->tx.witness == b->tx.witness && !a->tenant == !b->tenant && !b->key_id &&
@@ -164,7 +164,7 @@ static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b)
 static struct call *behind_in_lane(struct call *last) {
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
-  /* Not one of another generation: its script lives in another state. */
+  /* Not a call of another generation: its script lives in another Lua state. */
   if (!call || call->ungrouped || call->ops != last->ops || !fits(&last->options, &call->options))
     return NULL;
   mp_lane_join(call->ops->lanes, pass);
@@ -181,7 +181,7 @@ static struct call *next_at_groups(const struct call *last) {
   return call;
 }
 
-/* Whoever waits right behind in the lane comes along; then whoever else waits for the operation's
+/* The calls right behind it in the lane join; then other calls that wait for the operation's
  * groups. */
 static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *options) {
   struct call *last = data, *call = behind_in_lane(last);
@@ -204,8 +204,8 @@ static const struct mp_txn_calls calls = {.push_script = push_script,
                                           .committing = next_begins,
                                           .on_answer = on_answer};
 
-/* COMMIT is on its way: who is next in the lane goes on with the connection, without waiting for
- * its answer. */
+/* COMMIT is under way: the next call of the lane goes on with the connection without waiting for
+ * COMMIT's answer. */
 static void next_begins(struct mp_txn *txn, void *data) {
   struct call *last = data;
   struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
@@ -294,7 +294,7 @@ int mp_call_begin(struct call *call, const char *lane, size_t len, struct mp_err
   call->ops->live_calls++;
   call->begun = true;
   if (!lane) return 0;
-  /* READ COMMITTED work waits for the row itself; snapshots must not be taken before the row is
+  /* READ COMMITTED work waits for the row itself. A snapshot must not be taken before the row is
    * free. */
   o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
   if (o->lock) o->lock_key = lock_key(lane, len);
@@ -306,7 +306,7 @@ int mp_call_begin(struct call *call, const char *lane, size_t len, struct mp_err
   return rc;
 }
 
-/* Who is at work in the lane that it waits in. */
+/* The call that holds the lane that this one waits in. */
 static void note_holder(struct call *call) {
   char who[128];
   const struct call *holder = MP_CONTAINER_OF(mp_lane_holder(&call->pass), const struct call, pass);

@@ -1,6 +1,5 @@
-/* call.h: one call of an operation: lane, transaction with its attempts, answer. What the input
- * must look like, and which lane and tenant it means, lua/moonpool/operation.lua has found out
- * before. */
+/* call.h: one call of an operation: lane, transaction with its attempts, answer. The input is
+ * already checked, and lane and tenant are known, by lua/moonpool. */
 #ifndef MP_CALL_H
 #define MP_CALL_H
 

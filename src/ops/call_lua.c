@@ -46,7 +46,7 @@ static int push_info_p(lua_State *L) {
   return 1;
 }
 
-/* Or nil: what is committed is answered also without memory. */
+/* Or nil: a committed call is answered even without memory. */
 static void push_info(lua_State *L, struct call *call) {
   lua_pushcfunction(L, push_info_p);
   lua_pushlightuserdata(L, call);
@@ -127,7 +127,7 @@ static struct mp_task_limits read_limits(lua_State *L, const struct mp_ops *ops)
   return limits;
 }
 
-/* What the definition says of the transaction; its strings live as long as the operation does. */
+/* The transaction's settings in the definition; the strings live as long as the operation. */
 static void read_operation(lua_State *L, struct call *call) {
   struct mp_txn_options *o = &call->options;
   char isolation[32];
@@ -159,7 +159,8 @@ static void read_operation(lua_State *L, struct call *call) {
   call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* With its length in front, so that no two lists of parts are the same bytes; NULL is not "". */
+/* Writes the length first, so that different lists of parts never give the same bytes; NULL differs
+ * from "". */
 static void hash_part(crypto_generichash_state *state, const char *text, size_t len) {
   uint64_t head = text ? (uint64_t)len : UINT64_MAX;
   crypto_generichash_update(state, (const unsigned char *)&head, sizeof head);
@@ -178,8 +179,8 @@ static const char *caller_field(lua_State *L, const char *name, size_t *len) {
   return text;
 }
 
-/* The id of a key's row: a key is of one operation, one tenant (the call's, or else its caller's)
- * and one user, so nobody meets another's. */
+/* The id of a key's row. A key belongs to one operation, one tenant (the call's, else its caller's)
+ * and one user, so no caller can reach the key of another. */
 static void key_id(lua_State *L, const struct call *call, const char *key, size_t len,
                    char out[37]) {
   unsigned char h[16];
@@ -267,7 +268,8 @@ static int host_transact(lua_State *L) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
-  /* All that may raise comes first: in a lane, or a transaction, nothing may. */
+  /* All that may raise comes first: once the call is in a lane or a transaction, nothing may raise.
+   */
   struct call_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->call = NULL;
   if (luaL_newmetatable(L, "moonpool.call")) {
@@ -309,8 +311,8 @@ static int host_transact(lua_State *L) {
   return mp_wait_yield(L, (lua_KContext)call, answered);
 }
 
-/* charge(operation): what the running task does from now on is done under the limits of the
- * operation's calls, if it has limits of its own at all. */
+/* charge(operation): from now on the running task works under the limits of the operation's calls,
+ * if the task has limits. */
 static int host_charge(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   luaL_checktype(L, OPERATION, LUA_TTABLE);
@@ -332,7 +334,7 @@ static int host_groups(lua_State *L) {
   return 1;
 }
 
-/* lanes() -> { active =, waiting = }: lanes that somebody is in, calls that wait in them */
+/* lanes() -> { active =, waiting = }: lanes in use, calls that wait in them */
 static int host_lanes(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   lua_createtable(L, 0, 2);
@@ -343,8 +345,8 @@ static int host_lanes(lua_State *L) {
   return 1;
 }
 
-/* call_scope() -> is there one, its tenant or nil, its caller (a table) or nil: on whose behalf a
- * call from here is made. Raises where none may be made. */
+/* call_scope() -> boolean, tenant or nil, caller (a table) or nil: the scope that a call made here
+ * inherits, if any. Raises where no call may be made. */
 static int host_call_scope(lua_State *L) {
   mp_source_check_task(L, "moonpool.call");
   const struct mp_scope *scope = mp_task_scope(mp_task_of(L));

@@ -16,16 +16,16 @@ struct call {
   struct mp_groups *groups; /* the operation's; NULL: its groups are those of one lane */
   struct mp_groups_pass group_pass;
   struct mp_timer deadline; /* while it waits for its turn; the transaction has its own */
-  struct mp_task *task;     /* who waits for its answer, unless it is abandoned */
+  struct mp_task *task;     /* the task that waits for its answer, unless it is abandoned */
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;
   char name[64], tenant_field[64];
   enum stage stage;
-  bool begun; /* it has entered its lane, or begun its transaction: on_answer or fail will come */
+  bool begun; /* it has entered its lane or begun its transaction: its end will be reported */
   bool abandoned, committed;
   bool wants_info;
-  bool ungrouped; /* its group came to nothing: it is done again, without one */
+  bool ungrouped; /* its group was dissolved: it runs again, alone */
   char key_id[37], input_hash[65];
   unsigned starts;
   uint64_t began_ns, lane_us;
@@ -36,22 +36,22 @@ struct call {
   int run_ref, input_ref, again_ref, tenant_ref, encode_ref, groups_ref; /* registry */
 };
 
-/* Frees a call whose answer nobody can hear any more, because its task was ended before it was
- * resumed; or that has come to nothing before it had begun. */
+/* Frees a call whose task was ended before it could take the answer, or a call that failed before
+ * it began. */
 struct call_box {
   struct call *call;
 };
 
-/* A call that has not begun: nothing is read yet. */
+/* A new call, not begun; its fields are not read yet. */
 void mp_call_init(struct call *call, struct mp_ops *ops);
 /* Begins it, in the lane of that name unless it is NULL. -MP_EBUSY: too many wait; it has been
  * freed. */
 int mp_call_begin(struct call *call, const char *lane, size_t len,
                   struct mp_err *err) MP_MUST_CHECK;
-/* Its turn has come, or it waits for it; the task that waits with call->token is woken by the
- * answer. */
+/* Starts the call, or lets it wait for its turn. Its answer wakes the task that waits with
+ * call->token. */
 void mp_call_go(struct call *call);
-void mp_call_abandon(void *call); /* nobody waits for it any more: mp_wait_begin's on_abandon */
+void mp_call_abandon(void *call); /* its task was ended: mp_wait_begin's `abandon` */
 void mp_call_free(struct call *call);
 
 #endif

@@ -1,4 +1,4 @@
-/* generation.c: the states of a generation, and the set. */
+/* generation.c: one generation, from opening its Lua state to freeing it. */
 #include "ops/generation.h"
 
 #include <lauxlib.h>
@@ -161,7 +161,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
   mp_generations_sweep_soon(set);
 }
 
-/* ---- who may go ---- */
+/* ---- which generations can be freed ---- */
 
 /* Nothing of it is left: no task, no call, no transaction that still rolls back. */
 static bool is_free(const struct mp_generation *gen) {
@@ -190,7 +190,7 @@ void mp_generations_on_sweep(struct mp_timer *timer) {
   if (more) mp_timer_start(&set->sweep, SWEEP_MS);
 }
 
-/* Looked at now and then rather than counted: tasks, hooks and what they spawn come and go in many
+/* Checked by a timer rather than counted: tasks, hooks and the tasks they start come and go in many
  * places. */
 void mp_generations_sweep_soon(struct mp_generations *set) {
   if (!mp_timer_running(&set->sweep)) mp_timer_start(&set->sweep, SWEEP_MS);

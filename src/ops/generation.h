@@ -6,10 +6,10 @@
  *
  * A reload reads scripts/ twice until both readings are the same (an editor's half-written file is
  * not seen), opens a fresh state on that snapshot, compiles every file, defines every operation,
- * runs scripts/smoke.lua, and only then lets one pointer change. A call, its retries and its hooks
- * stay where they started. A retired generation is closed when its last task and its last piece of
- * work on a connection have ended, or, with a word about who holds it, when the drain limit has
- * passed. Owner: the runtime. One thread: the loop's. */
+ * runs scripts/smoke.lua, and only then switches the pointer to the current generation. A call, its
+ * retries and its hooks stay where they started. A retired generation is closed when its last task
+ * and its last work on a connection have ended, or when the drain limit has passed; then the log
+ * names the tasks that held it. Owner: the runtime. One thread: the loop's. */
 #ifndef MP_GENERATION_H
 #define MP_GENERATION_H
 
@@ -33,11 +33,11 @@ struct mp_generations_options {
 
 int mp_generations_new(struct mp_generations **out, const struct mp_generations_options *options,
                        struct mp_err *err) MP_MUST_CHECK;
-/* No new calls, no further reload; what runs goes on. */
+/* Takes no new calls and no reload; work under way goes on. */
 void mp_generations_stop(struct mp_generations *set);
-/* Kills what still runs; transactions roll back, which the loop must carry out: see _busy. */
+/* Ends all tasks; their transactions roll back while the loop runs on: see mp_generations_busy. */
 void mp_generations_kill(struct mp_generations *set);
-/* Work that is not done: transactions and statements on connections, a reading on the thread
+/* Whether work is left: transactions and statements on connections, or a reading on the thread
  * pool. */
 bool mp_generations_busy(const struct mp_generations *set);
 /* Closes the states. Nothing may be busy any more. */
@@ -59,11 +59,11 @@ struct mp_reload {
   void (*on_done)(struct mp_reload *reload, const struct mp_reload_report *report);
 };
 
-/* Starts a reload, or the next one behind the one that has begun to read. It is logged in any case;
- * `reload` may be NULL. MP_ECLOSED: the host is stopping. */
+/* Starts a reload; if one has begun to read already, another follows it. The result is logged in
+ * any case; `reload` may be NULL. MP_ECLOSED: the host is stopping. */
 int mp_generations_reload(struct mp_generations *set, struct mp_reload *reload,
                           struct mp_err *err) MP_MUST_CHECK;
-/* Looks at scripts/ each `interval_ms` and reloads when it has changed. 0: no longer. */
+/* Checks scripts/ every `interval_ms` and reloads when it has changed. 0: stops checking. */
 void mp_generations_watch(struct mp_generations *set, uint64_t interval_ms);
 
 /* ---- for reports ---- */

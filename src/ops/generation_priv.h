@@ -1,5 +1,5 @@
 /* generation_priv.h: what generation.c (one and its states), generations.c (all of a runtime),
- * reload.c (how one comes) and invoke.c (who calls into one) share. */
+ * reload.c (loading a new one) and invoke.c (calls into one) share. */
 #ifndef MP_GENERATION_PRIV_H
 #define MP_GENERATION_PRIV_H
 
@@ -55,10 +55,11 @@ struct mp_generations {
   /* reload.c */
   struct {
     enum mp_reload_stage stage;
-    struct mp_list told, next; /* struct mp_reload: of this one, of the one behind it */
-    bool again, quiet;         /* quiet: nobody asked, so unchanged files are no reload */
-    bool again_asked;          /* of the one behind: somebody asked */
-    struct mp_files *read;     /* the last reading */
+    struct mp_list told, next; /* struct mp_reload: waiting for this reload, for the one after it */
+    bool again, quiet;     /* again: another reload follows. quiet: the watch began it, so unchanged
+                              files end it silently */
+    bool again_asked;      /* the following reload was requested, not begun by the watch */
+    struct mp_files *read; /* the last reading */
     struct mp_generation *loading;
     struct mp_timer timer; /* SETTLING: the pause; LOADING: the deadline */
     uint64_t began_ns;
@@ -77,12 +78,13 @@ struct mp_generations {
 
 /* ---- generation.c ---- */
 
-/* Opens a state on the files, without running anything of theirs. */
+/* Opens a Lua state for the files, without running any of them. */
 int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
                        struct mp_files *files, struct mp_err *err) MP_MUST_CHECK;
-/* It takes the calls from now on; the one that did retires. */
+/* It takes calls from now on; the current one before it retires. */
 void mp_generation_install(struct mp_generation *gen);
-/* Ends its tasks; it is freed when its connections are back. Calls are answered with `why`. */
+/* Ends its tasks and answers its calls with `why`; it is freed when its connections are released.
+ */
 void mp_generation_close(struct mp_generation *gen, const char *why);
 void mp_generation_free(struct mp_generation *gen);
 /* Pushes { number, opened_at, files, before } of the generation that is upvalue 1. [-0, +1] */

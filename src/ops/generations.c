@@ -1,4 +1,4 @@
-/* generations.c: all generations of one runtime: made, counted, told of, ended. */
+/* generations.c: all generations of one runtime: opened, counted, reported, ended. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>

@@ -41,8 +41,8 @@ static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
   on_answer(data, what);
 }
 
-/* An error that Lua could not write: its memory is gone, its limits, or its state. `why` is plain
- * text without quotes. */
+/* Writes an error without Lua, whose memory, limits or state are used up. `why` is plain text
+ * without quotes. */
 static void answer_plainly(struct mp_invocation *call, const char *code, const char *why) {
   const struct mp_code_info *info = mp_code_find(code);
   int status = info ? info->status : 500;
@@ -76,7 +76,8 @@ static void tell_plainly(struct mp_invocation *call, const char *code, const cha
   answer_plainly(call, code, why);
 }
 
-/* The task has ended without an answer. What is stored is told as that, whatever came after it. */
+/* The task has ended without an answer. If its work is stored, the answer says so, whatever failed
+ * afterwards. */
 static void answer_failure(struct mp_invocation *call, const struct mp_task *task, lua_State *L) {
   struct mp_err err;
   char why[600];
@@ -149,8 +150,7 @@ static int start_p(lua_State *L) {
   snprintf(name, sizeof name, "call of %s", o->name ? o->name : o->entry);
   call->task =
       mp_task_start(call->gen->set->host->sched, L, 3, name, &mp_task_of_host, on_done, call);
-  /* What is done for a caller before its transaction and after it: reading, checking and writing
-   * JSON. */
+  /* Limits for the work before and after the transaction: reading, checking and writing JSON. */
   if (!o->entry) mp_task_limit_apart(call->task, &call->gen->host.shared->limits);
   return 0;
 }

@@ -19,9 +19,9 @@ struct mp_invoke_options {
   const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
   const char *key;                    /* idempotency key; NULL: none */
   double timeout_s;                   /* 0: the operation's own */
-  double waited_s;                    /* of it, used up already: since the request came */
-  bool far; /* over the network: internal ones are refused, an error is told in the words of
-               codes.h, without place or detail */
+  double waited_s;                    /* part of the timeout already used since the request came */
+  bool far; /* over the network: internal operations are refused, errors carry the texts of codes.h,
+               without place or detail */
   const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */
 };
 
@@ -34,7 +34,7 @@ struct mp_invoke_answer {
   unsigned generation;
 };
 
-/* Runs on the loop, outside of Lua. What it points at is gone when it returns. */
+/* Runs on the loop, outside of Lua. The answer is valid until it returns. */
 typedef void (*mp_invoke_cb)(void *data, const struct mp_invoke_answer *answer);
 
 /* MP_ECLOSED: the host is stopping, or has no generation yet. All strings are copied. */
@@ -43,7 +43,7 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
               struct mp_err *err) MP_MUST_CHECK;
 /* A new call's id, for `about`. */
 void mp_invoke_new_id(struct mp_generations *set, char id[37]);
-/* The caller is gone: the work is ended and rolled back if it is not committed; on_answer is not
+/* The caller is gone: ends the work, which rolls back unless it is committed; on_answer is not
  * called. */
 void mp_invoke_cancel(struct mp_invocation *call);
 unsigned mp_invoke_generation(const struct mp_invocation *call);

@@ -1,9 +1,8 @@
-/* reload.c: how a generation comes: read scripts/ twice, open a state, load it, let the pointer
- * change.
+/* reload.c: a reload: reads scripts/ twice, opens a Lua state, loads it, makes it current.
  *
  *   NONE --> READING --> SETTLING --> READING ... --> LOADING --> NONE
- *
- * Readings are made on the thread pool. Two in a row with the same bytes are what is loaded. */
+ * The files are read on the thread pool. They are loaded when two readings in a row gave the same
+ * bytes. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +76,7 @@ static void fail(struct mp_generations *set, const char *text) {
   set->reload.loading = NULL;
   finish(set, &report);
   if (!gen) return;
-  set->last_number--; /* numbers are of generations that served */
+  set->last_number--; /* only generations that were current keep a number */
   mp_generation_close(gen, "it does not load");
 }
 
@@ -155,7 +154,7 @@ static int start_loading(lua_State *L) {
   lua_getfield(L, -1, "open");
   struct mp_task *task =
       mp_task_start(gen->set->host->sched, L, 0, "scripts/", &mp_task_of_host, on_loaded, gen);
-  /* So that a file that spins, waits or fills the memory is ended, and told with its line. */
+  /* Limits: a file that spins, waits or fills the memory is ended, and the error names its line. */
   mp_task_limit(task, &gen->host.shared->loading);
   return 0;
 }
@@ -182,7 +181,7 @@ static void load(struct mp_generations *set) {
 struct reading {
   struct mp_generations *set;
   char *app_dir;
-  bool look; /* only a look, for the watch */
+  bool look; /* the watch's check: only compares */
   int rv;
   struct mp_files *files;
   uint64_t stamp;
@@ -278,7 +277,7 @@ static void on_timer(struct mp_timer *timer) {
 
 /* ---- from outside ---- */
 
-/* The first reading is made on the next turn: nobody is called back before his call returns. */
+/* The first reading starts on the next turn: no callback may come before this function returns. */
 static void start(struct mp_generations *set) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&set->reload.next))) mp_list_push_back(&set->reload.told, node);
@@ -340,7 +339,8 @@ void mp_reload_init(struct mp_generations *set) {
   mp_timer_init(&set->watch.timer, set->host->loop, on_watch);
 }
 
-/* Whoever waits for a reload is told that there is none. A reading under way ends by itself. */
+/* Callers that wait for a reload are told that none will come. A reading under way ends by itself.
+ */
 void mp_reload_stop(struct mp_generations *set) {
   struct mp_list *node;
   mp_timer_stop(&set->watch.timer);

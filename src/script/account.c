@@ -45,19 +45,18 @@ void mp_account_unref(struct mp_account *account) {
 }
 
 static bool grant(struct mp_account *account, size_t old, size_t size) {
-  /* It ends at its next instruction; a block that is refused would cost a full collection
-   * before. */
+  /* The task ends at its next instruction anyway; refusing a block would first cost a full
+   * collection. */
   if (mp_account_out_of_memory(account) && size - old <= OVERDRAFT_BLOCK &&
       account->used - old + size <= account->limit + account->limit / OVERDRAFT_PART)
     return true;
-  /* Lua asks for the same again when it has collected; the buffers of its library do not ask
-   * again. */
+  /* Lua asks for the same block again after a collection; the buffers of its library do not. */
   bool again = account->pending == size;
   if (account->pending && !again) account->refused++;
   account->pending = 0;
   size_t used = account->used - old + size;
   if (used <= account->limit) {
-    /* A collection for every few blocks would keep the loop busy and get nowhere. */
+    /* A full collection for every few blocks would hold the loop and free almost nothing. */
     if (!again || used < account->limit - account->limit / 8) return true;
     if (account->narrow++ < NARROW_LIMIT) return true;
   } else if (!again) {

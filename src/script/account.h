@@ -1,5 +1,5 @@
-/* account.h: what a task and the tasks that it starts may spend together: CPU time, and bytes of
- * Lua's memory.
+/* account.h: the limits that a task and the tasks it starts share: CPU time and bytes of Lua's
+ * memory.
  *
  * Every block of Lua's memory (vm.c) has an owner: the account of the task that made it, or that
  * last made it grow. It counts there until it is freed, so an account lives as long as its last
@@ -19,11 +19,11 @@ struct mp_account {
   uint64_t wall_ms;              /* 0: no limit */
   struct mp_timer deadline;      /* of its tasks (sched.c) */
   size_t used, limit;
-  size_t line; /* bytes up to which a block may grow without a question */
+  size_t line; /* bytes up to which blocks may grow without a check */
   unsigned tasks;
-  uint64_t spun_ns;        /* the clock when one of its tasks had its slice over */
+  uint64_t spun_ns;        /* when one of its tasks last used up its slice */
   struct mp_list members;  /* the tasks that have not ended */
-  struct mp_task *founder; /* the one among them that the others end with; NULL: it has ended */
+  struct mp_task *founder; /* the task whose end also ends the others; NULL: it has ended */
   size_t pending;          /* size of a block that was refused: Lua may collect and ask again */
   size_t collect_at;       /* bytes from which all garbage is to be collected */
   size_t charged; /* bytes outside of Lua since it was (charge.h): finalizers free them, which Lua's
@@ -39,7 +39,8 @@ static inline struct mp_account *mp_account_ref(struct mp_account *account) {
   return account;
 }
 void mp_account_unref(struct mp_account *account); /* NULL is fine */
-/* A block of `old` bytes of the account has now `size`; 0: none before, none after. */
+/* A block of the account changes from `old` to `size` bytes; 0: it does not exist before, or after.
+ */
 void mp_account_free(struct mp_account *account);
 static inline void mp_account_change(struct mp_account *account, size_t old, size_t size) {
   account->used = account->used - old + size;
@@ -48,22 +49,23 @@ static inline void mp_account_change(struct mp_account *account, size_t old, siz
 /* May a block of the account grow, past the line? On false the caller refuses it: Lua then collects
  * all garbage and asks once more. */
 bool mp_account_grant(struct mp_account *account, size_t old, size_t size);
-/* Its own limit has refused it a block; the last one perhaps not for good. */
+/* Whether its own limit has refused a block. Lua may still get the last one on its second try. */
 static inline bool mp_account_was_refused(const struct mp_account *account) {
   return account->refused || account->pending;
 }
-/* Before Lua has to: the buffers of its library fail where a collection would have helped. */
+/* Whether garbage should be collected now, before Lua must: buffers of Lua's library fail without
+ * trying a collection. */
 static inline bool mp_account_wants_collection(const struct mp_account *account) {
   return account->limit &&
          (account->used > account->collect_at ||
           (account->charged > account->limit / 8 && account->used > account->limit / 2));
 }
 void mp_account_collected(
-    struct mp_account *account); /* all garbage is gone: when is the next time? */
+    struct mp_account *account); /* all garbage was collected: computes when to do it again */
 static inline bool mp_account_out_of_time(const struct mp_account *account, uint64_t more_ns) {
   return account->cpu_limit_ns && account->cpu_ns + more_ns > account->cpu_limit_ns;
 }
-/* Was more than one block refused? Then a pcall has had its chance. */
+/* Whether more than one block was refused: a pcall had its chance to react to the first. */
 static inline bool mp_account_out_of_memory(const struct mp_account *account) {
   return account->refused > 1;
 }

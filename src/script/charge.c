@@ -46,7 +46,8 @@ void mp_charge_take(lua_State *L, struct mp_charge *charge, size_t size, const c
   struct mp_sched *sched = task->sched;
   struct mp_account *account = task->account;
   mp_task_reserve(L, size);
-  if (!host_has_room(sched, size)) lua_gc(L, LUA_GCCOLLECT); /* it may be garbage of anybody */
+  if (!host_has_room(sched, size))
+    lua_gc(L, LUA_GCCOLLECT); /* the memory may be garbage of any task */
   if (!host_has_room(sched, size)) {
     refuse_for_host(sched, what, &err);
   } else if (account && account->limit && account->used + size > account->limit) {

@@ -26,9 +26,9 @@ size_t mp_sched_held(const struct mp_sched *sched);
 /* For the task on L. Where it is too much, garbage is collected; where that does not help, an error
  * is raised that names `what`. */
 void mp_charge_take(lua_State *L, struct mp_charge *charge, size_t size, const char *what);
-/* Outside of Lua, to whom `as` is charged. Nothing can be collected here, so that garbage is passed
- * over: up to twice the limit is granted, and the task collects before it goes on. -MP_ENOMEM:
- * nothing was charged. */
+/* From outside of Lua, to the task that `as` is charged to. Garbage cannot be collected here, so up
+ * to twice the limit is granted, and the task collects before it goes on. -MP_ENOMEM: nothing was
+ * charged. */
 int mp_charge_take_as(struct mp_charge *charge, const struct mp_charge *as, size_t size,
                       const char *what, struct mp_err *err) MP_MUST_CHECK;
 void mp_charge_drop(struct mp_charge *charge); /* any number of times */

@@ -30,7 +30,8 @@ bool mp_co_held(lua_State *co) {
   lua_Debug ar;
   if (lua_status(co) != LUA_YIELD || !*mp_task_place(co)) return false;
   if (mp_co_waiting(co)) return true;
-  /* Who yields by coroutine.yield is inside of a C function; whom the hook made yield is not. */
+  /* A coroutine that called coroutine.yield is inside a C function; one that the hook made yield is
+   * not. */
   return lua_getstack(co, 0, &ar) && lua_getinfo(co, "S", &ar) && *ar.what != 'C';
 }
 
@@ -87,7 +88,8 @@ static enum status status_of(lua_State *L, lua_State *co) {
     case LUA_YIELD: return mp_co_held(co) ? NORMAL : SUSPENDED;
     case LUA_OK: {
       lua_Debug ar;
-      if (lua_getstack(co, 0, &ar)) return NORMAL; /* it has called: it resumed somebody */
+      if (lua_getstack(co, 0, &ar))
+        return NORMAL; /* it is inside a call: it has resumed another coroutine */
       return lua_gettop(co) == 0 ? DEAD : SUSPENDED;
     }
     default: return DEAD;
@@ -111,7 +113,7 @@ static int run(lua_State *L, lua_State *co, int nargs) {
   bool blocked = task && task->blocked;
   int nres = 0;
   *mp_task_place(co) = task;
-  /* lua_resume does not hand down that L cannot yield: a wait inside asks this flag. */
+  /* lua_resume does not pass on that L cannot yield; mp_wait_check reads this flag instead. */
   if (task && !lua_isyieldable(L)) task->blocked = true;
   if (task) mp_slice_switch(&task->sched->slice, co);
   int status = lua_resume(co, L, nargs, &nres);
@@ -119,7 +121,8 @@ static int run(lua_State *L, lua_State *co, int nargs) {
     task->blocked = blocked;
     mp_slice_switch(&task->sched->slice, L);
     if (task->fatal)
-      mp_slice_arm(&task->sched->slice, L); /* nobody goes on with the error of a task that ends */
+      mp_slice_arm(&task->sched->slice,
+                   L); /* no code may handle the error of a task that is being ended */
   }
   if (status == LUA_YIELD && (mp_co_waiting(co) || (task && task->preempted))) return WAITS;
   if (status != LUA_OK && status != LUA_YIELD) {
@@ -132,7 +135,8 @@ static int run(lua_State *L, lua_State *co, int nargs) {
     lua_pushliteral(L, "too many results to resume");
     return FAILED;
   }
-  if (status == LUA_YIELD) *mp_task_place(co) = NULL; /* of its own accord: nobody holds it */
+  if (status == LUA_YIELD)
+    *mp_task_place(co) = NULL; /* the script yielded it: it belongs to no task now */
   lua_xmove(co, L, nres);
   return nres;
 }

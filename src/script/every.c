@@ -1,5 +1,5 @@
-/* every.c: host.every: a function that is called again and again, for the host's own Lua. A call is
- * a task of its own; while it runs no other is started, so that slow ones do not pile up. */
+/* every.c: host.every: calls a function of the host's own Lua periodically. Each call is a task of
+ * its own; while it runs no other is started, so that slow ones do not pile up. */
 #include "script/every.h"
 
 #include <lauxlib.h>

@@ -1,5 +1,5 @@
-/* every.h: host.every(seconds, name, fn): work of the host's own that comes again and again. It
- * does not keep the host running. */
+/* every.h: host.every(seconds, name, fn): periodic work of the host itself. It does not keep the
+ * host running. */
 #ifndef MP_EVERY_H
 #define MP_EVERY_H
 

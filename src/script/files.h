@@ -1,5 +1,5 @@
-/* files.h: the texts of scripts/ as they were at one moment: what a generation is loaded from, to
- * the last module that it requires hours later. Immutable and counted; reading blocks and belongs
+/* files.h: a snapshot of the texts of scripts/. A generation loads all its files from it, also
+ * modules that it requires hours later. Immutable and reference counted; reading blocks and belongs
  * on the thread pool. */
 #ifndef MP_FILES_H
 #define MP_FILES_H
@@ -35,8 +35,8 @@ const struct mp_file *mp_files_find(const struct mp_files *files, const char *na
 size_t mp_files_compare(const struct mp_files *before, const struct mp_files *after,
                         struct mp_buf *names);
 
-/* What the file system says of the same files without their being read: name, place, size and
- * times. A set knows the stamp it was read under. */
+/* A stamp of the same files without reading them: name, inode, size and times. A set keeps the
+ * stamp of its reading. */
 int mp_files_stamp(const char *app_dir, uint64_t *out, struct mp_err *err) MP_MUST_CHECK;
 uint64_t mp_files_stamp_of(const struct mp_files *files);
 

@@ -1,4 +1,4 @@
-/* gate.h: a userdata that tasks wait at until somebody opens it, once and for all. Owner: Lua. */
+/* gate.h: a userdata that tasks wait for until it is opened, once and for ever. Owner: Lua. */
 #ifndef MP_GATE_H
 #define MP_GATE_H
 

@@ -28,8 +28,8 @@ static int push_fresh_nomem(lua_State *L) {
   return 1;
 }
 
-/* Scripts may change what they get, so it is a new one; the common one only where there is no
- * memory for that. */
+/* Scripts may change the object, so each gets a new one; the shared one only if there is no memory
+ * for that. */
 void mp_luaerr_push_nomem(lua_State *L) {
   lua_pushcfunction(L, push_fresh_nomem);
   if (lua_pcall(L, 0, 1, 0) == LUA_OK) return;
@@ -116,7 +116,7 @@ static int copy_fields(lua_State *L) { /* (object, fields) */
   return 0;
 }
 
-/* What a value says that is no text and no error object. [-0, +1] */
+/* Pushes the text of a value that is neither a string nor an error object. [-0, +1] */
 static void push_said(lua_State *L) {
   switch (lua_type(L, 1)) {
     case LUA_TNIL: lua_pushliteral(L, "error(nil): it says nothing of what happened"); return;
@@ -189,8 +189,8 @@ static int field(lua_State *L, const char *name) {
   return lua_rawget(L, 2);
 }
 
-/* Scripts write into error objects, and raise tables: what leaves them has a code, a message and a
- * status that go everywhere. The object is at 2. */
+/* Scripts may write into error objects and raise tables. An error that leaves a script must have a
+ * valid code, message and status. The object is at 2. */
 static void judge(lua_State *L) {
   int code = field(L, "code"), message = field(L, "message");
   field(L, "status");
@@ -242,11 +242,11 @@ int mp_luaerr_handler(lua_State *L) {
   return 1;
 }
 
-/* ---- out of a script's hands ---- */
+/* ---- a copy that the script cannot reach ---- */
 
 enum { COPY_DEPTH = 5, COPY_VALUES = 500 };
 
-/* A metatable with functions: they would run where the host reads the value. */
+/* A metatable's functions would run when the host reads the value. */
 static bool has_methods(lua_State *L, int idx) {
   if (!lua_getmetatable(L, idx)) return false;
   bool found = false;
@@ -257,7 +257,7 @@ static bool has_methods(lua_State *L, int idx) {
 
 static bool is_decimal(lua_State *L, int idx) { return luaL_testudata(L, idx, "moonpool.decimal"); }
 
-/* Pushes a copy of the table on top. What is no good, or too much, is left out. */
+/* Pushes a copy of the table on top, without values that are not plain or exceed the limits. */
 static void push_copy(lua_State *L, unsigned depth, unsigned *left) {
   int from = lua_gettop(L);
   luaL_checkstack(L, 8, "an error");
@@ -324,7 +324,7 @@ static void get_origin(lua_State *L, char *out, size_t size) {
   snprintf(out, size, "raised%s%s", known ? " at " : "", place);
 }
 
-/* The name and the status, where they say more than the code. */
+/* Name and status, if they are more specific than the code. */
 static void get_name(lua_State *L, struct mp_err *err, const char *name) {
   if (strcmp(name, mp_code_name(err->code)) != 0) mp_copy_text(err->name, sizeof err->name, name);
   lua_pushliteral(L, "status");
@@ -348,7 +348,7 @@ static int get(lua_State *L) {
   get_text(L, "sqlstate", err->sqlstate, sizeof err->sqlstate);
   const struct mp_code_info *info = mp_code_find(code);
   if (err->sqlstate[0] && info && err->code == MP_ESCRIPT) err->code = MP_ESQL;
-  /* What is made for callers, or by a script, may hold any value. */
+  /* A message made for callers, or by a script, may hold any value. */
   bool host_made = info && info->told && strcmp(code, mp_code_name(MP_ESCRIPT)) != 0;
   bool own = !host_made || get_flag(L, "own_message");
   if (!get_text(L, "shown", err->shown, sizeof err->shown) && own)

@@ -14,13 +14,12 @@ void mp_luaerr_push(lua_State *L, const struct mp_err *err);
 void mp_luaerr_push_nomem(lua_State *L);
 /* Is the value at `idx` an error object? */
 bool mp_luaerr_is(lua_State *L, int idx);
-/* Message handler for lua_pcall: any error value becomes an error object (SCRIPT_ERROR with the
- * place for strings) and gets the traceback of where it was raised, unless it has one. One whose
- * code, message or status is none becomes a SCRIPT_ERROR that says so. */
+/* Message handler for lua_pcall: any error value becomes an error object (strings: SCRIPT_ERROR
+ * with the place) and gets the traceback of where it was raised, unless it has one. An object with
+ * an invalid code, message or status becomes a SCRIPT_ERROR that says so. */
 int mp_luaerr_handler(lua_State *L);
-/* (error object) -> a copy that whoever made it cannot reach any more, and in which nothing of a
- * script's would run: texts, numbers and plain tables; for what leaves a script's task. A
- * lua_CFunction. */
+/* (error object) -> a copy that the script cannot reach and that runs no code of the script:
+ * strings, numbers and plain tables. For errors that leave a script's task. A lua_CFunction. */
 int mp_luaerr_copy(lua_State *L);
 /* Gives the error object on top of L its line and traceback, from level `level` of `co` on, unless
  * it has them. */
@@ -28,7 +27,8 @@ void mp_luaerr_note(lua_State *L, lua_State *co, int level);
 /* Copies code and message of the error object at `idx` (or the text of anything else) into
  * `err`. */
 void mp_luaerr_get(lua_State *L, int idx, struct mp_err *err);
-/* May it be an error's code ("STOCK_EMPTY"), may the number at `idx` be its status (400 to 599)? */
+/* Whether the text is a valid error code ("STOCK_EMPTY"), and the number at `idx` a valid status
+ * (400 to 599). */
 bool mp_luaerr_good_code(const char *code);
 bool mp_luaerr_good_status(lua_State *L, int idx);
 /* Raises INVALID_ARGUMENT (a misuse of the host's API): "db.query: message" with the caller's

@@ -8,7 +8,7 @@
 
 enum { RESERVE = 8 << 20 };
 
-/* In front of each of Lua's blocks. */
+/* The header of each Lua block. */
 struct block {
   struct mp_account *owner; /* or NULL: nobody's */
 };
@@ -72,7 +72,7 @@ struct mp_trial mp_memory_trial(lua_State *L, enum mp_trial_kind kind, uint64_t 
 
 /* ---- blocks ---- */
 
-/* May the state, and the account, have a block of `size` more? */
+/* Whether the limits of the state and of the account allow `size` more bytes. */
 static bool ask(struct mp_memory *memory, struct mp_account *owner, size_t counted, size_t size,
                 const void *caller) {
   struct mp_sched *sched = memory->sched;
@@ -96,9 +96,9 @@ static inline bool may_have(struct mp_memory *memory, struct mp_account *owner, 
   return ask(memory, owner, counted, size, caller);
 }
 
-/* The system has no memory. What is kept for this lets others go on, while the task that met it is
- * ended and garbage is collected step by step: Lua would collect everything at each block that it
- * is refused, for minutes. */
+/* The system has no memory. The reserve lets other tasks go on while the task that was refused is
+ * ended and garbage is collected step by step. Without it Lua would run a full collection for each
+ * refused block, for minutes. */
 static bool use_reserve(struct mp_memory *memory) {
   struct mp_sched *sched = memory->sched;
   if (!memory->reserve) return false;
@@ -121,7 +121,7 @@ static inline void *make(struct mp_memory *memory, size_t size, const void *call
   return block + 1;
 }
 
-/* Whoever makes a block grow is its owner from then on. */
+/* The task that makes a block grow owns it from then on. */
 static inline void *grow(struct mp_memory *memory, struct block *block, size_t old_size,
                          size_t size, const void *caller) {
   struct mp_account *owner = memory->sched->owner, *before = block->owner;

@@ -1,5 +1,5 @@
 /* memory.h: the allocator of a Lua state: each block belongs to the account (account.h) of the task
- * that made it, and all of them together may have a limit. Sizes are what blocks really take.
+ * that made it, and all of them together may have a limit. Sizes are those that blocks really take.
  * Owner: the VM. */
 #ifndef MP_MEMORY_H
 #define MP_MEMORY_H
@@ -17,7 +17,7 @@ struct mp_trial {
   uint64_t number; /* FAIL: this one, from 1, and Lua's second try; COLLECT: each so many, once, so
                       that all is collected */
   uint64_t count;  /* FAIL: so many in a row */
-  uint64_t asked;  /* blocks that were asked for meanwhile */
+  uint64_t asked;  /* blocks asked for during the trial */
   uint64_t refused;
   bool again;              /* the one that was just refused is asked for a second time */
   const void *not_retried; /* where Lua's library asks for its buffers, and only once */
@@ -30,15 +30,15 @@ struct mp_memory {
   /* bytes up to which a block may grow without a question: the limit, but 0 in a trial */
   size_t line;
   struct mp_trial trial;
-  void *reserve; /* for when the system has no memory; NULL: in use, new calls are refused */
+  void *reserve; /* used when the system has no memory; NULL: in use, and new calls are refused */
 };
 
 /* `limit`: bytes, 0: none. */
 void mp_memory_init(struct mp_memory *memory, struct mp_sched *sched, size_t limit);
 void mp_memory_fini(struct mp_memory *memory);
-/* Has the system lately refused memory to the state of L? */
+/* Whether the system has lately refused memory to the state of L. */
 bool mp_memory_short(lua_State *L);
-/* Of the state of L: gives the system back what can be. */
+/* Returns free pages of L's state to the system. */
 void mp_memory_trim(lua_State *L);
 
 /* Begins a trial in the state of L, or ends it (NONE); gives the trial as it was until now. */

@@ -9,7 +9,7 @@
 #define HOLDER_TYPE "moonpool.piece"
 #define OFFLOAD_TYPE "moonpool.offload"
 
-/* Who works and who waits. Held by the VM and by every piece. */
+/* Counts running pieces and queues waiting ones. Held by the VM and by every piece. */
 struct mp_offload {
   struct mp_sched *sched;
   unsigned refs, running, waiting, max_running, max_waiting;
@@ -46,7 +46,7 @@ static int start(struct mp_piece *piece) {
   return 0;
 }
 
-/* Tells the task, unless it is gone: then the scheduler may be too. */
+/* Wakes the task, unless it was abandoned: then the scheduler may be gone as well. */
 static void tell(struct mp_piece *piece) {
   if (!piece->abandoned) mp_wait_ready(piece->offload->sched, piece->token);
 }

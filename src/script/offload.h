@@ -1,7 +1,7 @@
-/* offload.h: work that takes long, on libuv's thread pool: at most so many pieces at a time, so
- * that the pool is not used up, and the rest queues. The task that wants it is suspended. A piece
- * belongs to the task that waits for it and to the thread that works on it; whoever lets go last
- * frees it, so a task may be killed, and the VM closed, at any moment. */
+/* offload.h: long work on libuv's thread pool: a limited number of pieces at a time, so that other
+ * work finds threads; the rest queues. The task that wants it is suspended. The waiting task and
+ * the working thread share a piece; the one that lets go last frees it, so a task may be killed,
+ * and the VM closed, at any moment. */
 #ifndef MP_OFFLOAD_H
 #define MP_OFFLOAD_H
 
@@ -17,14 +17,14 @@ struct mp_piece {
   struct mp_token token;
   /* the waiting task's holder, and the thread's; counted on the loop's thread only */
   unsigned refs;
-  bool abandoned;            /* nobody waits any more */
+  bool abandoned;            /* no task waits for it any more */
   struct mp_err err;         /* it could not be started */
   void (*work)(void *piece); /* on the thread: touches nothing but the piece */
   void (*fini)(void *piece); /* on the loop, before it is freed */
 };
 
-/* Pushes a queue that the Lua state owns; `noun`: what waits in it, for messages ("passwords wait
- * to be hashed"). [-0, +1] */
+/* Pushes a queue that the Lua state owns; `noun` names the waiting pieces in messages ("passwords
+ * wait to be hashed"). [-0, +1] */
 struct mp_offload *mp_offload_push(lua_State *L, struct mp_sched *sched, unsigned running,
                                    unsigned waiting, const char *noun);
 /* Pushes a new piece of `size` bytes, zeroed, on a holder that lets go of it when the task is done

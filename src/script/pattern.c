@@ -172,14 +172,14 @@ static const char *match_again(struct matcher *m, const char *s, int digit) {
   return s + len;
 }
 
-/* Between a character that the set does not take and one that it does. */
+/* %f: the border between a character outside of the set and one inside. */
 static bool at_frontier(struct matcher *m, const char *s, const char *set, const char *end) {
   int before = s == m->subject ? '\0' : (unsigned char)s[-1];
   int here = s == m->subject_end ? '\0' : (unsigned char)*s;
   return !in_set(before, set, end - 1) && in_set(here, set, end - 1);
 }
 
-/* Items in a row are a loop; only what may have to come back to here is a call. */
+/* A sequence of items is a loop; only an item that may need to backtrack is a call. */
 static const char *match_items(struct matcher *m, const char *s, const char *p) {
   while (p != m->pattern_end) {
     step(m);

@@ -29,7 +29,7 @@ static int str_rep(lua_State *L) {
       mp_task_reserve(L, 2 * (size_t)n * (len + separator)); /* the buffer, and the string */
     return plain(L);
   }
-  lua_pushliteral(L, ""); /* Lua would copy nothing, as often as it is told to */
+  lua_pushliteral(L, ""); /* Lua would loop over empty copies as often as asked */
   return 1;
 }
 
@@ -237,7 +237,8 @@ static int tab_sort(lua_State *L) {
 
 /* ---- metatables ---- */
 
-/* Finalizers run without hooks: one that does not end could not be ended. Upvalue 2 is "__gc". */
+/* Finalizers run without hooks, so an endless one could not be stopped: __gc is refused. Upvalue 2
+ * is "__gc". */
 static void refuse_gc(lua_State *L, int idx) {
   if (!lua_istable(L, idx)) return;
   lua_pushvalue(L, lua_upvalueindex(2));
@@ -251,8 +252,8 @@ static int set_metatable(lua_State *L) {
   return plain(L);
 }
 
-/* Leaves the metatable of the value at 1, if sandboxed code has set it (upvalue 1 has it as a
- * key). */
+/* Pushes the metatable of the value at 1, if sandboxed code has set it (upvalue 1 has it as a key).
+ */
 static bool own(lua_State *L, bool *any) {
   *any = lua_getmetatable(L, 1);
   if (!*any) return false;

@@ -1,6 +1,6 @@
-/* safe.h: functions of Lua's libraries that could keep the loop's thread for ever, or that scripts
- * could use against the host, done anew. The first kind replaces Lua's own for everybody: what they
- * give is the same. */
+/* safe.h: replacements for functions of Lua's libraries that could hold the loop's thread for ever,
+ * or that scripts could use against the host. Replacements of the first kind serve all code and
+ * give the same results. */
 #ifndef MP_SAFE_H
 #define MP_SAFE_H
 

@@ -1,4 +1,4 @@
-/* sched.c: the lists of tasks, their turn, and the tokens of their waits. */
+/* sched.c: the scheduler's turn: which task runs next, and how tasks end. */
 #include <assert.h>
 #include <lauxlib.h>
 #include <stdio.h>
@@ -12,19 +12,19 @@
 #include "util/log.h"
 
 enum {
-  COLLECT_FROM = 4 << 20, /* bytes that a task leaves */
+  COLLECT_FROM = 4 << 20, /* a task that leaves so many bytes has its garbage collected */
   COLLECT_STEP_KB = 512,
   TELL_KB = 64,
-  REST_MS = 3,       /* without another task's turn: then one that has spun goes on */
-  MOST_REST_MS = 10, /* it goes on in any case */
-  TURN_MS = 5,       /* then scripts that have not had their turn wait for the next one */
+  REST_MS = 3,       /* a task that used up its slice goes on after no other task ran for so long */
+  MOST_REST_MS = 10, /* ... and after so long in any case */
+  TURN_MS = 5,       /* length of a turn: scripts that did not run in it wait for the next */
   LATE_TURNS = 3,
-  SPINNER_MS = 100, /* for so long those that share its limits count as such, too */
+  SPINNER_MS = 100, /* for so long tasks that share its limits are treated like it */
 };
 
 /* ---- the end of a task ---- */
 
-/* Out of all lists; a token of it is stale from here on. The coroutine is still there. */
+/* Takes the task off all lists; its tokens are stale from here on. The coroutine still exists. */
 static void leave(struct mp_task *task) {
   task->state = MP_TASK_ENDED;
   mp_list_remove(&task->link);
@@ -57,7 +57,7 @@ static void drop(struct mp_task *task) {
 #endif
 }
 
-/* What a task has started ends with it where the limits that they share have ended it. It has left
+/* When shared limits end a task, the tasks that it has started end too. The task itself has left
  * the account's list. */
 static void kill_account(struct mp_task *founder) {
   struct mp_list *members = &founder->account->members;
@@ -74,7 +74,7 @@ static void finish(struct mp_task *task, bool ok) {
   drop(task);
 }
 
-/* What it raised, returned or waits for does not matter any more. */
+/* The task is condemned: what it raised, returned or waits for no longer counts. */
 static void finish_condemned(struct mp_task *task) {
   lua_State *co = task->co;
   mp_task_abandon(task);
@@ -160,7 +160,7 @@ static void make_error(lua_State *co) {
   mp_luaerr_push_nomem(co);
 }
 
-/* Is there nothing left that it may spend? Then it, and all that share its limits, have ended. */
+/* Whether its limits are used up. If so, the task and all that share its limits are ended here. */
 static bool spent(struct mp_task *task) {
   struct mp_account *account = task->account;
   bool memory = mp_account_out_of_memory(account);
@@ -171,9 +171,9 @@ static bool spent(struct mp_task *task) {
   return true;
 }
 
-/* To Lua's collector a row is a small thing, whatever it holds outside of Lua (charge.h). It is
- * told of that as if Lua had taken it, in small portions; of more than there is when there is much
- * already. */
+/* Lua's collector sees a row as a few bytes, whatever it holds outside of Lua (charge.h). So the
+ * collector is told of those bytes in small steps, and of more than there are when the total is
+ * high. */
 static void tell_collector(struct mp_sched *sched, lua_State *main) {
   size_t kb = sched->untold >> 10;
   if (kb < TELL_KB) return;
@@ -196,7 +196,7 @@ static void step(struct mp_task *task) {
   sched->running = task;
   sched->owner = task->account;
   mp_slice_begin(&sched->slice, co, task->account != NULL);
-  /* Results came while it waited. */
+  /* Results of statements came while it waited. */
   if (task->account && mp_account_wants_collection(task->account)) mp_task_interrupt(sched);
   int status = lua_resume(co, task->main, nargs, &nres);
   mp_slice_report(task, NULL);
@@ -227,7 +227,8 @@ static void step(struct mp_task *task) {
     return;
   }
   bool ok = status == LUA_OK && !task->failed;
-  if (status == LUA_YIELD) { /* past our coroutine.yield: nothing can be raised there any more */
+  if (status ==
+      LUA_YIELD) { /* it yielded past coroutine.yield of co.c: no error can be raised there */
     mp_co_close(co);
     lua_settop(co, 0);
     lua_pushcfunction(co, foreign_yield);
@@ -247,8 +248,9 @@ static void collect_step(struct mp_sched *sched) {
   }
 }
 
-/* Tasks that have spun go on, for a slice in all, unless others are at work: what those do takes
- * several turns of the loop (a query, its answer ...), and each would cost them a slice. */
+/* Lets tasks that used up their slice go on, for one slice together, unless other tasks are active:
+ * their work takes several turns of the loop (a query, its answer ...), and each turn would be
+ * delayed by a slice. */
 static void step_spun(struct mp_sched *sched, bool others) {
   uint64_t now_ns = mp_loop_clock_ns(sched->loop);
   if (others) sched->others_ns = now_ns;
@@ -285,9 +287,9 @@ static void move_to_front(struct mp_list *to, struct mp_list *from) {
 static void turn(void *data) {
   struct mp_sched *sched = data;
   struct mp_list *node;
-  struct mp_list woken; /* tasks of those that spin: before these, for else each turn of theirs
-                           costs a slice */
-  /* scripts whose turn is the next one: many short slices are a long one, too */
+  struct mp_list woken; /* ready tasks of accounts that spin: they run first, or each of their turns
+                           would cost a slice */
+  /* scripts left for the next turn: many short slices add up to a long one */
   struct mp_list later;
   uint64_t began_ns = mp_loop_clock_ns(sched->loop);
   bool others = false, late = false;
@@ -309,7 +311,7 @@ static void turn(void *data) {
   }
   move_to_front(&sched->spun, &woken);
   move_to_front(&sched->ready, &later);
-  /* Not both in one turn, unless they have waited for some. */
+  /* Not both in one turn, unless they have waited for several turns. */
   if (!mp_list_empty(&sched->spun) && (!late || ++sched->late_turns > LATE_TURNS)) {
     sched->late_turns = 0;
     step_spun(sched, others);

@@ -9,7 +9,7 @@ struct mp_scope {
   unsigned refs;
   lua_State *main;
   int caller_ref;
-  bool in_tenant; /* the tenant is the call's, and not only its caller's */
+  bool in_tenant; /* the call itself has the tenant, not only its caller */
   char tenant[];  /* "": none */
 };
 

@@ -1,5 +1,5 @@
-/* signal.h: host.signal() for the host's own Lua modules: what one task waits for and others set.
- *   signal:set()          remembered until somebody waits
+/* signal.h: host.signal() for the host's own Lua modules: one task waits for it, others set it.
+ *   signal:set()          remembered until a task waits
  *   signal:wait(seconds)  true if it was set, false when the time has passed; one task at a time */
 #ifndef MP_SIGNAL_H
 #define MP_SIGNAL_H

@@ -9,7 +9,7 @@
 
 enum {
   PAGES = MP_SLAB_ARENA / MP_SLAB_PAGE,
-  AT_ONCE = 2048, /* bytes that become blocks at once: what nobody asked for is not touched */
+  AT_ONCE = 2048, /* bytes that are cut into blocks at a time; the rest of a page stays untouched */
 };
 
 struct arena {

@@ -1,7 +1,7 @@
-/* slab.h: the memory of one Lua state. Whoever gives a block back tells its size, so small blocks
- * carry none: they come from pages of equal blocks, which costs a few instructions each. Large ones
- * are the C library's. What is given back can go to the system again, page by page (mp_slab_trim).
- * Under AddressSanitizer all blocks are the C library's. Not for several threads. Owner: the VM. */
+/* slab.h: the memory of one Lua state. Lua passes a block's size when it frees it, so small blocks
+ * have no header: they come from pages of equal blocks, at a few instructions each. Large blocks
+ * come from malloc. Empty pages can be returned to the system (mp_slab_trim). Under
+ * AddressSanitizer all blocks come from malloc. For one thread. Owner: the VM. */
 #ifndef MP_SLAB_H
 #define MP_SLAB_H
 
@@ -20,10 +20,10 @@ enum {
 };
 
 struct mp_slab_page {
-  void *free;    /* the first of its blocks that nobody has; each holds the next */
-  unsigned live; /* blocks that somebody has */
+  void *free;    /* its first free block; each holds the next */
+  unsigned live; /* blocks in use */
   bool full;     /* on no list, because it has no free block */
-  bool dirty;    /* empty, and the system has not got it back */
+  bool dirty;    /* empty, and not returned to the system */
   unsigned class;
   char *fresh; /* from here on blocks were never given out */
   struct mp_list node;

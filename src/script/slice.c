@@ -33,7 +33,7 @@ static void arm(struct mp_slice *slice) {
   atomic_store(&slice->arming, true);
   barrier(slice);
   lua_State *L = atomic_load(&slice->current);
-  /* Somebody's own hook, of a coverage tool say, stays. */
+  /* A hook of another tool, for example for coverage, stays. */
   if (L && (!lua_gethook(L) || lua_gethook(L) == slice->hook)) mp_slice_arm(slice, L);
   atomic_store(&slice->arming, false);
 }
@@ -138,8 +138,8 @@ void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted) {
   if (atomic_load_explicit(&slice->asleep, memory_order_relaxed)) wake(slice);
 }
 
-/* From the begin to `end_ns`, but no more than it can be: on a busy machine others had the CPU in
- * between. */
+/* The CPU time from the slice's begin until the watchdog first saw it: at most the wall time,
+ * because other processes may have had the CPU. */
 static uint64_t unseen_ns(const struct mp_slice *slice, uint64_t end_ns) {
   const uint64_t most = 2 * MP_SLICE_TICK_MS * UINT64_C(1000000);
   if (!slice->begin_ns) return 0;

@@ -24,7 +24,7 @@ enum {
   MP_SLICE_MS = 10, /* at most */
   MP_SLICE_TICK_MS = 2,
   MP_SLICE_SEEN_MS =
-      MP_SLICE_MS - MP_SLICE_TICK_MS, /* it may have begun a tick before it was seen */
+      MP_SLICE_MS - MP_SLICE_TICK_MS, /* it may have begun up to one tick before it was seen */
 };
 
 struct mp_slice {
@@ -38,7 +38,7 @@ struct mp_slice {
       seen_cpu_ns; /* clock, and CPU time of the loop's thread, when it was first seen */
   /* of the loop's thread */
   bool fences;       /* the kernel has no membarrier */
-  uint64_t begin_ns; /* the clock when the slice began; 0: nobody wants to know */
+  uint64_t begin_ns; /* the clock when the slice began; 0: not measured */
   uint64_t reported; /* number of the slice that was reported as too long */
   uint64_t report_ns;
   uint64_t close_ns; /* not 0: since when <close> variables of a killed task run */
@@ -76,9 +76,9 @@ static inline lua_State *mp_slice_switch(struct mp_slice *slice, lua_State *L) {
 void mp_slice_begin(struct mp_slice *slice, lua_State *L, bool counted);
 /* Gives the CPU time that it has used, in ns. */
 uint64_t mp_slice_end(struct mp_slice *slice);
-/* Of the slice under way: what the watchdog has seen, and the wall time before that, of which CPU
- * time is the most part. (The thread's own clock costs a call of the kernel, the wall's does
- * not.) */
+/* CPU time of the slice under way: exact since the watchdog first saw it, and the wall time before
+ * that, which is nearly the same. (Reading the thread's CPU clock costs a system call, the wall
+ * clock does not.) */
 uint64_t mp_slice_cpu_ns(struct mp_slice *slice);
 uint64_t mp_slice_wall_ns(struct mp_slice *slice);
 

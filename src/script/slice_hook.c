@@ -1,7 +1,7 @@
-/* slice_hook.c: what happens to a task whose slice is over: it yields, or it is ended; and the
- * report of those that could do neither in time. Killing is "yield and never resume": no pcall sees
- * it. Only where nothing can yield (table.sort, gsub, xpcall's handler ...) is an error raised,
- * again at each instruction until the code is out of there. */
+/* slice_hook.c: the hook that runs when a task's slice is over: the task yields or is ended; and
+ * the report about tasks that held the loop too long. Killing is "yield and never resume": no pcall
+ * sees it. Only where nothing can yield (table.sort, gsub, xpcall's handler ...) is an error
+ * raised, again at each instruction until the code is out of there. */
 #include <lauxlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,11 +14,11 @@ enum {
   CLOSE_MS = 10, /* for the <close> variables of a task that was killed */
   STUCK_MS = 20, /* CPU time that code which cannot yield may take from the loop */
   GIVE_WAY_MS =
-      5, /* C code that looks at the clock by itself is not kept waiting for the watchdog */
+      5, /* C code that checks the clock itself gives way after so long, without the watchdog */
   HOST_STUCK_MS = 250, /* ... that code of the host's own modules may take */
   HOST_INSTRUCTIONS =
-      100,        /* of them, until the next look whether the script's own code runs again */
-  REPORT_MS = 50, /* slices longer than this are counted, and told */
+      100,        /* instructions until the hook checks again whether the script's own code runs */
+  REPORT_MS = 50, /* longer slices are counted and logged */
   REPORT_EVERY_MS = 1000,
 };
 
@@ -109,7 +109,8 @@ size_t mp_task_room(lua_State *L) {
   return account->used < account->limit ? account->limit - account->used : 0;
 }
 
-/* Was the error raised by a hook? Then there is no hook that would stop what runs now. */
+/* Whether a hook raised the error: hooks are off then, so nothing could stop the handler that runs
+ * now. */
 static bool from_hook(lua_State *L) {
   lua_Debug ar;
   return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && !strcmp(ar.namewhat, "hook");
@@ -179,8 +180,8 @@ static bool starts_with(const char *text, const char *prefix) {
   return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Between two waits the host's own modules are not interrupted: so they need no locks. But for
- * those that only make one value of another, which may be as large as a caller likes. */
+/* The host's own modules are not interrupted between two waits, so they need no locks. Exceptions
+ * are those that only convert a value, which may be as large as a caller likes. */
 static bool inside_host(lua_State *L, lua_Debug *ar) {
   return lua_getinfo(L, "S", ar) && starts_with(ar->source, "@moonpool/") &&
          !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/border");
@@ -231,7 +232,7 @@ int mp_task_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k) {
   return mp_wait_yield(L, ctx, k);
 }
 
-/* What is to be done with the code on L. */
+/* Decides what happens to the code on L. */
 static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct mp_task *task) {
   struct mp_slice *slice = &task->sched->slice;
   if (slice->close_ns) {

@@ -34,16 +34,15 @@ struct mp_task_limits {
   uint64_t wall_ms;
 };
 
-/* What a task is given at its start, by the task that starts it or by whoever starts one where none
- * runs: on whose behalf it runs (scope.h), what its log lines are about, whose limits it shares.
- * References are taken. */
+/* What a new task inherits, from the task that starts it or from the host: its scope (scope.h), the
+ * fields of its log lines (label.h), the limits it shares. References are taken. */
 struct mp_task_origin {
   struct mp_scope *scope;
   struct mp_label *label;
   struct mp_account *account;
 };
-extern const struct mp_task_origin mp_task_of_host; /* nobody's, without limits */
-/* That of a task, for what it starts; `task` may be NULL: the host's. Borrowed. */
+extern const struct mp_task_origin mp_task_of_host; /* the host's own: no scope, no limits */
+/* The origin that a task passes on to what it starts; NULL: the host's. Borrowed. */
 struct mp_task_origin mp_task_origin(const struct mp_task *task);
 /* Limits that several tasks will share, none of them their founder; the caller's reference. NULL:
  * no memory. */
@@ -53,7 +52,7 @@ int mp_sched_new(struct mp_sched **out, struct mp_loop *loop, struct mp_err *err
 void mp_sched_unref(struct mp_sched *sched); /* all tasks must have ended */
 struct mp_loop *mp_sched_loop(struct mp_sched *sched);
 size_t mp_sched_tasks(const struct mp_sched *sched); /* tasks that have not ended */
-/* Those of L's state; the names of the first ones go to `names` unless it is NULL. */
+/* The number of tasks of L's state; writes the first names to `names` unless it is NULL. */
 size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names, size_t size);
 
 /* How a task ended. On success its results lie on `L`, from index 1 to the top; on failure the
@@ -62,19 +61,19 @@ size_t mp_sched_tasks_of(const struct mp_sched *sched, lua_State *L, char *names
 typedef void (*mp_task_done)(struct mp_task *task, lua_State *L, bool ok, void *data);
 
 /* A task that will call the function below its `nargs` arguments on top of L (popped). It starts on
- * the next turn. `name` is shown in reports (copied). There is no other way to a task, and none
- * without saying whose it is. Raises only for memory. [-(nargs+1), +0] */
+ * the next turn. `name` is shown in reports (copied). This is the only way to start a task, so that
+ * every task has an origin. Raises only for memory. [-(nargs+1), +0] */
 struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, const char *name,
                               const struct mp_task_origin *origin, mp_task_done on_done,
                               void *data);
-/* Has it limits of its own, or those of the task that started it? `task` may be NULL. */
+/* Whether the task has limits, its own or shared ones. `task` may be NULL. */
 bool mp_task_limited(const struct mp_task *task);
 /* For C functions that may take long, every some thousand steps: raises `what` when the task, if it
  * is limited, has kept the loop for long, or ends it when its CPU time is used up. */
 void mp_task_checkpoint(lua_State *L, const char *what);
-/* For C functions that may go on later: has the task on L, if it has limits, had its slice, and may
- * it yield here? Then `return mp_task_give_way(L, ctx, k);` lets others have their turn; k goes
- * on. */
+/* For C functions that can continue later: true if the task on L has limits, its slice is over and
+ * it may yield here. Then `return mp_task_give_way(L, ctx, k);` lets other tasks run; k continues.
+ */
 bool mp_task_slice_over(lua_State *L);
 int mp_task_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k);
 /* Before a block of this size is asked for by other means than Lua's own: collects garbage if that
@@ -89,7 +88,7 @@ void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
 void mp_task_limit_apart(struct mp_task *task, const struct mp_task_limits *limits);
 /* The same for one that runs and has limits of its own: what it has spent counts. */
 void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits);
-/* What it was started for is stored, whatever becomes of it from here on. */
+/* The work that the task was started for is stored; a later failure does not change that. */
 void mp_task_settle(struct mp_task *task);
 bool mp_task_settled(const struct mp_task *task);
 bool mp_task_condemned(const struct mp_task *task); /* for on_done: by its limits */
@@ -97,9 +96,9 @@ bool mp_task_condemned(const struct mp_task *task); /* for on_done: by its limit
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills
  * its parent, say) goes on to its next wait, or its end. */
 void mp_task_kill(struct mp_task *task);
-/* fn(the data of on_done) is called when it has been killed, by whomever, for who keeps a pointer
- * to it: a task is also killed when others use up the limits that it shares. Not inside of Lua, and
- * nothing may be raised. */
+/* Calls fn(the data of on_done) when the task has been killed, so that a pointer to it can be
+ * dropped: a task is also killed when others use up the limits it shares. Runs outside of Lua and
+ * must not raise. */
 void mp_task_on_killed(struct mp_task *task, void (*fn)(void *data));
 /* Kills every task of L's state (what a script spawned and left). Not from one of them. */
 void mp_task_kill_all(struct mp_sched *sched, lua_State *L);
@@ -111,19 +110,18 @@ struct mp_task *mp_task_of(lua_State *L);
  * continuation (slice.h). */
 int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KContext ctx,
                    lua_KFunction k);
-/* Makes the message handler at `idx` one that is left out when the error is the end of the task:
- * Lua would run it without hooks, so it could run for ever. [-0, +0] */
+/* Wraps the message handler at `idx` so that it is skipped when the error ends the task: Lua runs
+ * handlers without hooks, so it could run for ever. [-0, +0] */
 void mp_task_shield_handler(lua_State *L, int idx);
-/* Something of the host's own that belongs to the task: the transaction that its statements
- * join. */
+/* A pointer that the host attaches to the task: the transaction that its statements join. */
 void mp_task_set_data(struct mp_task *task, void *data);
 void *mp_task_data(const struct mp_task *task);
 /* Borrowed; `task` may be NULL. */
 struct mp_label *mp_task_label(const struct mp_task *task);
 struct mp_scope *mp_task_scope(
     const struct mp_task *task); /* NULL: the host's own, or a command's */
-/* Was it started by a task that has data, or by such a task? It runs beside a transaction, and has
- * no part in it. */
+/* Whether it was started, directly or not, by the script of a transaction: it runs beside the
+ * transaction and takes no part in it. */
 bool mp_task_beside(const struct mp_task *task);
 /* "scripts/create_deal.lua:41" of the innermost Lua function at or above `level`, "" if there is
  * none. */

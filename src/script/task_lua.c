@@ -83,7 +83,7 @@ struct handle {
   struct mp_timer notice;
   lua_State *main;
   struct mp_task *task;  /* NULL when it has ended */
-  bool ok, failed, seen; /* seen: somebody waited for it, or it was logged */
+  bool ok, failed, seen; /* seen: a task waited for it, or it was logged */
 };
 
 static void log_failure(lua_State *L, struct handle *handle, int idx) {
@@ -153,8 +153,9 @@ static void on_spawned(struct mp_task *task, lua_State *L, bool ok, void *data) 
     handle->seen = waited;
   }
   if (handle->failed && !waited) {
-    mp_timer_start(&handle->notice,
-                   NOTICE_MS); /* it may be waited for until then; also stays anchored */
+    mp_timer_start(
+        &handle->notice,
+        NOTICE_MS); /* until then a task may still wait for it; it stays anchored as well */
   } else {
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, handle);
@@ -204,14 +205,15 @@ static int handle_wait_k(lua_State *L, int status, lua_KContext ctx) {
   return n;
 }
 
-/* Is it `me`, or does `me` have to end before it can go on? */
+/* Whether it is `me`, or cannot go on before `me` ends. */
 static bool stands_behind(const struct mp_task *task, const struct mp_task *me) {
   for (; me; me = me->joined_by)
     if (me == task) return true;
   return false;
 }
 
-/* Raises if the wait of `me` for `task` could never end, because of whom that one waits for. */
+/* Raises if the wait of `me` for `task` could never end: that task waits for `me`, directly or not.
+ */
 static void refuse_circle(lua_State *L, const struct mp_task *me, const struct mp_task *task) {
   char names[300];
   if (task == me) mp_luaerr_misuse(L, "wait", "a task cannot wait for itself");
@@ -238,8 +240,8 @@ static int handle_wait(lua_State *L) {
   return mp_gate_wait(L, &handle->ended, "wait", 0, handle_wait_k);
 }
 
-/* cancel() -> was it still there? Its wait is abandoned, its <close> variables run; whoever waits
- * for it gets CANCELED. */
+/* cancel() -> whether it had not ended. Its wait is abandoned, its <close> variables run; tasks
+ * that wait for it get CANCELED. */
 static int handle_cancel(lua_State *L) {
   struct handle *handle = luaL_checkudata(L, 1, handle_name);
   struct mp_task *task = handle->task;
@@ -285,7 +287,7 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
 
 static int task_spawn(lua_State *L) { return spawn(L, NULL); }
 
-/* loading(is it?) -> was it before: the task runs the body of a file of scripts/ */
+/* loading(now) -> before: whether the task runs the body of a file of scripts/ */
 static int task_loading(lua_State *L) {
   struct mp_task *me = mp_task_of(L);
   bool loading = lua_toboolean(L, 1);

@@ -35,7 +35,7 @@ struct mp_task {
   void (*abandon)(void *data);
   void *abandon_data;
   mp_task_done on_done;
-  void (*on_killed)(void *data); /* NULL: nobody wants to know */
+  void (*on_killed)(void *data); /* NULL: not asked for */
   void *done_data;
   void *data;
   struct mp_scope *scope;
@@ -44,10 +44,10 @@ struct mp_task {
   struct mp_task *waits_for;
   struct mp_task *joined_by; /* the task that waits, in moonpool.all, for this one and others */
   bool apart;                /* its limits are for itself: what it starts has others */
-  bool settled; /* what it was started for is stored: a failure from here on is one of telling */
-  bool founder; /* of its account: mp_task_limit was for it */
-  bool beside;  /* started by the script of a transaction, or by such a task */
-  bool loading; /* it, or who started it, runs the body of a file of scripts/ */
+  bool settled;              /* its work is stored: a later failure is one of reporting only */
+  bool founder;              /* of its account: mp_task_limit was for it */
+  bool beside;               /* started by the script of a transaction, or by such a task */
+  bool loading;              /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];
   char short_at[96]; /* where its code was when it was refused memory: no handler runs then, and no
                         traceback is left */
@@ -63,8 +63,9 @@ struct mp_sched {
   struct mp_loop *loop;
   struct mp_list ready; /* for the next turn */
   struct mp_list now;   /* left of this turn */
-  struct mp_list spun;  /* their slice was over: one of them goes on, when the others are at rest */
-  struct mp_timer rest; /* runs while one of them waits for that */
+  struct mp_list
+      spun; /* tasks that used up their slice: one goes on when no other task is active */
+  struct mp_timer rest; /* runs while one of them waits */
   uint64_t others_ns;   /* the clock when a task that has not spun was resumed while one had */
   uint64_t spun_ns;     /* the clock when one of them had to stop again */
   unsigned late_turns;  /* in which there was no time for them */
@@ -81,7 +82,7 @@ struct mp_sched {
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
   size_t held, held_limit; /* charge.h: bytes outside of Lua */
-  size_t untold;           /* of those that came, the collector has not been told of */
+  size_t untold;           /* new bytes of them that the collector has not been told of */
   bool in_turn, dying;
 };
 
@@ -119,14 +120,14 @@ void mp_slice_hook(lua_State *L, lua_Debug *ar);
 void mp_slice_report(struct mp_task *task, lua_State *L);
 /* The state is about to be closed. */
 void mp_sched_forget(struct mp_sched *sched, lua_State *main);
-/* Lua was refused memory for the second time: the running task ends as soon as it can. Only notes
- * it. */
+/* Lua was refused memory for the second time: marks the running task, which ends as soon as it can.
+ */
 void mp_task_out_of_memory(struct mp_sched *sched);
 /* The error of a task that was refused memory, with the place where it was. */
 void mp_task_push_nomem(lua_State *L, struct mp_task *task);
 /* The garbage of its state is collected soon, step by step. */
 void mp_task_collect(struct mp_task *task);
-/* It is refused memory where it is: only noted. */
+/* Notes the place where the running task was refused memory. */
 void mp_task_short(struct mp_sched *sched);
 /* The hook runs at the next instruction of the running task. */
 void mp_task_interrupt(struct mp_sched *sched);

@@ -1,5 +1,5 @@
-/* tasks.c: the ground that all about tasks stands on: which there are, what each waits for, what is
- * known of one. Runs no Lua. */
+/* tasks.c: the table of tasks, their waits and their properties; the other files about tasks build
+ * on it. Runs no Lua. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,8 +166,7 @@ void mp_task_where(lua_State *L, int level, char *out, size_t size) {
     lua_getinfo(L, "Sl", &ar);
     if (ar.currentline <= 0) continue;
     bool own = strncmp(ar.source, "@moonpool/", 10) == 0;
-    /* The host's own modules speak for their caller; they are named only if nobody else is
-     * there. */
+    /* A module of the host counts for its caller: it is named only if there is no other code. */
     if (own && out[0]) continue;
     /* On the path of every statement, so without snprintf. */
     const char *source = *ar.source == '@' ? ar.source + 1 : ar.short_src;

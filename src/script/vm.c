@@ -39,9 +39,9 @@ static int panic(lua_State *L) {
   return 0; /* Lua aborts */
 }
 
-/* What the collector marks for each 16 bytes that are taken, in slots of tables. Lua's own 100
- * would answer a table of 5 MB with a pause of a quarter of a second; with this the heap grows by
- * an eighth until a cycle is over. */
+/* How much the collector marks for each 16 allocated bytes, in table slots. Lua's default of 100
+ * would stop for a quarter of a second after a table of 5 MB; with this value the heap grows by an
+ * eighth until a cycle is over. */
 enum { STEP_WORK = 16 };
 
 static int open_state(lua_State *L) {

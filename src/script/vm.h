@@ -28,7 +28,7 @@ struct mp_vm_options {
 /* `sched` is borrowed and must outlive the VM. */
 int mp_vm_open(struct mp_vm **out, struct mp_sched *sched, const struct mp_vm_options *options,
                struct mp_err *err) MP_MUST_CHECK;
-/* Kills what is left of the VM's tasks, with a warning in the log. Not from inside of a task. */
+/* Kills the VM's remaining tasks, with a warning in the log. Not to be called from a task. */
 void mp_vm_close(struct mp_vm *vm);
 
 lua_State *mp_vm_lua(struct mp_vm *vm);      /* the main thread; borrowed */

@@ -1,4 +1,5 @@
-/* wait.c: may the code that runs wait here? If not, the error names what it is inside of. */
+/* wait.c: checks whether the running code may wait here; if not, the error names the function that
+ * prevents it. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>

@@ -10,7 +10,7 @@
 #include <uthash.h>
 
 enum {
-  FRESH_MS = 5 * 1000,       /* so long a revoked token may still be taken */
+  FRESH_MS = 5 * 1000,       /* how long a revoked token may still be accepted */
   STALE_MS = 60 * 60 * 1000, /* ... while the database cannot be asked */
   ABSENT_MS = 5 * 1000,
   MOST_TOKENS = 10000,
@@ -136,7 +136,7 @@ enum mp_verdict mp_access_check(struct mp_access *access, const char *credential
   HASH_FIND_STR(access->tokens, id, token);
   uint64_t good_ms = token && token->absent ? ABSENT_MS : stale ? STALE_MS : FRESH_MS;
   if (!token || token->told_ms + good_ms <= now_ms) {
-    /* A token that was good a moment ago is not a try. */
+    /* A token that was valid a moment ago does not count as a wrong try. */
     bool proven = token && !token->absent;
     if (!proven && mp_access_wait_ms(access, address, now_ms)) return MP_ACCESS_LIMITED;
     return MP_ACCESS_ASK;
@@ -211,7 +211,7 @@ bool mp_scopes_allow(const char *scopes, const char *group, const char *name) {
 
 void mp_token_make(char *token, char *id, char *hash_hex) {
   static const char letters[] =
-      "0123456789abcdefghijkmnpqrstuvwxyz"; /* nothing that looks like another */
+      "0123456789abcdefghijkmnpqrstuvwxyz"; /* no characters that look alike */
   unsigned char random[32], hash[MP_TOKEN_HASH_LEN];
   for (int i = 0; i < MP_TOKEN_ID_LEN; i++)
     id[i] = letters[randombytes_uniform((uint32_t)(sizeof letters - 1))];

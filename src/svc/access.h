@@ -1,9 +1,9 @@
-/* access.h: who asks: bearer tokens, and what they may do.
+/* access.h: bearer tokens: which caller a token stands for, and what it may do.
  *
- * A token is "mp_" ID "_" SECRET. The database keeps a hash of the secret under the ID; what it
- * said is kept here for a little while, so that a call costs no question, and longer while the
- * database cannot be asked. Whoever comes with wrong tokens has so many tries a minute. Knows no
- * database: its owner asks and tells. Owner: the service. */
+ * A token is "mp_" ID "_" SECRET. The database keeps a hash of the secret under the ID. The answer
+ * is cached for a few seconds, so that a call costs no query, and longer while the database cannot
+ * be reached. Wrong tokens are limited per address and minute. This file knows no database: its
+ * owner asks it and passes the answer in. Owner: the service. */
 #ifndef MP_ACCESS_H
 #define MP_ACCESS_H
 
@@ -24,7 +24,7 @@ struct mp_principal {
   const char *scopes;        /* "ops:* monitor" */
 };
 
-/* As the database has it. NULL texts are NULL. */
+/* A token's row in the database. Texts may be NULL. */
 struct mp_token_row {
   const char *id, *hash_hex, *tenant, *user, *scopes;
   uint64_t ends_ms; /* of the clock given to the functions below; 0: does not expire */
@@ -32,16 +32,17 @@ struct mp_token_row {
 
 enum mp_verdict {
   MP_ACCESS_KNOWN, /* the principal is set */
-  MP_ACCESS_ASK,   /* ask the database for `id`, tell it, and check again */
+  MP_ACCESS_ASK,   /* ask the database for `id`, pass the answer to mp_access_tell, check again */
   MP_ACCESS_DENIED,
-  MP_ACCESS_LIMITED, /* too many wrong tokens from this address: not even asked */
+  MP_ACCESS_LIMITED, /* too many wrong tokens from this address: refused without a look at the token
+                      */
 };
 
 int mp_access_new(struct mp_access **out, struct mp_err *err) MP_MUST_CHECK;
 void mp_access_unref(struct mp_access *access);
 
-/* `credentials`: what stands behind "Bearer ". `stale`: the database cannot be asked, what is known
- * longer will do. Sets `id` for ASK. Denied tries count against the address ("" counts as one
+/* `credentials`: the text after "Bearer ". `stale`: the database cannot be reached, so older
+ * answers are accepted. Sets `id` for ASK. Denied tries count against the address ("" counts as one
  * address). */
 enum mp_verdict mp_access_check(struct mp_access *access, const char *credentials, size_t len,
                                 const char *address, uint64_t now_ms, bool stale,

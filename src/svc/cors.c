@@ -66,7 +66,8 @@ void mp_cors_judge(const struct mp_cors *cors, const struct mp_http_message *mes
   out->kind = MP_CORS_PLAIN;
   out->len = 0;
   if (!cors->origins && !cors->any) return;
-  if (!cors->any) add(out, "Vary", "Origin"); /* also where there is none: caches must know */
+  if (!cors->any)
+    add(out, "Vary", "Origin"); /* also without an Origin header: caches must not mix the answers */
   if (mp_http_header(message, "origin", &origin) != 1 || origin.len >= sizeof out->origin) return;
   bool preflight = message->method == MP_HTTP_OPTIONS &&
                    mp_http_header(message, "access-control-request-method", &asked);

@@ -1,6 +1,5 @@
 /* cors.h: which pages of other origins may read answers in a browser (Fetch standard, 3.2 "CORS
- * protocol"). It protects nobody but the user of a browser: who may call is the token's
- * business. */
+ * protocol"). It protects users of browsers only; tokens decide who may call. */
 #ifndef MP_CORS_H
 #define MP_CORS_H
 
@@ -12,8 +11,8 @@ struct mp_cors {
   bool any;      /* "*" */
 };
 
-/* "https://desk.example, https://desk.example:8443", or "*", or NULL. MP_EINVAL says what is no
- * origin. */
+/* "https://desk.example, https://desk.example:8443", or "*", or NULL. MP_EINVAL names the entry
+ * that is not an origin. */
 int mp_cors_init(struct mp_cors *cors, const char *list, struct mp_err *err) MP_MUST_CHECK;
 void mp_cors_fini(struct mp_cors *cors);
 

@@ -1,4 +1,4 @@
-/* feed.c: one line for all who watch. */
+/* feed.c: sends one line of numbers to all watchers. */
 #include "svc/feed.h"
 
 #include <stdlib.h>
@@ -48,7 +48,7 @@ static void on_written(struct mp_http_request *request) {
   watcher->behind = false;
 }
 
-/* To all who have taken what they got before. */
+/* Sends it to all watchers that have read their last line. */
 static void tell(struct mp_feed *feed, const char *line, size_t len) {
   MP_LIST_EACH(node, &feed->watchers) {
     struct watcher *watcher = MP_LIST_ENTRY(node, struct watcher, node);

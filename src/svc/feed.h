@@ -1,9 +1,8 @@
-/* feed.h: the dashboard's numbers, live: one line of JSON a second to all who watch. The line is
- * made once, by the page that would answer GET /api/db/overview, and only while somebody watches.
- *
- * A watcher that has not taken its last line misses the next ones; a stream ends after a minute, so
- * that its client comes again with its token, which may have been revoked. Owner: the service.
- * Thread: the loop's. */
+/* feed.h: the dashboard's live numbers: one line of JSON a second to all watchers. The line is made
+ * once for all, by the page that answers GET /api/db/overview, and only while there are watchers.
+ * A watcher that has not read its last line misses the next ones. A stream ends after a minute, so
+ * that the client must connect again with its token, which may have been revoked. Owner: the
+ * service. Thread: the loop's. */
 #ifndef MP_FEED_H
 #define MP_FEED_H
 
@@ -18,7 +17,7 @@ struct mp_feed;
  * watchers. */
 int mp_feed_new(struct mp_feed **out, struct mp_loop *loop, struct mp_sched *sched, lua_State *L,
                 const int *page_ref, struct mp_err *err) MP_MUST_CHECK;
-/* Answers the request with a stream; its owner is the feed from now on. False: there are enough, or
+/* Answers the request with a stream, which the feed owns from now on. False: too many watchers, or
  * no memory; the request is still the caller's. */
 bool mp_feed_watch(struct mp_feed *feed, struct mp_http_request *request,
                    const struct mp_http_answer *answer);

@@ -57,7 +57,7 @@ static struct mp_http_text without_port(struct mp_http_text text) {
   return text;
 }
 
-/* In the one form that an address has here. False: it is none, and nothing was written. */
+/* Writes the address in its canonical form. False: it is not an address; nothing was written. */
 static bool write_address(struct mp_http_text given, char *out, size_t size) {
   static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff}, loopback[16] = {[15] = 1};
   char text[MP_ADDRESS_SIZE];

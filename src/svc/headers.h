@@ -1,4 +1,4 @@
-/* headers.h: what the headers of a request say, each checked before anybody believes it. */
+/* headers.h: reads a request's headers; each value is checked before it is used. */
 #ifndef MP_SVC_HEADERS_H
 #define MP_SVC_HEADERS_H
 
@@ -8,26 +8,27 @@
 
 enum { MP_REQUEST_ID_LEN = 128, MP_KEY_LEN = 255 };
 
-/* Letters and digits of ASCII, and what stands in `more`; not empty. */
+/* Whether the text is not empty and has only ASCII letters, digits and characters of `more`. */
 bool mp_text_in_set(struct mp_http_text text, const char *more);
 
-/* X-Request-Id: the client's if it can be printed anywhere, else one of ours. */
+/* X-Request-Id: the client's if it is safe to print, else a new one. */
 void mp_header_request_id(const struct mp_http_message *message, struct mp_loop *loop,
                           char out[MP_REQUEST_ID_LEN + 1]);
 /* traceparent: the client's trace or a new one, and a new span. */
 void mp_header_trace(const struct mp_http_message *message, struct mp_loop *loop,
                      struct mp_trace *out);
 enum { MP_ADDRESS_SIZE = 64 };
-/* The client's address, without port; of IPv6 the network, "2001:db8:1:2::/64", for one client has
- * all addresses of it. A proxy on this machine says whom it speaks for, in the last entry of the
- * last X-Forwarded-For; nobody else is believed. "" if it is not known. `size`: MP_ADDRESS_SIZE. */
+/* The client's address without port; for IPv6 its network, "2001:db8:1:2::/64", because one client
+ * may use all addresses of it. From a proxy on this machine the last entry of the last
+ * X-Forwarded-For counts; from other clients the header is ignored. "" if not known. `size`:
+ * MP_ADDRESS_SIZE. */
 void mp_header_address(struct mp_http_request *request, char *out, size_t size);
-/* Request-Timeout in seconds; 0: none. False: it is no time. */
+/* Request-Timeout in seconds; 0: not given. False: it is not a valid time. */
 bool mp_header_timeout(const struct mp_http_message *message, double *seconds);
-/* Idempotency-Key; "" for none. False: it is no key. */
+/* Idempotency-Key; "" if not given. False: it is not a valid key. */
 bool mp_header_key(const struct mp_http_message *message, char out[MP_KEY_LEN + 1]);
-/* NULL: the body is JSON in UTF-8, not compressed, or nobody says what it is. Else what a client is
- * told. */
+/* NULL: the body is uncompressed JSON in UTF-8, or no header says otherwise. Else the message for
+ * the client. */
 const char *mp_header_not_json(const struct mp_http_message *message);
 
 #endif

@@ -1,10 +1,9 @@
 /* hosts.h: by which names clients may call this host. A page of a foreign site can make its own
  * name lead to this machine (DNS rebinding); the Host header (RFC 9110, 7.2) then still tells that
  * name.
- *
- * IP addresses, localhost and the machine's own name are always right; with a list, so are its
- * names. A host that listens on this machine's own addresses only and has no list takes any name:
- * its clients are on the machine, a proxy perhaps, which passes its own. */
+ * IP addresses, localhost and the machine's own name are always accepted; with a list, so are its
+ * names. A host without a list that listens on loopback only accepts any name: its clients run on
+ * this machine, perhaps a proxy that passes its own name on. */
 #ifndef MP_HOSTS_H
 #define MP_HOSTS_H
 
@@ -18,11 +17,11 @@ struct mp_hosts {
 };
 
 /* `list`: "desk.example, *.desk.example", or "*", or NULL. `address`: where the host listens.
- * MP_EINVAL says what is no name. */
+ * MP_EINVAL names the entry that is not a host name. */
 int mp_hosts_init(struct mp_hosts *hosts, const char *list, const char *address,
                   struct mp_err *err) MP_MUST_CHECK;
 void mp_hosts_fini(struct mp_hosts *hosts);
-/* A request without Host (HTTP/1.0) names nobody and is let pass: browsers do not send it. */
+/* A request without Host (HTTP/1.0) is accepted: browsers do not send it. */
 bool mp_hosts_allow(const struct mp_hosts *hosts, const struct mp_http_message *message);
 
 #endif

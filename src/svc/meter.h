@@ -7,13 +7,13 @@
 #include "http/server.h"
 #include "util/metrics.h"
 
-/* What a request asks for: few, so that the series stay few. */
+/* Kinds of requests: few, so that the number of series stays small. */
 enum mp_route { MP_ROUTE_OPERATION, MP_ROUTE_PAGE };
 
 struct mp_meter;
 
-/* `*server`, once it is there, gives what is read when somebody looks: connections, and what never
- * became a request. */
+/* `*server`, once set, gives the numbers that are read when the page is written: connections and
+ * malformed requests. */
 int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
                  struct mp_http_server *const *server, struct mp_err *err) MP_MUST_CHECK;
 void mp_meter_unref(struct mp_meter *meter); /* NULL is harmless */

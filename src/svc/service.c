@@ -1,4 +1,4 @@
-/* service.c: one request, from who asks to the answer. */
+/* service.c: one HTTP request, from authorization to the answer. */
 #include "svc/service.h"
 
 #include <lauxlib.h>
@@ -21,8 +21,8 @@
 
 enum {
   NAME_LEN = 63,
-  FIND_MS = 2000,  /* for the database to say what a token is */
-  DOWN_MS = 10000, /* so long it is not asked again about what is known, when it did not */
+  FIND_MS = 2000,  /* for the database's answer about a token */
+  DOWN_MS = 10000, /* after a failed query, cached tokens are used that long without asking again */
 };
 
 struct mp_service {
@@ -47,12 +47,12 @@ struct mp_service {
 struct job {
   struct mp_service *service;
   struct mp_http_request *request;
-  struct mp_invocation *call;    /* under way */
-  struct mp_task *task;          /* a page, or a question about a token */
-  struct mp_timer find_timer;    /* ends the question */
-  bool told;                     /* the database has been asked about the token already */
-  const char *policy;            /* of a page to look at, while it is sent; else NULL */
-  char address[MP_ADDRESS_SIZE]; /* whose wrong tokens count together */
+  struct mp_invocation *call; /* under way */
+  struct mp_task *task;       /* a page, or a question about a token */
+  struct mp_timer find_timer; /* ends the question */
+  bool told;                  /* the database has been asked about the token already */
+  const char *policy; /* Content-Security-Policy of an HTML page, while it is sent; else NULL */
+  char address[MP_ADDRESS_SIZE]; /* the client's; wrong tokens are counted per address */
   char id[MP_REQUEST_ID_LEN + 1];
   char call_id[37]; /* of a call; "" for other requests */
   struct mp_trace trace;
@@ -290,8 +290,7 @@ static void start_watching(struct job *job, const char *content_type, const char
   }
 }
 
-/* The page's task gives: status, content type, body, the policy of a page to look at, and whether
- * to go on. */
+/* The page's task returns: status, content type, body, Content-Security-Policy or nil, follow. */
 static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct job *job = data;
   (void)task;
@@ -316,7 +315,7 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
          "the page failed; the log says why, under the request's id");
 }
 
-/* ---- who asks ---- */
+/* ---- authorization ---- */
 
 static void authorize(struct job *job);
 
@@ -324,7 +323,7 @@ static const char *text_at(lua_State *L, int at) {
   return lua_isstring(L, at) ? lua_tostring(L, at) : NULL;
 }
 
-/* No database: what was known will do for a while. */
+/* The database cannot be reached: a cached answer is good enough for a while. */
 static void ask_in_vain(struct job *job) {
   job->told = true;
   job->service->down_until_ms = mp_loop_now_ms(job->service->loop) + DOWN_MS;
@@ -422,7 +421,7 @@ static void authorize(struct job *job) {
 
 /* ---- requests ---- */
 
-/* Nobody waits any more: what is not committed is rolled back. */
+/* The client is gone: work that is not committed is rolled back. */
 static void on_gone(struct mp_http_request *request) {
   struct job *job = request->data;
   if (job->call) mp_invoke_cancel(job->call);
@@ -430,7 +429,7 @@ static void on_gone(struct mp_http_request *request) {
   refuse(job, 499, "CANCELED", "the client went away");
 }
 
-/* Always answered: it tells whether the host may take work, to whoever decides that. */
+/* Always answered: load balancers ask here whether the host may take work. */
 static bool asks_for_health(const struct mp_http_message *message) {
   return mp_http_text_is(message->path, "/health") ||
          mp_http_text_is(message->path, "/api/db/health");

@@ -15,7 +15,7 @@ struct kind {
 };
 
 struct mp_failed_calls {
-  struct kind at[MP_FAILED_KINDS + 1]; /* the latest first; one more for the others */
+  struct kind at[MP_FAILED_KINDS + 1]; /* the latest first; the last entry counts all others */
   size_t n;
 };
 

@@ -1,7 +1,7 @@
-/* failed_calls.h: how often calls of operations have failed: by operation, code and whose fault,
- * with the last one of each, so that whoever sees the number finds a call to look at. Bounded: what
- * comes beyond the limit is counted under the operation "other". Owner: the meters (metrics.h),
- * which count the same for Prometheus. */
+/* failed_calls.h: how often calls of operations have failed, by operation, code and fault, with the
+ * id of the last call of each kind, so that an operator can look it up. Bounded: kinds beyond the
+ * limit are counted under the operation "other". Owner: the meters (metrics.h), which count the
+ * same for Prometheus. */
 #ifndef MP_FAILED_CALLS_H
 #define MP_FAILED_CALLS_H
 
@@ -18,7 +18,7 @@ struct mp_failed_calls;
 struct mp_failed_call {
   const char *operation, *code;
   enum mp_blame blame;
-  const char *call_id; /* NULL: it came to nothing before it had one */
+  const char *call_id; /* NULL: it failed before it had one */
   uint64_t wall_us;
 };
 

@@ -1,6 +1,5 @@
-/* health.c: looks at the database for pool/health.h, over the connection of the host's own, so that
- * a busy pool is no reason for a silent database; counted nowhere, so that asking changes no
- * statistics. */
+/* health.c: probes the database for pool/health.h over the host's own connection, so that a busy
+ * pool is not mistaken for a silent database. Probes are not counted in metrics or history. */
 #include "watch/health.h"
 
 #include <lauxlib.h>
@@ -15,11 +14,11 @@
 #include "util/log.h"
 
 enum {
-  PATIENCE_MS = 5000, /* the pool's own time limit lies behind ours */
-  LATE_MS = 100,      /* a loop that was busy may have the answer in its socket: it is read first */
+  PATIENCE_MS = 5000, /* shorter than the pool's own time limit */
+  LATE_MS = 100, /* after a busy turn the answer may already be in the socket: it is read first */
 };
 
-struct probe { /* in a userdata that the registry keeps until nothing is under way */
+struct probe { /* in a userdata; the registry keeps it until nothing is under way */
   struct mp_host *host;
   struct mp_lease lease;
   struct mp_req req;
@@ -80,8 +79,8 @@ static void settle_silence(struct probe *probe) {
   health->silent_ms = 0;
 }
 
-/* What the pool has was opened before this was known: it leads to another server than a new
- * connection, or to one that has changed. */
+/* The pool's connections are older than this answer: they lead to another server than a new
+ * connection, or to a server whose role has changed. */
 static void tell_pool(struct probe *probe, enum mp_look before) {
   struct mp_health *health = probe->host->shared->health;
   bool was_read_only = probe->again || before == MP_LOOK_READ_ONLY;
@@ -118,7 +117,8 @@ bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct m
   struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
   if (!mp_conn_took_no_write(conn, err)) return false;
   *discard = pool != host->pool || host->shared->health->look != MP_LOOK_READ_ONLY;
-  if (!*discard) return true; /* the address leads to no other, as was seen a second ago */
+  if (!*discard)
+    return true; /* the last probe, a second ago, found that the address leads to no other server */
   if (servers) mp_servers_shun(servers, mp_conn_server(conn), mp_loop_now_ms(host->loop));
   if (pool == host->pool)
     retire(host, mp_conn_opened_ms(conn));
@@ -175,8 +175,7 @@ static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
   tell(probe);
 }
 
-/* A connection that does not answer in time is of no use to others either: closing it ends the
- * probe. */
+/* A connection that does not answer in time cannot be used again: closing it ends the probe. */
 static void on_timeout(struct mp_timer *timer) {
   struct probe *probe = MP_CONTAINER_OF(timer, struct probe, timeout);
   if (!probe->excused && mp_loop_now_ms(probe->host->loop) > timer->due_ms + LATE_MS) {
@@ -198,7 +197,7 @@ static void on_timeout(struct mp_timer *timer) {
 static void on_abandon(void *data) {
   struct probe *probe = data;
   probe->abandoned = true;
-  if (probe->sent) return; /* the answer or the timeout comes, and is what others want to know */
+  if (probe->sent) return; /* the answer or the timeout still comes; the state is judged by it */
   mp_pool_abandon(&probe->lease);
   over(probe);
 }
@@ -276,7 +275,7 @@ int mp_health_table(lua_State *L) {
     mp_pool_holders(host->pool, holders, sizeof holders);
     if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
       set_text(L, "reason",
-               stats.last_error); /* the host's own connection is older than what is wrong */
+               stats.last_error); /* the host's own connection was opened before the fault */
       set_text(L, "sqlstate", stats.last_sqlstate);
     }
     set_text(L, "holders", holders);

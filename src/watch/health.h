@@ -1,5 +1,5 @@
-/* health.h: the host's state, judged anew from what is known now (pool/health.h); health.c looks at
- * the database. */
+/* health.h: the host's state (pool/health.h), judged from the facts of this moment; probes of the
+ * database. */
 #ifndef MP_BIND_HEALTH_H
 #define MP_BIND_HEALTH_H
 
@@ -14,10 +14,10 @@ struct mp_pool;
 
 const struct mp_health *mp_health_now(struct mp_host *host);
 
-/* A statement has failed on this connection. Was it because the server takes no writes
- * (mp_conn_took_no_write)? Then it may be done again on another connection; `discard`: this one is
- * of no use, nor are older ones, because as far as is known the address leads to a server that
- * does. */
+/* A statement has failed on this connection. True: it failed because the server takes no writes
+ * (mp_conn_took_no_write), and may be sent again on another connection. `discard`: this connection
+ * and older ones must not be used again, because the address seems to lead to a server that takes
+ * writes. */
 bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn,
                       struct mp_err *err, bool *discard);
 

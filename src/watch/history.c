@@ -82,8 +82,8 @@ static void push_entry(lua_State *L, const struct mp_history_entry *entry) {
 #undef SET
 }
 
-/* The newest of all rings that `rings` names, from the places `next` on, which move on; NULL: no
- * more. */
+/* The newest entry of the rings in `rings`, starting from the positions `next`, which advance;
+ * NULL: no more. */
 static const struct mp_history_entry *take(const struct mp_history *history, unsigned rings,
                                            uint64_t next[RINGS]) {
   const struct mp_history_entry *found = NULL, *at[RINGS] = {NULL};

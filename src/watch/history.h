@@ -1,7 +1,7 @@
-/* history.h: what the last statements were: rings of the scripts', of the host's own (polls,
- * tokens, schedules), of those that were slow, that failed, and that failed by no fault of the
- * caller's: traffic washes away nothing that somebody looks for. Fixed memory; no parameter value
- * is ever kept. Owner: host. */
+/* history.h: the last statements, in separate rings: those of scripts, of the host itself (polls,
+ * tokens, schedules), slow ones, failed ones, and those that failed by no fault of the caller. So
+ * traffic of one kind does not push out another. Fixed memory; parameter values are never kept.
+ * Owner: the runtime. */
 #ifndef MP_HISTORY_H
 #define MP_HISTORY_H
 
@@ -19,12 +19,12 @@ struct mp_history_entry {
   uint64_t wall_us;     /* when it was answered */
   uint64_t duration_us; /* from sending to the answer */
   bool host;            /* the host's own */
-  int rows;             /* given or changed; -1: failed */
+  int rows;             /* returned or changed; -1: failed */
   char operation[64];
   char where[96];    /* "scripts/create_order.lua:41" */
   char sqlstate[6];  /* of a failure: the server's, or "" */
   char code[64];     /* of a failure: "DATABASE_ERROR"; "": it succeeded */
-  char message[200]; /* of a failure; values are taken out */
+  char message[200]; /* of a failure; without values */
 };
 
 struct mp_history;
@@ -32,7 +32,8 @@ struct mp_history;
 int mp_history_new(struct mp_history **out, struct mp_err *err) MP_MUST_CHECK;
 void mp_history_unref(struct mp_history *history);
 
-/* `entry->text` is borrowed; number and reference are the history's to make. `err`: it failed. */
+/* Copies the entry; `entry->text` is borrowed, the history sets the number and takes a reference.
+ * `err`: the statement failed; NULL: it did not. */
 void mp_history_add(struct mp_history *history, const struct mp_history_entry *entry, bool slow,
                     const struct mp_err *err);
 
@@ -44,8 +45,8 @@ enum mp_history_part { MP_HISTORY_SCRIPTS, MP_HISTORY_HOST, MP_HISTORY_FAILED, M
 void mp_history_push(lua_State *L, struct mp_history *history, enum mp_history_part part,
                      size_t limit, uint64_t at_least_us);
 
-/* Pushes the text of statement `number` as it was sent; "" of a long one, of which only what is
- * shown is kept; nil: it is gone. [-0, +1] */
+/* Pushes the text of statement `number` as it was sent; "" for a long one, of which only the shown
+ * part is kept; nil: no longer in the history. [-0, +1] */
 void mp_history_push_sent(lua_State *L, struct mp_history *history, uint64_t number);
 
 #endif

@@ -227,7 +227,8 @@ void mp_meters_set_alerts(struct mp_meters *meters, const char *json) {
 
 /* ---- counting ---- */
 
-/* All at once: the increase of a series that appears with a count is unknown to Prometheus. */
+/* All series of an operation start at 0 together: Prometheus cannot see the increase of a series
+ * that first appears with a count. */
 static void find_series(struct mp_meters *meters, struct op *op) {
   op->queries = SERIES(meters->query_duration, op->name);
   op->slow = SERIES(meters->slow_queries, op->name);
@@ -355,7 +356,7 @@ void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const 
   mp_series_add(SERIES(metric, result), (double)n);
 }
 
-/* ---- what is read when somebody looks ---- */
+/* ---- values read when the page is written ---- */
 
 static void refresh_pool(struct mp_meters *meters, const struct mp_pool *pool) {
   struct mp_pool_stats stats;
@@ -400,7 +401,7 @@ static double resident_bytes(void) {
 static double open_files(void) {
   DIR *dir = opendir("/proc/self/fd");
   if (!dir) return 0;
-  int n = -3; /* ".", ".." and the one that reads */
+  int n = -3; /* ".", ".." and the descriptor of this reading */
   while (readdir(dir)) n++;
   closedir(dir);
   return n;

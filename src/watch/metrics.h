@@ -1,6 +1,6 @@
-/* metrics.h: what the host counts of transactions, statements and itself. Whoever finishes one of
- * them reports it here, once; the series are found by the operation's name and kept, so a report is
- * a look-up and some additions. The names are a contract with dashboards and rules: the table in
+/* metrics.h: what the host counts of transactions, statements and itself. Each is reported here
+ * once, when it ends. The series of an operation are kept by its name, so a report is a look-up and
+ * some additions. The names are a contract with dashboards and alert rules: see the table in
  * scripts/monitoring/README.md. Owner: the runtime. It must outlive the tasks. */
 #ifndef MP_BIND_METRICS_H
 #define MP_BIND_METRICS_H
@@ -52,11 +52,11 @@ enum mp_retry_reason {
 struct mp_tx_report {
   const char *operation; /* "create_invoice"; "db.transaction" for a script's own */
   enum mp_isolation isolation;
-  enum mp_tx_end end;       /* RESOLVED_*: COMMIT's answer was lost, and then found out */
+  enum mp_tx_end end;       /* RESOLVED_*: COMMIT's answer was lost and its outcome found out */
   const struct mp_err *err; /* why it did not commit; NULL if it did */
   unsigned attempts, round_trips;
   unsigned retries[MP_RETRY_COUNT];
-  unsigned group_size;  /* calls in this database transaction; 0: another of them tells */
+  unsigned group_size;  /* calls in this database transaction; 0: another member reports it */
   uint64_t duration_us; /* over all attempts and waits */
 };
 
@@ -76,7 +76,7 @@ void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report 
 
 /* ---- others ---- */
 
-/* A call has got its turn in its lane, after so long. */
+/* A call has got its turn in its lane after waiting that long. */
 void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
 /* A call of an operation (or a page, or a hook) has failed with that code and status; gives whose
@@ -86,7 +86,8 @@ enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *opera
                                      const char *code, int status, const char *call_id,
                                      uint64_t wall_us);
 const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters);
-/* So many changes of alerts, or calls as spans, were "delivered", "failed" or were "dropped". */
+/* Counts changes of alerts, or calls sent as spans, that were "delivered", "failed" or "dropped".
+ */
 enum mp_outbound { MP_OUTBOUND_WEBHOOK, MP_OUTBOUND_TRACES };
 void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
                          uint64_t n);
@@ -98,17 +99,17 @@ struct mp_totals {
   uint64_t statements, failed_statements, slow_statements, statement_us;
   uint64_t hook_errors;
   uint64_t failed_calls[3];     /* by enum mp_blame */
-  uint64_t unexpected_failures; /* of statements, without broken constraints and what is retried */
+  uint64_t unexpected_failures; /* of statements, except broken constraints and failures that are
+                                   retried */
 };
 const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
 
-/* The alerts that are active, as JSON, for all VMs; "[]" until somebody has said. Borrowed;
- * copied. */
+/* The active alerts as JSON, for all VMs; "[]" until they are set. Set copies, get borrows. */
 const char *mp_meters_alerts(const struct mp_meters *meters);
 void mp_meters_set_alerts(struct mp_meters *meters, const char *json);
 
-/* Brings what is not counted but read (pool, lanes, memory, process) up to date, before somebody
- * looks. */
+/* Updates the values that are read, not counted (pool, lanes, memory, process). Call it before the
+ * page is written. */
 void mp_meters_refresh(struct mp_meters *meters, struct mp_host *host);
 
 /* Pushes an array with one table per operation and isolation: { operation=, isolation=, total=,

@@ -19,8 +19,8 @@ static const char *const types[] = {"moonpool.counter", "moonpool.gauge", "moonp
 
 /* ---- making ---- */
 
-/* Names of the host and of the process are not a script's to take; a counter is recognized by its
- * name. */
+/* A script may not use the name prefixes of host and process; a counter's name must end in _total.
+ */
 static void check_name(lua_State *L, const char *what, const char *name, enum mp_metric_kind kind) {
   size_t len = strlen(name);
   if (!strncmp(name, "moonpool_", 9) || !strncmp(name, "process_", 8))
@@ -217,7 +217,8 @@ static int statements(lua_State *L) {
   return 1;
 }
 
-/* statement_sent(number) -> its text as it was sent, or nil: for its plan, never to be shown */
+/* statement_sent(number) -> its text as it was sent, or nil: to ask for its plan; it must never be
+ * shown */
 static int statement_sent(lua_State *L) {
   mp_history_push_sent(L, mp_host_of(L)->shared->history, (uint64_t)luaL_checkinteger(L, 1));
   return 1;
@@ -282,8 +283,8 @@ static int calls(lua_State *L) {
   return 1;
 }
 
-/* calls_ended([from], limit) -> array with notes, oldest first; the `from` of the next time; how
- * many were gone by now. Without `from`: nothing yet, only what ends from now on. */
+/* calls_ended([from], limit) -> array with notes, oldest first; the next `from`; how many were lost
+ * in between. Without `from`: an empty array; later calls give what ends from now on. */
 static int calls_ended(lua_State *L) {
   struct mp_recorder *recorder = mp_host_of(L)->shared->recorder;
   uint64_t from = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)mp_recorder_ended(recorder));
@@ -307,14 +308,14 @@ static int backends_waited_for(lua_State *L) {
   return 1;
 }
 
-/* blocked(backend, holder, who that is if it is none of ours) */
+/* blocked(backend, holder, text): `text` names the holder if it is not a backend of this host */
 static int blocked(lua_State *L) {
   mp_recorder_blocked(mp_host_of(L)->shared->recorder, (unsigned)luaL_checkinteger(L, 1),
                       (unsigned)luaL_checkinteger(L, 2), luaL_checkstring(L, 3));
   return 0;
 }
 
-/* alerts() -> JSON; set_alerts(JSON): what one VM finds is read in all. */
+/* alerts() -> JSON; set_alerts(JSON): set by one VM, read by all. */
 static int get_alerts(lua_State *L) {
   lua_pushstring(L, mp_meters_alerts(mp_host_of(L)->shared->meters));
   return 1;

@@ -22,17 +22,18 @@ struct note {
 struct mp_flight {
   struct mp_list node; /* of those under way */
   struct mp_recorder *recorder;
-  int refs;    /* under way, in so many rings, and who works for it */
+  int refs;    /* one while under way, one for each ring, one for each part that works for it */
   bool listed; /* in that ring */
   uint64_t number, began_ns, began_us;
   struct mp_label *label;
   const char *id, *operation; /* the label's */
   char caller[64], lane[80];
   /* while it is under way */
-  unsigned backend, blocked_by; /* whose answer it waits for (0: none's); who that one waits for, */
-  bool blocked;                 /* if for anybody */
-  uint64_t sent_ns;             /* 0: it waits for no answer */
-  char where[100];              /* of its last statement */
+  unsigned backend,
+      blocked_by;   /* backend whose answer it waits for (0: none); backend that blocks that one, */
+  bool blocked;     /* if for anybody */
+  uint64_t sent_ns; /* 0: it waits for no answer */
+  char where[100];  /* of its last statement */
   /* once it has ended */
   bool ended;
   uint64_t duration_us;
@@ -127,7 +128,7 @@ static uint64_t age_us(const struct mp_flight *flight) {
   return (mp_loop_clock_ns(flight->recorder->loop) - flight->began_ns) / 1000;
 }
 
-/* The next note, or NULL if it is one too many. */
+/* Room for the next note, or NULL if the flight is full. */
 static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
   if (flight->count == flight->cap) {
     unsigned cap = flight->cap ? flight->cap * 2 : 16;
@@ -207,7 +208,7 @@ void mp_flight_end(struct mp_flight *flight, const struct mp_flight_end *end) {
   mp_flight_unref(flight);
 }
 
-/* ---- who waits for whom ---- */
+/* ---- which call waits for which ---- */
 
 void mp_flight_say(const struct mp_flight *flight, char *out, size_t size) {
   if (!flight)
@@ -217,7 +218,7 @@ void mp_flight_say(const struct mp_flight *flight, char *out, size_t size) {
              flight->where, flight->id);
 }
 
-/* The one that has used the backend for the longest time: others may have been sent behind its
+/* The call that has used the backend for the longest time: others may have been sent behind its
  * COMMIT. */
 static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsigned backend) {
   const struct mp_flight *found = NULL;
@@ -305,8 +306,8 @@ static struct mp_flight *newest(const struct ring *ring, uint64_t n) {
   return ring->at[(ring->added - 1 - n) % MP_FLIGHTS];
 }
 
-/* Under load a call is washed out of the last ones before a person who sees it in a list can ask
- * for it. */
+/* Calls that a list has shown are kept longer: under load a call would be gone before a person can
+ * ask for its details. */
 static void push_listed(lua_State *L, struct mp_recorder *recorder, struct mp_flight *flight) {
   struct mp_flight *oldest = newest(&recorder->listed, MP_FLIGHTS - 1);
   push_flight(L, flight);

@@ -39,7 +39,8 @@ void mp_statement_answered(struct mp_host *host, const struct mp_stmt *stmt, con
                              .duration_us = (mp_loop_clock_ns(host->loop) - stmt->sent_ns) / 1000};
   if (stmt->state == MP_STMT_FAILED) r.err = &stmt->err;
   if (r.err && r.err->code == MP_ECANCELED) return;
-  if (mp_stmt_asks(stmt) && !r.err) return; /* what it asked about comes next */
+  if (mp_stmt_asks(stmt) && !r.err)
+    return; /* it only asked for types; the statement itself follows */
   r.slow = host->shared->slow_query_ms && !stmt->patient &&
            r.duration_us > host->shared->slow_query_ms * 1000;
   mp_metrics_statement(host->shared->meters, &r);
