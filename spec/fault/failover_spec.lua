@@ -1,6 +1,7 @@
 -- A server becomes read-only, or the address leads to another server than the connections that are
 -- open: calls go on on the right server, and the host says which state it is in meanwhile.
 local cluster  = require "spec.support.cluster"
+local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
 local scratch  = require "spec.support.scratch"
@@ -134,5 +135,56 @@ describe("an address that leads to another server than the connections that are 
         print("kept", err.code, err.status)
       end)
       print("after", db.value "select pg_is_in_recovery()")]], "1"))
+  end)
+end)
+
+describe("a listener", function()
+  local primary, admin, second, link, url, process
+  setup(function()
+    primary = cluster.start()
+    admin = table_for(primary.admin_url)
+    second = standby.of(primary)
+    link = primary.folder.path .. "/address"
+    url = primary.url:gsub("host=[^&]*", "host=" .. link)
+  end)
+  teardown(function()
+    if process then process:close() end
+    admin.close()
+    second:stop()
+    primary:stop()
+  end)
+
+  local function lead_to(folder)
+    assert(os.execute(("ln -sfn '%s' '%s'"):format(folder, link)))
+  end
+
+  it("hears what is sent on the server that takes the writes by now", function()
+    lead_to((primary.url:match "host=([^&]*)":gsub("%%2F", "/")))
+    local folder = command.folder { ["script.lua"] = [[
+      local db, moonpool = require "moonpool.db", require "moonpool"
+      local heard
+      local handle = db.listen("failover_spec", function(payload, event)
+        io.write(payload or event, "\n")
+        io.flush()
+        heard = payload
+      end)
+      io.write("listens\n")
+      io.flush()
+      local limit = os.time() + 40
+      while not heard and os.time() < limit do moonpool.sleep(0.01) end
+      handle:close()]] }
+    process = command.start("run script.lua", { dir = folder.path,
+      env = { DATABASE_URL = url, DB_POOL_MIN = "0", MOONPOOL_LOG_LEVEL = "error" } })
+    assert.are.equal("listens", process:read "l")
+    second:promote()
+    lead_to(second.dir .. "/run")
+    admin.exec "alter system set default_transaction_read_only = on"
+    admin.exec "select pg_reload_conf()"
+    assert.are.equal("reconnected", process:read "l")
+    local other = db.open { url = primary.admin_url:gsub("host=[^&]*", "host=" .. link), max = 1 }
+    other.notify("failover_spec", "from the new primary")
+    other.close()
+    assert.are.equal("from the new primary", process:read "l")
+    folder.remove()
   end)
 end)

@@ -7,6 +7,7 @@ local freezer  = require "spec.support.freezer"
 local host_of  = require "moonpool.host"
 local http     = require "spec.support.http"
 local json     = require "moonpool.json"
+local scratch  = require "spec.support.scratch"
 local service  = require "spec.support.http_service"
 local standby  = require "spec.support.standby"
 
@@ -17,8 +18,18 @@ local files = {
       summary = "x", input = is.object { id = is.string },
       run = function(tx, input)
         tx:exec("insert into frozen_spec.t (id) values ($id)", { id = input.id })
+        tx:publish("frozen.added", { id = input.id }, input.id)
         local id = tx:value("select id from frozen_spec.t where id = $id", { id = input.id })
         return { id = id }
+      end,
+    }]],
+  -- The relay holds a connection for as long as it runs.
+  ["scripts/hears.lua"] = [[
+    local moonpool = require "moonpool"
+    return moonpool.operation {
+      summary = "x", on = "frozen.added",
+      run = function(tx, message)
+        tx:exec("insert into frozen_spec.heard (id) values ($id)", { id = message.payload.id })
       end,
     }]],
 }
@@ -98,8 +109,9 @@ describe("a primary that hangs, whose standby is promoted", function()
     local admin = db.open { url = primary.admin_url, max = 1 }
     admin.exec "create schema frozen_spec"
     admin.exec "create table frozen_spec.t (id text not null)"
+    admin.exec "create table frozen_spec.heard (id text not null)"
     admin.exec "grant usage on schema frozen_spec to moonpool_app"
-    admin.exec "grant select, insert on frozen_spec.t to moonpool_app"
+    admin.exec "grant select, insert on all tables in schema frozen_spec to moonpool_app"
     second = standby.of(primary)
     -- What is acknowledged is on the standby.
     admin.exec "alter system set synchronous_standby_names = '*'"
@@ -121,17 +133,27 @@ describe("a primary that hangs, whose standby is promoted", function()
     host = service.start(files, { env = settings })
   end
 
+  -- What was acknowledged is stored, and all that is stored is there once; so is what it published.
   local function assert_stored(calls)
     local url = primary.admin_url:gsub("host=[^&]*", "host=" .. second.dir .. "/run")
-    local admin = db.open { url = url, max = 1 }
-    local counts = {}
-    local rows = admin.query "select id, count(*) as n from frozen_spec.t group by id"
-    for _, row in ipairs(rows) do counts[row.id] = row.n end
-    admin.close()
-    for _, id in ipairs(calls.acknowledged) do
-      assert.are.equal(1, counts[id], id .. " was acknowledged")
+    local admin <close> = setmetatable({ db = db.open { url = url, max = 1 } },
+      { __close = function(self) self.db.close() end })
+    local function counts_of(name)
+      local counts = {}
+      local rows = admin.db.query("select id, count(*) as n from frozen_spec." .. name ..
+        " group by id")
+      for _, row in ipairs(rows) do counts[row.id] = row.n end
+      return counts
     end
-    for id, n in pairs(counts) do assert.are.equal(1, n, id) end
+    scratch.await("the deliveries", function()
+      return admin.db.value [[select not exists (select id from frozen_spec.t
+                                except select id from frozen_spec.heard)]]
+    end)
+    local stored, heard = counts_of "t", counts_of "heard"
+    for _, id in ipairs(calls.acknowledged) do
+      assert.are.equal(1, stored[id], id .. " was acknowledged")
+    end
+    for id in pairs(stored) do assert.are.same({ 1, 1 }, { stored[id], heard[id] }, id) end
   end
 
   local function hang_and_promote(calls, move)

@@ -17,6 +17,17 @@ describe("moonpool.db", function()
     schema = scratch.schema("db_spec", {
       "create table db_spec.things (id int primary key, name text)",
       "create table db_spec.shapes (id int primary key, note text)",
+      "create table db_spec.halves (how text)",
+      [[create procedure db_spec.half(how text) language plpgsql as $$
+        begin
+          insert into db_spec.halves values (how);
+          commit;
+          if how = 'stale' then execute 'execute mp_unknown'; end if;
+          set default_transaction_read_only = on;
+          commit;
+          insert into db_spec.halves values (how);
+        end $$]],
+      "grant execute on all routines in schema db_spec to moonpool_app",
     })
   end)
 
@@ -514,4 +525,13 @@ describe("moonpool.db", function()
     assert.are.same({ "QUERY_CANCELED", "57014", 504 }, { e.code, e.sqlstate, e.status })
     assert.are.equal(1, db.value "select 1")
   end)
+
+  -- Where a statement that did nothing would be sent again.
+  for how, code in pairs { stale = "26000", ["read only"] = "25006" } do
+    it("does not run a procedure again that has committed and then failed: " .. how, function()
+      local e = failure(function() db.exec("call db_spec.half($1)", how) end)
+      assert.are.equal(code, e.sqlstate)
+      assert.are.equal(1, db.value("select count(*) from db_spec.halves where how = $1", how))
+    end)
+  end
 end)

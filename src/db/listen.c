@@ -8,18 +8,21 @@
 #include "pool/pool.h"
 #include "script/luaerr.h"
 #include "util/log.h"
+#include "watch/health.h"
 
 #define LISTENER_TYPE "moonpool.listener"
 #define MAX_CHANNEL 63 /* PostgreSQL cuts longer names */
-enum { RETRY_MS = 250, RETRY_CAP_MS = 10000, PING_MS = 15000 };
+enum { RETRY_MS = 250, RETRY_CAP_MS = 10000, CHECK_MS = 1000, PING_MS = 5000 };
 
 struct mp_listen {
   struct mp_host *host;
   struct mp_conn *conn;
   enum { LISTEN_NONE, LISTEN_OPENING, LISTEN_READY, LISTEN_WAITING } state;
   bool stopped, pinging;
+  bool read_only; /* the server took no writes when it was connected to */
   unsigned retry_ms;
-  struct mp_timer retry; /* WAITING; READY: the next ping */
+  uint64_t pinged_ms;
+  struct mp_timer retry; /* WAITING; READY: the next check */
   struct mp_list listeners;
 };
 
@@ -228,7 +231,9 @@ static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) 
   listen->state = LISTEN_READY;
   listen->retry_ms = RETRY_MS;
   listen->pinging = false;
-  mp_timer_start(&listen->retry, PING_MS);
+  listen->read_only = mp_conn_read_only(conn);
+  listen->pinged_ms = mp_loop_now_ms(listen->host->loop);
+  mp_timer_start(&listen->retry, CHECK_MS);
   MP_LIST_EACH(node, &listen->listeners) {
     struct listener *listener = MP_LIST_ENTRY(node, struct listener, node);
     tell_server(listen, "LISTEN", listener->channel);
@@ -286,19 +291,38 @@ static void open_conn(struct mp_listen *listen) {
   }
 }
 
+/* Messages are sent on the server that takes writes: is this connection to one that does not any
+ * more, or to one that the host has left? */
+static bool led_away(const struct mp_listen *listen) {
+  return mp_conn_opened_ms(listen->conn) <= listen->host->shared->health->stale_ms ||
+         (mp_conn_read_only(listen->conn) && !listen->read_only);
+}
+
+/* A connection that only listens would never notice that the other side is gone. */
+static void check(struct mp_listen *listen) {
+  uint64_t now_ms = mp_loop_now_ms(listen->host->loop);
+  bool due = now_ms >= listen->pinged_ms + PING_MS;
+  if (led_away(listen)) {
+    mp_conn_close(listen->conn, "another server takes the writes");
+    return;
+  }
+  if (due && listen->pinging) {
+    mp_health_silent(listen->host, listen->host->pool, listen->conn);
+    mp_conn_close(listen->conn, "the server does not answer");
+    return;
+  }
+  if (due) {
+    listen->pinged_ms = now_ms;
+    tell_server(listen, "select 1", NULL);
+  }
+  mp_timer_start(&listen->retry, CHECK_MS);
+}
+
 static void on_timer(struct mp_timer *timer) {
   struct mp_listen *listen = MP_CONTAINER_OF(timer, struct mp_listen, retry);
   switch (listen->state) {
     case LISTEN_WAITING: open_conn(listen); break;
-    case LISTEN_READY: /* without pings an idle connection would never notice that the server is
-                          gone */
-      if (listen->pinging) {
-        mp_conn_close(listen->conn, "the server does not answer");
-        break;
-      }
-      tell_server(listen, "select 1", NULL);
-      mp_timer_start(&listen->retry, PING_MS);
-      break;
+    case LISTEN_READY: check(listen); break;
     case LISTEN_NONE:
     case LISTEN_OPENING: break;
   }

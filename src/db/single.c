@@ -61,12 +61,17 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
 
 static void transmit(struct single *single);
 
+/* CALL and DO may have committed a part of their work before they failed: they are sent once. */
+static bool sent_once(const struct mp_stmt *stmt) {
+  return !strcmp(stmt->text->kind, "CallStmt") || !strcmp(stmt->text->kind, "DoStmt");
+}
+
 /* The prepared text was stale and has been forgotten. The statement did nothing: it can be sent
  * again. */
 static bool stale(const struct single *single) {
   return single->stmt->state == MP_STMT_FAILED && single->stmt->err.flags & MP_ERRF_STALE &&
          single->sent < SENT_MOST && !single->abandoned && !single->timed_out &&
-         mp_conn_tx_status(single->conn) == PQTRANS_IDLE;
+         !sent_once(single->stmt) && mp_conn_tx_status(single->conn) == PQTRANS_IDLE;
 }
 
 static int acquire(struct single *single, struct mp_err *err) {
@@ -86,6 +91,7 @@ static bool moves(struct single *single) {
   struct mp_stmt *stmt = single->stmt;
   struct mp_err err;
   bool discard = false;
+  if (sent_once(stmt)) return false;
   if (!source->pool) return false; /* the lease is over, and its connection given back or closed */
   if (stmt->state != MP_STMT_FAILED || single->dirty || (single->kept && source->dirty))
     return false;
