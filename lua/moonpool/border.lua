@@ -21,7 +21,7 @@ function border.decode(text)
       message = "there is no memory to read the input" }, 0)
   end
   local message = tostring(value):gsub("^.-:%d+: ", "")
-  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is no JSON: " .. message }, 0)
+  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is not JSON: " .. message }, 0)
 end
 
 -- A result as JSON: names in camelCase, decimals as strings.

@@ -45,7 +45,7 @@ function answers.why(order)
   local call = calls.find(tostring(order.id))
   if call then return { ok = true, call = call, report = calls.timeline(order.id) } end
   error(errors.new { code = "UNKNOWN_CALL", status = 404,
-    message = "this host knows no such call, or no longer; `moonpool why` lists the last ones" }, 0)
+    message = "this host has no such call, or has forgotten it; `moonpool why` lists the last ones" }, 0)
 end
 
 function answers.metrics() return { ok = true, text = metrics.text() } end

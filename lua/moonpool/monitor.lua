@@ -175,7 +175,7 @@ end
 function monitor.call(params)
   local call = calls.find(params and params.id or "")
   if not call then return { error = { code = "UNKNOWN_CALL",
-    message = "this host knows no such call, or no longer: it keeps the last 200, "
+    message = "this host has no such call, or has forgotten it: it keeps the last 200, "
     .. "200 that failed, were retried or were slow, and 200 that a list has shown" } }, 404 end
   for _, note in ipairs(call.notes) do note.said = calls.say(note) end
   call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
@@ -311,7 +311,7 @@ end
 function monitor.test()
   if not host.development then
     return { error = { code = "FORBIDDEN", status = 403,
-      message = "only in development: set MOONPOOL_ENV=development, where nobody else can reach this host" } }, 403
+      message = "only in development: set MOONPOOL_ENV=development on a host that others cannot reach" } }, 403
   end
   local db = require "moonpool.db" -- here: a page that hardly anybody asks for
   local row = db.one "select now() as time, version() as version"

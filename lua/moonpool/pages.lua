@@ -107,7 +107,7 @@ local function serve(request)
   if not route.open then
     if not request.who then refuse(401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...") end
     if route.scope and not has(request.who, route.scope) then
-      refuse(403, "FORBIDDEN", "the token has not the scope %s", route.scope)
+      refuse(403, "FORBIDDEN", "this token lacks the scope %s", route.scope)
     end
   end
   local page = route[request.method] or request.method == "HEAD" and route.GET

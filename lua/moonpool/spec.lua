@@ -162,7 +162,7 @@ local function run(args, app_dir)
   package.path = ("%s/?.lua;%s/spec/?.lua;%s"):format(app_dir, app_dir, package.path)
 
   local ok, message = xpcall(function()
-    -- A chunk that is no file: busted then calls itself "busted" and really ends with os.exit.
+    -- A chunk that is not a file: busted then calls itself "busted" and really ends with os.exit.
     local start = load("require 'busted.runner' { standalone = false }", "=moonpool spec")
     start()
   end, function(message)

@@ -43,7 +43,7 @@ local function check_scopes(scopes)
   if #scopes == 0 then refuse "a token needs at least one scope: ops:*, ops:NAME, monitor, admin" end
   for _, scope in ipairs(scopes) do
     if not plain[scope] and not scope:find "^ops:[%a_][%w_]*$" and scope ~= "ops:*" then
-      refuse("there is no scope %q; there are ops:*, ops:NAME, monitor and admin", scope)
+      refuse("unknown scope %q; use ops:*, ops:NAME, monitor or admin", scope)
     end
   end
 end

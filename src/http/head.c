@@ -116,9 +116,9 @@ static enum mp_http_parse read_line(struct mp_http_parser *parser, struct mp_htt
     if (!mp_http_is_token((unsigned char)method.at[i])) return mp_http_refuse(parser, 400, form);
   if (memchr(target->at, ' ', target->len)) return mp_http_refuse(parser, 400, form);
   if (version[6] != '1' || version[8] > '1')
-    return mp_http_refuse(parser, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
+    return mp_http_refuse(parser, 505, "only HTTP/1.1 and HTTP/1.0 are supported");
   if (!method_of(method, &parser->message.method))
-    return mp_http_refuse(parser, 501, "no such method is known here");
+    return mp_http_refuse(parser, 501, "the method is not supported");
   if (target->len > parser->limits->target_bytes)
     return mp_http_refuse(parser, 414, "the target of the request is too long");
   parser->message.minor = version[8] - '0';
@@ -206,16 +206,16 @@ static enum mp_http_parse read_framing(struct mp_http_parser *parser) {
     if (!message->minor) return mp_http_refuse(parser, 400, "Transfer-Encoding in HTTP/1.0");
     if (codings > 1) return mp_http_refuse(parser, 400, "more than one Transfer-Encoding");
     if (!mp_http_text_is_nocase(coding, "chunked"))
-      return mp_http_refuse(parser, 501, "the only transfer encoding known here is chunked");
+      return mp_http_refuse(parser, 501, "the only supported transfer encoding is chunked");
     parser->at = MP_HTTP_AT_CHUNK_SIZE;
     return MP_HTTP_HEAD_DONE;
   }
   if (lengths > 1) return mp_http_refuse(parser, 400, "more than one Content-Length");
   if (lengths && (!length.len || length.len > 18))
-    return mp_http_refuse(parser, 400, "Content-Length is no number");
+    return mp_http_refuse(parser, 400, "Content-Length is not a number");
   for (size_t i = 0; i < length.len; i++) {
     if (length.at[i] < '0' || length.at[i] > '9')
-      return mp_http_refuse(parser, 400, "Content-Length is no number");
+      return mp_http_refuse(parser, 400, "Content-Length is not a number");
     parser->left = parser->left * 10 + (unsigned)(length.at[i] - '0');
   }
   if (parser->left > parser->limits->body_bytes)
@@ -243,7 +243,7 @@ static enum mp_http_parse read_grammar(struct mp_http_parser *parser, struct mp_
     return mp_http_refuse(parser, 400, "Transfer-Encoding does not end with chunked");
   if (error != HPE_PAUSED || reading.split || reading.target.at != target.at ||
       reading.target.len != target.len)
-    return mp_http_refuse(parser, 400, "the head is no HTTP request");
+    return mp_http_refuse(parser, 400, "the head is not an HTTP request");
   for (size_t i = 0; i < message->headers_len; i++) {
     if (!message->headers[i].name.len)
       return mp_http_refuse(parser, 400, "a header without a name");
@@ -265,7 +265,7 @@ enum mp_http_parse mp_http_read_head(struct mp_http_parser *parser) {
   size_t hosts = mp_http_header(message, "host", &host);
   if (hosts > 1) return mp_http_refuse(parser, 400, "more than one Host");
   if (!hosts && message->minor) return mp_http_refuse(parser, 400, "no Host");
-  if (hosts && !plain_host(host)) return mp_http_refuse(parser, 400, "Host is no host");
+  if (hosts && !plain_host(host)) return mp_http_refuse(parser, 400, "invalid Host header");
   got = read_target(parser, target, host);
   if (got != MP_HTTP_DONE) return got;
   if (mp_http_header(message, "expect", &wants) && message->minor) {

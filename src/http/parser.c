@@ -46,7 +46,7 @@ static bool guard(struct mp_http_parser *parser, unsigned char c, bool *end) {
   *end = false;
   parser->last = (char)c;
   if (last == '\r') {
-    if (c != '\n') return mp_http_refuse(parser, 400, "a CR without LF behind it"), false;
+    if (c != '\n') return mp_http_refuse(parser, 400, "a CR without LF"), false;
     *end = parser->line_start;
     parser->line_start = true;
     return true;
@@ -119,7 +119,7 @@ static enum mp_http_parse chunk_size(struct mp_http_parser *parser, unsigned cha
     return MP_HTTP_MORE;
   }
   if (!parser->digits || (c != '\r' && c != ';'))
-    return mp_http_refuse(parser, 400, "a chunk's size is no hexadecimal number");
+    return mp_http_refuse(parser, 400, "a chunk's size is not a hexadecimal number");
   if (parser->left > parser->limits->body_bytes - parser->body.len)
     return mp_http_refuse(parser, 413, "the body is too large");
   parser->at = c == ';' ? MP_HTTP_AT_CHUNK_EXT : MP_HTTP_AT_CHUNK_LF;
@@ -182,7 +182,7 @@ enum mp_http_parse mp_http_parser_feed(struct mp_http_parser *parser, const char
     unsigned char c = (unsigned char)bytes[at];
     switch (parser->at) {
       case MP_HTTP_AT_HEAD:
-      case MP_HTTP_AT_END: return mp_http_refuse(parser, 500, "fed behind the end of a request");
+      case MP_HTTP_AT_END: return mp_http_refuse(parser, 500, "data after the end of a request");
       case MP_HTTP_AT_LENGTH:
         at += take(parser, bytes + at, n - at);
         if (!parser->left) got = finish(parser);

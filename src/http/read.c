@@ -190,7 +190,8 @@ void mp_http_conn_dismiss(struct mp_http_seat *seat, bool for_memory) {
   struct mp_http_conn *conn = MP_CONTAINER_OF(seat, struct mp_http_conn, seat);
   conn->server->stats.dismissed++;
   if (for_memory && conn->state == MP_HTTP_READING && conn->body_start_ms && !conn->writes)
-    mp_http_conn_refuse(conn, 503, "the host keeps too much for its clients; try again");
+    mp_http_conn_refuse(conn, 503,
+                        "the host holds too many unfinished requests and answers; try again");
   else
     mp_http_conn_close(conn);
 }

@@ -53,10 +53,11 @@ int mp_meter_new(struct mp_meter **out, struct mp_metrics *metrics,
       active = {.name = "moonpool_http_requests_active",
                 .help = "HTTP requests that wait for their answer.",
                 .kind = MP_GAUGE},
-      refused = {.name = "moonpool_http_refused_total",
-                 .help = "Clients that were dismissed, by reason; room: to make room for others.",
-                 .kind = MP_COUNTER,
-                 .labels = {"reason"}};
+      refused = {
+          .name = "moonpool_http_refused_total",
+          .help = "Clients that were disconnected, by reason; room: to make room for others.",
+          .kind = MP_COUNTER,
+          .labels = {"reason"}};
   struct mp_metric *durations, *open, *under_way, *dismissed;
   struct mp_meter *meter = calloc(1, sizeof *meter);
   if (!meter) return mp_err_set(err, MP_ENOMEM, "no memory for the metrics of HTTP");

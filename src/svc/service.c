@@ -167,7 +167,7 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
   }
   memcpy(job->name, name.at, name.len);
   if (!mp_scopes_allow(who->scopes, "ops", job->name)) {
-    refuse(job, 403, "FORBIDDEN", "the token has no scope for this operation");
+    refuse(job, 403, "FORBIDDEN", "this token lacks the scope for this operation");
     return;
   }
   const char *not_json = mp_header_not_json(message);
@@ -306,7 +306,7 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
     send_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
     return;
   }
-  struct mp_err err = {.msg = "it gave no text"};
+  struct mp_err err = {.msg = "it returned no text"};
   if (!ok) mp_luaerr_get(L, -1, &err);
   struct mp_log_about of = about(job);
   if (!err.code) err.code = MP_EINTERNAL;
@@ -410,11 +410,11 @@ static void authorize(struct job *job) {
         start_task(job, start_find, NULL, on_found);
       return;
     case MP_ACCESS_DENIED:
-      mp_log_on(&of, MP_LOG_WARN, "http", "a wrong token from %s", job->address);
-      refuse(job, 401, "UNAUTHORIZED", "the token is not known, or was revoked, or has expired");
+      mp_log_on(&of, MP_LOG_WARN, "http", "an invalid token from %s", job->address);
+      refuse(job, 401, "UNAUTHORIZED", "the token is unknown, revoked or expired");
       return;
     case MP_ACCESS_LIMITED:
-      refuse(job, 429, "TOO_MANY_REQUESTS", "too many wrong tokens from this address");
+      refuse(job, 429, "TOO_MANY_REQUESTS", "too many invalid tokens from this address");
       return;
   }
 }
@@ -460,8 +460,9 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
       return;
     }
     if (!mp_hosts_allow(&service->hosts, &request->message)) {
-      refuse(job, 421, "MISDIRECTED_REQUEST",
-             "the host is not known by the name in Host; MOONPOOL_HOSTS lists its names");
+      refuse(
+          job, 421, "MISDIRECTED_REQUEST",
+          "this host does not serve the name in the Host header; MOONPOOL_HOSTS lists its names");
       return;
     }
   }
@@ -469,7 +470,7 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
     case MP_CORS_PLAIN: authorize(job); return;
     case MP_CORS_PREFLIGHT: send_answer(job, 204, NULL, NULL, 0); return;
     case MP_CORS_REFUSED:
-      refuse(job, 403, "FORBIDDEN", "the origin is not among those of MOONPOOL_CORS_ORIGINS");
+      refuse(job, 403, "FORBIDDEN", "MOONPOOL_CORS_ORIGINS does not list this origin");
       return;
   }
 }
@@ -552,7 +553,7 @@ static int lua_token_new(lua_State *L) {
 static int lua_built_in_text(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   const struct mp_embedded *file = mp_embedded_find(name);
-  if (!file) return luaL_error(L, "there is no %s in this executable; build it anew", name);
+  if (!file) return luaL_error(L, "this executable has no %s; build it again", name);
   lua_pushlstring(L, file->data, file->size);
   return 1;
 }

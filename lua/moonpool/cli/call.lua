@@ -15,7 +15,7 @@ local function read_input(source)
   end
   local text = file:read "a"
   file:close()
-  return text or error(errors.new { code = "USAGE", message = "cannot read the input: " .. path .. " is no file",
+  return text or error(errors.new { code = "USAGE", message = "cannot read the input: " .. path .. " is not a file",
     status = 400 }, 0)
 end
 

@@ -42,7 +42,7 @@ local function open_http(address, port)
   local own = address:find "^127%." or address == "::1"
   if not own and not tokens.exist() then
     error(errors.new { code = "USAGE", status = 400,
-      message = ("%s can be reached from other machines, and there is no token yet that would tell who may call; make one " ..
+      message = ("%s can be reached from other machines, and the database has no token yet; make one " ..
                  "with moonpool token create"):format(address) }, 0)
   end
   port = host.http_open(pages, tokens.find, address, port)

@@ -39,10 +39,10 @@ local function scope_fault(scope)
   local known = registry.all()
   if not name or not next(known) or registry.broken[name] then return nil end
   if known[name] then
-    return known[name].internal and name .. " is internal: nobody calls it over HTTP" or nil
+    return known[name].internal and name .. " is internal: it cannot be called over HTTP" or nil
   end
   local near = nearest(name, known)
-  return ("there is no operation %s%s (--allow-unknown: it comes later)"):format(name,
+  return ("there is no operation %s%s (--allow-unknown accepts it)"):format(name,
     near and ("; did you mean %s?"):format(near) or " in scripts/")
 end
 
@@ -61,7 +61,7 @@ local function tenant_fault(tenant)
     local message = op.tenant and op.input and refusal_of(op, tenant)
     local number = tonumber(tenant)
     if message and (not number or refusal_of(op, number)) then
-      return ("%q is no tenant: the %s of %s %s"):format(tenant, op.tenant, name, message)
+      return ("%q is not a tenant: the %s of %s %s"):format(tenant, op.tenant, name, message)
     end
   end
   return nil
