@@ -71,8 +71,9 @@ function openapi.document(operations)
         RequestId = header("X-Request-Id", "Comes back in the answer and stands in the log.",
                            { type = "string", maxLength = 128 }),
       },
-      responses = { Error = { content = content(ref("schemas", "Error")), description = "Not done; or the result cannot be written as JSON "
-        .. "(RESULT_UNWRITABLE: the message says whether the work is stored); or the outcome is unknown (OUTCOME_UNKNOWN)." } },
+      responses = { Error = { content = content(ref("schemas", "Error")),
+        description = "Not done; or the result cannot be written as JSON (RESULT_UNWRITABLE: the message says whether the "
+          .. "work is stored); or the outcome is unknown (OUTCOME_UNKNOWN)." } },
       schemas = {
         Error = {
           type = "object", required = json.array { "error" },

@@ -115,7 +115,8 @@ static void send_answer(struct job *job, int status, const char *content_type, c
 }
 
 static const char no_memory[] =
-    "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"message\":\"no memory for an answer\",\"status\":503}}\n";
+    "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"message\":\"no memory for an "
+    "answer\",\"status\":503}}\n";
 
 /* {"result":TEXT} or {"error":{"requestId":ID,...}}: both texts are JSON already. */
 static void send_wrapped(struct job *job, bool ok, int status, const char *text, size_t len) {
@@ -161,8 +162,7 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
   struct mp_err err;
   double timeout_s;
   if (name.len > NAME_LEN || !mp_text_in_set(name, "_")) {
-    refuse(job, 404, "UNKNOWN_OPERATION",
-           "there is no operation of this name; GET /api/ops lists them");
+    refuse(job, 404, "UNKNOWN_OPERATION", "no operation has this name; GET /api/ops lists them");
     return;
   }
   memcpy(job->name, name.at, name.len);
