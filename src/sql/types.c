@@ -117,7 +117,7 @@ static void free_types(struct mp_types *types) {
   mp_list_remove(&types->node);
   HASH_ITER(hh, types->entries, entry, next) {
     HASH_DEL(types->entries, entry);
-    free(entry);
+    MP_FREE_LISTED(entry);
   }
   free(types);
 }

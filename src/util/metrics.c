@@ -132,7 +132,9 @@ static struct labeled *labeled_new(const struct mp_metric *metric, const char *l
   made->series.buckets = calloc(metric->nbounds + 1, sizeof *made->series.buckets);
   made->series.seen = calloc(1, sizeof *made->series.seen);
   if (made->series.buckets && made->series.seen) return made;
-  labeled_free(made);
+  free(made->series.buckets);
+  free(made->series.seen);
+  free(made);
   return NULL;
 }
 
