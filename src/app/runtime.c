@@ -374,7 +374,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
 
 /* ---- run ---- */
 
-struct start {
+struct runtime_start {
   struct mp_runtime *rt;
   int (*push)(lua_State *L, void *data);
   void *data;
@@ -411,7 +411,7 @@ static void on_main_done(struct mp_task *task, lua_State *L, bool ok, void *data
 const char *mp_runtime_report(struct mp_runtime *rt) { return mp_buf_text(&rt->report); }
 
 static int start_main(lua_State *L) {
-  struct start *start = lua_touserdata(L, 1);
+  struct runtime_start *start = lua_touserdata(L, 1);
   lua_settop(L, 0);
   int nargs = start->push(L, start->data);
   mp_task_start(start->rt->sched, L, nargs, start->name, &mp_task_of_host, on_main_done, start->rt);
@@ -454,7 +454,7 @@ static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || un
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
                    const char *name, struct mp_err *err) {
   lua_State *L = mp_vm_lua(rt->vm);
-  struct start start = {rt, push, data, name};
+  struct runtime_start start = {rt, push, data, name};
   if (!rt->signals) watch_signals(rt);
   rt->ended = false;
   rt->exit_code = 0;

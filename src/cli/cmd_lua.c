@@ -46,9 +46,9 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
   return mp_cli_host(cli, command, &options, push, data);
 }
 
-enum role { APP, OWNER };
+enum as_role { APP, OWNER };
 
-static int find_database(struct mp_cli *cli, const char *command, enum role role,
+static int find_database(struct mp_cli *cli, const char *command, enum as_role role,
                          struct mp_cluster *cluster, const char **url) {
   struct mp_cluster_options options = {.progress = on_progress,
                                        .progress_ctx = (void *)(uintptr_t)command};
@@ -157,13 +157,13 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
 
 /* ---- call ---- */
 
-struct call {
+struct command_call {
   const char *name, *input, *tenant, *as, *key;
   bool pretty;
 };
 
 static int push_call(lua_State *L, void *data) {
-  const struct call *call = data;
+  const struct command_call *call = data;
   push_require(L, "moonpool.cli.call");
   lua_newtable(L);
 #define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
@@ -191,7 +191,7 @@ static int call_help(void) {
 
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
-  struct call call = {.pretty = isatty(STDOUT_FILENO)};
+  struct command_call call = {.pretty = isatty(STDOUT_FILENO)};
   const char *url = NULL;
   if (mp_cli_wants_help(argc, argv)) return call_help();
   for (int i = 1; i < argc; i++) {
@@ -234,8 +234,9 @@ static int push_host_module(lua_State *L, void *data) {
 }
 
 /* A command that is a Lua module. */
-static int run_module(struct mp_cli *cli, const char *command, const char *module, enum role role,
-                      int (*push)(lua_State *L, void *data), int argc, char **argv) {
+static int run_module(struct mp_cli *cli, const char *command, const char *module,
+                      enum as_role role, int (*push)(lua_State *L, void *data), int argc,
+                      char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
   struct arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};

@@ -105,7 +105,7 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
 /* ---- reload ---- */
 
 /* A question to every `moonpool serve` of the project, and the answers. */
-struct question {
+struct control_question {
   const char *command;
   const char *refused; /* the text for a host that answered with a failure */
   bool json;
@@ -113,7 +113,7 @@ struct question {
 };
 
 /* What a person reads of the answer; whether it was good. */
-static bool tell(const struct question *question, const char *pid, const char *text) {
+static bool tell(const struct control_question *question, const char *pid, const char *text) {
   static const char *ok_path[] = {"ok", NULL}, *report_path[] = {"report", NULL};
   static const char *error_path[] = {"error", "message", NULL};
   yajl_val tree = yajl_tree_parse(text, NULL, 0);
@@ -134,7 +134,7 @@ static bool tell(const struct question *question, const char *pid, const char *t
 }
 
 static void on_answer(void *data, const char *pid, const char *answer, int sys) {
-  struct question *question = data;
+  struct control_question *question = data;
   if (!answer) {
     fprintf(stderr, "moonpool %s: process %s gave no answer: %s\n", question->command, pid,
             strerror(sys));
@@ -147,7 +147,8 @@ static void on_answer(void *data, const char *pid, const char *answer, int sys) 
 }
 
 /* `any`: one good answer is enough. */
-static int ask_all(struct mp_cli *cli, struct question *question, const char *line, bool any) {
+static int ask_all(struct mp_cli *cli, struct control_question *question, const char *line,
+                   bool any) {
   struct mp_err err;
   int hosts = mp_hosts_ask(cli->app_dir, line, on_answer, question, &err);
   if (hosts < 0) return mp_cli_fail(question->command, &err);
@@ -159,7 +160,7 @@ static int ask_all(struct mp_cli *cli, struct question *question, const char *li
 }
 
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
-  struct question question = {.command = "reload", .refused = " keeps what it has"};
+  struct control_question question = {.command = "reload", .refused = " keeps what it has"};
   question.json = argc == 2 && !strcmp(argv[1], "--json");
   if (mp_cli_wants_help(argc, argv)) {
     puts(
@@ -179,7 +180,7 @@ int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
   char line[120];
   const char *id = NULL;
   bool notable = false;
-  struct question question = {.command = "why", .refused = ""};
+  struct control_question question = {.command = "why", .refused = ""};
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"

@@ -14,16 +14,16 @@
 
 #include "cluster/cluster_priv.h"
 
-enum stage { STAGE_STARTED, STAGE_FORK, STAGE_USER, STAGE_CWD, STAGE_LOG, STAGE_EXEC };
+enum process_stage { STAGE_STARTED, STAGE_FORK, STAGE_USER, STAGE_CWD, STAGE_LOG, STAGE_EXEC };
 
 /* What the child tells its parent; the pipe closes by itself when the program is executed. */
 struct report {
-  enum stage stage;
+  enum process_stage stage;
   int sys;
   pid_t pid;
 };
 
-static MP_NORETURN void give_up(int pipe_fd, enum stage stage) {
+static MP_NORETURN void give_up(int pipe_fd, enum process_stage stage) {
   struct report r = {stage, errno, getpid()};
   ssize_t n = write(pipe_fd, &r, sizeof r);
   _exit(n == (ssize_t)sizeof r ? 127 : 126);

@@ -40,7 +40,7 @@ struct listener {
   char channel[MAX_CHANNEL + 1];
 };
 
-struct event {
+struct listen_event {
   struct mp_list node;
   const char *what; /* NULL: a notification */
   char payload[];
@@ -53,12 +53,12 @@ static void start_task(struct listener *listener);
 static void drop_events(struct listener *listener) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&listener->events)))
-    MP_FREE_LISTED(MP_LIST_ENTRY(node, struct event, node));
+    MP_FREE_LISTED(MP_LIST_ENTRY(node, struct listen_event, node));
 }
 
 static void push_event(struct listener *listener, const char *what, const char *payload) {
   size_t size = strlen(payload) + 1;
-  struct event *event = malloc(sizeof *event + size);
+  struct listen_event *event = malloc(sizeof *event + size);
   if (!event) {
     mp_log(MP_LOG_ERROR, "listen", "no memory for a notification on %s", listener->channel);
     return;
@@ -75,7 +75,7 @@ static int work(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
   while (!mp_list_empty(&listener->events)) {
-    struct event *event = MP_LIST_ENTRY(listener->events.next, struct event, node);
+    struct listen_event *event = MP_LIST_ENTRY(listener->events.next, struct listen_event, node);
     lua_settop(L, 1);
     lua_getiuservalue(L, 1, 1);
     if (event->what)

@@ -32,7 +32,7 @@ enum {
 static const char no_hash[] = "$argon2id$v=19$m=" TEXT(MEMORY_KIB) ",t=" TEXT(PASSES) ",p=1$bm9ib2R5IGlzIGhlcmUuLg$"
                               "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-struct job {
+struct password_job {
   struct mp_piece piece;
   bool verify; /* compare with `hash`, rather than make it */
   bool decoy;  /* there is no hash: the comparison only takes its time, the answer is no */
@@ -43,7 +43,7 @@ struct job {
 };
 
 static void wipe(void *data) {
-  struct job *job = data;
+  struct password_job *job = data;
   sodium_memzero(job->password, sizeof job->password);
   sodium_memzero(job->hash, sizeof job->hash);
 }
@@ -51,7 +51,7 @@ static void wipe(void *data) {
 /* ---- on the thread pool ---- */
 
 static void work(void *data) {
-  struct job *job = data;
+  struct password_job *job = data;
   errno = 0;
   int rv = job->verify
                ? crypto_pwhash_str_verify(job->hash, job->password, job->length)
@@ -67,19 +67,19 @@ static void work(void *data) {
 /* ---- for scripts ---- */
 
 /* Pushes a new job for the password at `idx`. */
-static struct job *push_job(lua_State *L, int idx) {
+static struct password_job *push_job(lua_State *L, int idx) {
   size_t length;
   const char *password = lua_tolstring(L, idx, &length);
   struct mp_offload *offload = *(struct mp_offload **)lua_touserdata(L, lua_upvalueindex(1));
-  struct job *job = mp_piece_push(L, offload, sizeof *job, work, wipe);
+  struct password_job *job = mp_piece_push(L, offload, sizeof *job, work, wipe);
   job->length = length;
   memcpy(job->password, password, length);
   return job;
 }
 
 /* The job of the holder on top, unless it failed. */
-static struct job *finished(lua_State *L, const char *what) {
-  struct job *job = mp_piece_finished(L);
+static struct password_job *finished(lua_State *L, const char *what) {
+  struct password_job *job = mp_piece_finished(L);
   struct mp_err err;
   if (!job->no_memory) return job;
   mp_err_set(&err, MP_ENOMEM, "%s: no %d MiB of memory to work in", what, MEMORY_KIB / 1024);
@@ -133,7 +133,7 @@ static int verify_over(lua_State *L, int status, lua_KContext ctx) {
 static int verify_begin(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  struct job *job = push_job(L, 2);
+  struct password_job *job = push_job(L, 2);
   size_t length = 0;
   const char *hash = lua_tolstring(L, 1, &length);
   job->verify = true;

@@ -20,7 +20,7 @@ struct mp_loop {
   uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
   uv_timer_t timer;            /* the earliest of `heap` */
   int handles_open;
-  bool wanted, stopping;
+  bool wanted;
   mp_turn_cb turn;
   void *turn_data;
   struct mp_timer **heap; /* binary heap by due_ms */
@@ -272,17 +272,11 @@ void mp_loop_wake(struct mp_loop *loop) {
 }
 
 void mp_loop_run(struct mp_loop *loop) {
-  loop->stopping = false;
-  while (!loop->stopping && uv_run(loop->uv, UV_RUN_ONCE)) {}
+  while (uv_run(loop->uv, UV_RUN_ONCE)) {}
 }
 
 bool mp_loop_run_once(struct mp_loop *loop, bool wait) {
   return uv_run(loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
-}
-
-void mp_loop_stop(struct mp_loop *loop) {
-  loop->stopping = true;
-  uv_stop(loop->uv);
 }
 
 /* ---- work ---- */

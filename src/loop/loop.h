@@ -39,11 +39,10 @@ void mp_loop_wake(struct mp_loop *loop);
 struct mp_series;
 void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest);
 
-/* Runs until mp_loop_stop, or until nothing is left to wait for. */
+/* Runs until nothing is left to wait for. */
 void mp_loop_run(struct mp_loop *loop);
 /* One iteration; waits for an event when `wait`. False: nothing is left to wait for. */
 bool mp_loop_run_once(struct mp_loop *loop, bool wait);
-void mp_loop_stop(struct mp_loop *loop);
 
 /* A one-shot timer, a value in its owner's memory: stop is immediate and may be repeated, so a
  * stopped timer's memory is free at once. */

@@ -194,5 +194,3 @@ void mp_invoke_cancel(struct mp_invocation *call) {
   leave(call);
   mp_task_kill(task);
 }
-
-unsigned mp_invoke_generation(const struct mp_invocation *call) { return call->gen->number; }

@@ -46,7 +46,6 @@ void mp_invoke_new_id(struct mp_generations *set, char id[37]);
 /* The caller is gone: ends the work, which rolls back unless it is committed; on_answer is not
  * called. */
 void mp_invoke_cancel(struct mp_invocation *call);
-unsigned mp_invoke_generation(const struct mp_invocation *call);
 
 /* Adds the table `generations` to "moonpool.host" on top, for lua/moonpool/generations.lua. [-0,
  * +0] */

@@ -178,7 +178,7 @@ static void load(struct mp_generations *set) {
 
 /* ---- reading ---- */
 
-struct reading {
+struct scripts_reading {
   struct mp_generations *set;
   char *app_dir;
   bool look; /* the watch's check: only compares */
@@ -189,12 +189,12 @@ struct reading {
 };
 
 static void read_now(void *data) {
-  struct reading *reading = data;
+  struct scripts_reading *reading = data;
   reading->rv = reading->look ? mp_files_stamp(reading->app_dir, &reading->stamp, &reading->err)
                               : mp_files_read(&reading->files, reading->app_dir, &reading->err);
 }
 
-static void looked(struct mp_generations *set, const struct reading *reading);
+static void looked(struct mp_generations *set, const struct scripts_reading *reading);
 
 static void take_reading(struct mp_generations *set, struct mp_files *files) {
   struct mp_files *before = set->reload.read;
@@ -220,7 +220,7 @@ static void take_reading(struct mp_generations *set, struct mp_files *files) {
 }
 
 static void on_read(void *data) {
-  struct reading *reading = data;
+  struct scripts_reading *reading = data;
   struct mp_generations *set = reading->set;
   set->working = false;
   if (reading->look) {
@@ -238,10 +238,10 @@ static void on_read(void *data) {
 }
 
 static int read_aside(struct mp_generations *set, bool look, struct mp_err *err) {
-  struct reading *reading = calloc(1, sizeof *reading);
+  struct scripts_reading *reading = calloc(1, sizeof *reading);
   int rv = -MP_ENOMEM;
   if (reading) {
-    *reading = (struct reading){.set = set, .look = look, .app_dir = strdup(set->app_dir)};
+    *reading = (struct scripts_reading){.set = set, .look = look, .app_dir = strdup(set->app_dir)};
     if (reading->app_dir) rv = mp_loop_work(set->host->loop, read_now, on_read, reading, err);
   }
   if (!rv) {
@@ -317,7 +317,7 @@ static void on_watch(struct mp_timer *timer) {
   look_later(set);
 }
 
-static void looked(struct mp_generations *set, const struct reading *reading) {
+static void looked(struct mp_generations *set, const struct scripts_reading *reading) {
   if (!reading->rv && reading->stamp != set->watch.stamp && set->reload.stage == MP_RELOAD_NONE &&
       !set->stopping) {
     set->watch.stamp = reading->stamp;

@@ -250,7 +250,6 @@ PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn) {
 int mp_conn_backend_pid(const struct mp_conn *conn) {
   return conn->pg ? PQbackendPID(conn->pg) : 0;
 }
-int mp_conn_server_version(const struct mp_conn *conn) { return PQserverVersion(conn->pg); }
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn) { return conn->opened_ms; }
 
 const char *mp_conn_running_sql(const struct mp_conn *conn) {

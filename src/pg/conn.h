@@ -105,7 +105,6 @@ bool mp_conn_alive(const struct mp_conn *conn);
 bool mp_conn_reusable(const struct mp_conn *conn);
 PGTransactionStatusType mp_conn_tx_status(const struct mp_conn *conn);
 int mp_conn_backend_pid(const struct mp_conn *conn);
-int mp_conn_server_version(const struct mp_conn *conn); /* 150018 */
 uint64_t mp_conn_opened_ms(const struct mp_conn *conn); /* loop time */
 /* Has the server said that it takes no writes: a standby, or default_transaction_read_only? */
 bool mp_conn_read_only(const struct mp_conn *conn);

@@ -37,7 +37,7 @@ struct mp_op {
   };
 };
 
-struct mp_ops { /* a growing ring */
+struct mp_op_ring { /* a growing ring */
   struct mp_op *at;
   size_t head, len, cap;
 };
@@ -66,7 +66,7 @@ struct mp_conn {
   uint64_t opened_ms;
   struct mp_err last_fatal; /* the server's last FATAL, which libpq reports as a notice only */
 
-  struct mp_ops ops;
+  struct mp_op_ring ops;
   struct mp_result *result; /* of the op at the head, until libpq says that it is complete */
   bool aborted_result;      /* ... which was "pipeline aborted" */
   struct mp_stmt_cache stmts;

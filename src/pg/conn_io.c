@@ -7,7 +7,7 @@
 #include "pg/sqlstate.h"
 
 static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
-  struct mp_ops *ops = &conn->ops;
+  struct mp_op_ring *ops = &conn->ops;
   if (ops->len == ops->cap) {
     size_t cap = ops->cap ? ops->cap * 2 : 32;
     struct mp_op *at = malloc(cap * sizeof *at);
@@ -15,7 +15,7 @@ static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
       abort(); /* without its entry in the ring, every later answer would go to the wrong request */
     for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
     free(ops->at);
-    *ops = (struct mp_ops){.at = at, .len = ops->len, .cap = cap};
+    *ops = (struct mp_op_ring){.at = at, .len = ops->len, .cap = cap};
   }
   struct mp_op *slot = &ops->at[(ops->head + ops->len++) % ops->cap];
   *slot = op;
@@ -23,7 +23,7 @@ static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
 }
 
 static struct mp_op ops_pop(struct mp_conn *conn) {
-  struct mp_ops *ops = &conn->ops;
+  struct mp_op_ring *ops = &conn->ops;
   struct mp_op op = ops->at[ops->head];
   ops->head = (ops->head + 1) % ops->cap;
   ops->len--;

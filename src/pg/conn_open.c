@@ -75,7 +75,8 @@ static void ready(struct mp_conn *conn) {
 static void take_sqlstate(struct mp_err *err) {
   for (char *at = err->msg; (at = strstr(at, ":  ")); at++) {
     char *state = at + 3;
-    if (strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 || strncmp(state + 5, ": ", 2) != 0)
+    if (strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 ||
+        strncmp(state + 5, ": ", 2) != 0)
       continue;
     memcpy(err->sqlstate, state, 5);
     memmove(state, state + 7, strlen(state + 7) + 1);

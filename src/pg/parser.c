@@ -20,9 +20,9 @@ enum { FREE_RUN = 16, LOOKS_MAX = 250000 };
 
 /* ---- the threads ---- */
 
-struct job {
-  struct job *next;
-  void (*run)(struct job *job);
+struct parse_job {
+  struct parse_job *next;
+  void (*run)(struct parse_job *job);
   bool done;
   const char *sql;
   bool lenient;
@@ -33,7 +33,7 @@ struct job {
 struct worker {
   pthread_mutex_t mutex;
   pthread_cond_t work, done;
-  struct job *first, *last;
+  struct parse_job *first, *last;
   bool started;
 };
 
@@ -48,7 +48,7 @@ static void *work(void *data) {
   struct worker *worker = data;
   pthread_mutex_lock(&worker->mutex);
   for (;;) {
-    struct job *job = worker->first;
+    struct parse_job *job = worker->first;
     if (!job) {
       pthread_cond_wait(&worker->work, &worker->mutex);
       continue;
@@ -80,7 +80,7 @@ static bool start(struct worker *worker) {
   return worker->started;
 }
 
-static void *have_run(struct job *job, size_t len) {
+static void *have_run(struct parse_job *job, size_t len) {
   struct worker *worker = len <= MP_SQL_QUICK ? &quick : &slow;
   pthread_mutex_lock(&worker->mutex);
   if (start(worker)) {
@@ -159,7 +159,7 @@ static enum mp_sql_part part_of(int token) {
   }
 }
 
-static void run_scan(struct job *job) {
+static void run_scan(struct parse_job *job) {
   PgQuery__ScanResult *scanned = scan(job->sql, job->fault);
   if (!scanned) return;
   struct mp_sql_tokens *tokens = malloc(sizeof *tokens + scanned->n_tokens * sizeof tokens->at[0]);
@@ -178,9 +178,9 @@ static void run_scan(struct job *job) {
 
 /* ---- nesting ---- */
 
-enum role { APART, OPENS, CLOSES, SEPARATES, COUNTS };
+enum token_role { APART, OPENS, CLOSES, SEPARATES, COUNTS };
 
-static enum role role_of(const PgQuery__ScanToken *token) {
+static enum token_role role_of(const PgQuery__ScanToken *token) {
   switch ((int)token->token) {
     case PG_QUERY__TOKEN__ASCII_40: /* ( */
     case PG_QUERY__TOKEN__ASCII_91: /* [ */ return OPENS;
@@ -253,7 +253,7 @@ static bool shallow(const char *sql, struct mp_sql_fault *fault) {
 
 /* ---- parsing ---- */
 
-static void run_parse(struct job *job) {
+static void run_parse(struct parse_job *job) {
   if (!shallow(job->sql, job->fault)) return;
   PgQueryParseResult parsed = pg_query_parse(job->sql);
   if (parsed.error || !parsed.parse_tree) {
@@ -267,7 +267,7 @@ static void run_parse(struct job *job) {
 
 /* Finding the statements makes no tree of JSON, and so no recursion: the grammar's own stack has
  * its limit. */
-static void run_split(struct job *job) {
+static void run_split(struct parse_job *job) {
   PgQuerySplitResult split =
       job->lenient ? pg_query_split_with_scanner(job->sql) : pg_query_split_with_parser(job->sql);
   struct mp_sql_pieces *pieces = NULL;
@@ -318,12 +318,12 @@ static bool runs_are_short(const char *sql, struct mp_sql_fault *fault) {
   return false;
 }
 
-static void *ask(void (*run)(struct job *job), const char *sql, bool lenient, size_t max,
+static void *ask(void (*run)(struct parse_job *job), const char *sql, bool lenient, size_t max,
                  struct mp_sql_fault *fault) {
   size_t len = strlen(sql);
   fault->position = 0;
   if (!mp_sql_fits(len, max, fault) || !runs_are_short(sql, fault)) return NULL;
-  struct job job = {.run = run, .sql = sql, .lenient = lenient, .fault = fault};
+  struct parse_job job = {.run = run, .sql = sql, .lenient = lenient, .fault = fault};
   return have_run(&job, len);
 }
 

@@ -14,7 +14,7 @@
             */
 #include <uthash.h>
 
-struct mp_stmt {
+struct mp_prepared {
   UT_hash_handle hh;
   struct mp_list lru;
   unsigned number;
@@ -32,7 +32,7 @@ void mp_stmt_cache_init(struct mp_stmt_cache *cache, size_t limit) {
   mp_list_init(&cache->lru);
 }
 
-static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_server) {
+static void forget(struct mp_stmt_cache *cache, struct mp_prepared *stmt, bool on_server) {
   if (on_server) {
     if (cache->dropped_len == cache->dropped_cap) {
       size_t cap = cache->dropped_cap ? cache->dropped_cap * 2 : 8;
@@ -57,7 +57,7 @@ static void forget(struct mp_stmt_cache *cache, struct mp_stmt *stmt, bool on_se
 
 void mp_stmt_drop_all(struct mp_stmt_cache *cache, bool on_server) {
   while (!mp_list_empty(&cache->lru))
-    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), on_server);
+    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_prepared, lru), on_server);
 }
 
 void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
@@ -66,9 +66,9 @@ void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
   cache->dropped = NULL;
 }
 
-static struct mp_stmt *lookup(struct mp_stmt_cache *cache, const char *sql) {
+static struct mp_prepared *lookup(struct mp_stmt_cache *cache, const char *sql) {
   size_t slot = ((uintptr_t)sql >> 4) % MP_ARRAY_LEN(cache->front);
-  struct mp_stmt *stmt = cache->front[slot].stmt;
+  struct mp_prepared *stmt = cache->front[slot].stmt;
   /* Compared anyway: another text may now be at the same address. */
   if (stmt && cache->front[slot].address == sql && !strcmp(stmt->sql, sql)) return stmt;
   HASH_FIND(hh, cache->table, sql, strlen(sql), stmt);
@@ -78,7 +78,7 @@ static struct mp_stmt *lookup(struct mp_stmt_cache *cache, const char *sql) {
 }
 
 unsigned mp_stmt_find(struct mp_stmt_cache *cache, const char *sql) {
-  struct mp_stmt *stmt = lookup(cache, sql);
+  struct mp_prepared *stmt = lookup(cache, sql);
   if (!stmt) return 0;
   mp_list_remove(&stmt->lru);
   mp_list_push_back(&cache->lru, &stmt->lru);
@@ -87,7 +87,7 @@ unsigned mp_stmt_find(struct mp_stmt_cache *cache, const char *sql) {
 
 unsigned mp_stmt_add(struct mp_stmt_cache *cache, const char *sql) {
   size_t len = strlen(sql);
-  struct mp_stmt *stmt = malloc(sizeof *stmt + len + 1);
+  struct mp_prepared *stmt = malloc(sizeof *stmt + len + 1);
   if (!stmt) return 0;
   memcpy(stmt->sql, sql, len + 1);
   stmt->number = ++cache->next_number;
@@ -98,12 +98,12 @@ unsigned mp_stmt_add(struct mp_stmt_cache *cache, const char *sql) {
   }
   mp_list_push_back(&cache->lru, &stmt->lru);
   if (++cache->count > cache->limit)
-    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_stmt, lru), true);
+    forget(cache, MP_LIST_ENTRY(cache->lru.next, struct mp_prepared, lru), true);
   return stmt->number;
 }
 
 void mp_stmt_drop(struct mp_stmt_cache *cache, const char *sql, bool on_server) {
-  struct mp_stmt *stmt = lookup(cache, sql);
+  struct mp_prepared *stmt = lookup(cache, sql);
   if (stmt) forget(cache, stmt, on_server);
 }
 

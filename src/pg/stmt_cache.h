@@ -10,14 +10,14 @@
 
 #include "util/list.h"
 
-struct mp_stmt; /* stmt_cache.c */
+struct mp_prepared; /* stmt_cache.c */
 
 struct mp_stmt_cache {
-  struct mp_stmt *table;
+  struct mp_prepared *table;
   /* A cache in front of the table: texts live long, so a text's address mostly identifies it. */
   struct {
     const char *address;
-    struct mp_stmt *stmt;
+    struct mp_prepared *stmt;
   } front[64];
   struct mp_list lru;
   size_t count, limit;

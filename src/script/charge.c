@@ -6,7 +6,6 @@
 #include "script/task_priv.h"
 
 void mp_sched_hold_at_most(struct mp_sched *sched, size_t bytes) { sched->held_limit = bytes; }
-size_t mp_sched_held(const struct mp_sched *sched) { return sched->held; }
 
 static bool host_has_room(const struct mp_sched *sched, size_t size) {
   return !sched->held_limit || sched->held + size <= sched->held_limit;

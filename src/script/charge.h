@@ -21,7 +21,6 @@ struct mp_charge {
 
 /* Bytes of all charges together; 0: no limit. */
 void mp_sched_hold_at_most(struct mp_sched *sched, size_t bytes);
-size_t mp_sched_held(const struct mp_sched *sched);
 
 /* For the task on L. Where it is too much, garbage is collected; where that does not help, an error
  * is raised that names `what`. */

@@ -1,6 +1,6 @@
 #include "script/gate.h"
 
-struct waiter {
+struct gate_waiter {
   struct mp_list link;
   struct mp_sched *sched;
   struct mp_token token;
@@ -15,13 +15,13 @@ void mp_gate_open(struct mp_gate *gate) {
   struct mp_list *node;
   gate->open = true;
   while ((node = mp_list_pop_front(&gate->waiters))) {
-    struct waiter *waiter = MP_LIST_ENTRY(node, struct waiter, link);
+    struct gate_waiter *waiter = MP_LIST_ENTRY(node, struct gate_waiter, link);
     mp_wait_ready(waiter->sched, waiter->token);
   }
 }
 
 static void abandon(void *data) {
-  struct waiter *waiter = data;
+  struct gate_waiter *waiter = data;
   mp_list_remove(&waiter->link);
 }
 
@@ -32,7 +32,7 @@ int mp_gate_wait(lua_State *L, struct mp_gate *gate, const char *what, lua_KCont
     return k(L, LUA_OK, ctx);
   }
   mp_wait_check(L, what);
-  struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
+  struct gate_waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
   waiter->sched = mp_task_sched(mp_task_of(L));
   mp_list_push_back(&gate->waiters, &waiter->link);
   waiter->token = mp_wait_begin(L, abandon, waiter);

@@ -53,7 +53,7 @@ struct mp_task {
                         traceback is left */
 };
 
-struct mp_slot {
+struct mp_task_slot {
   struct mp_task *task; /* NULL: free */
   uint32_t id;          /* counts the tasks that had this slot */
   uint32_t next_free;   /* index plus one */
@@ -78,7 +78,7 @@ struct mp_sched {
   /* the state in which a big task has ended: collected step by step, one per turn */
   lua_State *collect;
   unsigned collections; /* cycles to go */
-  struct mp_slot *slots;
+  struct mp_task_slot *slots;
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
   size_t held, held_limit; /* charge.h: bytes outside of Lua */

@@ -12,24 +12,24 @@
 static bool slot_take(struct mp_sched *sched, struct mp_task *task) {
   if (!sched->slot_free) {
     uint32_t cap = sched->slots_cap ? sched->slots_cap * 2 : 64;
-    struct mp_slot *slots = realloc(sched->slots, cap * sizeof *slots);
+    struct mp_task_slot *slots = realloc(sched->slots, cap * sizeof *slots);
     if (!slots) return false;
     for (uint32_t i = cap; i-- > sched->slots_cap;) {
-      slots[i] = (struct mp_slot){.next_free = sched->slot_free};
+      slots[i] = (struct mp_task_slot){.next_free = sched->slot_free};
       sched->slot_free = i + 1;
     }
     sched->slots = slots;
     sched->slots_cap = cap;
   }
   task->slot = sched->slot_free - 1;
-  struct mp_slot *slot = &sched->slots[task->slot];
+  struct mp_task_slot *slot = &sched->slots[task->slot];
   sched->slot_free = slot->next_free;
   slot->task = task;
   return true;
 }
 
 void mp_sched_remove(struct mp_sched *sched, uint32_t at) {
-  struct mp_slot *slot = &sched->slots[at];
+  struct mp_task_slot *slot = &sched->slots[at];
   slot->task = NULL;
   slot->id++;
   slot->next_free = sched->slot_free;
@@ -75,7 +75,7 @@ struct mp_token mp_wait_begin(lua_State *L, void (*abandon)(void *data), void *d
 
 bool mp_wait_ready(struct mp_sched *sched, struct mp_token token) {
   if (token.slot >= sched->slots_cap || !token.number) return false;
-  struct mp_slot *slot = &sched->slots[token.slot];
+  struct mp_task_slot *slot = &sched->slots[token.slot];
   struct mp_task *task = slot->task;
   if (!task || slot->id != token.id || task->wait != token.number) return false;
   task->wait = 0;

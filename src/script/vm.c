@@ -110,9 +110,6 @@ void mp_vm_close(struct mp_vm *vm) {
 
 lua_State *mp_vm_lua(struct mp_vm *vm) { return vm->L; }
 size_t mp_vm_memory(const struct mp_vm *vm) { return vm->memory.used; }
-struct mp_sched *mp_vm_sched(struct mp_vm *vm) {
-  return vm->sched;
-}
 const char *mp_vm_app_dir(const struct mp_vm *vm) { return vm->app_dir; }
 
 struct mp_vm *mp_vm_of(lua_State *L) {

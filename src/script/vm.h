@@ -34,7 +34,6 @@ void mp_vm_close(struct mp_vm *vm);
 lua_State *mp_vm_lua(struct mp_vm *vm);      /* the main thread; borrowed */
 size_t mp_vm_memory(const struct mp_vm *vm); /* bytes in use */
 struct mp_vm *mp_vm_of(lua_State *L);
-struct mp_sched *mp_vm_sched(struct mp_vm *vm);
 const char *mp_vm_app_dir(const struct mp_vm *vm);
 bool mp_vm_is_file(const struct mp_vm *vm, const char *path);
 

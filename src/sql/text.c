@@ -167,12 +167,12 @@ static const char *number_params(struct mp_text *text, const char *sql) {
 
 /* ---- the cache: a registry table, SQL string -> box ---- */
 
-struct box {
+struct text_box {
   struct mp_text *text;
 };
 
 static int box_gc(lua_State *L) {
-  struct box *box = lua_touserdata(L, 1);
+  struct text_box *box = lua_touserdata(L, 1);
   if (!box->text) return 0;
   luaL_unref(L, LUA_REGISTRYINDEX, box->text->names_ref);
   box->text->names_ref = LUA_NOREF;
@@ -207,7 +207,7 @@ static struct cache *push_cache(lua_State *L) {
 /* A box for the SQL string at `idx`, whose text is not classified yet. [-0, +1] */
 static struct mp_text *push_unread(lua_State *L, int idx, const char *what) {
   const char *sql = lua_tostring(L, idx);
-  struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
+  struct text_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   box->text = NULL;
   if (luaL_newmetatable(L, "moonpool.text")) {
     lua_pushcfunction(L, box_gc);
@@ -234,7 +234,7 @@ static MP_NORETURN void raise_fault(lua_State *L, const char *what,
 /* The box on top, whose text has been classified, is the one of the SQL string at `idx` from now
  * on. [-0, +0] */
 static void keep(lua_State *L, int idx) {
-  struct mp_text *text = ((struct box *)lua_touserdata(L, -1))->text;
+  struct mp_text *text = ((struct text_box *)lua_touserdata(L, -1))->text;
   size_t len = lua_rawlen(L, idx);
   if (!text->names && !strcmp(text->kind, "PrepareStmt"))
     text->nparams = 0; /* its $n are its own */
@@ -269,7 +269,7 @@ static struct mp_text *find_box(lua_State *L, int idx, const char *what) {
   lua_pushvalue(L, idx);
   if (lua_rawget(L, -2) == LUA_TUSERDATA) {
     lua_remove(L, -2);
-    return ((struct box *)lua_touserdata(L, -1))->text;
+    return ((struct text_box *)lua_touserdata(L, -1))->text;
   }
   lua_pop(L, 2);
   if (lua_rawlen(L, idx) > MP_SQL_QUICK) return NULL;
@@ -304,7 +304,7 @@ struct mp_text *mp_text_own(lua_State *L, const char *sql, const char *what) {
 
 /* ---- reading a long text ---- */
 
-struct reading {
+struct text_reading {
   struct mp_piece piece;
   struct mp_text *text;
   struct mp_sql_fault fault;
@@ -315,12 +315,12 @@ struct reading {
 };
 
 static void read_text(void *data) {
-  struct reading *reading = data;
+  struct text_reading *reading = data;
   reading->ok = mp_text_classify(reading->text, &reading->fault);
 }
 
 static void end_reading(void *data) {
-  struct reading *reading = data;
+  struct text_reading *reading = data;
   if (reading->text) mp_text_unref(reading->text);
 }
 
@@ -328,7 +328,7 @@ static void end_reading(void *data) {
 static int was_read(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  struct reading *reading = mp_piece_finished(L);
+  struct text_reading *reading = mp_piece_finished(L);
   lua_CFunction method = reading->method;
   if (!reading->ok) raise_fault(L, reading->what, &reading->fault);
   lua_insert(L, -2);
@@ -352,7 +352,7 @@ int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method) 
   struct mp_offload *offload = *(struct mp_offload **)lua_touserdata(L, -1);
   lua_pop(L, 1);
   struct mp_text *text = push_unread(L, idx, what);
-  struct reading *reading = mp_piece_push(L, offload, sizeof *reading, read_text, end_reading);
+  struct text_reading *reading = mp_piece_push(L, offload, sizeof *reading, read_text, end_reading);
   mp_text_ref(reading->text = text);
   reading->what = what;
   reading->idx = idx;

@@ -7,7 +7,7 @@
 #include "pg/conn.h"
 #include "pg/oids.h"
 
-struct entry {
+struct known_type {
   Oid oid;
   Oid base;    /* of a domain; else 0 */
   Oid element; /* of an array; else 0 */
@@ -19,7 +19,7 @@ struct mp_types {
   struct mp_list node; /* of host->sql.types */
   const struct mp_pool *pool;
   unsigned id;
-  struct entry *entries;
+  struct known_type *entries;
 };
 
 /* The element type of an array. Only a type that is another's typarray counts as an array;
@@ -113,7 +113,7 @@ struct mp_types *mp_types_of(struct mp_host *host, const struct mp_pool *pool) {
 }
 
 static void free_types(struct mp_types *types) {
-  struct entry *entry, *next;
+  struct known_type *entry, *next;
   mp_list_remove(&types->node);
   HASH_ITER(hh, types->entries, entry, next) {
     HASH_DEL(types->entries, entry);
@@ -139,15 +139,15 @@ unsigned mp_types_id(const struct mp_types *types) { return types ? types->id : 
 
 /* ---- what is known ---- */
 
-static struct entry *find(const struct mp_types *types, Oid oid) {
-  struct entry *entry = NULL;
+static struct known_type *find(const struct mp_types *types, Oid oid) {
+  struct known_type *entry = NULL;
   if (types) HASH_FIND(hh, types->entries, &oid, sizeof oid, entry);
   return entry;
 }
 
-static void enter(struct mp_types *types, const struct entry *what) {
+static void enter(struct mp_types *types, const struct known_type *what) {
   if (find(types, what->oid)) return;
-  struct entry *entry = malloc(sizeof *entry);
+  struct known_type *entry = malloc(sizeof *entry);
   if (!entry) return; /* the next result asks for it again */
   *entry = *what;
   HASH_ADD(hh, types->entries, oid, sizeof entry->oid, entry);
@@ -155,7 +155,7 @@ static void enter(struct mp_types *types, const struct entry *what) {
 
 /* A domain over a domain over ... */
 static Oid base_of(const struct mp_types *types, Oid type) {
-  struct entry *entry;
+  struct known_type *entry;
   for (int i = 0; i < 32 && !usual(type) && (entry = find(types, type)) && entry->base; i++)
     type = entry->base;
   return type;
@@ -166,7 +166,7 @@ struct mp_column mp_types_find(const struct mp_types *types, Oid type) {
   if (!type || usual(type)) return column;
   column.type = base_of(types, type);
   column.element = usual_element(column.type);
-  struct entry *entry = column.element ? NULL : find(types, column.type);
+  struct known_type *entry = column.element ? NULL : find(types, column.type);
   if (!entry || !entry->element) return column;
   column.element = base_of(types, entry->element);
   column.delimiter = entry->delimiter;
@@ -215,12 +215,13 @@ static void on_answer(struct mp_req *req, struct mp_result *result, const struct
     return;
   }
   for (int i = 0; i < PQntuples(result->pg); i++)
-    enter(q->types, &(struct entry){.oid = oid_at(result->pg, i, 0),
-                                    .base = oid_at(result->pg, i, 1),
-                                    .element = oid_at(result->pg, i, 2),
-                                    .delimiter = *PQgetvalue(result->pg, i, 3)});
+    enter(q->types, &(struct known_type){.oid = oid_at(result->pg, i, 0),
+                                         .base = oid_at(result->pg, i, 1),
+                                         .element = oid_at(result->pg, i, 2),
+                                         .delimiter = *PQgetvalue(result->pg, i, 3)});
   /* A type that no longer exists is not asked for again. */
-  for (unsigned i = 0; i < q->count; i++) enter(q->types, &(struct entry){.oid = q->wanted[i]});
+  for (unsigned i = 0; i < q->count; i++)
+    enter(q->types, &(struct known_type){.oid = q->wanted[i]});
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {

@@ -7,7 +7,7 @@
 
 enum { HEADERS = 16, TIMEOUT_MS = 10000 };
 
-struct call { /* in a userdata on the waiting task's stack */
+struct post_call { /* in a userdata on the waiting task's stack */
   struct mp_sched *sched;
   struct mp_http_post *post; /* NULL: over */
   struct mp_token token;
@@ -16,7 +16,7 @@ struct call { /* in a userdata on the waiting task's stack */
 };
 
 static void on_done(void *data, const struct mp_http_reply *reply, const struct mp_err *err) {
-  struct call *call = data;
+  struct post_call *call = data;
   call->post = NULL;
   call->reply = *reply;
   if (err) call->err = *err;
@@ -24,13 +24,13 @@ static void on_done(void *data, const struct mp_http_reply *reply, const struct 
 }
 
 static void on_abandon(void *data) {
-  struct call *call = data;
+  struct post_call *call = data;
   if (call->post) mp_http_post_cancel(call->post);
   call->post = NULL;
 }
 
 static int answered(lua_State *L, int status, lua_KContext ctx) {
-  struct call *call = (struct call *)ctx;
+  struct post_call *call = (struct post_call *)ctx;
   (void)status;
   if (call->err.code) {
     mp_luaerr_push(L, &call->err);
@@ -66,8 +66,8 @@ static int host_post(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   mp_wait_check(L, "host.post");
-  struct call *call = lua_newuserdatauv(L, sizeof *call, 0);
-  *call = (struct call){.sched = mp_host_of(L)->sched};
+  struct post_call *call = lua_newuserdatauv(L, sizeof *call, 0);
+  *call = (struct post_call){.sched = mp_host_of(L)->sched};
   lua_getfield(L, 1, "url");
   options.url = luaL_checkstring(L, -1);
   lua_getfield(L, 1, "body");

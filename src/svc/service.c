@@ -202,7 +202,7 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
 
 /* ---- tasks of the host's own Lua state ---- */
 
-struct start {
+struct service_start {
   struct job *job;
   const struct mp_principal *who;
   mp_task_done on_done;
@@ -221,7 +221,7 @@ static int start_page(lua_State *L) {
       MP_HTTP_METHOD_MAP(X)
 #undef X
   };
-  const struct start *start = lua_touserdata(L, 1);
+  const struct service_start *start = lua_touserdata(L, 1);
   struct job *job = start->job;
   const struct mp_http_message *message = &job->request->message;
   lua_settop(L, 0);
@@ -245,7 +245,7 @@ static int start_page(lua_State *L) {
 }
 
 static int start_find(lua_State *L) {
-  const struct start *start = lua_touserdata(L, 1);
+  const struct service_start *start = lua_touserdata(L, 1);
   struct job *job = start->job;
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->find_ref);
@@ -262,7 +262,7 @@ static int start_find(lua_State *L) {
 static void start_task(struct job *job, lua_CFunction start_p, const struct mp_principal *who,
                        mp_task_done on_done) {
   lua_State *L = job->service->L;
-  struct start start = {job, who, on_done};
+  struct service_start start = {job, who, on_done};
   lua_pushcfunction(L, start_p);
   lua_pushlightuserdata(L, &start);
   if (lua_pcall(L, 1, 0, 0)) {

@@ -223,7 +223,6 @@ struct mp_metric *mp_metrics_find(struct mp_metrics *metrics, const char *name) 
 }
 
 const char *mp_metric_name(const struct mp_metric *metric) { return metric->name; }
-enum mp_metric_kind mp_metric_kind_of(const struct mp_metric *metric) { return metric->kind; }
 
 size_t mp_metric_labels(const struct mp_metric *metric, const char *names[MP_METRIC_LABELS]) {
   for (size_t i = 0; i < metric->nlabels; i++) names[i] = metric->labels[i];

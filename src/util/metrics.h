@@ -65,7 +65,6 @@ int mp_metrics_add(struct mp_metrics *metrics, const struct mp_metric_options *o
                    struct mp_metric **out, struct mp_err *err) MP_MUST_CHECK;
 struct mp_metric *mp_metrics_find(struct mp_metrics *metrics, const char *name);
 const char *mp_metric_name(const struct mp_metric *metric);
-enum mp_metric_kind mp_metric_kind_of(const struct mp_metric *metric);
 /* The names, as many as there are; returns how many. */
 size_t mp_metric_labels(const struct mp_metric *metric, const char *names[MP_METRIC_LABELS]);
 

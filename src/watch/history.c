@@ -7,7 +7,7 @@
 #include "loop/ids.h"
 #include "sql/state.h"
 
-struct ring {
+struct history_ring {
   struct mp_history_entry at[MP_HISTORY_SIZE];
   uint64_t added;
 };
@@ -15,7 +15,7 @@ struct ring {
 enum { SCRIPTS, HOST, SLOW, FAILED, FAULTS, RINGS };
 
 struct mp_history {
-  struct ring at[RINGS];
+  struct history_ring at[RINGS];
   uint64_t count;
 };
 
@@ -24,7 +24,7 @@ int mp_history_new(struct mp_history **out, struct mp_err *err) {
   return *out ? 0 : mp_err_set(err, MP_ENOMEM, "no memory for the history of statements");
 }
 
-static void ring_clear(struct ring *ring) {
+static void ring_clear(struct history_ring *ring) {
   for (size_t i = 0; i < MP_HISTORY_SIZE; i++)
     if (ring->at[i].text) mp_text_unref(ring->at[i].text);
 }
@@ -35,7 +35,7 @@ void mp_history_unref(struct mp_history *history) {
   free(history);
 }
 
-static void ring_add(struct ring *ring, const struct mp_history_entry *entry) {
+static void ring_add(struct history_ring *ring, const struct mp_history_entry *entry) {
   struct mp_history_entry *place = &ring->at[ring->added++ % MP_HISTORY_SIZE];
   mp_text_ref(entry->text);
   if (place->text) mp_text_unref(place->text);
@@ -56,7 +56,7 @@ void mp_history_add(struct mp_history *history, const struct mp_history_entry *e
 /* ---- reading ---- */
 
 /* The n-th newest, or NULL. */
-static const struct mp_history_entry *newest(const struct ring *ring, uint64_t n) {
+static const struct mp_history_entry *newest(const struct history_ring *ring, uint64_t n) {
   if (n >= MP_HISTORY_SIZE || n >= ring->added) return NULL;
   return &ring->at[(ring->added - 1 - n) % MP_HISTORY_SIZE];
 }

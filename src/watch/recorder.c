@@ -11,7 +11,7 @@
 #include "util/log.h"
 #include "util/utf8.h"
 
-struct note {
+struct kept_note {
   uint32_t at_us; /* since the flight began */
   uint32_t n;
   enum mp_note_kind kind;
@@ -40,7 +40,7 @@ struct mp_flight {
   const char *outcome;
   char error[260];
   unsigned attempts, round_trips, group;
-  struct note *notes;
+  struct kept_note *notes;
   unsigned count, cap, omitted;
 };
 
@@ -129,11 +129,12 @@ static uint64_t age_us(const struct mp_flight *flight) {
 }
 
 /* Room for the next note, or NULL if the flight is full. */
-static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
+static struct kept_note *add(struct mp_flight *flight, enum mp_note_kind kind) {
   if (flight->count == flight->cap) {
     unsigned cap = flight->cap ? flight->cap * 2 : 16;
     if (cap > MP_FLIGHT_NOTES) cap = MP_FLIGHT_NOTES;
-    struct note *notes = cap > flight->cap ? realloc(flight->notes, cap * sizeof *notes) : NULL;
+    struct kept_note *notes =
+        cap > flight->cap ? realloc(flight->notes, cap * sizeof *notes) : NULL;
     if (!notes) {
       flight->omitted++;
       return NULL;
@@ -141,7 +142,7 @@ static struct note *add(struct mp_flight *flight, enum mp_note_kind kind) {
     flight->notes = notes;
     flight->cap = cap;
   }
-  struct note *note = &flight->notes[flight->count++];
+  struct kept_note *note = &flight->notes[flight->count++];
   uint64_t at_us = age_us(flight);
   note->at_us = at_us < UINT32_MAX ? (uint32_t)at_us : UINT32_MAX;
   note->kind = kind;
@@ -161,7 +162,7 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
     flight->sent_ns = 0;
     flight->blocked = false;
   }
-  struct note *note = add(flight, kind);
+  struct kept_note *note = add(flight, kind);
   if (!note) return;
   note->n = n;
   if (!text) return;
@@ -172,7 +173,7 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
 void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
   if (!flight || flight->ended) return;
   memcpy(flight->where, stmt->where, sizeof stmt->where);
-  struct note *note = add(flight, MP_NOTE_STATEMENT);
+  struct kept_note *note = add(flight, MP_NOTE_STATEMENT);
   if (!note) return;
   note->sql = mp_text_brief(stmt->text);
   mp_text_ref(note->sql);
@@ -292,7 +293,7 @@ static void push_flight(lua_State *L, const struct mp_flight *flight) {
   if (flight->error[0]) SET(lua_pushstring(L, flight->error), "error");
 }
 
-static void push_note(lua_State *L, const struct note *note) {
+static void push_note(lua_State *L, const struct kept_note *note) {
   lua_createtable(L, 0, 5);
   SET(lua_pushnumber(L, (double)note->at_us / 1000), "at");
   SET(lua_pushstring(L, kinds[note->kind]), "kind");
