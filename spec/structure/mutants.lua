@@ -13,10 +13,12 @@ return {
     file = "src/txn/segment.c",
     replace = { "  mp_conn_send(conn, &txn->begin);\n", [[
   mp_conn_send(conn, &txn->begin);
-  txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
-  mp_conn_sync(conn, &txn->lock_sync);
-  txn->syncs_open++;
-]] },
+  static struct mp_sync alone;
+  alone = (struct mp_sync){.on_done = of_begin_alone};
+  mp_conn_sync(conn, &alone);
+]], "static void send_begin(struct mp_txn *txn) {", [[
+static void of_begin_alone(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {}
+static void send_begin(struct mp_txn *txn) {]] },
     test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
 
   { name = "lost_commit_repeated", about = "a transaction whose COMMIT was lost is simply done again",
@@ -47,9 +49,9 @@ return {
     test = "spec/fault/kill_matrix_spec.lua" },
 
   { name = "unlock_missing", about = "the lock between hosts is kept",
-    file = "src/txn/segment.c",
-    replace = { "static void send_unlock(struct mp_txn *txn) {",
-                "static void send_unlock(struct mp_txn *txn) {\n  txn->lock_held = false;\n  if (txn) return;" },
+    file = "src/txn/link.c",
+    replace = { "void mp_link_unlock(struct mp_link *link) {",
+                "void mp_link_unlock(struct mp_link *link) {\n  link->lock.state = MP_LANE_LOCK_NONE;\n  if (link) return;" },
     test = "spec/fault/wire_spec.lua", filter = "its lock is given back" },
 
   { name = "deadline_ignored", about = "a transaction may last for ever",
@@ -86,14 +88,15 @@ return {
     test = "groups_test" },
 
   { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
-    file = "src/txn/link.c",
-    replace = { "txn->misplaced && txn->frame_failed", "false && txn->frame_failed" },
+    file = "src/txn/segment.c",
+    replace = { "txn->link.behind_failed && txn->frame_failed", "false && txn->frame_failed" },
     test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
 
   { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
-    file = "src/txn/link.c",
-    replace = { "  if (actions & MP_TX_DO_ROLLBACK) {",
-                "  if (actions & MP_TX_DO_ROLLBACK) mp_txn_send_rollback(behind);\n  if (actions & MP_TX_DO_ROLLBACK) {" },
+    file = "src/txn/txn.c",
+    replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* done already",
+                "  if (actions & MP_TX_DO_ROLLBACK) mp_txn_send_rollback(of_link(behind));\n"
+                .. "  if (actions & MP_TX_DO_ROLLBACK) { /* done already" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 
   { name = "broken_granted", about = "a lost connection is given out again",

@@ -136,7 +136,7 @@ void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt) {
   f->stmt = stmt;
   f->under_way = true;
   f->req = (struct mp_req){.sql = f->sql, .flags = MP_REQ_ONCE, .on_done = on_failed};
-  mp_conn_send(txn->lease.conn, &f->req);
+  mp_conn_send(mp_link_conn(&txn->link), &f->req);
 }
 
 void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_result **result,

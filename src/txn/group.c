@@ -88,7 +88,7 @@ static struct mp_member *join(struct mp_txn *txn) {
     return NULL;
   }
   mp_budget_earn(txn->host->shared->retries, mp_txn_purse(&options));
-  mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
+  mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
   if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
     txn->tx.options.deadline_ms = options.tx.deadline_ms;
   return member;

@@ -26,7 +26,7 @@ static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
 void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
   if (!txn) mp_luaerr_misuse(L, what, "the transaction is over: tx is only good inside of run");
   if (mp_txn_of(L) != txn) mp_luaerr_misuse(L, what, "this tx belongs to another task");
-  if (txn->orphaned)
+  if (mp_timer_running(&txn->orphaned))
     mp_luaerr_misuse(L, what, "the code that waited for this transaction's statements was ended");
   if (mp_tx_doomed(&txn->tx)) raise_failure(L, txn);
 }
@@ -67,8 +67,7 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
 static void on_look_abandoned(void *data) {
   struct mp_txn *txn = data;
   if (txn->killing) return;
-  txn->orphaned = true; /* whoever ends the coroutine is still at it: the rest on the next turn */
-  mp_timer_start(&txn->wait, 0);
+  mp_timer_start(&txn->orphaned, 0); /* whoever ends the coroutine is still at it */
 }
 
 static int look(lua_State *L, const char *what, struct waiter w) {

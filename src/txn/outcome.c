@@ -86,7 +86,7 @@ void mp_txn_ask_witness(struct mp_txn *txn) {
                           "else has_table_privilege(to_regclass('moonpool.witness'), 'insert') end",
                       .flags = MP_REQ_ONCE,
                       .on_done = on_asked};
-  mp_conn_send(txn->lease.conn, &txn->asks_witness);
+  mp_conn_send(mp_link_conn(&txn->link), &txn->asks_witness);
 }
 
 static void on_witness(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -109,7 +109,7 @@ void mp_txn_send_witness(struct mp_txn *txn) {
       .nparams = 3,
       .values = txn->witness_values,
       .on_done = on_witness};
-  mp_conn_send(txn->lease.conn, &txn->witness);
+  mp_conn_send(mp_link_conn(&txn->link), &txn->witness);
 }
 
 static void on_set_key(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -132,14 +132,14 @@ void mp_txn_send_key(struct mp_txn *txn) {
       "insert into moonpool.witness (id, operation, tenant, input_hash) values ($1, $2, $3, $4)";
   txn->set_key =
       (struct mp_req){.sql = txn->m->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
-  mp_conn_send(txn->lease.conn, &txn->set_key);
+  mp_conn_send(mp_link_conn(&txn->link), &txn->set_key);
   txn->claim_values[0] = txn->m->key_id;
   txn->claim_values[1] = txn->m->name;
   txn->claim_values[2] = txn->m->tenant;
   txn->claim_values[3] = txn->m->input_hash;
   txn->claim_key =
       (struct mp_req){.sql = sql, .nparams = 4, .values = txn->claim_values, .on_done = on_claim};
-  mp_conn_send(txn->lease.conn, &txn->claim_key);
+  mp_conn_send(mp_link_conn(&txn->link), &txn->claim_key);
 }
 
 /* ---- after a lost COMMIT: rows that the script gave back and nobody has seen ---- */
@@ -236,7 +236,7 @@ static void on_end_old(struct mp_req *req, struct mp_result *result, const struc
 static void on_end_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   (void)result;
   (void)err; /* a lost connection is told by the segment behind */
-  MP_CONTAINER_OF(sync, struct mp_resolve, end_sync)->txn->syncs_open--;
+  mp_link_answered(&MP_CONTAINER_OF(sync, struct mp_resolve, end_sync)->txn->link);
 }
 
 static void on_look(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -281,22 +281,21 @@ static void ask(struct mp_resolve *r,
   uint64_t now_ms = mp_loop_now_ms(txn->host->loop), until_ms = mp_tx_until_ms(&txn->tx, now_ms);
   uint64_t share_ms = until_ms > now_ms ? (until_ms - now_ms) / 3 : 0;
   if (share_ms < QUESTION_LEAST_MS) share_ms = QUESTION_LEAST_MS;
-  mp_timer_start(&txn->cleanup, share_ms < QUESTION_MS ? share_ms : QUESTION_MS);
+  mp_link_expect(&txn->link, MP_AWAITS_QUESTION, share_ms < QUESTION_MS ? share_ms : QUESTION_MS);
   r->sync = (struct mp_sync){.on_done = on_done};
-  mp_conn_sync(txn->lease.conn, &r->sync);
-  txn->syncs_open++;
+  mp_link_sync(&txn->link, &r->sync);
 }
 
 static void over(struct mp_txn *txn, enum mp_tx_verdict verdict, const struct mp_err *err) {
-  mp_timer_stop(&txn->cleanup);
+  mp_link_expect_nothing(&txn->link);
   free_resolve(txn);
   mp_txn_act(txn, mp_tx_resolved(&txn->tx, verdict, err, mp_txn_now(txn)));
 }
 
 static void connection_lost(struct mp_txn *txn, const struct mp_err *err) {
   struct mp_err lost = *err;
-  txn->discard = true;
-  mp_timer_stop(&txn->cleanup);
+  mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
+  mp_link_expect_nothing(&txn->link);
   free_resolve(txn);
   mp_txn_act(txn, mp_tx_lost(&txn->tx, &lost, false, mp_txn_now(txn)));
 }
@@ -320,7 +319,7 @@ static void on_row(struct mp_req *req, struct mp_result *result, const struct mp
 static void on_rows_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_resolve *r = MP_CONTAINER_OF(sync, struct mp_resolve, sync);
   struct mp_txn *txn = r->txn;
-  txn->syncs_open--;
+  mp_link_answered(&txn->link);
   if (err && !result) {
     connection_lost(txn, err);
   } else {
@@ -362,8 +361,8 @@ static void on_columns_sync(struct mp_sync *sync, struct mp_result *result,
                             const struct mp_err *err) {
   struct mp_resolve *r = MP_CONTAINER_OF(sync, struct mp_resolve, sync);
   struct mp_txn *txn = r->txn;
-  struct mp_conn *conn = txn->lease.conn;
-  txn->syncs_open--;
+  struct mp_conn *conn = mp_link_conn(&txn->link);
+  mp_link_answered(&txn->link);
   if (err && !result) {
     connection_lost(txn, err);
     return;
@@ -417,7 +416,7 @@ static bool read_rows(struct mp_resolve *r) {
         .nparams = 1,
         .values = reread->table,
         .on_done = on_columns};
-    mp_conn_send(txn->lease.conn, &reread->req);
+    mp_conn_send(mp_link_conn(&txn->link), &reread->req);
   }
   ask(r, on_columns_sync);
   return true;
@@ -436,7 +435,7 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
   struct mp_resolve *r = MP_CONTAINER_OF(sync, struct mp_resolve, sync);
   struct mp_txn *txn = r->txn;
   struct mp_err fault;
-  txn->syncs_open--;
+  mp_link_answered(&txn->link);
   if (err && !result) {
     connection_lost(txn, err);
     return;
@@ -523,7 +522,7 @@ static void send_key_question(struct mp_resolve *r, struct mp_conn *conn) {
 }
 
 unsigned mp_txn_send_resolve(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
+  struct mp_conn *conn = mp_link_conn(&txn->link);
   struct mp_resolve *r = calloc(1, sizeof *r);
   if (!r) {
     struct mp_err err;
@@ -542,8 +541,7 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
                                  .on_done = on_end_old};
     mp_conn_send(conn, &r->end_old);
     r->end_sync = (struct mp_sync){.on_done = on_end_sync};
-    mp_conn_sync(conn, &r->end_sync);
-    txn->syncs_open++;
+    mp_link_sync(&txn->link, &r->end_sync);
   }
   r->begin = (struct mp_req){.sql = "BEGIN ISOLATION LEVEL READ COMMITTED", .on_done = on_begin};
   mp_conn_send(conn, &r->begin);

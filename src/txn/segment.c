@@ -22,7 +22,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
   struct mp_txn *txn = stmt->owner;
   /* The host's own savepoints end with the transaction. */
-  if (stmt->text->leaves_state && !stmt->control) txn->discard_after = true;
+  if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
   if (txn->host->txns->fault) mp_fault_answer(txn, stmt, &result, &err);
   mp_stmt_answer(txn->host, stmt, result, err);
   mp_statement_answered(txn->host, stmt, txn->m->name, mp_txn_about(txn));
@@ -54,48 +54,13 @@ static void on_commit(struct mp_req *req, struct mp_result *result, const struct
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
 }
 
-/* The lock serves speed, never correctness: whether it was had is no matter here. A wait for it
- * that was canceled in the moment in which it was granted fails and leaves it held all the same, so
- * lock_held stays as it is. */
-static void on_lock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  (void)req;
-  (void)result;
-  (void)err;
-}
-
-static void on_unlock(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  (void)result;
-  if (!err) MP_CONTAINER_OF(req, struct mp_txn, unlock)->lock_held = false;
-}
-
 static void on_rollback(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   (void)result;
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, rollback);
-  if (err) txn->discard = true;
+  if (err) mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
 }
 
 /* ---- segments ---- */
-
-static void segment_over(struct mp_txn *txn) {
-  txn->syncs_open--;
-  mp_txn_release_when_quiet(txn);
-}
-
-static void on_lock_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
-  (void)result;
-  (void)err; /* a lost connection is told by the segment behind */
-  segment_over(MP_CONTAINER_OF(sync, struct mp_txn, lock_sync));
-}
-
-static void on_unlock_sync(struct mp_sync *sync, struct mp_result *result,
-                           const struct mp_err *err) {
-  (void)result;
-  struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, unlock_sync);
-  if (err) txn->discard = true;
-  txn->unlocking = false;
-  segment_over(txn);
-  mp_txn_free_if_done(txn);
-}
 
 /* The first failure of the batch in the order in which the script wrote it; a failure that calls
  * for a retry comes before all. NULL: none. */
@@ -130,9 +95,10 @@ static struct mp_err *first_failure(struct mp_txn *txn) {
  * only to read. */
 static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
   bool discard = false;
-  if (txn->options.tx.read_only || !txn->lease.conn) return;
-  if (mp_health_misled(txn->host, txn->options.pool, txn->lease.conn, failed, &discard))
-    txn->discard_after |= discard;
+  struct mp_conn *conn = mp_link_conn(&txn->link);
+  if (txn->options.tx.read_only || !conn) return;
+  if (mp_health_misled(txn->host, txn->options.pool, conn, failed, &discard) && discard)
+    mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
 }
 
 static void settle_batch(struct mp_txn *txn) {
@@ -143,19 +109,6 @@ static void settle_batch(struct mp_txn *txn) {
       mp_types_settle(mp_txn_types(txn), stmt->result);
     mp_stmt_let_go(stmt);
   }
-}
-
-static void send_unlock(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
-  txn->unlock = (struct mp_req){.sql = "select pg_advisory_unlock($1)",
-                                .nparams = 1,
-                                .values = txn->lock_values,
-                                .on_done = on_unlock};
-  txn->unlock_sync = (struct mp_sync){.on_done = on_unlock_sync};
-  mp_conn_send(conn, &txn->unlock);
-  mp_conn_sync(conn, &txn->unlock_sync);
-  txn->unlocking = true;
-  txn->syncs_open++;
 }
 
 static void segment_answered(struct mp_txn *txn, struct mp_result *result,
@@ -182,13 +135,18 @@ static bool ask_types(struct mp_txn *txn) {
   }
   if (!wanted) return false;
   txn->question.on_done = on_types;
-  mp_types_ask(&txn->question, txn->lease.conn);
+  mp_types_ask(&txn->question, mp_link_conn(&txn->link));
   return true;
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
   if (err || result || !ask_types(txn)) segment_answered(txn, result, err);
+}
+
+/* Its segment came behind a failed transaction: nothing of it was done. */
+static bool was_not_run(const struct mp_txn *txn) {
+  return txn->link.behind_failed && txn->frame_failed && !strcmp(txn->frame_err.sqlstate, "25P02");
 }
 
 static void segment_answered(struct mp_txn *txn, struct mp_result *result,
@@ -208,32 +166,33 @@ static void segment_answered(struct mp_txn *txn, struct mp_result *result,
   unsigned actions;
   if (!txn->asking) mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);
   if (err || failed) mp_txn_note_error(txn, MP_NOTE_FAILED, 0, err ? err : failed);
-  if (txn->tx.state == MP_TX_COMMITTING) mp_timer_stop(&txn->cleanup);
+  if (txn->tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
   if (err) {
     lost = *err;
-    if (txn->hold == MP_HOLD_BEREFT) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
-    txn->discard = true;
+    if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+    mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
     mp_failure_clear(&txn->failure);
-    mp_txn_reap(txn, err);
+    /* Whoever resolves the COMMIT ends its backend. */
+    if (txn->tx.state != MP_TX_COMMITTING || !txn->tx.options.witness)
+      mp_link_reap(&txn->link, err);
     if (txn->commit_sent)
       mp_txn_keep_lost(txn);
     else
       settle_batch(txn);
     actions = mp_tx_lost(&txn->tx, &lost, txn->commit_sent, mp_txn_now(txn));
   } else if (rolling_back) {
-    actions = mp_tx_rolled_back(&txn->tx, !txn->discard, mp_txn_now(txn));
+    actions = mp_tx_rolled_back(&txn->tx, txn->link.fate != MP_FATE_CLOSE_NOW, mp_txn_now(txn));
   } else {
     settle_batch(txn);
-    actions = mp_txn_was_misplaced(txn)
-                  ? mp_tx_misplaced(&txn->tx, &txn->frame_err)
-                  : mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
+    actions = was_not_run(txn) ? mp_tx_misplaced(&txn->tx, &txn->frame_err)
+                               : mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
     if (failed) mp_tx_failed_at(&txn->tx, txn->failed_depth);
   }
-  txn->misplaced = false;
-  txn->syncs_open--;
+  txn->link.behind_failed = false;
+  mp_link_answered(&txn->link);
   if (commit) {
-    actions = mp_txn_pass_on(txn, err, actions);
-    if (txn->committed && txn->lock_held && !txn->unlocking) send_unlock(txn);
+    actions = mp_txn_hand_over(txn, err, actions);
+    if (txn->committed && txn->link.lock.state == MP_LANE_LOCK_HELD) mp_link_unlock(&txn->link);
   }
   mp_txn_act(txn, actions);
 }
@@ -245,24 +204,12 @@ static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size
                                          const struct mp_err *)) {
   snprintf(sql, size, "SET LOCAL %s = %llu", name, (unsigned long long)ms);
   *req = (struct mp_req){.sql = sql, .flags = MP_REQ_ONCE, .on_done = on_done};
-  mp_conn_send(txn->lease.conn, req);
+  mp_conn_send(mp_link_conn(&txn->link), req);
 }
 
 static void send_begin(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
-  if (txn->options.lock && !txn->lock_inherited) {
-    /* In front of BEGIN and in a segment of its own, so that the snapshot is taken when the lock is
-     * held. */
-    txn->lock = (struct mp_req){.sql = "select pg_advisory_lock($1)",
-                                .nparams = 1,
-                                .values = txn->lock_values,
-                                .on_done = on_lock};
-    txn->lock_sync = (struct mp_sync){.on_done = on_lock_sync};
-    txn->lock_held = true; /* as good as held until we know better */
-    mp_conn_send(conn, &txn->lock);
-    mp_conn_sync(conn, &txn->lock_sync);
-    txn->syncs_open++;
-  }
+  struct mp_conn *conn = mp_link_conn(&txn->link);
+  if (txn->options.lock) mp_link_lock(&txn->link);
   txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
   mp_conn_send(conn, &txn->begin);
   if (txn->m->tenant && !txn->grouped) {
@@ -313,7 +260,7 @@ static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->sent_ns = mp_loop_clock_ns(txn->host->loop);
   stmt->req.on_done = on_stmt;
   if (txn->host->txns->fault) mp_fault_before(txn, stmt);
-  mp_conn_send(txn->lease.conn, &stmt->req);
+  mp_conn_send(mp_link_conn(&txn->link), &stmt->req);
   if (asks) return;
   struct mp_member *member = stmt->part;
   mp_flight_statement(member->options.flight, stmt);
@@ -321,8 +268,22 @@ static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
   txn->statements++;
 }
 
+static bool leaves_state(const struct mp_txn *txn) {
+  MP_LIST_EACH(node, &txn->batch) {
+    const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->text->leaves_state && !stmt->control) return true;
+  }
+  return false;
+}
+
+/* May another transaction use the connection behind our COMMIT? */
+static bool may_lend(const struct mp_txn *txn) {
+  return txn->calls.committing && !txn->grouped && mp_link_may_lend(&txn->link) &&
+         !leaves_state(txn);
+}
+
 void mp_txn_send_segment(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
+  struct mp_conn *conn = mp_link_conn(&txn->link);
   struct mp_list *node;
   bool asked = false;
   txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
@@ -339,34 +300,32 @@ void mp_txn_send_segment(struct mp_txn *txn) {
     bool changed = changes_data(txn);
     bool witness = changed && mp_txn_witness_there(txn);
     txn->tx.options.witness = witness;
-    txn->old_backend = (int)mp_txn_backend(txn);
+    txn->old_backend = (int)mp_link_backend(&txn->link);
     txn->old_opened_ms = mp_conn_opened_ms(conn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
     if (txn->host->txns->fault) mp_fault_before(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
     txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
-    mp_timer_start(&txn->cleanup, txn->host->shared->commit_timeout_ms);
+    mp_link_expect(&txn->link, MP_AWAITS_COMMIT, txn->host->shared->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};
-  mp_conn_sync(conn, &txn->sync);
-  txn->syncs_open++;
+  mp_link_sync(&txn->link, &txn->sync);
   if (!txn->asking) txn->round_trips++;
   if (!txn->tx.frame.commit) return;
-  if (mp_txn_may_lend(txn)) txn->calls.committing(txn, txn->m->data);
-  if (txn->options.lock && !txn->behind) send_unlock(txn);
+  if (may_lend(txn)) txn->calls.committing(txn, txn->m->data);
+  if (txn->options.lock && !txn->link.behind) mp_link_unlock(&txn->link);
 }
 
 void mp_txn_send_rollback(struct mp_txn *txn) {
-  struct mp_conn *conn = txn->lease.conn;
+  struct mp_conn *conn = mp_link_conn(&txn->link);
   mp_txn_drop_list(&txn->queue);
   txn->asking = false;
   mp_txn_note(txn, MP_NOTE_ROLLBACK, 0, NULL);
   txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
   mp_conn_send(conn, &txn->rollback);
   txn->sync = (struct mp_sync){.on_done = on_sync};
-  mp_conn_sync(conn, &txn->sync);
-  txn->syncs_open++;
+  mp_link_sync(&txn->link, &txn->sync);
   /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
-  if (txn->options.lock && txn->lock_held) send_unlock(txn);
+  if (txn->options.lock && txn->link.lock.state != MP_LANE_LOCK_NONE) mp_link_unlock(&txn->link);
 }

@@ -33,14 +33,13 @@ struct mp_tx_now mp_txn_now(struct mp_txn *txn) {
   return n;
 }
 
-void mp_txn_free_if_done(struct mp_txn *txn) {
-  bool has = txn->hold != MP_HOLD_NONE && txn->hold != MP_HOLD_BORROWED;
-  if (!txn->answered || has || txn->syncs_open) return;
+static void free_if_done(struct mp_txn *txn) {
+  if (!txn->answered || !mp_link_quiet(&txn->link)) return;
   struct mp_list *node;
-  mp_txn_unborrow(txn);
-  mp_timer_stop(&txn->wait);
-  mp_timer_stop(&txn->cleanup);
+  mp_link_fini(&txn->link);
+  mp_timer_stop(&txn->backoff);
   mp_timer_stop(&txn->grace);
+  mp_timer_stop(&txn->orphaned);
   mp_txn_drop_list(&txn->queue);
   mp_txn_drop_list(&txn->batch);
   mp_txn_drop_list(&txn->lost);
@@ -51,34 +50,7 @@ void mp_txn_free_if_done(struct mp_txn *txn) {
     if (member != &txn->first) MP_FREE_LISTED(member);
   }
   txn->host->live_work--;
-  if (txn->host->txns->nspare < MP_ARRAY_LEN(txn->host->txns->spare))
-    txn->host->txns->spare[txn->host->txns->nspare++] = txn;
-  else
-    free(txn);
-}
-
-void mp_txns_open(struct mp_host *host, lua_State *L) {
-  host->txns = calloc(1, sizeof *host->txns);
-  if (!host->txns) luaL_error(L, "not enough memory");
-}
-
-void mp_txns_fini(struct mp_host *host) {
-  struct mp_txns *txns = host->txns;
-  if (!txns) return;
-  mp_fault_fini(txns);
-  for (int i = 0; i < MP_CONTROLS; i++)
-    if (txns->controls[i]) mp_text_unref(txns->controls[i]);
-  while (txns->nspare) free(txns->spare[--txns->nspare]);
-  free(txns);
-  host->txns = NULL;
-}
-
-/* Its block is a large one for malloc: kept from one to the next. */
-static struct mp_txn *allocate(struct mp_host *host) {
-  struct mp_txn *txn =
-      host->txns->nspare ? host->txns->spare[--host->txns->nspare] : malloc(sizeof *txn);
-  if (txn) memset(txn, 0, sizeof *txn);
-  return txn;
+  mp_txns_free(txn->host->txns, txn);
 }
 
 /* ---- the script ---- */
@@ -208,7 +180,8 @@ static void give_answers(struct mp_txn *txn) {
 /* Nothing of an attempt before counts any more. */
 static void begin_attempt(struct mp_txn *txn) {
   txn->round_trips = txn->statements = 0;
-  txn->orphaned = txn->closing = false;
+  txn->closing = false;
+  mp_timer_stop(&txn->orphaned);
   mp_failure_clear(&txn->failure);
   txn->failed_member = NULL;
   mp_txn_drop_list(&txn->lost);
@@ -218,12 +191,25 @@ static void begin_attempt(struct mp_txn *txn) {
   }
 }
 
+/* Never while what is canceled may be another's: the link sees to that. */
+static void send_cancel(struct mp_txn *txn) {
+  struct mp_err err;
+  if (mp_link_cancel(&txn->link, &err))
+    mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s", txn->m->name, err.msg);
+}
+
 static void cancel_statement(struct mp_txn *txn) {
   bool witness = txn->tx.state == MP_TX_COMMITTING && txn->tx.options.witness;
-  mp_txn_evict_behind(txn);
+  mp_link_evict(&txn->link);
   /* Half of the grace is for the server's answer to the cancel, the other half for the witness. */
-  mp_timer_start(&txn->cleanup, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS);
-  mp_txn_cancel(txn);
+  mp_link_expect(&txn->link, MP_AWAITS_CANCEL, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS);
+  send_cancel(txn);
+}
+
+static void acquire(struct mp_txn *txn) {
+  mp_txn_note(txn, MP_NOTE_WAITS, 0, NULL);
+  mp_link_acquire(&txn->link, mp_tx_until_ms(&txn->tx, mp_loop_now_ms(txn->host->loop)),
+                  txn->m->name);
 }
 
 void mp_txn_act(struct mp_txn *txn, unsigned actions) {
@@ -237,19 +223,20 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   }
   if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
-    if (!mp_timer_running(&txn->cleanup)) mp_timer_start(&txn->cleanup, CLEANUP_MS);
+    /* Behind a cancel: within the time for that. */
+    if (!mp_link_expects(&txn->link)) mp_link_expect(&txn->link, MP_AWAITS_ROLLBACK, CLEANUP_MS);
     mp_txn_send_rollback(txn);
   }
   if (actions & (MP_TX_DO_RELEASE | MP_TX_DO_DISCARD)) {
-    txn->release_wanted = true;
-    if (actions & MP_TX_DO_DISCARD) txn->discard = true;
+    if (actions & MP_TX_DO_DISCARD) mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
+    mp_link_release(&txn->link);
     mp_member_over(txn->m);
   }
   if (actions & MP_TX_DO_WAIT) {
     bool counts = (txn->tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
     if (!txn->tx.in_doubt && counts) mp_budget_spend(txn->host->shared->retries, txn->purse);
     mp_txn_note_error(txn, MP_NOTE_BACKOFF, (unsigned)txn->tx.delay_ms, &txn->tx.err);
-    mp_timer_start(&txn->wait, txn->tx.delay_ms);
+    mp_timer_start(&txn->backoff, txn->tx.delay_ms);
   }
   if (actions & MP_TX_DO_RUN) {
     begin_attempt(txn);
@@ -257,30 +244,26 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
     if (!mp_txn_start_scripts(txn)) {
       mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
       actions |= mp_tx_abort(&txn->tx, &err);
-      if (actions & MP_TX_DO_RELEASE) txn->release_wanted = true;
+      if (actions & MP_TX_DO_RELEASE) mp_link_release(&txn->link);
     }
   }
   /* The caller first: giving the connection back may start others. */
   if (actions & MP_TX_DO_ANSWER) give_answers(txn);
-  mp_txn_release_when_quiet(txn);
-  /* An unlock is under way. No deadline ends the wait for its answer: the call has its own. */
-  if (txn->hold == MP_HOLD_OWNED && txn->release_wanted && !mp_timer_running(&txn->cleanup))
-    mp_timer_start(&txn->cleanup, CLEANUP_MS);
-  if (actions & MP_TX_DO_ACQUIRE) {
-    mp_txn_acquire(txn);
-    return; /* it may have ended in there */
-  }
+  mp_link_settle(&txn->link);
+  if (txn->link.state == MP_LINK_RETURNING && !mp_link_expects(&txn->link))
+    mp_link_expect(&txn->link, MP_AWAITS_UNLOCK, CLEANUP_MS);
+  if (actions & MP_TX_DO_ACQUIRE) acquire(txn);
   if (actions & MP_TX_DO_RESUME) {
     resume_script(txn);
     return;
   }
-  mp_txn_free_if_done(txn);
+  free_if_done(txn);
 }
 
 /* The whole transaction: nobody waits for it any more, or none of its calls can be helped. */
 static void abort_all(struct mp_txn *txn, const struct mp_err *err) {
   unsigned actions = mp_tx_abort(&txn->tx, err);
-  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  if (txn->tx.state == MP_TX_ENDED) mp_link_stop_waiting(&txn->link);
   mp_txn_act(txn, actions);
 }
 
@@ -315,7 +298,7 @@ void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err) {
 void mp_txn_member_late(struct mp_member *member) {
   struct mp_txn *txn = member->txn;
   struct mp_err err;
-  if (txn->hold == MP_HOLD_WAITING && !txn->tx.in_doubt && !member->overdue) {
+  if (txn->link.state == MP_LINK_WAITING && !txn->tx.in_doubt && !member->overdue) {
     member->overdue =
         true; /* the pool's own failure, due now too, tells who holds the connections */
     mp_timer_start(&member->deadline, 100);
@@ -327,73 +310,138 @@ void mp_txn_member_late(struct mp_member *member) {
 }
 
 /* The member's own code ended the coroutine that waited: that is its failure, not the others'. */
-static void orphaned(struct mp_txn *txn, const struct mp_err *err) {
+static void on_orphaned(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, orphaned);
+  struct mp_err err;
+  mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
+             txn->m->name);
   if (txn->m->state != MP_MEMBER_GONE)
-    let_go(txn->m, err);
+    let_go(txn->m, &err);
   else
-    abort_all(txn, err);
+    abort_all(txn, &err);
 }
 
-static void on_waited(struct mp_timer *timer) {
-  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, wait);
-  if (txn->orphaned) {
-    struct mp_err err;
-    txn->orphaned = false;
-    mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
-               txn->m->name);
-    orphaned(txn, &err);
-    return;
-  }
-  if (txn->hold == MP_HOLD_REFUSED) {
-    mp_txn_hold(txn, MP_HOLD_NONE);
-    mp_txn_act(txn, mp_tx_not_granted(&txn->tx, &txn->frame_err, mp_txn_now(txn)));
-    return;
-  }
+static void on_backoff_over(struct mp_timer *timer) {
+  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, backoff);
   /* The connection of the last attempt may still be on its way back (its unlock, say). */
-  if (txn->hold != MP_HOLD_NONE) {
-    mp_timer_start(&txn->wait, 1);
-    return;
-  }
-  mp_txn_act(txn, mp_tx_waited(&txn->tx));
+  if (txn->link.state != MP_LINK_NONE)
+    mp_timer_start(&txn->backoff, 1);
+  else
+    mp_txn_act(txn, mp_tx_waited(&txn->tx));
 }
 
 static void on_grace(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, grace);
   unsigned actions = mp_tx_grace_over(&txn->tx);
-  if (txn->tx.state == MP_TX_ENDED) mp_txn_stop_waiting(txn);
+  if (txn->tx.state == MP_TX_ENDED) mp_link_stop_waiting(&txn->link);
   mp_txn_act(txn, actions);
 }
 
-static void on_cleanup(struct mp_timer *timer) {
-  struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, cleanup);
+/* ---- what becomes of the connection ---- */
+
+static struct mp_txn *of_link(struct mp_link *link) {
+  return MP_CONTAINER_OF(link, struct mp_txn, link);
+}
+
+static void on_granted(struct mp_link *link) {
+  struct mp_txn *txn = of_link(link);
+  mp_stmt_scratch_free(txn->host); /* no Lua runs now */
+  mp_txn_note(txn, MP_NOTE_CONNECTED, mp_link_backend(link), NULL);
+  mp_txn_act(txn, mp_tx_granted(&txn->tx));
+}
+
+static void on_refused(struct mp_link *link, const struct mp_err *err) {
+  struct mp_txn *txn = of_link(link);
+  mp_txn_act(txn, mp_tx_not_granted(&txn->tx, err, mp_txn_now(txn)));
+}
+
+static void on_inherited(struct mp_link *link) {
+  if (link->cancel_wanted) send_cancel(of_link(link));
+  mp_link_settle(link);
+}
+
+static void on_evicted(struct mp_link *link) {
+  struct mp_txn *txn = of_link(link);
+  struct mp_err why;
+  mp_err_set(&why, MP_ECANCELED, "the transaction before on the same connection failed");
+  mp_txn_act(txn, mp_tx_misplaced(&txn->tx, &why));
+}
+
+static void on_unlocked(struct mp_link *link) { free_if_done(of_link(link)); }
+
+static void say_overdue(const struct mp_txn *txn, struct mp_err *err) {
+  uint64_t ms = CLEANUP_MS;
+  const char *what = "";
+  switch (txn->link.awaits) {
+    case MP_AWAITS_CANCEL:
+      if (txn->tx.state == MP_TX_COMMITTING) {
+        mp_err_set(err, MP_ECONN, "the database did not answer the cancel of COMMIT");
+        return;
+      }
+      what = "the cancel of a statement";
+      break;
+    case MP_AWAITS_COMMIT:
+      what = "COMMIT";
+      ms = txn->host->shared->commit_timeout_ms;
+      break;
+    case MP_AWAITS_QUESTION:
+      mp_err_set(err, MP_ECONN, "the database did not answer whether the work is stored");
+      return;
+    case MP_AWAITS_ROLLBACK: what = "ROLLBACK"; break;
+    case MP_AWAITS_UNLOCK: what = "the unlock of its lane"; break;
+  }
+  mp_err_set(err, MP_ECONN, "the database did not answer %s within %g s", what, (double)ms / 1000);
+}
+
+static void on_overdue(struct mp_link *link) {
+  struct mp_txn *txn = of_link(link);
   struct mp_err err;
-  bool commit = txn->tx.state == MP_TX_COMMITTING;
-  uint64_t ms = commit ? txn->host->shared->commit_timeout_ms : CLEANUP_MS;
-  const char *what = commit                ? "COMMIT"
-                     : txn->release_wanted ? "the unlock of its lane"
-                                           : "ROLLBACK";
-  if (txn->tx.state == MP_TX_RESOLVING)
-    mp_err_set(&err, MP_ECONN, "the database did not answer whether the work is stored");
-  else if (txn->tx.overdue && commit)
-    mp_err_set(&err, MP_ECONN, "the database did not answer the cancel of COMMIT");
-  else
-    mp_err_set(&err, MP_ECONN, "the database did not answer %s within %g s", what,
-               (double)ms / 1000);
+  say_overdue(txn, &err);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
-  if (commit && !txn->tx.options.witness && !txn->tx.overdue) {
+  if (link->awaits == MP_AWAITS_COMMIT && !txn->tx.options.witness) {
     mp_txn_act(txn, mp_tx_abort(&txn->tx, &err)); /* only its own connection can tell */
     return;
   }
   mp_log_on(mp_txn_about(txn), MP_LOG_WARN, "pool", "%s: %s: closing its connection", txn->m->name,
             err.msg);
-  mp_health_silent(txn->host, txn->options.pool, txn->lease.conn);
-  mp_txn_break(txn, &err); /* what is under way fails, and that ends the transaction */
-  mp_txn_release_when_quiet(txn);
+  mp_health_silent(txn->host, txn->options.pool, mp_link_conn(link));
+  mp_link_break(link, &err); /* what is under way fails, and that ends the transaction */
+  mp_link_settle(link);
 }
+
+static const struct mp_link_events link_events = {.on_granted = on_granted,
+                                                  .on_refused = on_refused,
+                                                  .on_inherited = on_inherited,
+                                                  .on_evicted = on_evicted,
+                                                  .on_overdue = on_overdue,
+                                                  .on_unlocked = on_unlocked};
+
+unsigned mp_txn_hand_over(struct mp_txn *txn, bool lost, unsigned actions) {
+  struct mp_link *link = &txn->link, *behind = link->behind;
+  if (!behind) return actions;
+  if (!behind->unanswered && !txn->committed) {
+    mp_link_evict(link);
+    return actions;
+  }
+  if (lost) { /* told next, by what it has sent */
+    mp_link_leave_behind(link);
+    return actions;
+  }
+  if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
+  if (actions & MP_TX_DO_ROLLBACK) { /* done already, or by the one behind */
+    behind->behind_failed = true;
+    actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
+    actions |= mp_tx_rolled_back(&txn->tx, true, mp_txn_now(txn));
+  }
+  mp_link_hand_over(link);
+  return actions;
+}
+
+/* ---- its beginning ---- */
 
 static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
-  struct mp_txn *txn = allocate(host);
+  struct mp_txn *txn = mp_txns_alloc(host->txns);
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   txn->host = host;
   txn->options = *options;
@@ -410,15 +458,14 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
   mp_list_init(&txn->lost);
   int rv = mp_member_init(&txn->first, txn, options, data, err);
   if (rv) {
-    free(txn);
+    mp_txns_free(host->txns, txn);
     return rv;
   }
   txn->m = &txn->first;
-  txn->lock_text[mp_format_int(txn->lock_text, options->lock_key)] = '\0';
-  txn->lock_values[0] = txn->lock_text;
-  mp_timer_init(&txn->wait, host->loop, on_waited);
-  mp_timer_init(&txn->cleanup, host->loop, on_cleanup);
+  mp_link_init(&txn->link, host->loop, txn->options.pool, options->lock_key, &link_events);
+  mp_timer_init(&txn->backoff, host->loop, on_backoff_over);
   mp_timer_init(&txn->grace, host->loop, on_grace);
+  mp_timer_init(&txn->orphaned, host->loop, on_orphaned);
   host->live_work++;
   txn->purse = mp_txn_purse(options);
   mp_budget_earn(host->shared->retries, txn->purse);
@@ -430,8 +477,14 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
 int mp_txn_start(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                  const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
   int rv = make(out, host, options, calls, data, err);
-  if (!rv) mp_txn_acquire(*out);
+  if (!rv) acquire(*out);
   return rv;
+}
+
+bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *options) {
+  const struct mp_txn_options *own = &txn->options;
+  return (!options->pool || options->pool == own->pool) && options->lock == own->lock &&
+         options->lock_key == own->lock_key && !options->key_id && options->group <= 1;
 }
 
 int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
@@ -440,9 +493,8 @@ int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
   int rv = make(out, before->host, options, calls, data, err);
   if (rv) return rv;
   struct mp_txn *txn = *out;
-  mp_copy_text(txn->lease.where, sizeof txn->lease.where, txn->m->name);
-  mp_txn_borrow(txn, before);
-  mp_txn_note(txn, MP_NOTE_CONNECTED, mp_txn_backend(txn), NULL);
+  mp_link_borrow(&txn->link, &before->link, txn->m->name);
+  mp_txn_note(txn, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
   mp_txn_act(txn, mp_tx_granted(&txn->tx));
   return 0;
 }

@@ -1,13 +1,11 @@
 /* txn_priv.h: struct mp_txn, for txn.c (the driver), segment.c (what travels), look.c
- * (what scripts wait for), hold.c (which connection it has), link.c (who goes on with it)
- * and outcome.c (whether the work is committed already). */
+ * (what scripts wait for) and outcome.c (whether the work is committed already). */
 #ifndef MP_TXN_INTERNAL_H
 #define MP_TXN_INTERNAL_H
 
-#include "pool/pool.h"
 #include "sql/types.h"
+#include "txn/link.h"
 #include "txn/txn.h"
-#include "util/sm.h"
 
 /* One call of a transaction: its script, what it drew, and what it will hear. A transaction has
  * one; a group has several, whose scripts run one after another, each in a savepoint of its own.
@@ -55,26 +53,6 @@ struct mp_member {
   uint64_t drawn;
 };
 
-/* Which connection a transaction has.
- *
- *   NONE --> WAITING --> OWNED --> NONE          WAITING: for the pool. REFUSED: by it; told on the next turn
- *    \  \--> REFUSED --> NONE  ^                 BORROWED: that of the transaction in front (link.c)
- *     \--> BORROWED -----------/                 BEREFT: the one in front has lost it; what was sent fails now
- *               \---> BEREFT --> NONE            OWNED: its own, until all that was sent is answered */
-#define MP_HOLD_MAP(X)                                                               \
-  X(NONE, MP_TO(MP_HOLD_WAITING) | MP_TO(MP_HOLD_REFUSED) | MP_TO(MP_HOLD_BORROWED)) \
-  X(WAITING, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_NONE))                             \
-  X(REFUSED, MP_TO(MP_HOLD_NONE))                                                    \
-  X(BORROWED, MP_TO(MP_HOLD_OWNED) | MP_TO(MP_HOLD_BEREFT) | MP_TO(MP_HOLD_NONE))    \
-  X(BEREFT, MP_TO(MP_HOLD_NONE))                                                     \
-  X(OWNED, MP_TO(MP_HOLD_NONE))
-
-enum mp_hold {
-#define X(name, to) MP_HOLD_##name,
-  MP_HOLD_MAP(X)
-#undef X
-};
-
 /* Statements of the host's own, for transactions of several calls. */
 enum mp_control {
   MP_CONTROL_SAVEPOINT,
@@ -99,7 +77,10 @@ struct mp_txn {
   struct mp_txn_calls calls;
   struct mp_tx tx;
   bool answered;
-  struct mp_timer wait, cleanup, grace;
+  struct mp_timer backoff; /* then the next attempt may ask for a connection */
+  struct mp_timer grace;   /* then COMMIT's outcome is told as unknown */
+  struct mp_timer
+      orphaned; /* the coroutine that waited for statements was ended: told on the next turn */
 
   struct mp_member first;
   struct mp_list members;
@@ -109,34 +90,16 @@ struct mp_txn {
   uint64_t group_until_ms;
   const char *tenant_in_force; /* a member's set_tenant_sql; borrowed */
 
-  /* the connection */
-  enum mp_hold hold;
-  struct mp_lease lease;
-  unsigned syncs_open; /* segments not answered */
-  bool release_wanted, discard;
-  /* a statement left session state behind: nobody else may get the connection */
-  bool discard_after;
-  bool lock_held;
-
-  /* the transaction in front, whose connection this one uses until its COMMIT is answered, and the
-   * one behind */
-  struct mp_txn *before, *behind;
-  unsigned chain;      /* transactions that have had the connection one after another */
-  bool unlocking;      /* the unlock is on its way */
-  bool lock_inherited; /* the lock between hosts was not asked for again */
-  bool cancel_wanted;  /* as soon as the connection is our own */
-  bool misplaced;      /* the one in front failed */
+  struct mp_link link;
 
   /* the segment under way */
   struct mp_list queue;              /* struct mp_stmt: not sent */
   struct mp_list batch;              /* sent */
   struct mp_types_question question; /* what the types of its results are */
   bool asking;                       /* it only asks for the types of a text's parameters */
-  struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback, lock, unlock;
+  struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback;
   char timeout_sql[64], lock_timeout_sql[64];
-  struct mp_sync sync, lock_sync, unlock_sync;
-  char lock_text[24];
-  const char *lock_values[1];
+  struct mp_sync sync;
   struct mp_failure failure;       /* the first of the attempt that counts */
   struct mp_member *failed_member; /* whose it is; NULL: nobody's in particular */
   unsigned failed_depth;           /* of savepoints */
@@ -157,9 +120,13 @@ struct mp_txn {
 
   /* the script that waits */
   struct mp_token look;
-  bool killing, orphaned;
+  bool killing;
   unsigned round_trips, statements;
 };
+
+/* txns.c */
+struct mp_txn *mp_txns_alloc(struct mp_txns *txns); /* zeroes; NULL: no memory */
+void mp_txns_free(struct mp_txns *txns, struct mp_txn *txn);
 
 /* txn.c: carries out MP_TX_DO_* bits. The transaction may be gone when it returns. */
 void mp_txn_act(struct mp_txn *txn, unsigned actions);
@@ -169,7 +136,9 @@ void mp_txn_member_late(struct mp_member *member); /* its deadline has passed */
 bool mp_txn_unchecked(const struct mp_txn *txn);   /* a promise of a row is among what is queued */
 struct mp_tx_now mp_txn_now(struct mp_txn *txn);
 uint64_t mp_txn_purse(const struct mp_txn_options *options);
-void mp_txn_free_if_done(struct mp_txn *txn);
+/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now.
+ * Returns what is left to do of `actions`. */
+unsigned mp_txn_hand_over(struct mp_txn *txn, bool lost, unsigned actions);
 /* What log lines of the call whose script runs, or ran last, are about. */
 static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) {
   return mp_label_about(mp_flight_label(txn->m->options.flight));
@@ -179,21 +148,6 @@ static inline const struct mp_log_about *mp_txn_about(const struct mp_txn *txn) 
 void mp_txn_send_segment(struct mp_txn *txn);
 void mp_txn_send_rollback(struct mp_txn *txn);
 void mp_txn_drop_list(struct mp_list *list);
-
-/* hold.c */
-void mp_txn_hold(struct mp_txn *txn, enum mp_hold to);
-bool mp_txn_holds(const struct mp_txn *txn);       /* can something be sent? */
-unsigned mp_txn_backend(const struct mp_txn *txn); /* its pid; 0: there is none */
-void mp_txn_acquire(struct mp_txn *txn);
-void mp_txn_stop_waiting(struct mp_txn *txn);
-void mp_txn_cancel(struct mp_txn *txn); /* what is under way, if anything is */
-/* The connection is lost. If the server has not said so, its backend may go on and hold its locks:
- * it is ended. */
-void mp_txn_reap(struct mp_txn *txn, const struct mp_err *lost);
-/* Gives the connection up: what is under way fails on the next turn. */
-void mp_txn_break(struct mp_txn *txn, const struct mp_err *why);
-/* Gives the connection back, if that is wanted, once nothing is under way on it. */
-void mp_txn_release_when_quiet(struct mp_txn *txn);
 
 /* member.c */
 int mp_member_init(struct mp_member *member, struct mp_txn *txn,
@@ -236,20 +190,6 @@ void mp_txn_earlier_failed(struct mp_txn *txn);
 /* The member will not be waited for any more; the others go on, from the top if its work was
  * begun. */
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err);
-
-/* link.c */
-/* May another use the connection behind our COMMIT? It has been sent. */
-bool mp_txn_may_lend(const struct mp_txn *txn);
-void mp_txn_borrow(struct mp_txn *txn, struct mp_txn *before);
-/* It has sent nothing and will not. Harmless if it has borrowed nothing. */
-void mp_txn_unborrow(struct mp_txn *txn);
-/* The one behind, if it has sent nothing yet, starts anew on another connection. */
-void mp_txn_evict_behind(struct mp_txn *txn);
-/* COMMIT was answered, or is `lost` with its connection: the one behind has the connection now.
- * Returns what is left to do of `actions`. */
-unsigned mp_txn_pass_on(struct mp_txn *txn, bool lost, unsigned actions);
-/* Its segment came behind a failed transaction: nothing of it was done. */
-bool mp_txn_was_misplaced(const struct mp_txn *txn);
 
 /* outcome.c */
 unsigned mp_txn_send_resolve(struct mp_txn *txn); /* MP_TX_DO_*: it cannot be sent */
