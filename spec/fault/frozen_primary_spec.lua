@@ -34,6 +34,13 @@ local files = {
     }]],
 }
 
+files["scripts/sleeps.lua"] = [[
+  local moonpool = require "moonpool"
+  return moonpool.operation {
+    summary = "x", read_only = true,
+    run = function(tx) return { slept = tx:value "select pg_sleep(8)::text" } end,
+  }]]
+
 local CLIENTS, PATIENCE_S = 8, 40
 
 -- Callers that call again as soon as they are answered.
@@ -187,5 +194,31 @@ describe("a primary that hangs, whose standby is promoted", function()
     lead_to(folder_of(primary.url))
     serve((primary.url:gsub("host=[^&]*", "host=" .. link)))
     hang_and_promote(storm(host, token), function() lead_to(second.dir .. "/run") end)
+  end)
+
+  it("is not left because one backend hangs", function()
+    serve((primary.url:gsub("host=[^&]*",
+      "host=" .. folder_of(primary.url) .. "," .. second.dir .. "/run")), { DB_POOL_MIN = "1" })
+    local function backend()
+      return primary:ask [[select max(pid) from pg_stat_activity
+        where application_name = 'moonpool host' and state is not null]]
+    end
+    local sleeper = host:send { ["do"] = "call", name = "sleeps", input = json.object() }
+    local hung = scratch.await("the host's connection", backend)
+    scratch.await("the sleeper", function()
+      return primary:ask "select true from pg_stat_activity where wait_event = 'PgSleep'"
+    end)
+    frozen = freezer.one(hung)
+    scratch.await("another connection", function()
+      return primary:ask([[select true from pg_stat_activity
+        where application_name = 'moonpool host' and pid <> $1::int]], hung)
+    end)
+    scratch.await("the state healthy", function()
+      return service.ask(host, "GET", "/api/db/health").json.status == "healthy"
+    end)
+    assert.is_table(host:call("adds", { id = "one" }).result)
+    local slept = sleeper.finish()
+    assert.is_table(slept.result, json.encode(slept))
+    assert.is_nil(host:log():find("read_only", 1, true), host:log())
   end)
 end)

@@ -6,6 +6,7 @@ local caller     = require "spec.support.caller"
 local cluster    = require "spec.support.cluster"
 local dealership = require "spec.support.dealership"
 local fault      = require "spec.support.fault"
+local freezer    = require "spec.support.freezer"
 
 describe("a COMMIT that waits for a standby", function()
   local own, direct, probe, host, hasty, ours
@@ -91,6 +92,22 @@ describe("a COMMIT that waits for a standby", function()
     local answer = hasty:answer()
     standby ""
     assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert_stored_once()
+  end)
+
+  it("and whose backend hangs, as does the one that is asked about it, is resolved", function()
+    create({ timeout = 25 }, hasty)
+    local first = freezer.one(waiting())
+    standby ""
+    local second = freezer.one(fault.eventually("the question", function()
+      return own:ask [[select max(pid) from pg_stat_activity
+        where wait_event_type = 'Lock' and query like 'insert into moonpool.witness%']]
+    end))
+    first:thaw()
+    local answer = hasty:answer()
+    second:thaw()
+    assert.is_true(answer.ok, moonpool.json.encode(answer))
+    assert.are.equal(1, answer.info.attempts)
     assert_stored_once()
   end)
 
