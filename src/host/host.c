@@ -312,7 +312,7 @@ int mp_open_host(lua_State *L) {
   mp_json_raw_open(L);
   mp_listen_open(L);
   mp_cache_open(L);
-  mp_fault_open(L);
+  mp_fault_open(L, mp_txns_fault(mp_host_of(L)));
   mp_db_own_open(L);
   mp_db_stand_in_open(L);
   lua_pushstring(L, mp_vm_app_dir(mp_host_of(L)->vm));
@@ -335,7 +335,6 @@ void mp_host_open(struct mp_host *host, lua_State *L) {
   mp_host_register(host, L);
   mp_txns_open(host, L);
   mp_meters_join(host->shared->meters, host);
-  mp_guard_open(L);
   mp_row_open(L);
   mp_vm_preload(host->vm, "moonpool.host", mp_open_host);
   mp_vm_preload(host->vm, "moonpool.decimal", mp_open_decimal);

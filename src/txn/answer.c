@@ -1,12 +1,11 @@
-/* answer.c: what one call's caller is told at the end, what is counted of it, and the hooks that
- * its script has left. */
+#include "txn/answer.h"
+
 #include <lauxlib.h>
 #include <string.h>
 
 #include "script/account.h"
 #include "script/luaerr.h"
-#include "txn/publish.h"
-#include "txn/txn_priv.h"
+#include "txn/relay_notice.h"
 #include "util/log.h"
 #include "watch/metrics.h"
 
@@ -44,12 +43,12 @@ static bool is_failure(const struct mp_err *err, const struct mp_failure *failur
 static int make_error_p(lua_State *L) {
   struct telling *p = mp_member_argument(L);
   struct mp_member *member = p->member;
-  struct mp_txn *txn = member->txn;
+  struct mp_work *work = member->work;
   if (member->error_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
-  } else if (is_failure(p->err, &txn->failure)) {
-    mp_failure_push(L, &txn->failure, &member->options.own);
-    if (strcmp(p->err->msg, txn->failure.err.msg) != 0) {
+  } else if (is_failure(p->err, &work->failed.failure)) {
+    mp_failure_push(L, &work->failed.failure, &member->options.own);
+    if (strcmp(p->err->msg, work->failed.failure.err.msg) != 0) {
       lua_pushstring(L, p->err->msg);
       lua_setfield(L, -2, "message");
     }
@@ -57,10 +56,10 @@ static int make_error_p(lua_State *L) {
     mp_luaerr_push(L, p->err);
   }
   if (mp_luaerr_is(L, -1)) {
-    lua_pushinteger(L, txn->tx.attempt);
+    lua_pushinteger(L, work->tx.attempt);
     lua_setfield(L, -2, "attempts");
-    if (txn->tx.failed_attempts) {
-      push_history(L, &txn->tx);
+    if (work->tx.failed_attempts) {
+      push_history(L, &work->tx);
       lua_setfield(L, -2, "retries");
     }
   }
@@ -85,7 +84,7 @@ void mp_member_make_error(struct mp_member *member, const struct mp_err *err) {
 
 static int push_stored_p(lua_State *L) {
   struct mp_member *member = mp_member_argument(L);
-  lua_pushstring(L, member->stored);
+  lua_pushstring(L, member->key.stored);
   mp_member_set_ref(L, &member->result_ref);
   return 0;
 }
@@ -120,7 +119,7 @@ static void push_own_error(lua_State *L, const struct mp_member *member) {
 static int start_hooks_p(lua_State *L) {
   struct telling *p = mp_member_argument(L);
   struct mp_member *member = p->member;
-  struct mp_host *host = member->txn->host;
+  struct mp_host *host = member->work->host;
   bool committed = p->outcome == MP_TX_COMMITTED;
   const struct mp_task_origin origin = {.scope = member->options.scope,
                                         .label = mp_flight_label(member->options.flight),
@@ -135,7 +134,7 @@ static int start_hooks_p(lua_State *L) {
     mp_task_start(host->sched, L, committed ? 0 : 1, name, &origin, on_hook_done, host);
   }
   lua_pop(L, 2);
-  if (committed) mp_publish_notify(L, host->sched);
+  if (committed) mp_relay_notice(L, host->sched);
   return 0;
 }
 
@@ -144,7 +143,7 @@ static void start_hooks(struct mp_member *member, enum mp_tx_outcome outcome) {
   const struct mp_task_limits *limits = &member->options.limits;
   struct mp_account *account = mp_account_ref(member->options.account);
   if (!account && limits->cpu_ms) {
-    account = mp_task_account_new(member->txn->host->sched, limits);
+    account = mp_task_account_new(member->work->host->sched, limits);
     if (!account) return;
   }
   mp_member_pcall(member, start_hooks_p, &(struct telling){member, NULL, outcome, account});
@@ -165,29 +164,29 @@ static enum mp_tx_end end_of(enum mp_tx_outcome outcome, bool resolved) {
 
 /* What the members of a group have in common is counted with the first. */
 static void report(const struct mp_member *member, const struct mp_txn_answer *answer) {
-  const struct mp_txn *txn = member->txn;
+  const struct mp_work *work = member->work;
   struct mp_tx_report r = {
       .operation = member->name,
-      .isolation = txn->options.tx.isolation,
+      .isolation = work->options.tx.isolation,
       .end = end_of(answer->outcome, answer->resolved),
       .err = answer->outcome == MP_TX_COMMITTED ? NULL : &answer->err,
       .attempts = answer->attempts,
       .duration_us = answer->duration_us,
   };
-  if (member == &txn->first) {
+  if (member == mp_member_at(work->members.next)) {
     r.group_size = answer->group;
     r.round_trips = answer->round_trips;
     r.retries[MP_RETRY_SERIALIZATION] = answer->retries_serialization;
     r.retries[MP_RETRY_DEADLOCK] = answer->retries_deadlock;
     r.retries[MP_RETRY_CONNECTION] = answer->retries_connection;
   }
-  mp_metrics_transaction(txn->host->shared->meters, &r);
+  mp_metrics_transaction(work->host->shared->meters, &r);
 }
 
 /* What the caller hears is what is counted and recorded: under the code that the operation gave
  * it. */
 static void read_error(struct mp_member *member, struct mp_err *err) {
-  lua_State *L = mp_vm_lua(member->txn->host->vm);
+  lua_State *L = mp_vm_lua(member->work->host->vm);
   lua_rawgeti(L, LUA_REGISTRYINDEX, member->error_ref);
   if (mp_luaerr_is(L, -1)) mp_luaerr_get(L, -1, err);
   lua_pop(L, 1);
@@ -195,28 +194,26 @@ static void read_error(struct mp_member *member, struct mp_err *err) {
 
 static void take_error(struct mp_member *member, struct mp_txn_answer *answer) {
   /* The script's own error tells more, unless something else decided. */
-  bool own =
-      member->finished && member->error_ref != LUA_NOREF && answer->outcome == MP_TX_ROLLED_BACK;
-  if (!own) mp_member_unref(member, &member->error_ref);
+  if (answer->outcome != MP_TX_ROLLED_BACK) mp_member_unref(member, &member->error_ref);
   mp_member_make_error(member, &answer->err);
   read_error(member, &answer->err);
 }
 
 static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx_outcome outcome) {
-  const struct mp_txn *txn = member->txn;
+  const struct mp_work *work = member->work;
   return (struct mp_txn_answer){
       .outcome = outcome,
       .ref = LUA_NOREF,
-      .attempts = txn->tx.attempt,
-      .round_trips = txn->round_trips,
-      .statements = txn->statements,
-      .retries_serialization = txn->tx.retries_serialization,
-      .retries_deadlock = txn->tx.retries_deadlock,
-      .retries_connection = txn->tx.retries_connection,
-      .group = txn->nmembers,
-      .recalled = member->recalled,
-      .resolved = txn->tx.resolved,
-      .duration_us = (mp_loop_clock_ns(txn->host->loop) - member->started_ns) / 1000,
+      .attempts = work->tx.attempt,
+      .round_trips = work->round_trips,
+      .statements = work->statements,
+      .retries_serialization = work->tx.retries_serialization,
+      .retries_deadlock = work->tx.retries_deadlock,
+      .retries_connection = work->tx.retries_connection,
+      .group = work->nmembers,
+      .recalled = member->key.result == MP_KEY_RECALLED,
+      .resolved = work->tx.resolved,
+      .duration_us = (mp_loop_clock_ns(work->host->loop) - member->started_ns) / 1000,
   };
 }
 
@@ -224,9 +221,9 @@ static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx
 static void tell(struct mp_member *member, struct mp_txn_answer *answer) {
   void *data = member->data;
   mp_timer_stop(&member->deadline);
-  member->state = MP_MEMBER_GONE;
-  member->txn->calls.on_answer(data, answer);
-  luaL_unref(mp_vm_lua(member->txn->host->vm), LUA_REGISTRYINDEX, answer->ref);
+  mp_member_move(member, MP_MEMBER_GONE);
+  member->work->calls.on_answer(data, answer);
+  luaL_unref(mp_vm_lua(member->work->host->vm), LUA_REGISTRYINDEX, answer->ref);
   member->data = NULL;
   member->options.own = (struct mp_own){LUA_NOREF, LUA_NOREF};
   member->options.caller_ref = LUA_NOREF;
@@ -237,7 +234,7 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
   struct mp_txn_answer answer = answer_of(member, outcome);
   bool committed = outcome == MP_TX_COMMITTED;
   if (committed) {
-    if (member->stored) mp_member_pcall(member, push_stored_p, member);
+    if (member->key.stored) mp_member_pcall(member, push_stored_p, member);
   } else {
     answer.err = *err;
     take_error(member, &answer);

@@ -32,7 +32,9 @@ struct mp_fault {
   char sql[120];
   bool under_way;
   const struct mp_stmt *stmt; /* in front of which it was sent; NULL: COMMIT */
-  struct mp_txn *txn;         /* whose */
+  const void *owner;          /* whose transaction */
+  struct mp_budget *retries;
+  uint64_t purse;
   struct mp_err err;
   struct mp_result *result;
 
@@ -54,44 +56,40 @@ static void forget_failure(struct mp_fault *f) {
   mp_result_unref(f->result);
   f->result = NULL;
   f->err = (struct mp_err){0};
-  f->txn = NULL;
+  f->owner = NULL;
   f->stmt = NULL;
 }
 
-void mp_fault_fini(struct mp_txns *txns) {
-  struct mp_fault *f = txns->fault;
+void mp_fault_free(struct mp_fault *f) {
   if (!f) return;
   forget(f, 0);
   forget_failure(f);
   free(f);
-  txns->fault = NULL;
 }
 
 /* ---- hooks ---- */
 
-void mp_fault_begin(struct mp_member *member) {
-  struct mp_fault *f = member->txn->host->txns->fault;
+void mp_fault_begin(struct mp_fault *f, struct mp_fault_mark *mark, unsigned char seed[32],
+                    uint64_t *started_us) {
   uint64_t number[2];
-  member->fault_number = ++f->started;
+  mark->number = ++f->started;
   if (!f->fixed) return;
   number[0] = f->seed;
   number[1] = f->calls++;
-  crypto_generichash(member->seed, sizeof member->seed, (const unsigned char *)number,
-                     sizeof number, NULL, 0);
-  member->started_us = f->now_us;
+  crypto_generichash(seed, 32, (const unsigned char *)number, sizeof number, NULL, 0);
+  *started_us = f->now_us;
 }
 
-void mp_fault_restart(struct mp_member *member) {
-  member->fault_sent = 0;
-  if (member->fault_number) forget(member->txn->host->txns->fault, member->fault_number);
+void mp_fault_restart(struct mp_fault *f, struct mp_fault_mark *mark) {
+  mark->sent = 0;
+  if (mark->number) forget(f, mark->number);
 }
 
-static void take_note(struct mp_fault *f, const struct mp_member *member,
-                      const struct mp_stmt *stmt) {
+static void take_note(struct mp_fault *f, unsigned number, const struct mp_stmt *stmt) {
   size_t size = strlen(stmt->text->sql) + 1;
   struct note *note = malloc(sizeof *note + size);
   if (!note) return;
-  note->transaction = member->fault_number;
+  note->transaction = number;
   memcpy(note->where, stmt->where, sizeof note->where);
   memcpy(note->sql, stmt->text->sql, size);
   mp_list_push_back(&f->notes, &note->node);
@@ -102,65 +100,60 @@ static void on_failed(struct mp_req *req, struct mp_result *result, const struct
   f->under_way = false;
   if (err && err->code == MP_ECANCELED) return; /* something else had failed before */
   f->hits++;
-  mp_budget_refund(f->txn->host->shared->retries, f->txn->purse);
+  mp_budget_refund(f->retries, f->purse);
   if (!err || f->ends_backend) return;
   f->err = *err;
   f->result = result ? mp_result_ref(result) : NULL;
 }
 
-static const struct mp_member *member_of(const struct mp_txn *txn, unsigned number) {
-  MP_LIST_EACH(node, &txn->members) {
-    const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
-    if (member->fault_number == number) return member;
-  }
-  return NULL;
-}
-
-void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt) {
-  struct mp_fault *f = txn->host->txns->fault;
+bool mp_fault_due(struct mp_fault *f, struct mp_fault_mark *mark, const struct mp_stmt *stmt,
+                  unsigned attempt) {
   unsigned number = f->before + f->transaction;
   if (stmt) {
-    struct mp_member *member = stmt->part;
-    if (stmt->control || stmt->req.flags & MP_REQ_DESCRIBE) return;
-    member->fault_sent++;
-    if (f->noting && member->fault_number > f->before) take_note(f, member, stmt);
-    if (member->fault_number != number || member->fault_sent != f->at) return;
-  } else if (f->at || !member_of(txn, number)) {
-    return;
+    if (stmt->control || mp_stmt_asks(stmt)) return false;
+    mark->sent++;
+    if (f->noting && mark->number > f->before) take_note(f, mark->number, stmt);
+    if (mark->sent != f->at) return false;
+  } else if (f->at) {
+    return false;
   }
-  if (!f->armed || f->under_way || txn->tx.attempt < f->attempt ||
-      txn->tx.attempt - f->attempt >= f->times)
-    return;
-  forget_failure(f);
-  f->txn = txn;
-  f->stmt = stmt;
-  f->under_way = true;
-  f->req = (struct mp_req){.sql = f->sql, .flags = MP_REQ_ONCE, .on_done = on_failed};
-  mp_conn_send(mp_link_conn(&txn->link), &f->req);
+  return mark->number == number && f->armed && !f->under_way && attempt >= f->attempt &&
+         attempt - f->attempt < f->times;
 }
 
-void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_result **result,
-                     const struct mp_err **err) {
-  struct mp_fault *f = txn->host->txns->fault;
-  if (!f->err.code || f->txn != txn || f->stmt != stmt) return;
+void mp_fault_send(struct mp_fault *f, const void *owner, const struct mp_stmt *stmt,
+                   struct mp_conn *conn, struct mp_budget *retries, uint64_t purse) {
+  forget_failure(f);
+  f->owner = owner;
+  f->stmt = stmt;
+  f->retries = retries;
+  f->purse = purse;
+  f->under_way = true;
+  f->req = (struct mp_req){.sql = f->sql, .flags = MP_REQ_ONCE, .on_done = on_failed};
+  mp_conn_send(conn, &f->req);
+}
+
+void mp_fault_answer(struct mp_fault *f, const void *owner, const struct mp_stmt *stmt,
+                     struct mp_result **result, const struct mp_err **err) {
+  if (!f->err.code || f->owner != owner || f->stmt != stmt) return;
   if (!*err || (*err)->code != MP_ECANCELED) return;
   *err = &f->err;
   *result = f->result;
-  f->txn = NULL; /* told; the transaction's block will be another's */
+  f->owner = NULL; /* told; the transaction's block will be another's */
 }
 
 /* ---- for moonpool.test ---- */
 
 static struct mp_fault *fault_of(lua_State *L) {
-  struct mp_host *host = mp_host_of(L);
-  if (host->txns->fault) return host->txns->fault;
+  struct mp_fault **own = lua_touserdata(L, lua_upvalueindex(1));
+  if (*own) return *own;
   struct mp_fault *f = calloc(1, sizeof *f);
   if (!f) {
     luaL_error(L, "not enough memory");
     return NULL;
   }
   mp_list_init(&f->notes);
-  return host->txns->fault = f;
+  return *own = f;
 }
 
 static unsigned count_field(lua_State *L, const char *name) {
@@ -256,12 +249,14 @@ static int fault_memory(lua_State *L) {
   return 2;
 }
 
-void mp_fault_open(lua_State *L) {
+void mp_fault_open(lua_State *L, struct mp_fault **own) {
   static const luaL_Reg functions[] = {{"order", fault_order},
                                        {"report", fault_report},
                                        {"fix", fault_fix},
                                        {"memory", fault_memory},
                                        {NULL, NULL}};
-  luaL_newlib(L, functions);
+  luaL_newlibtable(L, functions);
+  lua_pushlightuserdata(L, (void *)own);
+  luaL_setfuncs(L, functions, 1);
   lua_setfield(L, -2, "fault");
 }

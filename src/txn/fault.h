@@ -11,23 +11,41 @@
 #ifndef MP_FAULT_H
 #define MP_FAULT_H
 
-#include "txn/txn_priv.h"
+#include <lua.h>
 
-/* host.fault = { order, report, fix, memory }: see fault.c. The table of the host is on top. */
-void mp_fault_open(lua_State *L);
-void mp_fault_fini(struct mp_txns *txns);
+#include "sql/stmt.h"
+
+struct mp_budget;
+struct mp_fault;
+
+/* host.fault = { order, report, fix, memory }: see fault.c. The table of the host is on top. `own`:
+ * where this VM keeps its faults. */
+void mp_fault_open(lua_State *L, struct mp_fault **own);
+void mp_fault_free(struct mp_fault *fault); /* may be NULL */
 
 /* ---- hooks of the driver ---- */
 
+/* One call's place in the count. */
+struct mp_fault_mark {
+  unsigned number, sent; /* number 0: it began before the first order */
+};
+
 /* A call begins its transaction: gets its number, and its draws where they are fixed. */
-void mp_fault_begin(struct mp_member *member);
+void mp_fault_begin(struct mp_fault *fault, struct mp_fault_mark *mark, unsigned char seed[32],
+                    uint64_t *started_us);
 /* Its script will start anew. */
-void mp_fault_restart(struct mp_member *member);
-/* `stmt` (NULL: COMMIT) is about to be sent: notes it, and sends the failure if it is due. */
-void mp_fault_before(struct mp_txn *txn, struct mp_stmt *stmt);
+void mp_fault_restart(struct mp_fault *fault, struct mp_fault_mark *mark);
+/* `stmt` (NULL: COMMIT) of the call is about to be sent, at its attempt `attempt`: notes it. True:
+ * the failure is due in front of it. */
+bool mp_fault_due(struct mp_fault *fault, struct mp_fault_mark *mark, const struct mp_stmt *stmt,
+                  unsigned attempt);
+/* Sends the failure. `owner`: the transaction; `retries` and `purse`: the budget that is not
+ * charged. */
+void mp_fault_send(struct mp_fault *fault, const void *owner, const struct mp_stmt *stmt,
+                   struct mp_conn *conn, struct mp_budget *retries, uint64_t purse);
 /* `stmt` (NULL: COMMIT) was answered. If the server has skipped it because of the failure in front,
  * that failure is the answer. */
-void mp_fault_answer(struct mp_txn *txn, const struct mp_stmt *stmt, struct mp_result **result,
-                     const struct mp_err **err);
+void mp_fault_answer(struct mp_fault *fault, const void *owner, const struct mp_stmt *stmt,
+                     struct mp_result **result, const struct mp_err **err);
 
 #endif

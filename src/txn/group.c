@@ -32,21 +32,21 @@ static struct mp_stmt *queue_text(struct mp_txn *txn, struct mp_text *text, int 
 }
 
 static struct mp_stmt *queue_control(struct mp_txn *txn, enum mp_control which) {
-  struct mp_text **text = &txn->host->txns->controls[which];
+  struct mp_text **text = &txn->work.host->txns->controls[which];
   const char *values[3];
   char id[37];
   if (!*text) *text = mp_text_raw(controls[which]);
   if (which != MP_CONTROL_WITNESS) return queue_text(txn, *text, 0, NULL);
-  mp_uuid_new(txn->host->loop, id);
+  mp_uuid_new(txn->work.host->loop, id);
   memcpy(txn->witness_id, id, sizeof id); /* all are stored, or none: each tells of all */
   values[0] = id;
-  values[1] = txn->m->name;
-  values[2] = txn->m->tenant;
+  values[1] = txn->work.m->name;
+  values[2] = txn->work.m->tenant;
   return queue_text(txn, *text, 3, values);
 }
 
 static bool set_tenant(struct mp_txn *txn) {
-  const char *sql = txn->m->set_tenant_sql;
+  const char *sql = txn->work.m->set_tenant_sql;
   if (!sql || (txn->tenant_in_force && !strcmp(sql, txn->tenant_in_force))) return true;
   struct mp_text *text = mp_text_raw(sql);
   struct mp_stmt *stmt = queue_text(txn, text, 0, NULL);
@@ -60,8 +60,8 @@ static bool set_tenant(struct mp_txn *txn) {
 /* ---- who is in ---- */
 
 static struct mp_member *first_waiting(struct mp_txn *txn) {
-  MP_LIST_EACH(node, &txn->members) {
-    struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
+  MP_LIST_EACH(node, &txn->work.members) {
+    struct mp_member *member = mp_member_at(node);
     if (member->state == MP_MEMBER_WAITING) return member;
   }
   return NULL;
@@ -69,37 +69,39 @@ static struct mp_member *first_waiting(struct mp_txn *txn) {
 
 /* Another call may come in, if one waits right behind: nobody waits for a group to fill. */
 static struct mp_member *join(struct mp_txn *txn) {
-  struct mp_member *last = MP_LIST_ENTRY(txn->members.prev, struct mp_member, node);
+  struct mp_member *last = MP_LIST_ENTRY(txn->work.members.prev, struct mp_member, node);
   struct mp_txn_options options;
   struct mp_err err;
-  if (!txn->calls.join || txn->nmembers >= txn->options.group || txn->tx.attempt > 1) return NULL;
-  if (txn->grouped && mp_loop_now_ms(txn->host->loop) >= txn->group_until_ms) return NULL;
+  if (!txn->work.calls.join || txn->work.nmembers >= txn->work.options.group ||
+      txn->work.tx.attempt > 1)
+    return NULL;
+  if (txn->grouped && mp_loop_now_ms(txn->work.host->loop) >= txn->group_until_ms) return NULL;
   if (last->state == MP_MEMBER_GONE) return NULL; /* its place in the lane is gone with it */
   struct mp_member *member = calloc(1, sizeof *member);
-  void *data = member ? txn->calls.join(txn, last->data, &options) : NULL;
+  void *data = member ? txn->work.calls.join(txn, last->data, &options) : NULL;
   if (!data) {
     free(member);
     return NULL;
   }
-  if (mp_member_init(member, txn, &options, data,
+  if (mp_member_init(member, &txn->work, &options, data,
                      &err)) { /* it hears of it, and nothing happened */
-    mp_list_push_back(&txn->members, &member->node);
+    mp_list_push_back(&txn->work.members, &member->node);
     mp_member_answer(member, MP_TX_ROLLED_BACK, &err);
     return NULL;
   }
-  mp_budget_earn(txn->host->shared->retries, mp_txn_purse(&options));
+  mp_budget_earn(txn->work.host->shared->retries, mp_work_purse(&options));
   mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
-  if (options.tx.deadline_ms > txn->tx.options.deadline_ms)
-    txn->tx.options.deadline_ms = options.tx.deadline_ms;
+  if (options.tx.deadline_ms > txn->work.tx.options.deadline_ms)
+    txn->work.tx.options.deadline_ms = options.tx.deadline_ms;
   return member;
 }
 
 static bool begin_member(struct mp_txn *txn, struct mp_member *member) {
-  txn->m = member;
+  txn->work.m = member;
   if (!set_tenant(txn)) return false;
   member->savepoint = queue_control(txn, MP_CONTROL_SAVEPOINT);
   if (!member->savepoint) return false;
-  mp_tx_savepoint(&txn->tx);
+  mp_tx_savepoint(&txn->work.tx);
   return mp_member_run(member);
 }
 
@@ -107,11 +109,11 @@ bool mp_txn_start_scripts(struct mp_txn *txn) {
   struct mp_member *member = first_waiting(txn);
   txn->tenant_in_force = NULL;
   txn->witness_id[0] = '\0';
-  if (txn->tx.attempt == 1 && txn->options.group > 1) {
+  if (txn->work.tx.attempt == 1 && txn->work.options.group > 1) {
     txn->grouped = join(txn) != NULL;
-    txn->group_until_ms = mp_loop_now_ms(txn->host->loop) + txn->options.group_ms;
+    txn->group_until_ms = mp_loop_now_ms(txn->work.host->loop) + txn->work.options.group_ms;
   }
-  txn->m = member;
+  txn->work.m = member;
   return txn->grouped ? begin_member(txn, member) : mp_member_run(member);
 }
 
@@ -120,17 +122,17 @@ bool mp_txn_start_scripts(struct mp_txn *txn) {
 static void out_of_memory(struct mp_txn *txn) {
   struct mp_err err;
   mp_err_set(&err, MP_ENOMEM, "no memory for a group of calls");
-  mp_txn_act(txn, mp_tx_abort(&txn->tx, &err));
+  mp_txn_act(txn, mp_tx_abort(&txn->work.tx, &err));
 }
 
 /* All have had their turn and everything is seen. */
 static void close_group(struct mp_txn *txn) {
   struct mp_err err;
   bool any = false;
-  MP_LIST_EACH(node, &txn->members)
-  any |= MP_LIST_ENTRY(node, struct mp_member, node)->state == MP_MEMBER_RETURNED;
+  MP_LIST_EACH(node, &txn->work.members)
+  any |= mp_member_at(node)->state == MP_MEMBER_RETURNED;
   mp_err_set(&err, MP_ESCRIPT, "no call of the group has anything to commit");
-  mp_txn_act(txn, mp_tx_finished(&txn->tx, any ? NULL : &err, false, false));
+  mp_txn_act(txn, mp_tx_finished(&txn->work.tx, any ? NULL : &err, false, false));
 }
 
 static void next(struct mp_txn *txn) {
@@ -144,18 +146,18 @@ static void next(struct mp_txn *txn) {
   if (mp_list_empty(&txn->queue))
     close_group(txn);
   else
-    mp_txn_act(txn, mp_tx_look(&txn->tx));
+    mp_txn_act(txn, mp_tx_look(&txn->work.tx));
 }
 
 void mp_txn_member_returned(struct mp_txn *txn) {
-  struct mp_member *m = txn->m;
+  struct mp_member *m = txn->work.m;
   if (txn->closing) {
     close_group(txn);
     return;
   }
   bool unsure = m->changed && mp_txn_witness_unknown(txn);
   if (!mp_list_empty(&txn->queue) && (unsure || mp_txn_unchecked(txn))) {
-    mp_txn_act(txn, mp_tx_look(&txn->tx));
+    mp_txn_act(txn, mp_tx_look(&txn->work.tx));
     return;
   }
   bool witness = m->changed && mp_txn_witness_there(txn);
@@ -164,25 +166,24 @@ void mp_txn_member_returned(struct mp_txn *txn) {
     out_of_memory(txn);
     return;
   }
-  m->state = MP_MEMBER_RETURNED;
-  mp_tx_savepoint_released(&txn->tx);
+  mp_member_move(m, MP_MEMBER_RETURNED);
+  mp_tx_savepoint_released(&txn->work.tx);
   next(txn);
 }
 
 static void fail_member(struct mp_txn *txn, struct mp_member *member) {
   if (member->error_ref == LUA_NOREF)
-    mp_member_make_error(member, txn->failure.err.code ? &txn->failure.err : &txn->tx.err);
+    mp_member_make_error(member, txn->work.failed.failure.err.code ? &txn->work.failed.failure.err
+                                                                   : &txn->work.tx.err);
   mp_member_unref(member, &member->result_ref);
-  member->finished = true;
-  member->state = MP_MEMBER_FAILED;
-  mp_failure_clear(&txn->failure);
-  txn->failed_member = NULL;
+  mp_member_move(member, MP_MEMBER_FAILED);
+  mp_work_forgive(&txn->work);
 }
 
 /* What the server has of the member goes. */
 static void undo(struct mp_txn *txn) {
   mp_txn_drop_list(&txn->queue);
-  mp_tx_rewound(&txn->tx);
+  mp_tx_rewound(&txn->work.tx);
   if (queue_control(txn, MP_CONTROL_UNDO) && queue_control(txn, MP_CONTROL_RELEASE))
     next(txn);
   else
@@ -190,7 +191,7 @@ static void undo(struct mp_txn *txn) {
 }
 
 void mp_txn_member_failed(struct mp_txn *txn) {
-  struct mp_member *m = txn->m;
+  struct mp_member *m = txn->work.m;
   struct mp_stmt *savepoint = m->savepoint;
   fail_member(txn, m);
   if (!savepoint) {
@@ -208,22 +209,22 @@ void mp_txn_member_failed(struct mp_txn *txn) {
     mp_txn_drop_list(&one);
   }
   m->savepoint = NULL;
-  mp_tx_savepoint_released(&txn->tx);
+  mp_tx_savepoint_released(&txn->work.tx);
   next(txn);
 }
 
 void mp_txn_earlier_failed(struct mp_txn *txn) {
-  struct mp_member *failed = txn->failed_member;
-  mp_member_kill(txn->m);
-  for (struct mp_list *node = failed->node.next; node != &txn->members; node = node->next) {
-    struct mp_member *later = MP_LIST_ENTRY(node, struct mp_member, node);
+  struct mp_member *failed = txn->work.failed.member;
+  mp_member_kill(txn->work.m);
+  for (struct mp_list *node = failed->node.next; node != &txn->work.members; node = node->next) {
+    struct mp_member *later = mp_member_at(node);
     if (later->state != MP_MEMBER_GONE) mp_member_reset(later);
   }
   mp_member_unref(failed, &failed->error_ref);
   fail_member(txn, failed);
   txn->closing = false;
   txn->tenant_in_force = failed->set_tenant_sql; /* what came behind its savepoint goes too */
-  txn->m = failed;
+  txn->work.m = failed;
   undo(txn);
 }
 
@@ -239,23 +240,23 @@ static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
 }
 
 void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
-  struct mp_txn *txn = member->txn;
+  struct mp_txn *txn = member->work->txn;
   bool begun = member->state != MP_MEMBER_WAITING;
-  member->finished = false; /* its own error, if it has one, is not what decides */
-  if (txn->tx.state == MP_TX_COMMITTING || txn->tx.in_doubt) {
-    if (member->late)
+  mp_member_unref(member, &member->error_ref); /* its own error is not what decides */
+  if (txn->work.tx.state == MP_TX_COMMITTING || txn->work.tx.in_doubt) {
+    if (member->due == MP_DUE_GRACE)
       answer_unknown(member, err);
     else
       mp_timer_start(&member->deadline, MP_TX_GRACE_MS);
-    member->late = true;
+    member->due = MP_DUE_GRACE;
     return;
   }
-  switch (txn->tx.state) {
+  switch (txn->work.tx.state) {
     case MP_TX_FRESH:
     case MP_TX_OPEN:
     case MP_TX_FAILED:
       mp_member_answer(member, MP_TX_ROLLED_BACK, err);
-      if (begun) mp_txn_act(txn, mp_tx_restart(&txn->tx, err));
+      if (begun) mp_txn_act(txn, mp_tx_restart(&txn->work.tx, err));
       return;
     case MP_TX_COMMITTING:
     case MP_TX_WAITING:

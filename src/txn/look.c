@@ -11,10 +11,10 @@ struct mp_txn *mp_txn_of(lua_State *L) {
 }
 
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn) {
-  if (txn->failure.err.code)
-    mp_failure_push(L, &txn->failure, &txn->m->options.own);
+  if (txn->work.failed.failure.err.code)
+    mp_failure_push(L, &txn->work.failed.failure, &txn->work.m->options.own);
   else
-    mp_luaerr_push(L, &txn->tx.err);
+    mp_luaerr_push(L, &txn->work.tx.err);
 }
 
 static MP_NORETURN void raise_failure(lua_State *L, struct mp_txn *txn) {
@@ -28,7 +28,7 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
   if (mp_txn_of(L) != txn) mp_luaerr_misuse(L, what, "this tx belongs to another task");
   if (mp_timer_running(&txn->orphaned))
     mp_luaerr_misuse(L, what, "the code that waited for this transaction's statements was ended");
-  if (mp_tx_doomed(&txn->tx)) raise_failure(L, txn);
+  if (mp_tx_doomed(&txn->work.tx)) raise_failure(L, txn);
 }
 
 static int flush(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
@@ -40,9 +40,9 @@ static const struct mp_stmt_driver driver = {.flush = flush};
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->driver = &driver;
   stmt->owner = txn;
-  stmt->part = txn->m;
-  stmt->depth = txn->tx.savepoints;
-  txn->m->changed |= stmt->text->changes_data && !stmt->control;
+  stmt->part = txn->work.m;
+  stmt->depth = txn->work.tx.savepoints;
+  txn->work.m->changed |= stmt->text->changes_data && !stmt->control;
   mp_list_push_back(&txn->queue, &stmt->node);
 }
 
@@ -58,7 +58,7 @@ struct waiter { /* what a look continues with; lies on the Lua stack */
 static int looked(lua_State *L, int status, lua_KContext ctx) {
   struct waiter w = *(struct waiter *)ctx;
   lua_pop(L, 1); /* the waiter */
-  if (!w.anyway && mp_tx_doomed(&w.txn->tx)) raise_failure(L, w.txn);
+  if (!w.anyway && mp_tx_doomed(&w.txn->work.tx)) raise_failure(L, w.txn);
   return w.k(L, status, w.ctx);
 }
 
@@ -66,7 +66,7 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
  * have nobody left, and nothing else may be sent in between. */
 static void on_look_abandoned(void *data) {
   struct mp_txn *txn = data;
-  if (txn->killing) return;
+  if (!txn->work.m->script) return;  /* killed: by us, or told already */
   mp_timer_start(&txn->orphaned, 0); /* whoever ends the coroutine is still at it */
 }
 
@@ -76,7 +76,7 @@ static int look(lua_State *L, const char *what, struct waiter w) {
   struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
   *waiter = w;
   w.txn->look = mp_wait_begin(L, on_look_abandoned, w.txn);
-  mp_txn_act(w.txn, mp_tx_look(&w.txn->tx));
+  mp_txn_act(w.txn, mp_tx_look(&w.txn->work.tx));
   return mp_wait_yield(L, (lua_KContext)waiter, looked);
 }
 
@@ -100,8 +100,8 @@ int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct 
     if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) behind = node;
   }
   question->owner = txn;
-  question->part = txn->m;
-  question->depth = txn->tx.savepoints;
+  question->part = txn->work.m;
+  question->depth = txn->work.tx.savepoints;
   mp_list_push_front(behind, &question->node);
   return mp_txn_look(L, txn, what, ctx, k);
 }
@@ -112,25 +112,27 @@ bool mp_txn_undo_savepoint(struct mp_txn *txn) {
     if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) seen = false;
   }
   mp_txn_drop_list(&txn->queue);
-  mp_tx_savepoint_undone(&txn->tx);
-  if (!mp_tx_doomed(&txn->tx)) mp_failure_clear(&txn->failure);
+  mp_tx_savepoint_undone(&txn->work.tx);
+  if (!mp_tx_doomed(&txn->work.tx)) mp_failure_clear(&txn->work.failed.failure);
   return seen;
 }
 
-bool mp_txn_restricted(const struct mp_txn *txn) { return txn->m->options.restricted; }
-unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->tx.attempt; }
-const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) { return &txn->m->options; }
+bool mp_txn_restricted(const struct mp_txn *txn) { return txn->work.m->options.restricted; }
+unsigned mp_txn_attempt(const struct mp_txn *txn) { return txn->work.tx.attempt; }
+const struct mp_txn_options *mp_txn_options(const struct mp_txn *txn) {
+  return &txn->work.m->options;
+}
 struct mp_tx *mp_txn_machine(struct mp_txn *txn) {
-  return &txn->tx;
+  return &txn->work.tx;
 }
 struct mp_types *mp_txn_types(const struct mp_txn *txn) {
-  return mp_types_of(txn->host, txn->options.pool);
+  return mp_types_of(txn->work.host, txn->work.options.pool);
 }
-uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->m->started_us; }
+uint64_t mp_txn_started_us(const struct mp_txn *txn) { return txn->work.m->started_us; }
 
 void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
-  if (txn->m->hooks_ref != LUA_NOREF) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->hooks_ref);
+  if (txn->work.m->hooks_ref != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->work.m->hooks_ref);
     return;
   }
   lua_createtable(L, 0, 2);
@@ -139,13 +141,23 @@ void mp_txn_push_hooks(lua_State *L, struct mp_txn *txn) {
   lua_newtable(L);
   lua_setfield(L, -2, "on_rollback");
   lua_pushvalue(L, -1);
-  txn->m->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  txn->work.m->hooks_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+double mp_txn_random(struct mp_txn *txn) { return mp_draw_number(&txn->work.m->draws); }
+
+void mp_txn_uuid(struct mp_txn *txn, int version, char out[37]) {
+  struct mp_member *m = txn->work.m;
+  if (version == 4)
+    mp_draw_uuid4(&m->draws, out);
+  else
+    mp_draw_uuid7(&m->draws, m->started_us, out);
 }
 
 void mp_tx_lua_current(lua_State *L) {
   struct mp_txn *txn = mp_txn_of(L);
-  if (txn && txn->m->tx_ref != LUA_NOREF)
-    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->m->tx_ref);
+  if (txn && txn->work.m->tx_ref != LUA_NOREF)
+    lua_rawgeti(L, LUA_REGISTRYINDEX, txn->work.m->tx_ref);
   else
     lua_pushnil(L);
 }

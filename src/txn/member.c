@@ -1,4 +1,5 @@
-/* member.c: one call of a transaction: its script as a task, and its result under a key. */
+#include "txn/member.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,8 @@
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
-#include "txn/fault.h"
+#include "txn/tx_box.h"
+#include "txn/txns.h"
 #include "util/log.h"
 
 /* ---- Lua, called protected ---- */
@@ -19,7 +21,7 @@ void *mp_member_argument(lua_State *L) {
 }
 
 bool mp_member_pcall(struct mp_member *member, lua_CFunction fn, void *argument) {
-  lua_State *L = mp_vm_lua(member->txn->host->vm);
+  lua_State *L = mp_vm_lua(member->work->host->vm);
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, argument);
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
@@ -31,7 +33,7 @@ bool mp_member_pcall(struct mp_member *member, lua_CFunction fn, void *argument)
 }
 
 void mp_member_unref(struct mp_member *member, int *ref) {
-  luaL_unref(mp_vm_lua(member->txn->host->vm), LUA_REGISTRYINDEX, *ref);
+  luaL_unref(mp_vm_lua(member->work->host->vm), LUA_REGISTRYINDEX, *ref);
   *ref = LUA_NOREF;
 }
 
@@ -42,6 +44,21 @@ void mp_member_set_ref(lua_State *L, int *ref) {
 }
 
 /* ---- life ---- */
+
+static const char *unsound(const void *object) {
+  const struct mp_member *member = object;
+  return member->script && member->state != MP_MEMBER_RUNNING ? "its script still runs" : NULL;
+}
+
+MP_SM_TABLE(sm, "member", MP_MEMBER_MAP, unsound);
+
+void mp_member_move(struct mp_member *member, enum mp_member_state to) {
+  bool right = mp_sm_may(&sm, member->state, to);
+  member->state = to;
+  right = mp_sm_sound(&sm, member, to) && right;
+  /* What it has done is in no order: its script at least does no more. */
+  if (!right && member->script) mp_member_kill(member);
+}
 
 /* SET LOCAL takes a literal only. The setting's name is an identifier that the operation was loaded
  * with. */
@@ -60,25 +77,25 @@ static char *set_tenant_text(const struct mp_txn_options *options) {
 }
 
 static void copy_key(struct mp_member *member, const struct mp_txn_options *options) {
-  mp_copy_text(member->key_id, sizeof member->key_id, options->key_id);
-  mp_copy_text(member->input_hash, sizeof member->input_hash, options->input_hash);
-  snprintf(member->set_key_sql, sizeof member->set_key_sql, "SET LOCAL moonpool.witness = '%s'",
-           member->key_id);
-  member->options.key_id = member->key_id;
-  member->options.input_hash = member->input_hash;
+  struct mp_member_key *key = &member->key;
+  mp_copy_text(key->id, sizeof key->id, options->key_id);
+  mp_copy_text(key->input_hash, sizeof key->input_hash, options->input_hash);
+  snprintf(key->set_sql, sizeof key->set_sql, "SET LOCAL moonpool.witness = '%s'", key->id);
+  member->options.key_id = key->id;
+  member->options.input_hash = key->input_hash;
 }
 
 static void on_deadline(struct mp_timer *timer) {
-  mp_txn_member_late(MP_CONTAINER_OF(timer, struct mp_member, deadline));
+  struct mp_member *member = MP_CONTAINER_OF(timer, struct mp_member, deadline);
+  member->work->member_events->on_late(member);
 }
 
-int mp_member_init(struct mp_member *member, struct mp_txn *txn,
+int mp_member_init(struct mp_member *member, struct mp_work *work,
                    const struct mp_txn_options *options, void *data, struct mp_err *err) {
-  struct mp_host *host = txn->host;
-  member->txn = txn;
+  struct mp_host *host = work->host;
+  member->work = work;
   member->options = *options;
   member->data = data;
-  member->state = MP_MEMBER_WAITING;
   member->tx_ref = member->hooks_ref = member->result_ref = member->error_ref = LUA_NOREF;
   mp_copy_text(member->name, sizeof member->name, options->name);
   member->options.name = member->name;
@@ -107,21 +124,23 @@ int mp_member_init(struct mp_member *member, struct mp_txn *txn,
   mp_timer_init(&member->deadline, host->loop, on_deadline);
   member->started_ns = mp_loop_clock_ns(host->loop);
   member->started_us = mp_loop_wall_us(host->loop);
-  mp_loop_random(host->loop, member->seed, sizeof member->seed);
-  if (host->txns->fault) mp_fault_begin(member);
-  mp_list_push_back(&txn->members, &member->node);
-  txn->nmembers++;
+  mp_loop_random(host->loop, member->draws.seed, sizeof member->draws.seed);
+  if (host->txns->fault)
+    mp_fault_begin(host->txns->fault, &member->fault, member->draws.seed, &member->started_us);
+  mp_list_push_back(&work->members, &member->node);
+  work->nmembers++;
   mp_timer_start_at(&member->deadline, options->tx.deadline_ms);
   return 0;
 }
 
 void mp_member_reset(struct mp_member *member) {
-  member->state = MP_MEMBER_WAITING;
-  member->drawn = 0;
-  member->finished = member->encoded = false;
-  member->changed = member->options.key_id;
+  struct mp_fault *fault = member->work->host->txns->fault;
+  if (member->state != MP_MEMBER_WAITING) mp_member_move(member, MP_MEMBER_WAITING);
+  member->draws.drawn = 0;
+  member->key.result = MP_KEY_OPEN;
+  member->changed = mp_member_has_key(member);
   member->savepoint = NULL;
-  if (member->txn->host->txns->fault) mp_fault_restart(member);
+  if (fault) mp_fault_restart(fault, &member->fault);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);
   mp_member_unref(member, &member->error_ref);
@@ -135,18 +154,46 @@ void mp_member_fini(struct mp_member *member) {
   mp_account_unref(member->options.account);
   mp_scope_unref(member->options.scope);
   mp_flight_unref(member->options.flight);
-  free(member->stored);
+  free(member->key.stored);
   free(member->tenant);
   free(member->set_tenant_sql);
 }
 
 /* ---- the script ---- */
 
+static void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data) {
+  struct mp_member *member = data;
+  struct mp_err err;
+  (void)task;
+  member->script = NULL;
+  mp_member_move(member, MP_MEMBER_FINISHED);
+  mp_member_over(member);
+  if (ok) {
+    if (!lua_gettop(co)) lua_pushnil(co);
+    lua_settop(co, 1);
+    mp_member_set_ref(co, &member->result_ref);
+    member->work->member_events->on_returned(member);
+    return;
+  }
+  mp_luaerr_get(co, -1, &err);
+  mp_member_set_ref(co, &member->error_ref);
+  member->work->member_events->on_raised(member, &err);
+}
+
 /* The call whose limits it shares was ended. */
-static void on_script_killed(void *data) { mp_txn_script_killed(data); }
+static void on_script_killed(void *data) {
+  struct mp_member *member = data;
+  struct mp_err err;
+  member->script = NULL;
+  mp_member_move(member, MP_MEMBER_FINISHED);
+  mp_member_over(member);
+  mp_err_set(&err, MP_ECANCELED, "%s was ended together with the call that started it",
+             member->name);
+  member->work->member_events->on_killed(member, &err);
+}
 
 static uint64_t left_ms(const struct mp_member *member) {
-  uint64_t now_ms = mp_loop_now_ms(member->txn->host->loop);
+  uint64_t now_ms = mp_loop_now_ms(member->work->host->loop);
   uint64_t deadline_ms = member->options.tx.deadline_ms;
   return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
 }
@@ -174,78 +221,87 @@ static void settle_scope(lua_State *L, struct mp_member *member) {
 
 static int start_script_p(lua_State *L) {
   struct mp_member *member = mp_member_argument(L);
-  struct mp_txn *txn = member->txn;
+  struct mp_work *work = member->work;
   if (member->options.restricted) settle_scope(L, member);
   const struct mp_task_origin origin = {.scope = member->options.scope,
                                         .label = mp_flight_label(member->options.flight),
                                         .account = member->options.account};
-  int nargs = txn->calls.push_script(L, member->data);
-  mp_tx_lua_push(L, txn);
+  int nargs = work->calls.push_script(L, member->data);
+  mp_tx_box_push(L, work->txn);
   lua_pushvalue(L, -1);
   member->tx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_insert(L, -nargs - 1);
   member->script =
-      mp_task_start(txn->host->sched, L, nargs + 1, member->name, &origin, mp_txn_script_done, txn);
+      mp_task_start(work->host->sched, L, nargs + 1, member->name, &origin, on_script_done, member);
   mp_task_on_killed(member->script, on_script_killed);
-  mp_task_set_data(member->script, txn);
+  mp_task_set_data(member->script, work->txn);
   set_limits(member);
   return 0;
 }
 
 bool mp_member_run(struct mp_member *member) {
-  member->state = MP_MEMBER_RUNNING;
+  mp_member_move(member, MP_MEMBER_RUNNING);
   return mp_member_pcall(member, start_script_p, member);
 }
 
 void mp_member_over(struct mp_member *member) {
   if (member->tx_ref == LUA_NOREF) return;
-  mp_tx_lua_empty(mp_vm_lua(member->txn->host->vm), member->tx_ref);
+  mp_tx_box_empty(mp_vm_lua(member->work->host->vm), member->tx_ref);
   mp_member_unref(member, &member->tx_ref);
 }
 
 void mp_member_kill(struct mp_member *member) {
   struct mp_task *script = member->script;
   member->script = NULL;
-  member->txn->killing = true;
   if (script) {
     mp_task_on_killed(script, NULL); /* we know */
     mp_task_set_data(script, NULL);  /* one that runs now ends later, perhaps later than we do */
     mp_task_kill(script);
   }
-  member->txn->killing = false;
   mp_member_over(member);
 }
 
-/* ---- its result, under a key ---- */
+/* ---- all of them ---- */
 
-static int keep_result_p(lua_State *L) {
-  struct mp_member *member = mp_member_argument(L);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, member->result_ref);
-  member->txn->calls.encode_result(L, member->data);
-  char *stored = strdup(luaL_checkstring(L, -1));
-  if (!stored) return luaL_error(L, "not enough memory");
-  free(member->stored);
-  member->stored = stored;
-  struct mp_text *text =
-      mp_text_own(L, "update moonpool.witness set result = $1 where id = $2", "key");
-  lua_pushstring(L, member->key_id);
-  struct mp_stmt *stmt = mp_stmt_new(L, "key", NULL, text, lua_gettop(L) - 1);
-  stmt->control = true;
-  mp_txn_queue(member->txn, stmt);
-  return 0;
+void mp_members_note(struct mp_work *work, enum mp_note_kind kind, unsigned n, const char *text) {
+  MP_LIST_EACH(node, &work->members) {
+    const struct mp_member *member = mp_member_at(node);
+    if (member->state != MP_MEMBER_GONE) mp_flight_note(member->options.flight, kind, n, text);
+  }
 }
 
-bool mp_member_keep_result(struct mp_member *member, struct mp_err *err) {
-  lua_State *L = mp_vm_lua(member->txn->host->vm);
-  member->encoded = true;
-  lua_pushcfunction(L, mp_luaerr_handler);
-  lua_pushcfunction(L, keep_result_p);
-  lua_pushlightuserdata(L, member);
-  bool ok = lua_pcall(L, 1, 0, -3) == LUA_OK;
-  if (!ok) {
-    mp_luaerr_get(L, -1, err);
-    mp_member_set_ref(L, &member->error_ref);
+void mp_members_note_error(struct mp_work *work, enum mp_note_kind kind, unsigned n,
+                           const struct mp_err *err) {
+  char text[100];
+  snprintf(text, sizeof text, "%s%s%.80s", err->sqlstate, err->sqlstate[0] ? " " : "",
+           mp_err_shown(err));
+  mp_members_note(work, kind, n, text);
+}
+
+bool mp_members_change_data(const struct mp_work *work) {
+  MP_LIST_EACH(node, &work->members) {
+    const struct mp_member *member = mp_member_at(node);
+    switch (member->state) {
+      case MP_MEMBER_RUNNING:
+      case MP_MEMBER_FINISHED:
+      case MP_MEMBER_RETURNED:
+        if (member->changed) return true;
+        break;
+      case MP_MEMBER_WAITING:
+      case MP_MEMBER_FAILED:
+      case MP_MEMBER_GONE: break;
+    }
   }
-  lua_pop(L, 1);
-  return ok;
+  return false;
+}
+
+struct mp_member *mp_members_only(struct mp_work *work) {
+  struct mp_member *only = NULL;
+  MP_LIST_EACH(node, &work->members) {
+    struct mp_member *member = mp_member_at(node);
+    if (member->state == MP_MEMBER_GONE) continue;
+    if (only) return NULL;
+    only = member;
+  }
+  return only;
 }

@@ -35,8 +35,8 @@ static void fail_frame(struct mp_txn *txn, const struct mp_err *err) {
   if (err->code == MP_ECANCELED || txn->frame_failed) return;
   txn->frame_failed = true;
   txn->frame_err = *err;
-  mp_failure_clear(&txn->failure);
-  txn->failure.err = *err;
+  mp_failure_clear(&txn->work.failed.failure);
+  txn->work.failed.failure.err = *err;
 }
 
 static bool table_is_gone(const struct mp_err *err) {
@@ -45,16 +45,16 @@ static bool table_is_gone(const struct mp_err *err) {
 }
 
 static void set_missing(struct mp_txn *txn) {
-  struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
+  struct mp_pool_witness *witness = mp_pool_witness(txn->work.options.pool);
   bool first = witness->table != MP_WITNESS_MISSING && !witness->asked_ms;
   /* Of another database that a script has opened nobody expects it. */
-  if (first && txn->options.pool == txn->host->pool)
+  if (first && txn->work.options.pool == txn->work.host->pool)
     mp_log(
         MP_LOG_WARN, "host",
         "the database has no table moonpool.witness that this role may write: a COMMIT whose answer is lost "
         "cannot be resolved, and idempotency keys are refused; run `moonpool migrate`");
   witness->table = MP_WITNESS_MISSING;
-  witness->asked_ms = mp_loop_now_ms(txn->host->loop);
+  witness->asked_ms = mp_loop_now_ms(txn->work.host->loop);
 }
 
 static void on_asked(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -62,21 +62,22 @@ static void on_asked(struct mp_req *req, struct mp_result *result, const struct 
   if (err)
     fail_frame(txn, err);
   else if (*PQgetvalue(result->pg, 0, 0) == 't')
-    mp_pool_witness(txn->options.pool)->table = MP_WITNESS_THERE;
+    mp_pool_witness(txn->work.options.pool)->table = MP_WITNESS_THERE;
   else
     set_missing(txn);
 }
 
 bool mp_txn_witness_unknown(const struct mp_txn *txn) {
-  const struct mp_pool_witness *witness = mp_pool_witness(txn->options.pool);
-  if (!txn->options.tx.witness) return false;
+  const struct mp_pool_witness *witness = mp_pool_witness(txn->work.options.pool);
+  if (!txn->work.options.tx.witness) return false;
   if (witness->table == MP_WITNESS_MISSING)
-    return mp_loop_now_ms(txn->host->loop) >= witness->asked_ms + ASK_AGAIN_MS;
+    return mp_loop_now_ms(txn->work.host->loop) >= witness->asked_ms + ASK_AGAIN_MS;
   return witness->table == MP_WITNESS_UNKNOWN;
 }
 
 bool mp_txn_witness_there(const struct mp_txn *txn) {
-  return txn->options.tx.witness && mp_pool_witness(txn->options.pool)->table == MP_WITNESS_THERE;
+  return txn->work.options.tx.witness &&
+         mp_pool_witness(txn->work.options.pool)->table == MP_WITNESS_THERE;
 }
 
 void mp_txn_ask_witness(struct mp_txn *txn) {
@@ -100,10 +101,10 @@ static void on_witness(struct mp_req *req, struct mp_result *result, const struc
 }
 
 void mp_txn_send_witness(struct mp_txn *txn) {
-  mp_uuid_new(txn->host->loop, txn->witness_id);
+  mp_uuid_new(txn->work.host->loop, txn->witness_id);
   txn->witness_values[0] = txn->witness_id;
-  txn->witness_values[1] = txn->m->name;
-  txn->witness_values[2] = txn->m->tenant;
+  txn->witness_values[1] = txn->work.m->name;
+  txn->witness_values[2] = txn->work.m->tenant;
   txn->witness = (struct mp_req){
       .sql = "insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)",
       .nparams = 3,
@@ -131,12 +132,12 @@ void mp_txn_send_key(struct mp_txn *txn) {
   static const char sql[] =
       "insert into moonpool.witness (id, operation, tenant, input_hash) values ($1, $2, $3, $4)";
   txn->set_key =
-      (struct mp_req){.sql = txn->m->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
+      (struct mp_req){.sql = txn->work.m->key.set_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
   mp_conn_send(mp_link_conn(&txn->link), &txn->set_key);
-  txn->claim_values[0] = txn->m->key_id;
-  txn->claim_values[1] = txn->m->name;
-  txn->claim_values[2] = txn->m->tenant;
-  txn->claim_values[3] = txn->m->input_hash;
+  txn->claim_values[0] = txn->work.m->key.id;
+  txn->claim_values[1] = txn->work.m->name;
+  txn->claim_values[2] = txn->work.m->tenant;
+  txn->claim_values[3] = txn->work.m->key.input_hash;
   txn->claim_key =
       (struct mp_req){.sql = sql, .nparams = 4, .values = txn->claim_values, .on_done = on_claim};
   mp_conn_send(mp_link_conn(&txn->link), &txn->claim_key);
@@ -253,7 +254,7 @@ static void on_look_key(struct mp_req *req, struct mp_result *result, const stru
   if (err || !PQntuples(result->pg)) return;
   const char *hash = PQgetvalue(result->pg, 0, 0);
   r->key_found = true;
-  r->key_refused = strcmp(hash, r->txn->m->input_hash) != 0;
+  r->key_refused = strcmp(hash, r->txn->work.m->key.input_hash) != 0;
   if (!PQgetisnull(result->pg, 0, 1)) r->stored = strdup(PQgetvalue(result->pg, 0, 1));
 }
 
@@ -278,7 +279,8 @@ static void ask(struct mp_resolve *r,
                 void (*on_done)(struct mp_sync *sync, struct mp_result *result,
                                 const struct mp_err *err)) {
   struct mp_txn *txn = r->txn;
-  uint64_t now_ms = mp_loop_now_ms(txn->host->loop), until_ms = mp_tx_until_ms(&txn->tx, now_ms);
+  uint64_t now_ms = mp_loop_now_ms(txn->work.host->loop),
+           until_ms = mp_tx_until_ms(&txn->work.tx, now_ms);
   uint64_t share_ms = until_ms > now_ms ? (until_ms - now_ms) / 3 : 0;
   if (share_ms < QUESTION_LEAST_MS) share_ms = QUESTION_LEAST_MS;
   mp_link_expect(&txn->link, MP_AWAITS_QUESTION, share_ms < QUESTION_MS ? share_ms : QUESTION_MS);
@@ -289,7 +291,7 @@ static void ask(struct mp_resolve *r,
 static void over(struct mp_txn *txn, enum mp_tx_verdict verdict, const struct mp_err *err) {
   mp_link_expect_nothing(&txn->link);
   free_resolve(txn);
-  mp_txn_act(txn, mp_tx_resolved(&txn->tx, verdict, err, mp_txn_now(txn)));
+  mp_txn_act(txn, mp_tx_resolved(&txn->work.tx, verdict, err, mp_work_now(&txn->work)));
 }
 
 static void connection_lost(struct mp_txn *txn, const struct mp_err *err) {
@@ -297,7 +299,7 @@ static void connection_lost(struct mp_txn *txn, const struct mp_err *err) {
   mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
   mp_link_expect_nothing(&txn->link);
   free_resolve(txn);
-  mp_txn_act(txn, mp_tx_lost(&txn->tx, &lost, false, mp_txn_now(txn)));
+  mp_txn_act(txn, mp_tx_lost(&txn->work.tx, &lost, false, mp_work_now(&txn->work)));
 }
 
 static void on_row(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
@@ -369,9 +371,9 @@ static void on_columns_sync(struct mp_sync *sync, struct mp_result *result,
   }
   r->begin = (struct mp_req){.sql = "BEGIN READ ONLY", .on_done = on_begin};
   mp_conn_send(conn, &r->begin);
-  if (txn->m->tenant) {
+  if (txn->work.m->tenant) {
     r->set_tenant = (struct mp_req){
-        .sql = txn->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+        .sql = txn->work.m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &r->set_tenant);
   }
   for (size_t i = 0; i < r->nrereads; i++) {
@@ -425,8 +427,10 @@ static bool read_rows(struct mp_resolve *r) {
 /* ---- the answer ---- */
 
 static void take_stored(struct mp_txn *txn, struct mp_resolve *r) {
-  txn->m->recalled = true;
-  txn->m->stored = r->stored;
+  struct mp_member_key *key = &txn->work.m->key;
+  free(key->stored);
+  key->result = MP_KEY_RECALLED;
+  key->stored = r->stored;
   r->stored = NULL;
 }
 
@@ -455,7 +459,7 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
     }
     return;
   }
-  if (txn->tx.state != MP_TX_RESOLVING) { /* the deadline was faster */
+  if (txn->work.tx.state != MP_TX_RESOLVING) { /* the deadline was faster */
     free_resolve(txn);
     mp_txn_act(txn, 0);
     return;
@@ -466,15 +470,15 @@ static void on_resolve_sync(struct mp_sync *sync, struct mp_result *result,
       mp_err_set(&fault, MP_EINVAL,
                  "the key was used before, for another input: a key stands for one call");
       strcpy(fault.name, "IDEMPOTENCY_KEY_REUSED");
-      mp_failure_clear(&txn->failure);
-      txn->failure.err = fault;
+      mp_failure_clear(&txn->work.failed.failure);
+      txn->work.failed.failure.err = fault;
       over(txn, MP_TX_REFUSED, &fault);
       return;
     }
     take_stored(txn, r);
     done = true;
   }
-  if (done && !txn->m->recalled && read_rows(r)) return;
+  if (done && txn->work.m->key.result != MP_KEY_RECALLED && read_rows(r)) return;
   over(txn, done ? MP_TX_DONE : MP_TX_NOT_DONE, NULL);
 }
 
@@ -490,8 +494,8 @@ static void send_witness_question(struct mp_resolve *r, struct mp_conn *conn) {
       .sql = "SET LOCAL lock_timeout = 1000", .flags = MP_REQ_ONCE, .on_done = on_set_patience};
   mp_conn_send(conn, &r->set_patience);
   r->claim_values[0] = txn->witness_id;
-  r->claim_values[1] = txn->m->name;
-  r->claim_values[2] = txn->m->tenant;
+  r->claim_values[1] = txn->work.m->name;
+  r->claim_values[2] = txn->work.m->tenant;
   r->claim = (struct mp_req){
       .sql =
           "insert into moonpool.witness (id, operation, tenant, void) values ($1, $2, $3, true) "
@@ -510,9 +514,9 @@ static void send_witness_question(struct mp_resolve *r, struct mp_conn *conn) {
 static void send_key_question(struct mp_resolve *r, struct mp_conn *conn) {
   struct mp_txn *txn = r->txn;
   r->set_key = (struct mp_req){
-      .sql = txn->m->set_key_sql, .flags = MP_REQ_ONCE, .on_done = on_resolve_set_key};
+      .sql = txn->work.m->key.set_sql, .flags = MP_REQ_ONCE, .on_done = on_resolve_set_key};
   mp_conn_send(conn, &r->set_key);
-  r->key_value[0] = txn->m->key_id;
+  r->key_value[0] = txn->work.m->key.id;
   r->look_key = (struct mp_req){
       .sql = "select coalesce(input_hash, ''), result from moonpool.witness where id = $1",
       .nparams = 1,
@@ -526,14 +530,15 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   struct mp_resolve *r = calloc(1, sizeof *r);
   if (!r) {
     struct mp_err err;
-    mp_err_set(&err, MP_ENOMEM, "no memory to find out what became of %s", txn->m->name);
-    return mp_tx_lost(&txn->tx, &err, false, mp_txn_now(txn));
+    mp_err_set(&err, MP_ENOMEM, "no memory to find out what became of %s", txn->work.m->name);
+    return mp_tx_lost(&txn->work.tx, &err, false, mp_work_now(&txn->work));
   }
   txn->resolve = r;
   r->txn = txn;
-  r->asked_witness = txn->tx.in_doubt;
-  if (txn->tx.in_doubt && txn->old_backend) {
-    mp_reap_values(&r->old, txn->old_backend, mp_loop_now_ms(txn->host->loop) - txn->old_opened_ms);
+  r->asked_witness = txn->work.tx.in_doubt;
+  if (txn->work.tx.in_doubt && txn->old_backend) {
+    mp_reap_values(&r->old, txn->old_backend,
+                   mp_loop_now_ms(txn->work.host->loop) - txn->old_opened_ms);
     r->end_old = (struct mp_req){.sql = MP_REAP_SQL,
                                  .nparams = 2,
                                  .values = r->old.values,
@@ -546,7 +551,7 @@ unsigned mp_txn_send_resolve(struct mp_txn *txn) {
   r->begin = (struct mp_req){.sql = "BEGIN ISOLATION LEVEL READ COMMITTED", .on_done = on_begin};
   mp_conn_send(conn, &r->begin);
   if (r->asked_witness) send_witness_question(r, conn);
-  if (txn->m->options.key_id) send_key_question(r, conn);
+  if (mp_member_has_key(txn->work.m)) send_key_question(r, conn);
   r->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   mp_conn_send(conn, &r->commit);
   ask(r, on_resolve_sync);

@@ -6,12 +6,11 @@
 
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "txn/relay_notice.h"
 #include "txn/txn.h"
 #include "values/json.h"
 
 #define MAX_NAME 200 /* of a topic or a key */
-
-static const char on_publish_key;
 
 /* Once per transaction is enough: the relay looks for whatever there is. */
 static void notify_after_commit(lua_State *L, struct mp_txn *txn) {
@@ -19,18 +18,6 @@ static void notify_after_commit(lua_State *L, struct mp_txn *txn) {
   lua_pushboolean(L, 1);
   lua_setfield(L, -2, "published");
   lua_pop(L, 1);
-}
-
-/* The host's own task: it is no hook of a script, and not bound by what binds those. */
-void mp_publish_notify(lua_State *L, struct mp_sched *sched) {
-  lua_getfield(L, -1, "published");
-  bool published = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  if (!published) return;
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_publish_key) == LUA_TFUNCTION)
-    mp_task_start(sched, L, 0, "notification of the relays", &mp_task_of_host, NULL, NULL);
-  else
-    lua_pop(L, 1);
 }
 
 static void check_name(lua_State *L, int idx, const char *noun) {
@@ -81,7 +68,7 @@ static int host_own_exec(lua_State *L) {
 static int host_on_publish(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &on_publish_key);
+  mp_relay_notice_set(L);
   return 0;
 }
 

@@ -5,15 +5,9 @@
 
 #include <lua.h>
 
-#include "script/task.h"
-
 /* tx:publish(topic, payload, [key]): a message that exists if, and only if, the transaction
  * commits. */
 int mp_tx_publish(lua_State *L);
-
-/* The hooks of a committed transaction are on top: if it has published, the relays are told. Raises
- * for memory. */
-void mp_publish_notify(lua_State *L, struct mp_sched *sched);
 
 /* Adds to the table on top (moonpool.host):
  *   on_publish(fn)         fn runs after the commit of a transaction that has published

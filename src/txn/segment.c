@@ -2,7 +2,7 @@
  * ROLLBACK. */
 #include <string.h>
 
-#include "txn/fault.h"
+#include "txn/txn_priv.h"
 #include "util/log.h"
 #include "watch/health.h"
 #include "watch/statements.h"
@@ -23,18 +23,20 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_txn *txn = stmt->owner;
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
-  if (txn->host->txns->fault) mp_fault_answer(txn, stmt, &result, &err);
-  mp_stmt_answer(txn->host, stmt, result, err);
-  mp_statement_answered(txn->host, stmt, txn->m->name, mp_txn_about(txn));
+  if (txn->work.host->txns->fault)
+    mp_fault_answer(txn->work.host->txns->fault, txn, stmt, &result, &err);
+  mp_stmt_answer(txn->work.host, stmt, result, err);
+  mp_statement_answered(txn->work.host, stmt, txn->work.m->name, mp_members_about(&txn->work));
 }
 
 static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
   if (!err || err->code == MP_ECANCELED || txn->frame_failed) return;
   txn->frame_failed = true;
   txn->frame_err = *err;
-  mp_failure_clear(&txn->failure);
-  txn->failure.err = *err;
-  if (result) txn->failure.result = mp_result_ref(result); /* a deferred constraint, say */
+  mp_failure_clear(&txn->work.failed.failure);
+  txn->work.failed.failure.err = *err;
+  if (result)
+    txn->work.failed.failure.result = mp_result_ref(result); /* a deferred constraint, say */
 }
 
 #define FRAME_CALLBACK(name)                                                                      \
@@ -48,7 +50,8 @@ FRAME_CALLBACK(set_lock_timeout)
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
-  if (txn->host->txns->fault) mp_fault_answer(txn, NULL, &result, &err);
+  if (txn->work.host->txns->fault)
+    mp_fault_answer(txn->work.host->txns->fault, txn, NULL, &result, &err);
   on_frame(txn, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
   txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
@@ -67,27 +70,27 @@ static void on_rollback(struct mp_req *req, struct mp_result *result, const stru
 static struct mp_err *first_failure(struct mp_txn *txn) {
   struct mp_failure broken = {0};
   bool found = false;
-  txn->failed_depth = 0; /* the frame's */
+  txn->work.failed.depth = 0; /* the frame's */
   if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
   MP_LIST_EACH(node, &txn->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
     if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
-      mp_failure_of_stmt(&txn->failure, stmt);
-      txn->failed_member = stmt->part;
-      txn->failed_depth = stmt->depth;
-      txn->control_failed = stmt->control;
+      mp_failure_of_stmt(&txn->work.failed.failure, stmt);
+      txn->work.failed.member = stmt->part;
+      txn->work.failed.depth = stmt->depth;
+      txn->work.failed.by_host = stmt->control;
       found = true;
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
-      mp_failure_clear(&txn->failure);
-      txn->failure = broken;
-      txn->failed_member = stmt->part;
-      txn->failed_depth = stmt->depth;
-      txn->control_failed = false;
+      mp_failure_clear(&txn->work.failed.failure);
+      txn->work.failed.failure = broken;
+      txn->work.failed.member = stmt->part;
+      txn->work.failed.depth = stmt->depth;
+      txn->work.failed.by_host = false;
       found = true;
     }
   }
-  if (found) return &txn->failure.err;
+  if (found) return &txn->work.failed.failure.err;
   return txn->frame_failed ? &txn->frame_err : NULL;
 }
 
@@ -96,8 +99,8 @@ static struct mp_err *first_failure(struct mp_txn *txn) {
 static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
   bool discard = false;
   struct mp_conn *conn = mp_link_conn(&txn->link);
-  if (txn->options.tx.read_only || !conn) return;
-  if (mp_health_misled(txn->host, txn->options.pool, conn, failed, &discard) && discard)
+  if (txn->work.options.tx.read_only || !conn) return;
+  if (mp_health_misled(txn->work.host, txn->work.options.pool, conn, failed, &discard) && discard)
     mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
 }
 
@@ -127,7 +130,7 @@ static bool ask_types(struct mp_txn *txn) {
   struct mp_types *types = mp_txn_types(txn);
   bool wanted = false;
   txn->question.count = 0;
-  if (txn->tx.state != MP_TX_OPEN || txn->frame_failed) return false;
+  if (txn->work.tx.state != MP_TX_OPEN || txn->frame_failed) return false;
   MP_LIST_EACH(node, &txn->batch) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     if (stmt->state != MP_STMT_DONE) return false;
@@ -157,36 +160,38 @@ static void segment_answered(struct mp_txn *txn, struct mp_result *result,
     txn->committed = false;
     err = NULL;
   }
-  bool rolling_back = txn->tx.state == MP_TX_ROLLING_BACK;
-  bool commit = txn->tx.frame.commit && !rolling_back;
+  bool rolling_back = txn->work.tx.state == MP_TX_ROLLING_BACK;
+  bool commit = txn->work.tx.frame.commit && !rolling_back;
   /* The tag of COMMIT decides alone. */
   struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
   if (failed) judge_server(txn, failed);
   struct mp_err lost;
   unsigned actions;
-  if (!txn->asking) mp_txn_note(txn, MP_NOTE_ANSWERED, txn->round_trips, NULL);
-  if (err || failed) mp_txn_note_error(txn, MP_NOTE_FAILED, 0, err ? err : failed);
-  if (txn->tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
+  if (!txn->asking) mp_members_note(&txn->work, MP_NOTE_ANSWERED, txn->work.round_trips, NULL);
+  if (err || failed) mp_members_note_error(&txn->work, MP_NOTE_FAILED, 0, err ? err : failed);
+  if (txn->work.tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
   if (err) {
     lost = *err;
     if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
     mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
-    mp_failure_clear(&txn->failure);
+    mp_failure_clear(&txn->work.failed.failure);
     /* Whoever resolves the COMMIT ends its backend. */
-    if (txn->tx.state != MP_TX_COMMITTING || !txn->tx.options.witness)
+    if (txn->work.tx.state != MP_TX_COMMITTING || !txn->work.tx.options.witness)
       mp_link_reap(&txn->link, err);
     if (txn->commit_sent)
       mp_txn_keep_lost(txn);
     else
       settle_batch(txn);
-    actions = mp_tx_lost(&txn->tx, &lost, txn->commit_sent, mp_txn_now(txn));
+    actions = mp_tx_lost(&txn->work.tx, &lost, txn->commit_sent, mp_work_now(&txn->work));
   } else if (rolling_back) {
-    actions = mp_tx_rolled_back(&txn->tx, txn->link.fate != MP_FATE_CLOSE_NOW, mp_txn_now(txn));
+    actions = mp_tx_rolled_back(&txn->work.tx, txn->link.fate != MP_FATE_CLOSE_NOW,
+                                mp_work_now(&txn->work));
   } else {
     settle_batch(txn);
-    actions = was_not_run(txn) ? mp_tx_misplaced(&txn->tx, &txn->frame_err)
-                               : mp_tx_segment(&txn->tx, failed, txn->committed, mp_txn_now(txn));
-    if (failed) mp_tx_failed_at(&txn->tx, txn->failed_depth);
+    actions = was_not_run(txn)
+                  ? mp_tx_misplaced(&txn->work.tx, &txn->frame_err)
+                  : mp_tx_segment(&txn->work.tx, failed, txn->committed, mp_work_now(&txn->work));
+    if (failed) mp_tx_failed_at(&txn->work.tx, txn->work.failed.depth);
   }
   txn->link.behind_failed = false;
   mp_link_answered(&txn->link);
@@ -209,38 +214,28 @@ static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size
 
 static void send_begin(struct mp_txn *txn) {
   struct mp_conn *conn = mp_link_conn(&txn->link);
-  if (txn->options.lock) mp_link_lock(&txn->link);
-  txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->options.tx), .on_done = on_begin};
+  if (txn->work.options.lock) mp_link_lock(&txn->link);
+  txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->work.options.tx), .on_done = on_begin};
   mp_conn_send(conn, &txn->begin);
-  if (txn->m->tenant && !txn->grouped) {
+  if (txn->work.m->tenant && !txn->grouped) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
     txn->set_tenant = (struct mp_req){
-        .sql = txn->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+        .sql = txn->work.m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
     mp_conn_send(conn, &txn->set_tenant);
   }
-  if (txn->options.statement_timeout_ms)
+  if (txn->work.options.statement_timeout_ms)
     send_setting(txn, &txn->set_timeout, txn->timeout_sql, sizeof txn->timeout_sql,
-                 "statement_timeout", txn->options.statement_timeout_ms, on_set_timeout);
-  if (txn->options.lock_timeout_ms)
+                 "statement_timeout", txn->work.options.statement_timeout_ms, on_set_timeout);
+  if (txn->work.options.lock_timeout_ms)
     send_setting(txn, &txn->set_lock_timeout, txn->lock_timeout_sql, sizeof txn->lock_timeout_sql,
-                 "lock_timeout", txn->options.lock_timeout_ms, on_set_lock_timeout);
+                 "lock_timeout", txn->work.options.lock_timeout_ms, on_set_lock_timeout);
   if (mp_txn_witness_unknown(txn)) mp_txn_ask_witness(txn);
-  if (txn->m->options.key_id) mp_txn_send_key(txn);
-}
-
-static bool changes_data(const struct mp_txn *txn) {
-  bool changes = false;
-  MP_LIST_EACH(node, &txn->members) {
-    const struct mp_member *member = MP_LIST_ENTRY(node, struct mp_member, node);
-    bool counts = member->state == MP_MEMBER_RUNNING || member->state == MP_MEMBER_RETURNED;
-    changes |= counts && member->changed;
-  }
-  return changes;
+  if (mp_member_has_key(txn->work.m)) mp_txn_send_key(txn);
 }
 
 static const char *frame_name(const struct mp_txn *txn) {
-  if (txn->tx.frame.begin) return txn->tx.frame.commit ? "begin, commit" : "begin";
-  return txn->tx.frame.commit ? "commit" : NULL;
+  if (txn->work.tx.frame.begin) return txn->work.tx.frame.commit ? "begin, commit" : "begin";
+  return txn->work.tx.frame.commit ? "commit" : NULL;
 }
 
 /* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes
@@ -254,18 +249,35 @@ static bool only_asks(const struct mp_list *queue) {
   return false;
 }
 
+/* A failure that a spec has ordered, in front of `stmt` (NULL: COMMIT). */
+static void send_fault(struct mp_txn *txn, const struct mp_stmt *stmt) {
+  struct mp_work *work = &txn->work;
+  struct mp_fault *fault = work->host->txns->fault;
+  bool due = false;
+  if (stmt) {
+    struct mp_member *member = stmt->part;
+    due = mp_fault_due(fault, &member->fault, stmt, work->tx.attempt);
+  } else {
+    MP_LIST_EACH(node, &work->members)
+    due |= mp_fault_due(fault, &mp_member_at(node)->fault, NULL, work->tx.attempt);
+  }
+  if (due)
+    mp_fault_send(fault, txn, stmt, mp_link_conn(&txn->link), work->host->shared->retries,
+                  work->purse);
+}
+
 static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
   bool asks = mp_stmt_asks(stmt);
   stmt->state = MP_STMT_SENT;
-  stmt->sent_ns = mp_loop_clock_ns(txn->host->loop);
+  stmt->sent_ns = mp_loop_clock_ns(txn->work.host->loop);
   stmt->req.on_done = on_stmt;
-  if (txn->host->txns->fault) mp_fault_before(txn, stmt);
+  if (txn->work.host->txns->fault) send_fault(txn, stmt);
   mp_conn_send(mp_link_conn(&txn->link), &stmt->req);
   if (asks) return;
   struct mp_member *member = stmt->part;
   mp_flight_statement(member->options.flight, stmt);
   if (stmt == member->savepoint) member->savepoint = NULL;
-  txn->statements++;
+  txn->work.statements++;
 }
 
 static bool leaves_state(const struct mp_txn *txn) {
@@ -278,7 +290,7 @@ static bool leaves_state(const struct mp_txn *txn) {
 
 /* May another transaction use the connection behind our COMMIT? */
 static bool may_lend(const struct mp_txn *txn) {
-  return txn->calls.committing && !txn->grouped && mp_link_may_lend(&txn->link) &&
+  return txn->work.calls.committing && !txn->grouped && mp_link_may_lend(&txn->link) &&
          !leaves_state(txn);
 }
 
@@ -286,46 +298,48 @@ void mp_txn_send_segment(struct mp_txn *txn) {
   struct mp_conn *conn = mp_link_conn(&txn->link);
   struct mp_list *node;
   bool asked = false;
-  txn->frame_failed = txn->committed = txn->commit_sent = txn->control_failed = false;
+  txn->frame_failed = txn->committed = txn->commit_sent = txn->work.failed.by_host = false;
   txn->asking = only_asks(&txn->queue);
-  if (!txn->asking) mp_txn_note(txn, MP_NOTE_SENT, txn->round_trips + 1, frame_name(txn));
-  if (txn->tx.frame.begin) send_begin(txn);
+  if (!txn->asking)
+    mp_members_note(&txn->work, MP_NOTE_SENT, txn->work.round_trips + 1, frame_name(txn));
+  if (txn->work.tx.frame.begin) send_begin(txn);
   while (!asked && (node = mp_list_pop_front(&txn->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     mp_list_push_back(&txn->batch, node);
     asked = mp_stmt_asks(stmt);
     send_queued(txn, stmt);
   }
-  if (txn->tx.frame.commit) {
-    bool changed = changes_data(txn);
+  if (txn->work.tx.frame.commit) {
+    bool changed = mp_members_change_data(&txn->work);
     bool witness = changed && mp_txn_witness_there(txn);
-    txn->tx.options.witness = witness;
+    txn->work.tx.options.witness = witness;
     txn->old_backend = (int)mp_link_backend(&txn->link);
     txn->old_opened_ms = mp_conn_opened_ms(conn);
     if (witness && !txn->grouped) mp_txn_send_witness(txn);
-    if (txn->host->txns->fault) mp_fault_before(txn, NULL);
+    if (txn->work.host->txns->fault) send_fault(txn, NULL);
     txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
     txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
-    mp_link_expect(&txn->link, MP_AWAITS_COMMIT, txn->host->shared->commit_timeout_ms);
+    mp_link_expect(&txn->link, MP_AWAITS_COMMIT, txn->work.host->shared->commit_timeout_ms);
     mp_conn_send(conn, &txn->commit);
   }
   txn->sync = (struct mp_sync){.on_done = on_sync};
   mp_link_sync(&txn->link, &txn->sync);
-  if (!txn->asking) txn->round_trips++;
-  if (!txn->tx.frame.commit) return;
-  if (may_lend(txn)) txn->calls.committing(txn, txn->m->data);
-  if (txn->options.lock && !txn->link.behind) mp_link_unlock(&txn->link);
+  if (!txn->asking) txn->work.round_trips++;
+  if (!txn->work.tx.frame.commit) return;
+  if (may_lend(txn)) txn->work.calls.committing(txn, txn->work.m->data);
+  if (txn->work.options.lock && !txn->link.behind) mp_link_unlock(&txn->link);
 }
 
 void mp_txn_send_rollback(struct mp_txn *txn) {
   struct mp_conn *conn = mp_link_conn(&txn->link);
   mp_txn_drop_list(&txn->queue);
   txn->asking = false;
-  mp_txn_note(txn, MP_NOTE_ROLLBACK, 0, NULL);
+  mp_members_note(&txn->work, MP_NOTE_ROLLBACK, 0, NULL);
   txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
   mp_conn_send(conn, &txn->rollback);
   txn->sync = (struct mp_sync){.on_done = on_sync};
   mp_link_sync(&txn->link, &txn->sync);
   /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
-  if (txn->options.lock && txn->link.lock.state != MP_LANE_LOCK_NONE) mp_link_unlock(&txn->link);
+  if (txn->work.options.lock && txn->link.lock.state != MP_LANE_LOCK_NONE)
+    mp_link_unlock(&txn->link);
 }

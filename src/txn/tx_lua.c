@@ -1,5 +1,4 @@
-/* tx.c: the `tx` that a transaction's script gets. A box that is emptied when the attempt is
- * over. */
+/* tx_lua.c: the methods of the `tx` that a transaction's script gets. */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,26 +9,12 @@
 #include "sql/row.h"
 #include "sql/value.h"
 #include "txn/publish.h"
+#include "txn/tx_box.h"
 #include "txn/txn.h"
-
-#define TX_TYPE "moonpool.tx"
-
-/* Known by its mark: the look-up of a metatable by its name costs more than the rest of a short
- * method. */
-static const char box_mark;
-struct box {
-  const void *mark;
-  struct mp_txn *txn; /* NULL: the attempt is over */
-};
-
-static struct box *to_box(lua_State *L) {
-  struct box *box = lua_touserdata(L, 1);
-  return box && lua_rawlen(L, 1) == sizeof *box && box->mark == &box_mark ? box : NULL;
-}
 
 /* Argument 1 is the tx; raises if it is no good any more. */
 static struct mp_txn *self(lua_State *L, const char *what) {
-  struct box *box = to_box(L);
+  struct mp_tx_box *box = mp_tx_box_of(L);
   if (!box) mp_luaerr_misuse(L, what, "call it with a colon, as %s(...)", what);
   mp_txn_check(L, box->txn, what);
   return box->txn;
@@ -239,7 +224,7 @@ static int savepoint_undo(lua_State *L, struct mp_txn *txn) {
 static int savepoint_released(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
-  struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
+  struct mp_txn *txn = ((struct mp_tx_box *)lua_touserdata(L, 1))->txn;
   if (mp_tx_doomed(mp_txn_machine(txn))) {
     mp_txn_push_failure(L, txn);
     return savepoint_undo(L, txn);
@@ -250,7 +235,7 @@ static int savepoint_released(lua_State *L, int status, lua_KContext ctx) {
 
 static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
-  struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
+  struct mp_txn *txn = ((struct mp_tx_box *)lua_touserdata(L, 1))->txn;
   if (!txn) return lua_error(L); /* the attempt ended underneath */
   if (status != LUA_OK && status != LUA_YIELD) return savepoint_undo(L, txn);
   if (mp_tx_doomed(
@@ -264,7 +249,7 @@ static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
 
 static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
   (void)status;
-  struct mp_txn *txn = ((struct box *)lua_touserdata(L, 1))->txn;
+  struct mp_txn *txn = ((struct mp_tx_box *)lua_touserdata(L, 1))->txn;
   struct mp_tx *tx = mp_txn_machine(txn);
   queue_control(L, txn, "SAVEPOINT mp_%d", tx->savepoints + 1); /* its failure is outside of it */
   mp_tx_savepoint(tx);
@@ -357,8 +342,8 @@ static void push_caller(lua_State *L, const struct mp_txn_options *options) {
 }
 
 static int tx_index(lua_State *L) {
-  struct box *box = to_box(L);
-  luaL_argexpected(L, box, 1, TX_TYPE);
+  struct mp_tx_box *box = mp_tx_box_of(L);
+  luaL_argexpected(L, box, 1, MP_TX_TYPE);
   const char *name = luaL_checkstring(L, 2);
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
@@ -380,7 +365,7 @@ static int tx_index(lua_State *L) {
   return 1;
 }
 
-void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
+void mp_tx_lua_open(lua_State *L) {
   static const luaL_Reg methods[] = {
       {"one", tx_one},
       {"insert", tx_insert},
@@ -399,23 +384,11 @@ void mp_tx_lua_push(lua_State *L, struct mp_txn *txn) {
       {"flush", tx_flush},
       {NULL, NULL},
   };
-  struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
-  *box = (struct box){&box_mark, txn};
-  if (luaL_getmetatable(L, TX_TYPE) == LUA_TNIL) {
-    lua_pop(L, 1);
-    luaL_newmetatable(L, TX_TYPE);
-    luaL_newlib(L, methods);
-    lua_pushcclosure(L, tx_index, 1);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_setmetatable(L, -2);
-}
-
-void mp_tx_lua_empty(lua_State *L, int ref) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
-  struct box *box = lua_touserdata(L, -1);
-  if (box) box->txn = NULL;
+  luaL_newmetatable(L, MP_TX_TYPE);
+  luaL_newlib(L, methods);
+  lua_pushcclosure(L, tx_index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_pop(L, 1);
 }

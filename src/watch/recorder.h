@@ -99,11 +99,4 @@ uint64_t mp_recorder_ended(const struct mp_recorder *recorder);
 uint64_t mp_recorder_push_ended(lua_State *L, struct mp_recorder *recorder, uint64_t *from,
                                 size_t limit);
 
-/* txn/notes.c: notes in the flights of all calls that share the transaction and still wait for
- * their answer. */
-struct mp_txn;
-void mp_txn_note(struct mp_txn *txn, enum mp_note_kind kind, unsigned n, const char *text);
-void mp_txn_note_error(struct mp_txn *txn, enum mp_note_kind kind, unsigned n,
-                       const struct mp_err *err);
-
 #endif

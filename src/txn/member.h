@@ -1,0 +1,118 @@
+/* member.h: one call of a transaction: its script as a task, what it drew, and what it will hear. A
+ * transaction has one; a group has several, whose scripts run one after another, each in a
+ * savepoint of its own.
+ *
+ *   WAITING --> RUNNING --> FINISHED --> RETURNED     FINISHED: the script is over; its last statements are not seen
+ *      ^           |           |             |        RETURNED: in a group: all that it did is kept
+ *      |           v           v             |        FAILED: in a group: its work is undone, the others' is not
+ *      |         FAILED <------+-------------/        GONE: it has its answer
+ *      |           |
+ *      \___ each: a new attempt         each --> GONE
+ *
+ * Owner: the transaction. */
+#ifndef MP_MEMBER_H
+#define MP_MEMBER_H
+
+#include "txn/draw.h"
+#include "txn/fault.h"
+#include "txn/work.h"
+#include "util/sm.h"
+
+#define MP_MEMBER_MAP(X)                                                                       \
+  X(WAITING, MP_TO(MP_MEMBER_RUNNING) | MP_TO(MP_MEMBER_GONE))                                 \
+  X(RUNNING, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_FINISHED) | MP_TO(MP_MEMBER_FAILED) |  \
+                 MP_TO(MP_MEMBER_GONE))                                                        \
+  X(FINISHED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_RETURNED) | MP_TO(MP_MEMBER_FAILED) | \
+                  MP_TO(MP_MEMBER_GONE))                                                       \
+  X(RETURNED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_FAILED) | MP_TO(MP_MEMBER_GONE))      \
+  X(FAILED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_GONE))                                  \
+  X(GONE, 0u)
+
+enum mp_member_state {
+#define X(name, to) MP_MEMBER_##name,
+  MP_MEMBER_MAP(X)
+#undef X
+};
+
+/* What its deadline stands for when it passes. */
+enum mp_member_due {
+  MP_DUE_CALL,  /* the call's own */
+  MP_DUE_POOL,  /* it has passed, but the pool's failure, which tells who holds the connections,
+                   comes now */
+  MP_DUE_GRACE, /* it has passed while COMMIT was under way: then the outcome is unknown */
+};
+
+/* The call's idempotency key, and the result under it. */
+struct mp_member_key {
+  char id[37], input_hash[68], set_sql[80];                  /* id "": none */
+  enum { MP_KEY_OPEN, MP_KEY_KEPT, MP_KEY_RECALLED } result; /* RECALLED: by an earlier call */
+  char *stored;                                              /* KEPT, RECALLED: its text */
+};
+
+struct mp_member {
+  struct mp_list node; /* of work->members */
+  struct mp_work *work;
+  struct mp_txn_options options;
+  void *data; /* the caller's */
+  char name[64];
+  char *tenant, *set_tenant_sql; /* NULL: none */
+  enum mp_member_state state;
+  struct mp_timer deadline;
+  enum mp_member_due due;
+  uint64_t started_ns, started_us;
+  struct mp_task *script; /* RUNNING */
+  bool changed;           /* it has queued something that may change data */
+  int tx_ref, hooks_ref, result_ref, error_ref;
+  struct mp_stmt *savepoint; /* in a group: while it is queued; borrowed */
+  struct mp_fault_mark fault;
+  struct mp_member_key key;
+  struct mp_draws draws;
+};
+
+/* They come from the loop, never before the function that causes them has returned. */
+struct mp_member_events {
+  void (*on_returned)(struct mp_member *member); /* FINISHED, the result is in result_ref */
+  /* FINISHED, the error object is in error_ref. */
+  void (*on_raised)(struct mp_member *member, const struct mp_err *err);
+  /* FINISHED: its script was ended by others than the transaction. */
+  void (*on_killed)(struct mp_member *member, const struct mp_err *err);
+  void (*on_late)(struct mp_member *member); /* its deadline has passed */
+};
+
+int mp_member_init(struct mp_member *member, struct mp_work *work,
+                   const struct mp_txn_options *options, void *data,
+                   struct mp_err *err) MP_MUST_CHECK;
+void mp_member_fini(struct mp_member *member);
+void mp_member_move(struct mp_member *member, enum mp_member_state to);
+void mp_member_reset(struct mp_member *member); /* nothing of an attempt before counts any more */
+void mp_member_unref(struct mp_member *member, int *ref);
+void mp_member_set_ref(lua_State *L, int *ref); /* to what is on top, which goes [-1, +0] */
+/* Starts its script as a task. False: no memory for that. */
+bool mp_member_run(struct mp_member *member);
+void mp_member_over(struct mp_member *member); /* the script is: its tx is good for nothing more */
+void mp_member_kill(struct mp_member *member);
+/* Calls `fn` protected with `argument`, which mp_member_argument gives it; its stack is empty then.
+ * False: it raised, and that is logged. */
+bool mp_member_pcall(struct mp_member *member, lua_CFunction fn, void *argument);
+void *mp_member_argument(lua_State *L);
+
+static inline struct mp_member *mp_member_at(struct mp_list *node) {
+  return MP_LIST_ENTRY(node, struct mp_member, node);
+}
+static inline bool mp_member_has_key(const struct mp_member *member) { return member->key.id[0]; }
+
+/* ---- all of them ---- */
+
+/* What log lines of the call whose script runs, or ran last, are about. */
+static inline const struct mp_log_about *mp_members_about(const struct mp_work *work) {
+  return mp_label_about(mp_flight_label(work->m->options.flight));
+}
+/* In the flights of all that have no answer yet. */
+void mp_members_note(struct mp_work *work, enum mp_note_kind kind, unsigned n, const char *text);
+void mp_members_note_error(struct mp_work *work, enum mp_note_kind kind, unsigned n,
+                           const struct mp_err *err);
+bool mp_members_change_data(const struct mp_work *work);
+/* The only one that has no answer yet; NULL: there are several, or none. */
+struct mp_member *mp_members_only(struct mp_work *work);
+
+#endif

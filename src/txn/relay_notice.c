@@ -1,0 +1,17 @@
+#include "txn/relay_notice.h"
+
+static const char tell_key;
+
+void mp_relay_notice_set(lua_State *L) { lua_rawsetp(L, LUA_REGISTRYINDEX, &tell_key); }
+
+/* The host's own task: it is no hook of a script, and not bound by what binds those. */
+void mp_relay_notice(lua_State *L, struct mp_sched *sched) {
+  lua_getfield(L, -1, "published");
+  bool published = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  if (!published) return;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &tell_key) == LUA_TFUNCTION)
+    mp_task_start(sched, L, 0, "notification of the relays", &mp_task_of_host, NULL, NULL);
+  else
+    lua_pop(L, 1);
+}

@@ -1,0 +1,42 @@
+/* work.h: what the parts of one transaction share: what was asked, how far its attempts are, its
+ * calls, and why it failed. It decides nothing. */
+#ifndef MP_TXN_WORK_H
+#define MP_TXN_WORK_H
+
+#include "txn/options.h"
+#include "util/list.h"
+
+struct mp_member;
+struct mp_member_events;
+
+/* The first failure of an attempt that counts, and whose it is. */
+struct mp_work_failure {
+  struct mp_failure failure;
+  struct mp_member *member; /* NULL: nobody's in particular */
+  unsigned depth;           /* of savepoints */
+  bool by_host;             /* a statement of the host's own failed */
+};
+
+struct mp_work {
+  struct mp_host *host;
+  struct mp_txn *txn;            /* for the `tx` of scripts; the parts do not look into it */
+  uint64_t purse;                /* of the budget for retries: the first call's */
+  struct mp_txn_options options; /* the first call's, for what all have in common */
+  struct mp_txn_calls calls;
+  struct mp_tx tx;
+  struct mp_list members; /* struct mp_member, in the order in which they run */
+  struct mp_member *m;    /* whose script runs, or ran last */
+  const struct mp_member_events *member_events;
+  unsigned nmembers;
+  struct mp_work_failure failed;
+  unsigned round_trips, statements; /* of this attempt */
+};
+
+uint64_t mp_work_purse(const struct mp_txn_options *options);
+struct mp_tx_now mp_work_now(const struct mp_work *work);
+static inline uint64_t mp_work_now_ms(const struct mp_work *work) {
+  return mp_loop_now_ms(work->host->loop);
+}
+void mp_work_forgive(struct mp_work *work); /* nothing has failed */
+
+#endif
