@@ -33,13 +33,13 @@ static void count(int by) {
 
 void mp_cancels_wait(unsigned timeout_ms) {
   struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
+  clock_gettime(CLOCK_MONOTONIC, &until); /* the wall clock may be set meanwhile */
   until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
   until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
   until.tv_nsec %= 1000000000;
   pthread_mutex_lock(&under_way.lock);
-  while (under_way.count &&
-         pthread_cond_timedwait(&under_way.ended, &under_way.lock, &until) != ETIMEDOUT) {}
+  while (under_way.count && pthread_cond_clockwait(&under_way.ended, &under_way.lock,
+                                                   CLOCK_MONOTONIC, &until) != ETIMEDOUT) {}
   pthread_mutex_unlock(&under_way.lock);
 }
 
