@@ -1,9 +1,9 @@
 -- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
 -- `start` feeds it every ten seconds.
-local health = require "moonpool.health"
+local health = require "moonpool.watch.health"
 local host   = require "moonpool.host"
 local json   = require "moonpool.json"
-local meters = require "moonpool.meters"
+local meters = require "moonpool.watch.meters"
 local rules  = require "moonpool.alerts.rules"
 
 local alerts = { rules = rules }

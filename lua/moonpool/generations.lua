@@ -1,6 +1,6 @@
 -- moonpool.generations: the generations of scripts/ in a host that serves; for the host's own jobs, not for operations.
 local host   = require "moonpool.host"
-local border = require "moonpool.border"
+local border = require "moonpool.operation.border"
 local errors = require "moonpool.errors"
 local json   = require "moonpool.json"
 
@@ -26,7 +26,7 @@ end
 
 -- operations() -> what each operation of the current generation is: name, summary, every, …
 function generations.operations()
-  local ok, text = native.call("operations", nil, { entry = "moonpool.describe" })
+  local ok, text = native.call("operations", nil, { entry = "moonpool.operation.describe" })
   local value = json.decode(text)
   return ok and value or error(errors.new(value), 2)
 end

@@ -2,9 +2,9 @@
 local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local json      = require "moonpool.json"
-local operation = require "moonpool.operation"
-local own_errors = require "moonpool.own_errors"
-local registry  = require "moonpool.registry"
+local operation = require "moonpool.operation.call"
+local own_errors = require "moonpool.operation.own_errors"
+local registry  = require "moonpool.operation.registry"
 
 local moonpool = {
   version   = host.version,

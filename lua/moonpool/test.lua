@@ -130,10 +130,10 @@ function test.on(database, fn)
   end, other, database)
 end
 
--- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see moonpool.retry_safety.
+-- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see moonpool.test.retry_safety.
 function test.retry_safety(options)
   need_cluster()
-  return require "moonpool.retry_safety" (options)
+  return require "moonpool.test.retry_safety" (options)
 end
 
 -- 1 and a word about it if the specs left transactions or checked-out connections behind.
@@ -176,7 +176,7 @@ function test.run_specs(arguments)
   make_faults "moonpool"
   -- The copy that databases are made of; later the pool's own connections would be in its way.
   test.admin().exec "create database moonpool_template template moonpool"
-  local code = require "moonpool.spec" (arguments)
+  local code = require "moonpool.test.spec" (arguments)
   code = math.max(code, left_behind())
   for name in pairs(made) do test.admin().exec(("drop database if exists %s with (force)"):format(name)) end
   test.admin().close()

@@ -1,6 +1,6 @@
 -- What a call starts, and what that starts, as somebody would write it who means harm: it stays
 -- with the tenant, the caller and the limits of the call, and it ends.
-local border     = require "moonpool.border"
+local border     = require "moonpool.operation.border"
 local cache      = require "moonpool.cache"
 local db         = require "moonpool.db"
 local dealership = require "spec.support.dealership"
@@ -10,10 +10,10 @@ local inline     = require "spec.support.inline"
 local metrics    = require "moonpool.metrics"
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
-local operation  = require "moonpool.operation"
+local operation  = require "moonpool.operation.call"
 local outbox     = require "moonpool.outbox"
-local registry   = require "moonpool.registry"
-local sandbox    = require "moonpool.sandbox"
+local registry   = require "moonpool.operation.registry"
+local sandbox    = require "moonpool.script.sandbox"
 local sandboxed  = require "spec.support.sandboxed"
 local scratch    = require "spec.support.scratch"
 

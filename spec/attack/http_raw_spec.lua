@@ -51,7 +51,7 @@ describe("a host that is sent raw bytes", function()
     "/api/ops/hello%00", "/api/ops/",
     "/api/ops/HELLO", "/api/ops/hell%6f", "/api/ops/hello;x=1", "/api/ops/hello.lua",
     "/api/ops/lib/audit",
-    "/api/ops/moonpool.tokens",
+    "/api/ops/moonpool.serve.tokens",
     "//api/ops/hello", "/./api/ops/hello", "/api/./ops/hello", "/api/ops/" .. ("a"):rep(5000),
     "/API/OPS/hello", "/api/ops/run",
     "/api/ops/__index", "/api/ops/_G", "/metrics/..", "/dashboard/../page.html",

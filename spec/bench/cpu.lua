@@ -5,7 +5,7 @@
 -- CPU time of the process, medians, ratios and their geometric mean. Needs no database.
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
-local sandbox  = require "moonpool.sandbox"
+local sandbox  = require "moonpool.script.sandbox"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 local options  = require "bench.lib.options" ({ rounds = 7, only = "", lua = "lua5.4" }, ...)
 local process  = require "bench.lib.process"

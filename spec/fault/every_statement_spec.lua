@@ -144,7 +144,7 @@ describe("create_deal, disturbed at every statement,", function()
 
   it("gives the undisturbed result when the failure comes as the last statement, with COMMIT",
      function()
-    local original = require "moonpool.registry".get "create_deal"
+    local original = require "moonpool.operation.registry".get "create_deal"
     local operation = moonpool.operation {
       input = original.input, tenant = original.tenant, isolation = original.isolation,
       lane = original.lane,

@@ -2,7 +2,7 @@
 -- the database made: the work is found out to be stored, and the caller is told that a part of the
 -- answer is lost, not that it is no JSON.
 local moonpool = require "moonpool"
-local border   = require "moonpool.border"
+local border   = require "moonpool.operation.border"
 local fault    = require "spec.support.fault"
 local inline   = require "spec.support.inline"
 local proxy    = require "spec.support.proxy"

@@ -3,7 +3,7 @@
 -- table that can be changed is met by two calls.
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
-local sandbox   = require "moonpool.sandbox"
+local sandbox   = require "moonpool.script.sandbox"
 local sandboxed = require "spec.support.sandboxed"
 
 -- -- what there is to reach -----------------------------------------------------------------------

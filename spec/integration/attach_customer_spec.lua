@@ -4,7 +4,7 @@ local failure    = require "spec.support.failure"
 local hostile    = require "spec.support.hostile"
 local meddler    = require "spec.support.meddler"
 local moonpool   = require "moonpool"
-local registry   = require "moonpool.registry"
+local registry   = require "moonpool.operation.registry"
 
 local function attach(input, options)
   return moonpool.call("attach_customer", input, options)

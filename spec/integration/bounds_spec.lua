@@ -217,7 +217,7 @@ describe("a transaction is bounded by", function()
     it("is each tenant's own, for each operation; all together have the host's", function()
       local output, code = scratch.script([[
         local moonpool = require "moonpool"
-        local operation = require "moonpool.operation"
+        local operation = require "moonpool.operation.call"
         local function failing(name)
           local op = moonpool.operation { retries = 1, timeout = 300,
             run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }

@@ -2,7 +2,7 @@
 local calls    = require "moonpool.calls"
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
-local monitor  = require "moonpool.monitor"
+local monitor  = require "moonpool.watch.monitor"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 local serving  = require "spec.support.serving"
@@ -11,7 +11,7 @@ local function operation(fields)
   local name = fields.name or "calls_spec"
   fields.run, fields[1], fields.name = fields[1], nil, nil
   local op = moonpool.operation(fields)
-  require("moonpool.operation").of(op).name = name
+  require("moonpool.operation.call").of(op).name = name
   return op
 end
 

@@ -3,7 +3,7 @@
 -- alerts, while callers hear nothing of tables.
 local alerts   = require "moonpool.alerts"
 local command  = require "spec.support.command"
-local codes    = require "moonpool.codes"
+local codes    = require "moonpool.script.codes"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 local page     = require "spec.support.metrics_page"
@@ -231,7 +231,7 @@ end)
 describe("calls that fail by a fault of the operator's", function()
   it("raise an alert that names operation and code", function()
     local op = moonpool.operation { run = function() error "a bug" end }
-    require("moonpool.operation").of(op).name = "failures_spec_breaks"
+    require("moonpool.operation.call").of(op).name = "failures_spec_breaks"
     alerts.start()
     for _ = 1, 30 do pcall(moonpool.call, op, {}) end
     alerts.tick()

@@ -99,7 +99,7 @@ describe("a host that stops", function()
   it("says that it is draining, until it is gone", function()
     local output = scratch.script([[
       local moonpool, host = require "moonpool", require "moonpool.host"
-      local monitor, metrics = require "moonpool.monitor", require "moonpool.metrics"
+      local monitor, metrics = require "moonpool.watch.monitor", require "moonpool.metrics"
       print((monitor.health()).status)
       host.stop()
       local body, status = monitor.health()

@@ -1,6 +1,6 @@
 -- The texts: `moonpool help TOPIC` (lua/moonpool/help/), README.md, CONTRIBUTING.md, SECURITY.md.
 -- What they name exists, and their examples load.
-local codes    = require "moonpool.codes"
+local codes    = require "moonpool.script.codes"
 local command  = require "spec.support.command"
 local json     = require "moonpool.json"
 local lfs      = require "lfs"

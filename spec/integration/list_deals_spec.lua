@@ -219,7 +219,7 @@ describe("list_deals", function()
   end)
 
   it("writes nothing, and could not", function()
-    assert.is_true(require("moonpool.registry").get("list_deals").read_only)
+    assert.is_true(require("moonpool.operation.registry").get("list_deals").read_only)
     deals(1)
     list(input())
     assert.are.equal(0, ours:count "audit_log")

@@ -3,7 +3,7 @@
 local calls    = require "moonpool.calls"
 local host     = require "moonpool.host"
 local inline   = require "spec.support.inline"
-local locks    = require "moonpool.locks"
+local locks    = require "moonpool.serve.lock_waits"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.scratch"
 

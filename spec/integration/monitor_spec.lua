@@ -5,7 +5,7 @@ local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local metrics  = require "moonpool.metrics"
-local monitor  = require "moonpool.monitor"
+local monitor  = require "moonpool.watch.monitor"
 local moonpool = require "moonpool"
 local page     = require "spec.support.metrics_page"
 local scratch  = require "spec.support.scratch"
@@ -105,7 +105,7 @@ describe("the other pages", function()
     -- not for callers to say
     assert.are.equal(403, select(2, fetch("test", { development = true })))
     assert.matches("PostgreSQL 1",
-                   (scratch.script([[print(require("moonpool.monitor").test().version)]],
+                   (scratch.script([[print(require("moonpool.watch.monitor").test().version)]],
       { MOONPOOL_ENV = "development" })))
     assert.matches("MOONPOOL_ENV is \"devel\"", (scratch.script("", { MOONPOOL_ENV = "devel" })), 1,
                    true)
@@ -130,7 +130,7 @@ describe("the other pages", function()
      function()
     pcall(db.value, "select 1 / (0 * 7)")
     local number = metrics.queries({ limit = 1 })[1].number
-    local store = require "moonpool.outbox_store"
+    local store = require "moonpool.outbox.store"
     for _ = 1, 150 do
       db.value "select 1"
     end
@@ -154,7 +154,7 @@ describe("the other pages", function()
     end
     local own = fetch("query_history", { host = "1" }).queries
     assert.are.equal(20, #own)
-    for _, entry in ipairs(own) do assert.matches("^moonpool/outbox_store.lua:%d+$", entry.line) end
+    for _, entry in ipairs(own) do assert.matches("^moonpool/outbox/store.lua:%d+$", entry.line) end
     local ok, e = pcall(fetch, "query_history", { failed = "maybe" })
     assert.are.same({ false, "VALIDATION_ERROR" }, { ok, e.code })
   end)
@@ -203,7 +203,7 @@ describe("the other pages", function()
 
   it("give percentiles per operation", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select 1" end }
-    require("moonpool.operation").of(op).name = "monitor_spec_operation"
+    require("moonpool.operation.call").of(op).name = "monitor_spec_operation"
     moonpool.call(op, {})
     local found
     for _, entry in ipairs((fetch "operations").operations) do
@@ -215,7 +215,7 @@ describe("the other pages", function()
 
   it("give no percentile beyond what was seen", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select pg_sleep(0.06)" end }
-    require("moonpool.operation").of(op).name = "monitor_spec_once"
+    require("moonpool.operation.call").of(op).name = "monitor_spec_once"
     moonpool.call(op, {})
     local function of(list)
       for _, entry in ipairs(list) do
@@ -241,7 +241,7 @@ end
 describe("health", function()
   it("tells that the database cannot be reached, and counts how often", function()
     local output = without_database [[
-      local monitor, alerts, json = require "moonpool.monitor", require "moonpool.alerts",
+      local monitor, alerts, json = require "moonpool.watch.monitor", require "moonpool.alerts",
         require "moonpool.json"
       local body, status = monitor.health()
       print("health", body.status, status)

@@ -5,7 +5,7 @@ local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
-local otlp     = require "moonpool.otlp"
+local otlp     = require "moonpool.watch.otlp"
 local receiver = require "spec.support.receiver"
 local service  = require "spec.support.http_service"
 local serving  = require "spec.support.serving"
@@ -43,7 +43,7 @@ end
 
 local function operation(name, run, lane)
   local op = moonpool.operation { run = run, lane = lane }
-  require("moonpool.operation").of(op).name = name
+  require("moonpool.operation.call").of(op).name = name
   return op
 end
 

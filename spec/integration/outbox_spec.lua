@@ -10,7 +10,7 @@ local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
 local scratch  = require "spec.support.scratch"
-local store    = require "moonpool.outbox_store"
+local store    = require "moonpool.outbox.store"
 
 describe("the outbox", function()
   local schema, desk
@@ -438,7 +438,7 @@ describe("the outbox", function()
     local message = desk.value("select id from moonpool.outbox where topic = $1", desk.topic)
     local xid = desk.value("select xid::text from moonpool.outbox where topic = $1", desk.topic)
     local function note(tx) moonpool.host.own_exec(tx, store.note, one, tostring(message), xid) end
-    local operation = require "moonpool.operation"
+    local operation = require "moonpool.operation.call"
     local own = operation.of(desk.subscribers[one])
     local function once()
       return operation.deliver(own, { id = message, key = "a", payload = 1 }, note)
@@ -522,7 +522,7 @@ describe("the outbox", function()
   end)
 
   describe("housekeeping", function()
-    local housekeeping = require "moonpool.housekeeping"
+    local housekeeping = require "moonpool.serve.housekeeping"
 
     it("removes delivered messages and witnesses when they are old, and nothing else", function()
       local fail = true

@@ -4,7 +4,7 @@
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local inline   = require "spec.support.inline"
-local role     = require "moonpool.role"
+local role     = require "moonpool.serve.role"
 local test     = require "moonpool.test"
 
 -- Functions whose work is more than to compute: they are volatile, or not safe in parallel workers.

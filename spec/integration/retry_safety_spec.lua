@@ -316,7 +316,7 @@ describe("started again at any statement, the same is done by", function()
     assert.is_true(is_safe("create_deal").statements >= 11)
   end)
 
-  for name in pairs(test.thorough and require "moonpool.registry".all() or {}) do
+  for name in pairs(test.thorough and require "moonpool.operation.registry".all() or {}) do
     if not made[name] then
       pending(name .. ": add an input of it to this spec")
     elseif name ~= "create_deal" then

@@ -1,7 +1,7 @@
 -- A host that connects as a role which row level security does not bind says so.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
-local role     = require "moonpool.role"
+local role     = require "moonpool.serve.role"
 local scratch  = require "spec.support.scratch"
 local serving  = require "spec.support.serving"
 local test     = require "moonpool.test"

@@ -7,7 +7,7 @@ local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
 local scratch  = require "spec.support.scratch"
 local serving  = require "spec.support.serving"
-local store    = require "moonpool.outbox_store"
+local store    = require "moonpool.outbox.store"
 
 -- Seconds pass until something is due: the database is not asked all the time.
 local function await(what, fn)

@@ -7,7 +7,7 @@ local failure    = require "spec.support.failure"
 local host       = require "moonpool.host"
 local inline     = require "spec.support.inline"
 local moonpool   = require "moonpool"
-local registry   = require "moonpool.registry"
+local registry   = require "moonpool.operation.registry"
 local schemas    = require "moonpool.is.schema"
 local tenants    = require "spec.support.tenants"
 

@@ -11,7 +11,7 @@ local moonpool = require "moonpool"
 local receiver = require "spec.support.receiver"
 local scratch  = require "spec.support.scratch"
 local service  = require "spec.support.http_service"
-local webhook  = require "moonpool.webhook"
+local webhook  = require "moonpool.watch.webhook"
 
 local function counted(result)
   return tonumber(metrics.text()
@@ -339,7 +339,7 @@ describe("moonpool serve with a webhook", function()
       local moonpool = require "moonpool"
       return moonpool.operation { summary = "looks", run = function()
         local found = moonpool.json.array()
-        for _, name in ipairs { "moonpool.host", "moonpool.webhook", "moonpool.alerts" } do
+        for _, name in ipairs { "moonpool.host", "moonpool.watch.webhook", "moonpool.alerts" } do
           if pcall(require, name) then found[#found + 1] = name end
         end
         return { found = found, post = pcall(function() return moonpool.host.post end) }

@@ -4,7 +4,7 @@
 -- _soak spec/soak/hostile_soak.lua
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
-local sandbox   = require "moonpool.sandbox"
+local sandbox   = require "moonpool.script.sandbox"
 local sandboxed = require "spec.support.sandboxed"
 
 local CPU_MS    = 100

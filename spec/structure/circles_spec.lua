@@ -9,9 +9,9 @@ local known_c = {
   ["values/decimal values/decimal_num"] = true,
 }
 local known_lua = {
-  ["moonpool.init moonpool.outbox moonpool.relay moonpool.subscriptions"] = true,
+  ["moonpool.init moonpool.outbox moonpool.outbox.relay moonpool.outbox.subscriptions"] = true,
   ["moonpool.is.document moonpool.is.schema"] = true,
-  ["moonpool.retry_safety moonpool.test"] = true,
+  ["moonpool.test moonpool.test.retry_safety"] = true,
 }
 
 local function unit(path)

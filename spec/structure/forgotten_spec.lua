@@ -132,6 +132,27 @@ describe("nothing is forgotten", function()
     report(problems)
   end)
 
+  it("of a module with a public name: one list says who may require it", function()
+    local text, listed, there, problems = file_with "sandbox.modules = {", {}, {}, {}
+    for name in text:match "sandbox%.modules = {\n(.-)\n}":gmatch '%["(moonpool[%l_.]*)"%]' do listed[name] = true end
+    for name in text:match 'sandbox%.trusted = "(.-)"':gmatch "%S+" do listed["moonpool." .. name] = true end
+    for _, path in ipairs(found "lua/moonpool -maxdepth 1 -name '*.lua'") do
+      local name = path:match "([%l_]+)%.lua$"
+      there[name == "init" and "moonpool" or "moonpool." .. name] = path
+    end
+    local host = read "src/host/host.c"
+    for name in host:gmatch 'mp_vm_preload%(host%->vm, "(moonpool[%l_.]*)"' do there[name] = "src/host/host.c" end
+    assert(there["moonpool.host"] and there["moonpool.json"], "the modules made in C are elsewhere now")
+    there["moonpool.host"] = nil -- what the host's own Lua is built on
+    for name, path in pairs(there) do
+      if not listed[name] then problems[#problems + 1] = name .. " (" .. path .. ") is not in the list" end
+    end
+    for name in pairs(listed) do
+      if not there[name] then problems[#problems + 1] = name .. " is in the list, but there is no such module" end
+    end
+    report(problems)
+  end)
+
   it("of what scripts may require: it has a type", function()
     local text, problems, count = file_with "sandbox.modules = {", {}, 0
     for name, list in text:match "sandbox%.modules = {\n(.-)\n}":gmatch '%["moonpool%.?([%l_]*)"%]%s*=%s*[%["]+([^"%]]+)' do

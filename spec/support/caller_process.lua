@@ -11,7 +11,7 @@
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
-local registry = require "moonpool.registry"
+local registry = require "moonpool.operation.registry"
 
 local out = assert(io.open(..., "w"))
 out:setvbuf "line"

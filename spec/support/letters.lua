@@ -5,7 +5,7 @@ local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
 local scratch  = require "spec.support.scratch"
-local store    = require "moonpool.outbox_store"
+local store    = require "moonpool.outbox.store"
 
 local letters = {}
 

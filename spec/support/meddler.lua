@@ -1,6 +1,6 @@
 -- Runs an operation's script with a `tx` that can be meddled with at its n-th call.
 local moonpool = require "moonpool"
-local registry = require "moonpool.registry"
+local registry = require "moonpool.operation.registry"
 
 local meddler = {}
 

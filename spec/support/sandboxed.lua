@@ -1,6 +1,6 @@
 -- Code as an operation has it: loaded into the sandbox.
 local moonpool = require "moonpool"
-local sandbox  = require "moonpool.sandbox"
+local sandbox  = require "moonpool.script.sandbox"
 
 local sandboxed = {}
 

@@ -1,6 +1,6 @@
 -- When a schedule is due: intervals and cron lines, over ends of months, leap years and clocks that
 -- are put forward and back.
-local due = require "moonpool.due"
+local due = require "moonpool.operation.due"
 
 local function utc() return 0 end
 

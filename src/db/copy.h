@@ -1,4 +1,4 @@
-/* copy.h: COPY on a kept connection (db.lease), for lua/moonpool/copy.lua. While it lasts the
+/* copy.h: COPY on a kept connection (db.lease), for lua/moonpool/db/copy.lua. While it lasts the
  * connection takes nothing else.
  *   copy_start(sql)    waits for the server: "in" or "out"; nil if it was over at once
  *   copy_columns(sql)  what a query of the table's columns tells of their types, before COPY

@@ -343,8 +343,8 @@ static void push_functions(lua_State *L, bool kept) {
   luaL_setfuncs(L, kept ? copying : more, 1);
   lua_remove(L, -2);
   if (kept) return;
-  add_module(L, "moonpool.stream");
-  add_module(L, "moonpool.copy");
+  add_module(L, "moonpool.db.stream");
+  add_module(L, "moonpool.db.copy");
 }
 
 void mp_db_own_open(lua_State *L) {

@@ -122,8 +122,8 @@ static void tell_failure(const struct mp_generation *gen, lua_State *L, char *te
   snprintf(text, size, "%s: %s", line ? line : "scripts/", err.msg);
 }
 
-/* moonpool.generation.open: the function that serves calls and the number of operations, or nil and
- * the faults. */
+/* moonpool.operation.server.open: the function that serves calls and the number of operations, or
+ * nil and the faults. */
 static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_generation *gen = data;
   struct mp_generations *set = gen->set;
@@ -149,7 +149,7 @@ static int start_loading(lua_State *L) {
   struct mp_generation *gen = lua_touserdata(L, 1);
   lua_settop(L, 0);
   lua_getglobal(L, "require");
-  lua_pushliteral(L, "moonpool.generation");
+  lua_pushliteral(L, "moonpool.operation.server");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "open");
   struct mp_task *task =

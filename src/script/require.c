@@ -1,5 +1,5 @@
-/* require.c: the host's side of lua/moonpool/require.lua: files, built-in chunks, and a place where
- * a task waits for a module that another one is loading. */
+/* require.c: the host's side of lua/moonpool/script/require.lua: files, built-in chunks, and a
+ * place where a task waits for a module that another one is loading. */
 #include "script/require.h"
 
 #include <lauxlib.h>
@@ -73,15 +73,15 @@ static int gate_wait(lua_State *L) {
 static void load_require(lua_State *L, const char *lua_dir) {
   if (lua_dir) {
     struct mp_err err = {0};
-    const char *path = lua_pushfstring(L, "%s/moonpool/require.lua", lua_dir);
-    int rv = mp_vm_load_file(mp_vm_of(L), L, path, "moonpool/require.lua", NULL, &err);
+    const char *path = lua_pushfstring(L, "%s/moonpool/script/require.lua", lua_dir);
+    int rv = mp_vm_load_file(mp_vm_of(L), L, path, "moonpool/script/require.lua", NULL, &err);
     if (rv == 0) return;
     if (rv != -MP_EIO) luaL_error(L, "%s", err.msg);
   }
   lua_pushcfunction(L, built_in);
-  lua_pushliteral(L, "moonpool/require.lua");
+  lua_pushliteral(L, "moonpool/script/require.lua");
   lua_call(L, 1, 1);
-  if (lua_isnil(L, -1)) luaL_error(L, "the module moonpool/require.lua is not built in");
+  if (lua_isnil(L, -1)) luaL_error(L, "the module moonpool/script/require.lua is not built in");
 }
 
 void mp_require_open(lua_State *L, const char *lua_dir) {

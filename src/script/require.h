@@ -1,4 +1,4 @@
-/* require.h: what lua/moonpool/require.lua needs of the host. */
+/* require.h: what lua/moonpool/script/require.lua needs of the host. */
 #ifndef MP_REQUIRE_H
 #define MP_REQUIRE_H
 

@@ -1,5 +1,5 @@
 -- `moonpool call NAME [JSON | @FILE | -]`: one operation, its result as JSON on stdout.
-local border   = require "moonpool.border"
+local border   = require "moonpool.operation.border"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"

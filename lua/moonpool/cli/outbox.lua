@@ -84,7 +84,7 @@ return function(args)
       return 1
     end
   elseif command == "prune" then
-    local gone = require "moonpool.housekeeping".run()
+    local gone = require "moonpool.serve.housekeeping".run()
     print(("removed %d messages, %d witnesses"):format(gone.messages, gone.witnesses))
   else
     if not (given.all or given.subscriber or given.message) then

@@ -1,7 +1,7 @@
 -- `moonpool relay [--once]`: the outbox's relay as a process.
 local host     = require "moonpool.host"
 local outbox   = require "moonpool.outbox"
-local registry = require "moonpool.registry"
+local registry = require "moonpool.operation.registry"
 
 return function(args)
   local once = args[1] == "--once"

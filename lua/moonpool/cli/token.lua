@@ -2,8 +2,8 @@
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local nearest  = require "moonpool.is.nearest"
-local registry = require "moonpool.registry"
-local tokens   = require "moonpool.tokens"
+local registry = require "moonpool.operation.registry"
+local tokens   = require "moonpool.serve.tokens"
 
 local usage = "usage: moonpool token create|list|revoke ...; moonpool token --help tells more"
 

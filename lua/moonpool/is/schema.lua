@@ -5,7 +5,7 @@
 -- run finds all failures. A run keeps the path as a stack of steps and spells it only when something fails.
 -- Scripts hold the sealed definition; within definitions stand definitions.
 local json = require "moonpool.json"
-local sealed = require "moonpool.sealed"
+local sealed = require "moonpool.script.sealed"
 
 local null = json.null
 local methods = {}

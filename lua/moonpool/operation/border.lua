@@ -1,0 +1,133 @@
+-- moonpool.operation.border: how a call looks from outside: JSON in, JSON out, and what a caller may see of an error.
+local codes  = require "moonpool.script.codes"
+local errors = require "moonpool.errors"
+local host   = require "moonpool.host"
+local json   = require "moonpool.json"
+
+local border = {}
+
+local NO_MEMORY = "not enough memory" -- what Lua raises
+
+-- The value of a JSON text; VALIDATION_ERROR if it is none.
+function border.decode(text)
+  local ok, value = pcall(json.decode, text, { decimals = true, max_values = host.body_values })
+  if ok then return value end
+  if errors.is(value) then -- too large, or no memory for it
+    if value.status == 413 then value.message = value.message .. " (MOONPOOL_BODY_VALUES)" end
+    error(value, 0)
+  end
+  if value == NO_MEMORY then
+    error(errors.new { code = "HOST_OUT_OF_MEMORY", status = 503,
+      message = "there is no memory to read the input" }, 0)
+  end
+  local message = tostring(value):gsub("^.-:%d+: ", "")
+  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is not JSON: " .. message }, 0)
+end
+
+-- A result as JSON: names in camelCase, decimals as strings.
+function border.encode(value)
+  if value == nil then value = json.null end
+  return json.encode(value, { camel = true, decimal_strings = true, sorted = true })
+end
+
+-- What whoever works on this machine may see: never SQL, DETAIL or a traceback.
+function border.public(e)
+  if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
+  return { code = e.code, message = e.message, status = e.status, fields = e.fields, attempts = e.attempts,
+           operation = e.operation, call_id = e.call_id, outcome_unknown = e.outcome_unknown, line = e.line,
+           generation = e.generation }
+end
+
+-- What the server, or the host, says is told in the words of codes.c; what a script says as it is.
+local function told_of(e)
+  if e.told or e.own_message then return e.told or e.message end
+  local info = codes[e.code]
+  if not info and e.sqlstate then info = codes.DATABASE_ERROR end -- a script's code for a message of the server
+  return info and info.told or e.message
+end
+
+-- What a caller over the network may see: code, message, status and ids; and which fields, where they are his own.
+function border.far(e)
+  if not errors.is(e) then e = errors.new { code = "SCRIPT_ERROR" } end
+  local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields, call_id = e.call_id }
+  if e.parameter and e.status < 500 and not e.own_message then
+    told.fields = json.array { { path = json.camel(e.parameter), message = told.message } }
+    told.message = ("%s: %s"):format(json.camel(e.parameter), told.message)
+  end
+  return told
+end
+
+-- An error as it can be written as JSON, whatever a script has put into it.
+function border.writable(told)
+  if pcall(border.encode, told) then return told end
+  told.fields = nil
+  if type(told.message) ~= "string" then told.message = told.code end
+  if not utf8.len(told.message) then told.message = told.message:gsub("[\x80-\xFF]", "?") end
+  return told
+end
+
+local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
+
+-- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand everywhere.
+local function repeated(input, text, found, seen)
+  if type(input) == "table" then
+    for name, value in next, input do
+      repeated(name, text, found, seen)
+      repeated(value, text, found, seen)
+    end
+  elseif type(input) ~= "boolean" then
+    local value = tostring(input)
+    if #value < 4 or #value > #text or seen[value] then return end
+    seen[value] = true
+    if text:find(value, 1, true) then found[#found + 1] = value end
+  end
+end
+
+local function replaced(text, value)
+  local pieces, from = {}, 1
+  while true do
+    local at, to = text:find(value, from, true)
+    pieces[#pieces + 1] = text:sub(from, at and at - 1)
+    if not at then return table.concat(pieces, "(hidden)") end
+    from = to + 1
+  end
+end
+
+local function without(text, input)
+  if #text > SHOWN_BYTES then return ("(a message of %d bytes)"):format(#text) end
+  local decoded, value = true, input
+  if type(input) == "string" then decoded, value = pcall(border.decode, input) end
+  if not decoded then return text end
+  local found = {}
+  repeated(value, text, found, {})
+  table.sort(found, function(a, b) return #a > #b end) -- a value may stand inside of another
+  for _, item in ipairs(found) do text = replaced(text, item) end
+  return text
+end
+
+-- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the
+-- input, a value or JSON text.
+function border.detail(e, input)
+  if not errors.is(e) then return without(tostring(e), input) end
+  local copy = {}
+  for name, field in next, e do copy[name] = field end
+  copy.message = without(tostring(e.message), input)
+  local text = tostring(errors.new(copy))
+  return e.traceback and text .. "\n" .. e.traceback or text
+end
+
+-- The error of an operation whose result cannot be written: its code of its own, because what to do next depends on the work:
+-- it is stored, and to repeat the call would do it twice, or undone (`undone`: its answer was to be kept under a key).
+function border.unwritable(name, fault, options)
+  local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
+  local lost = errors.is(fault) and fault.code == "CONNECTION_LOST" -- a row of it, behind a lost COMMIT
+  local told = name .. " is done and stored, but " .. (lost and "a part of its result was lost with a connection"
+    or "its result cannot be written as JSON")
+  if options and options.undone then
+    told = name .. " was undone: its result cannot be kept under the key, because it cannot be written as JSON"
+  end
+  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = options and options.call_id,
+    message = told .. ": " .. why, told = told }
+end
+
+return border

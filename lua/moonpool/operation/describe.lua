@@ -1,0 +1,18 @@
+-- moonpool.operation.describe: the operations of a generation as JSON: name, summary, tenant, schedule, schemas.
+local json     = require "moonpool.json"
+local registry = require "moonpool.operation.registry"
+
+return function()
+  local list, names = {}, {}
+  for name in pairs(registry.operations) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local op = registry.operations[name]
+    list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, on = op.on,
+                from = op.from, for_each = op.for_each, internal = op.internal, renamed_from = op.renamed_from,
+                deliveries = op.deliveries, concurrency = op.concurrency, isolation = op.isolation,
+                timeout = op.timeout, read_only = op.read_only, input = op.input and op.input:json_schema(),
+                output = op.output and op.output:json_schema() }
+  end
+  return json.encode(json.array(list), { sorted = true })
+end

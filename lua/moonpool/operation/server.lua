@@ -1,0 +1,116 @@
+-- moonpool.operation.server: what the host does inside the state of a generation: loads scripts/, and serves calls.
+local border        = require "moonpool.operation.border"
+local errors        = require "moonpool.errors"
+local failures      = require "moonpool.operation.failures"
+local host          = require "moonpool.host"
+local operation     = require "moonpool.operation.call"
+local registry      = require "moonpool.operation.registry"
+local sandbox       = require "moonpool.script.sandbox"
+local subscriptions = require "moonpool.outbox.subscriptions"
+
+local generation = {}
+
+-- A fault as a compiler says it: "scripts/create_order.lua:12: message".
+local function fault_text(fault, file)
+  local message = errors.is(fault) and fault.message or tostring(fault)
+  if message:find "^scripts/[^\n:]+:%d+: " then return message end
+  return ("%s: %s"):format(errors.is(fault) and fault.line or "scripts/" .. file, message)
+end
+
+-- Faults in the order of their files, each once: a broken module is the fault of all that require it.
+local function collect()
+  local texts = {}
+  local function add(text)
+    local plain = text:gsub(" %(in module '[^']*'%)$", "")
+    if not texts[plain] then texts[#texts + 1], texts[plain] = plain, true end
+  end
+  return texts, add
+end
+
+-- A module that none requires yet may be required by a call: it must compile too.
+local function compile_all(add)
+  for _, name in ipairs(registry.files()) do
+    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name, sandbox.head)
+    if not chunk then add(fault_text(fault, name)) end
+  end
+end
+
+local function run_smoke(add)
+  local ok, fault = registry.smoke()
+  if not ok then add("scripts/smoke.lua refuses this state of scripts/: " .. fault_text(fault, "smoke.lua")) end
+end
+
+-- What an entry that is no operation gives is a text already.
+local function serve_entry(name, input, options)
+  return require(options.entry)(name, input, options)
+end
+
+local function prepare(name, input, options)
+  local op = registry.get(name)
+  host.charge(op)
+  if options.far then operation.check_outside(op) end
+  return op, border.decode(input)
+end
+
+local function serve_operation(name, input, options)
+  options.border, options.answer_text = true, true
+  local ready, op, value = pcall(prepare, name, input, options)
+  if not ready then
+    -- Callers may ask for anything: only names that are there are counted as such.
+    local there = registry.operations[name] or registry.broken[name]
+    pcall(failures.tell, there and name or "unknown", op, nil, options.origin)
+    error(op, 0)
+  end
+  return (operation.call(op, value, options))
+end
+
+-- (name, JSON text, options) -> ok, JSON text, status, detail
+local function serve(name, input, options)
+  local ok, result = pcall(options.entry and serve_entry or serve_operation, name, input, options)
+  if ok then
+    if options.entry then return true, result, 200 end
+    local done, text = pcall(border.encode, result)
+    if done then return true, text, 200 end
+    result = border.unwritable(name, text, { call_id = options.origin and options.origin.call_id })
+    failures.tell(name, result, input, options.origin)
+  end
+  local told = options.far and border.far(result) or border.public(result)
+  told.call_id = told.call_id or options.origin and options.origin.call_id
+  return false, border.encode(border.writable(told)), told.status, not options.far and border.detail(result, input) or nil
+end
+
+-- What is no fault, though hardly meant. -> how many operations there are
+local function look_at_operations(add)
+  local count = 0
+  for _ in pairs(registry.all()) do count = count + 1 end
+  for _, why in pairs(registry.unreachable) do host.log("warn", why) end
+  if count > 0 then return count end
+  if host.generation().before > 0 then
+    add("scripts/: there is no operation any more where there were some: an empty folder, or a volume that " ..
+        "is not there? Restart the host if that is meant")
+  else
+    host.log("warn", "there is no operation: no file of scripts/ returns one")
+  end
+  return count
+end
+
+-- -> the function that serves calls, and how many operations there are; or nil and all that is wrong
+-- with scripts/, a line each.
+function generation.open()
+  generation.number = host.generation().number
+  errors.set_generation(generation.number)
+  local texts, add = collect()
+  compile_all(add)
+  registry.load()
+  for _, name in ipairs(registry.broken_names()) do add(fault_text(registry.broken[name], name .. ".lua")) end
+  local count = not texts[1] and look_at_operations(add)
+  if not texts[1] then run_smoke(add) end
+  if not texts[1] then subscriptions.settle_all(registry.all()) end
+  if texts[1] then
+    table.sort(texts)
+    return nil, table.concat(texts, "\n")
+  end
+  return serve, count
+end
+
+return generation

@@ -1,0 +1,69 @@
+-- moonpool.outbox.subscriptions: where a subscriber that is not known yet begins, decided when scripts/ is
+-- loaded: with what is published from then on, unless it says `from = "oldest"`, or where another
+-- ended that it was `renamed_from`. One that is known goes on.
+local errors   = require "moonpool.errors"
+local host     = require "moonpool.host"
+local moonpool = require "moonpool"
+local store    = require "moonpool.outbox.store"
+
+local subscriptions = {}
+
+local PATIENCE_S = 3 -- a host starts without its database, too
+
+local said = {
+  now     = "%s begins with what is published to %s from now on: %d that are kept are not for it " ..
+            '(from = "oldest" takes them)',
+  oldest  = "%s begins with the oldest message of %s that is kept: %d wait for it",
+  renamed = "%s goes on with %s where %s was",
+}
+
+local function tell(name, op, begins, kept)
+  if begins == "renamed" then
+    host.log("info", said.renamed:format(name, op.on, op.renamed_from))
+  elseif said[begins] then
+    host.log("info", said[begins]:format(name, op.on, kept))
+  end
+end
+
+--- Makes a subscriber known. False: it takes the place of one that a relay still serves; later.
+---@param op { on: string, from?: string, renamed_from?: string }
+function subscriptions.settle(conn, name, op)
+  if store.is_known(conn, name, op.on) then return true end
+  if op.renamed_from and store.is_known(conn, op.renamed_from, op.on) then
+    if not store.lock(conn, op.renamed_from) then return false end
+    store.rename(conn, op.renamed_from, name, op.on)
+    store.unlock(conn, op.renamed_from)
+    tell(name, op, "renamed")
+    return true
+  end
+  if store.begin(conn, name, op.on, op.from == "oldest") then
+    tell(name, op, op.from or "now", store.kept(conn, op.on))
+  end
+  return true
+end
+
+-- The first missing table, function or right: `migrate up` has not been run yet.
+local function is_missing(failure)
+  local state = errors.is(failure) and failure.sqlstate
+  return state == "42P01" or state == "3F000" or state == "42501"
+end
+
+--- Those of a new generation, before it takes calls: nothing that those publish is missed. Without
+--- a database it is done by the relay, when there is one.
+---@param operations table<string, table>
+function subscriptions.settle_all(operations)
+  local subscribers = {}
+  for name, op in pairs(operations) do
+    if op.on then subscribers[name] = op end
+  end
+  if not next(subscribers) then return end
+  local ok, failure = pcall(moonpool.timeout, PATIENCE_S, store.with, function(conn)
+    for name, op in pairs(subscribers) do subscriptions.settle(conn, name, op) end
+  end)
+  if not ok and not is_missing(failure) then
+    host.log("warn", "subscribers that are new begin when the database answers: "
+      .. tostring(failure))
+  end
+end
+
+return subscriptions

@@ -1,0 +1,60 @@
+-- moonpool.serve.jobs: what a host that serves does besides serving: the outbox's relay for the subscribers of the current
+-- generation, and housekeeping.
+local errors       = require "moonpool.errors"
+local generations  = require "moonpool.generations"
+local host         = require "moonpool.host"
+local housekeeping = require "moonpool.serve.housekeeping"
+local json         = require "moonpool.json"
+local moonpool     = require "moonpool"
+local outbox       = require "moonpool.outbox"
+
+local jobs = {}
+
+local AGAIN_S = 30 -- after a failure
+
+-- name -> what the relay needs to know of a subscriber
+local function subscribers()
+  local found = {}
+  for _, op in ipairs(generations.operations()) do
+    if op.on then found[op.name] = op end
+  end
+  return found
+end
+
+local function deliver(_, name, message, xid)
+  local payload = message.payload
+  message.payload = nil
+  local text = json.encode { message = message, xid = xid, payload = payload }
+  local _, answer = generations.call_json(name, text, { entry = "moonpool.outbox.entry" })
+  if answer ~= "true" then error(errors.new(json.decode(answer)), 0) end
+end
+
+local function work()
+  local number, found = generations.current(), subscribers()
+  local function stop() return generations.current() ~= number end
+  if next(found) then
+    outbox.run { subscribers = found, deliver = deliver, stop = stop }
+  else
+    housekeeping.turn()
+    moonpool.sleep(1)
+  end
+end
+
+-- Runs until the host is told to stop. A subscription moves to the next generation when what it delivers is done.
+function jobs.run()
+  local said
+  while not host.stopping() do
+    local ok, failure = pcall(work)
+    if ok then
+      said = nil
+    else
+      failure = tostring(failure)
+      if failure ~= said then host.log("warn", "the relay and housekeeping begin anew: " .. failure) end
+      said = failure
+      local till = host.clock() + AGAIN_S
+      while not host.stopping() and host.clock() < till do moonpool.sleep(1) end
+    end
+  end
+end
+
+return jobs

@@ -1,0 +1,45 @@
+-- moonpool.serve.lock_waits: which calls wait for a lock in the database, and who has it. What is
+-- found is a step of the call in the recorder, and a line in the log. It looks by the host's own
+-- connection, because those who wait may have all of the pool's.
+local host = require "moonpool.host"
+
+local locks = {}
+
+local EVERY_S = 0.25
+local WAIT_MS = 250 -- for an answer, before anybody asks why
+
+-- The name and the state of another user's session are not for everybody.
+local function who(row)
+  if row.holder == 0 then return "a prepared transaction" end
+  local known = {}
+  if (row.program or "") ~= "" then known[1] = row.program end
+  known[#known + 1] = row.state
+  return known[1] and ("no call of this host (%s)"):format(table.concat(known, ", ")) or "no call of this host"
+end
+
+--- Looks once at the calls that have waited for an answer for so long; asks the database only if
+--- there is one.
+---@param ms? integer  default 250
+function locks.look(ms)
+  local backends = host.backends_waited_for(ms or WAIT_MS)
+  if not backends[1] then return end
+  local rows = host.database.query([[
+    select distinct on (w.pid) w.pid, b.pid as holder, a.application_name as program, a.state
+      from unnest(string_to_array($backends, ',')::int[]) as w (pid)
+     cross join lateral unnest(pg_blocking_pids(w.pid)) as b (pid)
+      left join pg_stat_activity a on a.pid = b.pid
+     order by w.pid, b.pid]], { backends = table.concat(backends, ",") })
+  for _, row in ipairs(rows) do host.blocked(row.pid, row.holder, who(row)) end
+end
+
+local watch
+
+--- Looks from now on, four times a second; what a serving host does, in one of its Lua states.
+function locks.start() watch = watch or host.every(EVERY_S, "locks", locks.look) end
+
+function locks.stop()
+  if watch then watch:stop() end
+  watch = nil
+end
+
+return locks

@@ -1,0 +1,324 @@
+-- moonpool.watch.monitor: the bodies of the monitoring pages, with the field names that dashboards
+-- and scripts read. Each function gives a table for JSON and the HTTP status; `params` are those of
+-- the query string, as text.
+local alerts  = require "moonpool.alerts"
+local calls   = require "moonpool.calls"
+local errors  = require "moonpool.errors"
+local health  = require "moonpool.watch.health"
+local host    = require "moonpool.host"
+local json    = require "moonpool.json"
+local metrics = require "moonpool.metrics"
+
+local monitor = {}
+
+local SLOWEST  = 86400000
+
+-- 2026-11-23T18:09:27.123Z
+local function now()
+  return (host.now():gsub("(%.%d%d%d)%d*Z$", "%1Z"))
+end
+
+-- ---- parameters ----
+
+local function number_of(params, name, default, low, high)
+  local given = params and params[name]
+  if given == nil or given == "" then return default end
+  local value = tonumber(given)
+  if not value or value ~= value or value < low then
+    error(errors.new { code = "VALIDATION_ERROR", status = 400,
+      message = ("%s must be a number from %d to %d"):format(name, low, high) }, 0)
+  end
+  return math.min(value, high)
+end
+
+-- ---- may this host take work, and is its database there ----
+
+--- GET /health, for a load balancer: may this host take work? A busy one may; one whose database
+--- only reads serves what only reads. `draining`: it is about to stop.
+function monitor.ready(draining)
+  local ready = not draining and health.now().works
+  return { healthy = ready }, ready and 200 or 503
+end
+
+--- GET /api/db/health: the state, and unless it is healthy what that means.
+function monitor.health(draining)
+  local state = health.now()
+  if draining then state = { state = "draining" } end
+  return { status = state.state, timestamp = now(), message = state.message }, state.sound and 200 or 503
+end
+
+-- ---- numbers ----
+
+local function pool_fields()
+  local pool = metrics.pool()
+  return {
+    totalConnections = pool.total_connections, idleConnections = pool.idle_connections,
+    activeConnections = pool.active_connections, waitingClients = pool.waiting_clients,
+    totalQueries = pool.total_queries, slowQueries = pool.slow_queries, failedQueries = pool.failed_queries,
+    avgQueryTime = pool.avg_query_time, uptime = pool.uptime,
+    maxConnections = pool.max, minConnections = pool.min,
+  }
+end
+
+local function transaction_fields()
+  local totals = metrics.transactions()
+  return {
+    totalTransactions = totals.total_transactions, committedTransactions = totals.committed_transactions,
+    rolledBackTransactions = totals.rolled_back_transactions, retriedTransactions = totals.retried_transactions,
+    failedTransactions = totals.failed_transactions, deadlockRetries = totals.deadlock_retries,
+    avgDuration = totals.avg_duration,
+    unknownTransactions = totals.unknown_transactions, resolvedTransactions = totals.resolved_transactions,
+  }
+end
+
+local function stamped(fields)
+  fields.timestamp = now()
+  return fields, 200
+end
+
+--- GET /api/db/metrics
+function monitor.metrics()
+  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(), health = health.now().sound }, 200
+end
+
+--- GET /api/db/pool-metrics
+function monitor.pool_metrics() return stamped(pool_fields()) end
+
+--- GET /api/db/transaction-stats
+function monitor.transaction_stats() return stamped(transaction_fields()) end
+
+--- One entry per operation and isolation, with percentiles in ms.
+function monitor.operations()
+  local list = json.array()
+  for i, entry in ipairs(metrics.operations()) do
+    list[i] = {
+      operation = entry.operation, isolation = entry.isolation, total = entry.total, committed = entry.committed,
+      rolledBack = entry.rolled_back, failed = entry.failed, unknown = entry.unknown, retried = entry.retried,
+      avgDuration = entry.avg_duration, p50 = entry.p50, p95 = entry.p95, p99 = entry.p99,
+      min = entry.min, max = entry.max,
+    }
+  end
+  return { timestamp = now(), operations = list, count = #list }, 200
+end
+
+-- ---- statements ----
+
+local function queries_of(entries)
+  local list = json.array()
+  for i, entry in ipairs(entries) do
+    list[i] = {
+      query = entry.query, duration = entry.duration, timestamp = entry.timestamp, success = entry.success,
+      error = entry.error, sqlstate = entry.sqlstate, rows = entry.rows, operation = entry.operation, line = entry.line,
+      number = entry.number, host = entry.host,
+    }
+  end
+  return list
+end
+
+-- "1" or "true": is it asked for?
+local function flag_of(params, name)
+  local given = params and params[name]
+  if given == nil or given == "" or given == "0" or given == "false" then return false end
+  if given == "1" or given == "true" then return true end
+  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = ("%s must be 1 or 0"):format(name) }, 0)
+end
+
+--- GET /api/db/query-history?limit=20: the scripts' last statements; ?host=1: the host's own;
+--- ?failed=1: those that failed: up to 200, of which callers' conflicts (class 23) are no more than
+--- 100.
+function monitor.query_history(params)
+  local limit = math.floor(number_of(params, "limit", 20, 0, 200))
+  local failed, own = flag_of(params, "failed"), flag_of(params, "host")
+  local queries = queries_of(metrics.queries { limit = limit, failed = failed, host = own and not failed })
+  return { timestamp = now(), queries = queries, count = #queries }, 200
+end
+
+--- GET /api/db/slow-queries?threshold=1000 (ms)
+function monitor.slow_queries(params)
+  local threshold = number_of(params, "threshold", host.slow_query_ms, 0, SLOWEST)
+  local queries = queries_of(metrics.slow { threshold = threshold })
+  return { timestamp = now(), threshold = threshold, queries = queries, count = #queries }, 200
+end
+
+--- The plan of a statement of the history, by its number; 404 if it is gone, 400 if it has no plan.
+function monitor.plan(params)
+  local number = math.floor(number_of(params, "number", 0, 0, SLOWEST * SLOWEST))
+  local plan, why = metrics.plan(number)
+  if not plan then return { error = { code = "NO_PLAN", message = why } }, why == "gone" and 404 or 400 end
+  return { timestamp = now(), number = number, plan = json.array(plan) }, 200
+end
+
+-- ---- calls ----
+
+--- The last calls: ?limit=20&notable=true (only what failed, was retried or slow).
+function monitor.calls(params)
+  local limit = math.floor(number_of(params, "limit", 20, 0, 200))
+  local list = json.array()
+  for i, call in ipairs(calls.recent { limit = limit, notable = params and params.notable == "true" }) do
+    list[i] = { id = call.id, operation = call.operation, caller = call.caller, lane = call.lane, began = call.began,
+      duration = call.duration, outcome = call.outcome, attempts = call.attempts, roundTrips = call.round_trips,
+      group = call.group, error = call.error }
+  end
+  return { timestamp = now(), calls = list, count = #list }, 200
+end
+
+--- What calls failed with: by operation, code and whose fault, the latest first, each with its last
+--- call.
+function monitor.failed_calls()
+  local list = json.array()
+  for i, kind in ipairs(metrics.failures()) do
+    list[i] = { operation = kind.operation, code = kind.code, fault = kind.fault, count = kind.count, last = kind.last,
+      callId = kind.call_id }
+  end
+  return { timestamp = now(), failures = list, count = #list }, 200
+end
+
+--- One call with its notes, each with what it says: ?id=
+function monitor.call(params)
+  local call = calls.find(params and params.id or "")
+  if not call then return { error = { code = "UNKNOWN_CALL",
+    message = "this host has no such call, or has forgotten it: it keeps the last 200, "
+    .. "200 that failed, were retried or were slow, and 200 that a list has shown" } }, 404 end
+  for _, note in ipairs(call.notes) do note.said = calls.say(note) end
+  call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
+  return call, 200
+end
+
+-- ---- alerts ----
+
+--- GET /api/db/alerts
+function monitor.alerts()
+  local list = json.array()
+  for i, alert in ipairs(alerts.list()) do
+    list[i] = {
+      name = alert.name, title = alert.title, severity = alert.severity, value = alert.value, threshold = alert.threshold,
+      message = alert.message, action = alert.action, since = alert.since,
+    }
+  end
+  return { timestamp = now(), alerts = list, count = #list }, 200
+end
+
+-- ---- messages and schedules ----
+
+local function seconds(at) return at > 0 and os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(at)) or nil end
+
+local function messages()
+  local list = json.array()
+  for i, of in ipairs(metrics.messages()) do
+    list[i] = { subscriber = of.subscriber, waiting = of.waiting, oldest = of.oldest, deadLetters = of.dead_letters,
+      delivered = of.delivered, failed = of.failed + of.dead, postponed = of.postponed }
+  end
+  return list
+end
+
+local function schedules()
+  local list = json.array()
+  for i, of in ipairs(metrics.schedules()) do
+    list[i] = { operation = of.operation, nextRun = seconds(of.next_run), lastSuccess = seconds(of.last_success),
+      failing = of.failing, late = of.late, running = of.running, ok = of.ok, failed = of.failed }
+  end
+  return list
+end
+
+--- GET /api/db/messages: of each subscriber that this host serves; `oldest` in seconds.
+function monitor.messages()
+  local list = messages()
+  return { timestamp = now(), subscribers = list, count = #list }, 200
+end
+
+--- GET /api/db/schedules: of each operation with `every`; `failing`: in a row, or tenants; `late`
+--- in seconds.
+function monitor.schedules()
+  local list = schedules()
+  return { timestamp = now(), schedules = list, count = #list }, 200
+end
+
+-- ---- all at once ----
+
+-- "name{label="value"} 1" of the metrics' page: fn(name, labels as text, value) for each.
+local function each_number(fn)
+  for name, rest in metrics.text():gmatch "\n(moonpool_[%w_]+)([^\n]+)" do
+    local labels, value = rest:match "^(%b{}) (.+)$"
+    fn(name, labels or "", tonumber(value or rest))
+  end
+end
+
+local function label(labels, name) return labels:match(name .. '="([^"]*)"') end
+
+-- What the dashboard draws of the metrics' page.
+local function page_numbers()
+  local plain, retries, latencies = {}, json.array(), {}
+  each_number(function(name, labels, value)
+    if name == "moonpool_transaction_retries_total" then
+      if value > 0 then
+        retries[#retries + 1] = { operation = label(labels, "operation"), reason = label(labels, "reason"), count = value }
+      end
+    elseif name == "moonpool_transaction_duration_seconds_bucket" then
+      local of = label(labels, "operation") .. " " .. label(labels, "isolation")
+      local found = latencies[of] or { bounds = json.array(), counts = json.array() }
+      latencies[of] = found
+      found.bounds[#found.bounds + 1] = tonumber(label(labels, "le")) -- none for +Inf
+      found.counts[#found.counts + 1] = value
+    else
+      plain[name .. labels] = value
+    end
+  end)
+  return plain, retries, latencies
+end
+
+-- Over HTTP: answers by the class of their status code, and clients; nil where nobody listens.
+local function http_numbers(plain)
+  if not plain.moonpool_http_connections then return nil end
+  local http = { answers = 0, clientErrors = 0, serverErrors = 0, connections = plain.moonpool_http_connections,
+                 active = plain.moonpool_http_requests_active }
+  for name, value in pairs(plain) do
+    local code = name:match '^moonpool_http_requests_total.*code="(%d)'
+    if code then http.answers = http.answers + value end
+    if code == "4" then http.clientErrors = http.clientErrors + value end
+    if code == "5" then http.serverErrors = http.serverErrors + value end
+  end
+  return http
+end
+
+--- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but
+--- whether it is there. `latency` of an operation: how many of its transactions took at most so
+--- many seconds, and of them all; the last ones, the shortest and the longest in ms.
+function monitor.overview()
+  local plain, retries, latencies = page_numbers()
+  local body, slow = monitor.metrics(), monitor.slow_queries()
+  body.operations, body.alerts, body.retries = monitor.operations().operations, monitor.alerts().alerts, retries
+  for i, entry in ipairs(metrics.operations()) do
+    local latency = latencies[entry.operation .. " " .. entry.isolation]
+    if latency then latency.last, latency.min, latency.max = json.array(entry.last), entry.min, entry.max end
+    body.operations[i].latency = latency
+  end
+  body.failures = monitor.failed_calls().failures
+  body.slowQueries, body.threshold = slow.queries, slow.threshold
+  local state = health.now()
+  body.state = { name = state.state, seconds = state.seconds, message = state.message, reason = state.reason,
+                 advice = state.advice, holders = state.state == "saturated" and state.holders or nil }
+  body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
+  body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
+  body.http = http_numbers(plain)
+  body.messages, body.schedules = messages(), schedules()
+  body.lag = { sum = plain.moonpool_loop_lag_seconds_sum, count = plain.moonpool_loop_lag_seconds_count }
+  body.generations = {
+    current = plain.moonpool_generation, open = plain.moonpool_generations_open,
+    startedAt = plain.moonpool_generation_start_time_seconds,
+    loaded = plain['moonpool_reloads_total{result="loaded"}'], refused = plain['moonpool_reloads_total{result="refused"}'],
+  }
+  return body, 200
+end
+
+--- GET /api/db/test, in development only: the server's time and version.
+function monitor.test()
+  if not host.development then
+    return { error = { code = "FORBIDDEN", status = 403,
+      message = "only in development: set MOONPOOL_ENV=development on a host that others cannot reach" } }, 403
+  end
+  local db = require "moonpool.db" -- here: a page that hardly anybody asks for
+  local row = db.one "select now() as time, version() as version"
+  return { timestamp = now(), success = true, time = row.time, version = row.version }, 200
+end
+
+return monitor
