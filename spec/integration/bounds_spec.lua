@@ -170,12 +170,12 @@ describe("a transaction is bounded by", function()
   end)
 
   describe("the host's budget for retries", function()
-    -- `calls` at once, each of which always fails with 40001; then one alone.
+    -- `calls` at once, each of which always fails with 57P03; then one alone.
     local function storm(budget, calls, retries)
       local output, code = scratch.script(([[
         local moonpool = require "moonpool"
         local op = moonpool.operation { retries = %d, timeout = 300,
-          run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }
+          run = function(tx) tx:value "select moonpool_fault.raise('57P03')" end }
         local function attempt()
           local _, e = pcall(moonpool.call, op, {})
           return { attempts = e.attempts, message = e.message, code = e.code, sqlstate = e.sqlstate,
@@ -203,8 +203,8 @@ describe("a transaction is bounded by", function()
       local ends = storm(1, 250, 100)
       local last = ends[#ends]
       assert.are.equal(1, last.attempts)
-      assert.are.equal("SERIALIZATION_FAILURE", last.code)
-      assert.are.equal("40001", last.sqlstate)
+      assert.are.equal("NO_DATABASE", last.code)
+      assert.are.equal("57P03", last.sqlstate)
       assert.are.equal(503, last.status)
       assert.is_true(last.retryable)
       inline.contains(last.message,
@@ -220,7 +220,7 @@ describe("a transaction is bounded by", function()
         local operation = require "moonpool.operation.call"
         local function failing(name)
           local op = moonpool.operation { retries = 1, timeout = 300,
-            run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }
+            run = function(tx) tx:value "select moonpool_fault.raise('57P03')" end }
           operation.of(op).name = name
           return op
         end
@@ -246,6 +246,24 @@ describe("a transaction is bounded by", function()
       local told = json.decode(output)
       assert.are.same({ 1, 2, 2, 1 }, { told[1], told[2], told[3], told[4] })
       inline.contains(told[5], "the host's budget for retries is used up")
+    end)
+
+    it("is not drawn on by conflicts: each has all its attempts", function()
+      local output, code = scratch.script([[
+        local moonpool = require "moonpool"
+        local op = moonpool.operation { retries = 2, timeout = 300,
+          run = function(tx) tx:value "select moonpool_fault.raise('40001')" end }
+        local sum, calls = 0, {}
+        for i = 1, 120 do
+          calls[i] = function()
+            local _, e = pcall(moonpool.call, op, {})
+            sum = sum + e.attempts
+          end
+        end
+        moonpool.all(calls)
+        print(sum)]], { MOONPOOL_RETRY_BUDGET = "1", MOONPOOL_LOG_LEVEL = "error", DB_POOL_MAX = "5" })
+      assert.are.equal(0, code, output)
+      assert.are.equal(3 * 120, tonumber(output))
     end)
 
     it("0 is none: each call has all its attempts", function()

@@ -156,10 +156,21 @@ describe("a transaction", function()
       assert.are.same(drawn[1], drawn[2])
       assert.are.same(drawn[1], drawn[3])
       assert.are_not.equal(drawn[1][1], drawn[1][4])
-      assert.is_truthy(drawn[1][1]:match "^%x+%-%x+%-7%x+%-[89ab]%x+%-%x+$")
+      assert.is_truthy(drawn[1][1]:match "^%x+%-%x+%-4%x+%-[89ab]%x+%-%x+$")
       assert.is_truthy(drawn[1][2]:match "^%d+%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d+Z$")
       assert.is_true(drawn[1][3] >= 0 and drawn[1][3] < 1)
       assert.is_true(drawn[1][5] >= 1 and drawn[1][5] <= 1000000)
+    end)
+
+    it("uuids are of version 7, but under a snapshot isolation of version 4", function()
+      local function versions(isolation)
+        return call(function(tx)
+          return { tx:uuid():sub(15, 15), tx:uuid(4):sub(15, 15), tx:uuid(7):sub(15, 15) }
+        end, { isolation = isolation })
+      end
+      assert.are.same({ "7", "4", "7" }, versions "read committed")
+      assert.are.same({ "4", "4", "7" }, versions "repeatable read")
+      assert.are.same({ "4", "4", "7" }, versions "serializable")
     end)
 
     it("other calls draw other ones", function()

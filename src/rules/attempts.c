@@ -4,7 +4,8 @@
 
 #include "util/sm.h"
 
-#define DOUBT_MS 10 /* the shortest pause between two questions about a lost COMMIT */
+#define DEADLOCK_MS 5 /* the pause after a deadlock */
+#define DOUBT_MS 10   /* the shortest pause between two questions about a lost COMMIT */
 
 static const char *unsound(const void *object) {
   const struct mp_tx *tx = object;
@@ -50,13 +51,36 @@ static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
 
 /* ---- what comes after a rollback ---- */
 
-/* Exponential back-off with full jitter: a random part of a limit that doubles. */
+/* A random part of a limit that doubles `doubled` times: exponential back-off with full jitter. */
+static uint64_t jitter(const struct mp_tx *tx, uint64_t limit, unsigned doubled, uint32_t random) {
+  uint64_t cap = tx->options.backoff_cap_ms;
+  for (; doubled > 0 && limit > 0 && limit < cap; doubled--) limit *= 2;
+  return (limit < cap ? limit : cap) * random / UINT32_MAX;
+}
+
 static uint64_t backoff(const struct mp_tx *tx, uint32_t random) {
-  uint64_t limit = tx->options.backoff_ms;
-  unsigned doubled = tx->attempt + tx->waits;
-  for (unsigned i = 1; i < doubled && limit < tx->options.backoff_cap_ms; i++) limit *= 2;
-  if (limit > tx->options.backoff_cap_ms) limit = tx->options.backoff_cap_ms;
-  return limit * random / UINT32_MAX;
+  unsigned pauses = tx->attempt + tx->waits; /* this one included */
+  return jitter(tx, tx->options.backoff_ms, pauses ? pauses - 1 : 0, random);
+}
+
+bool mp_tx_conflict(const struct mp_err *err) {
+  return !strcmp(err->sqlstate, "40001") || !strcmp(err->sqlstate, "40P01");
+}
+
+bool mp_tx_charged(const struct mp_tx *tx) {
+  unsigned flags = tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE);
+  return !tx->in_doubt && flags == MP_ERRF_RETRYABLE && !mp_tx_conflict(&tx->err);
+}
+
+/* The pause before the next attempt. After a serialization failure the first retry is immediate:
+ * the other transaction has committed, and the retry cannot meet it again. After a deadlock the
+ * survivor must first wake up and take the lock, or the retry takes it and both deadlock again.
+ * Later retries wait in proportion to the time that an attempt takes, because that is how long the
+ * others need. */
+static uint64_t pause(const struct mp_tx *tx, struct mp_tx_now now) {
+  if (!mp_tx_conflict(&tx->err)) return backoff(tx, now.random);
+  if (tx->attempt <= 1) return strcmp(tx->err.sqlstate, "40P01") ? 0 : DEADLOCK_MS;
+  return jitter(tx, now.ms - tx->began_ms + 1, tx->attempt - 2, now.random);
 }
 
 static void count_retry(struct mp_tx *tx) {
@@ -91,8 +115,9 @@ static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
   entry->delay_ms = (uint32_t)delay_ms;
 }
 
-static unsigned begin_attempt(struct mp_tx *tx) {
+static unsigned begin_attempt(struct mp_tx *tx, struct mp_tx_now now) {
   tx->attempt++;
+  tx->began_ms = now.ms;
   tx->err = (struct mp_err){0};
   tx->retry = tx->in_flight = false;
   tx->savepoints = tx->waits = 0;
@@ -101,10 +126,10 @@ static unsigned begin_attempt(struct mp_tx *tx) {
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
 static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
-  uint64_t delay = backoff(tx, now.random);
+  uint64_t delay = pause(tx, now);
   bool failed =
       tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD) && !(tx->err.flags & MP_ERRF_STALE);
-  bool refused = tx->retry && failed && now.retries != MP_TX_MAY_RETRY;
+  bool refused = tx->retry && failed && !mp_tx_conflict(&tx->err) && now.retries != MP_TX_MAY_RETRY;
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
   if (failed) note_failure(tx, again ? delay : 0);
   if (refused)
@@ -201,7 +226,7 @@ unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const stru
     return MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
   }
   if (doubted) tx->retries_connection++;
-  return begin_attempt(tx);
+  return begin_attempt(tx, now);
 }
 
 /* ---- events ---- */
@@ -218,8 +243,8 @@ unsigned mp_tx_waited(struct mp_tx *tx) {
   return MP_TX_DO_ACQUIRE;
 }
 
-unsigned mp_tx_granted(struct mp_tx *tx) {
-  if (!tx->in_doubt && !tx->options.keyed) return begin_attempt(tx);
+unsigned mp_tx_granted(struct mp_tx *tx, struct mp_tx_now now) {
+  if (!tx->in_doubt && !tx->options.keyed) return begin_attempt(tx, now);
   if (!move(tx, MP_TX_RESOLVING)) return broken(tx);
   tx->in_flight = true;
   return MP_TX_DO_RESOLVE;

@@ -17,7 +17,7 @@
  * - COMMIT counts only with the tag COMMIT: a failed transaction answers COMMIT with ROLLBACK and
  * no error.
  * - 40001 and 40P01 restart from the top, from any depth; a savepoint cannot help (the snapshot
- * stays).
+ * stays). The first retry is immediate, and none draws on the budget for retries.
  * - A prepared statement that is out of date (MP_ERRF_STALE) costs no attempt: the attempt starts
  * again at once.
  * - A connection that is lost before COMMIT was sent is a rollback. After that the transaction is
@@ -115,6 +115,7 @@ struct mp_tx {
   enum mp_tx_state state;
   enum mp_tx_outcome outcome;
   unsigned attempt;  /* from 1 */
+  uint64_t began_ms; /* when it began */
   struct mp_err err; /* the failure that decides */
   bool retry;        /* ROLLING_BACK: another attempt follows */
   bool answered;
@@ -148,9 +149,16 @@ struct mp_tx_now {
   enum mp_tx_retries retries;
 };
 
+/* The server refused the work because of another transaction (40001, 40P01). The two may succeed
+ * one after the other, so a retry is no repetition of what fails anyway: it does not count against
+ * the budget for retries. */
+bool mp_tx_conflict(const struct mp_err *err);
+/* DO_WAIT: whether the retry that follows counts against the budget. */
+bool mp_tx_charged(const struct mp_tx *tx);
+
 /* Each event returns MP_TX_DO_* bits. */
 unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options);
-unsigned mp_tx_granted(struct mp_tx *tx);
+unsigned mp_tx_granted(struct mp_tx *tx, struct mp_tx_now now);
 unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
 unsigned mp_tx_waited(struct mp_tx *tx);
 /* The script waits for a flush of the queued statements. Not to be called when mp_tx_doomed. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rules/attempts.h"
 #include "rules/budget.h"
 #include "script/luaerr.h"
 #include "script/memory.h"
@@ -100,7 +101,7 @@ static void on_failed(struct mp_req *req, struct mp_result *result, const struct
   f->under_way = false;
   if (err && err->code == MP_ECANCELED) return; /* something else had failed before */
   f->hits++;
-  mp_budget_refund(f->retries, f->purse);
+  if (!err || !mp_tx_conflict(err)) mp_budget_refund(f->retries, f->purse);
   if (!err || f->ends_backend) return;
   f->err = *err;
   f->result = result ? mp_result_ref(result) : NULL;

@@ -290,11 +290,15 @@ static int add_hook(lua_State *L, const char *what, const char *list) {
 static int tx_after_commit(lua_State *L) { return add_hook(L, "tx:after_commit", "after_commit"); }
 static int tx_on_rollback(lua_State *L) { return add_hook(L, "tx:on_rollback", "on_rollback"); }
 
-/* uuid([version]): 7 (default; later ones sort behind earlier ones) or 4 (random) */
+/* uuid([version]): 7 (later ones sort after earlier ones) or 4 (random). The default is 7 under
+ * READ COMMITTED, where the newest rows share few index pages, and 4 under a snapshot isolation:
+ * PostgreSQL detects conflicts of SERIALIZABLE work by index page, and with version 7 the newest
+ * rows of all tenants meet on one. */
 static int tx_uuid(lua_State *L) {
   char text[37];
   struct mp_txn *txn = self(L, "tx:uuid");
-  lua_Integer version = luaL_optinteger(L, 2, 7);
+  bool snapshot = mp_txn_options(txn)->tx.isolation != MP_READ_COMMITTED;
+  lua_Integer version = luaL_optinteger(L, 2, snapshot ? 4 : 7);
   luaL_argcheck(L, version == 4 || version == 7, 2, "the version is 4 or 7");
   mp_txn_uuid(txn, (int)version, text);
   lua_pushlstring(L, text, 36);

@@ -197,9 +197,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
     mp_member_over(txn->work.m);
   }
   if (actions & MP_TX_DO_WAIT) {
-    bool counts =
-        (txn->work.tx.err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE)) == MP_ERRF_RETRYABLE;
-    if (!txn->work.tx.in_doubt && counts)
+    if (mp_tx_charged(&txn->work.tx))
       mp_budget_spend(txn->work.host->shared->retries, txn->work.purse);
     mp_members_note_error(&txn->work, MP_NOTE_BACKOFF, (unsigned)txn->work.tx.delay_ms,
                           &txn->work.tx.err);
@@ -305,7 +303,7 @@ static void on_granted(struct mp_link *link) {
   struct mp_txn *txn = of_link(link);
   mp_stmt_scratch_free(txn->work.host); /* no Lua runs now */
   mp_members_note(&txn->work, MP_NOTE_CONNECTED, mp_link_backend(link), NULL);
-  mp_txn_act(txn, mp_tx_granted(&txn->work.tx));
+  mp_txn_act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
 }
 
 static void on_refused(struct mp_link *link, const struct mp_err *err) {
@@ -456,6 +454,6 @@ int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
   struct mp_txn *txn = *out;
   mp_link_borrow(&txn->link, &before->link, txn->work.m->name);
   mp_members_note(&txn->work, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
-  mp_txn_act(txn, mp_tx_granted(&txn->work.tx));
+  mp_txn_act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
   return 0;
 }

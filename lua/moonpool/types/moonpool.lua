@@ -121,9 +121,9 @@ function tx:after_commit(fn) end
 ---@param fn fun(e: moonpool.error)
 function tx:on_rollback(fn) end
 
----A version 7 uuid, the same one on every attempt.
+---A uuid, the same one on every attempt.
 ---@return string
----@param version? 4|7  default 7
+---@param version? 4|7  default: 7 under READ COMMITTED, else 4 (random: fewer serialization conflicts)
 function tx:uuid(version) end
 
 ---The time as ISO 8601 in UTC, the same one on every attempt.

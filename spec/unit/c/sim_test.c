@@ -77,7 +77,7 @@ static void deliver(void) {
       take_slot(who, (int)d.slot);
       call->release_wanted = call->discard = call->commit_sent = call->canceling = false;
       call->stamp++;
-      act(who, mp_tx_granted(&call->tx));
+      act(who, mp_tx_granted(&call->tx, now()));
     } else {
       struct mp_err err = error_of(d.code, "", 0);
       act(who, mp_tx_not_granted(&call->tx, &err, now()));

@@ -17,6 +17,7 @@ static struct mp_err error_of(enum mp_code code, const char *sqlstate, unsigned 
   return err;
 }
 static struct mp_err serialization(void) { return error_of(MP_ESQL, "40001", MP_ERRF_RETRYABLE); }
+static struct mp_err overloaded(void) { return error_of(MP_ESQL, "53400", MP_ERRF_RETRYABLE); }
 static struct mp_err duplicate(void) { return error_of(MP_ESQL, "23505", 0); }
 static struct mp_err connection(void) {
   return error_of(MP_ECONN, "", MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
@@ -36,14 +37,14 @@ static struct mp_tx_options plain(void) {
 
 static void opened(struct mp_tx *tx, const struct mp_tx_options *options) {
   CHECK(mp_tx_start(tx, options) == MP_TX_DO_ACQUIRE);
-  CHECK(mp_tx_granted(tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_granted(tx, start_of_time) == MP_TX_DO_RUN);
   CHECK(mp_tx_look(tx) == MP_TX_DO_SEND && tx->frame.begin && !tx->frame.commit);
 }
 
 static void pauses_double(void) {
   static const uint64_t most[] = {100, 200, 400, 800, 1600, 2000, 2000, 2000, 2000};
   struct mp_tx_options options = plain();
-  struct mp_err err = serialization();
+  struct mp_err err = overloaded();
   struct mp_tx tx;
   opened(&tx, &options);
   for (unsigned i = 0; i < MP_ARRAY_LEN(most); i++) {
@@ -51,20 +52,21 @@ static void pauses_double(void) {
     struct mp_tx_now at = {.ms = 0, .random = UINT32_MAX};
     CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
     CHECK(tx.delay_ms == most[i]);
-    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
+          mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
     CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND && tx.frame.begin);
   }
   mp_tx_segment(&tx, &err, false, start_of_time);
   struct mp_tx_now at = {.ms = 0, .random = 0};
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
-  CHECK(!strcmp(tx.err.sqlstate, "40001") && tx.attempt == 10 && tx.retries_serialization == 9);
+  CHECK(!strcmp(tx.err.sqlstate, "53400") && tx.attempt == 10 && tx.retries_serialization == 9);
 }
 
 /* Full jitter: any part of the limit, none of it too. */
 static void pauses_are_random(void) {
   static const uint32_t parts[] = {0, UINT32_MAX / 4, UINT32_MAX / 2, UINT32_MAX};
   struct mp_tx_options options = plain();
-  struct mp_err err = serialization();
+  struct mp_err err = overloaded();
   for (unsigned i = 0; i < MP_ARRAY_LEN(parts); i++) {
     struct mp_tx_now at = {.ms = 0, .random = parts[i]};
     struct mp_tx tx;
@@ -73,6 +75,28 @@ static void pauses_are_random(void) {
     mp_tx_rolled_back(&tx, true, at);
     CHECK(tx.delay_ms == (uint64_t)parts[i] * 100 / UINT32_MAX);
   }
+}
+
+/* After a conflict: the first retry at once, later ones within the time that an attempt took; no
+ * budget stops them. */
+static void conflicts(void) {
+  static const uint64_t most[] = {0, 8, 16, 32};
+  struct mp_tx_options options = plain();
+  struct mp_err err = serialization();
+  struct mp_tx_now at = {.ms = 7, .random = UINT32_MAX, .retries = MP_TX_HOST_RETRIES_SPENT};
+  struct mp_tx tx;
+  opened(&tx, &options);
+  for (unsigned i = 0; i < MP_ARRAY_LEN(most); i++) {
+    mp_tx_segment(&tx, &err, false, at);
+    CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+    CHECK(tx.delay_ms == most[i]);
+    mp_tx_waited(&tx);
+    mp_tx_granted(&tx, start_of_time);
+    mp_tx_look(&tx);
+  }
+  err = overloaded();
+  mp_tx_segment(&tx, &err, false, at);
+  CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
 }
 
 /* The error that the caller hears is the last attempt's. */
@@ -85,7 +109,7 @@ static void last_error_counts(void) {
   mp_tx_segment(&tx, &first, false, start_of_time);
   mp_tx_rolled_back(&tx, true, at);
   mp_tx_waited(&tx);
-  mp_tx_granted(&tx);
+  mp_tx_granted(&tx, start_of_time);
   mp_tx_look(&tx);
   mp_tx_segment(&tx, &second, false, start_of_time);
   mp_tx_finished(&tx, NULL, false, false);
@@ -95,13 +119,13 @@ static void last_error_counts(void) {
 
 static void no_time_left(void) {
   struct mp_tx_options options = plain();
-  struct mp_err err = serialization();
+  struct mp_err err = overloaded();
   struct mp_tx_now at = {.ms = options.deadline_ms - 100, .random = UINT32_MAX};
   struct mp_tx tx;
   opened(&tx, &options);
   mp_tx_segment(&tx, &err, false, start_of_time);
   CHECK(mp_tx_rolled_back(&tx, true, at) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
-  CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "40001"));
+  CHECK(tx.outcome == MP_TX_ROLLED_BACK && !strcmp(tx.err.sqlstate, "53400"));
 }
 
 static void tag_of_commit(void) {
@@ -140,11 +164,11 @@ static void nothing_to_do(void) {
   struct mp_tx_options options = plain();
   struct mp_tx tx;
   mp_tx_start(&tx, &options);
-  mp_tx_granted(&tx);
+  mp_tx_granted(&tx, start_of_time);
   CHECK(mp_tx_finished(&tx, NULL, false, false) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_COMMITTED);
   mp_tx_start(&tx, &options);
-  mp_tx_granted(&tx);
+  mp_tx_granted(&tx, start_of_time);
   CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND && tx.frame.begin &&
         tx.frame.commit);
   CHECK(mp_tx_segment(&tx, NULL, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
@@ -190,18 +214,20 @@ static void misplaced(void) {
   struct mp_tx tx;
   options.max_attempts = 1;
   for (int with_commit = 0; with_commit < 2; with_commit++) {
-    CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
+          mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
     CHECK((with_commit ? mp_tx_finished(&tx, NULL, true, false) : mp_tx_look(&tx)) ==
           MP_TX_DO_SEND);
     CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
     CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
     CHECK(!tx.delay_ms && !tx.failed_attempts);
-    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+    CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
+          mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
     CHECK(tx.attempt == 1);
   }
   CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
-  CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN &&
-        tx.attempt == 1);
+  CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
+        mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN && tx.attempt == 1);
 }
 
 /* ... but one whose deadline has passed meanwhile does not start anew. */
@@ -213,7 +239,8 @@ static void misplaced_too_late(void) {
   CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_KILL | MP_TX_DO_CANCEL | MP_TX_DO_ANSWER));
   CHECK(mp_tx_misplaced(&tx, &err) == MP_TX_DO_ROLLBACK);
   CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == MP_TX_DO_RELEASE);
-  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
+        mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
   CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_CANCEL | MP_TX_DO_GRACE));
   CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK | MP_TX_DO_ANSWER));
@@ -227,7 +254,8 @@ static void frame_fails(void) {
   struct mp_tx_options options = plain();
   struct mp_err err = error_of(MP_ESQL, "53100", 0);
   struct mp_tx tx;
-  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
+        mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   mp_tx_savepoint(&tx);
   CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
   CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME);
@@ -242,7 +270,8 @@ static void stale_text(void) {
   struct mp_err err = error_of(MP_ESQL, "0A000", MP_ERRF_RETRYABLE | MP_ERRF_STALE);
   struct mp_tx tx;
   options.max_attempts = 1;
-  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE && mp_tx_granted(&tx) == MP_TX_DO_RUN);
+  CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
+        mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   for (unsigned i = 0; i < MP_TX_STALE_MOST; i++) {
     CHECK(i % 2 ? mp_tx_look(&tx) == MP_TX_DO_SEND
                 : mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
@@ -250,7 +279,7 @@ static void stale_text(void) {
     CHECK((actions & ~(unsigned)MP_TX_DO_KILL) == MP_TX_DO_ROLLBACK);
     CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
     CHECK(!tx.delay_ms && !tx.retries_serialization && mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE);
-    CHECK(mp_tx_granted(&tx) == MP_TX_DO_RUN && tx.attempt == 1);
+    CHECK(mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN && tx.attempt == 1);
   }
   CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
   mp_tx_segment(&tx, &err, false, start_of_time);
@@ -261,7 +290,7 @@ static void forbidden_move(void) {
   struct mp_tx_options options = plain();
   struct mp_tx tx;
   opened(&tx, &options);
-  CHECK(mp_tx_granted(&tx) == (MP_TX_DO_KILL | MP_TX_DO_DISCARD | MP_TX_DO_ANSWER));
+  CHECK(mp_tx_granted(&tx, start_of_time) == (MP_TX_DO_KILL | MP_TX_DO_DISCARD | MP_TX_DO_ANSWER));
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_EINTERNAL);
 }
 
@@ -294,6 +323,7 @@ static void silent(enum mp_log_level level, const char *topic, const char *text,
 int main(void) {
   pauses_double();
   pauses_are_random();
+  conflicts();
   last_error_counts();
   no_time_left();
   tag_of_commit();

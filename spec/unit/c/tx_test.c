@@ -78,9 +78,16 @@ static struct mp_err deadline(void) { return error_of(MP_ETIMEOUT, "", 0); }
 /* ---- the driver does what the machine decides ---- */
 
 static uint64_t most_backoff(const struct sim *s) {
-  uint64_t most = s->tx.options.backoff_ms;
-  for (unsigned i = 1; i < s->tx.attempt + s->tx.waits && most < 100000; i++) most *= 2;
-  return most < s->tx.options.backoff_cap_ms ? most : s->tx.options.backoff_cap_ms;
+  uint64_t most = s->tx.options.backoff_ms, cap = s->tx.options.backoff_cap_ms;
+  unsigned doubled = s->tx.attempt + s->tx.waits;
+  if (doubled) doubled--;
+  if (mp_tx_conflict(&s->tx.err) && !s->tx.in_doubt) {
+    if (s->tx.attempt == 1) return 5; /* after a deadlock; else 0 */
+    most = s->now - s->tx.began_ms + 1;
+    doubled = s->tx.attempt - 2;
+  }
+  for (; doubled && most && most < 100000; doubled--) most *= 2;
+  return most < cap ? most : cap;
 }
 
 static void act(struct sim *s, unsigned actions);
@@ -413,7 +420,7 @@ static void granted(struct sim *s) {
   }
   s->leased = true;
   s->grants++;
-  act(s, mp_tx_granted(&s->tx));
+  act(s, mp_tx_granted(&s->tx, now(s)));
   CHECK(s->script == RUNNING || s->segment == RESOLVE);
 }
 
