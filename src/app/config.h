@@ -10,7 +10,7 @@
 
 #include "util/err.h"
 
-/*        field                 environment name            default  lowest  highest   unit   help */
+/*    field                 environment name            default  lowest  highest   unit   help */
 #define MP_CONFIG_NUMBERS(X)                                                     \
   X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "",                                    \
     "connections of the pool at most; the host has one or two more")             \

@@ -41,9 +41,9 @@ int mp_cmd_config(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool config [--json | --markdown]\n\n"
-        "Prints every setting, its value and whether it comes from the environment. Passwords are\n"
-        "left out. Without an option also prints the hosts that serve this project on this machine,\n"
-        "their generations of scripts/ and the hash of each file.\n\n"
+        "Prints every setting, its value and whether it comes from the environment. Passwords\n"
+        "are left out. Without an option also prints the hosts that serve this project on this\n"
+        "machine, their generations of scripts/ and the hash of each file.\n\n"
         "  --json       settings and values, for programs\n"
         "  --markdown   names, defaults and ranges: the list of `moonpool help settings`");
     return MP_EXIT_OK;

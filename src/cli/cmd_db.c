@@ -12,11 +12,9 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NODB = 3 };
 
 static const char help[] =
-    "Usage: moonpool db COMMAND [options]\n"
-    "\n"
-    "The embedded database: a private PostgreSQL on a unix socket, used while DATABASE_URL is unset.\n"
-    "It is made on first need and keeps running when moonpool ends.\n"
-    "\n"
+    "Usage: moonpool db COMMAND [options]\n\n"
+    "The embedded database: a private PostgreSQL on a unix socket, used while DATABASE_URL\n"
+    "is unset. It is made on first need and keeps running when moonpool ends.\n\n"
     "Commands:\n"
     "  start                    make it if there is none, start it if it does not run\n"
     "  stop                     stop it; the data stays\n"
@@ -26,16 +24,13 @@ static const char help[] =
     "                           print a connection URL, for the application role unless told\n"
     "  psql [--owner | --admin] [ARGUMENTS]\n"
     "                           open psql; arguments behind the role are psql's own\n"
-    "  roles                    print the SQL that prepares roles on a server of your own\n"
-    "\n"
-    "Roles: the application (row level security binds it), --owner (owns the tables, migrates),\n"
-    "--admin (PostgreSQL's superuser, embedded database only).\n"
-    "\n"
+    "  roles                    print the SQL that prepares roles on a server of your own\n\n"
+    "Roles: the application (row level security binds it), --owner (owns the tables,\n"
+    "migrates), --admin (PostgreSQL's superuser, embedded database only).\n\n"
     "Environment: DATABASE_URL and MOONPOOL_OWNER_URL take precedence in url and psql.\n"
     "  MOONPOOL_STATE   state directory (root: /var/lib/moonpool, else\n"
     "                   $XDG_STATE_HOME/moonpool or ~/.local/state/moonpool)\n"
-    "  MOONPOOL_PGBIN   folder with PostgreSQL's programs\n"
-    "\n"
+    "  MOONPOOL_PGBIN   folder with PostgreSQL's programs\n\n"
     "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.\n";
 
 enum role { ROLE_APP, ROLE_OWNER, ROLE_ADMIN };

@@ -65,9 +65,9 @@ int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool errors [CODE | SQLSTATE | --json | --markdown]\n\n"
-        "The codes of errors: HTTP status, whose fault it is (of the caller, of the operator, or of the moment:\n"
-        "transient), cause; of one code also what callers are told, and what to do. Scripts make up further codes,\n"
-        "with moonpool.fail and `errors`.");
+        "The codes of errors: HTTP status, whose fault it is (of the caller, of the operator,\n"
+        "or of the moment: transient), cause; of one code also what callers are told, and what\n"
+        "to do. Scripts make up further codes, with moonpool.fail and `errors`.");
     return MP_EXIT_OK;
   }
   bool json = argc > 1 && !strcmp(argv[1], "--json");

@@ -62,8 +62,8 @@ static int find_database(struct mp_cli *cli, const char *command, enum as_role r
     if (*url) return 0;
     fprintf(
         stderr,
-        "moonpool %s: DATABASE_URL is set, so MOONPOOL_OWNER_URL must name the same database as the owner of its "
-        "tables (moonpool db roles prints what prepares the roles)\n",
+        "moonpool %s: DATABASE_URL is set, so MOONPOOL_OWNER_URL must name the same database as "
+        "the owner of its tables (moonpool db roles prints what prepares the roles)\n",
         command);
     return MP_EXIT_USAGE;
   }
@@ -130,10 +130,11 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc > 1 ? 2 : argc, argv)) {
     puts(
         "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
-        "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\", \"moonpool.decimal\" ...\n"
-        "Database calls look as if they blocked. Arguments are in `...` and `arg`. The script is trusted: it may do\n"
-        "whatever Lua may; with --sandbox, no more than an operation: its globals, 1 s of CPU time, 64 MB of memory.\n"
-        "Its first result, if it is an integer, is the exit status; an uncaught error gives 1.");
+        "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\",\n"
+        "\"moonpool.decimal\" ... Database calls look as if they blocked. Arguments are in `...`\n"
+        "and `arg`. The script is trusted: it may do whatever Lua may; with --sandbox, no more\n"
+        "than an operation: its globals, 1 s of CPU time, 64 MB of memory. Its first result, if\n"
+        "it is an integer, is the exit status; an uncaught error gives 1.");
     return MP_EXIT_OK;
   }
   bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
@@ -176,13 +177,15 @@ static int push_call(lua_State *L, void *data) {
 
 static int call_help(void) {
   puts(
-      "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME [JSON | @FILE | -]\n\n"
+      "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME\n"
+      "                               [JSON | @FILE | -]\n\n"
       "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
-      "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin), the result comes as\n"
-      "JSON on stdout, an error as JSON on stderr.\n\n"
+      "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin),\n"
+      "the result comes as JSON on stdout, an error as JSON on stderr.\n\n"
       "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
       "  --as USER     id of the user who calls\n"
-      "  --key KEY     idempotency key: the same call under the same key is done once, and gives the same answer\n"
+      "  --key KEY     idempotency key: the same call under the same key is done once, and\n"
+      "                gives the same answer\n"
       "  --pretty      indented output (default on a terminal)\n"
       "  --json        one line\n\n"
       "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
@@ -248,9 +251,10 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool relay [--once]\n\n"
-        "Hands what operations have published (tx:publish) to the subscribers in scripts/: operations with\n"
-        "on = \"topic\". Runs until SIGTERM; deliveries under way are finished. Any number of hosts may run it: each\n"
-        "subscriber is served by one of them. Also removes old rows of the host's own tables.\n\n"
+        "Hands what operations have published (tx:publish) to the subscribers in scripts/:\n"
+        "operations with on = \"topic\". Runs until SIGTERM; deliveries under way are finished.\n"
+        "Any number of hosts may run it: each subscriber is served by one of them. Also removes\n"
+        "old rows of the host's own tables.\n\n"
         "  --once   deliver what there is, then end\n\n"
         "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
     return MP_EXIT_OK;
@@ -261,13 +265,15 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune] [options]\n\n"
+        "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune]\n"
+        "                             [options]\n\n"
         "  list          messages on which a subscriber has failed (default)\n"
         "  subscribers   who gets what, and how much of it waits\n"
         "  retry         try dead letters again, out of order: their key went on\n"
         "  drop          give messages up: their subscriber never sees them\n"
         "  forget NAME   a subscriber that is no more: nothing is kept for it any longer\n"
-        "  prune         remove what is old and was seen by all; moonpool relay does it every ten minutes\n\n"
+        "  prune         remove what is old and was seen by all; moonpool relay does it every\n"
+        "                ten minutes\n\n"
         "  --subscriber NAME, --message ID   only these (list, retry, drop)\n"
         "  --all         retry, drop: all of them\n"
         "  --dead        list: only dead letters, which are not tried any more\n"
@@ -283,25 +289,30 @@ int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept] | new NAME]\n\n"
+        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept]\n"
+        "                            | new NAME]\n\n"
         "  up          apply what is pending (default), --to N: up to number N\n"
         "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
         "  status      list the migrations, and what is wrong: --json for programs\n"
-        "  verify      say whether files, record and indexes are sound, and whether the database is what the migrations made:\n"
-        "              --json for programs; --accept takes what there is for right\n"
+        "  verify      say whether files, record and indexes are sound, and whether the\n"
+        "              database is what the migrations made: --json for programs; --accept\n"
+        "              takes what there is for right\n"
         "  new NAME    write an empty migration with the next number\n\n"
         "Options of up and down:\n"
-        "  --dry-run            run what can be undone in a transaction, roll it back, say what it locked\n"
+        "  --dry-run            run what can be undone in a transaction, roll it back, say what\n"
+        "                       it locked\n"
         "  --print              only print the statements\n"
         "  --wait SECONDS       for another migration that runs (default 60)\n"
         "  --lock-timeout SECONDS\n"
-        "                       for a lock that others would queue behind (default 5); then it lets go and tries again\n"
+        "                       for a lock that others would queue behind (default 5); then it\n"
+        "                       lets go and tries again\n"
         "  --retries N          how often (default 20)\n"
         "  --quiet              say only what failed\n\n"
-        "A file of migrations/ is applied in one transaction, recorded with a checksum; what stands after the line\n"
-        "`-- migrate:down` undoes it. Statements that cannot run in a transaction, such as CREATE INDEX CONCURRENTLY,\n"
-        "are found and run alone, each recorded: a file that fails goes on where it stopped. `up` drops and rebuilds\n"
-        "INVALID indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
+        "A file of migrations/ is applied in one transaction, recorded with a checksum; what\n"
+        "stands after the line `-- migrate:down` undoes it. Statements that cannot run in a\n"
+        "transaction, such as CREATE INDEX CONCURRENTLY, are found and run alone, each\n"
+        "recorded: a file that fails goes on where it stopped. `up` drops and rebuilds INVALID\n"
+        "indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
         "Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
         "Exit status: 0 ok, 1 failed or not sound, 2 usage, 3 no database.");
     return MP_EXIT_OK;
@@ -319,17 +330,20 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
-        "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT] [--days N] [--json]\n"
+        "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT]\n"
+        "                             [--days N] [--json]\n"
         "                             [--allow-unknown]\n"
         "       moonpool token list [--all] [--json]\n"
         "       moonpool token revoke ID\n\n"
-        "Who may speak to `moonpool serve`: each request carries a token as Authorization: Bearer mp_...\n\n"
-        "  --scopes    ops:* (all operations), ops:NAME, monitor (metrics and reports), admin (reload);\n"
-        "              several with commas (default ops:*)\n"
+        "Who may speak to `moonpool serve`: each request carries a token as Authorization:\n"
+        "Bearer mp_...\n\n"
+        "  --scopes    ops:* (all operations), ops:NAME, monitor (metrics and reports), admin\n"
+        "              (reload); several with commas (default ops:*)\n"
         "  --tenant    the tenant it belongs to: calls are for that one and no other\n"
         "  --user      the user that calls are made for, as tx.caller\n"
         "  --days      it ends by itself after so many\n\n"
-        "A token is shown once. Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
+        "A token is shown once. Connects as the owner: MOONPOOL_OWNER_URL, or the embedded\n"
+        "database.\n\n"
         "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
     return MP_EXIT_OK;
   }
@@ -405,8 +419,9 @@ static void print_benchmarks(const char *app_dir) {
   glob_t found;
   puts(
       "Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
-      "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to that database.\n"
-      "moonpool bench NAME --help tells what NAME measures, and its options. There are:\n");
+      "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to\n"
+      "that database. moonpool bench NAME --help tells what NAME measures, and its options.\n"
+      "There are:\n");
   snprintf(pattern, sizeof pattern, "%s/spec/bench/*.lua", app_dir);
   if (glob(pattern, 0, NULL, &found)) return;
   for (size_t i = 0; i < found.gl_pathc; i++) {

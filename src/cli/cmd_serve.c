@@ -60,26 +60,32 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off] [--require-migrated]\n\n"
-        "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM, which lets work in progress end\n"
-        "(MOONPOOL_DRAIN_TIMEOUT; a second signal does not wait). Operations with `every` run on their schedule.\n\n"
-        "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew. Calls under way end on what\n"
-        "they began with; if anything is wrong with the new files they are refused, all faults are told, and the old\n"
-        "ones stay. If scripts/smoke.lua exists it has the last word: it raises when the new files must not serve.\n\n"
-        "Migrations that are not applied, or were changed, are told in the log and on the dashboard; with\n"
-        "--require-migrated nothing is served then.\n\n"
-        "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} out\n"
+        "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM,\n"
+        "which lets work in progress end (MOONPOOL_DRAIN_TIMEOUT; a second signal does not\n"
+        "wait). Operations with `every` run on their schedule.\n\n"
+        "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew.\n"
+        "Calls under way end on what they began with; if anything is wrong with the new files\n"
+        "they are refused, all faults are told, and the old ones stay. If scripts/smoke.lua\n"
+        "exists it has the last word: it raises when the new files must not serve.\n\n"
+        "Migrations that are not applied, or were changed, are told in the log and on the\n"
+        "dashboard; with --require-migrated nothing is served then.\n\n"
+        "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} "
+        "out\n"
         "  GET  /api/ops, /openapi.json, /health, /metrics, /api/db/...\n"
-        "All but the health checks need a token: moonpool token create. Another address than this machine's own needs one\n"
-        "to exist. TLS is a reverse proxy's business.\n\n"
+        "All but the health checks need a token: moonpool token create. Another address than\n"
+        "this machine's own needs one to exist. TLS is a reverse proxy's business.\n\n"
         "  MOONPOOL_LISTEN             as --listen\n"
         "  MOONPOOL_WATCH              how often serve looks for changes, ms (500; 0: never)\n"
         "  MOONPOOL_SETTLE             how long files must have stayed the same, ms (100)\n"
         "  MOONPOOL_LOAD_TIMEOUT       for loading and smoke.lua, ms (10000)\n"
         "  MOONPOOL_GENERATION_DRAIN   calls older than a reload are ended after it, ms (60000)\n"
         "  MOONPOOL_TZ                 time zone of cron lines (UTC)\n"
-        "  MOONPOOL_ALERT_WEBHOOK      http or https URL that each change of an alert is posted to, as JSON (none)\n"
-        "  MOONPOOL_OTLP_ENDPOINT      http or https URL; traces of calls go to its /v1/traces, as JSON (none)\n\n"
-        "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no database.");
+        "  MOONPOOL_ALERT_WEBHOOK      http or https URL that each change of an alert is posted\n"
+        "                              to, as JSON (none)\n"
+        "  MOONPOOL_OTLP_ENDPOINT      http or https URL; traces of calls go to its /v1/traces,\n"
+        "                              as JSON (none)\n\n"
+        "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no\n"
+        "database.");
     return MP_EXIT_OK;
   }
   for (int i = 1; i < argc; i++) {
@@ -165,8 +171,9 @@ int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool reload [--json]\n\n"
-        "Lets every `moonpool serve` of this project on this machine load scripts/ anew, and waits for its verdict.\n"
-        "Broken files are told as file:line: message, and the host goes on with what it has.\n\n"
+        "Lets every `moonpool serve` of this project on this machine load scripts/ anew, and\n"
+        "waits for its verdict. Broken files are told as file:line: message, and the host goes\n"
+        "on with what it has.\n\n"
         "Exit status: 0 all have reloaded, 1 one has not, or none runs, 2 usage.");
     return MP_EXIT_OK;
   }
@@ -184,9 +191,10 @@ int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) {
     puts(
         "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"
-        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts and round trips, and the\n"
-        "statements that travelled in each. The id is in the error and in the answer of the call. Without an id the last\n"
-        "calls are listed; with --notable those that failed, were retried or were slow, which are kept longer.\n\n"
+        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts\n"
+        "and round trips, and the statements that travelled in each. The id is in the error and\n"
+        "in the answer of the call. Without an id the last calls are listed; with --notable\n"
+        "those that failed, were retried or were slow, which are kept longer.\n\n"
         "Exit status: 0 ok, 1 not known or none runs, 2 usage.");
     return MP_EXIT_OK;
   }

@@ -93,8 +93,8 @@ static MP_NORETURN void raise_other_tenant(lua_State *L) {
   struct mp_err err;
   mp_err_set(
       &err, MP_EINVAL,
-      "db.transaction: what a call has started stays with the call's tenant; an operation of no tenant may "
-      "choose one, and `for_each` runs a scheduled one for each");
+      "db.transaction: what a call has started stays with the call's tenant; an operation of no "
+      "tenant may choose one, and `for_each` runs a scheduled one for each");
   mp_luaerr_push(L, &err);
   lua_pushliteral(L, "MULTI_TENANT_VIOLATION");
   lua_setfield(L, -2, "code");
@@ -131,8 +131,8 @@ static void check_options(lua_State *L, int idx) {
     if (!found)
       mp_luaerr_misuse(
           L, "db.transaction",
-          "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, tenant, "
-          "witness",
+          "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, "
+          "tenant, witness",
           name);
   }
 }

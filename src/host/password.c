@@ -29,7 +29,8 @@ enum {
 };
 
 /* Compared with when there is no hash, so that the answer takes equally long. */
-static const char no_hash[] = "$argon2id$v=19$m=" TEXT(MEMORY_KIB) ",t=" TEXT(PASSES) ",p=1$bm9ib2R5IGlzIGhlcmUuLg$"
+static const char no_hash[] = "$argon2id$v=19$m=" TEXT(MEMORY_KIB) ",t=" TEXT(PASSES)
+                              ",p=1$bm9ib2R5IGlzIGhlcmUuLg$"
                               "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 struct password_job {

@@ -6,7 +6,7 @@
  *     |            v             |          LAST: the last answer is on its way, then ours is shut
  *     |--------> LAST <----------|          down and what still comes is thrown away
  *     |            v             |          CLOSING: the socket is being closed
- *     '-------> CLOSING <--------'          CLOSED: ... has been; the handler may still own a request
+ *     '-------> CLOSING <--------'          CLOSED: ... has been; the handler may own a request
  *                  v
  *               CLOSED
  *

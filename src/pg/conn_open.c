@@ -132,9 +132,9 @@ static int check_session(PGconn *pg, struct mp_err *err) {
       continue;
     return mp_err_set(
         err, MP_ENODB,
-        "%s is %.40s, not %s, although it was asked for: a pooler between here and the server keeps "
-        "back the parameter `options`, or DATABASE_URL sets another; let the pooler pass it on, or "
-        "connect to the server itself",
+        "%s is %.40s, not %s, although it was asked for: a pooler between here and the server "
+        "keeps back the parameter `options`, or DATABASE_URL sets another; let the pooler pass "
+        "it on, or connect to the server itself",
         session[i].name, is ? is : "not told", session[i].want);
   }
   return 0;

@@ -2,9 +2,9 @@
  * the connection leaves the mode for it and enters it again afterwards; nothing else may be sent
  * meanwhile.
  *
- *   STARTING --> PUTTING --> ENDING --> (over)      PUTTING: the server takes data; GETTING: it sends data
- *        \   \-> GETTING ----^                      ENDING: the answer to the whole is awaited
- *         \------------------^
+ *   STARTING --> PUTTING --> ENDING --> (over)      PUTTING: the server takes data
+ *        \   \-> GETTING ----^                      GETTING: the server sends data
+ *         \------------------^                      ENDING: the answer to the whole is awaited
  *
  * Data travels only as fast as its other end is: whoever puts waits for on_ready, and the socket is
  * read when mp_conn_copy_get asks for more. Owner of struct mp_copy: the caller, until on_done. */

@@ -1,15 +1,15 @@
 /* health.h: the state of a host and its database, one of five, judged from the last facts. Pure: no
  * I/O, no clock; the caller brings the facts and the time.
  *
- *   the host stops? ------------------------------- yes --> DRAINING      it finishes its work and takes none
+ *   the host stops? ------------------------ yes --> DRAINING     it ends its work, takes none
  *     | no
  *   the last look failed, or the pool has no
- *   connection and got none? ---------------------- yes --> UNREACHABLE   calls wait, then fail with 503
+ *   connection and got none? --------------- yes --> UNREACHABLE  calls wait, then fail with 503
  *     | no
- *   the server takes no writes? ------------------- yes --> READ_ONLY     what only reads is served
+ *   the server takes no writes? ------------ yes --> READ_ONLY    what only reads is served
  *     | no
  *   all connections in use for MP_HEALTH_FULL_MS,
- *   or the server has none left to give? ---------- yes --> SATURATED     calls wait; the host is alive
+ *   or the server has none left to give? --- yes --> SATURATED    calls wait; the host is alive
  *     | no
  *   HEALTHY
  * Any state may follow any other: each is judged from the current facts alone, so none can get
@@ -23,7 +23,7 @@
 
 #include "util/err.h"
 
-/*       name         text           works: may it take calls?   sound: the operator has nothing to do */
+/* name, text, works: may it take calls?, sound: the operator has nothing to do */
 #define MP_HEALTH_MAP(X)                      \
   X(HEALTHY, "healthy", true, true)           \
   X(SATURATED, "saturated", true, true)       \

@@ -2,14 +2,15 @@
  * knows no connection, no Lua and no clock: its driver gives time and randomness and carries out
  * the actions. The driver is txn/txn.c or a simulator.
  *
- *   START -> WAITING -> FRESH -> OPEN <-> FAILED                  WAITING: for a connection
- *             ^  |  ____^ |       |         |                     FRESH: BEGIN has not been sent
- *             |  v /      |   COMMITTING    |                     OPEN: in a transaction
- *             | RESOLVING |    |  |  |      |                     FAILED: a statement failed; only ROLLBACK helps
- *             |  |  |     v    v  |  v      v                     CANCELING: a statement still runs that nobody wants
- *            BACKOFF <-- ROLLING_BACK <-- CANCELING               RESOLVING: was the work done? (a lost COMMIT, a key)
- *                              |  |                               ENDED: the caller has its answer and the
- *                              ENDED                                     connection is given back
+ *   START -> WAITING -> FRESH -> OPEN <-> FAILED       WAITING: for a connection
+ *             ^  |  ____^ |       |         |          FRESH: BEGIN has not been sent
+ *             |  v /      |   COMMITTING    |          OPEN: in a transaction
+ *             | RESOLVING |    |  |  |      |          FAILED: only ROLLBACK helps
+ *             |  |  |     v    v  |  v      v          CANCELING: an unwanted statement still runs
+ *            BACKOFF <-- ROLLING_BACK <-- CANCELING    RESOLVING: was the work done?
+ *                              |  |                      (a lost COMMIT, a key)
+ *                              ENDED                   ENDED: the caller has its answer and the
+ *                                                        connection is given back
  *
  * Rules that it keeps:
  * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN

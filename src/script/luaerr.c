@@ -198,10 +198,10 @@ static void judge(lua_State *L) {
   if (!name) {
     reset(L, "a table was raised that has no code, a text: moonpool.fail(code, message)");
   } else if (!mp_luaerr_good_code(name)) {
-    reset(
-        L,
-        "an error was raised with the code \"%s\": it is made of capitals, digits and _, 63 at most",
-        name);
+    reset(L,
+          "an error was raised with the code \"%s\": it is made of capitals, digits and _, 63 at "
+          "most",
+          name);
   } else if (!mp_luaerr_good_status(L, -1)) {
     reset(L, "%s was raised with a status that is none: a number from 400 to 599", name);
   } else if (message != LUA_TSTRING) {

@@ -174,7 +174,8 @@ static void order(struct sort *s, lua_Integer i, lua_Integer j) {
   }
 }
 
-/* t[high - 1] is the pivot, a copy of it on top; t[low] <= it <= t[high]. Gives its place, and pops it. */
+/* t[high - 1] is the pivot, a copy of it on top; t[low] <= it <= t[high]. Gives its place, and pops
+ * it. */
 static lua_Integer partition(struct sort *s, lua_Integer low, lua_Integer high) {
   lua_State *L = s->L;
   lua_Integer i = low, j = high - 1;

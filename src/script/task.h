@@ -1,7 +1,7 @@
 /* task.h: coroutines that wait. The scheduler owns them and resumes them from one place, once per
  * turn of the loop; callbacks of other layers only mark a task ready.
  *
- *   READY <--> RUNNING --> WAITING --> READY      ENDED: on_done has been called or the task was killed
+ *   READY <--> RUNNING --> WAITING --> READY      ENDED: on_done was called or the task killed
  *      \__________\___________\____--> ENDED
  *
  * A wait is a numbered token; a wake-up that carries a stale number is dropped, so a timeout and a

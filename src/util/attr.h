@@ -10,9 +10,7 @@
 #define MP_UNUSED __attribute__((unused))
 
 /* From a pointer to an embedded member back to the struct that holds it. */
-/* clang-format off */
-#define MP_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-/* clang-format on */
+#define MP_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define MP_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* free() of an element that was just taken off a list or a hash. clang's analyzer does not see the
