@@ -1,82 +1,24 @@
-#include "app/runtime.h"
-
+/* runtime.c: opening, running and ending of a host. What its Lua side calls is in host_lua.c. */
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <uv.h>
 
-#include "app/control.h"
-#include "app/open_files.h"
-#include "app/pools.h"
-#include "cluster/cluster.h"
+#include "app/runtime_priv.h"
 #include "db/listen.h"
-#include "host/host.h"
-#include "ops/call.h"
-#include "ops/invoke.h"
-#include "pool/health.h"
-#include "rules/budget.h"
 #include "script/charge.h"
 #include "script/luaerr.h"
 #include "script/task.h"
-#include "script/vm.h"
-#include "sql/state.h"
 #include "svc/post.h"
-#include "svc/service.h"
-#include "util/buf.h"
-#include "util/cache.h"
-#include "util/list.h"
 #include "util/log.h"
-#include "watch/history.h"
-#include "watch/metrics.h"
-#include "watch/recorder.h"
 
-#define POOL_CLOSE_MS \
-  2000 /* for connections that are on their way back when everything else has ended */
+/* For connections that are on their way back when everything else has ended. */
+#define POOL_CLOSE_MS 2000
 
 /* Retries that a burst of conflicts may take at once: of all calls, and of one tenant's of one
  * operation. */
 #define RETRY_RESERVE 1000
 #define RETRY_OWN_RESERVE 100
-
-struct mp_runtime {
-  struct mp_loop *loop;
-  struct mp_sched *sched;
-  struct mp_vm *vm;
-  struct mp_pool *pool, *own; /* own: one connection for what the host itself asks */
-  struct mp_health health;
-  struct mp_lanes *lanes;
-  struct mp_metrics *metrics;
-  struct mp_meters *meters;
-  struct mp_history *history;
-  struct mp_recorder *recorder;
-  struct mp_cache *cache;
-  struct mp_shared shared; /* by all VMs */
-  struct mp_host host;     /* of the host's own VM */
-  struct mp_budget retries;
-  struct mp_ops ops;
-  struct mp_generations *generations;
-  struct mp_control_channel *control;
-  struct mp_service *service; /* NULL: no HTTP, or no longer */
-  struct mp_http_client *client;
-  struct mp_config config; /* numbers only */
-  char *app_dir;
-  uv_signal_t sigterm, sigint, sighup;
-  bool signals, serving;
-  struct mp_token stop_token; /* of the task that waits for the stop */
-  struct mp_timer stop_timer;
-  struct mp_timer drain_timer;
-  bool service_ending; /* the stop waits for it */
-  bool stopping, killed;
-  struct mp_pools pools;
-
-  /* the main task */
-  bool ended;
-  int exit_code;
-  struct mp_err failure;
-  struct mp_buf report;
-};
 
 /* ---- pools ---- */
 
@@ -102,148 +44,6 @@ static int open_pools(struct mp_runtime *rt, const struct mp_runtime_options *op
 }
 
 /* ---- open ---- */
-
-static int host_tasks(lua_State *L) {
-  /* The main task is not counted: it asks. */
-  struct mp_runtime *rt = lua_touserdata(L, lua_upvalueindex(1));
-  lua_newtable(L);
-  lua_Integer n = (lua_Integer)mp_sched_tasks(rt->sched);
-  for (lua_Integer i = 1; i < n; i++) {
-    lua_pushstring(L, "task");
-    lua_rawseti(L, -2, i);
-  }
-  return 1;
-}
-
-static struct mp_runtime *rt_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
-
-static int wait_stop_k(lua_State *L, int status, lua_KContext ctx) {
-  struct mp_runtime *rt = (struct mp_runtime *)ctx;
-  (void)status;
-  mp_timer_stop(&rt->stop_timer);
-  lua_pushboolean(L, rt->stopping);
-  return 1;
-}
-
-static void on_stop_timer(struct mp_timer *timer) {
-  struct mp_runtime *rt = MP_CONTAINER_OF(timer, struct mp_runtime, stop_timer);
-  mp_wait_ready(rt->sched, rt->stop_token);
-}
-
-static void stop_wait_abandoned(void *data) {
-  struct mp_runtime *rt = data;
-  mp_timer_stop(&rt->stop_timer);
-}
-
-/* wait_stop(seconds) -> is the host told to stop? For the main task alone. */
-static int host_wait_stop(lua_State *L) {
-  struct mp_runtime *rt = rt_of(L);
-  double seconds = luaL_checknumber(L, 1);
-  mp_wait_check(L, "host.wait_stop");
-  rt->stop_token = mp_wait_begin(L, stop_wait_abandoned, rt);
-  mp_timer_start(&rt->stop_timer, rt->stopping || seconds <= 0 ? 0 : (uint64_t)(seconds * 1000));
-  return mp_wait_yield(L, (lua_KContext)rt, wait_stop_k);
-}
-
-static int host_stop(lua_State *L) {
-  mp_runtime_stop(rt_of(L));
-  return 0;
-}
-
-/* control_open(handler) -> path: each line that comes is given to handler, which returns the
- * answer */
-static int host_control_open(lua_State *L) {
-  struct mp_runtime *rt = rt_of(L);
-  struct mp_err err;
-  char path[MP_CLUSTER_PATH];
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  if (rt->control) return luaL_error(L, "the control channel is open already");
-  lua_settop(L, 1);
-  if (mp_control_path(rt->app_dir, (long)getpid(), path, sizeof path, &err) ||
-      mp_control_open(&rt->control, rt->sched, L, path, &err)) {
-    mp_luaerr_push(L, &err);
-    return lua_error(L);
-  }
-  lua_pushstring(L, path);
-  return 1;
-}
-
-/* stopping(): was the host told to end? */
-static int host_stopping(lua_State *L) {
-  struct mp_runtime *rt = rt_of(L);
-  lua_pushboolean(L, rt->stopping);
-  return 1;
-}
-
-static void stop(struct mp_runtime *rt);
-
-static void on_service_closed(void *data) {
-  struct mp_runtime *rt = data;
-  rt->service = NULL;
-  if (rt->service_ending) stop(rt);
-}
-
-/* http_open(page, find, address, port) -> port: serves HTTP until the host stops (svc/service.h) */
-static int host_http_open(lua_State *L) {
-  struct mp_runtime *rt = rt_of(L);
-  struct mp_err err;
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  struct mp_service_options options = {.http = mp_http_defaults(),
-                                       .loop = rt->loop,
-                                       .sched = rt->sched,
-                                       .generations = rt->generations,
-                                       .L = mp_vm_lua(rt->vm),
-                                       .cors_origins = rt->config.cors_origins,
-                                       .hosts = rt->config.hosts,
-                                       .metrics = rt->metrics,
-                                       .on_closed = on_service_closed,
-                                       .data = rt};
-  options.http.host = luaL_checkstring(L, 3);
-  options.http.port = (int)luaL_checkinteger(L, 4);
-  if (rt->service || rt->stopping) return luaL_error(L, "HTTP is served already, or no longer");
-  options.http.connections = mp_open_files_for((size_t)rt->config.http_clients);
-  options.http.per_address = (size_t)rt->config.http_per_address;
-  options.http.memory_bytes = (size_t)rt->config.http_memory_mb * 1024 * 1024;
-  lua_State *main = options.L;
-  if (!lua_checkstack(main, 2)) return luaL_error(L, "not enough memory");
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 2);
-  lua_xmove(L, main, 2);
-  if (mp_service_open(&rt->service, &options, &err)) {
-    lua_pop(main, 2);
-    mp_luaerr_push(L, &err);
-    return lua_error(L);
-  }
-  lua_pushinteger(L, mp_service_port(rt->service));
-  return 1;
-}
-
-static int open_modules(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"tasks", host_tasks}, {"stopping", host_stopping},         {"wait_stop", host_wait_stop},
-      {"stop", host_stop},   {"control_open", host_control_open}, {"http_open", host_http_open},
-      {NULL, NULL}};
-  struct mp_runtime *rt = lua_touserdata(L, 1);
-  mp_host_open(&rt->host, L);
-  lua_getglobal(L, "require");
-  lua_pushstring(L, "moonpool.host");
-  lua_call(L, 1, 1);
-  mp_ops_open(&rt->ops, L);
-  char name[80] = "";
-  gethostname(name, sizeof name - 16);
-  snprintf(name + strlen(name), 16, "/%ld", (long)getpid());
-  lua_pushstring(L, name);
-  lua_setfield(L, -2, "name");
-  mp_generations_lua(L, rt->generations);
-  mp_service_lua(L);
-  mp_post_lua(L, rt->client);
-  lua_pushlightuserdata(L, rt);
-  luaL_setfuncs(L, functions, 1);
-  lua_pushinteger(L, (lua_Integer)rt->config.keep_hours);
-  lua_setfield(L, -2, "keep_hours");
-  return 0;
-}
 
 static void on_signal(uv_signal_t *handle, int number) {
   struct mp_runtime *rt = handle->data;
@@ -339,7 +139,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   }
   mp_health_init(&rt->health, mp_loop_now_ms(rt->loop));
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
-  mp_timer_init(&rt->stop_timer, rt->loop, on_stop_timer);
+  mp_timer_init(&rt->stop_timer, rt->loop, mp_runtime_stop_timer);
   share(rt);
   rt->host = (struct mp_host){
       .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
@@ -359,7 +159,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     return rv;
   }
   lua_State *L = mp_vm_lua(rt->vm);
-  lua_pushcfunction(L, open_modules);
+  lua_pushcfunction(L, mp_runtime_open_lua);
   lua_pushlightuserdata(L, rt);
   if (lua_pcall(L, 1, 0, 0)) {
     rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s",
@@ -491,6 +291,12 @@ static void stop(struct mp_runtime *rt) {
   if (rt->control) mp_control_drain(rt->control);
   mp_wait_ready(rt->sched, rt->stop_token);
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
+}
+
+void mp_runtime_service_closed(void *data) {
+  struct mp_runtime *rt = data;
+  rt->service = NULL;
+  if (rt->service_ending) stop(rt);
 }
 
 /* HTTP first: requests that clients have sent are answered before new calls are refused. */

@@ -1,11 +1,6 @@
 /* decimal.c: decimals as Lua values. The text is the value; `struct mp_num` is its unpacked form,
- * on the C stack. What libpgtypes allocates hangs on one `struct scratch` per Lua state, owned by a
- * userdata, so that a raised error leaks nothing.
- *
- * libpgtypes adds, subtracts, multiplies and compares exactly. Its quotient has 17 digits for 1/3
- * and is rounded once already: divide() asks for the digits it needs and settles the last one by
- * the remainder. Every operand is bounded before it gets there (1e200000000 + 1 would take 193
- * MB). */
+ * on the C stack. Every operand is bounded before it gets to libpgtypes (1e200000000 + 1 would take
+ * 193 MB). */
 #include "values/decimal.h"
 
 #include <lauxlib.h>
@@ -15,7 +10,7 @@
 #include <string.h>
 
 #include "util/attr.h"
-#include "values/decimal_num.h"
+#include "values/decimal_calc.h"
 
 #define TYPE_NAME "moonpool.decimal"
 
@@ -29,17 +24,12 @@ struct mp_decimal {
   char text[];
 };
 
-struct scratch {
-  numeric *result;
-};
-
 static const char *const mode_names[] = {"half_up", "half_even", "down", "up",
                                          "floor",   "ceil",      NULL};
 
 static const char metatable_key; /* its address is the registry's key */
 
-/* -- Lua values
- * ----------------------------------------------------------------------------------- */
+/* ---- Lua values ---- */
 
 static struct mp_decimal *test_decimal(lua_State *L, int idx) {
   if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx)) return NULL;
@@ -154,90 +144,13 @@ static int check_places(lua_State *L, int idx) {
   return (int)places;
 }
 
-/* -- arithmetic
- * ----------------------------------------------------------------------------------- */
-
-typedef int (*operation)(numeric *, numeric *, numeric *);
-
-/* out = a op b, exact; `out` may be an operand. The scratch is upvalue 1 of every function here. */
-static void compute(lua_State *L, operation op, struct mp_num *a, struct mp_num *b,
-                    struct mp_num *out) {
-  struct scratch *scratch = lua_touserdata(L, lua_upvalueindex(1));
-  if (!scratch->result) luaL_error(L, "decimal: the Lua state is being closed");
-  if (op(&a->n, &b->n, scratch->result) != 0) luaL_error(L, "decimal: out of memory");
-  const numeric *r = scratch->result;
-  int skip = 0, n = r->ndigits;
-  while (skip < n && r->digits[skip] == 0) skip++;
-  n -= skip;
-  if (n > MP_NUM_CAP) luaL_error(L, "decimal: the result has %s", mp_num_too_big);
-  mp_num_reset(out);
-  if (n > 0) memcpy(out->digits, r->digits + skip, (size_t)n);
-  out->n.ndigits = n;
-  out->n.weight = r->weight - skip;
-  out->n.sign = r->sign;
-  mp_num_set_scale(out, r->dscale);
-  mp_num_normalize(out);
-}
-
-/* q = a / b with `places` digits behind the point, rounded once, by the exact remainder. */
-static void divide(lua_State *L, struct mp_num *a, struct mp_num *b, int places,
-                   enum mp_num_mode mode, struct mp_num *q) {
-  if (b->n.ndigits == 0) luaL_error(L, "decimal: division by zero");
-  bool negative = mp_num_negative(a) != mp_num_negative(b);
-  struct mp_num x, y, rest, unit;
-  int ask = places > 0 ? places : 0;
-  mp_num_copy(&x, a);
-  mp_num_copy(&y, b);
-  x.n.sign = y.n.sign = NUMERIC_POS;
-  mp_num_set_scale(&x, ask); /* libpgtypes takes its precision from here: `ask` + 4 places */
-  mp_num_set_scale(&y, ask);
-  compute(L, PGTYPESnumeric_div, &x, &y, q);
-  mp_num_set_scale(&x, a->n.dscale);
-  mp_num_set_scale(&y, b->n.dscale);
-  mp_num_round(q, places, MP_NUM_DOWN);
-  mp_num_reset(&unit); /* unit = y * 10^-places: what one more in the last place is worth */
-  mp_num_copy(&unit, &y);
-  unit.n.weight -= places;
-  mp_num_set_scale(&unit, y.n.dscale + ask);
-  mp_num_set_scale(q, ask);
-  compute(L, PGTYPESnumeric_mul, q, &y, &rest);
-  compute(L, PGTYPESnumeric_sub, &x, &rest, &rest);
-  while (mp_num_negative(&rest)) { /* the library's rounding had carried into our last place */
-    struct mp_num one;
-    mp_num_from_integer(&one, 1);
-    one.n.weight = -places;
-    mp_num_set_scale(&one, ask);
-    compute(L, PGTYPESnumeric_sub, q, &one, q);
-    compute(L, PGTYPESnumeric_add, &rest, &unit, &rest);
-  }
-  int tail = 0;
-  if (rest.n.ndigits > 0) {
-    struct mp_num twice;
-    compute(L, PGTYPESnumeric_add, &rest, &rest, &twice);
-    tail = PGTYPESnumeric_cmp(&twice.n, &unit.n) + 2;
-  }
-  if (mp_num_rounds_away(mode, negative, mp_num_odd_at(q, places), tail)) mp_num_bump(q, places);
-  mp_num_normalize(q);
-  if (negative && q->n.ndigits > 0) q->n.sign = NUMERIC_NEG;
-  mp_num_set_scale(q, ask);
-}
-
-/* As the server does: enough places for `digits` significant ones, and never fewer than an operand
- * has. */
-static int quotient_places(const struct mp_num *a, const struct mp_num *b, int digits) {
-  int places = digits - (a->n.weight - b->n.weight);
-  if (a->n.ndigits == 0) places = digits;
-  if (places < a->n.dscale) places = a->n.dscale;
-  if (places < b->n.dscale) places = b->n.dscale;
-  if (places < 0) places = 0;
-  return places < MP_DECIMAL_DIGITS ? places : MP_DECIMAL_DIGITS - 1;
-}
+/* ---- arithmetic ---- */
 
 static int l_add(lua_State *L) {
   struct mp_num a, b;
   check_operand(L, 1, &a);
   check_operand(L, 2, &b);
-  compute(L, PGTYPESnumeric_add, &a, &b, &a);
+  mp_calc(L, PGTYPESnumeric_add, &a, &b, &a);
   return push_num(L, &a);
 }
 
@@ -245,7 +158,7 @@ static int l_sub(lua_State *L) {
   struct mp_num a, b;
   check_operand(L, 1, &a);
   check_operand(L, 2, &b);
-  compute(L, PGTYPESnumeric_sub, &a, &b, &a);
+  mp_calc(L, PGTYPESnumeric_sub, &a, &b, &a);
   return push_num(L, &a);
 }
 
@@ -253,7 +166,7 @@ static int l_mul(lua_State *L) {
   struct mp_num a, b;
   check_operand(L, 1, &a);
   check_operand(L, 2, &b);
-  compute(L, PGTYPESnumeric_mul, &a, &b, &a);
+  mp_calc(L, PGTYPESnumeric_mul, &a, &b, &a);
   return push_num(L, &a);
 }
 
@@ -263,7 +176,7 @@ static int l_operator_div(lua_State *L) {
   check_operand(L, 2, &b);
   /* one more place than the weights say: the first digit of the quotient may lie one lower */
   bool lower = a.n.ndigits > 0 && b.n.ndigits > 0 && a.digits[0] <= b.digits[0];
-  divide(L, &a, &b, quotient_places(&a, &b, DIV_SIG_DIGITS - 1 + lower), MP_NUM_HALF_UP, &q);
+  mp_calc_divide(L, &a, &b, mp_calc_places(&a, &b, DIV_SIG_DIGITS - 1 + lower), MP_NUM_HALF_UP, &q);
   return push_num(L, &q);
 }
 
@@ -272,30 +185,9 @@ static int l_div(lua_State *L) {
   check_operand(L, 1, &a);
   check_operand(L, 2, &b);
   int places = check_places(L, 3);
-  divide(L, &a, &b, places, (enum mp_num_mode)luaL_checkoption(L, 4, "half_up", mode_names), &q);
+  mp_calc_divide(L, &a, &b, places, (enum mp_num_mode)luaL_checkoption(L, 4, "half_up", mode_names),
+                 &q);
   return push_num(L, &q);
-}
-
-MP_NORETURN static void too_big(lua_State *L) {
-  luaL_error(L, "decimal: the power has %s; base:pow(exponent, places) gives it rounded",
-             mp_num_too_big);
-  __builtin_unreachable();
-}
-
-/* out = base^n, where every step is rounded to `places`. */
-static void rounded_power(lua_State *L, const struct mp_num *base, lua_Integer n, int places,
-                          struct mp_num *out) {
-  struct mp_num factor;
-  mp_num_copy(&factor, base);
-  mp_num_from_integer(out, 1);
-  while (n > 0) {
-    if (n & 1) compute(L, PGTYPESnumeric_mul, out, &factor, out);
-    n >>= 1;
-    if (n > 0) compute(L, PGTYPESnumeric_mul, &factor, &factor, &factor);
-    if (out->n.dscale > places) mp_num_round(out, places, MP_NUM_HALF_EVEN);
-    if (factor.n.dscale > places) mp_num_round(&factor, places, MP_NUM_HALF_EVEN);
-    if (!mp_num_in_bounds(out) || (n > 0 && !mp_num_in_bounds(&factor))) too_big(L);
-  }
 }
 
 static lua_Integer check_exponent(lua_State *L, int idx) {
@@ -311,10 +203,10 @@ static int l_operator_pow(lua_State *L) {
   struct mp_num a, p, q;
   check_operand(L, 1, &a);
   lua_Integer n = check_exponent(L, 2);
-  if (!mp_num_power(&a, (uint64_t)(n < 0 ? -n : n), &p)) too_big(L);
+  if (!mp_num_power(&a, (uint64_t)(n < 0 ? -n : n), &p)) mp_calc_too_big(L);
   if (n >= 0) return push_num(L, &p);
   mp_num_from_integer(&a, 1);
-  divide(L, &a, &p, quotient_places(&a, &p, POW_SIG_DIGITS), MP_NUM_HALF_UP, &q);
+  mp_calc_divide(L, &a, &p, mp_calc_places(&a, &p, POW_SIG_DIGITS), MP_NUM_HALF_UP, &q);
   return push_num(L, &q);
 }
 
@@ -335,13 +227,13 @@ static int l_pow(lua_State *L) {
   if (extra + places > MP_DECIMAL_DIGITS - 20)
     return luaL_error(L, "decimal: the power needs %s to be right in %d places", mp_num_too_big,
                       places);
-  rounded_power(L, &a, n < 0 ? -n : n, places + (int)extra + 12, &p);
+  mp_calc_power(L, &a, n < 0 ? -n : n, places + (int)extra + 12, &p);
   if (n >= 0) {
     mp_num_round(&p, places, mode);
     return push_num(L, &p);
   }
   mp_num_from_integer(&a, 1);
-  divide(L, &a, &p, places, mode, &q);
+  mp_calc_divide(L, &a, &p, places, mode, &q);
   return push_num(L, &q);
 }
 
@@ -459,8 +351,7 @@ static int l_concat(lua_State *L) {
   return 1;
 }
 
-/* -- the module
- * ----------------------------------------------------------------------------------- */
+/* ---- the module ---- */
 
 static int new_decimal(lua_State *L, int idx) {
   size_t len;
@@ -516,24 +407,6 @@ static int extreme(lua_State *L, int want) {
 static int l_max(lua_State *L) { return extreme(L, 1); }
 static int l_min(lua_State *L) { return extreme(L, -1); }
 
-static int scratch_gc(lua_State *L) {
-  struct scratch *scratch = lua_touserdata(L, 1);
-  if (scratch->result) PGTYPESnumeric_free(scratch->result);
-  scratch->result = NULL;
-  return 0;
-}
-
-static void push_scratch(lua_State *L) {
-  struct scratch *scratch = lua_newuserdatauv(L, sizeof *scratch, 0);
-  scratch->result = NULL;
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, scratch_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  scratch->result = PGTYPESnumeric_new();
-  if (!scratch->result) luaL_error(L, "decimal: out of memory");
-}
-
 int mp_open_decimal(lua_State *L) {
   static const luaL_Reg meta[] = {{"__add", l_add},
                                   {"__sub", l_sub},
@@ -559,7 +432,7 @@ int mp_open_decimal(lua_State *L) {
                                      {NULL, NULL}};
   static const luaL_Reg module[] = {{"is", l_is}, {"max", l_max}, {"min", l_min}, {NULL, NULL}};
   if (luaL_newmetatable(L, TYPE_NAME)) {
-    push_scratch(L);
+    mp_calc_push_scratch(L);
     lua_pushvalue(L, -2);
     lua_pushvalue(L, -2);
     luaL_setfuncs(L, meta, 1);

@@ -3,17 +3,15 @@
  *
  * A decimal is a userdata that keeps nothing but its canonical text ("28500.00"), so one made from
  * a column costs a copy and needs no finalizer. Digits are unpacked only while arithmetic is done.
- * Bounds: at most MP_DECIMAL_DIGITS digits, counted on both sides of the point. What lies out of
- * bounds is refused, never rounded. NaN and infinities come from columns only: they can be
- * compared, as PostgreSQL does, written and sent back, but not calculated with. */
+ * Bounds: at most MP_DECIMAL_DIGITS digits (decimal_num.h), counted on both sides of the point.
+ * What lies out of bounds is refused, never rounded. NaN and infinities come from columns only:
+ * they can be compared, as PostgreSQL does, written and sent back, but not calculated with. */
 #ifndef MP_DECIMAL_H
 #define MP_DECIMAL_H
 
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
-
-#define MP_DECIMAL_DIGITS 1000
 
 /* Pushes the module's table (and registers the metatable "moonpool.decimal"). */
 int mp_open_decimal(lua_State *L);

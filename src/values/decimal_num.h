@@ -1,5 +1,5 @@
 /* decimal_num.h: a decimal unpacked into digits, shaped so that libpgtypes can read it in place.
- * Lives on the C stack; owned by decimal.c. */
+ * Lives on the C stack; owned by its caller. */
 #ifndef MP_DECIMAL_NUM_H
 #define MP_DECIMAL_NUM_H
 
@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "values/decimal.h"
+#define MP_DECIMAL_DIGITS 1000 /* at most, on both sides of the point together */
 
 /* A remainder: a quotient (3,000 digits at most) times its divisor, and room. */
 enum { MP_NUM_CAP = 5 * MP_DECIMAL_DIGITS };

@@ -1,0 +1,69 @@
+/* runtime_priv.h: struct mp_runtime, for runtime.c and host_lua.c. */
+#ifndef MP_RUNTIME_PRIV_H
+#define MP_RUNTIME_PRIV_H
+
+#include <uv.h>
+
+#include "app/control.h"
+#include "app/pools.h"
+#include "app/runtime.h"
+#include "host/host.h"
+#include "ops/call.h"
+#include "ops/invoke.h"
+#include "pool/health.h"
+#include "rules/budget.h"
+#include "script/vm.h"
+#include "svc/service.h"
+#include "util/buf.h"
+#include "util/cache.h"
+#include "watch/history.h"
+#include "watch/metrics.h"
+#include "watch/recorder.h"
+
+struct mp_runtime {
+  struct mp_loop *loop;
+  struct mp_sched *sched;
+  struct mp_vm *vm;
+  struct mp_pool *pool, *own; /* own: one connection for what the host itself asks */
+  struct mp_health health;
+  struct mp_lanes *lanes;
+  struct mp_metrics *metrics;
+  struct mp_meters *meters;
+  struct mp_history *history;
+  struct mp_recorder *recorder;
+  struct mp_cache *cache;
+  struct mp_shared shared; /* by all VMs */
+  struct mp_host host;     /* of the host's own VM */
+  struct mp_budget retries;
+  struct mp_ops ops;
+  struct mp_generations *generations;
+  struct mp_control_channel *control;
+  struct mp_service *service; /* NULL: no HTTP, or no longer */
+  struct mp_http_client *client;
+  struct mp_config config; /* numbers only */
+  char *app_dir;
+  uv_signal_t sigterm, sigint, sighup;
+  bool signals, serving;
+  struct mp_token stop_token; /* of the task that waits for the stop */
+  struct mp_timer stop_timer;
+  struct mp_timer drain_timer;
+  bool service_ending; /* the stop waits for it */
+  bool stopping, killed;
+  struct mp_pools pools;
+
+  /* the main task */
+  bool ended;
+  int exit_code;
+  struct mp_err failure;
+  struct mp_buf report;
+};
+
+/* runtime.c */
+void mp_runtime_service_closed(void *rt);
+
+/* host_lua.c */
+/* A lua_CFunction: opens the host's modules in the state; its argument is the runtime. */
+int mp_runtime_open_lua(lua_State *L);
+void mp_runtime_stop_timer(struct mp_timer *timer); /* of rt->stop_timer */
+
+#endif
