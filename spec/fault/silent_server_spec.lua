@@ -1,15 +1,16 @@
 -- A connection string with several servers of which one is silent: it takes connections, or does
 -- not even that, and never says a word. Each has its share of the time, then the next one; what was
 -- silent is tried last for a while.
+local command  = require "spec.support.command"
 local moonpool = require "moonpool"
 local proxy    = require "spec.support.proxy"
 local scratch  = require "spec.support.scratch"
 local uv       = require "luv"
 
 -- A port that takes connections and never speaks; with `full`, it does not even take any more.
-local function silent_port(full)
+local function silent_port(full, address, number)
   local server = uv.new_tcp()
-  server:bind("127.0.0.1", 0)
+  assert(server:bind(address or "127.0.0.1", number or 0))
   server:listen(full and 1 or 100, function() end)
   local port, clients = server:getsockname().port, {}
   for i = 1, full and 8 or 0 do
@@ -101,5 +102,83 @@ describe("a connection string with several servers", function()
                              "&dbname=no_such_database")
     assert.are.same({ "NO_DATABASE", "3D000" }, { seen.first.value, seen.first.sqlstate }, output)
     assert.are.equal("unreachable", seen.health, output)
+  end)
+
+  describe("that is one name of several addresses", function()
+    local function ask(addresses)
+      local env = command.preloaded { NAME_OF_SEVERAL = "db.moonpool.test," .. addresses }
+      return run(("db.moonpool.test:%d"):format(wire.port), "&connect_timeout=2", env)
+    end
+
+    it("goes on to the next address when the first refuses", function()
+      local seen, output = ask "127.0.0.2,127.0.0.1"
+      assert.are.equal("42", seen.first.value, output)
+      assert.are.equal("43", seen.second.value, output)
+    end)
+
+    it("goes on to the next address when the first is silent, and tries it last then", function()
+      local _, close = silent_port(false, "127.0.0.2", wire.port)
+      local seen, output = ask "127.0.0.2,127.0.0.1"
+      close()
+      assert.are.equal("42", seen.first.value, output)
+      assert.is_true(seen.first.took > 1 and seen.first.took < 6, output)
+      assert.are.equal("43", seen.second.value, output)
+      assert.is_true(seen.second.took < 1.5, output)
+    end)
+
+    it("names the address that was silent", function()
+      local _, close = silent_port(false, "127.0.0.2", wire.port)
+      local seen, output = ask "127.0.0.2"
+      close()
+      assert.are.same({ false, "NO_DATABASE" }, { seen.first.ok, seen.first.value }, output)
+      assert.matches("127.0.0.2:" .. wire.port, seen.first.message, nil, true)
+    end)
+  end)
+end)
+
+-- Otherwise a half-open connection would hold its locks on the server, and its caller here, for
+-- hours.
+describe("a connection over TCP", function()
+  local wire, folder
+  setup(function()
+    wire = proxy.start()
+    folder = command.folder {}
+  end)
+  teardown(function()
+    wire:stop()
+    folder.remove()
+  end)
+
+  -- The options of its socket by their numbers in Linux, and what the server is told.
+  local function options_of(name, more)
+    local file = folder.path .. "/" .. name
+    local output = scratch.script([[
+      local db = require "moonpool.db"
+      for row in db.stream "select name, reset_val from pg_settings where name like 'tcp%'" do
+        print(row.name, row.reset_val)
+      end]],
+      command.preloaded { SOCKET_OPTIONS = file, DB_POOL_MIN = "0",
+                          DATABASE_URL = wire:url(moonpool.host.app_url) .. more })
+    local set = {}
+    for line in io.lines(file) do
+      local level, option, value = line:match "(%d+) (%d+) (%d+)"
+      set[level .. " " .. option] = tonumber(value)
+    end
+    return { alive = set["1 9"], idle = set["6 4"], interval = set["6 5"], count = set["6 6"],
+             user_timeout = set["6 18"] }, output
+  end
+
+  it("is given up by both sides within half a minute when nothing answers", function()
+    local set, output = options_of("usual", "")
+    assert.are.same({ alive = 1, idle = 10, interval = 5, count = 3, user_timeout = 25000 }, set)
+    assert.matches("tcp_keepalives_idle\t10", output)
+    assert.matches("tcp_keepalives_interval\t5", output)
+    assert.matches("tcp_keepalives_count\t3", output)
+    assert.matches("tcp_user_timeout\t25000", output)
+  end)
+
+  it("has what the connection string says instead", function()
+    local set = options_of("others", "&keepalives_idle=33&tcp_user_timeout=7000")
+    assert.are.same({ alive = 1, idle = 33, interval = 5, count = 3, user_timeout = 7000 }, set)
   end)
 end)

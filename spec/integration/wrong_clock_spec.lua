@@ -77,9 +77,7 @@ describe("a host with a wrong clock", function()
   end
 
   local function settings()
-    return { WRONG_CLOCK = file,
-             LD_PRELOAD = command.executable():gsub("[^/]*$", "spec/wrong_clock.so"),
-             ASAN_OPTIONS = "verify_asan_link_order=0:" .. (os.getenv "ASAN_OPTIONS" or "") }
+    return command.preloaded { WRONG_CLOCK = file }
   end
 
   local function start(hours)

@@ -13,6 +13,17 @@ function command.executable()
   return path:sub(1, 1) == "/" and path or moonpool.app_dir .. "/" .. path
 end
 
+--- The environment of a process that spec/unit/c/preload.c is preloaded into, with its settings.
+---@param settings table<string, string>
+function command.preloaded(settings)
+  local env = {
+    LD_PRELOAD = command.executable():gsub("[^/]*$", "spec/preload.so"),
+    ASAN_OPTIONS = "verify_asan_link_order=0:" .. (os.getenv "ASAN_OPTIONS" or ""),
+  }
+  for name, value in pairs(settings) do env[name] = value end
+  return env
+end
+
 --- Starts `moonpool ARGS` in a folder; stdout and stderr are read together from the handle.
 ---@param args string
 ---@param options { dir: string, env?: table<string, string|false> }  false: unset
