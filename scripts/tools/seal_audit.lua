@@ -1,9 +1,8 @@
 -- Seals the audit log: what was committed is covered by a hash chain for each dealership.
---   moonpool run scripts/tools/seal_audit.lua                   once
---   moonpool run scripts/tools/seal_audit.lua --every 10        again and again, 10 seconds after
---   the last time
--- Any number of hosts may do so: one at a time seals, the others find that out and leave it to that
--- one.
+--   moonpool run scripts/tools/seal_audit.lua              once
+--   moonpool run scripts/tools/seal_audit.lua --every 10   until it is ended, each time 10 seconds
+--                                                          after the last one
+-- Several hosts may do so: one at a time seals, the others notice that and skip their turn.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local seal     = require "lib.seal"

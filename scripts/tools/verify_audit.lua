@@ -1,13 +1,13 @@
 -- Verifies the audit log against its seals, and names the first entry of each dealership that was
 -- altered, removed or inserted, and the first seal that is not what it was.
---   moonpool run scripts/tools/verify_audit.lua                       all dealerships
---   moonpool run scripts/tools/verify_audit.lua --dealership ID       one
---   moonpool run scripts/tools/verify_audit.lua --head                prints the newest seals, to
---   keep elsewhere moonpool run scripts/tools/verify_audit.lua --against FILE        also compares
---   with what --head printed once
+--   moonpool run scripts/tools/verify_audit.lua                    all dealerships
+--   moonpool run scripts/tools/verify_audit.lua --dealership ID    one
+--   moonpool run scripts/tools/verify_audit.lua --head             prints the newest seals, to keep
+--                                                                  elsewhere
+--   moonpool run scripts/tools/verify_audit.lua --against FILE     compares with such a print, too
 -- Exit status 1 when something is wrong. Works as the application role, in a transaction of each
--- dealership: it can alter nothing. Whoever owns the tables can make all seals and heads anew; only
--- --against shows that.
+-- dealership: it can alter nothing. The owner of the tables could make all seals and heads again;
+-- only --against shows that.
 local db   = require "moonpool.db"
 local is   = require "moonpool.is"
 local seal = require "lib.seal"

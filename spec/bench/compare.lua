@@ -2,15 +2,17 @@
 -- the same database for each run, interleaved rounds, checks of what the tables hold afterwards;
 -- JSON lines, then a table.
 --   moonpool bench [compare] [--rounds 3] [--seconds 4] [--warmup 1] [--clients 20] [--noise 8]
---                            [--cases new-100-rc,new-100-ser,new-1-ser] [--peers
---                            moonpool,groups,pgbench,plpgsql,create_deal]
+--                            [--cases new-100-rc,new-100-ser,new-1-ser]
+--                            [--peers moonpool,groups,pgbench,plpgsql,create_deal]
 -- A case is workload-dealerships-isolation; on one dealership every deal needs the same row. Peers:
 --   moonpool     deal.lua, the executable $MOONPOOL_BIN or build/moonpool: a transaction for each
---   deal groups       the same with group = 20: calls that wait share a transaction, with rc also
---   those of other lanes (groups = 5) pgbench      new.sql, statement by statement
+--                deal
+--   groups       the same with group = 20: calls that wait share a transaction, with rc also those
+--                of other lanes (groups = 5)
+--   pgbench      new.sql, statement by statement
 --   plpgsql      new-func.sql, one call: the practical upper limit
 --   create_deal  real.lua, the project's own operation on its own schema; once for each case, at
---   the end, for information
+--                the end, for information
 -- A run in which other processes took more than --noise per cent of the machine is repeated once,
 -- and the quieter one counts. PGBIN names the folder of PostgreSQL's programs (15 or later), if not
 -- Debian's newest.

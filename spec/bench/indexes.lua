@@ -5,9 +5,11 @@
 -- of the rows to the client, as the report took it.
 --   moonpool bench indexes [--deals 500000] [--dealerships 50] [--runs 15]
 -- Each list is read in three states of the table:
---   no index   without any index that begins with the dealership: how the original's keys, on the
---   id alone, left it keys       with the keys that this schema has for its own sake:
---   (dealership_id, id) and (dealership_id, deal_number) indexes    with the migrations' indexes
+--   no index   without any index that begins with the dealership: the original's keys, on the id
+--              alone, were like that
+--   keys       with the keys that this schema has for its own sake: (dealership_id, id) and
+--              (dealership_id, deal_number)
+--   indexes    with the migrations' indexes
 local moonpool = require "moonpool"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 

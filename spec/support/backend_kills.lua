@@ -37,10 +37,9 @@ local function plan(options, calls)
 end
 
 --- On a cluster of its own; or on the given one, which then stays.
----@param options { callers: integer, each: integer, terminate?: integer, kill?: integer, stop?:
----   integer, seed: integer,
----                 own?: table, last?: fun(own: table) }  last: called when all is done, before the
----                 check
+--- last: called when all is done, before the check.
+---@param options { callers: integer, each: integer, seed: integer, terminate?: integer,
+---                 kill?: integer, stop?: integer, own?: table, last?: fun(own: table) }
 ---@return table<string, integer> report of the ledger, and: harmed, retried
 ---@return string[] details
 function backend_kills.run(options)

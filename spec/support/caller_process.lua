@@ -3,10 +3,11 @@
 -- line of JSON:
 --   { "name": …, "input": …, "options": … }   call it: { ok, result | error, info }
 --   { "name": …, "inputs": [ … ] }            call it with all inputs at once: a list of these
---     "fields": { … }                         of its definition, which are to be others: "group",
---     "isolation"
---   { "insert": table, "values": {…}, "options": {…} }   db.transaction with these options that
---   inserts a row { "cold": true }                          wait until it has no connection: { ok }
+--     "fields": { … }                         of its definition, to be replaced: "group",
+--                                             "isolation"
+--   { "insert": table, "values": {…}, "options": {…} }
+--                                             db.transaction with these options, inserts a row
+--   { "cold": true }                          wait until it has no connection: { ok }
 -- Waiting for orders it blocks, so that nothing happens in it but what it is told.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"

@@ -8,11 +8,10 @@
 local history = {}
 
 --- A transaction: `ok` true: it was told committed, false: told that nothing was stored, nil:
---- nobody knows.
+--- it is not known. A read's value is the list that it saw.
 ---@class spec.history.transaction
 ---@field ok boolean?
----@field ops { kind: "append"|"read", key: any, value: any }[]  a read's value is the list that it
----   saw
+---@field ops { kind: "append"|"read", key: any, value: any }[]
 
 -- value -> its transaction; and what is appended by whom in which order within one transaction.
 local function writers_of(transactions)

@@ -1,11 +1,10 @@
 -- What a caller may send instead of what an operation expects, field by field. Makes one `it` per
 -- operation, field and kind of nonsense, so call it inside of a `describe`:
 --
---   hostile.fields("add_vehicle", function() return { … } end, {     -- a legal input, made anew
---   each time
+--   hostile.fields("add_vehicle", function() return { … } end, {     -- a new legal input each time
 --     dealership_id = { "uuid", required = true },
---     make          = { "text", required = true, max = 100, stored = function(result) return
---     result.vehicle.make end },
+--     make          = { "text", required = true, max = 100,
+--                       stored = function(result) return result.vehicle.make end },
 --   }, { nothing_left = function() … end })
 --
 -- Kinds: uuid, text, integer, decimal, enum, boolean, object, array. A `stored` text may be
@@ -101,8 +100,7 @@ end
 ---@param operation string
 ---@param make fun(): table
 ---@param fields table<string, hostile.field>
----@param options? { nothing_left?: fun() }   nothing_left: fails if a refused call has left
----   something
+---@param options? { nothing_left?: fun() } nothing_left fails if a refused call has left anything
 function hostile.fields(operation, make, fields, options)
   local it = busted.it
   local nothing_left = options and options.nothing_left or function() end

@@ -69,8 +69,8 @@ end
 --- `twice`: how many more are cut twice. `together`: not one call is cut, but so many at once for
 --- one dealership; the one before the last names a vehicle that there is not. `group`: so many may
 --- share a transaction.
----@param options { cases?: integer, twice?: integer, together?: integer, group?: integer, seed:
----   integer }
+---@param options { cases?: integer, twice?: integer, together?: integer, group?: integer,
+---                 seed: integer }
 function kill_matrix.run(options)
   local owner = db.open { url = moonpool.host.owner_url, max = 2 }
   local wire = proxy.start()

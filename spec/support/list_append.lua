@@ -46,10 +46,10 @@ function list_append.end_a_backend()
 end
 
 --- Runs it on the specs' database, in a schema of its own, and judges it.
+--- The report is that of history.check, and: transactions, committed, failed, unknown, retries.
 ---@param options { isolation: string, transactions: integer, callers?: integer, seed: integer,
----   fault?: fun(n: integer) }
----@return table<string, integer> report as history.check gives it, and: transactions, committed,
----   failed, unknown, retries
+---                 fault?: fun(n: integer) }
+---@return table<string, integer> report
 ---@return string[] details
 function list_append.run(options)
   local schema_name = "lists_" .. options.isolation:gsub(" ", "_")

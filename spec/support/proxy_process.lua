@@ -1,32 +1,30 @@
 -- A process between a host and its PostgreSQL that understands the messages of the protocol, in
--- both directions, and does harm at a chosen one. Run by plain Lua with luv: proxy_process.lua
--- SERVER_SOCKET ANSWERS
+-- both directions, and does harm at a chosen one. Run by plain Lua with luv:
+--   proxy_process.lua SERVER_SOCKET ANSWERS
 --
 -- It listens on a free port of 127.0.0.1, tells the port as the first line of ANSWERS (a FIFO), and
 -- then obeys lines on stdin, answering each with a line; it ends with its stdin. No encryption: the
 -- host says sslmode=disable.
 --
---   watch                    forget all faults, undo those that last, and number the messages from
---   1 again at SIDE WHICH ACTION     arm a fault; each happens once, several may be armed
---     SIDE    F: from the host (front end), B: from the server (back end); each is numbered on its
---     own WHICH   N: the N-th message since `watch`, over all connections; a connection's start is
---     numbered with the rest
+--   watch                    forget all faults, undo those that last, number the messages from 1
+--   at SIDE WHICH ACTION     arm a fault; each happens once, several may be armed
+--     SIDE    F: from the host (front end), B: from the server (back end); each side is numbered
+--             on its own
+--     WHICH   N: the N-th message since `watch`, over all connections, their starts included
 --             begin1, begin2 …: a transaction's messages, those of BEGIN being the first (F)
 --             commit, insert …: the next that executes such a command (F), or the next answer to
 --             one (B)
---     ACTION  cut before | cut within K | cut after    pass nothing of it, its first K bytes, or
---     all of it; then close
---             delay MS                                 hold it, and what comes behind it
---             freeze                                   pass nothing any more, in both directions;
---             nothing is closed tag WORD                                 (B) an answer that names
---             another command in its place fail SEVERITY SQLSTATE                   (B) an error in
---             place of the message; FATAL and PANIC close as well
+--     ACTION  cut before | cut within K | cut after
+--                                      pass nothing of it, its first K bytes, or all; then close
+--             delay MS                 hold it, and what comes behind it
+--             freeze                   pass nothing any more, in both directions; nothing is closed
+--             tag WORD                 (B) an answer that names another command in its place
+--             fail SEVERITY SQLSTATE   (B) an error in place of the message; FATAL and PANIC close
 --   deaf                     until `watch`, requests to cancel are taken and not answered
 --   drop                     close all connections
 --   told                     the faults that happened since `watch`: SIDE N WHAT COMMANDS,
---   separated by `;`, or "none";
---                            COMMANDS are those that the host has executed in this transaction and
---                            that were passed on
+--                            separated by `;`, or "none"; COMMANDS are those that the host has
+--                            executed in this transaction and that were passed on
 --   list                     the messages since `watch`: SIDE NAME BYTES COMMAND, separated by `;`
 -- Shorter: `cut never`, `cut message N`, `cut commit before` and `cut commit after` are `watch`,
 -- followed by `at F beginN cut before`, `at F commit cut before`, `at B commit cut before`.

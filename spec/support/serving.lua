@@ -16,10 +16,10 @@ local function read(path)
   return text
 end
 
---- Starts it on the specs' database; waits until it answers, unless options.broken.
+--- Starts it on the specs' database, after the commands of options.shell; waits until it answers,
+--- unless options.broken.
 ---@param files table<string, string>  below the project folder
----@param options? { env?: table<string, string>, broken?: boolean, shell?: string }  shell: what is
----   done in front of it
+---@param options? { env?: table<string, string>, broken?: boolean, shell?: string }
 function serving.start(files, options)
   options = options or {}
   local self = setmetatable({ folder = command.folder(files) }, serving)
