@@ -6,19 +6,19 @@
 return {
   { name = "commit_tag_unchecked", about = "COMMIT's tag is not looked at",
     file = "src/txn/segment.c",
-    replace = { [[txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]], "txn->committed = !err;" },
+    replace = { [[s->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]], "s->committed = !err;" },
     test = "spec/fault/wire_spec.lua", filter = "answered with ROLLBACK" },
 
   { name = "begin_alone", about = "BEGIN has a segment of its own",
     file = "src/txn/segment.c",
-    replace = { "  mp_conn_send(conn, &txn->begin);\n", [[
-  mp_conn_send(conn, &txn->begin);
+    replace = { "  send_req(s, &s->begin);\n", [[
+  send_req(s, &s->begin);
   static struct mp_sync alone;
   alone = (struct mp_sync){.on_done = of_begin_alone};
-  mp_conn_sync(conn, &alone);
-]], "static void send_begin(struct mp_txn *txn) {", [[
+  mp_conn_sync(mp_link_conn(s->link), &alone);
+]], "static void send_begin(struct mp_segment *s) {", [[
 static void of_begin_alone(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {}
-static void send_begin(struct mp_txn *txn) {]] },
+static void send_begin(struct mp_segment *s) {]] },
     test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
 
   { name = "lost_commit_repeated", about = "a transaction whose COMMIT was lost is simply done again",
@@ -43,7 +43,7 @@ static void send_begin(struct mp_txn *txn) {]] },
     test = "tx_test" },
 
   { name = "witness_missing", about = "no witness is written: a lost COMMIT looks as if it had not been done",
-    file = "src/txn/outcome.c",
+    file = "src/txn/witness.c",
     replace = { [["insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)"]],
                 [["select $1::text, $2::text, $3::text"]] },
     test = "spec/fault/kill_matrix_spec.lua" },
@@ -73,7 +73,7 @@ static void send_begin(struct mp_txn *txn) {]] },
 
   { name = "group_witness_missing", about = "the calls of a group leave no witness",
     file = "src/txn/group.c",
-    replace = { "bool witness = m->changed && mp_txn_witness_there(txn);",
+    replace = { "bool witness = m->changed && mp_witness_there(work);",
                 "bool witness = false;" },
     test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
 
@@ -89,13 +89,13 @@ static void send_begin(struct mp_txn *txn) {]] },
 
   { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
     file = "src/txn/segment.c",
-    replace = { "txn->link.behind_failed && txn->frame_failed", "false && txn->frame_failed" },
+    replace = { "return s->link->behind_failed && ", "return false && " },
     test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
 
   { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
     file = "src/txn/txn.c",
     replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* done already",
-                "  if (actions & MP_TX_DO_ROLLBACK) mp_txn_send_rollback(of_link(behind));\n"
+                "  if (actions & MP_TX_DO_ROLLBACK) send_rollback(of_link(behind));\n"
                 .. "  if (actions & MP_TX_DO_ROLLBACK) { /* done already" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 

@@ -1,17 +1,21 @@
-/* group.c: several calls in one transaction, one after another, for the price of one COMMIT.
- *
- * Each member works in a savepoint of its own, so that its failure undoes it alone. What a member
- * left unseen travels with the next one's first statements; if it fails there, the next one, which
- * has not happened for the server, starts again behind it. All is seen before COMMIT, which then
- * stands for all of them. */
+#include "txn/group.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "loop/ids.h"
 #include "rules/budget.h"
-#include "txn/txn_priv.h"
-#include "util/log.h"
+#include "txn/answer.h"
+#include "txn/txns.h"
+
+MP_SM_TABLE(sm, "group", MP_GROUP_MAP, NULL);
+
+/* A move that is forbidden is reported, and this one transaction is not committed. */
+static void move(struct mp_group *g, enum mp_group_state to) {
+  if (!mp_sm_may(&sm, g->work->group, to)) mp_link_spoil(g->segment->link, MP_FATE_CLOSE_NOW);
+  g->work->group = to;
+}
 
 /* ---- statements of the host's own ---- */
 
@@ -23,44 +27,44 @@ static const char *const controls[] = {
         "insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)",
 };
 
-static struct mp_stmt *queue_text(struct mp_txn *txn, struct mp_text *text, int nparams,
+static struct mp_stmt *queue_text(struct mp_group *g, struct mp_text *text, int nparams,
                                   const char *const *values) {
   struct mp_stmt *stmt = text ? mp_stmt_control(text, nparams, values) : NULL;
   if (!stmt) return NULL;
-  mp_txn_queue(txn, stmt);
+  mp_segment_queue(g->segment, stmt);
   return stmt;
 }
 
-static struct mp_stmt *queue_control(struct mp_txn *txn, enum mp_control which) {
-  struct mp_text **text = &txn->work.host->txns->controls[which];
+static struct mp_stmt *queue_control(struct mp_group *g, enum mp_control which) {
+  struct mp_text **text = &g->work->host->txns->controls[which];
   const char *values[3];
   char id[37];
   if (!*text) *text = mp_text_raw(controls[which]);
-  if (which != MP_CONTROL_WITNESS) return queue_text(txn, *text, 0, NULL);
-  mp_uuid_new(txn->work.host->loop, id);
-  memcpy(txn->witness_id, id, sizeof id); /* all are stored, or none: each tells of all */
+  if (which != MP_CONTROL_WITNESS) return queue_text(g, *text, 0, NULL);
+  mp_uuid_new(g->work->host->loop, id);
+  memcpy(g->segment->witness.id, id, sizeof id); /* all are stored, or none: each tells of all */
   values[0] = id;
-  values[1] = txn->work.m->name;
-  values[2] = txn->work.m->tenant;
-  return queue_text(txn, *text, 3, values);
+  values[1] = g->work->m->name;
+  values[2] = g->work->m->tenant;
+  return queue_text(g, *text, 3, values);
 }
 
-static bool set_tenant(struct mp_txn *txn) {
-  const char *sql = txn->work.m->set_tenant_sql;
-  if (!sql || (txn->tenant_in_force && !strcmp(sql, txn->tenant_in_force))) return true;
+static bool set_tenant(struct mp_group *g) {
+  const char *sql = g->work->m->set_tenant_sql;
+  if (!sql || (g->tenant_in_force && !strcmp(sql, g->tenant_in_force))) return true;
   struct mp_text *text = mp_text_raw(sql);
-  struct mp_stmt *stmt = queue_text(txn, text, 0, NULL);
+  struct mp_stmt *stmt = queue_text(g, text, 0, NULL);
   if (text) mp_text_unref(text);
   if (!stmt) return false;
   stmt->req.flags = MP_REQ_ONCE;
-  txn->tenant_in_force = sql;
+  g->tenant_in_force = sql;
   return true;
 }
 
 /* ---- who is in ---- */
 
-static struct mp_member *first_waiting(struct mp_txn *txn) {
-  MP_LIST_EACH(node, &txn->work.members) {
+static struct mp_member *first_waiting(struct mp_group *g) {
+  MP_LIST_EACH(node, &g->work->members) {
     struct mp_member *member = mp_member_at(node);
     if (member->state == MP_MEMBER_WAITING) return member;
   }
@@ -68,164 +72,153 @@ static struct mp_member *first_waiting(struct mp_txn *txn) {
 }
 
 /* Another call may come in, if one waits right behind: nobody waits for a group to fill. */
-static struct mp_member *join(struct mp_txn *txn) {
-  struct mp_member *last = MP_LIST_ENTRY(txn->work.members.prev, struct mp_member, node);
+static struct mp_member *join(struct mp_group *g) {
+  struct mp_member *last = mp_member_at(g->work->members.prev);
   struct mp_txn_options options;
   struct mp_err err;
-  if (!txn->work.calls.join || txn->work.nmembers >= txn->work.options.group ||
-      txn->work.tx.attempt > 1)
+  if (!g->work->calls.join || g->work->nmembers >= g->work->options.group ||
+      g->work->tx.attempt > 1)
     return NULL;
-  if (txn->grouped && mp_loop_now_ms(txn->work.host->loop) >= txn->group_until_ms) return NULL;
+  if (mp_work_grouped(g->work) && mp_work_now_ms(g->work) >= g->until_ms) return NULL;
   if (last->state == MP_MEMBER_GONE) return NULL; /* its place in the lane is gone with it */
   struct mp_member *member = calloc(1, sizeof *member);
-  void *data = member ? txn->work.calls.join(txn, last->data, &options) : NULL;
+  void *data = member ? g->work->calls.join(g->work->txn, last->data, &options) : NULL;
   if (!data) {
     free(member);
     return NULL;
   }
-  if (mp_member_init(member, &txn->work, &options, data,
+  if (mp_member_init(member, g->work, &options, data,
                      &err)) { /* it hears of it, and nothing happened */
-    mp_list_push_back(&txn->work.members, &member->node);
+    mp_list_push_back(&g->work->members, &member->node);
     mp_member_answer(member, MP_TX_ROLLED_BACK, &err);
     return NULL;
   }
-  mp_budget_earn(txn->work.host->shared->retries, mp_work_purse(&options));
-  mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
-  if (options.tx.deadline_ms > txn->work.tx.options.deadline_ms)
-    txn->work.tx.options.deadline_ms = options.tx.deadline_ms;
+  mp_budget_earn(g->work->host->shared->retries, mp_work_purse(&options));
+  mp_flight_note(options.flight, MP_NOTE_CONNECTED, mp_link_backend(g->segment->link), NULL);
+  if (options.tx.deadline_ms > g->work->tx.options.deadline_ms)
+    g->work->tx.options.deadline_ms = options.tx.deadline_ms;
   return member;
 }
 
-static bool begin_member(struct mp_txn *txn, struct mp_member *member) {
-  txn->work.m = member;
-  if (!set_tenant(txn)) return false;
-  member->savepoint = queue_control(txn, MP_CONTROL_SAVEPOINT);
+static bool begin_member(struct mp_group *g, struct mp_member *member) {
+  g->work->m = member;
+  if (!set_tenant(g)) return false;
+  member->savepoint = queue_control(g, MP_CONTROL_SAVEPOINT);
   if (!member->savepoint) return false;
-  mp_tx_savepoint(&txn->work.tx);
+  mp_tx_savepoint(&g->work->tx);
   return mp_member_run(member);
 }
 
-bool mp_txn_start_scripts(struct mp_txn *txn) {
-  struct mp_member *member = first_waiting(txn);
-  txn->tenant_in_force = NULL;
-  txn->witness_id[0] = '\0';
-  if (txn->work.tx.attempt == 1 && txn->work.options.group > 1) {
-    txn->grouped = join(txn) != NULL;
-    txn->group_until_ms = mp_loop_now_ms(txn->work.host->loop) + txn->work.options.group_ms;
+bool mp_group_start(struct mp_group *g) {
+  struct mp_work *work = g->work;
+  struct mp_member *member = first_waiting(g);
+  g->tenant_in_force = NULL;
+  g->segment->witness.id[0] = '\0';
+  if (work->group == MP_GROUP_CLOSING) move(g, MP_GROUP_OPEN);
+  /* An attempt may be the first again: what its group was stays. */
+  if (work->tx.attempt == 1 && work->options.group > 1 && work->nmembers == 1) {
+    if (join(g)) move(g, MP_GROUP_OPEN);
+    g->until_ms = mp_work_now_ms(work) + work->options.group_ms;
   }
-  txn->work.m = member;
-  return txn->grouped ? begin_member(txn, member) : mp_member_run(member);
+  work->m = member;
+  return mp_work_grouped(work) ? begin_member(g, member) : mp_member_run(member);
 }
 
 /* ---- one after another ---- */
 
-static void out_of_memory(struct mp_txn *txn) {
+static unsigned out_of_memory(struct mp_group *g) {
   struct mp_err err;
   mp_err_set(&err, MP_ENOMEM, "no memory for a group of calls");
-  mp_txn_act(txn, mp_tx_abort(&txn->work.tx, &err));
+  return mp_tx_abort(&g->work->tx, &err);
 }
 
 /* All have had their turn and everything is seen. */
-static void close_group(struct mp_txn *txn) {
+static unsigned close_group(struct mp_group *g) {
   struct mp_err err;
   bool any = false;
-  MP_LIST_EACH(node, &txn->work.members)
+  MP_LIST_EACH(node, &g->work->members)
   any |= mp_member_at(node)->state == MP_MEMBER_RETURNED;
   mp_err_set(&err, MP_ESCRIPT, "no call of the group has anything to commit");
-  mp_txn_act(txn, mp_tx_finished(&txn->work.tx, any ? NULL : &err, false, false));
+  return mp_tx_finished(&g->work->tx, any ? NULL : &err, false, false);
 }
 
-static void next(struct mp_txn *txn) {
-  struct mp_member *member = first_waiting(txn);
-  if (!member) member = join(txn);
-  if (member) {
-    if (!begin_member(txn, member)) out_of_memory(txn);
-    return;
-  }
-  txn->closing = true;
-  if (mp_list_empty(&txn->queue))
-    close_group(txn);
-  else
-    mp_txn_act(txn, mp_tx_look(&txn->work.tx));
+static unsigned next(struct mp_group *g) {
+  struct mp_member *member = first_waiting(g);
+  if (!member) member = join(g);
+  if (member) return begin_member(g, member) ? 0 : out_of_memory(g);
+  move(g, MP_GROUP_CLOSING);
+  return mp_segment_queued(g->segment) ? mp_tx_look(&g->work->tx) : close_group(g);
 }
 
-void mp_txn_member_returned(struct mp_txn *txn) {
-  struct mp_member *m = txn->work.m;
-  if (txn->closing) {
-    close_group(txn);
-    return;
-  }
-  bool unsure = m->changed && mp_txn_witness_unknown(txn);
-  if (!mp_list_empty(&txn->queue) && (unsure || mp_txn_unchecked(txn))) {
-    mp_txn_act(txn, mp_tx_look(&txn->work.tx));
-    return;
-  }
-  bool witness = m->changed && mp_txn_witness_there(txn);
-  if ((witness && !queue_control(txn, MP_CONTROL_WITNESS)) ||
-      !queue_control(txn, MP_CONTROL_RELEASE)) {
-    out_of_memory(txn);
-    return;
-  }
+unsigned mp_group_returned(struct mp_group *g) {
+  struct mp_work *work = g->work;
+  struct mp_member *m = work->m;
+  if (work->group == MP_GROUP_CLOSING) return close_group(g);
+  bool unsure = m->changed && mp_witness_unknown(work);
+  if (mp_segment_queued(g->segment) && (unsure || mp_segment_unchecked(g->segment)))
+    return mp_tx_look(&work->tx);
+  bool witness = m->changed && mp_witness_there(work);
+  if ((witness && !queue_control(g, MP_CONTROL_WITNESS)) || !queue_control(g, MP_CONTROL_RELEASE))
+    return out_of_memory(g);
   mp_member_move(m, MP_MEMBER_RETURNED);
-  mp_tx_savepoint_released(&txn->work.tx);
-  next(txn);
+  mp_tx_savepoint_released(&work->tx);
+  return next(g);
 }
 
-static void fail_member(struct mp_txn *txn, struct mp_member *member) {
+static void fail_member(struct mp_group *g, struct mp_member *member) {
   if (member->error_ref == LUA_NOREF)
-    mp_member_make_error(member, txn->work.failed.failure.err.code ? &txn->work.failed.failure.err
-                                                                   : &txn->work.tx.err);
+    mp_member_make_error(
+        member, g->work->failed.failure.err.code ? &g->work->failed.failure.err : &g->work->tx.err);
   mp_member_unref(member, &member->result_ref);
   mp_member_move(member, MP_MEMBER_FAILED);
-  mp_work_forgive(&txn->work);
+  mp_work_forgive(g->work);
 }
 
 /* What the server has of the member goes. */
-static void undo(struct mp_txn *txn) {
-  mp_txn_drop_list(&txn->queue);
-  mp_tx_rewound(&txn->work.tx);
-  if (queue_control(txn, MP_CONTROL_UNDO) && queue_control(txn, MP_CONTROL_RELEASE))
-    next(txn);
-  else
-    out_of_memory(txn);
+static unsigned undo(struct mp_group *g) {
+  mp_segment_drop_queue(g->segment);
+  mp_tx_rewound(&g->work->tx);
+  if (queue_control(g, MP_CONTROL_UNDO) && queue_control(g, MP_CONTROL_RELEASE)) return next(g);
+  return out_of_memory(g);
 }
 
-void mp_txn_member_failed(struct mp_txn *txn) {
-  struct mp_member *m = txn->work.m;
-  struct mp_stmt *savepoint = m->savepoint;
-  fail_member(txn, m);
-  if (!savepoint) {
-    undo(txn);
-    return;
-  }
-  /* Nothing of it was sent; what others left to travel along stays. */
+/* Nothing of the member was sent; what others left to travel along stays. */
+static void drop_from(struct mp_segment *segment, const struct mp_stmt *savepoint) {
   for (bool last = false; !last;) {
-    struct mp_stmt *stmt = MP_LIST_ENTRY(txn->queue.prev, struct mp_stmt, node);
+    struct mp_stmt *stmt = MP_LIST_ENTRY(segment->queue.prev, struct mp_stmt, node);
     last = stmt == savepoint;
     struct mp_list one;
     mp_list_init(&one);
     mp_list_remove(&stmt->node);
     mp_list_push_back(&one, &stmt->node);
-    mp_txn_drop_list(&one);
+    mp_segment_drop(&one);
   }
-  m->savepoint = NULL;
-  mp_tx_savepoint_released(&txn->work.tx);
-  next(txn);
 }
 
-void mp_txn_earlier_failed(struct mp_txn *txn) {
-  struct mp_member *failed = txn->work.failed.member;
-  mp_member_kill(txn->work.m);
-  for (struct mp_list *node = failed->node.next; node != &txn->work.members; node = node->next) {
+unsigned mp_group_failed(struct mp_group *g) {
+  struct mp_member *m = g->work->m;
+  struct mp_stmt *savepoint = m->savepoint;
+  fail_member(g, m);
+  if (!savepoint) return undo(g);
+  drop_from(g->segment, savepoint);
+  m->savepoint = NULL;
+  mp_tx_savepoint_released(&g->work->tx);
+  return next(g);
+}
+
+unsigned mp_group_earlier_failed(struct mp_group *g) {
+  struct mp_member *failed = g->work->failed.member;
+  mp_member_kill(g->work->m);
+  for (struct mp_list *node = failed->node.next; node != &g->work->members; node = node->next) {
     struct mp_member *later = mp_member_at(node);
     if (later->state != MP_MEMBER_GONE) mp_member_reset(later);
   }
   mp_member_unref(failed, &failed->error_ref);
-  fail_member(txn, failed);
-  txn->closing = false;
-  txn->tenant_in_force = failed->set_tenant_sql; /* what came behind its savepoint goes too */
-  txn->work.m = failed;
-  undo(txn);
+  fail_member(g, failed);
+  if (g->work->group == MP_GROUP_CLOSING) move(g, MP_GROUP_OPEN);
+  g->tenant_in_force = failed->set_tenant_sql; /* what came behind its savepoint goes too */
+  g->work->m = failed;
+  return undo(g);
 }
 
 /* ---- one of them is not waited for any more ---- */
@@ -239,25 +232,23 @@ static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
   mp_member_answer(member, MP_TX_UNKNOWN, &err);
 }
 
-void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
-  struct mp_txn *txn = member->work->txn;
+unsigned mp_group_drop(struct mp_group *g, struct mp_member *member, const struct mp_err *err) {
+  struct mp_tx *tx = &g->work->tx;
   bool begun = member->state != MP_MEMBER_WAITING;
   mp_member_unref(member, &member->error_ref); /* its own error is not what decides */
-  if (txn->work.tx.state == MP_TX_COMMITTING || txn->work.tx.in_doubt) {
+  if (tx->state == MP_TX_COMMITTING || tx->in_doubt) {
     if (member->due == MP_DUE_GRACE)
       answer_unknown(member, err);
     else
       mp_timer_start(&member->deadline, MP_TX_GRACE_MS);
     member->due = MP_DUE_GRACE;
-    return;
+    return 0;
   }
-  switch (txn->work.tx.state) {
+  mp_member_answer(member, MP_TX_ROLLED_BACK, err);
+  switch (tx->state) {
     case MP_TX_FRESH:
     case MP_TX_OPEN:
-    case MP_TX_FAILED:
-      mp_member_answer(member, MP_TX_ROLLED_BACK, err);
-      if (begun) mp_txn_act(txn, mp_tx_restart(&txn->work.tx, err));
-      return;
+    case MP_TX_FAILED: return begun ? mp_tx_restart(tx, err) : 0;
     case MP_TX_COMMITTING:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
@@ -265,6 +256,18 @@ void mp_txn_drop_member(struct mp_member *member, const struct mp_err *err) {
     case MP_TX_START:
     case MP_TX_CANCELING:
     case MP_TX_ROLLING_BACK:
-    case MP_TX_ENDED: mp_member_answer(member, MP_TX_ROLLED_BACK, err); return;
+    case MP_TX_ENDED: break;
   }
+  return 0;
+}
+
+bool mp_group_retries_ungrouped(const struct mp_group *g) {
+  unsigned live = 0, failed = 0;
+  MP_LIST_EACH(node, &g->work->members) {
+    const struct mp_member *member = mp_member_at(node);
+    live += member->state != MP_MEMBER_GONE;
+    failed += member->state == MP_MEMBER_FAILED;
+  }
+  return mp_work_grouped(g->work) && g->work->tx.outcome == MP_TX_ROLLED_BACK && live > 1 &&
+         failed < live;
 }

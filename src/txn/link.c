@@ -46,8 +46,17 @@ static void move_lock(struct mp_link *link, enum mp_lane_lock_state to) {
 }
 
 static void on_give_up(struct mp_timer *timer) {
+  static const char *const what[] = {[MP_AWAITS_CANCEL] = "the cancel of what it was at",
+                                     [MP_AWAITS_ROLLBACK] = "ROLLBACK",
+                                     [MP_AWAITS_COMMIT] = "COMMIT",
+                                     [MP_AWAITS_UNLOCK] = "the unlock of its lane",
+                                     [MP_AWAITS_QUESTION] = "whether the work is stored"};
   struct mp_link *link = MP_CONTAINER_OF(timer, struct mp_link, give_up);
-  link->events->on_overdue(link);
+  struct mp_err err;
+  mp_err_set(&err, MP_ECONN, "the database did not answer %s within %g s", what[link->awaits],
+             (double)link->awaits_ms / 1000);
+  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  link->events->on_overdue(link, &err);
 }
 
 static void on_refusal(struct mp_timer *timer) {
@@ -154,6 +163,7 @@ void mp_link_reap(struct mp_link *link, const struct mp_err *lost) {
 
 void mp_link_expect(struct mp_link *link, enum mp_link_awaits what, uint64_t ms) {
   link->awaits = what;
+  link->awaits_ms = ms;
   mp_timer_start(&link->give_up, ms);
 }
 

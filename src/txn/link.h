@@ -100,7 +100,8 @@ struct mp_link_events {
   void (*on_inherited)(struct mp_link *link);
   /* Borrowed, and nothing was sent: it is NONE again, and must go on elsewhere. */
   void (*on_evicted)(struct mp_link *link);
-  void (*on_overdue)(struct mp_link *link); /* what it awaits did not come in time */
+  /* What it awaits did not come in time; `err` says what. */
+  void (*on_overdue)(struct mp_link *link, const struct mp_err *err);
   void (*on_unlocked)(struct mp_link *link);
 };
 
@@ -114,7 +115,8 @@ struct mp_link {
   unsigned unanswered; /* segments */
   struct mp_timer give_up;
   enum mp_link_awaits awaits; /* while give_up runs */
-  struct mp_timer refusal;    /* REFUSED: tells `refused` on the next turn */
+  uint64_t awaits_ms;
+  struct mp_timer refusal; /* REFUSED: tells `refused` on the next turn */
   struct mp_err refused;
   struct mp_lane_lock lock;
   struct mp_link *front, *behind; /* BORROWED: whose; LENT: to whom */

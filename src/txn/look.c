@@ -32,21 +32,18 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
 }
 
 static int flush(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
-  return mp_txn_look(L, stmt->owner, "a look at a row", 0, k);
+  struct mp_txn *txn = MP_CONTAINER_OF(stmt->owner, struct mp_txn, segment);
+  return mp_txn_look(L, txn, "a look at a row", 0, k);
 }
 
 static const struct mp_stmt_driver driver = {.flush = flush};
 
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->driver = &driver;
-  stmt->owner = txn;
-  stmt->part = txn->work.m;
-  stmt->depth = txn->work.tx.savepoints;
-  txn->work.m->changed |= stmt->text->changes_data && !stmt->control;
-  mp_list_push_back(&txn->queue, &stmt->node);
+  mp_segment_queue(&txn->segment, stmt);
 }
 
-bool mp_txn_queued(const struct mp_txn *txn) { return !mp_list_empty(&txn->queue); }
+bool mp_txn_queued(const struct mp_txn *txn) { return mp_segment_queued(&txn->segment); }
 
 struct waiter { /* what a look continues with; lies on the Lua stack */
   struct mp_txn *txn;
@@ -71,12 +68,12 @@ static void on_look_abandoned(void *data) {
 }
 
 static int look(lua_State *L, const char *what, struct waiter w) {
-  if (mp_list_empty(&w.txn->queue)) return w.k(L, LUA_OK, w.ctx);
+  if (!mp_segment_queued(&w.txn->segment)) return w.k(L, LUA_OK, w.ctx);
   mp_wait_check(L, what);
   struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
   *waiter = w;
   w.txn->look = mp_wait_begin(L, on_look_abandoned, w.txn);
-  mp_txn_act(w.txn, mp_tx_look(&w.txn->work.tx));
+  mp_txn_flush(w.txn);
   return mp_wait_yield(L, (lua_KContext)waiter, looked);
 }
 
@@ -95,11 +92,11 @@ int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct 
                      lua_KContext ctx, lua_KFunction k) {
   mp_wait_check(L, what);
   struct mp_stmt *question = mp_stmt_describe(L, mp_txn_types(txn), text);
-  struct mp_list *behind = &txn->queue;
-  MP_LIST_EACH(node, &txn->queue) {
+  struct mp_list *behind = &txn->segment.queue;
+  MP_LIST_EACH(node, &txn->segment.queue) {
     if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) behind = node;
   }
-  question->owner = txn;
+  question->owner = &txn->segment;
   question->part = txn->work.m;
   question->depth = txn->work.tx.savepoints;
   mp_list_push_front(behind, &question->node);
@@ -108,10 +105,10 @@ int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct 
 
 bool mp_txn_undo_savepoint(struct mp_txn *txn) {
   bool seen = true;
-  MP_LIST_EACH(node, &txn->queue) {
+  MP_LIST_EACH(node, &txn->segment.queue) {
     if (MP_LIST_ENTRY(node, struct mp_stmt, node)->control) seen = false;
   }
-  mp_txn_drop_list(&txn->queue);
+  mp_segment_drop_queue(&txn->segment);
   mp_tx_savepoint_undone(&txn->work.tx);
   if (!mp_tx_doomed(&txn->work.tx)) mp_failure_clear(&txn->work.failed.failure);
   return seen;

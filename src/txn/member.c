@@ -47,7 +47,8 @@ void mp_member_set_ref(lua_State *L, int *ref) {
 
 static const char *unsound(const void *object) {
   const struct mp_member *member = object;
-  return member->script && member->state != MP_MEMBER_RUNNING ? "its script still runs" : NULL;
+  bool over = member->state != MP_MEMBER_RUNNING && member->state != MP_MEMBER_GONE;
+  return member->script && over ? "its script still runs" : NULL;
 }
 
 MP_SM_TABLE(sm, "member", MP_MEMBER_MAP, unsound);

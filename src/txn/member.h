@@ -60,7 +60,7 @@ struct mp_member {
   struct mp_timer deadline;
   enum mp_member_due due;
   uint64_t started_ns, started_us;
-  struct mp_task *script; /* RUNNING */
+  struct mp_task *script; /* RUNNING; GONE: until the others start again */
   bool changed;           /* it has queued something that may change data */
   int tx_ref, hooks_ref, result_ref, error_ref;
   struct mp_stmt *savepoint; /* in a group: while it is queued; borrowed */

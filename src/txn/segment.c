@@ -1,241 +1,273 @@
-/* segment.c: what a transaction sends: segments framed by BEGIN and COMMIT, a lock around them,
- * ROLLBACK. */
+#include "txn/segment.h"
+
 #include <string.h>
 
-#include "txn/txn_priv.h"
-#include "util/log.h"
+#include "txn/member.h"
+#include "txn/txns.h"
+#include "util/pre.h"
 #include "watch/health.h"
 #include "watch/statements.h"
 
+static const char *unsound(const void *object) {
+  const struct mp_segment *s = object;
+  if (s->state == MP_SEGMENT_IDLE && s->only_asks) return "it asks for types";
+  if (s->state == MP_SEGMENT_UNDOING && !mp_list_empty(&s->batch)) return "statements were sent";
+  return NULL;
+}
+
+MP_SM_TABLE(sm, "segment", MP_SEGMENT_MAP, unsound);
+
+/* What is in no order is used by nobody else: the connection is closed. */
+static void move(struct mp_segment *s, enum mp_segment_state to) {
+  bool right = mp_sm_may(&sm, s->state, to);
+  s->state = to;
+  if (!mp_sm_sound(&sm, s, to) || !right) mp_link_spoil(s->link, MP_FATE_CLOSE_NOW);
+}
+
+static void send_req(struct mp_segment *s, struct mp_req *req) {
+  mp_conn_send(mp_link_conn(s->link), req);
+}
+
 /* ---- statements ---- */
 
-void mp_txn_drop_list(struct mp_list *list) {
+void mp_segment_drop(struct mp_list *statements) {
   struct mp_list *node;
-  while ((node = mp_list_pop_front(list))) {
+  while ((node = mp_list_pop_front(statements))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     if (stmt->state != MP_STMT_DONE) stmt->state = MP_STMT_FAILED;
     mp_stmt_let_go(stmt);
   }
 }
 
-static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
-  struct mp_txn *txn = stmt->owner;
-  /* The host's own savepoints end with the transaction. */
-  if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
-  if (txn->work.host->txns->fault)
-    mp_fault_answer(txn->work.host->txns->fault, txn, stmt, &result, &err);
-  mp_stmt_answer(txn->work.host, stmt, result, err);
-  mp_statement_answered(txn->work.host, stmt, txn->work.m->name, mp_members_about(&txn->work));
+void mp_segment_queue(struct mp_segment *s, struct mp_stmt *stmt) {
+  struct mp_member *m = s->work->m;
+  stmt->owner = s;
+  stmt->part = m;
+  stmt->depth = s->work->tx.savepoints;
+  m->changed |= stmt->text->changes_data && !stmt->control;
+  mp_list_push_back(&s->queue, &stmt->node);
 }
 
-static void on_frame(struct mp_txn *txn, struct mp_result *result, const struct mp_err *err) {
-  if (!err || err->code == MP_ECANCELED || txn->frame_failed) return;
-  txn->frame_failed = true;
-  txn->frame_err = *err;
-  mp_failure_clear(&txn->work.failed.failure);
-  txn->work.failed.failure.err = *err;
-  if (result)
-    txn->work.failed.failure.result = mp_result_ref(result); /* a deferred constraint, say */
+void mp_segment_drop_queue(struct mp_segment *s) { mp_segment_drop(&s->queue); }
+
+bool mp_segment_unchecked(const struct mp_segment *s) {
+  MP_LIST_EACH(node, &s->queue) {
+    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->one) return true;
+  }
+  return false;
+}
+
+bool mp_segment_leaves_state(const struct mp_segment *s) {
+  MP_LIST_EACH(node, &s->batch) {
+    const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->text->leaves_state && !stmt->control) return true;
+  }
+  return false;
+}
+
+static void on_stmt(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_stmt *stmt = MP_CONTAINER_OF(req, struct mp_stmt, req);
+  struct mp_segment *s = stmt->owner;
+  struct mp_work *work = s->work;
+  struct mp_fault *fault = work->host->txns->fault;
+  /* The host's own savepoints end with the transaction. */
+  if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(s->link, MP_FATE_CLOSE_AFTER);
+  if (fault) mp_fault_answer(fault, work, stmt, &result, &err);
+  mp_stmt_answer(work->host, stmt, result, err);
+  mp_statement_answered(work->host, stmt, work->m->name, mp_members_about(work));
+}
+
+void mp_segment_settle(struct mp_segment *s) {
+  const struct mp_types *types = mp_types_of(s->work->host, s->work->options.pool);
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&s->batch))) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->state == MP_STMT_DONE && stmt->result) mp_types_settle(types, stmt->result);
+    mp_stmt_let_go(stmt);
+  }
+}
+
+/* ---- the frame ---- */
+
+static void fail_frame(struct mp_segment *s, struct mp_result *result, const struct mp_err *err) {
+  if (!err || err->code == MP_ECANCELED || s->frame_err.code) return;
+  struct mp_failure *failure = &s->work->failed.failure;
+  s->frame_err = *err;
+  mp_failure_clear(failure);
+  failure->err = *err;
+  if (result) failure->result = mp_result_ref(result); /* a deferred constraint, say */
 }
 
 #define FRAME_CALLBACK(name)                                                                      \
   static void on_##name(struct mp_req *req, struct mp_result *result, const struct mp_err *err) { \
-    on_frame(MP_CONTAINER_OF(req, struct mp_txn, name), result, err);                             \
+    fail_frame(MP_CONTAINER_OF(req, struct mp_segment, name), result, err);                       \
   }
 FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
 FRAME_CALLBACK(set_timeout)
 FRAME_CALLBACK(set_lock_timeout)
 
+static void on_witness_failed(struct mp_witness *witness, const struct mp_err *err) {
+  fail_frame(MP_CONTAINER_OF(witness, struct mp_segment, witness), NULL, err);
+}
+
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, commit);
-  if (txn->work.host->txns->fault)
-    mp_fault_answer(txn->work.host->txns->fault, txn, NULL, &result, &err);
-  on_frame(txn, result, err);
+  struct mp_segment *s = MP_CONTAINER_OF(req, struct mp_segment, commit);
+  struct mp_fault *fault = s->work->host->txns->fault;
+  if (fault) mp_fault_answer(fault, s->work, NULL, &result, &err);
+  fail_frame(s, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
-  txn->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
+  s->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
 }
 
 static void on_rollback(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   (void)result;
-  struct mp_txn *txn = MP_CONTAINER_OF(req, struct mp_txn, rollback);
-  if (err) mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
+  if (err)
+    mp_link_spoil(MP_CONTAINER_OF(req, struct mp_segment, rollback)->link, MP_FATE_CLOSE_NOW);
 }
 
-/* ---- segments ---- */
+/* ---- its end ---- */
+
+static void blame(struct mp_work_failure *failed, const struct mp_stmt *stmt) {
+  failed->member = stmt->part;
+  failed->depth = stmt->depth;
+}
 
 /* The first failure of the batch in the order in which the script wrote it; a failure that calls
  * for a retry comes before all. NULL: none. */
-static struct mp_err *first_failure(struct mp_txn *txn) {
+static struct mp_err *first_failure(struct mp_segment *s) {
+  struct mp_work_failure *failed = &s->work->failed;
   struct mp_failure broken = {0};
   bool found = false;
-  txn->work.failed.depth = 0; /* the frame's */
-  if (txn->frame_failed && txn->frame_err.flags & MP_ERRF_RETRYABLE) return &txn->frame_err;
-  MP_LIST_EACH(node, &txn->batch) {
+  failed->depth = 0; /* the frame's */
+  if (s->frame_err.code && s->frame_err.flags & MP_ERRF_RETRYABLE) return &s->frame_err;
+  MP_LIST_EACH(node, &s->batch) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    bool failed = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
-    if (failed && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
-      mp_failure_of_stmt(&txn->work.failed.failure, stmt);
-      txn->work.failed.member = stmt->part;
-      txn->work.failed.depth = stmt->depth;
-      txn->work.failed.by_host = stmt->control;
+    bool fails = stmt->state == MP_STMT_FAILED && stmt->err.code != MP_ECANCELED;
+    if (fails && (!found || stmt->err.flags & MP_ERRF_RETRYABLE)) {
+      mp_failure_of_stmt(&failed->failure, stmt);
+      blame(failed, stmt);
+      failed->by_host = stmt->control;
       found = true;
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
-      mp_failure_clear(&txn->work.failed.failure);
-      txn->work.failed.failure = broken;
-      txn->work.failed.member = stmt->part;
-      txn->work.failed.depth = stmt->depth;
-      txn->work.failed.by_host = false;
+      mp_failure_clear(&failed->failure);
+      failed->failure = broken;
+      blame(failed, stmt);
+      failed->by_host = false;
       found = true;
     }
   }
-  if (found) return &txn->work.failed.failure.err;
-  return txn->frame_failed ? &txn->frame_err : NULL;
+  if (found) return &failed->failure.err;
+  return s->frame_err.code ? &s->frame_err : NULL;
 }
 
 /* It failed because of where the connection leads: that is not the script's fault, unless it wished
  * only to read. */
-static void judge_server(struct mp_txn *txn, struct mp_err *failed) {
+static void judge_server(struct mp_segment *s, struct mp_err *failed) {
+  struct mp_conn *conn = mp_link_conn(s->link);
   bool discard = false;
-  struct mp_conn *conn = mp_link_conn(&txn->link);
-  if (txn->work.options.tx.read_only || !conn) return;
-  if (mp_health_misled(txn->work.host, txn->work.options.pool, conn, failed, &discard) && discard)
-    mp_link_spoil(&txn->link, MP_FATE_CLOSE_AFTER);
+  if (s->work->options.tx.read_only || !conn) return;
+  if (mp_health_misled(s->work->host, s->work->options.pool, conn, failed, &discard) && discard)
+    mp_link_spoil(s->link, MP_FATE_CLOSE_AFTER);
 }
 
-static void settle_batch(struct mp_txn *txn) {
-  struct mp_list *node;
-  while ((node = mp_list_pop_front(&txn->batch))) {
-    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    if (stmt->state == MP_STMT_DONE && stmt->result)
-      mp_types_settle(mp_txn_types(txn), stmt->result);
-    mp_stmt_let_go(stmt);
-  }
+static bool was_not_run(const struct mp_segment *s) {
+  return s->link->behind_failed && !strcmp(s->frame_err.sqlstate, "25P02");
 }
 
-static void segment_answered(struct mp_txn *txn, struct mp_result *result,
-                             const struct mp_err *err);
+static void end(struct mp_segment *s, const struct mp_err *lost) {
+  struct mp_segment_end e = {.commit = s->commit_state, .committed = s->committed};
+  bool undoing = s->state == MP_SEGMENT_UNDOING;
+  /* The tag of COMMIT decides alone. */
+  struct mp_err *failed = lost || undoing || s->committed ? NULL : first_failure(s);
+  if (failed) judge_server(s, failed);
+  if (lost || failed) e.err = lost ? *lost : *failed;
+  if (lost)
+    e.how = MP_END_LOST;
+  else if (undoing)
+    e.how = MP_END_ROLLED_BACK;
+  else if (failed)
+    e.how = was_not_run(s) ? MP_END_NOT_RUN : MP_END_FAILED;
+  if (!s->only_asks) mp_members_note(s->work, MP_NOTE_ANSWERED, s->work->round_trips, NULL);
+  if (e.err.code) mp_members_note_error(s->work, MP_NOTE_FAILED, 0, &e.err);
+  if (!lost) mp_segment_settle(s);
+  s->only_asks = false;
+  s->link->behind_failed = false;
+  move(s, MP_SEGMENT_IDLE);
+  mp_link_answered(s->link);
+  s->on_end(s, &e);
+}
 
 static void on_types(struct mp_types_question *question, const struct mp_err *lost) {
-  struct mp_txn *txn = MP_CONTAINER_OF(question, struct mp_txn, question);
-  if (!lost && question->err.code) on_frame(txn, NULL, &question->err);
-  segment_answered(txn, NULL, lost);
+  struct mp_segment *s = MP_CONTAINER_OF(question, struct mp_segment, question);
+  if (!lost && question->err.code) fail_frame(s, NULL, &question->err);
+  end(s, lost);
 }
 
 /* Before the script goes on: are there types among the results that nobody knows? Not behind a
  * failure, which has ended the transaction, nor behind COMMIT, when the connection may be
  * another's. */
-static bool ask_types(struct mp_txn *txn) {
-  struct mp_types *types = mp_txn_types(txn);
+static bool ask_types(struct mp_segment *s) {
+  struct mp_types *types = mp_types_of(s->work->host, s->work->options.pool);
   bool wanted = false;
-  txn->question.count = 0;
-  if (txn->work.tx.state != MP_TX_OPEN || txn->frame_failed) return false;
-  MP_LIST_EACH(node, &txn->batch) {
+  s->question.count = 0;
+  if (s->work->tx.state != MP_TX_OPEN || s->frame_err.code) return false;
+  MP_LIST_EACH(node, &s->batch) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     if (stmt->state != MP_STMT_DONE) return false;
-    wanted |= mp_types_want(&txn->question, types, stmt->result);
+    wanted |= mp_types_want(&s->question, types, stmt->result);
   }
   if (!wanted) return false;
-  txn->question.on_done = on_types;
-  mp_types_ask(&txn->question, mp_link_conn(&txn->link));
+  move(s, MP_SEGMENT_TYPES);
+  s->question.on_done = on_types;
+  mp_types_ask(&s->question, mp_link_conn(s->link));
   return true;
 }
 
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
-  struct mp_txn *txn = MP_CONTAINER_OF(sync, struct mp_txn, sync);
-  if (err || result || !ask_types(txn)) segment_answered(txn, result, err);
+  struct mp_segment *s = MP_CONTAINER_OF(sync, struct mp_segment, sync);
+  if (err &&
+      result) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
+    fail_frame(s, result, err);
+    s->committed = false;
+    end(s, NULL);
+  } else if (err || !ask_types(s)) {
+    end(s, err);
+  }
 }
 
-/* Its segment came behind a failed transaction: nothing of it was done. */
-static bool was_not_run(const struct mp_txn *txn) {
-  return txn->link.behind_failed && txn->frame_failed && !strcmp(txn->frame_err.sqlstate, "25P02");
-}
-
-static void segment_answered(struct mp_txn *txn, struct mp_result *result,
-                             const struct mp_err *err) {
-  if (result &&
-      err) { /* it answers, so it is not lost; inside BEGIN and COMMIT this should not come */
-    on_frame(txn, result, err);
-    txn->committed = false;
-    err = NULL;
-  }
-  bool rolling_back = txn->work.tx.state == MP_TX_ROLLING_BACK;
-  bool commit = txn->work.tx.frame.commit && !rolling_back;
-  /* The tag of COMMIT decides alone. */
-  struct mp_err *failed = err || rolling_back || txn->committed ? NULL : first_failure(txn);
-  if (failed) judge_server(txn, failed);
-  struct mp_err lost;
-  unsigned actions;
-  if (!txn->asking) mp_members_note(&txn->work, MP_NOTE_ANSWERED, txn->work.round_trips, NULL);
-  if (err || failed) mp_members_note_error(&txn->work, MP_NOTE_FAILED, 0, err ? err : failed);
-  if (txn->work.tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
-  if (err) {
-    lost = *err;
-    if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
-    mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
-    mp_failure_clear(&txn->work.failed.failure);
-    /* Whoever resolves the COMMIT ends its backend. */
-    if (txn->work.tx.state != MP_TX_COMMITTING || !txn->work.tx.options.witness)
-      mp_link_reap(&txn->link, err);
-    if (txn->commit_sent)
-      mp_txn_keep_lost(txn);
-    else
-      settle_batch(txn);
-    actions = mp_tx_lost(&txn->work.tx, &lost, txn->commit_sent, mp_work_now(&txn->work));
-  } else if (rolling_back) {
-    actions = mp_tx_rolled_back(&txn->work.tx, txn->link.fate != MP_FATE_CLOSE_NOW,
-                                mp_work_now(&txn->work));
-  } else {
-    settle_batch(txn);
-    actions = was_not_run(txn)
-                  ? mp_tx_misplaced(&txn->work.tx, &txn->frame_err)
-                  : mp_tx_segment(&txn->work.tx, failed, txn->committed, mp_work_now(&txn->work));
-    if (failed) mp_tx_failed_at(&txn->work.tx, txn->work.failed.depth);
-  }
-  txn->link.behind_failed = false;
-  mp_link_answered(&txn->link);
-  if (commit) {
-    actions = mp_txn_hand_over(txn, err, actions);
-    if (txn->committed && txn->link.lock.state == MP_LANE_LOCK_HELD) mp_link_unlock(&txn->link);
-  }
-  mp_txn_act(txn, actions);
-}
+/* ---- sending ---- */
 
 /* SET LOCAL: nobody else who uses the connection meets it. */
-static void send_setting(struct mp_txn *txn, struct mp_req *req, char *sql, size_t size,
+static void send_setting(struct mp_segment *s, struct mp_req *req, char *sql, size_t size,
                          const char *name, uint64_t ms,
                          void (*on_done)(struct mp_req *, struct mp_result *,
                                          const struct mp_err *)) {
   snprintf(sql, size, "SET LOCAL %s = %llu", name, (unsigned long long)ms);
   *req = (struct mp_req){.sql = sql, .flags = MP_REQ_ONCE, .on_done = on_done};
-  mp_conn_send(mp_link_conn(&txn->link), req);
+  send_req(s, req);
 }
 
-static void send_begin(struct mp_txn *txn) {
-  struct mp_conn *conn = mp_link_conn(&txn->link);
-  if (txn->work.options.lock) mp_link_lock(&txn->link);
-  txn->begin = (struct mp_req){.sql = mp_tx_begin_sql(&txn->work.options.tx), .on_done = on_begin};
-  mp_conn_send(conn, &txn->begin);
-  if (txn->work.m->tenant && !txn->grouped) {
+static void send_begin(struct mp_segment *s) {
+  const struct mp_work *work = s->work;
+  const struct mp_txn_options *o = &work->options;
+  if (o->lock) mp_link_lock(s->link);
+  s->begin = (struct mp_req){.sql = mp_tx_begin_sql(&o->tx), .on_done = on_begin};
+  send_req(s, &s->begin);
+  if (work->m->set_tenant_sql && !mp_work_grouped(work)) {
     /* A literal, not set_config(): scripts have no right to that one, and neither have we. */
-    txn->set_tenant = (struct mp_req){
-        .sql = txn->work.m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
-    mp_conn_send(conn, &txn->set_tenant);
+    s->set_tenant = (struct mp_req){
+        .sql = work->m->set_tenant_sql, .flags = MP_REQ_ONCE, .on_done = on_set_tenant};
+    send_req(s, &s->set_tenant);
   }
-  if (txn->work.options.statement_timeout_ms)
-    send_setting(txn, &txn->set_timeout, txn->timeout_sql, sizeof txn->timeout_sql,
-                 "statement_timeout", txn->work.options.statement_timeout_ms, on_set_timeout);
-  if (txn->work.options.lock_timeout_ms)
-    send_setting(txn, &txn->set_lock_timeout, txn->lock_timeout_sql, sizeof txn->lock_timeout_sql,
-                 "lock_timeout", txn->work.options.lock_timeout_ms, on_set_lock_timeout);
-  if (mp_txn_witness_unknown(txn)) mp_txn_ask_witness(txn);
-  if (mp_member_has_key(txn->work.m)) mp_txn_send_key(txn);
-}
-
-static const char *frame_name(const struct mp_txn *txn) {
-  if (txn->work.tx.frame.begin) return txn->work.tx.frame.commit ? "begin, commit" : "begin";
-  return txn->work.tx.frame.commit ? "commit" : NULL;
+  if (o->statement_timeout_ms)
+    send_setting(s, &s->set_timeout, s->timeout_sql, sizeof s->timeout_sql, "statement_timeout",
+                 o->statement_timeout_ms, on_set_timeout);
+  if (o->lock_timeout_ms)
+    send_setting(s, &s->set_lock_timeout, s->lock_timeout_sql, sizeof s->lock_timeout_sql,
+                 "lock_timeout", o->lock_timeout_ms, on_set_lock_timeout);
+  if (mp_witness_unknown(work)) mp_witness_ask(&s->witness, mp_link_conn(s->link));
+  if (mp_member_has_key(work->m)) mp_witness_claim_key(&s->witness, mp_link_conn(s->link));
 }
 
 /* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes
@@ -250,8 +282,8 @@ static bool only_asks(const struct mp_list *queue) {
 }
 
 /* A failure that a spec has ordered, in front of `stmt` (NULL: COMMIT). */
-static void send_fault(struct mp_txn *txn, const struct mp_stmt *stmt) {
-  struct mp_work *work = &txn->work;
+static void send_fault(struct mp_segment *s, const struct mp_stmt *stmt) {
+  struct mp_work *work = s->work;
   struct mp_fault *fault = work->host->txns->fault;
   bool due = false;
   if (stmt) {
@@ -262,84 +294,100 @@ static void send_fault(struct mp_txn *txn, const struct mp_stmt *stmt) {
     due |= mp_fault_due(fault, &mp_member_at(node)->fault, NULL, work->tx.attempt);
   }
   if (due)
-    mp_fault_send(fault, txn, stmt, mp_link_conn(&txn->link), work->host->shared->retries,
+    mp_fault_send(fault, work, stmt, mp_link_conn(s->link), work->host->shared->retries,
                   work->purse);
 }
 
-static void send_queued(struct mp_txn *txn, struct mp_stmt *stmt) {
+static void send_stmt(struct mp_segment *s, struct mp_stmt *stmt) {
+  struct mp_work *work = s->work;
   bool asks = mp_stmt_asks(stmt);
   stmt->state = MP_STMT_SENT;
-  stmt->sent_ns = mp_loop_clock_ns(txn->work.host->loop);
+  stmt->sent_ns = mp_loop_clock_ns(work->host->loop);
   stmt->req.on_done = on_stmt;
-  if (txn->work.host->txns->fault) send_fault(txn, stmt);
-  mp_conn_send(mp_link_conn(&txn->link), &stmt->req);
+  if (work->host->txns->fault) send_fault(s, stmt);
+  send_req(s, &stmt->req);
   if (asks) return;
   struct mp_member *member = stmt->part;
   mp_flight_statement(member->options.flight, stmt);
   if (stmt == member->savepoint) member->savepoint = NULL;
-  txn->work.statements++;
+  work->statements++;
 }
 
-static bool leaves_state(const struct mp_txn *txn) {
-  MP_LIST_EACH(node, &txn->batch) {
-    const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    if (stmt->text->leaves_state && !stmt->control) return true;
-  }
-  return false;
+static void send_commit(struct mp_segment *s) {
+  struct mp_work *work = s->work;
+  bool changed = mp_members_change_data(work);
+  /* In a group each member has sent its own. */
+  work->tx.options.witness = changed && mp_witness_there(work);
+  if (work->tx.options.witness && !mp_work_grouped(work))
+    mp_witness_send(&s->witness, mp_link_conn(s->link));
+  if (work->host->txns->fault) send_fault(s, NULL);
+  s->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
+  s->commit_state =
+      changed && mp_conn_alive(mp_link_conn(s->link)) ? MP_COMMIT_SENT : MP_COMMIT_HARMLESS;
+  mp_link_expect(s->link, MP_AWAITS_COMMIT, work->host->shared->commit_timeout_ms);
+  send_req(s, &s->commit);
 }
 
-/* May another transaction use the connection behind our COMMIT? */
-static bool may_lend(const struct mp_txn *txn) {
-  return txn->work.calls.committing && !txn->grouped && mp_link_may_lend(&txn->link) &&
-         !leaves_state(txn);
+static const char *frame_name(const struct mp_tx *tx) {
+  if (tx->frame.begin) return tx->frame.commit ? "begin, commit" : "begin";
+  return tx->frame.commit ? "commit" : NULL;
 }
 
-void mp_txn_send_segment(struct mp_txn *txn) {
-  struct mp_conn *conn = mp_link_conn(&txn->link);
+static void begin_segment(struct mp_segment *s) {
+  s->frame_err = (struct mp_err){0};
+  s->committed = false;
+  s->commit_state = MP_COMMIT_NONE;
+}
+
+void mp_segment_send(struct mp_segment *s) {
+  struct mp_work *work = s->work;
+  const struct mp_tx *tx = &work->tx;
   struct mp_list *node;
   bool asked = false;
-  txn->frame_failed = txn->committed = txn->commit_sent = txn->work.failed.by_host = false;
-  txn->asking = only_asks(&txn->queue);
-  if (!txn->asking)
-    mp_members_note(&txn->work, MP_NOTE_SENT, txn->work.round_trips + 1, frame_name(txn));
-  if (txn->work.tx.frame.begin) send_begin(txn);
-  while (!asked && (node = mp_list_pop_front(&txn->queue))) {
+  begin_segment(s);
+  work->failed.by_host = false;
+  s->only_asks = only_asks(&s->queue);
+  move(s, MP_SEGMENT_SENT);
+  if (!s->only_asks) mp_members_note(work, MP_NOTE_SENT, work->round_trips + 1, frame_name(tx));
+  if (tx->frame.begin) send_begin(s);
+  while (!asked && (node = mp_list_pop_front(&s->queue))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    mp_list_push_back(&txn->batch, node);
+    mp_list_push_back(&s->batch, node);
     asked = mp_stmt_asks(stmt);
-    send_queued(txn, stmt);
+    send_stmt(s, stmt);
   }
-  if (txn->work.tx.frame.commit) {
-    bool changed = mp_members_change_data(&txn->work);
-    bool witness = changed && mp_txn_witness_there(txn);
-    txn->work.tx.options.witness = witness;
-    txn->old_backend = (int)mp_link_backend(&txn->link);
-    txn->old_opened_ms = mp_conn_opened_ms(conn);
-    if (witness && !txn->grouped) mp_txn_send_witness(txn);
-    if (txn->work.host->txns->fault) send_fault(txn, NULL);
-    txn->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
-    txn->commit_sent = changed && mp_conn_alive(conn); /* else its loss is no matter */
-    mp_link_expect(&txn->link, MP_AWAITS_COMMIT, txn->work.host->shared->commit_timeout_ms);
-    mp_conn_send(conn, &txn->commit);
-  }
-  txn->sync = (struct mp_sync){.on_done = on_sync};
-  mp_link_sync(&txn->link, &txn->sync);
-  if (!txn->asking) txn->work.round_trips++;
-  if (!txn->work.tx.frame.commit) return;
-  if (may_lend(txn)) txn->work.calls.committing(txn, txn->work.m->data);
-  if (txn->work.options.lock && !txn->link.behind) mp_link_unlock(&txn->link);
+  if (tx->frame.commit) send_commit(s);
+  s->sync = (struct mp_sync){.on_done = on_sync};
+  mp_link_sync(s->link, &s->sync);
+  if (!s->only_asks) work->round_trips++;
 }
 
-void mp_txn_send_rollback(struct mp_txn *txn) {
-  struct mp_conn *conn = mp_link_conn(&txn->link);
-  mp_txn_drop_list(&txn->queue);
-  txn->asking = false;
-  mp_members_note(&txn->work, MP_NOTE_ROLLBACK, 0, NULL);
-  txn->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
-  mp_conn_send(conn, &txn->rollback);
-  txn->sync = (struct mp_sync){.on_done = on_sync};
-  mp_link_sync(&txn->link, &txn->sync);
-  /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
-  if (txn->work.options.lock && txn->link.lock.state != MP_LANE_LOCK_NONE)
-    mp_link_unlock(&txn->link);
+void mp_segment_send_rollback(struct mp_segment *s) {
+  mp_segment_drop_queue(s);
+  begin_segment(s);
+  move(s, MP_SEGMENT_UNDOING);
+  mp_members_note(s->work, MP_NOTE_ROLLBACK, 0, NULL);
+  s->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
+  send_req(s, &s->rollback);
+  s->sync = (struct mp_sync){.on_done = on_sync};
+  mp_link_sync(s->link, &s->sync);
+}
+
+/* ---- life ---- */
+
+void mp_segment_init(struct mp_segment *s, struct mp_work *work, struct mp_link *link,
+                     void (*on_end)(struct mp_segment *segment, const struct mp_segment_end *end)) {
+  s->work = work;
+  s->link = link;
+  s->on_end = on_end;
+  s->witness.work = work;
+  s->witness.on_failed = on_witness_failed;
+  mp_list_init(&s->queue);
+  mp_list_init(&s->batch);
+}
+
+void mp_segment_fini(struct mp_segment *s) {
+  PRE(s->state == MP_SEGMENT_IDLE);
+  mp_segment_drop(&s->queue);
+  mp_segment_drop(&s->batch);
 }

@@ -1,17 +1,15 @@
 /* txn.c: the driver: life of a transaction, its attempts and its answer. */
-#include <lauxlib.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "rules/budget.h"
-#include "script/luaerr.h"
-#include "txn/fault.h"
+#include "txn/answer.h"
 #include "txn/txn_priv.h"
+#include "txn/txns.h"
 #include "util/log.h"
 #include "watch/health.h"
 
-#define CLEANUP_MS \
-  5000 /* for a cancel, a rollback or an unlock nobody waits for; then the connection is closed */
+/* For a cancel, a rollback or an unlock; then the connection is closed. */
+#define CLEANUP_MS 5000
 
 static void free_if_done(struct mp_txn *txn) {
   if (!txn->answered || !mp_link_quiet(&txn->link)) return;
@@ -20,9 +18,8 @@ static void free_if_done(struct mp_txn *txn) {
   mp_timer_stop(&txn->backoff);
   mp_timer_stop(&txn->grace);
   mp_timer_stop(&txn->orphaned);
-  mp_txn_drop_list(&txn->queue);
-  mp_txn_drop_list(&txn->batch);
-  mp_txn_drop_list(&txn->lost);
+  mp_segment_fini(&txn->segment);
+  mp_outcome_fini(&txn->outcome);
   mp_work_forgive(&txn->work);
   while ((node = mp_list_pop_front(&txn->work.members))) {
     struct mp_member *member = mp_member_at(node);
@@ -35,101 +32,83 @@ static void free_if_done(struct mp_txn *txn) {
 
 /* ---- the script ---- */
 
-bool mp_txn_unchecked(const struct mp_txn *txn) {
-  MP_LIST_EACH(node, &txn->queue) {
-    if (MP_LIST_ENTRY(node, struct mp_stmt, node)->one) return true;
-  }
-  return false;
-}
+static void act(struct mp_txn *txn, unsigned actions);
+
+static struct mp_txn *of_member(const struct mp_member *member) { return member->work->txn; }
 
 /* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a look
  * before it. */
-static void script_returned(struct mp_txn *txn) {
-  struct mp_member *m = txn->work.m;
+static void on_returned(struct mp_member *m) {
+  struct mp_txn *txn = of_member(m);
   bool keyed = mp_member_has_key(m) && m->key.result == MP_KEY_OPEN,
-       queued = !mp_list_empty(&txn->queue);
+       queued = mp_segment_queued(&txn->segment);
   struct mp_err err;
-  if (txn->grouped) {
-    mp_txn_member_returned(txn);
+  if (mp_work_grouped(&txn->work)) {
+    act(txn, mp_group_returned(&txn->group));
     return;
   }
   if (keyed && !queued) { /* all rows of the result are here */
-    if (!mp_member_keep_result(m, &err)) {
-      mp_txn_act(txn, mp_tx_finished(&txn->work.tx, &err, false, false));
+    if (!mp_segment_keep_result(&txn->segment, m, &err)) {
+      act(txn, mp_tx_finished(&txn->work.tx, &err, false, false));
       return;
     }
     queued = true;
   }
   bool look_first = queued && m->key.result == MP_KEY_OPEN &&
-                    (keyed || mp_txn_unchecked(txn) || (m->changed && mp_txn_witness_unknown(txn)));
-  mp_txn_act(txn, mp_tx_finished(&txn->work.tx, NULL, queued, look_first));
+                    (keyed || mp_segment_unchecked(&txn->segment) ||
+                     (m->changed && mp_witness_unknown(&txn->work)));
+  act(txn, mp_tx_finished(&txn->work.tx, NULL, queued, look_first));
 }
-
-static struct mp_txn *of_member(const struct mp_member *member) { return member->work->txn; }
-
-static void on_returned(struct mp_member *member) { script_returned(of_member(member)); }
 
 static void on_raised(struct mp_member *member, const struct mp_err *err) {
   struct mp_txn *txn = of_member(member);
-  if (txn->grouped && !txn->work.tx.in_flight) {
-    mp_txn_member_failed(txn);
+  if (mp_work_grouped(&txn->work) && !txn->work.tx.in_flight) {
+    act(txn, mp_group_failed(&txn->group));
     return;
   }
-  mp_txn_drop_list(&txn->queue);
-  mp_txn_act(txn, mp_tx_finished(&txn->work.tx, err, false, false));
+  mp_segment_drop_queue(&txn->segment);
+  act(txn, mp_tx_finished(&txn->work.tx, err, false, false));
 }
 
 static void on_killed(struct mp_member *member, const struct mp_err *err) {
   struct mp_txn *txn = of_member(member);
-  mp_txn_drop_list(&txn->queue);
-  mp_txn_act(txn, mp_tx_finished(&txn->work.tx, err, false, false));
+  mp_segment_drop_queue(&txn->segment);
+  act(txn, mp_tx_finished(&txn->work.tx, err, false, false));
 }
 
 static void kill_script(struct mp_txn *txn) {
   mp_member_kill(txn->work.m);
-  mp_txn_drop_list(&txn->queue);
+  mp_segment_drop_queue(&txn->segment);
   mp_member_unref(txn->work.m, &txn->work.m->result_ref);
   mp_member_unref(txn->work.m, &txn->work.m->error_ref);
 }
 
 static void resume_script(struct mp_txn *txn) {
   bool doomed = mp_tx_doomed(&txn->work.tx);
-  if (txn->grouped && doomed &&
+  if (mp_work_grouped(&txn->work) && doomed &&
       txn->work.failed.by_host) { /* nothing of it can be told apart any more */
     mp_member_kill(txn->work.m);
-    mp_txn_act(txn, mp_tx_finished(&txn->work.tx, &txn->work.tx.err, false, false));
-  } else if (txn->grouped && doomed && txn->work.failed.member &&
+    act(txn, mp_tx_finished(&txn->work.tx, &txn->work.tx.err, false, false));
+  } else if (mp_work_grouped(&txn->work) && doomed && txn->work.failed.member &&
              txn->work.failed.member != txn->work.m) {
-    mp_txn_earlier_failed(txn);
+    act(txn, mp_group_earlier_failed(&txn->group));
   } else if (txn->work.m->state == MP_MEMBER_RUNNING) {
     mp_wait_ready(txn->work.host->sched, txn->look);
   } else if (!doomed) { /* it looked only because something had to be seen before COMMIT */
-    script_returned(txn);
-  } else if (txn->grouped) {
-    mp_txn_member_failed(txn);
+    on_returned(txn->work.m);
+  } else if (mp_work_grouped(&txn->work)) {
+    act(txn, mp_group_failed(&txn->group));
   } else {
-    mp_txn_act(txn, mp_tx_finished(&txn->work.tx, &txn->work.tx.err, false, false));
+    act(txn, mp_tx_finished(&txn->work.tx, &txn->work.tx.err, false, false));
   }
 }
 
 /* ---- the machine's actions, in their order ---- */
 
-/* Has a group come to nothing, for a reason that may be one member's alone? Then each is done
- * again, alone. */
-static bool must_retry_ungrouped(const struct mp_txn *txn) {
-  unsigned live = 0, failed = 0;
-  MP_LIST_EACH(node, &txn->work.members) {
-    const struct mp_member *member = mp_member_at(node);
-    live += member->state != MP_MEMBER_GONE;
-    failed += member->state == MP_MEMBER_FAILED;
-  }
-  return txn->grouped && txn->work.tx.outcome == MP_TX_ROLLED_BACK && live > 1 && failed < live;
-}
-
 static void give_answers(struct mp_txn *txn) {
   enum mp_tx_outcome outcome = txn->work.tx.outcome;
-  bool ungrouped = must_retry_ungrouped(txn);
-  txn->answered = true; /* an answer may start others, but never frees us: see mp_txn_act */
+  bool ungrouped = mp_group_retries_ungrouped(&txn->group);
+  txn->answered = true; /* an answer may start others, but never frees us: see act */
   MP_LIST_EACH(node, &txn->work.members) {
     struct mp_member *member = mp_member_at(node);
     if (member->state == MP_MEMBER_GONE) continue;
@@ -144,10 +123,9 @@ static void give_answers(struct mp_txn *txn) {
 /* Nothing of an attempt before counts any more. */
 static void begin_attempt(struct mp_txn *txn) {
   txn->work.round_trips = txn->work.statements = 0;
-  txn->closing = false;
   mp_timer_stop(&txn->orphaned);
   mp_work_forgive(&txn->work);
-  mp_txn_drop_list(&txn->lost);
+  mp_outcome_forget(&txn->outcome);
   MP_LIST_EACH(node, &txn->work.members) {
     struct mp_member *member = mp_member_at(node);
     if (member->state != MP_MEMBER_GONE) mp_member_reset(member);
@@ -170,26 +148,55 @@ static void cancel_statement(struct mp_txn *txn) {
   send_cancel(txn);
 }
 
+/* May another transaction use the connection behind our COMMIT? */
+static bool may_lend(const struct mp_txn *txn) {
+  return txn->work.calls.committing && !mp_work_grouped(&txn->work) &&
+         mp_link_may_lend(&txn->link) && !mp_segment_leaves_state(&txn->segment);
+}
+
+static void send_segment(struct mp_txn *txn) {
+  bool commit = txn->work.tx.frame.commit;
+  if (commit) mp_outcome_note_connection(&txn->outcome);
+  mp_segment_send(&txn->segment);
+  if (!commit) return;
+  if (may_lend(txn)) txn->work.calls.committing(txn, txn->work.m->data);
+  if (txn->work.options.lock && !txn->link.behind) mp_link_unlock(&txn->link);
+}
+
+static void send_rollback(struct mp_txn *txn) {
+  mp_segment_send_rollback(&txn->segment);
+  /* The unlock behind a COMMIT that was skipped has been answered with an error: once more. */
+  if (txn->work.options.lock && txn->link.lock.state != MP_LANE_LOCK_NONE)
+    mp_link_unlock(&txn->link);
+}
+
+/* What is left to do if it cannot be asked. */
+static unsigned resolve(struct mp_txn *txn) {
+  struct mp_err err;
+  if (!mp_outcome_ask(&txn->outcome, &err)) return 0;
+  return mp_tx_lost(&txn->work.tx, &err, false, mp_work_now(&txn->work));
+}
+
 static void acquire(struct mp_txn *txn) {
   mp_members_note(&txn->work, MP_NOTE_WAITS, 0, NULL);
-  mp_link_acquire(&txn->link, mp_tx_until_ms(&txn->work.tx, mp_loop_now_ms(txn->work.host->loop)),
+  mp_link_acquire(&txn->link, mp_tx_until_ms(&txn->work.tx, mp_work_now_ms(&txn->work)),
                   txn->work.m->name);
 }
 
-void mp_txn_act(struct mp_txn *txn, unsigned actions) {
+static void act(struct mp_txn *txn, unsigned actions) {
   struct mp_err err;
   if (actions & MP_TX_DO_KILL) kill_script(txn);
   if (actions & MP_TX_DO_CANCEL) cancel_statement(txn);
   if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->grace, MP_TX_GRACE_MS);
   if (actions & MP_TX_DO_RESOLVE) {
     mp_members_note(&txn->work, MP_NOTE_RESOLVE, 0, NULL);
-    actions |= mp_txn_send_resolve(txn);
+    actions |= resolve(txn);
   }
-  if (actions & MP_TX_DO_SEND) mp_txn_send_segment(txn);
+  if (actions & MP_TX_DO_SEND) send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
     /* Behind a cancel: within the time for that. */
     if (!mp_link_expects(&txn->link)) mp_link_expect(&txn->link, MP_AWAITS_ROLLBACK, CLEANUP_MS);
-    mp_txn_send_rollback(txn);
+    send_rollback(txn);
   }
   if (actions & (MP_TX_DO_RELEASE | MP_TX_DO_DISCARD)) {
     if (actions & MP_TX_DO_DISCARD) mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
@@ -206,7 +213,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
   if (actions & MP_TX_DO_RUN) {
     begin_attempt(txn);
     mp_members_note(&txn->work, MP_NOTE_ATTEMPT, txn->work.tx.attempt, NULL);
-    if (!mp_txn_start_scripts(txn)) {
+    if (!mp_group_start(&txn->group)) {
       mp_err_set(&err, MP_ENOMEM, "no memory to start the script");
       actions |= mp_tx_abort(&txn->work.tx, &err);
       if (actions & MP_TX_DO_RELEASE) mp_link_release(&txn->link);
@@ -229,7 +236,7 @@ void mp_txn_act(struct mp_txn *txn, unsigned actions) {
 static void abort_all(struct mp_txn *txn, const struct mp_err *err) {
   unsigned actions = mp_tx_abort(&txn->work.tx, err);
   if (txn->work.tx.state == MP_TX_ENDED) mp_link_stop_waiting(&txn->link);
-  mp_txn_act(txn, actions);
+  act(txn, actions);
 }
 
 static void let_go(struct mp_member *member, const struct mp_err *err) {
@@ -237,7 +244,7 @@ static void let_go(struct mp_member *member, const struct mp_err *err) {
   if (mp_members_only(&txn->work))
     abort_all(txn, err);
   else
-    mp_txn_drop_member(member, err);
+    act(txn, mp_group_drop(&txn->group, member, err));
 }
 
 void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err) {
@@ -283,14 +290,14 @@ static void on_backoff_over(struct mp_timer *timer) {
   if (txn->link.state != MP_LINK_NONE)
     mp_timer_start(&txn->backoff, 1);
   else
-    mp_txn_act(txn, mp_tx_waited(&txn->work.tx));
+    act(txn, mp_tx_waited(&txn->work.tx));
 }
 
 static void on_grace(struct mp_timer *timer) {
   struct mp_txn *txn = MP_CONTAINER_OF(timer, struct mp_txn, grace);
   unsigned actions = mp_tx_grace_over(&txn->work.tx);
   if (txn->work.tx.state == MP_TX_ENDED) mp_link_stop_waiting(&txn->link);
-  mp_txn_act(txn, actions);
+  act(txn, actions);
 }
 
 /* ---- what becomes of the connection ---- */
@@ -303,12 +310,12 @@ static void on_granted(struct mp_link *link) {
   struct mp_txn *txn = of_link(link);
   mp_stmt_scratch_free(txn->work.host); /* no Lua runs now */
   mp_members_note(&txn->work, MP_NOTE_CONNECTED, mp_link_backend(link), NULL);
-  mp_txn_act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
+  act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
 }
 
 static void on_refused(struct mp_link *link, const struct mp_err *err) {
   struct mp_txn *txn = of_link(link);
-  mp_txn_act(txn, mp_tx_not_granted(&txn->work.tx, err, mp_work_now(&txn->work)));
+  act(txn, mp_tx_not_granted(&txn->work.tx, err, mp_work_now(&txn->work)));
 }
 
 static void on_inherited(struct mp_link *link) {
@@ -320,48 +327,21 @@ static void on_evicted(struct mp_link *link) {
   struct mp_txn *txn = of_link(link);
   struct mp_err why;
   mp_err_set(&why, MP_ECANCELED, "the transaction before on the same connection failed");
-  mp_txn_act(txn, mp_tx_misplaced(&txn->work.tx, &why));
+  act(txn, mp_tx_misplaced(&txn->work.tx, &why));
 }
 
 static void on_unlocked(struct mp_link *link) { free_if_done(of_link(link)); }
 
-static void say_overdue(const struct mp_txn *txn, struct mp_err *err) {
-  uint64_t ms = CLEANUP_MS;
-  const char *what = "";
-  switch (txn->link.awaits) {
-    case MP_AWAITS_CANCEL:
-      if (txn->work.tx.state == MP_TX_COMMITTING) {
-        mp_err_set(err, MP_ECONN, "the database did not answer the cancel of COMMIT");
-        return;
-      }
-      what = "the cancel of a statement";
-      break;
-    case MP_AWAITS_COMMIT:
-      what = "COMMIT";
-      ms = txn->work.host->shared->commit_timeout_ms;
-      break;
-    case MP_AWAITS_QUESTION:
-      mp_err_set(err, MP_ECONN, "the database did not answer whether the work is stored");
-      return;
-    case MP_AWAITS_ROLLBACK: what = "ROLLBACK"; break;
-    case MP_AWAITS_UNLOCK: what = "the unlock of its lane"; break;
-  }
-  mp_err_set(err, MP_ECONN, "the database did not answer %s within %g s", what, (double)ms / 1000);
-}
-
-static void on_overdue(struct mp_link *link) {
+static void on_overdue(struct mp_link *link, const struct mp_err *err) {
   struct mp_txn *txn = of_link(link);
-  struct mp_err err;
-  say_overdue(txn, &err);
-  err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   if (link->awaits == MP_AWAITS_COMMIT && !txn->work.tx.options.witness) {
-    mp_txn_act(txn, mp_tx_abort(&txn->work.tx, &err)); /* only its own connection can tell */
+    act(txn, mp_tx_abort(&txn->work.tx, err)); /* only its own connection can tell */
     return;
   }
   mp_log_on(mp_members_about(&txn->work), MP_LOG_WARN, "pool", "%s: %s: closing its connection",
-            txn->work.m->name, err.msg);
+            txn->work.m->name, err->msg);
   mp_health_silent(txn->work.host, txn->work.options.pool, mp_link_conn(link));
-  mp_link_break(link, &err); /* what is under way fails, and that ends the transaction */
+  mp_link_break(link, err); /* what is under way fails, and that ends the transaction */
   mp_link_settle(link);
 }
 
@@ -372,10 +352,13 @@ static const struct mp_link_events link_events = {.on_granted = on_granted,
                                                   .on_overdue = on_overdue,
                                                   .on_unlocked = on_unlocked};
 
-unsigned mp_txn_hand_over(struct mp_txn *txn, bool lost, unsigned actions) {
+/* COMMIT was answered, or is lost with its connection: the one behind has the connection now.
+ * Returns what is left to do of `actions`. */
+static unsigned hand_over(struct mp_txn *txn, const struct mp_segment_end *end, unsigned actions) {
   struct mp_link *link = &txn->link, *behind = link->behind;
+  bool lost = end->how == MP_END_LOST;
   if (!behind) return actions;
-  if (!behind->unanswered && !txn->committed) {
+  if (!behind->unanswered && (lost || !end->committed)) {
     mp_link_evict(link);
     return actions;
   }
@@ -392,6 +375,61 @@ unsigned mp_txn_hand_over(struct mp_txn *txn, bool lost, unsigned actions) {
   mp_link_hand_over(link);
   return actions;
 }
+
+/* ---- what becomes of what it sent ---- */
+
+static unsigned segment_lost(struct mp_txn *txn, const struct mp_segment_end *end) {
+  struct mp_tx *tx = &txn->work.tx;
+  struct mp_err lost = end->err;
+  if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
+  mp_failure_clear(&txn->work.failed.failure);
+  /* Whoever resolves the COMMIT ends its backend. */
+  if (tx->state != MP_TX_COMMITTING || !tx->options.witness) mp_link_reap(&txn->link, &end->err);
+  if (end->commit == MP_COMMIT_SENT) mp_outcome_keep(&txn->outcome, &txn->segment.batch);
+  mp_segment_settle(&txn->segment);
+  return mp_tx_lost(tx, &lost, end->commit == MP_COMMIT_SENT, mp_work_now(&txn->work));
+}
+
+static unsigned segment_ended(struct mp_txn *txn, const struct mp_segment_end *end) {
+  struct mp_tx *tx = &txn->work.tx;
+  const struct mp_err *failed = NULL;
+  unsigned actions = 0;
+  switch (end->how) {
+    case MP_END_LOST: return segment_lost(txn, end);
+    case MP_END_ROLLED_BACK:
+      return mp_tx_rolled_back(tx, txn->link.fate != MP_FATE_CLOSE_NOW, mp_work_now(&txn->work));
+    case MP_END_NOT_RUN: return mp_tx_misplaced(tx, &end->err);
+    case MP_END_FAILED: failed = &end->err; break;
+    case MP_END_DONE: break;
+  }
+  actions = mp_tx_segment(tx, failed, end->committed, mp_work_now(&txn->work));
+  if (failed) mp_tx_failed_at(tx, txn->work.failed.depth);
+  return actions;
+}
+
+static void on_segment_end(struct mp_segment *segment, const struct mp_segment_end *end) {
+  struct mp_txn *txn = MP_CONTAINER_OF(segment, struct mp_txn, segment);
+  if (txn->work.tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
+  unsigned actions = segment_ended(txn, end);
+  if (end->commit != MP_COMMIT_NONE) {
+    actions = hand_over(txn, end, actions);
+    if (end->committed && txn->link.lock.state == MP_LANE_LOCK_HELD) mp_link_unlock(&txn->link);
+  }
+  act(txn, actions);
+}
+
+static void on_outcome(struct mp_outcome *outcome, const struct mp_outcome_end *end) {
+  struct mp_txn *txn = MP_CONTAINER_OF(outcome, struct mp_txn, outcome);
+  struct mp_tx *tx = &txn->work.tx;
+  struct mp_tx_now now = mp_work_now(&txn->work);
+  switch (end->how) {
+    case MP_OUTCOME_KNOWN: act(txn, mp_tx_resolved(tx, end->verdict, &end->err, now)); return;
+    case MP_OUTCOME_LOST: act(txn, mp_tx_lost(tx, &end->err, false, now)); return;
+  }
+}
+
+void mp_txn_flush(struct mp_txn *txn) { act(txn, mp_tx_look(&txn->work.tx)); }
 
 /* ---- its beginning ---- */
 
@@ -414,15 +452,15 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
   work->options.caller_ref = LUA_NOREF;
   work->options.flight = NULL;
   mp_list_init(&work->members);
-  mp_list_init(&txn->queue);
-  mp_list_init(&txn->batch);
-  mp_list_init(&txn->lost);
   int rv = mp_member_init(&txn->first, work, options, data, err);
   if (rv) {
     mp_txns_block_free(host->txns, txn);
     return rv;
   }
   mp_link_init(&txn->link, host->loop, txn->work.options.pool, options->lock_key, &link_events);
+  mp_segment_init(&txn->segment, work, &txn->link, on_segment_end);
+  mp_outcome_init(&txn->outcome, work, &txn->link, &txn->segment.witness, on_outcome);
+  txn->group = (struct mp_group){.work = work, .segment = &txn->segment};
   mp_timer_init(&txn->backoff, host->loop, on_backoff_over);
   mp_timer_init(&txn->grace, host->loop, on_grace);
   mp_timer_init(&txn->orphaned, host->loop, on_orphaned);
@@ -454,6 +492,6 @@ int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
   struct mp_txn *txn = *out;
   mp_link_borrow(&txn->link, &before->link, txn->work.m->name);
   mp_members_note(&txn->work, MP_NOTE_CONNECTED, mp_link_backend(&txn->link), NULL);
-  mp_txn_act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
+  act(txn, mp_tx_granted(&txn->work.tx, mp_work_now(&txn->work)));
   return 0;
 }

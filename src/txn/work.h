@@ -5,6 +5,7 @@
 
 #include "txn/options.h"
 #include "util/list.h"
+#include "util/sm.h"
 
 struct mp_member;
 struct mp_member_events;
@@ -15,6 +16,22 @@ struct mp_work_failure {
   struct mp_member *member; /* NULL: nobody's in particular */
   unsigned depth;           /* of savepoints */
   bool by_host;             /* a statement of the host's own failed */
+};
+
+/* Whose scripts run in it.
+ *
+ *   SOLO     OPEN --> CLOSING --> OPEN     SOLO: one call's. OPEN: several calls', one after another
+ *                                          CLOSING: all have returned; what they sent last is being
+ * seen */
+#define MP_GROUP_MAP(X)            \
+  X(SOLO, MP_TO(MP_GROUP_OPEN))    \
+  X(OPEN, MP_TO(MP_GROUP_CLOSING)) \
+  X(CLOSING, MP_TO(MP_GROUP_OPEN))
+
+enum mp_group_state {
+#define X(name, to) MP_GROUP_##name,
+  MP_GROUP_MAP(X)
+#undef X
 };
 
 struct mp_work {
@@ -28,6 +45,7 @@ struct mp_work {
   struct mp_member *m;    /* whose script runs, or ran last */
   const struct mp_member_events *member_events;
   unsigned nmembers;
+  enum mp_group_state group; /* group.h moves it */
   struct mp_work_failure failed;
   unsigned round_trips, statements; /* of this attempt */
 };
@@ -37,6 +55,12 @@ struct mp_tx_now mp_work_now(const struct mp_work *work);
 static inline uint64_t mp_work_now_ms(const struct mp_work *work) {
   return mp_loop_now_ms(work->host->loop);
 }
+static inline bool mp_work_grouped(const struct mp_work *work) {
+  return work->group != MP_GROUP_SOLO;
+}
+/* For the answer to one question about a lost COMMIT: a part of what is left, so that another
+ * connection can be asked when this one is silent. */
+uint64_t mp_work_question_ms(const struct mp_work *work);
 void mp_work_forgive(struct mp_work *work); /* nothing has failed */
 
 #endif
