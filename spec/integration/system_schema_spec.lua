@@ -160,6 +160,12 @@ describe("the host's own tables", function()
       [[select * from "moonpool"."witness"]], [[select * from U&"moonp\006fol".witness]],
       "delete from moonpool.witness", "update moonpool.witness set result = ''",
       "lock table moonpool.witness",
+      "select any_database.moonpool.prune(1)",
+      [[select any_database."moonpool".prune(1)]], [[select a.U&"moonp\006fol".prune(1)]],
+      "select * from any_database.moonpool.witness",
+      "select any_database.moonpool.witness.id from users",
+      "select null::any_database.moonpool.witness", "select * from any_database.moonpool.f(1)",
+      "select 1 operator(moonpool.+) 2", "select 'a' collate moonpool.c",
     } do
       it("cannot be named by an operation: " .. text, function()
         local e = inline.refusal(function(tx) return tx:query(text) end)
@@ -167,5 +173,12 @@ describe("the host's own tables", function()
         inline.contains(e.message, "schema moonpool", "host's own")
       end)
     end
+
+    it("are not meant by a column, a table or an alias of that name", function()
+      assert.are.equal(1, inline.call(function(tx)
+        return tx:value [[select t.moonpool from (select 1 as moonpool) as t
+          where 'moonpool' <> '' order by moonpool]]
+      end))
+    end)
   end)
 end)

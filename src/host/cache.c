@@ -46,7 +46,7 @@ static int cache_get(lua_State *L) {
   struct mp_err err;
   if (!mp_cache_get(host->shared->cache, key, key_len, mp_loop_now_ms(host->loop), &text, &len))
     return 0;
-  if (mp_json_decode_max(L, text, len, len + 1, MP_JSON_DECIMALS, &err)) {
+  if (mp_json_decode_max(L, text, len, len + 1, MP_JSON_DECIMALS | MP_JSON_OWN, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }

@@ -7,6 +7,7 @@
 enum {
   MP_OID_BOOL = 16,
   MP_OID_BYTEA = 17,
+  MP_OID_CHAR = 18, /* "char", of one byte */
   MP_OID_INT8 = 20,
   MP_OID_INT2 = 21,
   MP_OID_INT4 = 23,

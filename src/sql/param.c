@@ -72,12 +72,13 @@ static void add_bytea(struct mp_buf *out, const char *bytes, size_t len) {
 static bool add_far_time(const struct param *p, const char *text, size_t len) {
   bool time =
       p->type == MP_OID_DATE || p->type == MP_OID_TIMESTAMP || p->type == MP_OID_TIMESTAMPTZ;
-  if (!time || len < 8 || (*text != '+' && *text != '-') || strspn(text + 1, "0123456789") != 6 ||
-      text[7] != '-')
+  size_t digits = len > 0 ? strspn(text + 1, "0123456789") : 0;
+  if (!time || (*text != '+' && *text != '-') || digits < 6 || digits > 7 ||
+      text[digits + 1] != '-')
     return false;
   long year = strtol(text, NULL, 10);
   mp_buf_addf(p->out, "%04ld", year > 0 ? year : 1 - year);
-  mp_buf_add(p->out, text + 7, len - 7);
+  mp_buf_add(p->out, text + digits + 1, len - digits - 1);
   if (year <= 0) mp_buf_adds(p->out, " BC");
   return true;
 }

@@ -83,11 +83,12 @@ static bool calls_unknown(const char *tree) {
   return false;
 }
 
-/* Whether it names the schema `moonpool`, which is the host's: for a table, function, type or
- * column. */
+/* Whether it names the schema `moonpool`, which is the host's: for a table, function, type,
+ * operator or column. In the tree a name is a list of its parts, without quotes and escapes, and a
+ * schema is never the last part; the name of the database may stand in front. */
 static bool names_host_schema(const char *tree) {
   static const char *const marks[] = {"\"schemaname\":\"moonpool\"",
-                                      "[{\"String\":{\"sval\":\"moonpool\"}},"};
+                                      "{\"String\":{\"sval\":\"moonpool\"}},"};
   for (size_t i = 0; i < MP_ARRAY_LEN(marks); i++)
     if (strstr(tree, marks[i])) return true;
   return false;

@@ -21,6 +21,7 @@ enum {
 
 struct mp_decimal {
   size_t len;
+  bool from_json;
   char text[];
 };
 
@@ -42,6 +43,7 @@ static struct mp_decimal *test_decimal(lua_State *L, int idx) {
 static struct mp_decimal *push_blank(lua_State *L, size_t len) {
   struct mp_decimal *d = lua_newuserdatauv(L, sizeof *d + len + 1, 0);
   d->len = len;
+  d->from_json = false;
   d->text[len] = '\0';
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key) == LUA_TNIL) { /* nobody required it yet */
     mp_open_decimal(L);
@@ -85,6 +87,12 @@ const char *mp_decimal_try_push(lua_State *L, const char *text, size_t len) {
   return wrong;
 }
 
+const char *mp_decimal_try_push_json(lua_State *L, const char *text, size_t len) {
+  const char *wrong = mp_decimal_try_push(L, text, len);
+  if (!wrong) ((struct mp_decimal *)lua_touserdata(L, -1))->from_json = true;
+  return wrong;
+}
+
 const char *mp_decimal_try_push_column(lua_State *L, const char *text, size_t len) {
   if (!mp_num_special(text, len)) return mp_decimal_try_push(L, text, len);
   memcpy(push_blank(L, len)->text, text, len);
@@ -106,6 +114,11 @@ void mp_decimal_push(lua_State *L, const char *text, size_t len) {
 }
 
 bool mp_decimal_is(lua_State *L, int idx) { return test_decimal(L, idx) != NULL; }
+
+bool mp_decimal_from_json(lua_State *L, int idx) {
+  struct mp_decimal *d = test_decimal(L, idx);
+  return d && d->from_json;
+}
 
 const char *mp_decimal_peek(lua_State *L, int idx, size_t *len) {
   struct mp_decimal *d = test_decimal(L, idx);
@@ -356,7 +369,10 @@ static int l_concat(lua_State *L) {
 static int new_decimal(lua_State *L, int idx) {
   size_t len;
   const char *text;
-  if (mp_decimal_is(L, idx)) {
+  if (mp_decimal_from_json(L, idx)) {
+    text = mp_decimal_peek(L, idx, &len);
+    memcpy(push_blank(L, len)->text, text, len);
+  } else if (mp_decimal_is(L, idx)) {
     lua_pushvalue(L, idx);
   } else if (lua_type(L, idx) == LUA_TSTRING) {
     text = lua_tolstring(L, idx, &len);

@@ -24,6 +24,11 @@ void mp_decimal_push(lua_State *L, const char *text, size_t len);
  * only. */
 const char *mp_decimal_try_push(lua_State *L, const char *text, size_t len);
 
+/* The same for a number of a JSON text: it leaves as a number where other decimals leave as
+ * strings. What is computed from it is a decimal as any other. */
+const char *mp_decimal_try_push_json(lua_State *L, const char *text, size_t len);
+bool mp_decimal_from_json(lua_State *L, int idx);
+
 /* The same for the text of a column, which may also be NaN, Infinity or -Infinity. */
 const char *mp_decimal_try_push_column(lua_State *L, const char *text, size_t len);
 /* Is the decimal's text one of those three? In JSON it is a string. */

@@ -258,15 +258,16 @@ static size_t read_limit(lua_State *L, int idx, const char *name) {
   return (size_t)limit;
 }
 
-/* json.decode(text, {decimals, raw, max_bytes, max_values}) */
+/* json.decode(text, {decimals, own, raw, max_bytes, max_values}) */
 static int l_decode(lua_State *L) {
-  static const char *const known[] = {"decimals", "raw", "max_bytes", "max_values", NULL};
+  static const char *const known[] = {"decimals", "own", "raw", "max_bytes", "max_values", NULL};
   luaL_checktype(L, 1, LUA_TSTRING);
   unsigned flags = 0;
   struct mp_json_limits limits = {0};
   if (!lua_isnoneornil(L, 2)) {
     check_options(L, 2, known);
-    flags = read_flag(L, 2, "decimals", MP_JSON_DECIMALS) | read_flag(L, 2, "raw", MP_JSON_RAW);
+    flags = read_flag(L, 2, "decimals", MP_JSON_DECIMALS) | read_flag(L, 2, "raw", MP_JSON_RAW) |
+            read_flag(L, 2, "own", MP_JSON_OWN);
     limits.bytes = read_limit(L, 2, "max_bytes");
     limits.values = read_limit(L, 2, "max_values");
   }

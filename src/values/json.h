@@ -26,14 +26,16 @@
 
 enum {
   /* decode */
-  MP_JSON_DECIMALS = 1u << 0,  /* fraction, exponent or beyond int64: a decimal. Without: a float if
-                                 that loses nothing, else a decimal */
+  MP_JSON_DECIMALS = 1u << 0, /* fraction, exponent or beyond int64: a decimal. Without: a float if
+                                that loses nothing, else a decimal */
+  MP_JSON_OWN = 1u << 9,      /* the host's own text of Lua values: its decimals leave as strings */
   MP_JSON_LAST_WINS = 1u << 7, /* of a name that comes twice, as in a json column; else refused */
   MP_JSON_RAW = 1u << 1,       /* mark all tables as raw (values of json and jsonb columns) */
   /* encode */
-  MP_JSON_CAMEL = 1u << 2,           /* customer_id -> customerId, but not inside raw tables */
-  MP_JSON_DECIMAL_STRINGS = 1u << 3, /* decimals as strings, as at the border; else as numbers */
-  MP_JSON_PRETTY = 1u << 4,          /* two blanks per level, keys sorted */
+  MP_JSON_CAMEL = 1u << 2, /* customer_id -> customerId, but not inside raw tables */
+  /* decimals as strings, as at the border, but those that were read from JSON; else as numbers */
+  MP_JSON_DECIMAL_STRINGS = 1u << 3,
+  MP_JSON_PRETTY = 1u << 4, /* two blanks per level, keys sorted */
   MP_JSON_SORTED = 1u << 5,
   MP_JSON_NO_NUL = 1u << 8,   /* U+0000 is refused: jsonb cannot hold it */
   MP_JSON_SPECIALS = 1u << 6, /* NaN and infinite floats as strings: a column has them on purpose */
@@ -84,6 +86,10 @@ int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned fla
  * cannot be JSON"); `out` then holds half a text and must be owned by a userdata (mp_json_buf_new),
  * or by a frame outside of the protected call. False if `out` failed (limit or memory). */
 bool mp_json_encode(lua_State *L, int idx, struct mp_buf *out, unsigned flags) MP_MUST_CHECK;
+
+/* json_number.c: pushes the number whose text it is; false: a decimal cannot have so many digits.
+ */
+bool mp_json_push_number(lua_State *L, const char *text, size_t len, unsigned flags);
 
 /* Pieces for hooks: a string with its quotes (raises if it is no UTF-8), an object's key, a
  * double. */

@@ -372,7 +372,8 @@ static void put_table(struct encoder *e, int idx, const struct frame *at, unsign
 static void put_userdata(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
   size_t len;
   const char *text = mp_decimal_peek(e->L, idx, &len);
-  if (text && (flags & MP_JSON_DECIMAL_STRINGS || mp_decimal_text_special(text, len))) {
+  bool string = flags & MP_JSON_DECIMAL_STRINGS && !mp_decimal_from_json(e->L, idx);
+  if (text && (string || mp_decimal_text_special(text, len))) {
     put_string(e->out, text, len);
   } else if (text) {
     put(e->out, text, len);

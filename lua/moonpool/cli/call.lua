@@ -19,10 +19,13 @@ local function read_input(source)
     status = 400 }, 0)
 end
 
--- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of that.
+-- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of that; not of a
+-- document that is deeper, or has longer numbers, than Lua values may have.
 local function to_json(value, pretty)
   local text = border.encode(value)
-  return pretty and json.encode(json.decode(text, { decimals = true }), { pretty = true }) or text
+  if not pretty then return text end
+  local read, copy = pcall(json.decode, text, { decimals = true, own = true, max_bytes = #text + 1 })
+  return read and json.encode(copy, { pretty = true }) or text
 end
 
 -- Who writes an operation sees where it failed, too; never SQL or DETAIL, which hold values.

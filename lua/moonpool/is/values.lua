@@ -156,7 +156,7 @@ values.number = schema.new("number", {
 })
 
 local function to_decimal(value)
-  if decimal.is(value) then return value end
+  if decimal.is(value) then return decimal(value) end -- a number of JSON becomes a decimal as any other
   if math.type(value) == "integer" then return decimal(value) end
   if type(value) ~= "string" or not (value:find("^%-?%d+$") or value:find("^%-?%d+%.%d+$")) then return nil end
   local ok, d = pcall(decimal, value)

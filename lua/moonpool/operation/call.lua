@@ -386,7 +386,7 @@ end
 -- A kept result is JSON: at the border it is the answer as it stands.
 local function recalled(text, options)
   if options.answer_text then return host.json_text(text) end
-  local result = json.decode(text, { decimals = true, max_bytes = #text, raw = options.border })
+  local result = json.decode(text, { decimals = true, own = true, max_bytes = #text, raw = options.border })
   if result == json.null then return nil end
   return result
 end

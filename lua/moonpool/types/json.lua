@@ -10,10 +10,11 @@ local json = {}
 ---@field pretty? boolean two blanks per level, names sorted
 ---@field sorted? boolean names sorted
 ---@field camel? boolean customer_id becomes customerId, but not inside raw tables
----@field decimal_strings? boolean decimals as strings, as at the border
+---@field decimal_strings? boolean decimals as strings, as at the border; numbers that were read from JSON stay numbers
 
 ---@class moonpool.json.decode_options
 ---@field decimals? boolean fractions, exponents and integers beyond 64 bits become decimals
+---@field own? boolean the text was made of Lua values here: its decimals leave as strings at the border, as any others
 ---@field raw? boolean mark all tables as raw
 ---@field max_bytes? integer default 16 MiB
 ---@field max_values? integer  values in all; with more: CONTENT_TOO_LARGE
