@@ -1,10 +1,11 @@
 -- moonpool: what `require "moonpool"` gives.
-local errors    = require "moonpool.errors"
-local host      = require "moonpool.host"
-local json      = require "moonpool.json"
-local operation = require "moonpool.operation.call"
+local call       = require "moonpool.operation.call".call
+local definition = require "moonpool.operation.definition"
+local errors     = require "moonpool.errors"
+local host       = require "moonpool.host"
+local json       = require "moonpool.json"
 local own_errors = require "moonpool.operation.own_errors"
-local registry  = require "moonpool.operation.registry"
+local registry   = require "moonpool.operation.registry"
 
 local moonpool = {
   version   = host.version,
@@ -17,7 +18,7 @@ local moonpool = {
   outbox    = require "moonpool.outbox",
   cache     = require "moonpool.cache",
 
-  operation = operation.define,
+  operation = definition.define,
   uuid      = host.uuid,
   now       = host.now,
   -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code belongs to; nil in scripts
@@ -99,12 +100,12 @@ end
 -- call(name, input, options) -> result. `name` may be an operation's own definition. Options: tenant, as (a user id),
 -- border (input is JSON as a caller sends it: camelCase). Inside an operation it joins the caller's transaction.
 function moonpool.call(name, input, options)
-  return (operation.call(registry.get(name), input, options))
+  return (call(registry.get(name), input, options))
 end
 
 -- The same, and what it took: attempts, round_trips, statements, duration_ms, lane_ms …
 function moonpool.call_info(name, input, options)
-  return operation.call(registry.get(name), input, options, true)
+  return call(registry.get(name), input, options, true)
 end
 
 moonpool.log = {}

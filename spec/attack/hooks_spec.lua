@@ -10,7 +10,7 @@ local inline     = require "spec.support.inline"
 local metrics    = require "moonpool.metrics"
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
-local operation  = require "moonpool.operation.call"
+local definition = require "moonpool.operation.definition"
 local outbox     = require "moonpool.outbox"
 local registry   = require "moonpool.operation.registry"
 local sandbox    = require "moonpool.script.sandbox"
@@ -30,7 +30,7 @@ local function define(run, fields)
   local whole = { input = input, tenant = "dealership_id" }
   for name, value in pairs(fields or {}) do whole[name] = value end
   local op = inline.define(run, whole)
-  operation.limit(operation.of(op))
+  definition.limit(definition.of(op))
   return op
 end
 
@@ -223,7 +223,7 @@ describe("a hook of an operation of no tenant", function()
         end
       end)
     end)
-    operation.limit(operation.of(op))
+    definition.limit(definition.of(op))
     moonpool.call(op, {})
     scratch.await("the calls", function() return #seen == 2 end)
     assert.are.same({ ours.id, theirs.id }, seen)
@@ -403,7 +403,7 @@ describe("what never ends", function()
   it("in a subscriber: a loop", function()
     local op = inline.define(function() while true do end end,
       { on = "attack.hooks", from = "oldest", deliveries = 1, cpu = 0.05 })
-    operation.limit(operation.of(op))
+    definition.limit(definition.of(op))
     db.transaction(function(tx) tx:publish("attack.hooks", 1) end)
     local counts = outbox.run { until_idle = true, backoff = 0,
                                 subscribers = { attack_hooks = op } }

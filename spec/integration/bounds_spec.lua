@@ -217,11 +217,11 @@ describe("a transaction is bounded by", function()
     it("is each tenant's own, for each operation; all together have the host's", function()
       local output, code = scratch.script([[
         local moonpool = require "moonpool"
-        local operation = require "moonpool.operation.call"
+        local definition = require "moonpool.operation.definition"
         local function failing(name)
           local op = moonpool.operation { retries = 1, timeout = 300,
             run = function(tx) tx:value "select moonpool_fault.raise('57P03')" end }
-          operation.of(op).name = name
+          definition.of(op).name = name
           return op
         end
         local function attempts(op, tenant)

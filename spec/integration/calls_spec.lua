@@ -11,7 +11,7 @@ local function operation(fields)
   local name = fields.name or "calls_spec"
   fields.run, fields[1], fields.name = fields[1], nil, nil
   local op = moonpool.operation(fields)
-  require("moonpool.operation.call").of(op).name = name
+  require("moonpool.operation.definition").of(op).name = name
   return op
 end
 
@@ -210,7 +210,7 @@ describe("moonpool why", function()
     assert.matches("scripts/greet.lua:3  select %$1 || pg_backend_pid%(%)", told)
     told, code = run("why 00000000-0000-7000-8000-000000000000")
     assert.are.equal(1, code)
-    assert.matches("knows no such call", told)
+    assert.matches("has no such call", told)
     told, code = run "why nonsense!"
     assert.are.equal(2, code)
     assert.matches("no call's id", told)

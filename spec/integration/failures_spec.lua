@@ -231,7 +231,7 @@ end)
 describe("calls that fail by a fault of the operator's", function()
   it("raise an alert that names operation and code", function()
     local op = moonpool.operation { run = function() error "a bug" end }
-    require("moonpool.operation.call").of(op).name = "failures_spec_breaks"
+    require("moonpool.operation.definition").of(op).name = "failures_spec_breaks"
     alerts.start()
     for _ = 1, 30 do pcall(moonpool.call, op, {}) end
     alerts.tick()

@@ -28,7 +28,7 @@ describe("an idempotency key", function()
       return { customer = row, price = moonpool.decimal "12.50", at = tx:now() }
     end,
   }
-  require("moonpool.operation.call").of(add).name = "add_customer"
+  require("moonpool.operation.definition").of(add).name = "add_customer"
 
   local function call(name, key, more)
     local options = { key = key }
@@ -104,7 +104,7 @@ describe("an idempotency key", function()
                                        tenant = "dealership_id", run = function()
                                          return { other = true }
                                        end }
-    require("moonpool.operation.call").of(other).name = "another_one"
+    require("moonpool.operation.definition").of(other).name = "another_one"
     call("Ann", "k1")
     assert.are.same({ other = true },
                     moonpool.call(other, { dealership_id = ours.id, name = "Ann" }, { key = "k1" }))

@@ -15,7 +15,7 @@ end
 local function operation(fields)
   fields.run, fields[1] = fields[1], nil
   local op = moonpool.operation(fields)
-  require("moonpool.operation.call").of(op).name = fresh "operation"
+  require("moonpool.operation.definition").of(op).name = fresh "operation"
   return op
 end
 

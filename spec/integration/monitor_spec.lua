@@ -203,7 +203,7 @@ describe("the other pages", function()
 
   it("give percentiles per operation", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select 1" end }
-    require("moonpool.operation.call").of(op).name = "monitor_spec_operation"
+    require("moonpool.operation.definition").of(op).name = "monitor_spec_operation"
     moonpool.call(op, {})
     local found
     for _, entry in ipairs((fetch "operations").operations) do
@@ -215,7 +215,7 @@ describe("the other pages", function()
 
   it("give no percentile beyond what was seen", function()
     local op = moonpool.operation { run = function(tx) return tx:value "select pg_sleep(0.06)" end }
-    require("moonpool.operation.call").of(op).name = "monitor_spec_once"
+    require("moonpool.operation.definition").of(op).name = "monitor_spec_once"
     moonpool.call(op, {})
     local function of(list)
       for _, entry in ipairs(list) do

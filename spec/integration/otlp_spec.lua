@@ -43,7 +43,7 @@ end
 
 local function operation(name, run, lane)
   local op = moonpool.operation { run = run, lane = lane }
-  require("moonpool.operation.call").of(op).name = name
+  require("moonpool.operation.definition").of(op).name = name
   return op
 end
 

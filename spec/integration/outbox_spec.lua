@@ -439,7 +439,7 @@ describe("the outbox", function()
     local xid = desk.value("select xid::text from moonpool.outbox where topic = $1", desk.topic)
     local function note(tx) moonpool.host.own_exec(tx, store.note, one, tostring(message), xid) end
     local operation = require "moonpool.operation.call"
-    local own = operation.of(desk.subscribers[one])
+    local own = require("moonpool.operation.definition").of(desk.subscribers[one])
     local function once()
       return operation.deliver(own, { id = message, key = "a", payload = 1 }, note)
     end

@@ -341,12 +341,12 @@ describe("an operation with `every`", function()
       { 'every = "often", run = print', 'every must be an interval' },
       { 'every = "61 * * * *", run = print', "minute" },
       { 'every = "1m", tenant = "shop_id", input = is.object { shop_id = is.uuid }, run = print',
-        "has no tenant" },
+        "no caller whose tenant" },
       { 'every = "1m", tenant = "shop_id", for_each = "delete from x", input = is.object { \z
         shop_id = is.uuid }, run = print',
         "for_each must be one SELECT" },
       { 'every = "1m", for_each = "select 1", run = print', "needs `tenant`" },
-      { 'every = "1m", input = is.object { color = is.string }, run = print', "needs defaults" },
+      { 'every = "1m", input = is.object { color = is.string }, run = print', "need defaults" },
     }
     for _, case in ipairs(cases) do
       it(case[1], function()

@@ -106,18 +106,24 @@ describe("nothing is forgotten", function()
     report(problems)
   end)
 
-  it("of an operation's field: it has a type, and the definition knows it", function()
-    local text, path = file_with "must be \\\"read committed\\\", \\\"repeatable read\\\" or"
-    local known, problems = {}, {}
-    for field in text:match "\nlocal fields = {(\n.-)\n}":gmatch "\n%s%s([%l_]+)%s*=" do known[field] = true end
-    local typed = declared("operation_definition", "moonpool.operation_definition")
-    for field in pairs(known) do
-      if not typed[field] then problems[#problems + 1] = field .. ": lua/moonpool/types does not know it" end
+  it("of an operation's field: its type is made from the list of fields, and C reads those that it says", function()
+    local fields, c, problems = require "moonpool.operation.fields", read "src/ops/call_lua.c", {}
+    if fields.types() ~= read "lua/moonpool/types/operation.lua" then
+      problems[1] = "lua/moonpool/types/operation.lua is old: build/moonpool run \z
+        spec/support/operation_types.lua > lua/moonpool/types/operation.lua"
     end
-    for field in pairs(typed) do
-      if not known[field] then problems[#problems + 1] = field .. ": " .. path .. " does not know it" end
+    for _, field in ipairs(fields.list) do
+      local read_in_c = c:find('"' .. field.name .. '"', c:find "enum setting_kind", true) ~= nil
+      if field.host and not read_in_c then
+        problems[#problems + 1] = field.name .. ": src/ops/call_lua.c does not read it"
+      end
     end
-    assert(known.isolation and known.run, "the fields of an operation are elsewhere now")
+    for name in c:gmatch 'SETTING%("([%l_]+)"' do
+      local field = fields.named[name]
+      if not (field and field.host) then
+        problems[#problems + 1] = name .. ": src/ops/call_lua.c reads it, but it is no field with `host`"
+      end
+    end
     report(problems)
   end)
 

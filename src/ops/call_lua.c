@@ -117,7 +117,32 @@ static int value_ref(lua_State *L, int idx) {
 
 #define GROUPS_TYPE "moonpool.groups"
 
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, LIMITED, ORIGIN };
+/* The arguments of transact by name, and where they are on the stack then. */
+static const char *const arguments[] = {
+    "operation", "input",   "again", "lane",      "tenant",
+    "caller",    "timeout", "key",   "want_info", "origin",
+};
+enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, ORIGIN };
+
+/* The fields of a definition that are settings of the transaction. See also read_operation. */
+enum setting_kind { FLAG, COUNT, MS, SECONDS };
+static const struct setting {
+  const char *name;
+  enum setting_kind kind;
+  size_t offset;
+} settings[] = {
+#define SETTING(name, kind, member) \
+  { name, kind, offsetof(struct mp_txn_options, member) }
+    SETTING("read_only", FLAG, tx.read_only),
+    SETTING("deferrable", FLAG, tx.deferrable),
+    SETTING("witness", FLAG, tx.witness),
+    SETTING("retries", COUNT, tx.max_attempts),
+    SETTING("group", COUNT, group),
+    SETTING("group_ms", MS, group_ms),
+    SETTING("statement_timeout", SECONDS, statement_timeout_ms),
+    SETTING("lock_timeout", SECONDS, lock_timeout_ms),
+#undef SETTING
+};
 
 static struct mp_task_limits read_limits(lua_State *L, const struct mp_ops *ops) {
   struct mp_task_limits limits = ops->host->shared->limits;
@@ -125,6 +150,18 @@ static struct mp_task_limits read_limits(lua_State *L, const struct mp_ops *ops)
   if (cpu_s > 0) limits.cpu_ms = (uint64_t)(cpu_s * 1000);
   if (memory_mb > 0) limits.memory = (size_t)memory_mb << 20;
   return limits;
+}
+
+static void read_settings(lua_State *L, struct mp_txn_options *o) {
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+    void *at = (char *)o + settings[i].offset;
+    switch (settings[i].kind) {
+      case FLAG: *(bool *)at = flag_field(L, settings[i].name); break;
+      case COUNT: *(unsigned *)at = (unsigned)number_field(L, settings[i].name); break;
+      case MS: *(uint64_t *)at = (uint64_t)number_field(L, settings[i].name); break;
+      case SECONDS: *(uint64_t *)at = ms_field(L, settings[i].name); break;
+    }
+  }
 }
 
 /* The transaction's settings in the definition; the strings live as long as the operation. */
@@ -138,21 +175,16 @@ static void read_operation(lua_State *L, struct call *call) {
   o->restricted = true;
   mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation),
                      &o->tx.isolation);
-  o->tx.read_only = flag_field(L, "read_only");
-  o->tx.deferrable = flag_field(L, "deferrable");
-  o->tx.witness = flag_field(L, "witness") && !o->tx.read_only;
-  if (lua_toboolean(L, LIMITED)) {
+  read_settings(L, o);
+  o->tx.witness = o->tx.witness && !o->tx.read_only;
+  o->tx.max_attempts++; /* the first, and the retries */
+  if (flag_field(L, "limited")) {
     o->limits = read_limits(L, call->ops);
     o->limits.wall_ms = ms_field(L, "timeout");
   }
-  o->statement_timeout_ms = ms_field(L, "statement_timeout");
-  o->lock_timeout_ms = ms_field(L, "lock_timeout");
-  o->group = (unsigned)number_field(L, "group");
-  o->group_ms = (uint64_t)number_field(L, "group_ms");
   lua_getfield(L, OPERATION, "grouping");
   call->groups = luaL_testudata(L, -1, GROUPS_TYPE);
   call->groups_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  o->tx.max_attempts = (unsigned)number_field(L, "retries") + 1;
   o->tx.backoff_ms = MP_TX_BACKOFF_MS;
   o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
   lua_getfield(L, OPERATION, "run");
@@ -252,15 +284,19 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   mp_label_unref(label);
 }
 
-/* transact(operation, input, again, lane, tenant, caller, timeout, key, want_info, limited, origin)
- * -> result[, info]. `again` runs it on the input checked anew. With a key the result is JSON
- * text. */
+/* transact { operation=, input=, again=, lane=, tenant=, caller=, timeout=, key=, want_info=,
+ * origin= } -> result[, info]. `again` runs the operation on a fresh copy of the checked input.
+ * With a key the result is JSON text. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
+    lua_getfield(L, 1, arguments[i]);
+  lua_remove(L, 1);
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
-  lua_settop(L, ORIGIN);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
   if (ops->draining) {

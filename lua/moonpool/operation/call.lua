@@ -1,243 +1,21 @@
--- moonpool.operation.call: what an operation is, and what happens to a call before and after its transaction.
-local due     = require "moonpool.operation.due"
-local errors  = require "moonpool.errors"
-local failures = require "moonpool.operation.failures"
-local host    = require "moonpool.host"
-local is      = require "moonpool.is"
-local json    = require "moonpool.json"
-local nearest = require "moonpool.is.nearest"
-local own_errors = require "moonpool.operation.own_errors"
-local schema  = require "moonpool.is.schema"
-local sealed  = require "moonpool.script.sealed"
-local sql     = require "moonpool.sql"
-local spelling = require "moonpool.is.spelling"
+-- moonpool.operation.call: what happens to a call of an operation before and after its transaction:
+-- its tenant, its idempotency key, its lane; a call inside of a transaction joins it.
+local definition = require "moonpool.operation.definition"
+local errors     = require "moonpool.errors"
+local failures   = require "moonpool.operation.failures"
+local host       = require "moonpool.host"
+local json       = require "moonpool.json"
+local schema     = require "moonpool.is.schema"
+local spelling   = require "moonpool.is.spelling"
 local unwritable = require "moonpool.operation.border".unwritable
 
 local operation = {}
 
--- What scripts hold is sealed: they read its simple fields. The host works with the definition.
-local seal, open = sealed("moonpool.operation", function(op, name)
-  local value = op[name]
-  return type(value) ~= "table" and value or nil
-end)
-
-local defaults = { isolation = "read committed", timeout = 30, retries = 3, witness = true, group_ms = 50 }
-
--- field -> what it must be: a Lua type, or a function that tells what is wrong.
-local function is_schema(value) return not is.schema(value) and "must be a schema of moonpool.is" or nil end
-
-local function is_seconds(value)
-  return not (type(value) == "number" and value > 0 and value <= 86400) and "must be a number of seconds" or nil
-end
-
-local fields = {
-  summary    = "string",
-  input      = is_schema,
-  output     = is_schema,
-  tenant     = function(value)
-    return not (type(value) == "string" and value:find "^[%a_][%w_]*$" and #value < 60)
-      and "must be the name of an input field" or nil
-  end,
-  actor      = "string",
-  isolation  = function(value)
-    local known = { ["read committed"] = true, ["repeatable read"] = true, ["serializable"] = true }
-    return not known[value] and "must be \"read committed\", \"repeatable read\" or \"serializable\"" or nil
-  end,
-  read_only  = "boolean",
-  deferrable = "boolean",
-  witness    = "boolean",
-  cpu        = is_seconds,
-  memory     = function(value)
-    return not (math.type(value) == "integer" and value >= 1 and value <= 65536) and "must be a number of MiB" or nil
-  end,
-  timeout    = is_seconds,
-  statement_timeout = is_seconds,
-  lock_timeout      = is_seconds,
-  retries    = function(value)
-    return not (math.type(value) == "integer" and value >= 0 and value <= 100) and "must be an integer from 0 to 100"
-      or nil
-  end,
-  lane       = "string",
-  group      = function(value)
-    return not (math.type(value) == "integer" and value >= 1 and value <= 64) and "must be an integer from 1 to 64"
-      or nil
-  end,
-  groups     = function(value)
-    return not (math.type(value) == "integer" and value >= 1 and value <= 256) and "must be an integer from 1 to 256"
-      or nil
-  end,
-  group_ms   = function(value)
-    return not (math.type(value) == "integer" and value >= 1 and value <= 10000)
-      and "must be a whole number of milliseconds, from 1 to 10000" or nil
-  end,
-  every      = function(value)
-    local _, fault = due.parse(value)
-    return fault
-  end,
-  for_each   = function(value)          -- of a schedule: a query that gives its tenants
-    local ok, kind = pcall(sql.kind, value)
-    return not (ok and kind == "SelectStmt") and "must be one SELECT that gives a tenant in each row" or nil
-  end,
-  internal   = "boolean",               -- true: not to be called over HTTP
-  http       = "boolean",               -- of a schedule: it may be called, too
-  on         = function(value)          -- a subscriber: the topic
-    return not (type(value) == "string" and #value > 0 and #value <= 200) and "must be a topic, text of 1 to 200 bytes" or nil
-  end,
-  from       = function(value)          -- of a subscriber that is not known yet: where it begins
-    return value ~= "now" and value ~= "oldest" and "must be \"now\" or \"oldest\"" or nil
-  end,
-  renamed_from = "string",              -- of a subscriber: whose place it takes
-  deliveries = function(value)          -- of a subscriber: how often a message is tried
-    return not (math.type(value) == "integer" and value >= 1 and value <= 1000) and "must be an integer from 1 to 1000" or nil
-  end,
-  concurrency = function(value)         -- of a subscriber: how many keys at a time; of a schedule: how many tenants
-    return not (math.type(value) == "integer" and value >= 1 and value <= 100) and "must be an integer from 1 to 100" or nil
-  end,
-  errors     = "table",
-  run        = "function",
-}
-
-local pieces_of = setmetatable({}, { __mode = "k" }) -- of each operation's lane
-local limited   = setmetatable({}, { __mode = "k" }) -- operations of scripts/, whose code is not trusted
-
--- From now on calls of the operation have a CPU budget and a memory limit.
-function operation.limit(op) limited[op] = true end
-
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
-
--- "invoice_number:$company_id" as its pieces: texts at odd places, names of input fields at even ones.
-local function lane_pieces(lane)
-  local pieces, from = {}, 1
-  for at, name, behind in lane:gmatch "()%$([%a_][%w_]*)()" do
-    pieces[#pieces + 1] = lane:sub(from, at - 1)
-    pieces[#pieces + 1] = name
-    from = behind
-  end
-  pieces[#pieces + 1] = lane:sub(from)
-  return pieces
-end
-
--- `field` tells the registry where to look: `return moonpool.operation {…}` is a tail call, which has no line.
-local function refuse(field, message, ...)
-  error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
-    message = ("moonpool.operation: " .. message):format(...) }, 0)
-end
-
-local function check_group(op)
-  if op.groups and not op.group then
-    refuse("groups", "`groups` needs `group`: how many calls may share a transaction")
-  end
-  if op.groups and (op.isolation or "read committed") ~= "read committed" then
-    refuse("groups", "`groups` needs read committed: with %s a snapshot must not be taken before the lane is free",
-      op.isolation)
-  end
-  if op.group and not (op.lane or op.groups) then
-    refuse("group", "`group` needs a `lane`, or `groups`: calls that wait there share a transaction")
-  end
-end
-
-local function check_subscriber(op)
-  for _, name in ipairs { "from", "renamed_from", "deliveries" } do
-    if op[name] ~= nil and not op.on then refuse(name, "`%s` is for subscribers (on = \"topic\")", name) end
-  end
-end
-
-local function check_errors(op)
-  local constraint, fault = own_errors.fault(op.errors or {}, op.input)
-  if fault then refuse(constraint or "errors", "errors%s: %s", constraint and "." .. constraint or "", fault) end
-end
-
--- What runs by itself is nobody's to call, unless it says so.
-local function settle_internal(op)
-  if op.http ~= nil and not op.every then refuse("http", "`http` is for operations with `every`") end
-  if op.http and op.internal then refuse("http", "`http` and `internal` contradict each other") end
-  if op.internal == nil then op.internal = not op.http and (op.every or op.on) ~= nil end
-end
-
-local function copy_of(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for name, item in next, value do copy[name] = copy_of(item) end
-  return setmetatable(copy, getmetatable(value))
-end
-
--- operation { summary=, input=, run=, … } -> the operation that a file of scripts/ returns.
-function operation.define(definition)
-  if type(definition) ~= "table" then refuse(nil, "expected a table") end
-  local op = {}
-  for name, value in pairs(definition) do
-    local rule = fields[name]
-    if not rule then
-      local near = nearest(tostring(name), fields)
-      refuse(name, "there is no field `%s`%s", tostring(name), near and ("; did you mean `%s`?"):format(near) or "")
-    end
-    local fault = type(rule) == "function" and rule(value)
-    if type(rule) == "string" and type(value) ~= rule then fault = ("must be a %s, not a %s"):format(rule, type(value)) end
-    if fault then refuse(name, "%s %s", name, fault) end
-    op[name] = name == "errors" and copy_of(value) or value
-  end
-  if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
-  check_group(op)
-  check_subscriber(op)
-  check_errors(op)
-  settle_internal(op)
-  if op.deferrable and not (op.read_only and op.isolation == "serializable") then
-    refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
-  end
-  for name, value in pairs(defaults) do
-    if op[name] == nil then op[name] = value end
-  end
-  op.name = "operation"
-  pieces_of[op] = op.lane and lane_pieces(op.lane)
-  op.grouping = op.groups and host.groups(op.groups)
-  return seal(op)
-end
-
---- The definition of an operation, nil of anything else.
-operation.of = open
-
--- Is the input content with nothing but the tenant, whatever that looks like?
-local function takes_nothing(op)
-  if not op.input or pcall(op.input.check, op.input, {}) then return true end
-  for _, tenant in ipairs { "00000000-0000-7000-8000-000000000000", 1, "1" } do
-    if op.tenant and pcall(op.input.check, op.input, { [op.tenant] = tenant }) then return true end
-  end
-  return false
-end
-
--- Nobody calls a scheduled operation: it has no input, and no tenant but those that it names itself.
-local function check_schedule(op)
-  if op.tenant and not op.for_each then
-    refuse("every", "every: who calls a scheduled operation? It has no tenant; for_each = \"select id from …\" runs it for "
-      .. "each, or leave `tenant` out")
-  end
-  if op.for_each and not op.tenant then refuse("for_each", "`for_each` needs `tenant`: each run is of one") end
-  if not takes_nothing(op) then
-    refuse("every", "every: a scheduled operation is given {}; its input needs defaults, or optional fields")
-  end
-end
-
--- Raises if it names a field that the input has not, or cannot run on its schedule.
-function operation.check_whole(op)
-  if op.for_each and not op.every then refuse("for_each", "`for_each` is for operations with `every`") end
-  if op.every then check_schedule(op) end
-  local input = op.input and schema.of(op.input).fields
-  if not input then return end
-  local function check_name(field, name)
-    if name == nil or input[name] then return end
-    local near = nearest(name, input)
-    refuse(field, "%s names `%s`, which the input has not%s", field, name,
-      near and ("; did you mean `%s`?"):format(near) or "")
-  end
-  check_name("tenant", op.tenant)
-  check_name("actor", op.actor)
-  local pieces = pieces_of[op] or {}
-  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
-end
 
 -- The lane with the input's values.
 local function lane_of(op, input)
-  local pieces = pieces_of[op]
+  local pieces = op.lane_pieces
   if not pieces then return nil end
   local lane = pieces[1]
   for i = 2, #pieces, 2 do
@@ -253,7 +31,7 @@ end
 
 -- A fresh, checked copy of the input.
 local function check(op, input, options)
-  if not op.input then return copy_of(input) end
+  if not op.input then return definition.copy_of(input) end
   if options.border then return op.input:from_json(input) end
   return op.input:check(input)
 end
@@ -351,7 +129,6 @@ function operation.deliver(op, message, before)
     if op.input then input.payload = op.input:check(input.payload) end
     return op.run(tx, input)
   end
-  pieces_of[delivery], limited[delivery] = pieces_of[op], limited[op]
   return operation.call(delivery, message, { tenant = op.tenant and message.tenant })
 end
 
@@ -425,8 +202,9 @@ local function call(op, input, options, want_info)
   local again_told = op.name .. " is done and stored, but there was no memory for its answer; the same key gives it once more"
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
     message = again_told, told = again_told }
-  local result, info = host.transact(op, checked, again, lane_of(op, checked), tenant, caller or nil,
-    timeout_of(op, options), key, want_info, limited[op], options.origin)
+  local result, info = host.transact { operation = op, input = checked, again = again,
+    lane = lane_of(op, checked), tenant = tenant, caller = caller or nil,
+    timeout = timeout_of(op, options), key = key, want_info = want_info, origin = options.origin }
   if key then
     local ok, answer = pcall(recalled, result, options)
     if not ok then error(lost_answer(op, answer, short), 0) end

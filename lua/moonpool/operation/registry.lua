@@ -2,7 +2,7 @@
 local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local nearest   = require "moonpool.is.nearest"
-local operation = require "moonpool.operation.call"
+local definition = require "moonpool.operation.definition"
 local sandbox   = require "moonpool.script.sandbox"
 
 -- unreachable: by the name that somebody would try, why the operation of a file is none
@@ -72,11 +72,11 @@ end
 local function load_operation(file)
   local shown = "scripts/" .. file
   local ok, result = run_file(file, function(value)
-    local op = operation.of(value)
+    local op = definition.of(value)
     if not op then error(script_error(shown, "must return moonpool.operation { … }"), 0) end
-    operation.check_whole(op)
+    definition.check_whole(op)
   end)
-  if ok then return operation.of(result) end
+  if ok then return definition.of(result) end
   return nil, result
 end
 
@@ -147,7 +147,7 @@ function registry.load()
       end
       if op then
         op.name = name
-        operation.limit(op)
+        definition.limit(op)
         registry.operations[name] = op
         field = field or op.tenant
       else
@@ -187,7 +187,7 @@ end
 
 -- The definition of an operation by name, or of one that was made by moonpool.operation.
 function registry.get(name)
-  local own = operation.of(name)
+  local own = definition.of(name)
   if own then return own end
   if not loaded then registry.load() end
   if type(name) ~= "string" then error("moonpool.call: the operation's name is missing", 3) end

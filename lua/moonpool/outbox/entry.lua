@@ -19,7 +19,7 @@ return function(name, text)
   local order = json.decode(text, { decimals = true })
   local message = order.message
   message.payload = type(order.payload) == "table" and json.raw(order.payload) or order.payload
-  local ok, failure = pcall(relay.deliver, registry.get(name), name, message, order.xid)
+  local ok, failure = pcall(relay.call_subscriber, registry.get(name), name, message, order.xid)
   if ok or errors.is(failure) and failure.constraint == "delivered_pkey" then return "true" end
   return json.encode(told(failure))
 end

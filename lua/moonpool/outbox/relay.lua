@@ -4,6 +4,7 @@
 --
 -- A subscriber's messages of one key form a queue; a queue is worked off in its order, by one task. A failed message
 -- empties its queue: the next look at the database leaves out what is behind it until it is due again.
+local definition    = require "moonpool.operation.definition"
 local blame         = require "moonpool.operation.blame"
 local db            = require "moonpool.db"
 local errors        = require "moonpool.errors"
@@ -72,8 +73,8 @@ function Subscriber:look(conn, now)
   end
 end
 
--- Delivers one message. -> true, or false and the error.
-function Subscriber:deliver(row)
+-- Hands one message over. -> true, or false and the error.
+function Subscriber:hand_over(row)
   local message = { id = row.id, topic = row.topic, key = row.key, tenant = row.tenant, payload = row.payload,
                     published_at = row.published_at, deliveries = row.deliveries + 1 }
   local ok, failure = pcall(self.state.deliver, self.op, self.name, message, row.xid)
@@ -85,7 +86,7 @@ end
 function Subscriber:work(queue)
   while queue.first <= queue.last and not self.state.stopping() do
     local row = queue[queue.first]
-    local ok, failure = self:deliver(row)
+    local ok, failure = self:hand_over(row)
     self.outcomes[#self.outcomes + 1] = { queue = queue, row = row, ok = ok, failure = failure }
     self.state.signal:set()
     if not ok then
@@ -275,14 +276,14 @@ local function sorted(subscribers)
 end
 
 -- Calls the subscriber; its transaction notes the delivery.
-function relay.deliver(op, name, message, xid)
+function relay.call_subscriber(op, name, message, xid)
   local id = tostring(message.id)
   return operation.deliver(op, message, function(tx) host.own_exec(tx, store.note, name, id, xid) end)
 end
 
 function relay.run(options)
   local state = {
-    deliver    = options.deliver or relay.deliver,
+    deliver    = options.deliver or relay.call_subscriber,
     signal     = host.signal(),
     poll_s     = options.poll or LOOK_S,
     backoff_s  = options.backoff or 1,
@@ -292,7 +293,7 @@ function relay.run(options)
   function state.stopping() return host.stopping() or options.stop and options.stop() or false end
   if host.pool_stats().max < 2 then error("moonpool.outbox: the relay needs DB_POOL_MAX to be 2 or more", 2) end
   local ops = {}
-  for name, op in pairs(options.subscribers or registry.all()) do ops[name] = operation.of(op) or op end
+  for name, op in pairs(options.subscribers or registry.all()) do ops[name] = definition.of(op) or op end
   local pause_s = 0.5
   repeat
     local subscribers = {}

@@ -21,7 +21,8 @@ local function subscribers()
   return found
 end
 
-local function deliver(_, name, message, xid)
+-- Hands a message to its subscriber in the current generation.
+local function hand_over(_, name, message, xid)
   local payload = message.payload
   message.payload = nil
   local text = json.encode { message = message, xid = xid, payload = payload }
@@ -33,7 +34,7 @@ local function work()
   local number, found = generations.current(), subscribers()
   local function stop() return generations.current() ~= number end
   if next(found) then
-    outbox.run { subscribers = found, deliver = deliver, stop = stop }
+    outbox.run { subscribers = found, deliver = hand_over, stop = stop }
   else
     housekeeping.turn()
     moonpool.sleep(1)

@@ -146,7 +146,7 @@ local function send_all(to)
   while true do
     host.sleep(to.pause)
     local body, count = batch(to)
-    if body then host.outbound_counted("traces", outbound.deliver(to, body), count) end
+    if body then host.outbound_counted("traces", outbound.post(to, body), count) end
   end
 end
 

@@ -45,7 +45,7 @@ local function tell(to, fault)
 end
 
 --- Posts, again and again if need be -> "delivered" or "failed".
-function outbound.deliver(to, body)
+function outbound.post(to, body)
   local pause = to.pause
   for n = 1, to.attempts do
     local fault, final, retry_after = attempt(to, body)

@@ -34,7 +34,7 @@ end
 
 local function send_all(to)
   while to.queue[1] do
-    host.outbound_counted("webhook", outbound.deliver(to, to.queue[1]))
+    host.outbound_counted("webhook", outbound.post(to, to.queue[1]))
     table.remove(to.queue, 1)
   end
   to.sender = nil

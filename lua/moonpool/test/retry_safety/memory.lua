@@ -3,7 +3,7 @@
 -- collection may empty are not looked at.
 local host      = require "moonpool.host"
 local is        = require "moonpool.is"
-local operation = require "moonpool.operation.call"
+local definition = require "moonpool.operation.definition"
 
 local memory = {}
 
@@ -50,7 +50,7 @@ function memory.of(fn)
   end
 
   local function walk_table(value, name, label, holds)
-    if seen[value] or foreign[value] or is_weak(value) or operation.of(value) or is.schema(value) then return end
+    if seen[value] or foreign[value] or is_weak(value) or definition.of(value) or is.schema(value) then return end
     seen[value] = true
     holders[value] = holders[value] or {}
     for key, item in next, value do

@@ -1,0 +1,168 @@
+-- moonpool.operation.definition: what an operation is: a checked definition. Scripts hold it sealed.
+local errors     = require "moonpool.errors"
+local fields     = require "moonpool.operation.fields"
+local host       = require "moonpool.host"
+local nearest    = require "moonpool.is.nearest"
+local own_errors = require "moonpool.operation.own_errors"
+local schema     = require "moonpool.is.schema"
+local sealed     = require "moonpool.script.sealed"
+
+local definition = {}
+
+-- Scripts read an operation's name and its simple fields. The host works with the content, which
+-- also has: lane_pieces, grouping (host.groups), limited (its code is not trusted).
+local seal, open = sealed("moonpool.operation", function(op, name)
+  local value = (fields.named[name] or name == "name") and op[name]
+  return type(value) ~= "table" and value or nil
+end)
+
+-- From now on calls of the operation have a CPU budget and a memory limit.
+function definition.limit(op) op.limited = true end
+
+-- "invoice_number:$company_id" as its pieces: texts at odd places, names of input fields at even
+-- places.
+local function lane_pieces(lane)
+  local pieces, from = {}, 1
+  for at, name, behind in lane:gmatch "()%$([%a_][%w_]*)()" do
+    pieces[#pieces + 1] = lane:sub(from, at - 1)
+    pieces[#pieces + 1] = name
+    from = behind
+  end
+  pieces[#pieces + 1] = lane:sub(from)
+  return pieces
+end
+
+-- The registry finds the line by `field`: `return moonpool.operation {…}` is a tail call, which has no
+-- line.
+local function refuse(field, message, ...)
+  error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
+    message = ("moonpool.operation: " .. message):format(...) }, 0)
+end
+
+local function check_group(op)
+  if op.groups and not op.group then
+    refuse("groups", "`groups` needs `group`: how many calls may share a transaction")
+  end
+  if op.groups and (op.isolation or "read committed") ~= "read committed" then
+    refuse("groups", "`groups` needs read committed: with %s a snapshot must not be taken before \z
+      the lane is free", op.isolation)
+  end
+  if op.group and not (op.lane or op.groups) then
+    refuse("group", "`group` needs a `lane`, or `groups`: calls that wait there share a transaction")
+  end
+end
+
+local function check_subscriber(op)
+  for _, name in ipairs { "from", "renamed_from", "deliveries" } do
+    if op[name] ~= nil and not op.on then
+      refuse(name, "`%s` is for subscribers (on = \"topic\")", name)
+    end
+  end
+end
+
+local function check_errors(op)
+  local constraint, fault = own_errors.fault(op.errors or {}, op.input)
+  if fault then
+    refuse(constraint or "errors", "errors%s: %s", constraint and "." .. constraint or "", fault)
+  end
+end
+
+-- An operation that runs by itself cannot be called, unless its definition says so.
+local function settle_internal(op)
+  if op.http ~= nil and not op.every then refuse("http", "`http` is for operations with `every`") end
+  if op.http and op.internal then refuse("http", "`http` and `internal` contradict each other") end
+  if op.internal == nil then op.internal = not op.http and (op.every or op.on) ~= nil end
+end
+
+-- A deep copy of plain data.
+local function copy_of(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for name, item in next, value do copy[name] = copy_of(item) end
+  return setmetatable(copy, getmetatable(value))
+end
+
+definition.copy_of = copy_of
+
+local function checked_field(name, value)
+  local field = fields.named[name]
+  if not field then
+    local near = nearest(tostring(name), fields.named)
+    refuse(name, "there is no field `%s`%s", tostring(name),
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
+  local fault = field.fault(value)
+  if fault then refuse(name, "%s %s", name, fault) end
+  return name == "errors" and copy_of(value) or value
+end
+
+-- operation { summary=, input=, run=, … } -> the operation that a file of scripts/ returns.
+function definition.define(given)
+  if type(given) ~= "table" then refuse(nil, "expected a table") end
+  local op = {}
+  for name, value in pairs(given) do op[name] = checked_field(name, value) end
+  if not op.run then refuse(nil, "`run` is missing: run = function(tx, input) … end") end
+  check_group(op)
+  check_subscriber(op)
+  check_errors(op)
+  settle_internal(op)
+  if op.deferrable and not (op.read_only and op.isolation == "serializable") then
+    refuse("deferrable", "`deferrable` needs isolation = \"serializable\" and read_only = true")
+  end
+  for _, field in ipairs(fields.list) do
+    if op[field.name] == nil then op[field.name] = field.default end
+  end
+  op.name = "operation"
+  op.lane_pieces = op.lane and lane_pieces(op.lane)
+  op.grouping = op.groups and host.groups(op.groups)
+  return seal(op)
+end
+
+--- The definition of an operation, nil of anything else.
+definition.of = open
+
+-- Does the input's schema accept a table with nothing but the tenant, whatever its type?
+local function takes_nothing(op)
+  if not op.input or pcall(op.input.check, op.input, {}) then return true end
+  for _, tenant in ipairs { "00000000-0000-7000-8000-000000000000", 1, "1" } do
+    if op.tenant and pcall(op.input.check, op.input, { [op.tenant] = tenant }) then return true end
+  end
+  return false
+end
+
+-- A schedule gives no input, and no tenant but those of `for_each`.
+local function check_schedule(op)
+  if op.tenant and not op.for_each then
+    refuse("every", "every: a schedule calls the operation, so there is no caller whose tenant it \z
+      could have; for_each = \"select id from …\" runs it once for each tenant, or leave `tenant` out")
+  end
+  if op.for_each and not op.tenant then
+    refuse("for_each", "`for_each` needs `tenant`: each run is of one tenant")
+  end
+  if not takes_nothing(op) then
+    refuse("every", "every: the input of a scheduled operation is {}: its fields need defaults, or \z
+      must be optional")
+  end
+end
+
+-- Raises if the definition names a field that its input does not have, or cannot run on its schedule.
+function definition.check_whole(op)
+  if op.for_each and not op.every then
+    refuse("for_each", "`for_each` is for operations with `every`")
+  end
+  if op.every then check_schedule(op) end
+  local input = op.input and schema.of(op.input).fields
+  if not input then return end
+  local function check_name(field, name)
+    if name == nil or input[name] then return end
+    local near = nearest(name, input)
+    refuse(field, "%s names `%s`, which the input has not%s", field, name,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
+  check_name("tenant", op.tenant)
+  check_name("actor", op.actor)
+  local pieces = op.lane_pieces or {}
+  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
+end
+
+return definition

@@ -1,0 +1,65 @@
+---@meta moonpool
+-- Made by spec/support/operation_types.lua from lua/moonpool/operation/fields.lua.
+
+---@class moonpool.operation_definition
+---the transaction; the host may start it again from the top at any moment
+---@field run fun(tx: moonpool.tx, input: table): any
+---one line for people
+---@field summary? string
+---what the input must be; checked before `run` starts
+---@field input? moonpool.schema
+---what the result is; for /openapi.json
+---@field output? moonpool.schema
+---the input field that names the tenant
+---@field tenant? string
+---the input field that names who acts, where the caller has no user id
+---@field actor? string
+---the isolation level of the transaction; default "read committed"
+---@field isolation? moonpool.isolation
+---the transaction cannot write (25006); it is repeated after any lost connection
+---@field read_only? boolean
+---with "serializable" and `read_only`: waits for a safe snapshot
+---@field deferrable? boolean
+---a write leaves a row by which a lost COMMIT is resolved; default true
+---@field witness? boolean
+---seconds over all attempts, waits included; default 30
+---@field timeout? number
+---seconds for one statement of this transaction
+---@field statement_timeout? number
+---seconds for one wait for a lock
+---@field lock_timeout? number
+---attempts after the first: after a serialization failure, a deadlock, a lost connection; default 3
+---@field retries? integer
+---seconds of CPU time for one attempt; default MOONPOOL_CPU_BUDGET
+---@field cpu? number
+---MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY
+---@field memory? integer
+---calls whose lane is equal wait for each other; `$name`s are input fields
+---@field lane? string
+---up to so many calls that wait in the lane share a transaction
+---@field group? integer
+---with `group`: so many transactions of this operation at a time, for calls of all lanes
+---@field groups? integer
+---no call joins a group later than so many ms after the group's first call began; default 50
+---@field group_ms? integer
+---constraint -> code, status (400 to 599; default: that of the constraint's kind), message; `$name`
+---in the message is the input's value
+---@field errors? table<string, { [1]: string, [2]?: integer, [3]?: string }>
+---the operation runs by itself: "5m" (s, m, h, d) or a cron line, "0 3 * * mon-fri" in MOONPOOL_TZ
+---@field every? string
+---of a schedule: a query that gives tenants; it runs once for each
+---@field for_each? string
+---HTTP clients cannot call it; default true with `every` and `on`
+---@field internal? boolean
+---with `every`: HTTP clients may call it too
+---@field http? boolean
+---of a subscriber: the topic; run(tx, message) gets a moonpool.message
+---@field on? string
+---of a subscriber that is new: where it begins; default "now"
+---@field from? "now"|"oldest"
+---of a subscriber: the one whose place it takes
+---@field renamed_from? string
+---of a subscriber: how often a message is tried; default 10
+---@field deliveries? integer
+---of a subscriber: how many keys at a time, default 4; of a schedule: how many tenants
+---@field concurrency? integer
