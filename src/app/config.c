@@ -149,7 +149,9 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
     if (texts[i].values && !among(given, texts[i].values))
       return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name,
                         given, texts[i].values);
-    *text_at(config, &texts[i]) = strdup(given);
+    char *copy = strdup(given);
+    if (!copy) return mp_err_set(err, MP_ENOMEM, "no memory for the setting %s", texts[i].name);
+    *text_at(config, &texts[i]) = copy;
   }
   for (char **var = environ; *var; var++) {
     size_t len = strcspn(*var, "=");

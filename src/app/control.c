@@ -245,13 +245,17 @@ int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua
                     const char *path, struct mp_err *err) {
   struct mp_control_channel *control = calloc(1, sizeof *control);
   int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (!control) return mp_err_set(err, MP_ENOMEM, "no memory for the control channel");
+  if (control) control->path = strdup(path);
+  if (!control || !control->path) {
+    luaL_unref(L, LUA_REGISTRYINDEX, ref);
+    free(control);
+    return mp_err_set(err, MP_ENOMEM, "no memory for the control channel");
+  }
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   control->main = lua_tothread(L, -1);
   lua_pop(L, 1);
   control->sched = sched;
   control->handler_ref = ref;
-  control->path = strdup(path);
   mp_list_init(&control->clients);
   uv_pipe_init(mp_loop_uv(mp_sched_loop(sched)), &control->listener, 0);
   control->listener.data = control;
@@ -270,7 +274,7 @@ int mp_control_open(struct mp_control_channel **out, struct mp_sched *sched, lua
 
 static void close_listener(struct mp_control_channel *control) {
   if (uv_is_closing((uv_handle_t *)&control->listener)) return; /* or closed */
-  if (control->path) unlink(control->path);
+  unlink(control->path);
   uv_close((uv_handle_t *)&control->listener, on_listener_closed);
 }
 

@@ -96,7 +96,10 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
     if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
     if (++i == argc) return mp_cli_usage("serve", "ADDRESS:PORT is missing behind", "--listen");
     free(cli->config.listen);
-    cli->config.listen = strdup(argv[i]);
+    if (!(cli->config.listen = strdup(argv[i]))) {
+      fputs("moonpool serve: out of memory\n", stderr);
+      return MP_EXIT_FAILED;
+    }
   }
   signal(SIGPIPE, SIG_IGN); /* a write to a closed client must not end the process */
   int code = set_time_zone(cli->config.time_zone);

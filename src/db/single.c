@@ -276,19 +276,30 @@ static int single_gc(lua_State *L) {
   return 0;
 }
 
+static int push_single(lua_State *L) {
+  struct single *single = lua_newuserdatauv(L, sizeof *single, 1);
+  *single = (struct single){.stmt = NULL};
+  if (luaL_newmetatable(L, "moonpool.single")) {
+    lua_pushcfunction(L, single_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
 /* Runs the statement and continues with `k`, the row that holds its result on top. Takes the
  * reference. */
 int mp_single_run(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, const char *what,
                   lua_KContext ctx, lua_KFunction k) {
   struct mp_host *host = source->host;
   struct mp_err err;
-  struct single *single = lua_newuserdatauv(L, sizeof *single, 1);
-  *single = (struct single){.source = source, .stmt = stmt, .kept = source->kept};
-  if (luaL_newmetatable(L, "moonpool.single")) {
-    lua_pushcfunction(L, single_gc);
-    lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, push_single);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    mp_stmt_unref(stmt); /* it has no other owner yet */
+    return lua_error(L);
   }
-  lua_setmetatable(L, -2);
+  struct single *single = lua_touserdata(L, -1);
+  *single = (struct single){.source = source, .stmt = stmt, .kept = source->kept};
   lua_pushvalue(L, lua_upvalueindex(1)); /* the source lives as long as this */
   lua_setiuservalue(L, -2, 1);
   mp_wait_check(L, what);

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <lauxlib.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@
 #define CACHE_TEXTS 4096
 #define CACHE_BYTES ((size_t)32 << 20)
 #define MAX_PARAMS 65535 /* the protocol's */
-#define MAX_NAMES 1600   /* each is compared with all others */
+#define MAX_NAMES 1600   /* so that their numbers fit into a table on the stack */
 #define MAX_COLUMNS 1600 /* PostgreSQL's, of a table */
 
 void mp_text_ref(struct mp_text *text) { text->refs++; }
@@ -112,15 +113,42 @@ static const char *skip_opaque(const char *at, const char *begin) {
   return at;
 }
 
-static int name_number(struct mp_text *text, const char *name, size_t len) {
-  for (int i = 0; i < text->nparams; i++)
-    if (strlen(text->names[i]) == len && !memcmp(text->names[i], name, len)) return i + 1;
+/* The names of a text by their hashes. The hash has a secret key: texts may come from callers. */
+struct naming {
+  struct mp_text *text;
+  unsigned char key[crypto_shorthash_KEYBYTES];
+  uint16_t slots[4096]; /* a name's number, or 0 */
+  bool keyed;
+};
+
+static uint16_t *name_slot(struct naming *naming, const char *name, size_t len) {
+  union {
+    unsigned char bytes[crypto_shorthash_BYTES];
+    uint64_t number;
+  } hash;
+  if (!naming->keyed) {
+    randombytes_buf(naming->key, sizeof naming->key);
+    naming->keyed = true;
+  }
+  crypto_shorthash(hash.bytes, (const unsigned char *)name, len, naming->key);
+  for (size_t at = hash.number;; at++) {
+    uint16_t *slot = &naming->slots[at % MP_ARRAY_LEN(naming->slots)];
+    const char *found = *slot ? naming->text->names[*slot - 1] : NULL;
+    if (!found || (!strncmp(found, name, len) && !found[len])) return slot;
+  }
+}
+
+/* 0: there are too many; -1: no memory. */
+static int name_number(struct naming *naming, const char *name, size_t len) {
+  struct mp_text *text = naming->text;
+  uint16_t *slot = name_slot(naming, name, len);
+  if (*slot) return *slot;
   if (text->nparams == MAX_NAMES) return 0;
   char **names = realloc(text->names, (size_t)(text->nparams + 1) * sizeof *names);
-  if (!names) return 0;
+  if (!names) return -1;
   text->names = names;
-  if (!(names[text->nparams] = strndup(name, len))) return 0;
-  return ++text->nparams;
+  if (!(names[text->nparams] = strndup(name, len))) return -1;
+  return *slot = (uint16_t)++text->nparams;
 }
 
 static const char too_many[] =
@@ -130,7 +158,10 @@ static const char too_many_names[] =
     "has more than 1600 named parameters: number them ($1, $2 …; up to 65535), or pass arrays, as "
     "in unnest($ids::int[]) or any($ids)";
 
+static const char no_memory[] = "does not fit into memory";
+
 static const char *number_params(struct mp_text *text, const char *sql) {
+  struct naming naming = {.text = text};
   struct mp_buf out;
   int highest = 0;
   const char *fault = NULL, *begin = sql; /* of the text after the last parameter */
@@ -141,8 +172,8 @@ static const char *number_params(struct mp_text *text, const char *sql) {
       const char *name = end = at + 1;
       if (ident_start(*name)) {
         while (ident_char(*end)) end++;
-        int number = name_number(text, name, (size_t)(end - name));
-        if (!number) fault = too_many_names;
+        int number = name_number(&naming, name, (size_t)(end - name));
+        if (number <= 0) fault = number ? no_memory : too_many_names;
         mp_buf_addf(&out, "$%d", number);
         at = begin = end;
         continue;
@@ -162,7 +193,7 @@ static const char *number_params(struct mp_text *text, const char *sql) {
   if (!text->names) text->nparams = highest;
   if (!fault && !out.failed) text->sql = strdup(mp_buf_text(&out));
   mp_buf_fini(&out);
-  return fault ? fault : text->sql ? NULL : "is too long for the memory";
+  return fault ? fault : text->sql ? NULL : no_memory;
 }
 
 /* ---- the cache: a registry table, SQL string -> box ---- */
@@ -220,6 +251,7 @@ static struct mp_text *push_unread(lua_State *L, int idx, const char *what) {
   text->names_ref = LUA_NOREF;
   box->text = text;
   const char *fault = number_params(text, sql);
+  if (fault == no_memory) luaL_error(L, "not enough memory");
   if (fault) mp_luaerr_misuse(L, what, "the SQL text %s", fault);
   return text;
 }

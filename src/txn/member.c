@@ -242,7 +242,9 @@ static int start_script_p(lua_State *L) {
 
 bool mp_member_run(struct mp_member *member) {
   mp_member_move(member, MP_MEMBER_RUNNING);
-  return mp_member_pcall(member, start_script_p, member);
+  if (mp_member_pcall(member, start_script_p, member)) return true;
+  mp_member_over(member); /* there may be a `tx` without a script */
+  return false;
 }
 
 void mp_member_over(struct mp_member *member) {

@@ -101,7 +101,12 @@ static void on_look_key(struct mp_req *req, struct mp_result *result, const stru
   const char *hash = PQgetvalue(result->pg, 0, 0);
   bool same = !strcmp(hash, q->outcome->work->m->key.input_hash);
   q->key = same ? KEY_USED : KEY_OF_OTHER_INPUT;
-  if (!PQgetisnull(result->pg, 0, 1)) q->stored = strdup(PQgetvalue(result->pg, 0, 1));
+  if (PQgetisnull(result->pg, 0, 1)) return;
+  q->stored = strdup(PQgetvalue(result->pg, 0, 1));
+  if (q->stored) return;
+  struct mp_err fault;
+  mp_err_set(&fault, MP_ENOMEM, "no memory for the result that is stored under the key");
+  note_error(q, &fault);
 }
 
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
