@@ -1,4 +1,6 @@
--- moonpool.is.calendar: dates and times as text. The proleptic Gregorian calendar, years 0001 to 9999.
+-- moonpool.is.calendar: dates and times as text: those that columns may hold, spelled as the host
+-- spells columns. So years that have not four digits are ISO 8601's expanded form, +012345 or
+-- -000043 (which is 44 BC), and there are infinities. The proleptic Gregorian calendar.
 local calendar = {}
 
 local month_days = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
@@ -6,7 +8,7 @@ local month_days = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 local function is_leap(y) return y % 4 == 0 and (y % 100 ~= 0 or y % 400 == 0) end
 
 local function is_day(y, m, d)
-  if y < 1 or m < 1 or m > 12 or d < 1 then return false end
+  if m < 1 or m > 12 or d < 1 then return false end
   return d <= (m == 2 and is_leap(y) and 29 or month_days[m])
 end
 
@@ -30,10 +32,33 @@ local function from_days(days)
   end
 end
 
--- "2024-02-29" or nil.
+local FIRST = to_days(-4713, 11, 24) -- that PostgreSQL can store
+local LAST_YEAR_OF_DATES, LAST_YEAR_OF_TIMES = 5874897, 294276
+
+local infinite = { infinity = true, ["-infinity"] = true }
+
+-- Days since 0001-01-01, and the year; or nil, and what is wrong if it looks like a date.
+local function read_date(text)
+  local sign, year, m, d = text:match("^([+-]?)(%d+)%-(%d%d)%-(%d%d)$")
+  if not year then return nil end
+  if sign == "" and (#year ~= 4 or year == "0000") or sign ~= "" and (#year < 6 or #year > 7) then
+    return nil, "the year has four digits, from 0001, or a sign and six: +012345"
+  end
+  local y = math.tointeger(tonumber(sign .. year))
+  if not is_day(y, tonumber(m), tonumber(d)) then return nil, "there is no such day" end
+  return to_days(y, tonumber(m), tonumber(d)), y
+end
+
+local function outside(last_year)
+  return ("only the days from -004713-11-24 to %+07d-12-31 can be stored"):format(last_year)
+end
+
+-- The date; or nil, and what is wrong.
 function calendar.date(text)
-  local y, m, d = text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)$")
-  if not y or not is_day(tonumber(y), tonumber(m), tonumber(d)) then return nil end
+  if infinite[text] then return text end
+  local days, year = read_date(text)
+  if not days then return nil, year end
+  if days < FIRST or year > LAST_YEAR_OF_DATES then return nil, outside(LAST_YEAR_OF_DATES) end
   return text
 end
 
@@ -60,30 +85,49 @@ local function microseconds(fraction)
   return math.tointeger(whole)
 end
 
--- The same moment in UTC as YYYY-MM-DDTHH:MM:SS[.ffffff]Z, equal moments as equal text; or nil.
-function calendar.timestamp(text)
-  local date, hours, minutes, rest = text:match("^(%d%d%d%d%-%d%d%-%d%d)[Tt ](%d%d):(%d%d)(.+)$")
-  if not date or not calendar.date(date) then return nil end
+-- The time of a day with its zone: minutes, seconds, digits of a second, minutes of the zone; or
+-- nil, and what is wrong.
+local function read_time(text)
+  local hours, minutes, rest = text:match("^(%d%d):(%d%d)(.+)$")
+  if not hours then return nil end
   local seconds, fraction, zone = "00", "", rest
   if rest:sub(1, 1) == ":" then
     seconds, fraction, zone = rest:match("^:(%d%d)%.?(%d*)(.+)$")
-    if not seconds or (fraction == "") == (rest:sub(4, 4) == ".") then return nil end
+    if not seconds or #fraction > 100 then return nil end
+    if (fraction == "") == (rest:sub(4, 4) == ".") then return nil end
   end
   local offset = zone_minutes(zone)
-  if not offset or #fraction > 100 then return nil end
+  if not offset then return nil, "the zone is Z, or at most 15:59 from it" end
   local h, m, s = tonumber(hours), tonumber(minutes), tonumber(seconds)
-  if h > 23 or m > 59 or s > 60 then return nil end
-  -- A leap second is for PostgreSQL the first one of the next day; no other minute has 61.
-  if s == 60 and (h * 60 + m - offset) % 1440 ~= 1439 then return nil end
+  local midnight = h == 24 and m == 0 and s == 0 and not fraction:find("[^0]")
+  if h > 23 and not midnight or m > 59 or s > 60 then return nil, "there is no such time of a day" end
+  -- For PostgreSQL a leap second is the first one of the next day.
+  if s == 60 and (h * 60 + m - offset) % 1440 ~= 1439 then
+    return nil, "only the last minute of a day in UTC may have a second 60"
+  end
+  return h * 60 + m, s, fraction, offset
+end
+
+-- The same moment in UTC as YYYY-MM-DDTHH:MM:SS[.ffffff]Z, equal moments as equal text; or nil, and
+-- what is wrong.
+function calendar.timestamp(text)
+  if infinite[text] then return text end
+  local date, time = text:match("^([+-]?%d+%-%d%d%-%d%d)[Tt ](.+)$")
+  if not date then return nil end
+  local day, wrong = read_date(date)
+  if not day then return nil, wrong end
+  local minutes, seconds, fraction, offset = read_time(time)
+  if not minutes then return nil, seconds end
   local micros = microseconds(fraction)
-  local y, month, d = date:match("(%d+)%-(%d+)%-(%d+)")
-  local total = ((to_days(tonumber(y), tonumber(month), tonumber(d)) * 24 + h) * 60 + m - offset) * 60 + s + micros // 1000000
-  local days = total // 86400
-  if days < 0 or days >= to_days(10000, 1, 1) then return nil end
-  y, month, d = from_days(days)
+  local total = (day * 1440 + minutes - offset) * 60 + seconds + micros // 1000000
+  local y, month, d = from_days(total // 86400)
+  if total // 86400 < FIRST or y > LAST_YEAR_OF_TIMES then
+    return nil, outside(LAST_YEAR_OF_TIMES)
+  end
+  local h, m, s = total % 86400 // 3600, total % 3600 // 60, total % 60
   fraction = (".%06d"):format(micros % 1000000):gsub("%.?0+$", "")
-  return ("%04d-%02d-%02dT%02d:%02d:%02d%sZ"):format(y, month, d, total % 86400 // 3600, total % 3600 // 60, total % 60,
-    fraction)
+  return ((y < 1 or y > 9999) and "%+07d" or "%04d"):format(y)
+    .. ("-%02d-%02dT%02d:%02d:%02d%sZ"):format(month, d, h, m, s, fraction)
 end
 
 return calendar

@@ -56,8 +56,8 @@ local function format(kind, what, read)
     convert = function(_, value, run)
       local text = check_text(value, run)
       if not text then return nil end
-      local copy = read(text)
-      if not copy then run:fail("must " .. what) end
+      local copy, wrong = read(text)
+      if not copy then run:fail("must " .. what .. (wrong and ": " .. wrong or "")) end
       return copy
     end,
   })
@@ -66,7 +66,8 @@ end
 values.uuid = schema.new("uuid", {
   convert = function(_, value, run)
     if type(value) ~= "string" then return run:fail("must be a string") end
-    return read_uuid(value) or check_text(value, run) and run:fail("must be a UUID")
+    return read_uuid(value)
+      or check_text(value, run) and run:fail("must be a UUID: hexadecimal digits as 8-4-4-4-12")
   end,
 })
 
