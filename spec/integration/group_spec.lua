@@ -15,9 +15,15 @@ describe("a group", function()
     own = db.open { url = moonpool.host.admin_url, max = 1 }
     own.exec [[create function group_spec_fail(state text) returns int language plpgsql as
                $$ begin raise exception 'on purpose' using errcode = state; end $$]]
+    own.exec "create table group_spec_shape (a int)"
+    own.exec "grant select on group_spec_shape to moonpool_app"
+    own.exec [[create function group_spec_reshape() returns void language plpgsql security definer as
+               $$ begin alter table group_spec_shape add b int; end $$]]
   end)
   teardown(function()
     own.exec "drop function group_spec_fail"
+    own.exec "drop function group_spec_reshape"
+    own.exec "drop table group_spec_shape"
     own.close()
   end)
   before_each(function()
@@ -103,6 +109,24 @@ describe("a group", function()
     assert.are.equal("d", answers[4].row.first_name)
     assert.are.equal("e", answers[5])
     assert.are.same({ "a", "c", "d" }, names_stored())
+  end)
+
+  it("keeps its calls when its first attempt starts again because a prepared text is stale", function()
+    local op = operation(function(tx, input)
+      seen[#seen + 1] = input.name
+      tx:first "select * from group_spec_shape"
+      if #seen == 1 then
+        tx:first "select group_spec_reshape()"
+        tx:first "select * from group_spec_shape"
+      end
+      insert(tx, input)
+      return input.name
+    end, { group = 2 })
+    local answers, infos = together(op, { "a", "b" })
+    assert.are.same({ "a", "a", "b" }, seen)
+    assert.are.same({ "a", "b" }, answers)
+    assert.are.same({ "a", "b" }, names_stored())
+    assert.are.equal(1, infos[1].attempts)
   end)
 
   it("undoes the one whose script fails, before or after it has sent something", function()
