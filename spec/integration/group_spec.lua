@@ -17,7 +17,8 @@ describe("a group", function()
                $$ begin raise exception 'on purpose' using errcode = state; end $$]]
     own.exec "create table group_spec_shape (a int)"
     own.exec "grant select on group_spec_shape to moonpool_app"
-    own.exec [[create function group_spec_reshape() returns void language plpgsql security definer as
+    own.exec [[create function group_spec_reshape() returns void
+               language plpgsql security definer as
                $$ begin alter table group_spec_shape add b int; end $$]]
   end)
   teardown(function()
@@ -111,7 +112,7 @@ describe("a group", function()
     assert.are.same({ "a", "c", "d" }, names_stored())
   end)
 
-  it("keeps its calls when its first attempt starts again because a prepared text is stale", function()
+  it("keeps its calls when its first attempt starts again for a stale prepared text", function()
     local op = operation(function(tx, input)
       seen[#seen + 1] = input.name
       tx:first "select * from group_spec_shape"

@@ -7,6 +7,7 @@
 #include "script/luaerr.h"
 #include "txn/relay_notice.h"
 #include "util/log.h"
+#include "util/pre.h"
 #include "watch/metrics.h"
 
 /* The argument of what is called protected. */
@@ -231,6 +232,7 @@ static void tell(struct mp_member *member, struct mp_txn_answer *answer) {
 
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
                       const struct mp_err *err) {
+  PRE(outcome != MP_TX_PENDING && (err || outcome == MP_TX_COMMITTED));
   struct mp_txn_answer answer = answer_of(member, outcome);
   bool committed = outcome == MP_TX_COMMITTED;
   if (committed) {
@@ -247,10 +249,22 @@ void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
   tell(member, &answer);
 }
 
-void mp_member_retry_ungrouped(struct mp_member *member) {
+static void retry_ungrouped(struct mp_member *member) {
   struct mp_txn_answer answer = answer_of(member, MP_TX_ROLLED_BACK);
   answer.retry_ungrouped = true;
   tell(member, &answer);
+}
+
+void mp_members_answer(struct mp_work *work, bool ungrouped) {
+  MP_LIST_EACH(node, &work->members) {
+    struct mp_member *member = mp_member_at(node);
+    if (member->state == MP_MEMBER_GONE) continue;
+    bool own = member->state == MP_MEMBER_FAILED;
+    if (ungrouped)
+      retry_ungrouped(member);
+    else
+      mp_member_answer(member, own ? MP_TX_ROLLED_BACK : work->tx.outcome, &work->tx.err);
+  }
 }
 
 const char *mp_txn_outcome_text(const struct mp_txn_answer *answer) {

@@ -8,8 +8,8 @@
 /* Tells the caller; `err` unless committed. */
 void mp_member_answer(struct mp_member *member, enum mp_tx_outcome outcome,
                       const struct mp_err *err);
-/* Tells the caller to do it again, without a group. */
-void mp_member_retry_ungrouped(struct mp_member *member);
+/* All that have no answer yet; `ungrouped`: each is to be done again, without a group. */
+void mp_members_answer(struct mp_work *work, bool ungrouped);
 /* Sets error_ref to what the caller shall hear: the script's own error if there is one, else
  * `err`. */
 void mp_member_make_error(struct mp_member *member, const struct mp_err *err);

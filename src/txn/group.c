@@ -8,13 +8,20 @@
 #include "rules/budget.h"
 #include "txn/answer.h"
 #include "txn/txns.h"
+#include "util/pre.h"
 
-MP_SM_TABLE(sm, "group", MP_GROUP_MAP, NULL);
+static const char *unsound(const void *object) {
+  const struct mp_work *work = object;
+  return work->group == MP_GROUP_SOLO && work->nmembers > 1 ? "there are several calls" : NULL;
+}
 
-/* A move that is forbidden is reported, and this one transaction is not committed. */
+MP_SM_TABLE(sm, "group", MP_GROUP_MAP, unsound);
+
+/* What is in no order is used by nobody else: the connection is closed. */
 static void move(struct mp_group *g, enum mp_group_state to) {
-  if (!mp_sm_may(&sm, g->work->group, to)) mp_link_spoil(g->segment->link, MP_FATE_CLOSE_NOW);
+  bool right = mp_sm_may(&sm, g->work->group, to);
   g->work->group = to;
+  if (!mp_sm_sound(&sm, g->work, to) || !right) mp_link_spoil(g->segment->link, MP_FATE_CLOSE_NOW);
 }
 
 /* ---- statements of the host's own ---- */
@@ -196,6 +203,7 @@ static void drop_from(struct mp_segment *segment, const struct mp_stmt *savepoin
 }
 
 unsigned mp_group_failed(struct mp_group *g) {
+  PRE(mp_work_grouped(g->work));
   struct mp_member *m = g->work->m;
   struct mp_stmt *savepoint = m->savepoint;
   fail_member(g, m);
@@ -207,6 +215,7 @@ unsigned mp_group_failed(struct mp_group *g) {
 }
 
 unsigned mp_group_earlier_failed(struct mp_group *g) {
+  PRE(mp_work_grouped(g->work) && g->work->failed.member);
   struct mp_member *failed = g->work->failed.member;
   mp_member_kill(g->work->m);
   for (struct mp_list *node = failed->node.next; node != &g->work->members; node = node->next) {

@@ -10,6 +10,7 @@
 #include "txn/tx_box.h"
 #include "txn/txns.h"
 #include "util/log.h"
+#include "util/pre.h"
 
 /* ---- Lua, called protected ---- */
 
@@ -241,6 +242,7 @@ static int start_script_p(lua_State *L) {
 }
 
 bool mp_member_run(struct mp_member *member) {
+  PRE(!member->script);
   mp_member_move(member, MP_MEMBER_RUNNING);
   if (mp_member_pcall(member, start_script_p, member)) return true;
   mp_member_over(member); /* there may be a `tx` without a script */
@@ -296,6 +298,13 @@ bool mp_members_change_data(const struct mp_work *work) {
     }
   }
   return false;
+}
+
+void mp_members_reset(struct mp_work *work) {
+  MP_LIST_EACH(node, &work->members) {
+    struct mp_member *member = mp_member_at(node);
+    if (member->state != MP_MEMBER_GONE) mp_member_reset(member);
+  }
 }
 
 struct mp_member *mp_members_only(struct mp_work *work) {

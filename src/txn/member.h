@@ -111,6 +111,7 @@ static inline const struct mp_log_about *mp_members_about(const struct mp_work *
 void mp_members_note(struct mp_work *work, enum mp_note_kind kind, unsigned n, const char *text);
 void mp_members_note_error(struct mp_work *work, enum mp_note_kind kind, unsigned n,
                            const struct mp_err *err);
+void mp_members_reset(struct mp_work *work); /* a new attempt begins */
 bool mp_members_change_data(const struct mp_work *work);
 /* The only one that has no answer yet; NULL: there are several, or none. */
 struct mp_member *mp_members_only(struct mp_work *work);

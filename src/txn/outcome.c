@@ -7,12 +7,20 @@
 #include "txn/member.h"
 #include "txn/reread.h"
 #include "txn/segment.h"
+#include "util/pre.h"
 
-MP_SM_TABLE(sm, "outcome", MP_OUTCOME_MAP, NULL);
+static const char *unsound(const void *object) {
+  const struct mp_outcome *o = object;
+  return (o->state == MP_OUTCOME_IDLE) == (o->question != NULL) ? "the question is not what fits"
+                                                                : NULL;
+}
+
+MP_SM_TABLE(sm, "outcome", MP_OUTCOME_MAP, unsound);
 
 static void move(struct mp_outcome *o, enum mp_outcome_state to) {
-  if (!mp_sm_may(&sm, o->state, to)) mp_link_spoil(o->link, MP_FATE_CLOSE_NOW);
+  bool right = mp_sm_may(&sm, o->state, to);
   o->state = to;
+  if (!mp_sm_sound(&sm, o, to) || !right) mp_link_spoil(o->link, MP_FATE_CLOSE_NOW);
 }
 
 struct mp_question {
@@ -257,6 +265,7 @@ static void ask_key(struct mp_question *q) {
 }
 
 int mp_outcome_ask(struct mp_outcome *o, struct mp_err *err) {
+  PRE(o->state == MP_OUTCOME_IDLE && !o->question);
   struct mp_question *q = calloc(1, sizeof *q);
   if (!q)
     return mp_err_set(err, MP_ENOMEM, "no memory to find out what became of %s", o->work->m->name);

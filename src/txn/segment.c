@@ -40,6 +40,7 @@ void mp_segment_drop(struct mp_list *statements) {
 }
 
 void mp_segment_queue(struct mp_segment *s, struct mp_stmt *stmt) {
+  PRE(stmt->state == MP_STMT_QUEUED);
   struct mp_member *m = s->work->m;
   stmt->owner = s;
   stmt->part = m;
@@ -344,6 +345,7 @@ void mp_segment_send(struct mp_segment *s) {
   const struct mp_tx *tx = &work->tx;
   struct mp_list *node;
   bool asked = false;
+  PRE(s->state == MP_SEGMENT_IDLE && mp_list_empty(&s->batch));
   begin_segment(s);
   work->failed.by_host = false;
   s->only_asks = only_asks(&s->queue);

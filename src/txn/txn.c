@@ -6,6 +6,7 @@
 #include "txn/txn_priv.h"
 #include "txn/txns.h"
 #include "util/log.h"
+#include "util/pre.h"
 #include "watch/health.h"
 
 /* For a cancel, a rollback or an unlock; then the connection is closed. */
@@ -105,31 +106,13 @@ static void resume_script(struct mp_txn *txn) {
 
 /* ---- the machine's actions, in their order ---- */
 
-static void give_answers(struct mp_txn *txn) {
-  enum mp_tx_outcome outcome = txn->work.tx.outcome;
-  bool ungrouped = mp_group_retries_ungrouped(&txn->group);
-  txn->answered = true; /* an answer may start others, but never frees us: see act */
-  MP_LIST_EACH(node, &txn->work.members) {
-    struct mp_member *member = mp_member_at(node);
-    if (member->state == MP_MEMBER_GONE) continue;
-    bool own = member->state == MP_MEMBER_FAILED;
-    if (ungrouped)
-      mp_member_retry_ungrouped(member);
-    else
-      mp_member_answer(member, own ? MP_TX_ROLLED_BACK : outcome, &txn->work.tx.err);
-  }
-}
-
 /* Nothing of an attempt before counts any more. */
 static void begin_attempt(struct mp_txn *txn) {
   txn->work.round_trips = txn->work.statements = 0;
   mp_timer_stop(&txn->orphaned);
   mp_work_forgive(&txn->work);
   mp_outcome_forget(&txn->outcome);
-  MP_LIST_EACH(node, &txn->work.members) {
-    struct mp_member *member = mp_member_at(node);
-    if (member->state != MP_MEMBER_GONE) mp_member_reset(member);
-  }
+  mp_members_reset(&txn->work);
 }
 
 /* Never while what is canceled may be another's: the link sees to that. */
@@ -220,7 +203,10 @@ static void act(struct mp_txn *txn, unsigned actions) {
     }
   }
   /* The caller first: giving the connection back may start others. */
-  if (actions & MP_TX_DO_ANSWER) give_answers(txn);
+  if (actions & MP_TX_DO_ANSWER) {
+    txn->answered = true; /* an answer may start others, but never frees us */
+    mp_members_answer(&txn->work, mp_group_retries_ungrouped(&txn->group));
+  }
   mp_link_settle(&txn->link);
   if (txn->link.state == MP_LINK_RETURNING && !mp_link_expects(&txn->link))
     mp_link_expect(&txn->link, MP_AWAITS_UNLOCK, CLEANUP_MS);
@@ -435,6 +421,7 @@ void mp_txn_flush(struct mp_txn *txn) { act(txn, mp_tx_look(&txn->work.tx)); }
 
 static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_options *options,
                 const struct mp_txn_calls *calls, void *data, struct mp_err *err) {
+  PRE(options->tx.max_attempts && calls->push_script && calls->on_answer);
   struct mp_txn *txn = mp_txns_block(host->txns, sizeof(struct mp_txn));
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
   struct mp_work *work = &txn->work;
@@ -487,6 +474,7 @@ bool mp_txn_fits_behind(const struct mp_txn *txn, const struct mp_txn_options *o
 int mp_txn_start_behind(struct mp_txn **out, struct mp_txn *before,
                         const struct mp_txn_options *options, const struct mp_txn_calls *calls,
                         void *data, struct mp_err *err) {
+  PRE(mp_txn_fits_behind(before, options));
   int rv = make(out, before->work.host, options, calls, data, err);
   if (rv) return rv;
   struct mp_txn *txn = *out;
