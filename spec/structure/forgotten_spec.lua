@@ -134,6 +134,11 @@ describe("nothing is forgotten", function()
     for _, name in ipairs(names) do
       if not typed[name] and name ~= "flush" then problems[#problems + 1] = "tx:" .. name .. " has no type" end
     end
+    for name in types:gmatch "\nfunction tx:([%w_]+)%(" do
+      if not text:find('{"' .. name .. '",', 1, true) then
+        problems[#problems + 1] = "tx:" .. name .. " has a type, but there is no such function"
+      end
+    end
     assert(#names > 10, "the functions of tx are elsewhere now")
     report(problems)
   end)

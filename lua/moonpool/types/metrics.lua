@@ -107,6 +107,7 @@ function histogram:quantile(q, labels) end
 ---@field sqlstate? string
 
 ---@class moonpool.metrics
+---@field failures fun(): table[]   calls that failed: by operation, code and whose fault
 local metrics = {}
 ---@return moonpool.pool_stats
 function metrics.pool() end
@@ -167,6 +168,13 @@ function metrics.text() end
 ---@field to? "warning"|"critical"  nil: it is over
 
 ---@class moonpool.alerts
+---@field private rules table[]
+---@field private new fun(): table
+---@field private sample fun(): table
+---@field private value fun(rule: table, before: table, now: table): number?
+---@field private step fun(state: table, now: table): table[]
+---@field private tick fun()
+---@field private deployment fun(faults: string[])
 local alerts = {}
 ---Evaluates every ten seconds from now on.
 function alerts.start() end
@@ -193,6 +201,8 @@ function alerts.on_change(fn) end
 ---@field notes? { at: number, kind: string, n?: integer, text?: string, query?: string }[]
 
 ---@class moonpool.calls
+---@field say fun(note: table): string   a note as a line for people
+---@field summary fun(options?: { limit?: integer, notable?: boolean }): string   one line per call
 local calls = {}
 ---@param options? { limit?: integer, notable?: boolean }
 ---@return moonpool.call_summary[]

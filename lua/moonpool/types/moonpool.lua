@@ -162,6 +162,9 @@ function tx:random(lower, upper) end
 
 ---The pooled database, outside a transaction. Refused inside an operation: there the transaction is the only way.
 ---@class moonpool.db
+---@field private check fun(sql: string, ...: any)      sends nothing; for the host's modules
+---@field private own_lease fun(fn: function, options?: table): any   a lease for the host's modules
+---@field private own_notify fun(channel: string, payload?: string)   any channel
 local db = {}
 
 ---@param sql string
@@ -298,6 +301,15 @@ function db.close() end
 ---@field invalidate fun(key: string)        on all hosts; in a transaction with its commit
 ---@field stats fun(): table
 
+---@class moonpool.errors
+---@field new fun(fields?: table): moonpool.error   an error object of a copy of `fields`
+---@field is fun(value: any): boolean               is it an error object?
+---@field private metatable table
+---@field private set_generation fun(number: integer)
+
+---@class moonpool.pool
+---@field resize fun(min: integer, max: integer)   of the default database's pool
+
 ---@class moonpool.outbox
 ---@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table }): table
 ---@field list fun(filter?: { subscriber?: string, message?: integer, dead?: boolean }): moonpool.row[]
@@ -307,10 +319,14 @@ function db.close() end
 ---@field forget fun(name: string): boolean
 
 ---@class moonpool
+---@field version string    of moonpool
+---@field json moonpool.json
+---@field decimal moonpool.decimal.module
+---@field metrics moonpool.metrics
+---@field private host moonpool.host
 ---@field cache moonpool.cache
 ---@field outbox moonpool.outbox
 ---@field app_dir string    folder of the project
----@field config table      settings, read only
 ---@field null lightuserdata NULL in a parameter, null in JSON
 ---@field log { debug: function, info: function, warn: function, error: function }
 local moonpool = {}

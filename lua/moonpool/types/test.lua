@@ -9,6 +9,7 @@
 ---@field drop fun()
 
 ---@class moonpool.test
+---@field private run_specs fun(arguments: string[]): boolean
 ---@field thorough boolean   `moonpool spec --retry-safety`
 local test = {}
 
