@@ -184,7 +184,7 @@ function alerts.sample()
     deployment_faults = deployment and #deployment, deployment = deployment and deployment[1] and table.concat(deployment, "; "),
     deadlock_retries = transactions.deadlock_retries, health_failures = now.failures, health_reason = now.reason,
     saturated_s = seconds "saturated", read_only_s = seconds "read_only", draining_s = seconds "draining",
-    saturated_by = ("the longest wait is %.1f s; held by %s"):format(now.waited_s, now.holders or "nobody of this host"),
+    saturated_by = ("the longest wait is %.1f s; held by %s"):format(now.waited_s, now.holders or "no call of this host"),
   }
   for name, value in pairs(meters.worst()) do numbers[name] = value end
   return numbers

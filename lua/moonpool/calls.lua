@@ -18,7 +18,7 @@ function calls.find(id) return host.call_notes(id) end
 local said = {
   queued    = function(note) return "waits in its lane, behind " .. note.text end,
   blocked   = function(note)
-    return ("waits for a lock; who has it: %s%s"):format(note.text, note.n and (" (backend %d)"):format(note.n) or "")
+    return ("waits for a lock, held by: %s%s"):format(note.text, note.n and (" (backend %d)"):format(note.n) or "")
   end,
   lane      = function() return "its turn in the lane" end,
   waits     = function() return "waits for a connection" end,
@@ -30,7 +30,7 @@ local said = {
   failed    = function(note) return "fails: " .. note.text end,
   rollback  = function() return "rolls back" end,
   backoff   = function(note) return ("waits %d ms before the next attempt: %s"):format(note.n or 0, note.text) end,
-  resolve   = function() return "the answer to COMMIT was lost: asks whether it is there" end,
+  resolve   = function() return "the answer to COMMIT was lost: checks whether the work is stored" end,
 }
 
 --- A note as a line for people.

@@ -110,7 +110,7 @@ end
 local function wait_until(what, fn)
   local patience = host.clock() + 10
   while not fn() do
-    if host.clock() > patience then error("moonpool.test: waited in vain for " .. what, 3) end
+    if host.clock() > patience then error("moonpool.test: timed out waiting for " .. what, 3) end
     host.sleep(0)
   end
 end

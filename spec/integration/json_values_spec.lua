@@ -152,7 +152,7 @@ describe("json.raw(text)", function()
 
   it("is refused unless it is JSON", function()
     for _, text in ipairs { "", "hello", "{", "[1,]", '{"a":1,"a":2}', "NaN", "1 2" } do
-      assert.matches("json.raw: this is no JSON text", failure(json.raw, text), 1, true)
+      assert.matches("json.raw: this is not JSON text", failure(json.raw, text), 1, true)
     end
   end)
 end)

@@ -93,7 +93,7 @@ describe("a call that waits for", function()
       count = count + (each.kind == "blocked" and 1 or 0)
     end
     assert.equal(1, count) -- once in a round trip
-    inline.contains(calls.timeline(id), "waits for a lock; who has it: operation at ")
+    inline.contains(calls.timeline(id), "waits for a lock, held by: operation at ")
     let_go()
     handle:wait()
     assert.is_nil(note_of(holder, "blocked"))

@@ -403,7 +403,7 @@ describe("moonpool migrate", function()
       local _, count = output:gsub("warning: ", "")
       assert.are.equal(#warned, count, output)
       assert_says(output, ":1: locks apples, which has about 120000 rows (",
-                  "builds the index while nobody writes: CREATE INDEX")
+                  "blocks writes while it builds the index: use CREATE INDEX")
     end)
   end)
 

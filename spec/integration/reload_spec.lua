@@ -101,7 +101,7 @@ describe("a running host", function()
       local log = host:log()
       for _, file in ipairs { "sub/x.lua", "dash-name.lua", "ü.lua" } do
         assert.truthy(
-          log:find("scripts/" .. file .. " returns an operation, but nobody can call it", 1, true),
+          log:find("scripts/" .. file .. " returns an operation that cannot be called", 1, true),
           log)
       end
       assert.truthy(log:find("such as scripts/dash_name.lua", 1, true), log)

@@ -18,7 +18,7 @@ describe("a connection whose session is not as the host asked for", function()
       local e = failure(other.value, "select 1")
       other.close()
       assert.are.equal("NO_DATABASE", e.code)
-      inline.contains(e.message, name .. " is ", "although it was asked for", "pooler")
+      inline.contains(e.message, name .. " is ", "but the host requested", "pooler")
     end)
   end
 

@@ -91,7 +91,7 @@ describe("an error that leaves a task", function()
   end)
 
   it("is made of anything", function()
-    assert.are.equal("error(nil): it says nothing of what happened", failure(function()
+    assert.are.equal("error(nil) was raised: raise a text, or use moonpool.fail", failure(function()
       error(nil)
     end).message)
     assert.are.equal("42", failure(function() error(42) end).message)
@@ -174,7 +174,7 @@ describe("an error of a script's own making", function()
       { { code = "X" }, "X", "X was raised without a message" },
       { { code = "X", message = {} }, "X", "X was raised without a message" },
       { {}, "SCRIPT_ERROR", "SCRIPT_ERROR was raised without a message" },
-      { { code = {} , message = "m" }, "SCRIPT_ERROR", "no code, a text" },
+      { { code = {} , message = "m" }, "SCRIPT_ERROR", "without the text `code`" },
       { { code = "no code", message = "m" }, "SCRIPT_ERROR", "capitals, digits and _" },
       { { code = "X", message = "m", status = 99999 }, "SCRIPT_ERROR", "a number from 400 to 599" },
       { { code = "X", message = "m", status = "404" }, "SCRIPT_ERROR", "a number from 400 to 599" },
@@ -220,7 +220,7 @@ describe("the `errors` of an operation", function()
       ["from 400 to 599"] = { "DUP", 200 },
       ["the message must be a text"] = { "DUP", 409, {} },
       ["there is no `status` in it"] = { "DUP", status = 409 },
-      ["names `$skuu`, which the input has not; did you mean `$sku`?"] =
+      ["names `$skuu`, which is not a field of the input; did you mean `$sku`?"] =
         { "DUP", 409, "SKU $skuu" },
       ["names `$lines`, which is more than one value"] = { "DUP", 409, "SKU $lines" },
     } do

@@ -319,7 +319,7 @@ describe("maps and unions", function()
     refuses("x: must be an integer", m, { x = "1" })
     refuses("at most 2 items", m, { a = 1, b = 2, c = 3 })
     refuses("must be an object", m, { 1 }, 5)
-    refuses("name that is no text", m, { ["\xff"] = 1 })
+    refuses("name that is not text", m, { ["\xff"] = 1 })
   end)
 
   it("unions take the first that fits", function()

@@ -103,7 +103,8 @@ static int host_http_open(lua_State *L) {
                                        .data = rt};
   options.http.host = luaL_checkstring(L, 3);
   options.http.port = (int)luaL_checkinteger(L, 4);
-  if (rt->service || rt->stopping) return luaL_error(L, "HTTP is served already, or no longer");
+  if (rt->service || rt->stopping)
+    return luaL_error(L, "HTTP is already served, or the host is stopping");
   options.http.connections = mp_open_files_for((size_t)rt->config.http_clients);
   options.http.per_address = (size_t)rt->config.http_per_address;
   options.http.memory_bytes = (size_t)rt->config.http_memory_mb * 1024 * 1024;

@@ -69,10 +69,11 @@ int mp_cluster_find_bin(struct mp_cluster *c, const struct mp_cluster_env *env,
     int n = snprintf(out, size, "%s", env->moonpool_pgbin);
     if (n > 0 && (size_t)n < size && has_server(out)) return 0;
     out[0] = '\0';
-    return mp_err_set(err, MP_ENODB,
-                      "MOONPOOL_PGBIN is %.200s, but there is no postgres and initdb in it; set it "
-                      "to PostgreSQL's bin folder or unset it",
-                      env->moonpool_pgbin);
+    return mp_err_set(
+        err, MP_ENODB,
+        "MOONPOOL_PGBIN is %.200s, which does not contain postgres and initdb; set it to "
+        "PostgreSQL's bin folder or unset it",
+        env->moonpool_pgbin);
   }
   if (find_debian(c->version, out, size)) return 0;
   if (find_pg_config(out, size) || find_path(env->path, out, size)) return 0;

@@ -108,7 +108,7 @@ int mp_cluster_make_dir(struct mp_cluster *c, struct mp_err *err) {
     bool last = end == '\0' || p[1] == '\0';
     if (make_one(path, last ? 0700 : parent_mode, NULL) != 0) {
       int sys = errno;
-      return mp_cluster_fail(err, sys, "the state directory %.150s cannot be made (%s): %.150s",
+      return mp_cluster_fail(err, sys, "the state directory %.150s cannot be created (%s): %.150s",
                              c->dir, advice, path);
     }
     if (last) break;

@@ -109,7 +109,7 @@ static void check(lua_State *L, struct mp_copier *copier) {
   struct mp_source *source = copier->source;
   struct mp_err err;
   if (copier->late && !copier->done) {
-    mp_err_set(&err, MP_ETIMEOUT, "COPY stood still for longer than %s", "DB_QUERY_TIMEOUT");
+    mp_err_set(&err, MP_ETIMEOUT, "COPY made no progress for longer than %s", "DB_QUERY_TIMEOUT");
     mp_luaerr_push(L, &err);
     lua_error(L);
   }
@@ -147,7 +147,7 @@ int mp_copy_start(lua_State *L) {
   if (!text) return mp_text_read(L, 1, "db.copy", mp_copy_start);
   struct mp_err err;
   if (strcmp(text->kind, "CopyStmt") != 0)
-    mp_luaerr_misuse(L, "db.copy", "this is no COPY statement");
+    mp_luaerr_misuse(L, "db.copy", "this is not a COPY statement");
   if (text->nparams) mp_luaerr_misuse(L, "db.copy", "COPY takes no parameters");
   if (source->dirty) mp_luaerr_misuse(L, "db.copy", "the connection has settings of its own");
   size_t size = strlen(prefix) + strlen(text->sql) + 1;

@@ -372,7 +372,7 @@ static void close_listener(lua_State *L, struct listener *listener) {
   if (mp_list_empty(&listen->listeners)) {
     mp_timer_stop(&listen->retry);
     listen->state = LISTEN_NONE;
-    if (listen->conn) mp_conn_close(listen->conn, "nobody listens any more");
+    if (listen->conn) mp_conn_close(listen->conn, "the listener was closed");
   } else if (!shared && listen->state == LISTEN_READY) {
     tell_server(listen, "UNLISTEN", listener->channel);
   }

@@ -146,9 +146,10 @@ static bool flag_option(lua_State *L, const char *name) {
 static void isolation_option(lua_State *L, enum mp_isolation *out) {
   if (lua_getfield(L, 1, "isolation") != LUA_TNIL &&
       (lua_type(L, -1) != LUA_TSTRING || !mp_isolation_parse(lua_tostring(L, -1), out)))
-    mp_luaerr_misuse(L, "db.transaction",
-                     "isolation \"%s\" is none of: read committed, repeatable read, serializable",
-                     luaL_tolstring(L, -1, NULL));
+    mp_luaerr_misuse(
+        L, "db.transaction",
+        "isolation \"%s\" must be one of: read committed, repeatable read, serializable",
+        luaL_tolstring(L, -1, NULL));
 }
 
 static uint64_t timeout_option(lua_State *L) {

@@ -94,7 +94,7 @@ static void retry_ungrouped(struct call *call) {
   leave_groups(call);
   if (call->abandoned) {
     struct mp_err err;
-    mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
+    mp_err_set(&err, MP_ECANCELED, "the caller of %s no longer waits", call->name);
     fail(call, &err);
   } else if (mp_lane_leads(&call->pass)) {
     start_transaction(call);
@@ -254,7 +254,7 @@ void mp_call_abandon(void *data) {
   call->box->call = NULL; /* the userdata goes with the task */
   call->box = NULL;
   call->abandoned = true;
-  mp_err_set(&err, MP_ECANCELED, "nobody waits for %s any more", call->name);
+  mp_err_set(&err, MP_ECANCELED, "the caller of %s no longer waits", call->name);
   switch (call->stage) {
     case IN_LANE:
     case AT_GROUPS: fail(call, &err); break;

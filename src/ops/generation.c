@@ -93,10 +93,11 @@ static void on_drain_limit(struct mp_timer *timer) {
   struct mp_generation *gen = MP_CONTAINER_OF(timer, struct mp_generation, drain);
   char names[300];
   size_t count = tasks_of(gen, names, sizeof names);
-  mp_log(MP_LOG_WARN, "host",
-         "generation %u was replaced %llu s ago and is still held by %zu tasks (%s); they are "
-         "ended and roll back",
-         gen->number, (unsigned long long)gen->set->options.drain_ms / 1000, count, names);
+  mp_log(
+      MP_LOG_WARN, "host",
+      "generation %u was replaced %llu s ago, and %zu tasks still use it (%s); they are ended and "
+      "roll back",
+      gen->number, (unsigned long long)gen->set->options.drain_ms / 1000, count, names);
   mp_generation_close(gen, "its generation was replaced and the drain limit has passed");
 }
 
@@ -178,7 +179,7 @@ void mp_generations_on_sweep(struct mp_timer *timer) {
       case MP_GEN_LOADING:
       case MP_GEN_CURRENT: continue;
       case MP_GEN_RETIRING:
-        if (is_free(gen)) mp_generation_close(gen, "nobody uses it");
+        if (is_free(gen)) mp_generation_close(gen, "it is no longer used");
         break;
       case MP_GEN_CLOSING: break;
     }

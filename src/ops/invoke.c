@@ -103,7 +103,7 @@ static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
     return;
   }
   if (!lua_isstring(L, 2)) {
-    tell_plainly(call, mp_code_name(MP_EINTERNAL), "the answer is no text");
+    tell_plainly(call, mp_code_name(MP_EINTERNAL), "the answer is not text");
     return;
   }
   struct mp_invoke_answer what = {.ok = lua_toboolean(L, 1)};

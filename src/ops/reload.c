@@ -204,7 +204,7 @@ static void take_reading(struct mp_generations *set, struct mp_files *files) {
   set->watch.stamp = mp_files_stamp_of(files);
   if (!same) {
     if (++set->reload.readings > MAX_READINGS) {
-      fail(set, "scripts/ changes all the time; reload when whatever writes there has ended");
+      fail(set, "files in scripts/ keep changing; reload again when all of them are written");
       return;
     }
     set->reload.stage = MP_RELOAD_SETTLING;

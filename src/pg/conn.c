@@ -18,7 +18,7 @@ static const char *unsound(const void *object) {
   if (conn->state == MP_CONN_READY && (!conn->pg || conn->ending))
     return "libpq has no connection, or it is ending";
   if (conn->state == MP_CONN_CLOSED && (conn->pins || conn->ops.len))
-    return "requests are still to be told";
+    return "requests have not been answered";
   return NULL;
 }
 
@@ -32,7 +32,7 @@ bool mp_conn_move(struct mp_conn *conn, enum mp_conn_state to) {
   }
   if (right) return true;
   struct mp_err err;
-  mp_err_set(&err, MP_EINTERNAL, "the connection ends: it was in a state that should not be");
+  mp_err_set(&err, MP_EINTERNAL, "the connection was closed: its state was invalid");
   err.flags = MP_ERRF_CONN_DEAD;
   mp_conn_end(conn, &err);
   return false;

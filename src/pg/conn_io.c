@@ -170,7 +170,7 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
       } else if (ok) {
         op.req->on_done(op.req, result, NULL);
       } else if (!result) {
-        mp_err_set(&err, MP_EINTERNAL, "the server gave no answer to a statement");
+        mp_err_set(&err, MP_EINTERNAL, "the server did not answer a statement");
         op.req->on_done(op.req, NULL, &err);
       } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
         mp_err_set(&err, MP_EINVAL,

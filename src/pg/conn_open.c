@@ -104,8 +104,8 @@ static void refused(struct mp_conn *conn) {
   take_sqlstate(&err);
   if (strstr(text, "unsupported startup parameter"))
     lost =
-        "the pooler does not pass on the session's settings: connect to the server itself, or by a "
-        "pooler that lets `options` through";
+        "the pooler does not forward the session's settings: connect to the server itself, or "
+        "through a pooler that forwards `options`";
   size_t len = strlen(err.msg);
   if (*lost) snprintf(err.msg + len, sizeof err.msg - len, "; %s", lost);
   err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;
@@ -132,9 +132,8 @@ static int check_session(PGconn *pg, struct mp_err *err) {
       continue;
     return mp_err_set(
         err, MP_ENODB,
-        "%s is %.40s, not %s, although it was asked for: a pooler between here and the server "
-        "keeps back the parameter `options`, or DATABASE_URL sets another; let the pooler pass "
-        "it on, or connect to the server itself",
+        "%s is %.40s, but the host requested %s: a pooler drops the parameter `options`, or "
+        "DATABASE_URL sets another value; connect to the server itself",
         session[i].name, is ? is : "not told", session[i].want);
   }
   return 0;

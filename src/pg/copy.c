@@ -30,9 +30,9 @@ static void finish(struct mp_conn *conn) {
   copy->result = NULL;
   conn->copy = NULL;
   if (!result)
-    mp_err_set(&err, MP_EINTERNAL, "the server gave no answer to COPY");
+    mp_err_set(&err, MP_EINTERNAL, "the server did not answer COPY");
   else if (PQresultStatus(result->pg) == PGRES_COPY_BOTH)
-    mp_err_set(&err, MP_EINVAL, "this is no COPY of a table");
+    mp_err_set(&err, MP_EINVAL, "this is not a COPY of a table");
   else if (PQresultStatus(result->pg) != PGRES_COMMAND_OK &&
            PQresultStatus(result->pg) != PGRES_TUPLES_OK)
     mp_err_from_result(&err, result->pg);

@@ -68,7 +68,7 @@ char *mp_sql_redacted(const char *sql) {
     write_tokens(&out, from, tokens);
     if (longer) mp_buf_adds(&out, " ...");
   } else {
-    mp_buf_addf(&out, "(%zu bytes that are no SQL)", strlen(sql));
+    mp_buf_addf(&out, "(%zu bytes that are not SQL)", strlen(sql));
   }
   free(tokens);
   free(beginning);

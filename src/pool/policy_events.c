@@ -9,16 +9,15 @@ int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t dea
                       unsigned *ticket_out, struct mp_err *err) {
   if (p->draining) {
     p->told.refused++;
-    return mp_err_set(err, MP_ECLOSED,
-                      "the connection pool is closing and hands out no connection");
+    return mp_err_set(err, MP_ECLOSED, "the connection pool is closing");
   }
   bool full = !p->count[MP_SLOT_IDLE] && p->waiting_count + p->failed_count >= p->opt.queue_limit;
   if (full || mp_list_empty(&p->free)) {
     p->told.refused++;
     return mp_err_set(
         err, MP_EBUSY,
-        "%u calls wait for one of %u database connections already, which is the limit; try "
-        "again later",
+        "%u calls already wait for one of %u database connections, which is the limit "
+        "(MOONPOOL_QUEUE_LIMIT); try again later",
         p->waiting_count, p->opt.max);
   }
   struct mp_ticket *ticket = MP_LIST_ENTRY(mp_list_pop_front(&p->free), struct mp_ticket, node);
@@ -84,7 +83,8 @@ void mp_policy_release(struct mp_policy *p, uint64_t now, unsigned index, enum m
   if (slot->state == MP_SLOT_CLOSING) return; /* closed by a drain while it was out */
   if (how == MP_RELEASE_DISCARD || slot->broken) {
     if (slot->state != MP_SLOT_BUSY) p->told.faults++;
-    mp_policy_close_slot(p, slot, slot->broken ? "lost" : "given back unfit for use", now);
+    mp_policy_close_slot(p, slot,
+                         slot->broken ? "lost" : "released in a state that cannot be reused", now);
   } else if (how == MP_RELEASE_PARK) {
     if (mp_policy_move(p, slot, MP_SLOT_PARKED, now)) mp_policy_note(p, now + MP_POLICY_PARK_MS);
   } else if (slot->state == MP_SLOT_BUSY && slot->expire_ms <= now) {

@@ -190,7 +190,7 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
     mp_err_set(&err, MP_ENODB, "the database cannot be reached: %s", pool->last_error);
   else
     mp_err_set(&err, delivery->code,
-               "the connection pool was closed while this call waited for one");
+               "the connection pool was closed while this call waited for a connection");
   if (delivery->code == MP_ENODB) memcpy(err.sqlstate, pool->last_sqlstate, sizeof err.sqlstate);
   lease->pool = NULL;
   lease->on_fail(lease, &err);
@@ -386,7 +386,7 @@ void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms) {
 
 void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server) {
   struct mp_err err;
-  mp_err_set(&err, MP_ECONN, "the database server at %.90s does not answer any more", server);
+  mp_err_set(&err, MP_ECONN, "the database server at %.90s no longer answers", server);
   err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
   for (unsigned i = 0; i < pool->slot_count; i++) {
     struct mp_conn *conn = pool->slots[i]->lease ? pool->slots[i]->conn : NULL;

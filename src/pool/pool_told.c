@@ -78,7 +78,8 @@ void mp_pool_tell_leak(struct pool_slot *slot) {
   struct mp_buf buf;
   mp_buf_init(&buf, 400);
   add_holder(slot->pool, &buf, lease, true);
-  mp_log(MP_LOG_WARN, "pool", "a database connection is held for long, perhaps for ever: %s",
+  mp_log(MP_LOG_WARN, "pool",
+         "a database connection is held for longer than MOONPOOL_LEAK_THRESHOLD: %s",
          mp_buf_text(&buf));
   mp_buf_fini(&buf);
 }

@@ -133,7 +133,7 @@ static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_no
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
   if (failed) note_failure(tx, again ? delay : 0);
   if (refused)
-    mp_err_wrap(&tx->err, "not tried again, the %s budget for retries is used up",
+    mp_err_wrap(&tx->err, "not retried, because the %s budget for retries is used up",
                 now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");
   if (again) {
     if (!move(tx, MP_TX_BACKOFF)) return broken(tx);

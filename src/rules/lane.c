@@ -110,7 +110,8 @@ int mp_lanes_wait(struct mp_lanes *lanes, struct mp_err *err) {
   if (lanes->waiting >= lanes->limit)
     return mp_err_set(
         err, MP_EBUSY,
-        "%zu calls wait for their turn in a lane already, which is the limit; try again later",
+        "%zu calls already wait in lanes, which is the limit (MOONPOOL_LANE_LIMIT); try again "
+        "later",
         lanes->waiting);
   lanes->waiting++;
   return 0;

@@ -119,7 +119,9 @@ static int copy_fields(lua_State *L) { /* (object, fields) */
 /* Pushes the text of a value that is neither a string nor an error object. [-0, +1] */
 static void push_said(lua_State *L) {
   switch (lua_type(L, 1)) {
-    case LUA_TNIL: lua_pushliteral(L, "error(nil): it says nothing of what happened"); return;
+    case LUA_TNIL:
+      lua_pushliteral(L, "error(nil) was raised: raise a text, or use moonpool.fail");
+      return;
     case LUA_TSTRING:
     case LUA_TNUMBER: push_text(L); return;
     default: break; /* a Lua type, no state */
@@ -128,7 +130,7 @@ static void push_said(lua_State *L) {
     lua_pop(L, 1);
     push_text(L);
   } else {
-    lua_pushfstring(L, "a %s was raised, which says nothing: raise a text, or use moonpool.fail",
+    lua_pushfstring(L, "a %s was raised as an error: raise a text, or use moonpool.fail",
                     luaL_typename(L, 1));
   }
 }
@@ -196,14 +198,14 @@ static void judge(lua_State *L) {
   field(L, "status");
   const char *name = code == LUA_TSTRING ? lua_tostring(L, -3) : NULL;
   if (!name) {
-    reset(L, "a table was raised that has no code, a text: moonpool.fail(code, message)");
+    reset(L, "a table without the text `code` was raised: use moonpool.fail(code, message)");
   } else if (!mp_luaerr_good_code(name)) {
     reset(L,
           "an error was raised with the code \"%s\": it is made of capitals, digits and _, 63 at "
           "most",
           name);
   } else if (!mp_luaerr_good_status(L, -1)) {
-    reset(L, "%s was raised with a status that is none: a number from 400 to 599", name);
+    reset(L, "%s was raised with an invalid status: use a number from 400 to 599", name);
   } else if (message != LUA_TSTRING) {
     lua_pushfstring(L, "%s was raised without a message", name);
     lua_setfield(L, 2, "message");

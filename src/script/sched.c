@@ -139,7 +139,7 @@ void mp_task_kill_all(struct mp_sched *sched, lua_State *L) {
   lua_pop(L, 1);
   struct mp_task *task;
   while ((task = first_of(sched, main))) { /* from the start: a kill may end or start others */
-    mp_log(MP_LOG_WARN, "script", "task \"%s\" was still there at the end and is killed",
+    mp_log(MP_LOG_WARN, "script", "task \"%s\" was still running at the end and is killed",
            task->name);
     mp_task_kill(task);
   }

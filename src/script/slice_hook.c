@@ -41,7 +41,7 @@ static int make_fatal(lua_State *L) {
                account->limit >> 10);
   else if (s->task->fatal == MP_ETIMEOUT)
     mp_err_set(&err, MP_ETIMEOUT,
-               "%s had not ended when the %.3g s were over that what its call starts may take",
+               "%s ran longer than the %.3g s that its call allows for what it starts",
                s->task->name, (double)account->wall_ms / 1000);
   else
     mp_err_set(&err, s->task->fatal,
@@ -164,8 +164,7 @@ void mp_slice_report(struct mp_task *task, lua_State *L) {
   if (!task->account || now - slice->report_ns < REPORT_EVERY_MS * UINT64_C(1000000)) return;
   slice->report_ns = now;
   mp_log_on(mp_label_about(task->label), MP_LOG_WARN, "script",
-            "%s kept the loop for %llu ms without a pause; %s", task->name,
-            (unsigned long long)wall_ms,
+            "%s blocked the loop for %llu ms; %s", task->name, (unsigned long long)wall_ms,
             L ? push_trace(L, task) : "it was inside of a C function, or where Lua cannot yield");
   if (L) lua_pop(L, 1);
 }
@@ -213,7 +212,7 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
   } else if (closing || !stuck(task, STUCK_MS)) {
     return;
   }
-  luaL_error(L, "%s: it has kept everybody else waiting for %d ms", what, STUCK_MS);
+  luaL_error(L, "%s: it has blocked all other tasks for %d ms", what, STUCK_MS);
 }
 
 bool mp_task_slice_over(lua_State *L) {
@@ -278,8 +277,8 @@ void mp_slice_hook(lua_State *L, lua_Debug *ar) {
       luaL_error(
           L, task->fatal || task->doomed || task->state == MP_TASK_ENDED
                  ? "the task is being ended"
-                 : "this code keeps everybody else waiting and cannot be interrupted where it is "
-                   "(table.sort, string.gsub, __tostring, a message handler ...)");
+                 : "this code blocks all other tasks and cannot be interrupted here (table.sort, "
+                   "string.gsub, __tostring, a message handler ...)");
       return;
     case GO_ON: break;
   }

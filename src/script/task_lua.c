@@ -93,7 +93,7 @@ static void log_failure(lua_State *L, struct handle *handle, int idx) {
   const char *text = luaL_tolstring(L, -1, NULL);
   lua_getfield(L, -2, "traceback");
   const char *trace = lua_tostring(L, -1);
-  mp_log(MP_LOG_ERROR, "script", "a spawned task failed and nobody waited for it: %s; %s", text,
+  mp_log(MP_LOG_ERROR, "script", "a spawned task failed and no task waited for it: %s; %s", text,
          trace ? trace : "no traceback");
   lua_pop(L, 3);
 }
@@ -259,9 +259,10 @@ static int spawn(lua_State *L, const struct mp_task_limits *limits) {
   struct mp_task *me = mp_task_of(L);
   if (!me) mp_luaerr_misuse(L, "moonpool.spawn", "this code does not run in a task of the host");
   if (me->loading)
-    mp_luaerr_misuse(L, "moonpool.spawn",
-                     "not while a file of scripts/ is being loaded: such a task would be nobody's; "
-                     "start it in `run`, or let an operation run by itself (every = \"1m\")");
+    mp_luaerr_misuse(
+        L, "moonpool.spawn",
+        "a file of scripts/ cannot start a task while it is loaded: start it in `run`, or let an "
+        "operation run by itself (every = \"1m\")");
   struct mp_sched *sched = mp_task_sched(me);
   int nargs = lua_gettop(L) - 1;
   name_of(L, 1, "spawn", name, sizeof name);

@@ -167,8 +167,9 @@ static void advise(lua_State *L, const struct mp_failure *failure) {
   static const char *const lacks[] = {"42P01", "42501", "3F000", "42883"};
   for (size_t i = 0; failure->text && failure->text->host_schema && i < MP_ARRAY_LEN(lacks); i++) {
     if (strcmp(failure->err.sqlstate, lacks[i]) != 0) continue;
-    lua_pushfstring(L, "%s: the host's own tables are made, and granted, by moonpool migrate up",
-                    failure->err.msg);
+    lua_pushfstring(
+        L, "%s: the schema \"moonpool\" is missing or not granted; run: moonpool migrate up",
+        failure->err.msg);
     lua_setfield(L, -2, "message");
   }
 }

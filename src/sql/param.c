@@ -43,18 +43,18 @@ static void add_float(const struct param *p, int idx) {
              (lua_Number)whole == lua_tonumber(p->L, idx)) {
     mp_buf_addi(p->out, whole); /* 10 / 2 */
   } else {
-    REFUSE(p,
-           "the parameter is an integer, and the float given has a fraction or is beyond 64 bits: "
-           "round it, say with // or math.floor",
-           p->name);
+    REFUSE(
+        p,
+        "the parameter is an integer, but the float has a fraction or does not fit into 64 bits: "
+        "round it, for example with // or math.floor",
+        p->name);
   }
 }
 
 static void add_decimal(const struct param *p, const char *text, size_t len) {
   const char *point = is_integer(p->type) ? memchr(text, '.', len) : NULL;
   if (point && strspn(point + 1, "0") != strlen(point + 1))
-    REFUSE(p, "the parameter is an integer, and the decimal given has a fraction: round it",
-           p->name);
+    REFUSE(p, "the parameter is an integer, but the decimal has a fraction: round it", p->name);
   mp_buf_add(p->out, text, point ? (size_t)(point - text) : len);
 }
 

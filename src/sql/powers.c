@@ -7,17 +7,16 @@
 
 #include "util/attr.h"
 
-static const char text[] = "SQL that is given as text cannot be looked into";
-static const char sessions[] = "other sessions are the host's";
+static const char text[] = "it runs SQL given as text, which cannot be checked";
+static const char sessions[] = "it reaches other sessions";
 static const char locks[] = "use a lane, or lock rows (select ... for update)";
-static const char wal[] = "the server's log and its replication are the host's";
-static const char channels[] =
-    "channels are the host's: use tx:publish, or db.notify in tx:after_commit";
-static const char settings[] = "the session's settings are the host's";
-static const char snapshots[] = "a snapshot is its transaction's own";
-static const char objects[] = "no policy keeps large objects apart";
-static const char files[] = "the server's files are nobody's";
-static const char sequences[] = "a sequence serves all tenants: nextval is enough";
+static const char wal[] = "it reaches the server's log or replication";
+static const char channels[] = "use tx:publish, or db.notify in tx:after_commit";
+static const char settings[] = "it reaches the session's settings";
+static const char snapshots[] = "it exports the transaction's snapshot";
+static const char objects[] = "row level security does not protect large objects";
+static const char files[] = "it reaches the server's files";
+static const char sequences[] = "a sequence serves all tenants: use nextval";
 
 /* Functions, and relations that show the results of such functions. A name that ends in a star is a
  * prefix. `kept`: the role keeps the privilege because the host needs it; all others are revoked

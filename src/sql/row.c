@@ -231,7 +231,7 @@ static int row_newindex(lua_State *L) {
 
 static int next_column(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
-  if (!settled(L, row)) luaL_error(L, "this row was not looked at: use pairs(row)");
+  if (!settled(L, row)) luaL_error(L, "this row was not read yet: use pairs(row)");
   int n = PQnfields(row->result->pg);
   int col = lua_isnoneornil(L, 2) ? 0 : find_column(row->result->pg, luaL_checkstring(L, 2)) + 1;
   if (col >= n) return 0;
@@ -266,7 +266,7 @@ static int row_len(lua_State *L) { return with_row(L, len_k); }
 static int row_tostring(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
   if (!settled(L, row)) {
-    lua_pushfstring(L, "row (not looked at yet, queued at %s)", row->stmt->where);
+    lua_pushfstring(L, "row (not read yet, queued at %s)", row->stmt->where);
     return 1;
   }
   const PGresult *pg = row->result->pg;
@@ -321,7 +321,7 @@ static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) 
   struct mp_row *row = luaL_checkudata(L, idx, ROW_TYPE);
   if (!settled(L, row)) {
     if (row->stmt->state == MP_STMT_FAILED) mp_stmt_raise(L, row->stmt);
-    luaL_error(L, "a row that was not looked at yet cannot be written as JSON");
+    luaL_error(L, "a row that was not read yet cannot be written as JSON");
   }
   const PGresult *pg = row->result->pg;
   mp_buf_addc(out, '{');

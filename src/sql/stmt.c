@@ -341,7 +341,7 @@ bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out) {
     return false;
   place(out, stmt);
   mp_err_set(&out->err, MP_EINVAL,
-             "the insert into %s stored no row: a trigger (BEFORE INSERT) or a rule kept it away",
+             "the insert into %s stored no row: a BEFORE INSERT trigger or a rule suppressed it",
              stmt->text->table);
   strcpy(out->err.name, "ROW_NOT_STORED");
   return true;
@@ -357,7 +357,7 @@ bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out) {
   if (clashes) {
     out->err = clash;
   } else if (rows) {
-    mp_err_set(&out->err, MP_EINVAL, "one row was expected and %d came", rows);
+    mp_err_set(&out->err, MP_EINVAL, "expected one row, got %d", rows);
     strcpy(out->err.name, "TOO_MANY_ROWS");
   } else {
     struct mp_buf text;

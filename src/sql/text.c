@@ -415,7 +415,8 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
       mp_luaerr_misuse(L, what, "the values need column names as keys");
-    if (n == MAX_COLUMNS) mp_luaerr_misuse(L, what, "more than %d columns, which no table has", n);
+    if (n == MAX_COLUMNS)
+      mp_luaerr_misuse(L, what, "more than %d columns, the limit of a table", n);
     names[n++] =
         lua_tostring(L, -2); /* owned by the table, which does not change in this function */
   }

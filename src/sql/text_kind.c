@@ -107,12 +107,13 @@ static void refuse(struct mp_text *text, const char *stmt) {
         text->refused, sizeof text->refused,
         "locks a whole table, for all tenants: use a lane, or lock rows (select ... for update)");
   else if (!ok)
-    snprintf(text->refused, sizeof text->refused,
-             "is not for an operation (%s): transaction, session and schema are the host's",
-             text->kind);
+    snprintf(
+        text->refused, sizeof text->refused,
+        "is not allowed in an operation (%s): the host controls transaction, session and schema",
+        text->kind);
   else if (strstr(stmt, "\"intoClause\""))
     snprintf(text->refused, sizeof text->refused,
-             "makes a table (SELECT INTO): the schema is the host's");
+             "creates a table (SELECT INTO), which is not allowed in an operation");
   else if ((why = mp_powers_in(stmt, name)))
     snprintf(text->refused, sizeof text->refused, "uses %s: %s", name, why);
 }
@@ -133,7 +134,7 @@ bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault) {
     snprintf(said, 90, "%.80s", fault->message);
     mp_hide_near_value(said);
     snprintf(text->refused, sizeof text->refused,
-             "is no statement that PostgreSQL's parser knows: %s", said);
+             "is not a statement that PostgreSQL's parser knows: %s", said);
     return true;
   }
   const char *stmt = strstr(tree, "\"stmt\":{\"");

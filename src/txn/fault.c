@@ -170,7 +170,8 @@ static unsigned count_field(lua_State *L, const char *name) {
 static int fault_order(lua_State *L) {
   struct mp_fault *f = fault_of(L);
   luaL_checktype(L, 1, LUA_TTABLE);
-  if (f->under_way) return luaL_error(L, "the failure that was ordered before is under way");
+  if (f->under_way)
+    return luaL_error(L, "the failure that was requested before is still under way");
   f->armed = false;
   f->hits = 0;
   f->before = f->started;
@@ -186,7 +187,7 @@ static int fault_order(lua_State *L) {
   const char *state = luaL_checkstring(L, -1);
   if (strlen(state) != 5 || strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 ||
       !strncmp(state, "00", 2))
-    return luaL_error(L, "\"%s\" is no SQLSTATE of an error", state);
+    return luaL_error(L, "\"%s\" is not the SQLSTATE of an error", state);
   f->ends_backend = !strcmp(state, "57P01");
   if (f->ends_backend)
     strcpy(f->sql, "select pg_terminate_backend(pg_backend_pid())");

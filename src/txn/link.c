@@ -197,7 +197,7 @@ void mp_link_settle(struct mp_link *link) {
   struct mp_err err;
   if (link->unanswered) {
     if (link->state != MP_LINK_RETURNING || link->fate != MP_FATE_CLOSE_NOW) return;
-    mp_err_set(&err, MP_ECONN, "nobody waits for the answer of the database any more");
+    mp_err_set(&err, MP_ECONN, "no task waits for the database's answer any longer");
     err.flags = MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
     mp_link_break(link, &err);
     return;

@@ -312,7 +312,7 @@ static void on_inherited(struct mp_link *link) {
 static void on_evicted(struct mp_link *link) {
   struct mp_txn *txn = of_link(link);
   struct mp_err why;
-  mp_err_set(&why, MP_ECANCELED, "the transaction before on the same connection failed");
+  mp_err_set(&why, MP_ECANCELED, "the preceding transaction on this connection failed");
   act(txn, mp_tx_misplaced(&txn->work.tx, &why));
 }
 

@@ -136,7 +136,8 @@ const char *mp_decimal_text(lua_State *L, int idx, size_t *len) {
 static void check_operand(lua_State *L, int idx, struct mp_num *v) {
   struct mp_decimal *d = test_decimal(L, idx);
   if (d && mp_num_special(d->text, d->len))
-    luaL_error(L, "decimal: %s cannot be calculated with; value:is_finite() tells", d->text);
+    luaL_error(L, "decimal: %s cannot be used in a calculation; test it with value:is_finite()",
+               d->text);
   if (d) {
     mp_num_parse(v, d->text, d->len);
   } else if (lua_isinteger(L, idx) && lua_type(L, idx) == LUA_TNUMBER) {

@@ -100,7 +100,7 @@ static bool put_string(struct mp_buf *out, const char *text, size_t len) {
 
 void mp_json_add_string(lua_State *L, struct mp_buf *out, const char *text, size_t len) {
   if (!put_string(out, text, len))
-    luaL_error(L, "json: a string that is no valid UTF-8 cannot be JSON");
+    luaL_error(L, "json: a string that is not valid UTF-8 cannot be JSON");
 }
 
 /* Writes the respelled name with its quotes; false if it is no identifier, and nothing was
@@ -255,7 +255,7 @@ static void put_member(struct encoder *e, int idx, struct frame *f, bool first, 
     if (names & MP_JSON_CAMEL && mp_json_name_clashes(e->L, idx, f->key, f->key_len))
       fail(e, f, "the table has the same name in snake_case too, so JSON would have it twice");
     if (!put_string(out, f->key, f->key_len))
-      fail(e, f, "a name that is no valid UTF-8 cannot be JSON");
+      fail(e, f, "a name that is not valid UTF-8 cannot be JSON");
   }
   putc1(out, ':');
   if (flags & MP_JSON_PRETTY) putc1(out, ' ');
@@ -277,7 +277,7 @@ static void check_key(struct encoder *e, struct frame *f, const struct frame *at
   if (lua_type(e->L, -2) != LUA_TSTRING)
     fail(e, at,
          lua_type(e->L, -2) == LUA_TNUMBER ? "a table with both positions and names cannot be JSON"
-                                           : "a key that is no string cannot be JSON");
+                                           : "a key that is not a string cannot be JSON");
   f->key = lua_tolstring(e->L, -2, &f->key_len);
 }
 
@@ -418,7 +418,7 @@ static void put_value(struct encoder *e, int idx, const struct frame *at, unsign
       text = lua_tolstring(L, idx, &len);
       if (flags & MP_JSON_NO_NUL && memchr(text, 0, len)) fail(e, at, no_nul);
       if (!put_string(e->out, text, len))
-        fail(e, at, "a string that is no valid UTF-8 cannot be JSON");
+        fail(e, at, "a string that is not valid UTF-8 cannot be JSON");
       break;
     case LUA_TTABLE: put_table(e, idx, at, flags); break;
     case LUA_TUSERDATA: put_userdata(e, idx, at, flags); break;

@@ -42,7 +42,7 @@ int mp_json_raw(lua_State *L) {
   struct mp_err err;
   const char *text = luaL_checklstring(L, 1, &len);
   if (mp_json_decode(L, text, len, MP_JSON_RAW, &err))
-    return luaL_error(L, "json.raw: this is no JSON text: %s", err.msg);
+    return luaL_error(L, "json.raw: this is not JSON text: %s", err.msg);
   lua_settop(L, 1);
   mp_json_text_wrap(L);
   return 1;

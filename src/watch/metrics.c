@@ -49,7 +49,7 @@
   X(hook_errors, "moonpool_hook_errors_total", MP_COUNTER,                                         \
     "Errors in after_commit and on_rollback hooks.", NULL)                                         \
   X(database_up, "moonpool_database_up", MP_GAUGE,                                                 \
-    "1 if the last look at the database succeeded.", NULL)                                         \
+    "1 if the last health check of the database succeeded.", NULL)                                 \
   X(health_state, "moonpool_health_state", MP_GAUGE,                                               \
     "1 for the state that the host is in, 0 for the others.", "state")                             \
   X(health_seconds, "moonpool_health_state_seconds", MP_GAUGE,                                     \
@@ -60,7 +60,7 @@
   X(connections_max, "moonpool_pool_connections_max", MP_GAUGE, "Most connections allowed.", NULL) \
   X(connections_min, "moonpool_pool_connections_min", MP_GAUGE, "Connections kept when idle.",     \
     NULL)                                                                                          \
-  X(waiters, "moonpool_pool_waiters", MP_GAUGE, "Who waits for a connection now.", NULL)           \
+  X(waiters, "moonpool_pool_waiters", MP_GAUGE, "Calls that wait for a connection now.", NULL)     \
   X(pool_wait, "moonpool_pool_wait_seconds", MP_HISTOGRAM, "Time until a connection was had.",     \
     NULL)                                                                                          \
   X(pool_use, "moonpool_pool_use_seconds", MP_HISTOGRAM, "Time for which a connection was held.",  \
@@ -88,8 +88,7 @@
   X(live_work, "moonpool_live_work", MP_GAUGE, "Transactions and statements under way.", NULL)     \
   X(tasks, "moonpool_tasks", MP_GAUGE, "Tasks of the scheduler that have not ended.", NULL)        \
   X(lua_memory, "moonpool_lua_memory_bytes", MP_GAUGE, "Memory of all Lua values.", NULL)          \
-  X(build_info, "moonpool_build_info", MP_GAUGE, "Always 1; the label tells the version.",         \
-    "version")                                                                                     \
+  X(build_info, "moonpool_build_info", MP_GAUGE, "Always 1; the label is the version.", "version") \
   X(start_time, "process_start_time_seconds", MP_GAUGE,                                            \
     "When the host was opened, in seconds since 1970.", NULL)                                      \
   X(cpu, "process_cpu_seconds_total", MP_COUNTER, "CPU time, user and system.", NULL)              \

@@ -262,7 +262,7 @@ void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigne
     char backend_of[32] = ""; /* a prepared transaction has none */
     if (holder) snprintf(backend_of, sizeof backend_of, " (backend %u)", holder);
     mp_log_on(mp_label_about(flight->label), MP_LOG_WARN, "lock",
-              "%s waits for a lock; who has it: %s%s",
+              "%s waits for a lock, held by: %s%s",
               flight->where[0] ? flight->where : flight->operation, who, backend_of);
   }
 }

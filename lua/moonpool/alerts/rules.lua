@@ -83,7 +83,7 @@ return {
     name = "late_schedules", title = "Schedules that are late", warning = 60, critical = 600, sense = "above",
     of = "now", field = "late_schedules", names = "late_schedules_of", for_s = 30, clear_s = 60,
     message = "an operation with `every` has been due for %s s and no host runs it",
-    action = "GET /api/db/schedules names it; is its run before still under way, or the database not reached?",
+    action = "GET /api/db/schedules names it; is its previous run still under way, or the database unreachable?",
     promql = "max by (job, instance) (moonpool_schedule_late_seconds)",
   },
   {
@@ -105,7 +105,7 @@ return {
   {
     name = "deployment", title = "Migrations and operations", warning = 1, critical = 10, sense = "at_least",
     of = "now", field = "deployment_faults", told = "deployment", for_s = 0, clear_s = 0,
-    message = "%s things of the project are not as they should be",
+    message = "%s faults in the project: migrations or operations",
     action = "moonpool migrate status names them; moonpool migrate up applies what is pending",
     promql = "moonpool_deployment_faults",
   },

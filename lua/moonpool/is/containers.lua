@@ -144,7 +144,7 @@ local function convert_map(self, value, run)
   local keys, copy, value_schema = {}, {}, self.item
   for key in next, value do
     if type(key) ~= "string" or not utf8.len(key) or #key > 200 or key:find("\0", 1, true) then
-      return run:fail("has a name that is no text of at most 200 bytes")
+      return run:fail("has a name that is not text of at most 200 bytes")
     end
     keys[#keys + 1] = key
   end

@@ -211,7 +211,7 @@ local function copy_any(value, run, depth)
     if depth > 60 then return run:fail("is nested deeper than 60 levels, or contains itself") end
     local copy = {}
     for k, v in next, value do
-      if type(k) ~= "string" and math.type(k) ~= "integer" then return run:fail("has a key that is no string") end
+      if type(k) ~= "string" and math.type(k) ~= "integer" then return run:fail("has a key that is not a string") end
       if type(k) == "string" then check_data_text(k, run) end
       local at = run.depth + 1
       run.depth, run[at] = at, k

@@ -116,7 +116,7 @@ end
 local function outcome(context, file, direction)
   local known, half = pcall(record.half_done, context.conn)
   if not known and context.has_second then known, half = pcall(record.half_done, db) end
-  if not known then return file.name .. " stopped; moonpool migrate status tells what is done" end
+  if not known then return file.name .. " stopped; moonpool migrate status shows what is done" end
   if not half or half.done == 0 then
     return string.format("nothing of %s is %s", file.name, direction == "up" and "applied" or "undone")
   end

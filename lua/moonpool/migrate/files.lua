@@ -30,7 +30,7 @@ local function load(dir, name)
   local file = { version = math.tointeger(tonumber(name:match "^%d+")), name = name, path = dir .. "/" .. name }
   local text = read(file.path)
   if text:sub(1, 3) == "\u{FEFF}" then text = text:sub(4) end
-  if text:find("\0", 1, true) then problem.raise("%s contains a NUL byte, which is no SQL: save it as text", file.path) end
+  if text:find("\0", 1, true) then problem.raise("%s contains a NUL byte, which is not SQL: save it as text", file.path) end
   file.up, file.down, file.down_line = markers.parts(text, file.path)
   file.checksum = checksum.of(file.up)
   return file

@@ -29,12 +29,12 @@ local constraint_hazards = {
     return not c.skip_validation and "reads all of it for the foreign key: add it NOT VALID, then VALIDATE"
   end,
   CONSTR_UNIQUE    = function(c)
-    return not c.indexname and "builds the index while nobody writes: CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
+    return not c.indexname and "blocks writes while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
   end,
   CONSTR_PRIMARY   = function(c)
-    return not c.indexname and "builds the index while nobody reads: CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
+    return not c.indexname and "blocks reads while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
   end,
-  CONSTR_EXCLUSION = function() return "builds the index while nobody reads or writes" end,
+  CONSTR_EXCLUSION = function() return "blocks reads and writes while it builds the index" end,
 }
 
 local serial = { serial = true, bigserial = true, smallserial = true, serial4 = true, serial8 = true, serial2 = true }
@@ -60,7 +60,7 @@ end
 local alter = {
   AT_AlterColumnType = function() return "may rewrite it, and its indexes, for the new type" end,
   AT_SetNotNull      = function()
-    return "reads all of it while nobody reads or writes: add CHECK (… IS NOT NULL) NOT VALID and VALIDATE it first"
+    return "blocks reads and writes while it reads all of it: add CHECK (… IS NOT NULL) NOT VALID and VALIDATE it first"
   end,
   AT_AddConstraint   = function(_, command)
     local constraint = command.def.Constraint
@@ -77,7 +77,7 @@ local alter = {
 -- What a statement does to tables: calls found(relation, hazard) for each.
 local kinds = {
   IndexStmt = function(_, tree, found)
-    if not tree.concurrent then found(tree.relation, "builds the index while nobody writes: CREATE INDEX CONCURRENTLY") end
+    if not tree.concurrent then found(tree.relation, "blocks writes while it builds the index: use CREATE INDEX CONCURRENTLY") end
   end,
   AlterTableStmt = function(conn, tree, found)
     if tree.objtype ~= "OBJECT_TABLE" then return end
@@ -91,21 +91,22 @@ local kinds = {
     for _, option in ipairs(tree.options or {}) do
       if option.DefElem.defname == "full" then
         for _, item in ipairs(tree.rels or {}) do
-          found(item.VacuumRelation.relation, "rewrites it while nobody reads or writes")
+          found(item.VacuumRelation.relation, "blocks reads and writes while it rewrites it")
         end
       end
     end
   end,
   ClusterStmt = function(_, tree, found)
-    if tree.relation then found(tree.relation, "rewrites it while nobody reads or writes") end
+    if tree.relation then found(tree.relation, "blocks reads and writes while it rewrites it") end
   end,
   ReindexStmt = function(_, tree, found, concurrent)
     if tree.relation and not concurrent then
-      found(tree.relation, "builds its indexes while nobody writes: REINDEX CONCURRENTLY")
+      found(tree.relation, "blocks writes while it builds its indexes: use REINDEX CONCURRENTLY")
     end
   end,
   RefreshMatViewStmt = function(_, tree, found)
-    if not tree.concurrent then found(tree.relation, "fills it while nobody reads: REFRESH MATERIALIZED VIEW CONCURRENTLY") end
+    if tree.concurrent then return end
+    found(tree.relation, "blocks reads while it fills it: use REFRESH MATERIALIZED VIEW CONCURRENTLY")
   end,
 }
 

@@ -98,7 +98,7 @@ function indexes.check(conn, statement)
                   "IF NOT EXISTS hid it; give the index another name", statement.path, statement.line,
                   statement.index.name, statement.index.table)
   elseif not found.valid then
-    problem.raise("%s:%d: the index %s is INVALID after the statement; run migrate again, it drops and builds it anew",
+    problem.raise("%s:%d: the index %s is INVALID after the statement; run migrate again, which drops and rebuilds it",
                   statement.path, statement.line, found.full)
   end
 end

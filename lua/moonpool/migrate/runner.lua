@@ -78,7 +78,7 @@ local function run_transaction(context, list, after, noting)
       pcall(conn.exec, "rollback")
       if type(reason) == "table" and reason.outcome_unknown then
         reason.message = at and at.sql == "commit" and
-          "the connection was lost at COMMIT, which may or may not have happened; moonpool migrate status tells" or
+          "the connection was lost at COMMIT, which may or may not have happened; moonpool migrate status shows it" or
           "the connection was lost, and with it the transaction"
       end
     end

@@ -22,7 +22,7 @@ local function lane_of(op, input)
     local value = input[pieces[i]]
     if value == nil then
       error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
-        message = ("the lane %q of %s names `%s`, which the input has not"):format(op.lane, op.name, pieces[i]) }, 0)
+        message = ("the lane %q of %s names `%s`, which is not a field of the input"):format(op.lane, op.name, pieces[i]) }, 0)
     end
     lane = lane .. tostring(value) .. pieces[i + 1]
   end

@@ -156,7 +156,7 @@ function definition.check_whole(op)
   local function check_name(field, name)
     if name == nil or input[name] then return end
     local near = nearest(name, input)
-    refuse(field, "%s names `%s`, which the input has not%s", field, name,
+    refuse(field, "%s names `%s`, which is not a field of the input%s", field, name,
       near and ("; did you mean `%s`?"):format(near) or "")
   end
   check_name("tenant", op.tenant)

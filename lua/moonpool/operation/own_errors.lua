@@ -30,7 +30,7 @@ local function message_fault(message, input)
     local field = input and input[name]
     if not field then
       local near = input and nearest(name, input)
-      return ("the message names `$%s`, which the input has not%s"):format(name,
+      return ("the message names `$%s`, which is not a field of the input%s"):format(name,
         near and ("; did you mean `$%s`?"):format(near) or "")
     end
     if containers[field.kind] then

@@ -116,7 +116,7 @@ local function name_of(file)
   local last = file:match "([^/]*)%.lua$"
   local better = last:gsub("[^%w_]+", "_"):gsub("^%d", "_%0")
   registry.unreachable[file:gsub("%.lua$", "")] =
-    ("scripts/%s returns an operation, but nobody can call it: operations are the files of scripts/ itself, " ..
+    ("scripts/%s returns an operation that cannot be called: operations are the files of scripts/ itself, " ..
      "not of folders in it, and their names are ASCII letters, digits and _, such as scripts/%s.lua"):format(file, better)
   return nil
 end

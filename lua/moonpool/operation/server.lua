@@ -86,7 +86,7 @@ local function look_at_operations(add)
   for _, why in pairs(registry.unreachable) do host.log("warn", why) end
   if count > 0 then return count end
   if host.generation().before > 0 then
-    add("scripts/: there is no operation any more where there were some: an empty folder, or a volume that " ..
+    add("scripts/ has no operation now, but had some before: an empty folder, or a volume that " ..
         "is not there? Restart the host if that is meant")
   else
     host.log("warn", "there is no operation: no file of scripts/ returns one")

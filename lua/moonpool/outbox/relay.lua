@@ -305,7 +305,7 @@ function relay.run(options)
     if options.until_idle or blame.of(failure) == "message" and not (errors.is(failure) and failure.retryable) then
       error(failure, 0)
     end
-    host.log("warn", ("the relay begins anew in %.1f s: %s"):format(pause_s, tostring(failure)))
+    host.log("warn", ("the relay starts again in %.1f s: %s"):format(pause_s, tostring(failure)))
     state.signal:wait(pause_s)
     pause_s = host.clock() - began > 60 and 0.5 or math.min(pause_s * 2, 10)
   until state.stopping()

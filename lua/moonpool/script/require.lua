@@ -131,7 +131,7 @@ local function new_require(known, search)
     loading[name], current[me] = entry, name
     local loader, data = search(name, tried)
     if not loader then
-      error("module '" .. name .. "' not found; looked at:\n\t" .. table.concat(tried, "\n\t"), 3)
+      error("module '" .. name .. "' not found; tried:\n\t" .. table.concat(tried, "\n\t"), 3)
     end
     local value = loader(name, data)
     if value ~= nil then

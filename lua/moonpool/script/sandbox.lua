@@ -161,7 +161,7 @@ local function new_environment(shown, require_of_scripts, more)
     __index     = content,
     __newindex  = function(_, name, value)
       if frozen then
-        error(("the global `%s` of %s cannot be set any more: globals are frozen once a script is loaded, because calls "
+        error(("the global `%s` of %s cannot be set: globals are frozen once a script is loaded, because calls "
           .. "must not share state; make it local"):format(tostring(name), shown), 2)
       end
       rawset(content, name, value)

@@ -50,7 +50,7 @@ function jobs.run()
       said = nil
     else
       failure = tostring(failure)
-      if failure ~= said then host.log("warn", "the relay and housekeeping begin anew: " .. failure) end
+      if failure ~= said then host.log("warn", "the relay and housekeeping start again: " .. failure) end
       said = failure
       local till = host.clock() + AGAIN_S
       while not host.stopping() and host.clock() < till do moonpool.sleep(1) end

@@ -127,7 +127,7 @@ local function read_tenants(entry, at)
     return conn.query("select tenant from moonpool.tenants($1) as tenant", entry.for_each)
   end)
   if not ok then
-    host.log("error", ("%s: its tenants (for_each) cannot be read, those known go on: %s%s"):format(
+    host.log("error", ("%s: its tenants (for_each) cannot be read; runs of the known ones go on: %s%s"):format(
       entry.name, tostring(rows), errors.is(rows) and rows.sqlstate == "42501" and
       "; it is read as moonpool_system, which needs to be granted select on it" or ""))
     return

@@ -98,7 +98,7 @@ function standing.require()
   if known and not faults[1] then return end
   local message = known and table.concat(faults, "\n  ") or why
   error(errors.new { code = "NOT_MIGRATED", status = 503, message = message ..
-    "\nnothing is served (--require-migrated): moonpool migrate status tells more, " ..
+    "\nnothing is served (--require-migrated): moonpool migrate status shows more, " ..
     "moonpool migrate up applies what is pending" }, 0)
 end
 
@@ -108,7 +108,7 @@ local function tick()
   local faults = standing.look()
   local text = table.concat(faults, "; ")
   if text ~= "" and text ~= told then
-    host.log("warn", text .. "; moonpool migrate status tells more")
+    host.log("warn", text .. "; moonpool migrate status shows more")
   elseif text == "" and told and told ~= "" then
     host.log("info", "migrations and operations are as they should be again")
   end

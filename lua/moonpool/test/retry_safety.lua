@@ -284,7 +284,7 @@ return function(options)
   local whole = shoot()
   remembered(whole)
   if not whole.statements[1] then
-    find(("%s sent no statement, so nothing could fail and this is no verdict; it gave %s"):format(
+    find(("%s sent no statement, so nothing could fail, which is no proof; it returned %s"):format(
       op.name or "it", whole.outcome))
   end
   local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome, failed = whole.failed }

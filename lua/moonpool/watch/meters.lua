@@ -13,7 +13,7 @@ local meters = {
   oldest = host.own_gauge("moonpool_messages_oldest_seconds", { labels = SUBSCRIBER,
     help = "How long ago the oldest of them was published." }),
   dead = host.own_gauge("moonpool_messages_dead", { labels = SUBSCRIBER,
-    help = "Dead letters: they wait for somebody to decide." }),
+    help = "Dead letters, which wait for moonpool outbox retry or drop." }),
   runs = host.own_counter("moonpool_schedule_runs_total", { labels = { "operation", "result" },
     help = "Runs of operations with `every`, by this host." }),
   running = host.own_gauge("moonpool_schedule_running", { labels = OPERATION,
@@ -21,7 +21,7 @@ local meters = {
   failing = host.own_gauge("moonpool_schedule_failing_runs", { labels = OPERATION,
     help = "How often it has failed in a row; with for_each: tenants that failed the last time." }),
   last_success = host.own_gauge("moonpool_schedule_last_success_timestamp_seconds", {
-    labels = OPERATION, help = "When it last succeeded, in seconds since 1970, on whatever host; 0: never." }),
+    labels = OPERATION, help = "When it last succeeded, in seconds since 1970, on any host; 0: never." }),
   next_run = host.own_gauge("moonpool_schedule_next_run_timestamp_seconds", { labels = OPERATION,
     help = "When it is due next, in seconds since 1970." }),
   late = host.own_gauge("moonpool_schedule_late_seconds", { labels = OPERATION,
