@@ -22,7 +22,7 @@ describe("a number", function()
     local e = refusal(unseen "select $size::int8", { size = 2.0 ^ 63 })
     assert.are.equal("INVALID_ARGUMENT", e.code)
     assert.matches(
-      "$size: the parameter is an integer, but the float has a fraction or does not fit into 64 bits",
+      "$size: the parameter is an integer, but the float has a fraction or does not fit",
       e.message, 1,
       true)
   end)
@@ -44,7 +44,7 @@ describe("a number", function()
       assert.are.equal(rank < 0, value < decimal "0")
       assert.are.equal(rank > 0, value > decimal "0")
       assert.is_false(value == decimal "0")
-      assert.matches("cannot be used in a calculation", failure(function() return value + 1 end), 1, true)
+      assert.matches("be used in a calculation", failure(function() return value + 1 end), 1, true)
       assert.are.equal(tostring(tonumber(text:lower()) or value:tonumber()),
                        tostring(value:tonumber()))
       local json_text = ('{"price":"%s","f":"%s","fs":["%s"],"ns":["%s"]}'):format(text, text, text,
