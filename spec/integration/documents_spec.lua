@@ -4,6 +4,7 @@ local border   = require "moonpool.operation.border"
 local cache    = require "moonpool.cache"
 local db       = require "moonpool.db"
 local decimal  = require "moonpool.decimal"
+local failure  = require "spec.support.failure"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
@@ -118,5 +119,30 @@ describe("a JSON document", function()
     end
     cache.set("documents", { price = decimal "1.10" }, { ttl = 60 })
     assert.are.equal('{"price":"1.10"}', border.encode(cache.get "documents"))
+  end)
+
+  it("has as many levels on its way out as in, wherever it stands in the answer", function()
+    local function nested(n) return ("["):rep(n) .. ("]"):rep(n) end
+    local op = operation(function(tx, input)
+      local row = tx:insert("documents.docs", { doc = input.any, plain = input.any })
+      return { row = row, inner = { row.doc, { row.plain } }, any = input.any }
+    end, is.object { any = is.any })
+    local doc = nested(63)
+    local told = answer(op, '{"any":' .. doc .. "}")
+    assert.are.equal(5, select(2, told:gsub(("%["):rep(63), "")))
+    local e = failure(answer, op, '{"any":' .. nested(64) .. "}")
+    assert.are.equal("VALIDATION_ERROR", e.code)
+    local deepest = operation(function(tx, input)
+      return { inner = { { tx:value("select $text::text::jsonb", input) } } }
+    end, is.object { text = is.string })
+    local function read(n) return answer(deepest, json.encode { text = nested(n) }) end
+    assert.are.equal('{"inner":[[' .. nested(64) .. "]]}", read(64))
+    assert.matches("column jsonb: .*nested deeper than 64 levels", failure(read, 65).message)
+    assert.matches("nested deeper than 64 levels", failure(answer, operation(function(tx)
+      tx:insert("documents.docs", { doc = json.decode(nested(64)), plain = { { nested = {} } } })
+      local deep = {}
+      for _ = 1, 64 do deep = { deep } end
+      tx:insert("documents.docs", { doc = deep })
+    end)).message, 1, true)
   end)
 end)

@@ -1,12 +1,13 @@
 /* parser.h: PostgreSQL's own parser (libpg-query), and the only door to it.
  *
  * The parser walks its trees by recursion without asking how much stack is left, and needs some
- * hundred bytes of memory for each byte of the text. So a text beyond the limits of length and
- * nesting never reaches it, and it runs on threads of its own, whose stack is as large as the
- * deepest text wants: one for texts that are read in some milliseconds, for which a caller on the
- * loop may wait, and one for longer ones, for which only a thread of the pool should
- * (script/offload.h). The threads begin with the first text and live as long as the process. Any
- * thread may call. */
+ * hundred bytes of memory for each byte of the text. The server asks, and takes twice the limit
+ * here with its default max_stack_depth; near its own limit it may need seconds. So a text beyond
+ * the limits of length and nesting never reaches it, and it runs on threads of its own, whose stack
+ * is as large as the deepest text wants: one for texts that are read in some milliseconds, for
+ * which a caller on the loop may wait, and one for longer ones, for which only a thread of the pool
+ * should (script/offload.h). The threads begin with the first text and live as long as the process.
+ * Any thread may call. */
 #ifndef MP_PARSER_H
 #define MP_PARSER_H
 
@@ -17,7 +18,7 @@ enum {
   MP_SQL_QUICK = 8 << 10,    /* bytes that the parser reads while the loop waits */
   MP_SQL_MAX = 1 << 20,      /* bytes of a statement */
   MP_SQL_FILE_MAX = 8 << 20, /* bytes of a migration */
-  MP_SQL_NESTING = 10000,    /* operators and key words, one inside of another */
+  MP_SQL_NESTING = 2000,     /* operators and key words, one inside of another */
 };
 
 /* Why a text was not read. `message` goes on after "the SQL text" where it is a limit. */

@@ -127,6 +127,10 @@ static const struct mp_code_info table[] = {
     {"NOT_NULL_VIOLATION", "23502", 500, OPERATOR, NO, FAILED,
      "a column that must not be NULL got none",
      "make the field required in the schema, or give the column a default"},
+    {"STATEMENT_TOO_COMPLEX", "54", 500, OPERATOR, NO, FAILED,
+     "a statement or a value is nested too deeply for the server, or has too many columns or "
+     "arguments",
+     "bound what callers send: is.string:max(n), is.any; look for functions that call themselves"},
     {"READ_ONLY", "25006", 500, OPERATOR, NO, FAILED,
      "an operation with `read_only` tried to write", "remove `read_only`"},
     {"DATABASE_ERROR", "", 500, OPERATOR, NO, FAILED,

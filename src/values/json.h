@@ -3,8 +3,9 @@
  *
  * json_decode.c reads by yajl's callbacks, numbers as text. Refused: a byte order mark, duplicate
  * keys, bytes behind the value, invalid UTF-8, lone surrogates, control characters, more than
- * MP_JSON_DEPTH levels, texts longer than MP_JSON_MAX_BYTES. json_encode.c writes into a buffer of
- * the caller.
+ * MP_JSON_DEPTH levels, texts longer than MP_JSON_MAX_BYTES. What may be read may be written: a
+ * document (raw, below) that stands inside of an answer has that many levels of its own.
+ * json_encode.c writes into a buffer of the caller.
  *
  * json_raw.c: texts that are JSON already.
  *
@@ -22,6 +23,7 @@
 #include "util/err.h"
 
 #define MP_JSON_DEPTH 64
+#define MP_JSON_DEPTH_IN_ALL (2 * MP_JSON_DEPTH) /* of an answer with the documents in it */
 #define MP_JSON_MAX_BYTES ((size_t)16 << 20)
 
 enum {

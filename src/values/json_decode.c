@@ -23,12 +23,12 @@ struct decoder {
   unsigned flags;
   size_t values, max_values; /* 0: any number */
   int depth;
-  int array_mark, map_mark;         /* stack indexes of metatables; 0: none */
-  lua_Integer count[MP_JSON_DEPTH]; /* elements so far; -1: an object */
-  const char *wrong;                /* what a callback refused, static text */
-  char detail[64];                  /* about which name */
-  size_t at;                        /* and where */
-  size_t fed;                       /* bytes that the parser has seen before this piece */
+  int array_mark, map_mark;                /* stack indexes of metatables; 0: none */
+  lua_Integer count[MP_JSON_DEPTH_IN_ALL]; /* elements so far; -1: an object */
+  const char *wrong;                       /* what a callback refused, static text */
+  char detail[64];                         /* about which name */
+  size_t at;                               /* and where */
+  size_t fed;                              /* bytes that the parser has seen before this piece */
 };
 
 /* -- what yajl does not check
@@ -188,7 +188,8 @@ static int on_key(void *ctx, const unsigned char *s, size_t len) {
 }
 
 static int open_container(struct decoder *d, lua_Integer count, int mark) {
-  if (d->depth == MP_JSON_DEPTH) return refuse(d, "nested deeper than 64 levels");
+  int most = d->flags & MP_JSON_OWN ? MP_JSON_DEPTH_IN_ALL : MP_JSON_DEPTH;
+  if (d->depth == most) return refuse(d, "nested deeper than 64 levels");
   d->count[d->depth++] = count;
   lua_newtable(d->L);
   if (mark) {
@@ -254,7 +255,7 @@ static void begin(lua_State *L, struct decoder *d) {
   static const yajl_alloc_funcs functions = {parser_malloc, parser_realloc, parser_free, NULL};
   yajl_alloc_funcs alloc = functions;
   alloc.ctx = L;
-  luaL_checkstack(L, 3 * MP_JSON_DEPTH + 16, "JSON");
+  luaL_checkstack(L, 3 * MP_JSON_DEPTH_IN_ALL + 16, "JSON");
   d->L = L;
   bool raw = d->flags & MP_JSON_RAW;
   mp_json_push_mark(L, raw ? MP_JSON_RAW_ARRAY : MP_JSON_ARRAY);

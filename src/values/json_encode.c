@@ -20,6 +20,8 @@ struct frame { /* one open table; together they are the path of an error */
   size_t key_len;
   lua_Integer index;
   int depth;
+  int levels; /* of its document */
+  bool raw;
 };
 
 struct encoder {
@@ -183,9 +185,9 @@ static void add_step(luaL_Buffer *b, const struct frame *f) {
 }
 
 static int fail(struct encoder *e, const struct frame *at, const char *what) {
-  const struct frame *steps[MP_JSON_DEPTH + 2];
+  const struct frame *steps[MP_JSON_DEPTH_IN_ALL + 2];
   int n = 0;
-  for (const struct frame *f = at; f && n < MP_JSON_DEPTH + 2; f = f->up) steps[n++] = f;
+  for (const struct frame *f = at; f && n < MP_JSON_DEPTH_IN_ALL + 2; f = f->up) steps[n++] = f;
   luaL_Buffer b;
   luaL_buffinit(e->L, &b);
   luaL_addchar(&b, '$');
@@ -346,9 +348,12 @@ static void put_table(struct encoder *e, int idx, const struct frame *at, unsign
   struct frame f = {.up = at, .table = lua_topointer(L, idx), .depth = at ? at->depth + 1 : 1};
   for (const struct frame *up = at; up; up = up->up)
     if (up->table == f.table) fail(e, at, "the table contains itself and cannot be JSON");
-  if (f.depth > MP_JSON_DEPTH) fail(e, at, "tables nested deeper than 64 levels cannot be JSON");
   luaL_checkstack(L, 12, "JSON");
   int mark = mp_json_mark_of(L, idx);
+  bool inside = at && at->raw, raw = mark == MP_JSON_RAW_ARRAY || mark == MP_JSON_RAW_OBJECT;
+  f.raw = raw || inside;
+  f.levels = !at || f.raw != inside ? 1 : at->levels + 1;
+  if (f.levels > MP_JSON_DEPTH) fail(e, at, "tables nested deeper than 64 levels cannot be JSON");
   unsigned names = flags;
   bool array = false;
   if (mark < 0) {
@@ -360,7 +365,7 @@ static void put_table(struct encoder *e, int idx, const struct frame *at, unsign
     }
   } else {
     array = mark == MP_JSON_ARRAY || mark == MP_JSON_RAW_ARRAY;
-    if (mark == MP_JSON_RAW_ARRAY || mark == MP_JSON_RAW_OBJECT) flags &= ~(unsigned)MP_JSON_CAMEL;
+    if (raw) flags &= ~(unsigned)MP_JSON_CAMEL;
     names = mark == MP_JSON_OBJECT ? flags & ~(unsigned)MP_JSON_CAMEL : flags;
   }
   if (array)

@@ -208,7 +208,7 @@ local function copy_any(value, run, depth)
     check_data_text(value, run)
     return value
   elseif kind == "table" then
-    if depth > 60 then return run:fail("is nested deeper than 60 levels, or contains itself") end
+    if depth > 64 then return run:fail("is nested deeper than 64 levels, or contains itself") end
     local copy = {}
     for k, v in next, value do
       if type(k) ~= "string" and math.type(k) ~= "integer" then return run:fail("has a key that is not a string") end
