@@ -144,7 +144,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   rt->host = (struct mp_host){
       .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
-  rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes};
+  rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes, .brakes = {.lanes = rt->lanes}};
   struct mp_generations_options generations = {.host = &rt->host,
                                                .lanes = rt->lanes,
                                                .app_dir = rt->app_dir,
@@ -332,6 +332,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   if (rt->vm) mp_vm_close(rt->vm);
   mp_http_client_free(rt->client);
   mp_host_fini(&rt->host);
+  mp_ops_fini(&rt->ops);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
   mp_cache_unref(rt->cache);

@@ -54,11 +54,23 @@ static void leave_groups(struct call *call) {
   if (next) start_transaction(MP_CONTAINER_OF(next, struct call, group_pass));
 }
 
+static void leave_brake(struct call *call) {
+  struct mp_brakes *brakes = &call->ops->brakes;
+  struct mp_brake_pass *next;
+  bool ended = call->stage == IN_TRANSACTION;
+  unsigned conflicts = call->answer.retries_serialization + call->answer.retries_deadlock;
+  if (!call->committed && mp_tx_conflict(&call->answer.err)) conflicts++;
+  uint64_t key = mp_brake_leave(brakes, &call->brake_pass, ended, conflicts);
+  while (key && (next = mp_brake_next(brakes, key)))
+    start_transaction(MP_CONTAINER_OF(next, struct call, brake_pass));
+}
+
 /* The next calls start before this one is answered: they must not wait for its answer. */
 static void make_way(struct call *call) {
   struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
   if (next) turn_came(MP_CONTAINER_OF(next, struct call, pass));
   leave_groups(call);
+  leave_brake(call);
 }
 
 static int push_error_p(lua_State *L) {
@@ -144,11 +156,12 @@ static void encode_result(lua_State *L, void *data) {
 }
 
 static void enter_transaction(struct call *call) {
+  bool queued = call->pass.lane || call->groups || call->stage == AT_BRAKE;
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   if (call->ungrouped) return; /* it was in a group before */
   call->lane_us = (mp_loop_clock_ns(call->ops->host->loop) - call->began_ns) / 1000;
-  if (!call->pass.lane && !call->groups) return;
+  if (!queued) return;
   mp_flight_note(call->flight, MP_NOTE_LANE, 0, NULL);
   mp_metrics_lane(call->ops->host->shared->meters, call->lane_us);
 }
@@ -226,6 +239,21 @@ static void start_transaction(struct call *call) {
   if (mp_txn_start(&call->txn, call->ops->host, &options, &calls, call, &err)) fail(call, &err);
 }
 
+/* Starts it unless the transactions of its operation and tenant conflict too often (rules/brake.h).
+ */
+static void start_braked(struct call *call) {
+  struct mp_err err;
+  if (mp_brake_enter(&call->ops->brakes, call->options.purse, &call->brake_pass, &err)) {
+    fail(call, &err);
+  } else if (call->brake_pass.waiting) {
+    mp_flight_note(call->flight, MP_NOTE_QUEUED, 0,
+                   "calls of the same operation and tenant, whose transactions conflict");
+    wait_for_turn(call, AT_BRAKE);
+  } else {
+    start_transaction(call);
+  }
+}
+
 /* It is first in its lane, or needs none. */
 static void turn_came(struct call *call) {
   struct mp_err err;
@@ -233,6 +261,8 @@ static void turn_came(struct call *call) {
   uint64_t order = call->pass.lane ? mp_lane_order(&call->pass) : call->ops->calls;
   if (!alone && mp_groups_enter(call->groups, order, &call->group_pass, &err))
     fail(call, &err);
+  else if (alone && !call->pass.lane && !call->ungrouped)
+    start_braked(call);
   else if (alone || call->group_pass.leads)
     start_transaction(call);
   else
@@ -257,7 +287,8 @@ void mp_call_abandon(void *data) {
   mp_err_set(&err, MP_ECANCELED, "the caller of %s no longer waits", call->name);
   switch (call->stage) {
     case IN_LANE:
-    case AT_GROUPS: fail(call, &err); break;
+    case AT_GROUPS:
+    case AT_BRAKE: fail(call, &err); break;
     case IN_TRANSACTION:
       if (call->txn) mp_txn_abort(call->txn, call, &err);
       break;
@@ -322,3 +353,5 @@ void mp_call_go(struct call *call) {
     wait_for_turn(call, IN_LANE);
   }
 }
+
+void mp_ops_fini(struct mp_ops *ops) { mp_brakes_fini(&ops->brakes); }

@@ -5,16 +5,20 @@
 
 #include <lua.h>
 
+#include "rules/brake.h"
 #include "rules/lane.h"
 #include "sql/state.h"
 
 struct mp_ops {
   struct mp_host *host;
   struct mp_lanes *lanes;
+  struct mp_brakes brakes;
   size_t live_calls;
   uint64_t calls; /* ever */
   bool draining;  /* no new calls */
 };
+
+void mp_ops_fini(struct mp_ops *ops); /* no call may be left */
 
 /* Adds `transact` to the table of "moonpool.host", as the C side of moonpool.call. Raises. */
 void mp_ops_open(struct mp_ops *ops, lua_State *L);

@@ -8,15 +8,16 @@
 #include "txn/txn.h"
 
 /* What a call is doing; it is freed when it has been answered. */
-enum stage { IN_LANE, AT_GROUPS, IN_TRANSACTION };
+enum stage { IN_LANE, AT_GROUPS, AT_BRAKE, IN_TRANSACTION };
 
 struct call {
   struct mp_ops *ops;
   struct mp_lane_pass pass;
   struct mp_groups *groups; /* the operation's; NULL: its groups are those of one lane */
   struct mp_groups_pass group_pass;
-  struct mp_timer deadline; /* while it waits for its turn; the transaction has its own */
-  struct mp_task *task;     /* the task that waits for its answer, unless it is abandoned */
+  struct mp_brake_pass brake_pass; /* of calls without lane and groups */
+  struct mp_timer deadline;        /* while it waits for its turn; the transaction has its own */
+  struct mp_task *task;            /* the task that waits for its answer, unless it is abandoned */
   struct mp_token token;
   struct mp_txn *txn;
   struct mp_txn_options options;

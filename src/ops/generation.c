@@ -84,6 +84,7 @@ void mp_generation_free(struct mp_generation *gen) {
   if (gen->vm) {
     mp_vm_close(gen->vm);
     mp_host_fini(&gen->host);
+    mp_ops_fini(&gen->ops);
   }
   mp_files_unref(gen->files);
   free(gen);
@@ -125,7 +126,8 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
     return rv;
   }
   mp_host_init(&gen->host, set->host, gen->vm);
-  gen->ops = (struct mp_ops){.host = &gen->host, .lanes = set->options.lanes};
+  gen->ops = (struct mp_ops){
+      .host = &gen->host, .lanes = set->options.lanes, .brakes = {.lanes = set->options.lanes}};
   lua_State *L = mp_vm_lua(gen->vm);
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, gen);
