@@ -1,5 +1,5 @@
--- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure: samples in, alerts out;
--- `start` feeds it every ten seconds.
+-- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure:
+-- samples in, alerts out; `start` feeds it every ten seconds.
 local health = require "moonpool.watch.health"
 local host   = require "moonpool.host"
 local json   = require "moonpool.json"
@@ -54,7 +54,9 @@ local function level_of(rule, value, current)
   local slack = rule.sense == "below" and 1 + RETURN or 1 - RETURN
   for _, level in ipairs { "critical", "warning" } do
     local held = current and ranks[current] >= ranks[level]
-    if beyond(rule, value, rule[level]) or held and beyond(rule, value, rule[level] * slack) then return level end
+    if beyond(rule, value, rule[level]) or held and beyond(rule, value, rule[level] * slack) then
+      return level
+    end
   end
   return nil
 end
@@ -106,8 +108,8 @@ local function settle(entry, rule, target, at)
   return false
 end
 
---- Takes a sample (alerts.sample; `at` is in seconds and rises) and gives the alerts that are active, the worst first, and
---- what changed: { name=, from=, to=, … }.
+--- Takes a sample (alerts.sample; `at` is in seconds and rises) and gives the alerts that are
+--- active, the worst first, and what changed: { name=, from=, to=, … }.
 function alerts.step(state, now)
   local samples = state.samples
   samples[#samples + 1] = now
@@ -128,10 +130,12 @@ function alerts.step(state, now)
     local from = entry.level
     local changed = settle(entry, rule, level_of(rule, value, from), now.at)
     if value ~= nil then
-      entry.value, entry.names = value, rule.names and grown(rule, rule.of == "now" and {} or before, now) or ""
+      entry.value, entry.names = value,
+        rule.names and grown(rule, rule.of == "now" and {} or before, now) or ""
     end
     local alert = {
-      name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value, since = entry.since,
+      name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value,
+      since = entry.since,
       threshold = rule[entry.level or from], action = rule.action,
       message = rule.told and now[rule.told]
         or entry.value and text_of(rule, entry.value, now[rule.detail]) .. entry.names,
@@ -180,11 +184,16 @@ function alerts.sample()
     active_connections = pool.active_connections, max_connections = pool.max,
     slow_queries = pool.slow_queries, failed_queries = pool.unexpected_failures,
     queries = pool.total_queries, query_seconds = pool.avg_query_time * pool.total_queries / 1000,
-    operator_faults = transactions.operator_faults, failing = operator_faults(transactions.operator_faults),
-    deployment_faults = deployment and #deployment, deployment = deployment and deployment[1] and table.concat(deployment, "; "),
-    deadlock_retries = transactions.deadlock_retries, health_failures = now.failures, health_reason = now.reason,
-    saturated_s = seconds "saturated", read_only_s = seconds "read_only", draining_s = seconds "draining",
-    saturated_by = ("the longest wait is %.1f s; held by %s"):format(now.waited_s, now.holders or "no call of this host"),
+    operator_faults = transactions.operator_faults,
+    failing = operator_faults(transactions.operator_faults),
+    deployment_faults = deployment and #deployment,
+    deployment = deployment and deployment[1] and table.concat(deployment, "; "),
+    deadlock_retries = transactions.deadlock_retries, health_failures = now.failures,
+    health_reason = now.reason,
+    saturated_s = seconds "saturated", read_only_s = seconds "read_only",
+    draining_s = seconds "draining",
+    saturated_by = ("the longest wait is %.1f s; held by %s"):format(now.waited_s,
+      now.holders or "no call of this host"),
   }
   for name, value in pairs(meters.worst()) do numbers[name] = value end
   return numbers
@@ -245,8 +254,8 @@ function alerts.stop()
   ticker = nil
 end
 
---- fn(change) is called when an alert rises, worsens, eases or falls: { name, title, severity, from, to, value, threshold,
---- message, action, since }; `to` is nil when it is over. It may wait.
+--- fn(change) is called when an alert rises, worsens, eases or falls: { name, title, severity,
+--- from, to, value, threshold, message, action, since }; `to` is nil when it is over. It may wait.
 function alerts.on_change(fn)
   if type(fn) ~= "function" then error("alerts.on_change: expected a function", 2) end
   hooks[#hooks + 1] = fn

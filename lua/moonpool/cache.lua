@@ -1,8 +1,10 @@
--- moonpool.cache: a small memory of the host for what is read often and changes seldom. It survives reloads, forgets what
--- was not used for long, and is no part of any transaction. Inside of an operation a key is one of its tenant.
+-- moonpool.cache: a small memory of the host for what is read often and changes seldom. It survives
+-- reloads, forgets what was not used for long, and is no part of any transaction. Inside of an
+-- operation a key is one of its tenant.
 --
--- Values are kept as JSON: what comes back is a copy, numbers with a fraction as decimals. What a transaction has not
--- committed yet must not be set; whoever changes what others may have cached calls invalidate in the same transaction.
+-- Values are kept as JSON: what comes back is a copy, numbers with a fraction as decimals. What a
+-- transaction has not committed yet must not be set; whoever changes what others may have cached
+-- calls invalidate in the same transaction.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 local json = require "moonpool.json"
@@ -14,7 +16,8 @@ local TTL_S   = 300
 
 local listening = false
 
--- From the first use on: what other hosts invalidate. What they did while nobody listened is not known.
+-- From the first use on: what other hosts invalidate. What they did while nobody listened is not
+-- known.
 local function listen()
   if listening then return end
   listening = true

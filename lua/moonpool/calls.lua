@@ -1,10 +1,11 @@
--- moonpool.calls: what calls of operations did, step by step: those under way, the last ones, and those that failed, were
--- retried or were slow. Of this host only, and only while it runs.
+-- moonpool.calls: what calls of operations did, step by step: those under way, the last ones, and
+-- those that failed, were retried or were slow. Of this host only, and only while it runs.
 local host = require "moonpool.host"
 
 local calls = {}
 
---- recent{limit=, notable=} -> an array, newest first. `notable`: only what failed, was retried or slow.
+--- recent{limit=, notable=} -> an array, newest first. `notable`: only what failed, was retried or
+--- slow.
 function calls.recent(options)
   options = options or {}
   return host.calls(options.limit or 20, options.notable)
@@ -18,19 +19,28 @@ function calls.find(id) return host.call_notes(id) end
 local said = {
   queued    = function(note) return "waits in its lane, behind " .. note.text end,
   blocked   = function(note)
-    return ("waits for a lock, held by: %s%s"):format(note.text, note.n and (" (backend %d)"):format(note.n) or "")
+    return ("waits for a lock, held by: %s%s")
+      :format(note.text, note.n and (" (backend %d)"):format(note.n) or "")
   end,
   lane      = function() return "its turn in the lane" end,
   waits     = function() return "waits for a connection" end,
   connected = function(note) return ("has a connection (backend %s)"):format(note.n or "?") end,
   attempt   = function(note) return ("the script starts, attempt %d"):format(note.n) end,
-  sent      = function(note) return ("round trip %d%s"):format(note.n, note.text and ", with " .. note.text or "") end,
-  statement = function(note) return ("    %s  %s"):format(note.text or "(the host's own)", note.query) end,
+  sent      = function(note)
+    return ("round trip %d%s"):format(note.n, note.text and ", with " .. note.text or "")
+  end,
+  statement = function(note)
+    return ("    %s  %s"):format(note.text or "(the host's own)", note.query)
+  end,
   answered  = function(note) return ("round trip %d is answered"):format(note.n) end,
   failed    = function(note) return "fails: " .. note.text end,
   rollback  = function() return "rolls back" end,
-  backoff   = function(note) return ("waits %d ms before the next attempt: %s"):format(note.n or 0, note.text) end,
-  resolve   = function() return "the answer to COMMIT was lost: checks whether the work is stored" end,
+  backoff   = function(note)
+    return ("waits %d ms before the next attempt: %s"):format(note.n or 0, note.text)
+  end,
+  resolve   = function()
+    return "the answer to COMMIT was lost: checks whether the work is stored"
+  end,
 }
 
 --- A note as a line for people.
@@ -47,16 +57,20 @@ function calls.timeline(id)
   if not call then return nil end
   local lines = { line_of(call) }
   local function add(...) lines[#lines + 1] = string.format(...) end
-  add("began %s%s%s", call.began, call.caller and ", by " .. call.caller or "", call.lane and ", in lane " .. call.lane or "")
+  add("began %s%s%s", call.began, call.caller and ", by " .. call.caller or "",
+      call.lane and ", in lane " .. call.lane or "")
   if call.request_id then add("request %s, trace %s", call.request_id, call.trace_id) end
   if call.group then add("shared its transaction with %d other calls", call.group - 1) end
   local last = 0
   for _, note in ipairs(call.notes) do
-    add("%10.3f ms  %9s  %s", note.at, note.kind == "statement" and "" or ("+%.3f"):format(note.at - last), calls.say(note))
+    add("%10.3f ms  %9s  %s", note.at,
+        note.kind == "statement" and "" or ("+%.3f"):format(note.at - last), calls.say(note))
     last = note.at
   end
   if call.omitted then add("(%d further steps were not kept)", call.omitted) end
-  if call.attempts then add("%10.3f ms  %9s  %s", call.duration, ("+%.3f"):format(call.duration - last), call.outcome) end
+  if call.attempts then
+    add("%10.3f ms  %9s  %s", call.duration, ("+%.3f"):format(call.duration - last), call.outcome)
+  end
   return table.concat(lines, "\n")
 end
 

@@ -1,10 +1,12 @@
--- moonpool.generations: the generations of scripts/ in a host that serves; for the host's own jobs, not for operations.
+-- moonpool.generations: the generations of scripts/ in a host that serves; for the host's own jobs,
+-- not for operations.
 local host   = require "moonpool.host"
 local border = require "moonpool.operation.border"
 local errors = require "moonpool.errors"
 local json   = require "moonpool.json"
 
-local native = host.generations or error("moonpool.generations: this code has none; they belong to `moonpool serve`", 2)
+local native = host.generations
+  or error("moonpool.generations: this code has none; they belong to `moonpool serve`", 2)
 
 local generations = {
   reload  = native.reload,  -- () -> { ok, generation, files, changed, ms, report }
@@ -15,8 +17,9 @@ local generations = {
   call_json = native.call,
 }
 
--- call(name, input, options) -> result, generation: an operation of the current generation; its failure is raised as its
--- caller may see it. Values travel as JSON. Options: tenant, as, scopes, key, timeout.
+-- call(name, input, options) -> result, generation: an operation of the current generation; its
+-- failure is raised as its caller may see it. Values travel as JSON. Options: tenant, as, scopes,
+-- key, timeout.
 function generations.call(name, input, options)
   local ok, text, number = native.call(name, border.encode(input or json.decode "{}"), options)
   local value = json.decode(text, { decimals = true })

@@ -21,19 +21,20 @@ local moonpool = {
   operation = definition.define,
   uuid      = host.uuid,
   now       = host.now,
-  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code belongs to; nil in scripts
-  -- that are run from the command line.
+  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code
+  -- belongs to; nil in scripts that are run from the command line.
   generation = host.generation or function() return nil end,
 }
 
--- A wait inside a transaction looks at what is queued first: what failed must not be waited upon. In a group the
--- others would wait too.
+-- A wait inside a transaction looks at what is queued first: what failed must not be waited upon.
+-- In a group the others would wait too.
 local function after_look(wait, name)
   return function(...)
     local tx = host.current_tx()
     if tx and tx.grouped then
       error(errors.new { code = "INVALID_ARGUMENT", status = 500,
-        message = ("%s: an operation with `group` may wait for nothing but its statements"):format(name) }, 2)
+        message = ("%s: an operation with `group` may wait for nothing but its statements")
+          :format(name) }, 2)
     end
     if tx then tx:flush() end
     return wait(...)
@@ -47,17 +48,19 @@ moonpool.sleep = after_look(host.sleep, "moonpool.sleep")
 local methods = { wait = after_look(function(handle) return handle[1]:wait() end, "wait") }
 local Handle  = { __name = "moonpool.spawned", __index = methods }
 
--- cancel() -> was it still running? Ends it: its wait is over (a query is canceled on the server), <close> variables run,
--- whoever waits for it gets CANCELED.
+-- cancel() -> was it still running? Ends it: its wait is over (a query is canceled on the server),
+-- <close> variables run, whoever waits for it gets CANCELED.
 function methods.cancel(handle) return handle[1]:cancel() end
 
 function moonpool.spawn(...)
-  local handle = setmetatable({ false }, Handle) -- before: a task that nobody has a handle of would run on
+  -- before: a task that nobody has a handle of would run on
+  local handle = setmetatable({ false }, Handle)
   handle[1] = host.spawn(...)
   return handle
 end
 
--- timeout(seconds, fn, …) -> what fn returns. It runs in a task of its own, which is canceled when the time is over.
+-- timeout(seconds, fn, …) -> what fn returns. It runs in a task of its own, which is canceled when
+-- the time is over.
 function moonpool.timeout(seconds, fn, ...)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < math.huge) then
     error("moonpool.timeout: expected seconds, a number from 0", 2)
@@ -77,18 +80,24 @@ function moonpool.timeout(seconds, fn, ...)
   if results[1] then return table.unpack(results, 2, results.n) end
   if late then
     error(errors.new { code = "DEADLINE_EXCEEDED", status = 504,
-      message = ("it took longer than the %g seconds that moonpool.timeout gave it"):format(seconds) }, 2)
+      message = ("it took longer than the %g seconds that moonpool.timeout gave it")
+        :format(seconds) }, 2)
   end
   error(results[2], 0)
 end
 
--- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is rolled back.
+-- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is
+-- rolled back.
 function moonpool.fail(code, message, more)
   if type(more) == "number" then
-    error(("moonpool.fail: the status stands in a table: moonpool.fail(code, message, { status = %s })"):format(more), 2)
+    error(
+      ("moonpool.fail: the status stands in a table: moonpool.fail(code, message, { status = %s })")
+        :format(more), 2)
   end
-  local fault = own_errors.code_fault(code) or type(message) ~= "string" and "the message must be a text, not " .. type(message)
-    or more ~= nil and type(more) ~= "table" and "what follows the message is a table: { status = 409 }"
+  local fault = own_errors.code_fault(code) or type(message) ~= "string"
+    and "the message must be a text, not " .. type(message)
+    or more ~= nil and type(more) ~= "table"
+      and "what follows the message is a table: { status = 409 }"
     or more and own_errors.status_fault(more.status)
   if fault then error("moonpool.fail: " .. fault, 2) end
   local fields = { status = 400 }
@@ -97,8 +106,9 @@ function moonpool.fail(code, message, more)
   error(errors.new(fields), 2)
 end
 
--- call(name, input, options) -> result. `name` may be an operation's own definition. Options: tenant, as (a user id),
--- border (input is JSON as a caller sends it: camelCase). Inside an operation it joins the caller's transaction.
+-- call(name, input, options) -> result. `name` may be an operation's own definition. Options:
+-- tenant, as (a user id), border (input is JSON as a caller sends it: camelCase). Inside an
+-- operation it joins the caller's transaction.
 function moonpool.call(name, input, options)
   return (call(registry.get(name), input, options))
 end

@@ -1,12 +1,14 @@
 -- moonpool.is: schemas that check, convert and document values. Pure Lua, never waits.
 --
 --   local is = require "moonpool.is"
---   local input = is.object { customer_id = is.uuid, price = is.decimal:scale(2):min(0):optional() }
---   local copy = input:check { customer_id = id, price = "28500.00" }   -- inside: snake_case
---   local copy = input:from_json(json.decode(body, { decimals = true })) -- at the border: camelCase
+--   local input = is.object { customer_id = is.uuid, price = is.decimal:scale(2):min(0):optional()
+--   } local copy = input:check { customer_id = id, price = "28500.00" }   -- inside: snake_case
+--   local copy = input:from_json(json.decode(body, { decimals = true })) -- at the border:
+--   camelCase
 --
--- A schema is immutable: each method gives a new one. Checking gives a fresh, converted copy or raises one
--- error object that lists all failures. nil is "absent", is.null (json.null) is "given, and null".
+-- A schema is immutable: each method gives a new one. Checking gives a fresh, converted copy or
+-- raises one error object that lists all failures. nil is "absent", is.null (json.null) is "given,
+-- and null".
 local schema = require "moonpool.is.schema"
 local values = require "moonpool.is.values"
 local containers = require "moonpool.is.containers"
@@ -38,7 +40,9 @@ is.schema = schema.is
 
 return setmetatable(is, {
   __index = function(_, name)
-    error(("moonpool.is has no %q; it has: any array boolean date decimal email enum integer map number "
+    error(
+      ("moonpool.is has no %q; it has: any array boolean date decimal email enum integer map \z
+        number "
       .. "object one_of row string timestamp uuid"):format(tostring(name)), 2)
   end,
 })

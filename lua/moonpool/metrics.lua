@@ -4,22 +4,26 @@ local host = require "moonpool.host"
 local metrics = {
   pool         = host.pool_stats,        -- connections, waiters, statements
   transactions = host.transaction_stats, -- totals
-  health       = function() return require "moonpool.watch.health".now() end, -- the host's state, and what to do about it
-  operations   = host.operation_stats,   -- an array: one entry per operation and isolation, with percentiles
-  failures     = host.failed_calls,      -- calls that failed: by operation, code and whose fault, with the last one's id
+  -- the host's state, and what to do about it
+  health       = function() return require "moonpool.watch.health".now() end,
+  -- an array: one entry per operation and isolation, with percentiles
+  operations   = host.operation_stats,
+  -- calls that failed: by operation, code and whose fault, with the last one's id
+  failures     = host.failed_calls,
   counter      = host.counter,
   gauge        = host.gauge,
   histogram    = host.histogram,
   text         = host.metrics_text,      -- the page that Prometheus reads
 }
 
--- The numbers of the page whose names are in `fields` (metric, or metric and a value of its second label -> field), an entry for
--- each value of the first label.
+-- The numbers of the page whose names are in `fields` (metric, or metric and a value of its second
+-- label -> field), an entry for each value of the first label.
 local function entries_of(first, fields)
   local entries, list = {}, {}
   for metric, rest, value in metrics.text():gmatch "\n(moonpool_[%w_]+){([^}\n]*)} (%S+)" do
     local name, second = rest:match(("^%s=\"([^\"]*)\",?(.*)$"):format(first))
-    local field = name and (fields[metric] or fields[metric .. " " .. (second:match '="([^"]*)"' or "")])
+    local field = name and (fields[metric]
+                            or fields[metric .. " " .. (second:match '="([^"]*)"' or "")])
     if field then
       if not entries[name] then
         entries[name] = { [first] = name }
@@ -34,21 +38,25 @@ local function entries_of(first, fields)
   return list
 end
 
--- messages() -> for each subscriber that this host has served: waiting, oldest (s), dead_letters; deliveries so far: delivered,
--- failed, dead, postponed.
+-- messages() -> for each subscriber that this host has served: waiting, oldest (s), dead_letters;
+-- deliveries so far: delivered, failed, dead, postponed.
 function metrics.messages()
   return entries_of("subscriber", {
-    moonpool_messages_waiting = "waiting", moonpool_messages_oldest_seconds = "oldest", moonpool_messages_dead = "dead_letters",
-    ["moonpool_deliveries_total delivered"] = "delivered", ["moonpool_deliveries_total failed"] = "failed",
-    ["moonpool_deliveries_total dead"] = "dead", ["moonpool_deliveries_total postponed"] = "postponed",
+    moonpool_messages_waiting = "waiting", moonpool_messages_oldest_seconds = "oldest",
+    moonpool_messages_dead = "dead_letters",
+    ["moonpool_deliveries_total delivered"] = "delivered",
+    ["moonpool_deliveries_total failed"] = "failed",
+    ["moonpool_deliveries_total dead"] = "dead",
+    ["moonpool_deliveries_total postponed"] = "postponed",
   })
 end
 
--- schedules() -> for each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row),
--- late (s), running; of this host's runs so far: ok, failed.
+-- schedules() -> for each operation with `every`: next_run, last_success (seconds since 1970),
+-- failing (in a row), late (s), running; of this host's runs so far: ok, failed.
 function metrics.schedules()
   return entries_of("operation", {
-    moonpool_schedule_next_run_timestamp_seconds = "next_run", moonpool_schedule_late_seconds = "late",
+    moonpool_schedule_next_run_timestamp_seconds = "next_run",
+    moonpool_schedule_late_seconds = "late",
     moonpool_schedule_last_success_timestamp_seconds = "last_success",
     moonpool_schedule_failing_runs = "failing", moonpool_schedule_running = "running",
     ["moonpool_schedule_runs_total ok"] = "ok", ["moonpool_schedule_runs_total failed"] = "failed",
@@ -57,7 +65,9 @@ end
 
 local function options_of(what, given, name, low, high)
   given = given or {}
-  if type(given) ~= "table" then error(("metrics.%s: expected { %s = … }"):format(what, name), 3) end
+  if type(given) ~= "table" then
+    error(("metrics.%s: expected { %s = … }"):format(what, name), 3)
+  end
   for key in pairs(given) do
     if key ~= name and key ~= "limit" then
       error(("metrics.%s: unknown option `%s`"):format(what, tostring(key)), 3)
@@ -76,8 +86,9 @@ end
 
 local parts = { failed = "failed", host = "host" }
 
--- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts hold no values. With failed = true
--- those that failed, whoever sent them; with host = true the host's own: polls, tokens, schedules.
+-- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts hold no
+-- values. With failed = true those that failed, whoever sent them; with host = true the host's own:
+-- polls, tokens, schedules.
 function metrics.queries(options)
   local rest, part = {}, "scripts"
   for name, value in pairs(type(options) == "table" and options or {}) do
@@ -89,12 +100,14 @@ function metrics.queries(options)
       error("metrics.queries: one of failed = true and host = true", 2)
     end
   end
-  local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100, 200)
+  local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100,
+                              200)
   return host.statements(limit, 0, part)
 end
 
--- slow{threshold=, limit=} -> the last statements that took at least so many ms; default: the slow log's threshold.
--- The slow and the failed ones are kept apart, so that traffic does not wash them away.
+-- slow{threshold=, limit=} -> the last statements that took at least so many ms; default: the slow
+-- log's threshold. The slow and the failed ones are kept apart, so that traffic does not wash them
+-- away.
 function metrics.slow(options)
   local threshold, limit = options_of("slow", options, "threshold", host.slow_query_ms, 86400000)
   return host.statements(limit, math.max(threshold, 0.001), "any")
@@ -115,7 +128,9 @@ local function parameters_of(sql)
     at = to + 1
   end
   code[#code + 1] = sql:sub(at)
-  for n in table.concat(code, " "):gmatch "%f[%w_$\128-\255]%$(%d+)" do highest = math.max(highest, math.tointeger(n)) end
+  for n in table.concat(code, " "):gmatch "%f[%w_$\128-\255]%$(%d+)" do
+    highest = math.max(highest, math.tointeger(n))
+  end
   return highest
 end
 
@@ -131,8 +146,8 @@ local function explain(conn, sql)
   return lines
 end
 
--- plan(number) -> the lines of the plan that the server makes for a statement of the history as it was sent, its values
--- unknown; or nil and the reason. Nothing is run.
+-- plan(number) -> the lines of the plan that the server makes for a statement of the history as it
+-- was sent, its values unknown; or nil and the reason. Nothing is run.
 function metrics.plan(number)
   local sent = math.tointeger(number) and host.statement_sent(number)
   if not sent then return nil, "gone" end

@@ -1,4 +1,5 @@
--- moonpool.test: helpers for specs, which run inside the host on a throw-away cluster (`moonpool spec`).
+-- moonpool.test: helpers for specs, which run inside the host on a throw-away cluster (`moonpool
+-- spec`).
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 
@@ -15,7 +16,8 @@ end
 
 local admin
 
--- admin() -> a database (like moonpool.db) as PostgreSQL's superuser, on the cluster's maintenance database.
+-- admin() -> a database (like moonpool.db) as PostgreSQL's superuser, on the cluster's maintenance
+-- database.
 function test.admin()
   need_cluster()
   admin = admin or db.open { url = with_database(host.admin_url, "postgres"), max = 2 }
@@ -24,18 +26,20 @@ end
 
 local count, made = 0, {}
 
--- database{empty=, like=} -> { name=, app_url=, owner_url=, admin_url=, drop() }: a database of its own, migrated like
--- the project's unless `empty`, or a copy of the database `like`, which nobody may be connected to. Dropped when the
--- run ends.
+-- database{empty=, like=} -> { name=, app_url=, owner_url=, admin_url=, drop() }: a database of its
+-- own, migrated like the project's unless `empty`, or a copy of the database `like`, which nobody
+-- may be connected to. Dropped when the run ends.
 function test.database(options)
   need_cluster()
   count = count + 1
   local name = ("spec_%d"):format(count)
   local template = options and (options.like and options.like.name or options.empty and "template1")
     or "moonpool_template"
-  -- The log writes small templates slowly but disturbs nobody; copying files is fast, and forces a checkpoint.
+  -- The log writes small templates slowly but disturbs nobody; copying files is fast, and forces a
+  -- checkpoint.
   local strategy = options and options.like and "file_copy" or "wal_log"
-  test.admin().exec(("create database %s template %s strategy %s owner moonpool_owner"):format(name, template, strategy))
+  test.admin().exec(("create database %s template %s strategy %s owner moonpool_owner"):format(name,
+    template, strategy))
   -- Rights on a database are not copied from its template.
   test.admin().exec(("revoke all on database %s from public"):format(name))
   test.admin().exec(("grant connect on database %s to moonpool_app, moonpool_owner"):format(name))
@@ -59,7 +63,7 @@ function test.database(options)
   }
 end
 
--- Failures on order ----------------------------------------------------------------------------------------------------
+-- Failures on order -------------------------------------------------------------------------------
 
 local function positive(options, name)
   local value = options[name] == nil and 1 or options[name]
@@ -69,14 +73,16 @@ local function positive(options, name)
   return value
 end
 
--- fail_next{ sqlstate=, at= (a number or "commit"), attempt=1, times=1, transaction=1 }: in the next transaction (or the
--- n-th from now), the attempt `attempt`, and those behind it up to `times`, fail with that SQLSTATE at the statement
--- number `at` of the script, or at COMMIT. It happens on the server, in front of the statement; 57P01 ends the
--- connection's backend. One order at a time: a new one replaces the last.
+-- fail_next{ sqlstate=, at= (a number or "commit"), attempt=1, times=1, transaction=1 }: in the
+-- next transaction (or the n-th from now), the attempt `attempt`, and those behind it up to
+-- `times`, fail with that SQLSTATE at the statement number `at` of the script, or at COMMIT. It
+-- happens on the server, in front of the statement; 57P01 ends the connection's backend. One order
+-- at a time: a new one replaces the last.
 function test.fail_next(options)
   need_cluster()
   local at = options.at == "commit" and 0 or positive(options, "at")
-  host.fault.order { sqlstate = assert(options.sqlstate, "moonpool.test.fail_next: sqlstate is missing"), at = at,
+  host.fault.order {
+    sqlstate = assert(options.sqlstate, "moonpool.test.fail_next: sqlstate is missing"), at = at,
     attempt = positive(options, "attempt"), times = positive(options, "times"),
     transaction = positive(options, "transaction") }
 end
@@ -100,11 +106,13 @@ local function between(before, fn, after, ...)
   return table.unpack(results, 2, results.n)
 end
 
--- fixed({ seed=1, now= (seconds since 1970; this moment) }, fn): what fn gives. The n-th transaction that begins
--- meanwhile has the same tx:uuid, tx:random and tx:now in each run.
+-- fixed({ seed=1, now= (seconds since 1970; this moment) }, fn): what fn gives. The n-th
+-- transaction that begins meanwhile has the same tx:uuid, tx:random and tx:now in each run.
 function test.fixed(options, fn)
   need_cluster()
-  return between(function() host.fault.fix(options.seed or 1, options.now or os.time()) end, fn, host.fault.fix)
+  return between(function()
+    host.fault.fix(options.seed or 1, options.now or os.time())
+  end, fn, host.fault.fix)
 end
 
 local function wait_until(what, fn)
@@ -115,8 +123,8 @@ local function wait_until(what, fn)
   end
 end
 
--- on(database, fn): what fn(db, database) gives. Meanwhile operations and moonpool.db work on that database (of
--- test.database); `db` is it, too.
+-- on(database, fn): what fn(db, database) gives. Meanwhile operations and moonpool.db work on that
+-- database (of test.database); `db` is it, too.
 function test.on(database, fn)
   need_cluster()
   local other = db.open { url = database.app_url, max = 4 }
@@ -130,7 +138,8 @@ function test.on(database, fn)
   end, other, database)
 end
 
--- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see moonpool.test.retry_safety.
+-- retry_safety{ operation=, input=, setup=, … } -> findings, numbers: see
+-- moonpool.test.retry_safety.
 function test.retry_safety(options)
   need_cluster()
   return require "moonpool.test.retry_safety" (options)
@@ -145,7 +154,9 @@ local function left_behind()
     if active == 0 and live == 0 then return 0 end
     host.sleep(0)
   until host.clock() > patience
-  io.stderr:write(("moonpool spec: left behind after the last spec: %d connections in use, %d pieces of work\n"):format(
+  io.stderr:write(
+    ("moonpool spec: left behind after the last spec: %d connections in use, %d pieces of work\n")
+      :format(
     active, live))
   return 1
 end
@@ -178,7 +189,9 @@ function test.run_specs(arguments)
   test.admin().exec "create database moonpool_template template moonpool"
   local code = require "moonpool.test.spec" (arguments)
   code = math.max(code, left_behind())
-  for name in pairs(made) do test.admin().exec(("drop database if exists %s with (force)"):format(name)) end
+  for name in pairs(made) do
+    test.admin().exec(("drop database if exists %s with (force)"):format(name))
+  end
   test.admin().close()
   return code
 end

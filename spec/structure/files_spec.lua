@@ -1,5 +1,5 @@
--- Files: small, with lines that fit beside each other, without the example's business in the product, and a
--- tidy top level. Reads files only; runs in the host and under plain busted.
+-- Files: small, with lines that fit beside each other, without the example's business in the
+-- product, and a tidy top level. Reads files only; runs in the host and under plain busted.
 local lfs = require "lfs"
 
 local root = os.getenv "MOONPOOL_APP" or "."
@@ -7,14 +7,18 @@ local tree = dofile(root .. "/spec/structure/tree.lua")
 
 local max_lines, max_columns = 500, 100
 
--- What was longer when these rules were made: files, and by folder how many lines. These lists only shrink.
+-- What was longer when these rules were made: files, and by folder how many lines. These lists only
+-- shrink.
 local known_long_files = tree.words [[
   spec/integration/catalog_spec.lua spec/integration/cli_spec.lua spec/integration/db_spec.lua
   spec/integration/group_spec.lua spec/integration/migrate_spec.lua spec/integration/outbox_spec.lua
   spec/unit/c/policy_test.c spec/unit/c/sim_test.c spec/unit/c/tx_test.c spec/unit/task_spec.lua
   src/rules/attempts.c src/svc/service.c
 ]]
-local known_long_lines = { src = 16, lua = 1040, scripts = 9, spec = 190 }
+local known_long_lines = { src = 16, lua = 30, scripts = 9, spec = 190 }
+
+-- A released version of the host's own schema is never edited, so its lines are not wrapped either.
+local frozen = { ["lua/moonpool/migrate/system_versions.lua"] = true }
 
 -- Characters, not bytes.
 local function columns(line) return #line:gsub("[\128-\191]", "") end
@@ -26,7 +30,8 @@ describe("the source tree", function()
     local problems = {}
     -- "deal" alone may be part of a name, for an operation in an example is called create_deal.
     local business = {
-      "%f[%w_]deals?%f[^%w_]", "%f[%a]dealers?%f[%A]", "%f[%a]dealerships?%f[%A]", "%f[%a]vehicles?%f[%A]",
+      "%f[%w_]deals?%f[^%w_]", "%f[%a]dealers?%f[%A]", "%f[%a]dealerships?%f[%A]",
+      "%f[%a]vehicles?%f[%A]",
     }
     local product = tree.files({ "src", "include", "lua" }, { ".c", ".h", ".lua", ".sql" })
     for _, path in ipairs(product) do
@@ -35,7 +40,8 @@ describe("the source tree", function()
         for _, word in ipairs(business) do
           local said = lower:match(word)
           if said then
-            problems[#problems + 1] = ('%s:%d: says "%s": the product serves any project'):format(path, number, said)
+            problems[#problems + 1] =
+              ('%s:%d: says "%s": the product serves any project'):format(path, number, said)
           end
         end
       end
@@ -58,16 +64,18 @@ describe("the source tree", function()
       local folder = path:match "^[^/]+"
       long[folder] = long[folder] or {}
       for number, line in ipairs(tree.lines(path)) do
-        if columns(line) > max_columns then table.insert(long[folder], path .. ":" .. number) end
+        if columns(line) > max_columns and not frozen[path] then table.insert(long[folder], path .. ":" .. number) end
       end
     end
     for folder, places in pairs(long) do
       local count, known = #places, known_long_lines[folder] or 0
       if count > known then
         problems[#problems + 1] = ("%s has %d lines above %d columns, %d are known:\n    %s")
-          :format(folder, count, max_columns, known, table.concat(places, "\n    ", 1, math.min(count, 100)))
+          :format(folder, count, max_columns, known,
+                  table.concat(places, "\n    ", 1, math.min(count, 100)))
       elseif count == 0 and known > 0 then
-        problems[#problems + 1] = folder .. " has no long lines any more: delete it from this spec's list"
+        problems[#problems + 1] = folder
+          .. " has no long lines any more: delete it from this spec's list"
       end
     end
     tree.report(problems)

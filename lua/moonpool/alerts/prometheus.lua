@@ -4,7 +4,9 @@ local rules = require "moonpool.alerts.rules"
 local signs = { above = ">", below = "<", at_least = ">=" }
 
 local function name_of(rule, level)
-  local words = rule.name:gsub("(%a)(%a*)_?", function(first, rest) return first:upper() .. rest end)
+  local words = rule.name:gsub("(%a)(%a*)_?", function(first, rest)
+    return first:upper() .. rest
+  end)
   return "Moonpool" .. words .. level:gsub("^%a", string.upper)
 end
 

@@ -11,20 +11,23 @@ local function read_input(source)
   if not path then return source end
   local file, reason = io.open(path, "rb")
   if not file then
-    error(errors.new { code = "USAGE", message = "cannot read the input: " .. reason, status = 400 }, 0)
+    error(errors.new { code = "USAGE", message = "cannot read the input: " .. reason,
+                       status = 400 }, 0)
   end
   local text = file:read "a"
   file:close()
-  return text or error(errors.new { code = "USAGE", message = "cannot read the input: " .. path .. " is not a file",
+  return text or error(
+    errors.new { code = "USAGE", message = "cannot read the input: " .. path .. " is not a file",
     status = 400 }, 0)
 end
 
--- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of that; not of a
--- document that is deeper, or has longer numbers, than Lua values may have.
+-- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of
+-- that; not of a document that is deeper, or has longer numbers, than Lua values may have.
 local function to_json(value, pretty)
   local text = border.encode(value)
   if not pretty then return text end
-  local read, copy = pcall(json.decode, text, { decimals = true, own = true, max_bytes = #text + 1 })
+  local read, copy = pcall(json.decode, text,
+                           { decimals = true, own = true, max_bytes = #text + 1 })
   return read and json.encode(copy, { pretty = true }) or text
 end
 
@@ -32,7 +35,8 @@ end
 local function shown(e)
   local told = border.public(e)
   if not errors.is(e) then return border.writable(told) end
-  told.sqlstate, told.constraint, told.position = e.sqlstate, e.constraint, math.tointeger(tonumber(e.position))
+  told.sqlstate, told.constraint, told.position = e.sqlstate, e.constraint,
+    math.tointeger(tonumber(e.position))
   if e.traceback and not e.own_message and (e.status or 500) >= 500 then
     local lines = json.array()
     for line in e.traceback:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^\t", "") end

@@ -1,10 +1,11 @@
--- `moonpool migrate`: the command line of lua/moonpool/migrate/, which brings a database to the state of migrations/. The
--- host connects it as the owner.
+-- `moonpool migrate`: the command line of lua/moonpool/migrate/, which brings a database to the
+-- state of migrations/. The host connects it as the owner.
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
 
 local usage = [[
-usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept] | new NAME] [options]
+usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept] | new NAME]
+                        [options]
   moonpool migrate --help tells more]]
 
 local function usage_error(...)
@@ -13,7 +14,8 @@ local function usage_error(...)
 end
 
 -- The commands, with the options each takes.
-local run_options = { to = true, wait = true, ["lock-timeout"] = true, retries = true, quiet = true, ["dry-run"] = true,
+local run_options = { to = true, wait = true, ["lock-timeout"] = true, retries = true, quiet = true,
+                      ["dry-run"] = true,
                       print = true }
 local commands = {
   up     = run_options,
@@ -57,7 +59,8 @@ local function read(args)
       end
       given[name] = value and number_of(name, value)
       if not given[name] then
-        return nil, string.format("--%s takes %s%s", name, values[name], value and ", not " .. value or "")
+        return nil, string.format("--%s takes %s%s", name, values[name],
+                                  value and ", not " .. value or "")
       end
     elseif value then
       return nil, "--" .. name .. " takes no value"
@@ -81,8 +84,10 @@ local function run(command, given, words)
     return require "moonpool.migrate.status".verify(dir, given.json)
   end
   return require "moonpool.migrate.apply"[command](dir, {
-    to = given.to, count = words[2] and math.tointeger(tonumber(words[2])), wait_s = given.wait or 60,
-    lock_timeout_ms = math.max(1, math.floor((given["lock-timeout"] or 5) * 1000)), retries = given.retries or 20,
+    to = given.to, count = words[2] and math.tointeger(tonumber(words[2])),
+    wait_s = given.wait or 60,
+    lock_timeout_ms = math.max(1, math.floor((given["lock-timeout"] or 5) * 1000)),
+    retries = given.retries or 20,
     quiet = given.quiet, dry_run = given["dry-run"], print = given.print,
   })
 end
@@ -103,16 +108,23 @@ return function(args)
     if not allowed[name] then
       local elsewhere = false
       for _, options in pairs(commands) do elsewhere = elsewhere or options[name] end
-      return usage_error(elsewhere and "--%s does not go with %s" or "unknown option --%s", name, command)
+      return usage_error(elsewhere and "--%s does not go with %s" or "unknown option --%s", name,
+                         command)
     end
   end
-  if given["dry-run"] and given.print then return usage_error "--dry-run and --print are two different things" end
+  if given["dry-run"] and given.print then
+    return usage_error "--dry-run and --print are two different things"
+  end
   local most = (command == "down" or command == "new") and 2 or 1
   if words[most + 1] then return usage_error("unexpected argument %s", words[most + 1]) end
-  if command == "new" and not words[2] then return usage_error "new takes a name, such as add_service_orders" end
+  if command == "new" and not words[2] then
+    return usage_error "new takes a name, such as add_service_orders"
+  end
   if command == "down" and words[2] then
     local count = math.tointeger(tonumber(words[2]))
-    if not count or count < 1 then return usage_error("down takes how many to undo, not %s", words[2]) end
+    if not count or count < 1 then
+      return usage_error("down takes how many to undo, not %s", words[2])
+    end
     if given.to then return usage_error "down takes a count or --to, not both" end
   end
   local ok, result = pcall(run, command, given, words)

@@ -30,7 +30,10 @@ local function read(args)
         value = args[at]
       end
       if name == "message" then value = math.tointeger(tonumber(value)) end
-      if not value then return nil, "--" .. name .. (name == "message" and " takes a message's number" or " takes a name") end
+      if not value then
+        return nil, "--" .. name .. (name == "message" and " takes a message's number"
+                                     or " takes a name")
+      end
       given[name] = value
     else
       given[name] = true
@@ -40,14 +43,19 @@ local function read(args)
   return given, words
 end
 
-local function print_json(rows) print(json.encode(json.array(rows), { camel = true, decimal_strings = true, sorted = true })) end
+local function print_json(rows)
+  print(json.encode(json.array(rows), { camel = true, decimal_strings = true, sorted = true }))
+end
 
 local function list(given)
-  local rows = outbox.list { subscriber = given.subscriber, message = given.message, dead = given.dead }
+  local rows = outbox.list { subscriber = given.subscriber, message = given.message,
+                             dead = given.dead }
   if given.json then return print_json(rows) end
   for _, row in ipairs(rows) do
-    print(("%-8d %-24s %s%s%s, %s %d, %s"):format(row.message, row.subscriber, row.topic, row.key and " " .. row.key or "",
-      row.tenant and " of " .. row.tenant or "", row.dead and "dead after delivery" or "failed at delivery", row.deliveries,
+    print(("%-8d %-24s %s%s%s, %s %d, %s"):format(row.message, row.subscriber, row.topic,
+                                                  row.key and " " .. row.key or "",
+      row.tenant and " of " .. row.tenant or "",
+      row.dead and "dead after delivery" or "failed at delivery", row.deliveries,
       row.dead and "at " .. row.failed_at or "next at " .. row.next_at))
     print("         " .. (row.error:gsub("\n.*", "")))
   end
@@ -57,9 +65,11 @@ end
 local function subscribers(given)
   local rows = outbox.subscribers()
   if given.json then return print_json(rows) end
-  print(("%-28s %-28s %8s %8s %8s  %s"):format("subscriber", "topic", "waiting", "failing", "dead", "seen"))
+  print(("%-28s %-28s %8s %8s %8s  %s"):format("subscriber", "topic", "waiting", "failing", "dead",
+                                               "seen"))
   for _, row in ipairs(rows) do
-    print(("%-28s %-28s %8d %8d %8d  %s"):format(row.name, row.topic, row.waiting, row.failing, row.dead, row.seen_at))
+    print(("%-28s %-28s %8d %8d %8d  %s"):format(row.name, row.topic, row.waiting, row.failing,
+                                                 row.dead, row.seen_at))
   end
 end
 
@@ -72,7 +82,9 @@ return function(args)
   for name in pairs(given) do
     if not allowed[name] then return usage("--%s does not go with %s", name, command) end
   end
-  if words[command == "forget" and 3 or 2] then return usage("unexpected argument %s", words[#words]) end
+  if words[command == "forget" and 3 or 2] then
+    return usage("unexpected argument %s", words[#words])
+  end
   if command == "list" then
     list(given)
   elseif command == "subscribers" then

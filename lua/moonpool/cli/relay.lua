@@ -6,7 +6,8 @@ local registry = require "moonpool.operation.registry"
 return function(args)
   local once = args[1] == "--once"
   if #args > (once and 1 or 0) then
-    io.stderr:write("moonpool relay: unexpected argument ", args[once and 2 or 1], "; see: moonpool relay --help\n")
+    io.stderr:write("moonpool relay: unexpected argument ", args[once and 2 or 1],
+                    "; see: moonpool relay --help\n")
     return 2
   end
   for name, fault in pairs(registry.broken) do
@@ -20,10 +21,12 @@ return function(args)
     end
   end
   if count == 0 then
-    io.stderr:write("moonpool relay: no operation in scripts/ subscribes to anything (on = \"topic\")\n")
+    io.stderr:write(
+      "moonpool relay: no operation in scripts/ subscribes to anything (on = \"topic\")\n")
     return 1
   end
   local counts = outbox.run { until_idle = once }
-  print(("delivered %d, failed %d, dead letters %d"):format(counts.delivered, counts.failed, counts.dead))
+  print(("delivered %d, failed %d, dead letters %d"):format(counts.delivered, counts.failed,
+                                                            counts.dead))
   return 0
 end

@@ -1,4 +1,5 @@
--- moonpool run --sandbox SCRIPT: runs it as an operation's code is run: with the same globals, CPU time and memory.
+-- moonpool run --sandbox SCRIPT: runs it as an operation's code is run: with the same globals, CPU
+-- time and memory.
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local sandbox = require "moonpool.script.sandbox"

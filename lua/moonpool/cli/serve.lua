@@ -1,4 +1,5 @@
--- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for changes, runs schedules.
+-- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for
+-- changes, runs schedules.
 local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.serve.control"
 local errors      = require "moonpool.errors"
@@ -32,7 +33,8 @@ local function address_of(listen)
   port = math.tointeger(tonumber(port))
   if not port or port > 65535 then
     error(errors.new { code = "USAGE", status = 400,
-      message = ("cannot listen on %q; an address is like 127.0.0.1:5000 or [::1]:5000, or off"):format(listen) }, 0)
+      message = ("cannot listen on %q; an address is like 127.0.0.1:5000 or [::1]:5000, or off")
+        :format(listen) }, 0)
   end
   return address, port
 end
@@ -42,7 +44,8 @@ local function open_http(address, port)
   local own = address:find "^127%." or address == "::1"
   if not own and not tokens.exist() then
     error(errors.new { code = "USAGE", status = 400,
-      message = ("%s can be reached from other machines, and the database has no token yet; make one " ..
+      message = (
+        "%s can be reached from other machines, and the database has no token yet; make one " ..
                  "with moonpool token create"):format(address) }, 0)
   end
   port = host.http_open(pages, tokens.find, address, port)
@@ -69,7 +72,8 @@ local function stop_sending()
 end
 
 return function(options)
-  local _ <close> = setmetatable({}, { __close = stop_sending }) -- however it ends: what sends would hold the end up
+  -- however it ends: what sends would hold the end up
+  local _ <close> = setmetatable({}, { __close = stop_sending })
   local status = options.alert_webhook and failed(webhook.start, options.alert_webhook)
   status = status or options.otlp_endpoint and failed(otlp.start, options.otlp_endpoint)
   if status then return status end

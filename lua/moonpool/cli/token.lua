@@ -33,7 +33,8 @@ local function read(args, values, flags)
   return given, words
 end
 
--- What is wrong with the scope of an operation that scripts/ has not, or nobody may call; nil: nothing.
+-- What is wrong with the scope of an operation that scripts/ has not, or nobody may call; nil:
+-- nothing.
 local function scope_fault(scope)
   local name = scope:match "^ops:([%a_][%w_]*)$"
   local known = registry.all()
@@ -70,12 +71,15 @@ end
 local commands = {}
 
 function commands.create(args)
-  local given, words = read(args, { tenant = true, user = true, scopes = true, label = true, days = true },
+  local given, words = read(args, { tenant = true, user = true, scopes = true, label = true,
+                                    days = true },
     { json = true, ["allow-unknown"] = true })
   if not given then return fail("%s\n%s", words, usage) end
   if words[1] then return fail("unknown argument %s\n%s", words[1], usage) end
   local days = given.days and tonumber(given.days)
-  if given.days and not (days and days > 0 and days < 40000) then return fail("--days needs a number, not %s", given.days) end
+  if given.days and not (days and days > 0 and days < 40000) then
+    return fail("--days needs a number, not %s", given.days)
+  end
   local scopes = json.array()
   for scope in (given.scopes or "ops:*"):gmatch "[^%s,]+" do scopes[#scopes + 1] = scope end
   for _, scope in ipairs(scopes) do
@@ -84,14 +88,16 @@ function commands.create(args)
   end
   local fault = given.tenant and tenant_fault(given.tenant)
   if fault then return fail("%s", fault) end
-  local token, id = tokens.create { scopes = scopes, tenant = given.tenant, user = given.user, label = given.label, days = days }
+  local token, id = tokens.create { scopes = scopes, tenant = given.tenant, user = given.user,
+                                    label = given.label, days = days }
   if given.json then
     print(json.encode({ id = id, token = token }, { sorted = true }))
   else
     print(token)
     io.stderr:write("the token is shown this once; its id is ", id, "\n")
     if not given.tenant then
-      io.stderr:write "it belongs to no tenant: the input of a call names one, any (--tenant ID binds it to one)\n"
+      io.stderr:write "it belongs to no tenant: the input of a call names one, any (--tenant ID \z
+        binds it to one)\n"
     end
   end
   return 0
@@ -106,8 +112,10 @@ function commands.list(args)
     return 0
   end
   for _, row in ipairs(rows) do
-    local state = row.revoked_at and "revoked " .. row.revoked_at or row.expires_at and "until " .. row.expires_at or "no end"
-    print(("%s  %-24s tenant %s  user %s  %s  %s"):format(row.id, row.scopes, row.tenant or "-", row.user_id or "-", state,
+    local state = row.revoked_at and "revoked " .. row.revoked_at or row.expires_at
+      and "until " .. row.expires_at or "no end"
+    print(("%s  %-24s tenant %s  user %s  %s  %s"):format(row.id, row.scopes, row.tenant or "-",
+                                                          row.user_id or "-", state,
                                                          row.label))
   end
   if #rows == 0 then io.stderr:write "there are no tokens; moonpool token create makes one\n" end
@@ -121,13 +129,17 @@ function commands.revoke(args)
     print("revoked " .. id .. "; hosts that know it take it for some seconds more")
     return 0
   end
-  io.stderr:write("moonpool token: there is no token ", id, " that could be revoked; moonpool token list shows them\n")
+  io.stderr:write("moonpool token: there is no token ", id,
+                  " that could be revoked; moonpool token list shows them\n")
   return 1
 end
 
 return function(args)
   local run = commands[args[1] or ""]
-  if not run then return fail("%s\n%s", args[1] and "there is no command " .. args[1] or "a command is missing", usage) end
+  if not run then
+    return fail("%s\n%s", args[1] and "there is no command " .. args[1] or "a command is missing",
+                usage)
+  end
   local ok, result = pcall(run, args)
   if ok then return result end
   if errors.is(result) and result.code == "USAGE" then return fail("%s", result.message) end

@@ -9,7 +9,8 @@ local columns_of_table = [[
   select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
    where attrelid = to_regclass($1) and attnum > 0 and not attisdropped and attgenerated = '']]
 
--- What is known of the columns that COPY fills: their types decide how values are written. nil: COPY itself tells what is wrong.
+-- What is known of the columns that COPY fills: their types decide how values are written. nil:
+-- COPY itself tells what is wrong.
 local function columns_of(conn, target)
   local name, list = target:match "^(.-)%s*%((.*)%)%s*$"
   name = name or target
@@ -33,17 +34,22 @@ end
 
 local function is_copy(sql) return sql:match "^%s*[cC][oO][pP][yY]%f[%W]" end
 
---- Stores what the source gives. -> the number of rows. `target`: "table", "table (column, …)", or a statement COPY … FROM
---- STDIN. The source: text, a list, or a function that gives one piece after the other until nil. A piece is text as COPY
---- wants it, or (without a statement) a row: an array of values; moonpool.null is NULL.
+--- Stores what the source gives. -> the number of rows. `target`: "table", "table (column, …)", or
+--- a statement COPY … FROM STDIN. The source: text, a list, or a function that gives one piece
+--- after the other until nil. A piece is text as COPY wants it, or (without a statement) a row: an
+--- array of values; moonpool.null is NULL.
 local function copy_in(db, target, source)
-  if type(target) ~= "string" then error("db.copy_in: a table or a COPY statement is missing", 2) end
+  if type(target) ~= "string" then
+    error("db.copy_in: a table or a COPY statement is missing", 2)
+  end
   local statement = is_copy(target)
   local read = reader_of(source)
   return db.lease(function(conn)
     local columns = not statement and columns_of(conn, target)
     local way = conn.copy_start(statement and target or "copy " .. target .. " from stdin")
-    if way ~= "in" then error("db.copy_in: the statement does not read from stdin: " .. target, 0) end
+    if way ~= "in" then
+      error("db.copy_in: the statement does not read from stdin: " .. target, 0)
+    end
     local pieces, size, wanted = {}, 0, true
     local function put()
       wanted = conn.copy_put(table.concat(pieces))
@@ -55,7 +61,8 @@ local function copy_in(db, target, source)
         if piece == nil then break end
         if type(piece) == "table" and columns then piece = conn.copy_row(piece, columns) end
         if type(piece) ~= "string" then
-          error("db.copy_in: the source gave a " .. type(piece) .. (statement and ", where a statement needs text" or ""), 0)
+          error("db.copy_in: the source gave a " .. type(piece) .. (statement
+            and ", where a statement needs text" or ""), 0)
         end
         pieces[#pieces + 1], size = piece, size + #piece
         if size >= CHUNK then put() end
@@ -68,10 +75,13 @@ local function copy_in(db, target, source)
   end)
 end
 
---- Hands what a query or table gives to `sink`, in pieces of whole rows: a function, or a file. -> the number of rows.
+--- Hands what a query or table gives to `sink`, in pieces of whole rows: a function, or a file. ->
+--- the number of rows.
 --- `source`: a query, or a statement COPY … TO STDOUT.
 local function copy_out(db, source, sink)
-  if type(source) ~= "string" then error("db.copy_out: a query or a COPY statement is missing", 2) end
+  if type(source) ~= "string" then
+    error("db.copy_out: a query or a COPY statement is missing", 2)
+  end
   local write = sink
   if type(sink) ~= "function" then
     if not (sink and sink.write) then error("db.copy_out: the sink is a function or a file", 2) end
@@ -79,7 +89,9 @@ local function copy_out(db, source, sink)
   end
   return db.lease(function(conn)
     local way = conn.copy_start(is_copy(source) and source or "copy (" .. source .. ") to stdout")
-    if way ~= "out" then error("db.copy_out: the statement does not write to stdout: " .. source, 0) end
+    if way ~= "out" then
+      error("db.copy_out: the statement does not write to stdout: " .. source, 0)
+    end
     while true do
       local bytes, rows = conn.copy_get()
       if not bytes then return rows end

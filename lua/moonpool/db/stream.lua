@@ -1,5 +1,5 @@
--- db.stream: the rows of a query one by one, in constant memory: a cursor on a connection of its own, which is given up
--- when the loop ends, however it ends.
+-- db.stream: the rows of a query one by one, in constant memory: a cursor on a connection of its
+-- own, which is given up when the loop ends, however it ends.
 --
 --   for row in db.stream("select * from orders where total > $total", { total = 100 }) do … end
 
@@ -13,8 +13,10 @@ local function read(db, sql, arguments)
   db.own_lease(function(conn)
     conn.exec "begin read only"
     conn.exec "set local cursor_tuple_fraction = 1"
-    conn.exec "set local idle_in_transaction_session_timeout = 0"     -- whoever reads may take his time
-    conn.exec("declare moonpool_stream no scroll cursor for " .. sql, table.unpack(arguments, 1, arguments.n))
+    -- whoever reads may take his time
+    conn.exec "set local idle_in_transaction_session_timeout = 0"
+    conn.exec("declare moonpool_stream no scroll cursor for " .. sql,
+              table.unpack(arguments, 1, arguments.n))
     coroutine.yield(READY)
     local size = FIRST
     repeat
@@ -41,6 +43,8 @@ return function(db)
       if not ok then error(row, 0) end
       return row
     end
-    return following, nil, nil, setmetatable({}, { __close = function() coroutine.close(reader) end })
+    return following, nil, nil, setmetatable({}, { __close = function()
+      coroutine.close(reader)
+    end })
   end
 end

@@ -100,7 +100,9 @@ local function read_time(text)
   if not offset then return nil, "the zone is Z, or at most 15:59 from it" end
   local h, m, s = tonumber(hours), tonumber(minutes), tonumber(seconds)
   local midnight = h == 24 and m == 0 and s == 0 and not fraction:find("[^0]")
-  if h > 23 and not midnight or m > 59 or s > 60 then return nil, "there is no such time of a day" end
+  if h > 23 and not midnight or m > 59 or s > 60 then
+    return nil, "there is no such time of a day"
+  end
   -- For PostgreSQL a leap second is the first one of the next day.
   if s == 60 and (h * 60 + m - offset) % 1440 ~= 1439 then
     return nil, "only the last minute of a day in UTC may have a second 60"

@@ -16,7 +16,7 @@ end
 
 local function is_object(value) return type(value) == "table" and not json.is_array(value) end
 
--- -- objects ------------------------------------------------------------------------------------------
+-- -- objects --------------------------------------------------------------------------------------
 
 local function report_unknown(self, run, key)
   local shown = tostring(key)
@@ -86,7 +86,8 @@ function containers.object(fields)
     names[#names + 1] = name
     local border = json.camel(name)
     if by_border_name[border] then
-      error(("is.object: fields %q and %q are both %q at the border"):format(name, by_border_name[border], border), 2)
+      error(("is.object: fields %q and %q are both %q at the border"):format(name,
+        by_border_name[border], border), 2)
     end
     border_names[name], by_border_name[border] = border, name
   end
@@ -98,13 +99,14 @@ function containers.object(fields)
     border_names = border_names,
     by_border_name = by_border_name,
     rules = {},
-    -- Tells what takes $name parameters from the copy that an absent field is NULL and no misspelling.
+    -- Tells what takes $name parameters from the copy that an absent field is NULL and no
+    -- misspelling.
     metatable = { __fields = own },
     convert = convert_object,
   })
 end
 
--- -- arrays and maps ----------------------------------------------------------------------------------
+-- -- arrays and maps ------------------------------------------------------------------------------
 
 local function items(n) return ("%d item%s"):format(n, n == 1 and "" or "s") end
 
@@ -136,7 +138,8 @@ end
 function containers.array(item)
   item = check_schema(item, "is.array: the item", 2)
   if item.is_optional then error("is.array: an item cannot be optional; use :nullable()", 2) end
-  return schema.new("array", { allows = { min = true, max = true }, item = item, convert = convert_array })
+  return schema.new("array",
+                    { allows = { min = true, max = true }, item = item, convert = convert_array })
 end
 
 local function convert_map(self, value, run)
@@ -162,10 +165,11 @@ end
 -- is.map(schema): any names, which are data and keep their spelling; values of one kind.
 function containers.map(value)
   local item = check_schema(value, "is.map: the value", 2)
-  return schema.new("map", { allows = { min = true, max = true }, item = item, convert = convert_map })
+  return schema.new("map", { allows = { min = true, max = true }, item = item,
+                             convert = convert_map })
 end
 
--- -- unions -------------------------------------------------------------------------------------------
+-- -- unions ---------------------------------------------------------------------------------------
 
 local function convert_union(self, value, run)
   local outer, best = run.failures, nil
@@ -180,14 +184,17 @@ local function convert_union(self, value, run)
   end
   local own = run:path()
   local hint = best[1].path == own and best[1].message or best[1].line
-  return run:fail(("fits none of the %d forms it may have; the nearest: %s"):format(#self.choices, hint))
+  return run:fail(("fits none of the %d forms it may have; the nearest: %s"):format(#self.choices,
+    hint))
 end
 
 -- is.one_of(a, b, …): the first that fits.
 function containers.one_of(...)
   local choices = { ... }
   if #choices < 2 then error("is.one_of: two or more schemas are needed", 2) end
-  for i, choice in ipairs(choices) do choices[i] = check_schema(choice, "is.one_of: argument " .. i, 2) end
+  for i, choice in ipairs(choices) do
+    choices[i] = check_schema(choice, "is.one_of: argument " .. i, 2)
+  end
   return schema.new("one_of", { choices = choices, takes_null = true, convert = convert_union })
 end
 

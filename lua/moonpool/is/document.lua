@@ -21,7 +21,9 @@ local kinds = {
   email = function() return { type = "string", format = "email", maxLength = 254 } end,
   date = function() return { type = "string", format = "date" } end,
   timestamp = function() return { type = "string", format = "date-time" } end,
-  integer = function(s) return { type = "integer", minimum = s.min_value, maximum = s.max_value } end,
+  integer = function(s)
+    return { type = "integer", minimum = s.min_value, maximum = s.max_value }
+  end,
   number = function(s) return { type = "number", minimum = s.min_value, maximum = s.max_value } end,
   enum = function(s) return { type = "string", enum = json.array { table.unpack(s.names) } } end,
 
@@ -43,7 +45,8 @@ local kinds = {
 
   map = function(s)
     return {
-      type = "object", additionalProperties = of(s.item), minProperties = s.min_value, maxProperties = s.max_value,
+      type = "object", additionalProperties = of(s.item), minProperties = s.min_value,
+      maxProperties = s.max_value,
     }
   end,
 
@@ -58,11 +61,15 @@ local kinds = {
     for _, name in ipairs(s.names) do
       local field, border = s.fields[name], s.border_names[name]
       properties[border] = of(field)
-      if not field.is_optional and field.default_value == nil then required[#required + 1] = border end
+      if not field.is_optional and field.default_value == nil then
+        required[#required + 1] = border
+      end
     end
     for i, rule in ipairs(s.rules) do
       local choices = json.array()
-      for k, name in ipairs(rule.names) do choices[k] = { required = json.array { s.border_names[name] } } end
+      for k, name in ipairs(rule.names) do
+        choices[k] = { required = json.array { s.border_names[name] } }
+      end
       all[i] = { oneOf = choices }
     end
     return {

@@ -1,20 +1,24 @@
 -- moonpool.is.schema: what all schemas share: their methods, one run over a value, and the error.
 --
--- What a schema does is its definition, a table { kind, convert = function(self, value, run) -> copy, allows = set of the
--- methods that mean something for it, … }. convert reports by run:fail(message) and never raises, so that one
--- run finds all failures. A run keeps the path as a stack of steps and spells it only when something fails.
--- Scripts hold the sealed definition; within definitions stand definitions.
+-- What a schema does is its definition, a table { kind, convert = function(self, value, run) ->
+-- copy, allows = set of the methods that mean something for it, … }. convert reports by
+-- run:fail(message) and never raises, so that one run finds all failures. A run keeps the path as a
+-- stack of steps and spells it only when something fails. Scripts hold the sealed definition;
+-- within definitions stand definitions.
 local json = require "moonpool.json"
 local sealed = require "moonpool.script.sealed"
 
 local null = json.null
 local methods = {}
-local seal, open = sealed("moonpool.is schema", methods, function(self) return "is." .. self.kind end)
+local seal, open = sealed("moonpool.is schema", methods, function(self)
+  return "is." .. self.kind
+end)
 
 local Run = {}
 Run.__index = Run
 
--- The host's error object; a plain table of the same shape where no host is (plain Lua, unit specs).
+-- The host's error object; a plain table of the same shape where no host is (plain Lua, unit
+-- specs).
 local has_errors, errors = pcall(require, "moonpool.errors")
 local plain = { __tostring = function(e) return e.code .. ": " .. e.message end }
 local function new_error(e)
@@ -36,7 +40,7 @@ local function deep_copy(value)
   return setmetatable(copy, getmetatable(value))
 end
 
--- -- runs -------------------------------------------------------------------------------------------
+-- -- runs -----------------------------------------------------------------------------------------
 
 -- border: names are camelCase and positions count from 0, as the caller of the border counts them.
 local function new_run(border, prefix)
@@ -69,7 +73,9 @@ function Run:full() return #self.failures >= MOST_FAILURES end
 
 function Run:report(path, message, line)
   local failures = self.failures
-  if not self:full() then failures[#failures + 1] = { path = path, message = message, line = line } end
+  if not self:full() then
+    failures[#failures + 1] = { path = path, message = message, line = line }
+  end
 end
 
 -- The child's copy, one step down.
@@ -109,16 +115,20 @@ function Run:finish(copy)
   end
   local message = table.concat(lines, "; ")
   if #failures > 3 then message = ("%s (and %d more)"):format(message, #failures - 3) end
-  error(new_error { code = "VALIDATION_ERROR", status = 400, message = message, fields = fields }, 0)
+  error(new_error { code = "VALIDATION_ERROR", status = 400, message = message, fields = fields },
+        0)
 end
 
--- -- methods ----------------------------------------------------------------------------------------
+-- -- methods --------------------------------------------------------------------------------------
 
--- The definition that a method was called on. `limits`: the method means something for some kinds only.
+-- The definition that a method was called on. `limits`: the method means something for some kinds
+-- only.
 local function of(object, method, limits)
   local self = open(object)
   if not self then error(("%s: call it with a colon, on a schema"):format(method), 3) end
-  if limits and not self.allows[method] then error(("is.%s has no :%s()"):format(self.kind, method), 3) end
+  if limits and not self.allows[method] then
+    error(("is.%s has no :%s()"):format(self.kind, method), 3)
+  end
   return self
 end
 
@@ -135,7 +145,9 @@ function methods.from_json(object, value, path)
 end
 
 -- A JSON Schema (2020-12) of what from_json takes; marked raw, so that it is written as it is.
-function methods.json_schema(object) return require("moonpool.is.document").of(of(object, "json_schema")) end
+function methods.json_schema(object)
+  return require("moonpool.is.document").of(of(object, "json_schema"))
+end
 
 function methods.optional(object) return derive(of(object, "optional"), { is_optional = true }) end
 
@@ -153,7 +165,9 @@ function methods.default(object, value)
 end
 
 local function check_count(n)
-  if math.type(n) ~= "integer" or n < 0 then error("expected a whole number that is not negative", 3) end
+  if math.type(n) ~= "integer" or n < 0 then
+    error("expected a whole number that is not negative", 3)
+  end
   return n
 end
 
@@ -192,7 +206,9 @@ function methods.exactly_one(object, ...)
   for _, name in ipairs(names) do
     local field = self.fields[name]
     if not field then error(("exactly_one: no field %q"):format(tostring(name)), 2) end
-    if not field.is_optional then error(("exactly_one: field %q must be optional"):format(name), 2) end
+    if not field.is_optional then
+      error(("exactly_one: field %q must be optional"):format(name), 2)
+    end
   end
   if #names < 2 then error("exactly_one: two or more field names are needed", 2) end
   local rules = { table.unpack(self.rules) }
@@ -200,7 +216,9 @@ function methods.exactly_one(object, ...)
   return derive(self, { rules = rules })
 end
 
-function methods.describe(object, text) return derive(of(object, "describe"), { description = text }) end
+function methods.describe(object, text)
+  return derive(of(object, "describe"), { description = text })
+end
 
 local function new(kind, definition)
   definition.kind = kind

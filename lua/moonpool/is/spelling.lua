@@ -1,5 +1,5 @@
--- moonpool.is.spelling: which names of a value are data, as its schema says: those of is.map, and all within is.any. Data
--- keeps its spelling in JSON, where other names become camelCase.
+-- moonpool.is.spelling: which names of a value are data, as its schema says: those of is.map, and
+-- all within is.any. Data keeps its spelling in JSON, where other names become camelCase.
 local json   = require "moonpool.json"
 local schema = require "moonpool.is.schema"
 
@@ -11,7 +11,9 @@ local function speaks_of_data(definition)
   if known[definition] ~= nil then return known[definition] end
   local found = definition.kind == "map" or definition.kind == "any"
   if definition.item then found = found or speaks_of_data(definition.item) end
-  for _, part in pairs(definition.fields or definition.choices or {}) do found = speaks_of_data(part) or found end
+  for _, part in pairs(definition.fields or definition.choices or {}) do
+    found = speaks_of_data(part) or found
+  end
   known[definition] = found
   return found
 end
@@ -26,9 +28,13 @@ end
 
 local kinds = {
   any    = function(_, value) return json.raw(copy_of(value)) end,
-  map    = function(self, value) return json.map(copy_of(value, function() return self.item end)) end,
+  map    = function(self, value)
+    return json.map(copy_of(value, function() return self.item end))
+  end,
   array  = function(self, value) return copy_of(value, function() return self.item end) end,
-  object = function(self, value) return copy_of(value, function(name) return self.fields[name] end) end,
+  object = function(self, value)
+    return copy_of(value, function(name) return self.fields[name] end)
+  end,
   one_of = function(self, value)
     for _, choice in ipairs(self.choices) do
       if schema.fits(choice, value) then return marked(choice, value) end
@@ -42,7 +48,8 @@ function marked(definition, value)
   return kinds[definition.kind](definition, value)
 end
 
---- The value, or a copy of what has to be marked in it. The value itself is not changed: it may be anybody's.
+--- The value, or a copy of what has to be marked in it. The value itself is not changed: it may be
+--- anybody's.
 ---@param of table  a schema
 function spelling.mark(of, value) return marked(schema.of(of), value) end
 

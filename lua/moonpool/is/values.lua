@@ -1,4 +1,5 @@
--- moonpool.is.values: schemas of single values. Messages never repeat the value: it may be a secret.
+-- moonpool.is.values: schemas of single values. Messages never repeat the value: it may be a
+-- secret.
 local read_uuid = require "moonpool.host".read_uuid
 local json = require "moonpool.json"
 local decimal = require "moonpool.decimal"
@@ -75,8 +76,12 @@ values.uuid = schema.new("uuid", {
 values.email = format("email", "look like an e-mail address", function(text)
   if #text > 254 or text:find("[%c%s\"<>(),;:\\]") then return nil end
   local user, domain = text:match("^([^@]+)@([^@]+)$")
-  if not user or #user > 64 or user:find("^%.") or user:find("%.$") or user:find("..", 1, true) then return nil end
-  if not domain:find("^[%w\x80-\xff.-]+%.[%w\x80-\xff-]+$") or #domain:match("[^.]+$") < 2 then return nil end
+  if not user or #user > 64 or user:find("^%.") or user:find("%.$") or user:find("..", 1, true) then
+    return nil
+  end
+  if not domain:find("^[%w\x80-\xff.-]+%.[%w\x80-\xff-]+$") or #domain:match("[^.]+$") < 2 then
+    return nil
+  end
   for label in (domain .. "."):gmatch("([^.]*)%.") do
     if label == "" or #label > 63 or label:find("^%-") or label:find("%-$") then return nil end
   end
@@ -112,7 +117,7 @@ function values.enum(list)
   })
 end
 
--- -- numbers ----------------------------------------------------------------------------------------
+-- -- numbers --------------------------------------------------------------------------------------
 
 local function in_range(self, value, run)
   local min, max = self.min_value, self.max_value
@@ -151,27 +156,35 @@ values.number = schema.new("number", {
   convert = function(self, value, run)
     if decimal.is(value) then value = value:tonumber() end
     if type(value) ~= "number" then return run:fail("must be a number") end
-    if value ~= value or value == math.huge or value == -math.huge then return run:fail("must be a finite number") end
+    if value ~= value or value == math.huge or value == -math.huge then
+      return run:fail("must be a finite number")
+    end
     return in_range(self, value, run)
   end,
 })
 
 local function to_decimal(value)
-  if decimal.is(value) then return decimal(value) end -- a number of JSON becomes a decimal as any other
+  -- a number of JSON becomes a decimal as any other
+  if decimal.is(value) then return decimal(value) end
   if math.type(value) == "integer" then return decimal(value) end
-  if type(value) ~= "string" or not (value:find("^%-?%d+$") or value:find("^%-?%d+%.%d+$")) then return nil end
+  if type(value) ~= "string" or not (value:find("^%-?%d+$") or value:find("^%-?%d+%.%d+$")) then
+    return nil
+  end
   local ok, d = pcall(decimal, value)
   return ok and d or nil
 end
 
--- Money and rates. A decimal, an integer or a string in plain notation; floats are not exact: refused.
+-- Money and rates. A decimal, an integer or a string in plain notation; floats are not exact:
+-- refused.
 values.decimal = schema.new("decimal", {
   allows = set("min", "max", "scale", "precision"),
   bound = decimal,
   convert = function(self, value, run)
     local d = to_decimal(value)
     if not d then
-      if math.type(value) == "float" then return run:fail("must be a decimal; floats are not exact") end
+      if math.type(value) == "float" then
+        return run:fail("must be a decimal; floats are not exact")
+      end
       return run:fail("must be a decimal number such as \"28500.00\"")
     end
     if not d:is_finite() then return run:fail("must be a finite number") end
@@ -180,25 +193,29 @@ values.decimal = schema.new("decimal", {
       local rounded = d:round(scale)
       if rounded ~= d then
         return run:fail(scale == 0 and "must have no digits after the point"
-          or ("must have at most %d digit%s after the point"):format(scale, scale == 1 and "" or "s"))
+          or ("must have at most %d digit%s after the point"):format(scale,
+            scale == 1 and "" or "s"))
       end
       d = rounded
     end
     if precision then
       local before = precision - (scale or d:scale())
       if before < 0 or d:abs() >= decimal(10) ^ before then
-        return run:fail(("must have at most %d digits in front of the point"):format(math.max(before, 0)))
+        return run:fail(("must have at most %d digits in front of the point")
+          :format(math.max(before, 0)))
       end
     end
     return in_range(self, d, run)
   end,
 })
 
--- -- whatever -----------------------------------------------------------------------------------------
+-- -- whatever -------------------------------------------------------------------------------------
 
 local function check_data_text(text, run)
   if not utf8.len(text) then run:fail("must be valid UTF-8 throughout") end
-  if text:find("\0", 1, true) then run:fail("must not contain a NUL character (U+0000): it cannot be stored") end
+  if text:find("\0", 1, true) then
+    run:fail("must not contain a NUL character (U+0000): it cannot be stored")
+  end
 end
 
 -- Data as it is: a copy for jsonb, its names left alone on both sides.
@@ -211,7 +228,9 @@ local function copy_any(value, run, depth)
     if depth > 64 then return run:fail("is nested deeper than 64 levels, or contains itself") end
     local copy = {}
     for k, v in next, value do
-      if type(k) ~= "string" and math.type(k) ~= "integer" then return run:fail("has a key that is not a string") end
+      if type(k) ~= "string" and math.type(k) ~= "integer" then
+        return run:fail("has a key that is not a string")
+      end
       if type(k) == "string" then check_data_text(k, run) end
       local at = run.depth + 1
       run.depth, run[at] = at, k
@@ -233,7 +252,8 @@ values.any = schema.new("any", {
   convert = function(_, value, run) return copy_any(value, run, 1) end,
 })
 
--- A database row, or a table that stands for one. It is passed on and not looked at: looking would wait.
+-- A database row, or a table that stands for one. It is passed on and not looked at: looking would
+-- wait.
 values.row = schema.new("row", {
   convert = function(_, value, run)
     local kind = type(value)

@@ -1,4 +1,5 @@
--- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said about it.
+-- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said
+-- about it.
 local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local errors     = require "moonpool.errors"
@@ -26,7 +27,8 @@ local function with_context(options, fn)
     -- Often enough that whoever holds a lock is seen before the lock timeout.
     local interval_s = math.max(0.05, math.min(1, options.lock_timeout_ms / 3000))
     local has_second = host.pool_stats().max > 1
-    local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s, blind = not has_second })
+    local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s,
+                                       blind = not has_second })
     local context = {
       conn = conn, pid = pid, has_second = has_second,
       wait_s = options.wait_s, lock_timeout_ms = options.lock_timeout_ms, retries = options.retries,
@@ -54,12 +56,15 @@ local function out(options, line)
   io.stdout:flush()
 end
 
--- The names of the indexes that the pending files build: these are not repaired but made by their statement.
+-- The names of the indexes that the pending files build: these are not repaired but made by their
+-- statement.
 local function built_by(conn, plan)
   local names = {}
   for _, item in ipairs(plan) do
     for number, statement in ipairs(runner.read(conn, item.file, "up")) do
-      if number > item.done and statement.index and statement.index.name then names[statement.index.name] = true end
+      if number > item.done and statement.index and statement.index.name then
+        names[statement.index.name] = true
+      end
     end
   end
   return names
@@ -71,11 +76,13 @@ local function plan_up(conn, dir, options)
   local rows, half = record.applied(conn), record.half_done(conn)
   local pending = record.pending(dir, list, by_version, rows)
   if half and half.direction == "down" then
-    problem.raise("%s is half undone (%s): finish it with moonpool migrate down", half.name, plural(half.done, "statement"))
+    problem.raise("%s is half undone (%s): finish it with moonpool migrate down", half.name,
+                  plural(half.done, "statement"))
   elseif half and not by_version[half.version] then
     problem.raise("%s/%s is half applied, but the file is missing: bring it back", dir, half.name)
   elseif half and pending[1] and pending[1].version ~= half.version then
-    problem.raise("%s is new, but the later %s is half applied: give it a later number", pending[1].path, half.name)
+    problem.raise("%s is new, but the later %s is half applied: give it a later number",
+                  pending[1].path, half.name)
   end
   local plan = {}
   for _, file in ipairs(pending) do
@@ -99,15 +106,21 @@ local function plan_down(conn, dir, options)
     local row = rows[at]
     if options.to and row.version <= options.to or not options.to and #plan == count then break end
     local file = by_version[row.version]
-    if not file then problem.raise("%s/%s is missing: what it did cannot be undone without it", dir, row.name) end
+    if not file then
+      problem.raise("%s/%s is missing: what it did cannot be undone without it", dir, row.name)
+    end
     if row.checksum and not checksum.matches(file.up, row.checksum) then
-      problem.raise("%s was changed after it was applied: undo the change first, or its down section may not fit", file.path)
+      problem.raise(
+        "%s was changed after it was applied: undo the change first, or its down section may not \z
+          fit", file.path)
     end
     if not file.down then
-      problem.raise("%s has no `-- migrate:down` section: it cannot be undone; nothing was changed", file.path)
+      problem.raise("%s has no `-- migrate:down` section: it cannot be undone; nothing was changed",
+                    file.path)
     end
     local mine = half and half.version == row.version and half or nil
-    plan[#plan + 1] = { file = file, half = mine, done = mine and mine.direction == "down" and mine.done or 0 }
+    plan[#plan + 1] = { file = file, half = mine,
+                        done = mine and mine.direction == "down" and mine.done or 0 }
   end
   return plan
 end
@@ -118,9 +131,12 @@ local function outcome(context, file, direction)
   if not known and context.has_second then known, half = pcall(record.half_done, db) end
   if not known then return file.name .. " stopped; moonpool migrate status shows what is done" end
   if not half or half.done == 0 then
-    return string.format("nothing of %s is %s", file.name, direction == "up" and "applied" or "undone")
+    return string.format("nothing of %s is %s", file.name,
+                         direction == "up" and "applied" or "undone")
   end
-  return string.format("%s stopped: %s of it done and kept; remove the cause and run moonpool migrate %s again: it goes on " ..
+  return string.format(
+    "%s stopped: %s of it done and kept; remove the cause and run moonpool migrate %s again: it \z
+      goes on " ..
                        "there", file.name, plural(half.done, "statement"), direction)
 end
 
@@ -136,11 +152,13 @@ local function run_plan(context, plan, direction, options)
         error(count, 0)
       end
       io.stderr:write(string.format("%s\n%s\n%s in this run: %s; pending: %s\n", tostring(count),
-                                    outcome(context, item.file, direction), verb, plural(number - 1, "migration"),
+                                    outcome(context, item.file, direction), verb,
+                                    plural(number - 1, "migration"),
                                     plural(#plan - number + 1, "migration")))
       return 1
     end
-    out(options, string.format("%s %s (%s, %d ms)", verb, item.file.name, plural(count, "statement"), duration_ms))
+    out(options, string.format("%s %s (%s, %d ms)", verb, item.file.name,
+                               plural(count, "statement"), duration_ms))
   end
   return 0
 end
@@ -174,7 +192,9 @@ function apply.up(dir, options)
     local invalid = indexes.repair(context.conn, names, context)
     context.before = objects.open(context.conn, applied > 0)
     if #plan == 0 then
-      if invalid == 0 then out(options, string.format("nothing to do: %s applied", plural(applied, "migration"))) end
+      if invalid == 0 then
+        out(options, string.format("nothing to do: %s applied", plural(applied, "migration")))
+      end
       return invalid == 0 and 0 or 1
     end
     local exit = run_plan(context, plan, "up", options)
@@ -195,7 +215,9 @@ function apply.down(dir, options)
     end
     if options.dry_run then return trial.run(context, plan, "down") end
     record.create(context.conn)
-    if system.version(context.conn) == system.latest then context.before = objects.open(context.conn, true) end
+    if system.version(context.conn) == system.latest then
+      context.before = objects.open(context.conn, true)
+    end
     return run_plan(context, plan, "down", options)
   end)
 end

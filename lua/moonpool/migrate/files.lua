@@ -27,10 +27,13 @@ local function read(path)
 end
 
 local function load(dir, name)
-  local file = { version = math.tointeger(tonumber(name:match "^%d+")), name = name, path = dir .. "/" .. name }
+  local file = { version = math.tointeger(tonumber(name:match "^%d+")), name = name,
+                 path = dir .. "/" .. name }
   local text = read(file.path)
   if text:sub(1, 3) == "\u{FEFF}" then text = text:sub(4) end
-  if text:find("\0", 1, true) then problem.raise("%s contains a NUL byte, which is not SQL: save it as text", file.path) end
+  if text:find("\0", 1, true) then
+    problem.raise("%s contains a NUL byte, which is not SQL: save it as text", file.path)
+  end
   file.up, file.down, file.down_line = markers.parts(text, file.path)
   file.checksum = checksum.of(file.up)
   return file
@@ -40,22 +43,27 @@ end
 ---@return moonpool.migrate.file[], table<integer, moonpool.migrate.file>
 function files.all(dir)
   if lfs.attributes(dir, "mode") ~= "directory" then
-    problem.raise("there is no folder %s: run moonpool in the project's folder, or name it with --app DIR", dir)
+    problem.raise(
+      "there is no folder %s: run moonpool in the project's folder, or name it with --app DIR", dir)
   end
   local list, by_version = {}, {}
   for name in lfs.dir(dir) do
     if name:lower():match "%.sql$" and not name:match "^%." then
       if name:lower():match "[%._]down%.sql$" or name:match "^U%d" then
-        problem.raise("%s/%s: what undoes a migration stands in the same file as what it undoes, " ..
+        problem.raise("%s/%s: what undoes a migration stands in the same file as what it undoes, "
+                      ..
                       "behind a line `-- migrate:down`: move it there", dir, name)
       end
       if not name:match "^%d+_[%w_-]+%.sql$" then
-        problem.raise("%s/%s: a migration is called NNNN_name.sql, such as 0002_appointments.sql: rename it", dir, name)
+        problem.raise(
+          "%s/%s: a migration is called NNNN_name.sql, such as 0002_appointments.sql: rename it",
+          dir, name)
       end
       local file = load(dir, name)
       local twin = by_version[file.version]
       if twin then
-        problem.raise("%s/%s and %s have the same number %d: give one of them the next free number", dir, name, twin.name,
+        problem.raise("%s/%s and %s have the same number %d: give one of them the next free number",
+                      dir, name, twin.name,
                       file.version)
       end
       by_version[file.version] = file
@@ -69,8 +77,9 @@ end
 local template = [[
 -- %s: what it is for.
 --
--- One transaction, unless a statement cannot run in one, such as CREATE INDEX CONCURRENTLY: those run alone, and what is
--- around them in transactions of its own. Once applied, a file is not edited any more: write another one.
+-- One transaction, unless a statement cannot run in one, such as CREATE INDEX CONCURRENTLY: those
+-- run alone, and what is around them in transactions of its own. Once applied, a file is not edited
+-- any more: write another one.
 
 
 -- migrate:down
@@ -81,7 +90,9 @@ local template = [[
 function files.new(dir, words)
   local name = words:lower():gsub("[%s-]+", "_"):gsub("%.sql$", "")
   if not name:match "^[a-z0-9_]+$" then
-    problem.raise("a migration's name is made of letters, digits and _, such as add_service_orders; not %q", words)
+    problem.raise(
+      "a migration's name is made of letters, digits and _, such as add_service_orders; not %q",
+      words)
   end
   lfs.mkdir(dir)
   local list = files.all(dir)

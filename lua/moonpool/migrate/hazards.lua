@@ -1,5 +1,6 @@
--- moonpool.migrate.hazards: statements that would keep a big table locked for as long as they read or rewrite it, told
--- before they run. Tables that the migration itself makes are not there yet, and so are not big.
+-- moonpool.migrate.hazards: statements that would keep a big table locked for as long as they read
+-- or rewrite it, told before they run. Tables that the migration itself makes are not there yet,
+-- and so are not big.
 local moonpool = require "moonpool"
 
 local BIG_ROWS = 100000
@@ -8,7 +9,9 @@ local hazards = {}
 
 local function is_volatile(conn, call)
   local name = call.funcname[#call.funcname]
-  return conn.value([[select exists (select from pg_proc where proname = $1 and provolatile = 'v')]], name.String.sval)
+  return conn.value(
+    [[select exists (select from pg_proc where proname = $1 and provolatile = 'v')]],
+    name.String.sval)
 end
 
 -- Is there a volatile call anywhere in the expression?
@@ -23,21 +26,28 @@ end
 
 local constraint_hazards = {
   CONSTR_CHECK     = function(c)
-    return not c.skip_validation and "reads all of it for the CHECK: add it NOT VALID, then VALIDATE"
+    return not c.skip_validation
+      and "reads all of it for the CHECK: add it NOT VALID, then VALIDATE"
   end,
   CONSTR_FOREIGN   = function(c)
-    return not c.skip_validation and "reads all of it for the foreign key: add it NOT VALID, then VALIDATE"
+    return not c.skip_validation
+      and "reads all of it for the foreign key: add it NOT VALID, then VALIDATE"
   end,
   CONSTR_UNIQUE    = function(c)
-    return not c.indexname and "blocks writes while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
+    return not c.indexname
+      and "blocks writes while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then \z
+        USING INDEX"
   end,
   CONSTR_PRIMARY   = function(c)
-    return not c.indexname and "blocks reads while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then USING INDEX"
+    return not c.indexname
+      and "blocks reads while it builds the index: use CREATE UNIQUE INDEX CONCURRENTLY, then \z
+        USING INDEX"
   end,
   CONSTR_EXCLUSION = function() return "blocks reads and writes while it builds the index" end,
 }
 
-local serial = { serial = true, bigserial = true, smallserial = true, serial4 = true, serial8 = true, serial2 = true }
+local serial = { serial = true, bigserial = true, smallserial = true, serial4 = true,
+                 serial8 = true, serial2 = true }
 
 local function added_column(conn, column)
   local names = column.typeName and column.typeName.names or {}
@@ -46,7 +56,9 @@ local function added_column(conn, column)
   for _, item in ipairs(column.constraints or {}) do
     local constraint = item.Constraint
     if constraint.contype == "CONSTR_DEFAULT" and any_volatile(conn, constraint.raw_expr) then
-      return "rewrites it for a default that differs from row to row: add the column first, fill it in parts"
+      return
+        "rewrites it for a default that differs from row to row: add the column first, fill it \z
+          in parts"
     elseif constraint.contype == "CONSTR_IDENTITY" then
       return "rewrites it to number its rows"
     elseif constraint.contype == "CONSTR_GENERATED" then
@@ -60,7 +72,9 @@ end
 local alter = {
   AT_AlterColumnType = function() return "may rewrite it, and its indexes, for the new type" end,
   AT_SetNotNull      = function()
-    return "blocks reads and writes while it reads all of it: add CHECK (… IS NOT NULL) NOT VALID and VALIDATE it first"
+    return
+      "blocks reads and writes while it reads all of it: add CHECK (… IS NOT NULL) NOT VALID and \z
+        VALIDATE it first"
   end,
   AT_AddConstraint   = function(_, command)
     local constraint = command.def.Constraint
@@ -77,7 +91,9 @@ local alter = {
 -- What a statement does to tables: calls found(relation, hazard) for each.
 local kinds = {
   IndexStmt = function(_, tree, found)
-    if not tree.concurrent then found(tree.relation, "blocks writes while it builds the index: use CREATE INDEX CONCURRENTLY") end
+    if not tree.concurrent then
+      found(tree.relation, "blocks writes while it builds the index: use CREATE INDEX CONCURRENTLY")
+    end
   end,
   AlterTableStmt = function(conn, tree, found)
     if tree.objtype ~= "OBJECT_TABLE" then return end
@@ -106,15 +122,18 @@ local kinds = {
   end,
   RefreshMatViewStmt = function(_, tree, found)
     if tree.concurrent then return end
-    found(tree.relation, "blocks reads while it fills it: use REFRESH MATERIALIZED VIEW CONCURRENTLY")
+    found(
+      tree.relation, "blocks reads while it fills it: use REFRESH MATERIALIZED VIEW CONCURRENTLY")
   end,
 }
 
 local size_query = [[
-  select c.reltuples::bigint as rows, pg_size_pretty(c.relpages * current_setting('block_size')::bigint) as size,
+  select c.reltuples::bigint as rows,
+    pg_size_pretty(c.relpages * current_setting('block_size')::bigint) as size,
          c.oid::regclass::text as name
     from pg_class r
-    join pg_class c on c.oid = coalesce((select indrelid from pg_index where indexrelid = r.oid), r.oid)
+    join pg_class c on c.oid = coalesce((select indrelid from pg_index where indexrelid = r.oid),
+      r.oid)
    where r.oid = to_regclass(case when $schema::text is null then format('%I', $table::text)
                                   else format('%I.%I', $schema::text, $table::text) end)]]
 
@@ -127,10 +146,13 @@ function hazards.of(conn, list)
     local look = statement.tree and kinds[statement.kind]
     if look then
       look(conn, statement.tree, function(relation, hazard)
-        local size = conn.first(size_query, { schema = relation.schemaname or moonpool.null, table = relation.relname })
+        local size = conn.first(size_query, { schema = relation.schemaname or moonpool.null,
+                                              table = relation.relname })
         if size and size.rows > BIG_ROWS then
-          lines[#lines + 1] = string.format("warning: %s:%d: locks %s, which has about %d rows (%s): %s",
-                                            statement.path, statement.line, size.name, size.rows, size.size, hazard)
+          lines[#lines + 1] = string.format(
+            "warning: %s:%d: locks %s, which has about %d rows (%s): %s",
+                                            statement.path, statement.line, size.name, size.rows,
+                                            size.size, hazard)
         end
       end, statement.concurrent)
     end

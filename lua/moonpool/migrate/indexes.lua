@@ -1,5 +1,5 @@
--- moonpool.migrate.indexes: INVALID indexes. A CONCURRENTLY build that fails or is cut off leaves one: it costs every
--- write, serves no query, and IF NOT EXISTS takes it for the real one.
+-- moonpool.migrate.indexes: INVALID indexes. A CONCURRENTLY build that fails or is cut off leaves
+-- one: it costs every write, serves no query, and IF NOT EXISTS takes it for the real one.
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
@@ -16,18 +16,24 @@ local POLL_S = 0.25
 
 local indexes = {}
 
--- The progress view hides the index of a session that the role may not look into; pg_locks shows its lock on the table.
+-- The progress view hides the index of a session that the role may not look into; pg_locks shows
+-- its lock on the table.
 local query = [[
-  select c.relname as name, format('%I.%I', n.nspname, c.relname) as full, i.indrelid::regclass::text as on,
+  select c.relname as name, format('%I.%I', n.nspname, c.relname) as full,
+    i.indrelid::regclass::text as on,
          i.indrelid::bigint as table_id, i.indisunique as unique,
          c.relname ~ '_cc(new|old)[0-9]*$'
            and exists (select from pg_index o join pg_class oc on oc.oid = o.indexrelid
                         where o.indrelid = i.indrelid and o.indexrelid <> i.indexrelid
-                          and starts_with(oc.relname, regexp_replace(c.relname, '_cc(new|old)[0-9]*$', ''))) as leftover,
+                          and starts_with(oc.relname,
+                            regexp_replace(c.relname, '_cc(new|old)[0-9]*$', ''))) as leftover,
          (select p.pid from pg_stat_progress_create_index p
-           where (p.index_relid is null or p.index_relid in (0, i.indexrelid) or p.command like 'REINDEX%')
-             and exists (select from pg_locks l where l.pid = p.pid and l.granted and l.relation = i.indrelid
-                           and l.database = (select oid from pg_database where datname = current_database())
+           where (p.index_relid is null or p.index_relid in (0, i.indexrelid)
+             or p.command like 'REINDEX%')
+             and exists (select from pg_locks l where l.pid = p.pid and l.granted
+               and l.relation = i.indrelid
+                           and l.database = (select oid from pg_database
+                             where datname = current_database())
                            and l.mode = 'ShareUpdateExclusiveLock')
            limit 1) as builder
     from pg_index i
@@ -45,7 +51,8 @@ end
 -- The index of a CREATE INDEX statement, as the server would name it: nil, or { valid, full, on }.
 local function find(conn, index)
   return conn.first([[
-    select i.indisvalid as valid, format('%I.%I', n.nspname, c.relname) as full, i.indrelid::regclass::text as on
+    select i.indisvalid as valid, format('%I.%I', n.nspname, c.relname) as full,
+      i.indrelid::regclass::text as on
       from pg_index i
       join pg_class c on c.oid = i.indexrelid
       join pg_namespace n on n.oid = c.relnamespace
@@ -66,7 +73,8 @@ local function invalid_named(conn, full)
   end
 end
 
---- Before the statement is run: takes an invalid index of its name away. Gives true when there was one.
+--- Before the statement is run: takes an invalid index of its name away. Gives true when there was
+--- one.
 function indexes.make_room(conn, index, context)
   local found = find(conn, index)
   if not found or found.valid then return false end
@@ -76,16 +84,20 @@ function indexes.make_room(conn, index, context)
     if not invalid then return false end      -- its builder was quicker
     if not invalid.builder then break end
     if host.clock() > limit then
-      problem.raise("the index %s is being built by process %d right now: run migrate again when it has ended",
+      problem.raise(
+        "the index %s is being built by process %d right now: run migrate again when it has ended",
                     found.full, invalid.builder)
     end
     if not told then
-      context.say(string.format("  waiting for process %d, which builds the index %s", invalid.builder, found.full))
+      context.say(string.format("  waiting for process %d, which builds the index %s",
+                                invalid.builder, found.full))
       told = true
     end
     moonpool.sleep(POLL_S)
   end
-  context.say(string.format("  dropping the INVALID index %s on %s, which an interrupted build left", found.full, found.on))
+  context.say(
+    string.format("  dropping the INVALID index %s on %s, which an interrupted build left",
+                  found.full, found.on))
   drop(conn, found.full)
   return true
 end
@@ -94,11 +106,16 @@ end
 function indexes.check(conn, statement)
   local found = find(conn, statement.index)
   if not found then
-    problem.raise("%s:%d: there is no index %s on %s after the statement: something else of this name is in the way, and " ..
-                  "IF NOT EXISTS hid it; give the index another name", statement.path, statement.line,
+    problem.raise(
+      "%s:%d: there is no index %s on %s after the statement: something else of this name is in \z
+        the way, and " ..
+                  "IF NOT EXISTS hid it; give the index another name", statement.path,
+                  statement.line,
                   statement.index.name, statement.index.table)
   elseif not found.valid then
-    problem.raise("%s:%d: the index %s is INVALID after the statement; run migrate again, which drops and rebuilds it",
+    problem.raise(
+      "%s:%d: the index %s is INVALID after the statement; run migrate again, which drops and \z
+        rebuilds it",
                   statement.path, statement.line, found.full)
   end
 end
@@ -109,8 +126,8 @@ function indexes.is_built(conn, index)
   return found ~= nil and found.valid
 end
 
---- After a failed build: takes away what it left, unless that takes long: the next run does it too. Gives true, or false
---- and why it is still there.
+--- After a failed build: takes away what it left, unless that takes long: the next run does it too.
+--- Gives true, or false and why it is still there.
 function indexes.clean_up(conn, index, lock_timeout_ms)
   local ok, failure = pcall(function()
     local found = find(conn, index)
@@ -124,8 +141,8 @@ function indexes.clean_up(conn, index, lock_timeout_ms)
   return ok, failure
 end
 
---- Repairs what no pending statement will build: corpses of a REINDEX are dropped, others built anew in place, for their
---- definition is nowhere else. Gives how many are still invalid.
+--- Repairs what no pending statement will build: corpses of a REINDEX are dropped, others built
+--- anew in place, for their definition is nowhere else. Gives how many are still invalid.
 ---@param pending table<string, boolean>   names that pending statements create
 function indexes.repair(conn, pending, context)
   local left = 0
@@ -135,12 +152,15 @@ function indexes.repair(conn, pending, context)
       if index.leftover ~= leftovers or pending[index.name] then
         goto continue
       elseif index.builder then
-        context.say(string.format("process %d builds the index %s right now: left alone", index.builder, index.full))
+        context.say(string.format("process %d builds the index %s right now: left alone",
+                                  index.builder, index.full))
       elseif index.leftover then
         ok, failure = pcall(drop, conn, index.full)
         if ok then
-          context.say(string.format("dropped the INVALID index %s on %s, which an interrupted REINDEX left", index.full,
-                                    index.on))
+          context.say(
+            string.format("dropped the INVALID index %s on %s, which an interrupted REINDEX left",
+                          index.full,
+                          index.on))
         end
       else
         session.lock_timeout(conn, 0)
@@ -161,8 +181,10 @@ function indexes.repair(conn, pending, context)
         if type(failure) ~= "table" or not failure.sqlstate then error(failure, 0) end
         left = left + 1
         io.stderr:write(string.format(
-          "the index %s on %s is INVALID and could not be repaired: %s\n  SQLSTATE  %s\n%s", index.full, index.on,
-          failure.message, failure.sqlstate, failure.detail and "  detail    " .. failure.detail .. "\n" or ""))
+          "the index %s on %s is INVALID and could not be repaired: %s\n  SQLSTATE  %s\n%s",
+          index.full, index.on,
+          failure.message, failure.sqlstate,
+          failure.detail and "  detail    " .. failure.detail .. "\n" or ""))
       end
       ::continue::
     end

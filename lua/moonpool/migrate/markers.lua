@@ -1,8 +1,9 @@
 -- moonpool.migrate.markers: a migration's text as what is applied and what undoes it.
 --
 -- The marker between them is a line of its own, `-- migrate:down`; `-- migrate:up` may stand in
--- front of all. A comment that looks like one of these, or like a marker of another tool, and is not
--- exactly ours is refused: as a mere comment, it would let what undoes the migration be applied.
+-- front of all. A comment that looks like one of these, or like a marker of another tool, and is
+-- not exactly ours is refused: as a mere comment, it would let what undoes the migration be
+-- applied.
 local nearest = require "moonpool.is.nearest"
 local problem = require "moonpool.migrate.problem"
 local scan    = require "moonpool.migrate.scan"
@@ -18,8 +19,9 @@ end
 local tools      = set "migrate migration migrations goose dbmate rambler flyway sqlx evolution"
 local directions = set "up ups down downs undo revert rollback"
 local parts      = set "migrate migration section part script"
-local around     = set [[migrate migration migrations goose dbmate rambler flyway sqlx sql db go golang node pg tern yoyo
-                        section part script begin begins start starts end ends of the and here below follows this is]]
+local around     = set [[migrate migration migrations goose dbmate rambler flyway sqlx sql db
+                         go golang node pg tern yoyo section part script begin begins start
+                         starts end ends of the and here below follows this is]]
 local joined     = set "migrateup migratedown gooseup goosedown upmigration downmigration"
 
 -- Letters that are drawn as ASCII ones.
@@ -98,7 +100,8 @@ local function part_looks_like(signs, rest, comment)
   return alone and is_near(first, directions) and is_near(second, parts) or says_only(rest)
 end
 
--- Does a line look like a marker, as a whole or behind dashes? `comment`: of a comment, else of code.
+-- Does a line look like a marker, as a whole or behind dashes? `comment`: of a comment, else of
+-- code.
 local function looks_like(line, comment)
   for part in folded(line):gsub("%-%-+", "\n"):gmatch "[^\n\v\f]+" do
     local signs, rest = part:match "^([^%w?]*)(.*)$"
@@ -247,7 +250,8 @@ function markers.parts(text, path)
   self:ends()
   if not self.down_from then return text end
   if self.has_code and not self.up_has_code then
-    refuse(path, self.down_line, "nothing stands in front of `-- migrate:down`: this would apply " ..
+    refuse(path, self.down_line,
+           "nothing stands in front of `-- migrate:down`: this would apply " ..
            "nothing and undo something. What is applied comes first")
   end
   return text:sub(1, self.up_to), text:sub(self.down_from), self.down_line + 1

@@ -1,9 +1,9 @@
--- moonpool.migrate.objects: what the migrations have made, noted while they run, so that `migrate verify`
--- can tell what has become of it. Each transaction of a migration notes what it changed of the catalog,
--- and nothing else: what others make or own is no business of the migrations.
+-- moonpool.migrate.objects: what the migrations have made, noted while they run, so that `migrate
+-- verify` can tell what has become of it. Each transaction of a migration notes what it changed of
+-- the catalog, and nothing else: what others make or own is no business of the migrations.
 --
--- What is noted is in moonpool.migration_object, which only the owner sees. One row of the kind `server`
--- says which version wrote the definitions: another one may spell them in another way.
+-- What is noted is in moonpool.migration_object, which only the owner sees. One row of the kind
+-- `server` says which version wrote the definitions: another one may spell them in another way.
 local catalog = require "moonpool.migrate.catalog"
 local db      = require "moonpool.db"
 local json    = require "moonpool.json"
@@ -11,7 +11,8 @@ local problem = require "moonpool.migrate.problem"
 
 local objects = {}
 
-local RECORD = "jsonb_to_recordset($1::jsonb) as x (kind text, name text, parent text, definition text)"
+local RECORD =
+  "jsonb_to_recordset($1::jsonb) as x (kind text, name text, parent text, definition text)"
 
 -- Of an INVALID index `migrate status` tells.
 local function is_invalid(object) return object.definition:find "; INVALID$" ~= nil end
@@ -31,9 +32,12 @@ end
 
 -- What is noted, by kind and name, and the server's version then; nil where nothing was noted yet.
 local function noted(conn)
-  if not conn.value "select to_regclass('moonpool.migration_object') is not null" then return nil end
+  if not conn.value "select to_regclass('moonpool.migration_object') is not null" then
+    return nil
+  end
   local all, version, any = {}, nil, false
-  for _, row in ipairs(conn.query "select kind, name, parent, definition from moonpool.migration_object") do
+  for _, row in ipairs(
+    conn.query "select kind, name, parent, definition from moonpool.migration_object") do
     if row.kind == "server" then
       version, any = row.definition, true
     else
@@ -47,7 +51,8 @@ end
 -- Takes the objects of `gone` off the note and puts those of `there` on it.
 local function write(conn, gone, there)
   if gone[1] then
-    conn.exec("delete from moonpool.migration_object o using " .. RECORD .. " where o.kind = x.kind and o.name = x.name",
+    conn.exec("delete from moonpool.migration_object o using " .. RECORD
+              .. " where o.kind = x.kind and o.name = x.name",
               json.array(gone))
   end
   if there[1] then
@@ -61,7 +66,8 @@ local function write_server(conn)
   write(conn, row, row)
 end
 
---- Notes what has changed since `before`, within the transaction that changed it. Gives what there is now.
+--- Notes what has changed since `before`, within the transaction that changed it. Gives what there
+--- is now.
 function objects.note(conn, before)
   local now, gone, there = catalog.read(conn), {}, {}
   for key, object in pairs(before) do
@@ -80,7 +86,8 @@ function objects.note(conn, before)
   return now
 end
 
---- Takes what there is for what the migrations made: of the noted objects, and of what belongs to them.
+--- Takes what there is for what the migrations made: of the noted objects, and of what belongs to
+--- them.
 function objects.accept(conn)
   return in_transaction(conn, function()
     local known, now, gone, there = noted(conn) or {}, catalog.read(conn), {}, {}
@@ -90,7 +97,9 @@ function objects.accept(conn)
       if now[key] then there[#there + 1], names[object.name] = now[key], true end
     end
     for key, object in pairs(now) do
-      if not known[key] and object.parent and names[object.parent] and not is_invalid(object) then there[#there + 1] = object end
+      if not known[key] and object.parent and names[object.parent] and not is_invalid(object) then
+        there[#there + 1] = object
+      end
     end
     write(conn, gone, there)
     write_server(conn)
@@ -101,7 +110,9 @@ end
 -- What a database that was migrated before there was a note has of the owner's own.
 local function first_note(conn)
   local mine, now, there = {}, catalog.read(conn), {}
-  for _, row in ipairs(conn.query "select rolname from pg_catalog.pg_roles where pg_has_role(current_user, oid, 'usage')") do
+  for _, row in ipairs(
+    conn.query "select rolname from pg_catalog.pg_roles where pg_has_role(current_user, oid, \z
+      'usage')") do
     mine[row.rolname] = true
   end
   local names = {}
@@ -110,7 +121,9 @@ local function first_note(conn)
     if owner and mine[owner] and object.kind ~= "schema" then names[object.name] = true end
   end
   for _, object in pairs(now) do
-    if names[object.name] or object.parent and names[object.parent] then there[#there + 1] = object end
+    if names[object.name] or object.parent and names[object.parent] then
+      there[#there + 1] = object
+    end
   end
   write(conn, {}, there)
 end
@@ -141,7 +154,9 @@ local function difference(one, other)
   local list_other, set_other = parts(other)
   local function first(list, set)
     for _, part in ipairs(list) do
-      if not set[part] then return #part > 160 and part:sub(1, utf8.offset(part, 0, 160) - 1) .. "…" or part end
+      if not set[part] then
+        return #part > 160 and part:sub(1, utf8.offset(part, 0, 160) - 1) .. "…" or part
+      end
     end
     return "-"
   end
@@ -172,8 +187,10 @@ local function compare(known, now, same_server)
     local object, there = known[key], now[key]
     if not there and not lost[object.parent] then
       lines[#lines + 1] = ("the %s is missing: a migration made it"):format(describe(object))
-    elseif there and same_server and not is_invalid(there) and there.definition ~= object.definition then
-      lines[#lines + 1] = ("the %s is not what the migrations made:\n  migrations  %s\n  database    %s"):format(
+    elseif there and same_server and not is_invalid(there)
+      and there.definition ~= object.definition then
+      lines[#lines + 1] = (
+        "the %s is not what the migrations made:\n  migrations  %s\n  database    %s"):format(
         describe(object), difference(object.definition, there.definition))
     end
   end

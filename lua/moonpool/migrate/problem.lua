@@ -1,4 +1,5 @@
--- moonpool.migrate.problem: what is the user's to solve, printed as it is, without a traceback; and words for messages.
+-- moonpool.migrate.problem: what is the user's to solve, printed as it is, without a traceback; and
+-- words for messages.
 local problem = {}
 
 local metatable = { __tostring = function(self) return self.message end }
@@ -13,7 +14,8 @@ function problem.is(value)
 end
 
 function problem.plural(count, noun)
-  return string.format("%d %s%s", count, noun, count == 1 and "" or (noun:match "x$" and "es" or "s"))
+  return string.format("%d %s%s", count, noun,
+                       count == 1 and "" or (noun:match "x$" and "es" or "s"))
 end
 
 return problem

@@ -1,5 +1,6 @@
--- moonpool.migrate.record: what was applied to the database: a row of moonpool_migrations for each migration, and, only
--- while one is half done, a row of moonpool_migration_steps for each of its statements. The functions take a connection.
+-- moonpool.migrate.record: what was applied to the database: a row of moonpool_migrations for each
+-- migration, and, only while one is half done, a row of moonpool_migration_steps for each of its
+-- statements. The functions take a connection.
 local checksum = require "moonpool.migrate.checksum"
 local host     = require "moonpool.host"
 local problem  = require "moonpool.migrate.problem"
@@ -25,10 +26,12 @@ function record.create(conn)
         moonpool    text,
         constraint moonpool_migrations_pkey primary key (version)
       )]]
-  elseif not conn.value [[select exists (select from pg_attribute where attrelid = 'public.moonpool_migrations'::regclass
+  elseif not conn.value [[select exists (select from pg_attribute
+    where attrelid = 'public.moonpool_migrations'::regclass
                                           and attname = 'moonpool' and not attisdropped)]] then
     conn.exec "alter table public.moonpool_migrations add column if not exists applied_by text"
-    conn.exec "alter table public.moonpool_migrations alter column applied_by set default session_user"
+    conn.exec "alter table public.moonpool_migrations alter column applied_by set default \z
+      session_user"
     conn.exec "alter table public.moonpool_migrations add column if not exists moonpool text"
   end
 end
@@ -37,24 +40,28 @@ end
 function record.applied(conn)
   if not exists(conn, "moonpool_migrations") then return {} end
   return conn.query [[
-    select version, name, checksum, applied_at, duration_ms, statements from public.moonpool_migrations order by version]]
+    select version, name, checksum, applied_at, duration_ms, statements
+      from public.moonpool_migrations order by version]]
 end
 
 --- Whether one is half done, for who may not read the rows.
 function record.is_half_done(conn) return exists(conn, "moonpool_migration_steps") end
 
---- The migration that is half done, nil if none is: { version, name, direction, steps = { [number] = row } }.
+--- The migration that is half done, nil if none is: { version, name, direction, steps = { [number]
+--- = row } }.
 function record.half_done(conn)
   if not exists(conn, "moonpool_migration_steps") then return nil end
   local ok, rows = pcall(conn.query, [[
-    select version, name, direction, number, checksum, done from public.moonpool_migration_steps order by version, number]])
+    select version, name, direction, number, checksum, done from public.moonpool_migration_steps
+      order by version, number]])
   if not ok then
     if rows.sqlstate == "42P01" then return nil end      -- it was finished this very moment
     error(rows, 0)
   end
   local half
   for _, row in ipairs(rows) do
-    half = half or { version = row.version, name = row.name, direction = row.direction, steps = {}, done = 0 }
+    half = half or { version = row.version, name = row.name, direction = row.direction, steps = {},
+                     done = 0 }
     half.steps[row.number] = row
     if row.done then half.done = half.done + 1 end
   end
@@ -95,21 +102,26 @@ end
 
 --- Forgets that a statement began: it failed, and the server said so.
 function record.unstep(conn, file, statement)
-  conn.exec("delete from public.moonpool_migration_steps where version = $1 and number = $2", file.version,
+  conn.exec("delete from public.moonpool_migration_steps where version = $1 and number = $2",
+            file.version,
             statement.number)
 end
 
 -- The table of steps goes when nothing is half done.
 local function clear_steps(conn)
-  if exists(conn, "moonpool_migration_steps") then conn.exec "drop table public.moonpool_migration_steps" end
+  if exists(conn, "moonpool_migration_steps") then
+    conn.exec "drop table public.moonpool_migration_steps"
+  end
 end
 
 --- The file is applied; within the transaction of its last statements.
 function record.add(conn, file, count, duration_ms)
   conn.exec([[
-    insert into public.moonpool_migrations (version, name, checksum, statements, duration_ms, moonpool)
+    insert into public.moonpool_migrations (version, name, checksum, statements, duration_ms,
+      moonpool)
     values ($version, $name, $checksum, $statements, $duration, $moonpool)]],
-    { version = file.version, name = file.name, checksum = file.checksum, statements = count, duration = duration_ms,
+    { version = file.version, name = file.name, checksum = file.checksum, statements = count,
+      duration = duration_ms,
       moonpool = host.version })
   clear_steps(conn)
 end
@@ -127,13 +139,18 @@ function record.pending(dir, list, by_version, rows)
   for _, row in ipairs(rows) do
     local file = by_version[row.version]
     if not file then
-      problem.raise("%s/%s was applied to this database at %s, but the file is missing: bring it back (from version " ..
+      problem.raise(
+        "%s/%s was applied to this database at %s, but the file is missing: bring it back (from \z
+          version " ..
                     "control, or by updating this checkout)", dir, row.name, row.applied_at)
     end
     local changed = not checksum.matches(file.up, row.checksum)
     if changed and file.name ~= row.name then
-      problem.raise("this database was migrated from other files than %s: %s was applied to it at %s, where %s is here.\n" ..
-                    "Another project's database? DATABASE_URL names this one's; MOONPOOL_STATE=FOLDER gives it a private one",
+      problem.raise(
+        "this database was migrated from other files than %s: %s was applied to it at %s, where \z
+          %s is here.\n" ..
+                    "Another project's database? DATABASE_URL names this one's; \z
+                      MOONPOOL_STATE=FOLDER gives it a private one",
                     dir, row.name, row.applied_at, file.name)
     end
     if changed then
@@ -147,7 +164,9 @@ function record.pending(dir, list, by_version, rows)
   for _, file in ipairs(list) do
     if not applied[file.version] then
       if newest and file.version < newest.version then
-        problem.raise("%s is not applied, but the later %s is: give it a number after all applied ones", file.path,
+        problem.raise(
+          "%s is not applied, but the later %s is: give it a number after all applied ones",
+          file.path,
                       newest.name)
       end
       pending[#pending + 1] = file

@@ -1,12 +1,18 @@
--- moonpool.migrate.report: a failed statement as text: file:line, SQLSTATE, the source line with a caret, what to do.
+-- moonpool.migrate.report: a failed statement as text: file:line, SQLSTATE, the source line with a
+-- caret, what to do.
 local report = {}
 
 -- Advice that the server does not give, by SQLSTATE.
 local advice = {
-  ["55P03"] = "other sessions use the table; run migrate again when it is less busy, or with a longer --lock-timeout",
+  ["55P03"] =
+    "other sessions use the table; run migrate again when it is less busy, or with a longer \z
+      --lock-timeout",
   ["40P01"] = "it and another session waited for each other; run migrate again",
-  ["42501"] = "migrations run as the owner: MOONPOOL_OWNER_URL must name the role that owns the table",
-  ["25001"] = "this statement cannot run in a transaction and was not recognised: put it into a file of its own",
+  ["42501"] =
+    "migrations run as the owner: MOONPOOL_OWNER_URL must name the role that owns the table",
+  ["25001"] =
+    "this statement cannot run in a transaction and was not recognised: put it into a file of \z
+      its own",
 }
 
 -- The n-th line (from 1) of a text.
@@ -35,16 +41,19 @@ local function excerpt(number, text, column)
   if not utf8.len(text) then column = math.min(column, #text + 1) end
   local function cut(from, to)
     if not utf8.len(text) then return text:sub(from, to) end
-    return text:sub(utf8.offset(text, from) or #text + 1, (utf8.offset(text, to + 1) or #text + 1) - 1)
+    return text:sub(utf8.offset(text, from) or #text + 1,
+                    (utf8.offset(text, to + 1) or #text + 1) - 1)
   end
   local from = math.max(1, column - 70)
   local shown = cut(from, math.min(utf8.len(text) or #text, from + 99))
-  return margin .. shown .. "\n" .. (" "):rep(#margin - 2) .. "| " .. (" "):rep(column - from) .. "^"
+  return margin .. shown .. "\n" .. (" "):rep(#margin - 2) .. "| " .. (" "):rep(column - from)
+    .. "^"
 end
 
 --- A text that PostgreSQL's parser does not read; `failure` is what moonpool.sql raised.
 function report.syntax(path, first_line, text, failure)
-  local lines = { string.format("%s:%d: %s", path, first_line + failure.sql_line - 1, failure.sql_message) }
+  local lines = { string.format("%s:%d: %s", path, first_line + failure.sql_line - 1,
+                                failure.sql_message) }
   if failure.sql_position > 0 then
     local line, column = place(text, failure.sql_position)
     lines[#lines + 1] = excerpt(first_line + line - 1, line_of(text, line), column)
@@ -56,7 +65,8 @@ end
 --- A failure that no statement of the file is the reason of.
 ---@param failure moonpool.error
 function report.other(path, failure)
-  return string.format("%s: %s%s", path, failure.message, failure.sqlstate and "\n  SQLSTATE  " .. failure.sqlstate or "")
+  return string.format("%s: %s%s", path, failure.message,
+                       failure.sqlstate and "\n  SQLSTATE  " .. failure.sqlstate or "")
 end
 
 --- A statement that the server refused.
@@ -66,7 +76,8 @@ function report.statement(statement, failure)
   local position = tonumber(failure.position)
   local line, column = 1, nil
   if position and position > 0 then line, column = place(statement.sql, position) end
-  local lines = { string.format("%s:%d: %s", statement.path, statement.line + line - 1, failure.message or tostring(failure)) }
+  local lines = { string.format("%s:%d: %s", statement.path, statement.line + line - 1,
+                                failure.message or tostring(failure)) }
   local function add(label, text)
     if text then lines[#lines + 1] = string.format("  %-10s%s", label, text) end
   end

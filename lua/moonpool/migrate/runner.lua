@@ -1,8 +1,10 @@
--- moonpool.migrate.runner: applies or undoes one file. What can run in a transaction does so, the whole of it together
--- with its record; what cannot runs alone, noted before and after, so that a file that stops goes on where it stopped.
+-- moonpool.migrate.runner: applies or undoes one file. What can run in a transaction does so, the
+-- whole of it together with its record; what cannot runs alone, noted before and after, so that a
+-- file that stops goes on where it stopped.
 --
--- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() -> text or nil, wait_s,
--- lock_timeout_ms, retries, before: what there was in the catalog when the last transaction had ended (objects.lua)
+-- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() ->
+-- text or nil, wait_s, lock_timeout_ms, retries, before: what there was in the catalog when the
+-- last transaction had ended (objects.lua)
 local checksum   = require "moonpool.migrate.checksum"
 local hazards    = require "moonpool.migrate.hazards"
 local host       = require "moonpool.host"
@@ -23,7 +25,8 @@ local runner = {}
 local passes = { ["55P03"] = "waited too long for a lock", ["40P01"] = "deadlock" }
 
 -- What a statement fails with whose work was done before, though its end was not recorded.
-local was_done = { ["42P07"] = true, ["42710"] = true, ["42P04"] = true, ["42704"] = true, ["42P01"] = true, ["3D000"] = true }
+local was_done = { ["42P07"] = true, ["42710"] = true, ["42P04"] = true, ["42704"] = true,
+                   ["42P01"] = true, ["3D000"] = true }
 
 -- Runs `attempt` (-> ok, statement, failure) again while others are in the way.
 local function with_retries(context, attempt)
@@ -34,17 +37,22 @@ local function with_retries(context, attempt)
     if not reason or number > context.retries then return false, statement, failure end
     local pause_s = math.min(PAUSE_CAP_S, PAUSE_S * 2 ^ (number - 1)) * (0.5 + math.random() / 2)
     local blocker = context.blocker()
-    context.say(string.format("  %s:%d: %s%s; nothing was changed, again in %.1f s (%d of %d)", statement.path:match "[^/]*$",
-                              statement.line, reason, blocker and ", held by " .. blocker or "", pause_s, number,
+    context.say(string.format("  %s:%d: %s%s; nothing was changed, again in %.1f s (%d of %d)",
+                              statement.path:match "[^/]*$",
+                              statement.line, reason, blocker and ", held by " .. blocker or "",
+                              pause_s, number,
                               context.retries))
     moonpool.sleep(pause_s)
   end
 end
 
--- The text of a failure: the server's, or one of the host's (a lost connection), or a problem that was made here.
+-- The text of a failure: the server's, or one of the host's (a lost connection), or a problem that
+-- was made here.
 local function failure_text(statement, failure)
   if problem.is(failure) then return failure.message end
-  if type(failure) == "table" and failure.message then return report.statement(statement, failure) end
+  if type(failure) == "table" and failure.message then
+    return report.statement(statement, failure)
+  end
   error(failure, 0)
 end
 
@@ -52,7 +60,9 @@ end
 local function run_transaction(context, list, after, noting)
   local conn = context.conn
   for _, statement in ipairs(noting and {} or list) do
-    if statement.index and statement.index.name then indexes.make_room(conn, statement.index, context) end
+    if statement.index and statement.index.name then
+      indexes.make_room(conn, statement.index, context)
+    end
   end
   session.lock_timeout(conn, context.lock_timeout_ms)
   local ok, statement, failure = with_retries(context, function()
@@ -62,7 +72,8 @@ local function run_transaction(context, list, after, noting)
       for _, current in ipairs(noting and {} or list) do
         at = current
         context.watch(current)
-        conn.exec(current.sql)      -- each is waited for: the error then belongs to this statement and no other
+        -- each is waited for: the error then belongs to this statement and no other
+        conn.exec(current.sql)
       end
       context.watch(nil)
       local line = list[#list] and list[#list].line or 1
@@ -78,13 +89,17 @@ local function run_transaction(context, list, after, noting)
       pcall(conn.exec, "rollback")
       if type(reason) == "table" and reason.outcome_unknown then
         reason.message = at and at.sql == "commit" and
-          "the connection was lost at COMMIT, which may or may not have happened; moonpool migrate status shows it" or
+          "the connection was lost at COMMIT, which may or may not have happened; moonpool \z
+            migrate status shows it" or
           "the connection was lost, and with it the transaction"
       end
     end
     return done, at, reason
   end)
-  if not ok then problem.raise("%s", failure_text(statement or { path = context.file.path, line = 1, sql = "" }, failure)) end
+  if not ok then
+    problem.raise("%s", failure_text(statement or { path = context.file.path, line = 1, sql = "" },
+                                     failure))
+  end
 end
 
 -- `tolerant`: the statement, or what it undoes, may have been cut off before.
@@ -92,7 +107,8 @@ local function run_alone(context, file, direction, statement, tolerant)
   local conn, index = context.conn, statement.index
   if index then
     if tolerant and indexes.is_built(conn, index) then
-      context.say(string.format("  %s:%d: the index %s had been built before the interruption", file.name, statement.line,
+      context.say(string.format("  %s:%d: the index %s had been built before the interruption",
+                                file.name, statement.line,
                                 index.name))
       return record.step(conn, file, direction, statement, true)
     end
@@ -107,13 +123,15 @@ local function run_alone(context, file, direction, statement, tolerant)
     if not done and index then
       local cleaned = indexes.clean_up(conn, index, context.lock_timeout_ms)
       if not cleaned and type(reason) == "table" then
-        reason.hint = (reason.hint and reason.hint .. "; " or "") .. "an INVALID index was left; the next run drops it"
+        reason.hint = (reason.hint and reason.hint .. "; " or "")
+          .. "an INVALID index was left; the next run drops it"
       end
     end
     return done, statement, reason
   end)
   if not ok and tolerant and type(failure) == "table" and was_done[failure.sqlstate] then
-    context.say(string.format("  %s:%d: had been done before the interruption (%s)", file.name, statement.line,
+    context.say(string.format("  %s:%d: had been done before the interruption (%s)", file.name,
+                              statement.line,
                               failure.message))
   elseif not ok then
     pcall(record.unstep, conn, file, statement)
@@ -121,7 +139,9 @@ local function run_alone(context, file, direction, statement, tolerant)
   elseif index then
     indexes.check(conn, statement)
   end
-  run_transaction(context, { statement }, function() record.step(conn, file, direction, statement, true) end, true)
+  run_transaction(context, { statement }, function()
+    record.step(conn, file, direction, statement, true)
+  end, true)
 end
 
 -- The statements that an interrupted run has done must still be what they were.
@@ -129,23 +149,28 @@ local function check_done(file, list, half)
   for number = 1, half.done do
     local statement, step = list[number], half.steps[number]
     if not step or not step.done then
-      problem.raise("%s: moonpool_migration_steps is not what moonpool wrote: number %d is missing", file.path, number)
+      problem.raise("%s: moonpool_migration_steps is not what moonpool wrote: number %d is missing",
+                    file.path, number)
     elseif not statement or not checksum.matches(statement.sql, step.checksum) then
-      problem.raise("%s:%d: statement %d was changed after it had been applied; the file is half done (%d of %d statements)" ..
+      problem.raise(
+        "%s:%d: statement %d was changed after it had been applied; the file is half done (%d of \z
+          %d statements)" ..
                     ": undo the change; what follows the first %d may be changed", file.path,
                     statement and statement.line or 1, number, half.done, #list, half.done)
     end
   end
 end
 
---- Splits the part of the file that `direction` ("up" or "down") runs; once, for a big file takes its time.
+--- Splits the part of the file that `direction` ("up" or "down") runs; once, for a big file takes
+--- its time.
 ---@return moonpool.migrate.statement[]
 function runner.read(conn, file, direction, note)
   file.read = file.read or {}
   local known = file.read[direction]
   if not known then
     local notes = {}
-    local list = statements.split(conn, file[direction], file.path, direction == "up" and 1 or file.down_line,
+    local list = statements.split(conn, file[direction], file.path,
+                                  direction == "up" and 1 or file.down_line,
                                   function(line) notes[#notes + 1] = line end)
     known = { list = list, notes = notes }
     file.read[direction] = known
@@ -154,7 +179,8 @@ function runner.read(conn, file, direction, note)
   return known.list
 end
 
---- Applies or undoes a file, or goes on with one that is half done. Gives the number of its statements and the time.
+--- Applies or undoes a file, or goes on with one that is half done. Gives the number of its
+--- statements and the time.
 ---@param half? table      what record.half_done gave, if it is this file
 ---@return integer statements
 ---@return integer duration_ms
@@ -168,12 +194,17 @@ function runner.run(context, file, direction, half)
   context.file = file
   session.prepare(conn)
   if done > 0 then
-    context.say(string.format("%s: going on after %d of %s", file.name, done, problem.plural(#list, "statement")))
+    context.say(string.format("%s: going on after %d of %s", file.name, done,
+                              problem.plural(#list, "statement")))
     for number = 1, done do      -- what the session was set to
-      if list[number].kind == "VariableSetStmt" and not list[number].tree.is_local then conn.exec(list[number].sql) end
+      if list[number].kind == "VariableSetStmt" and not list[number].tree.is_local then
+        conn.exec(list[number].sql)
+      end
     end
   end
-  for _, line in ipairs(hazards.of(conn, table.move(list, done + 1, #list, 1, {}))) do context.say(line) end
+  for _, line in ipairs(hazards.of(conn, table.move(list, done + 1, #list, 1, {}))) do
+    context.say(line)
+  end
 
   local function finish()
     if direction == "up" then
@@ -195,7 +226,9 @@ function runner.run(context, file, direction, half)
       run_alone(context, file, direction, segment[1], turned or (step ~= nil and not step.done))
     else
       run_transaction(context, segment, function()
-        for _, statement in ipairs(segment) do record.step(conn, file, direction, statement, true) end
+        for _, statement in ipairs(segment) do
+          record.step(conn, file, direction, statement, true)
+        end
       end)
     end
   end

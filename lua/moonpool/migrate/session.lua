@@ -1,19 +1,22 @@
--- moonpool.migrate.session: the one connection that a migration works on. It holds the session lock itself: should the
--- process be killed, the lock lasts exactly as long as the statement that the server still runs for it.
+-- moonpool.migrate.session: the one connection that a migration works on. It holds the session lock
+-- itself: should the process be killed, the lock lasts exactly as long as the statement that the
+-- server still runs for it.
 --
--- The lock is taken by polling, for a waiter inside pg_advisory_lock() holds a snapshot that CREATE INDEX CONCURRENTLY
--- would wait for.
+-- The lock is taken by polling, for a waiter inside pg_advisory_lock() holds a snapshot that CREATE
+-- INDEX CONCURRENTLY would wait for.
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
 
-local LOCK_KEY = "1836019566, 1"    -- two int4, as pg_locks shows them: "moon" in ASCII, and the purpose
+-- two int4, as pg_locks shows them: "moon" in ASCII, and the purpose
+local LOCK_KEY = "1836019566, 1"
 local POLL_S   = 0.25
 
 local session = {}
 
 local holder_query = [[
-  select a.pid, a.usename, a.application_name, coalesce(host(a.client_addr), 'local') as address, a.backend_start
+  select a.pid, a.usename, a.application_name, coalesce(host(a.client_addr), 'local') as address,
+    a.backend_start
     from pg_locks l join pg_stat_activity a on a.pid = l.pid
    where l.locktype = 'advisory' and l.granted and l.objsubid = 2
      and l.database = (select oid from pg_database where datname = current_database())
@@ -24,7 +27,8 @@ function session.holder(conn)
   local row = conn.first(holder_query)
   if not row then return nil end
   return string.format("process %d (%s%s, %s, connected at %s)", row.pid, row.usename or "unknown",
-                       (row.application_name or "") ~= "" and ", " .. row.application_name or "", row.address,
+                       (row.application_name or "") ~= "" and ", " .. row.application_name or "",
+                       row.address,
                        tostring(row.backend_start))
 end
 
@@ -32,10 +36,14 @@ local function lock(conn, wait_s)
   local waited_s = 0
   while not conn.value("select pg_try_advisory_lock(" .. LOCK_KEY .. ")") do
     if waited_s >= wait_s then
-      problem.raise("another migration still runs after %g s: %s\nwait for it with --wait SECONDS, or end it with " ..
-                    "select pg_terminate_backend(PID), and run migrate again", wait_s, session.holder(conn) or "another session")
+      problem.raise(
+        "another migration still runs after %g s: %s\nwait for it with --wait SECONDS, or end it \z
+          with " ..
+                    "select pg_terminate_backend(PID), and run migrate again", wait_s,
+                    session.holder(conn) or "another session")
     elseif waited_s == 0 then
-      io.stderr:write("waiting for another migration to finish: ", session.holder(conn) or "another session", "\n")
+      io.stderr:write("waiting for another migration to finish: ",
+                      session.holder(conn) or "another session", "\n")
     end
     moonpool.sleep(POLL_S)
     waited_s = waited_s + POLL_S
@@ -54,7 +62,8 @@ function session.prepare(conn)
   conn.exec "set statement_timeout = 0"
   conn.exec "set idle_in_transaction_session_timeout = 0"
   try_set(conn, "idle_session_timeout = 0")
-  try_set(conn, "client_connection_check_interval = '1s'")     -- a killed process' statement ends, and so does its lock
+  -- a killed process' statement ends, and so does its lock
+  try_set(conn, "client_connection_check_interval = '1s'")
   conn.exec "set application_name = 'moonpool migrate'"
 end
 
@@ -63,15 +72,16 @@ function session.lock_timeout(conn, ms)
   conn.exec(string.format("set lock_timeout = %d", ms))
 end
 
---- Runs fn(conn) on a connection that holds the lock and gives what it returns. `wait_s`: how long to wait for another
---- migration.
+--- Runs fn(conn) on a connection that holds the lock and gives what it returns. `wait_s`: how long
+--- to wait for another migration.
 function session.with_lock(wait_s, fn)
   local ok, result
   local function locked(conn)
     session.prepare(conn)
     lock(conn, wait_s)
     ok, result = pcall(fn, conn)
-    -- After a failure the connection may be lost, or in a transaction: then the lock goes with the connection.
+    -- After a failure the connection may be lost, or in a transaction: then the lock goes with the
+    -- connection.
     pcall(function()
       conn.value("select pg_advisory_unlock(" .. LOCK_KEY .. ")")
       conn.exec "reset session authorization"

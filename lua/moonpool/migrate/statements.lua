@@ -1,5 +1,5 @@
--- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run in a transaction, and
--- the index that it builds. All of it comes from PostgreSQL's own parser.
+-- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run
+-- in a transaction, and the index that it builds. All of it comes from PostgreSQL's own parser.
 local checksum = require "moonpool.migrate.checksum"
 local problem  = require "moonpool.migrate.problem"
 local report   = require "moonpool.migrate.report"
@@ -16,7 +16,8 @@ local PARSER_MAJOR = 15     -- the PostgreSQL whose parser is built in
 ---@field tree? table         the parser's node
 ---@field alone boolean       cannot run in a transaction
 ---@field checksum string
----@field index? { name: string, schema?: string, table: string, table_schema?: string, concurrent: boolean }
+---@field index? { name: string, schema?: string, table: string, table_schema?: string, concurrent:
+---   boolean }
 ---@field drops_index boolean
 
 local statements = {}
@@ -35,14 +36,16 @@ local alone = {
   CreateSubscriptionStmt   = true,
   DropSubscriptionStmt     = true,
   AlterSubscriptionStmt    = true,
-  AlterEnumStmt            = function(tree) return tree.newVal and not tree.oldVal end,   -- unusable until committed
+  -- unusable until committed
+  AlterEnumStmt            = function(tree) return tree.newVal and not tree.oldVal end,
   AlterDatabaseStmt        = function(tree)
     for _, option in ipairs(tree.options or {}) do
       if option.DefElem and option.DefElem.defname == "tablespace" then return true end
     end
   end,
   ReindexStmt = function(tree, concurrent)
-    return concurrent or (tree.kind ~= "REINDEX_OBJECT_INDEX" and tree.kind ~= "REINDEX_OBJECT_TABLE")
+    return concurrent or (tree.kind ~= "REINDEX_OBJECT_INDEX"
+                          and tree.kind ~= "REINDEX_OBJECT_TABLE")
   end,
   AlterTableStmt = function(tree)
     for _, command in ipairs(tree.cmds or {}) do
@@ -61,20 +64,27 @@ local function has_parameter(node)
   return false
 end
 
-local within_transaction = { TRANS_STMT_SAVEPOINT = true, TRANS_STMT_RELEASE = true, TRANS_STMT_ROLLBACK_TO = true }
+local within_transaction =
+  { TRANS_STMT_SAVEPOINT = true, TRANS_STMT_RELEASE = true, TRANS_STMT_ROLLBACK_TO = true }
 
 -- Statements that the runner must not be given.
 local function check(statement)
   local tree = statement.tree or {}
   if has_parameter(tree) then
-    problem.raise("%s:%d: $1 outside of quotes has no value here: in a function's body, give the argument a name and use it",
+    problem.raise(
+      "%s:%d: $1 outside of quotes has no value here: in a function's body, give the argument a \z
+        name and use it",
                   statement.path, statement.line)
   elseif statement.kind == "TransactionStmt" and not within_transaction[tree.kind] then
-    problem.raise("%s:%d: a migration does not begin or end transactions, moonpool does: take `%s` out",
+    problem.raise(
+      "%s:%d: a migration does not begin or end transactions, moonpool does: take `%s` out",
                   statement.path, statement.line, statement.sql)
   elseif statement.index and statement.index.concurrent and not statement.index.name then
-    problem.raise("%s:%d: CREATE INDEX CONCURRENTLY needs a name for its index: without one, what an interrupted build " ..
-                  "leaves behind could not be told from other indexes", statement.path, statement.line)
+    problem.raise(
+      "%s:%d: CREATE INDEX CONCURRENTLY needs a name for its index: without one, what an \z
+        interrupted build " ..
+                  "leaves behind could not be told from other indexes", statement.path,
+                  statement.line)
   end
 end
 
@@ -88,21 +98,25 @@ local function describe(statement)
     statement.alone = rule or false
   end
   if statement.kind == "IndexStmt" and tree then
-    statement.index = { name = tree.idxname, table = tree.relation.relname, schema = tree.relation.schemaname,
+    statement.index = { name = tree.idxname, table = tree.relation.relname,
+                        schema = tree.relation.schemaname,
                         concurrent = tree.concurrent or false }
   end
-  statement.drops_index = statement.kind == "DropStmt" and tree ~= nil and tree.removeType == "OBJECT_INDEX"
+  statement.drops_index = statement.kind == "DropStmt" and tree ~= nil
+    and tree.removeType == "OBJECT_INDEX"
   -- Nothing queues behind these: they wait for older transactions while everybody else works on.
-  statement.patient = statement.alone and (statement.kind == "IndexStmt" or statement.kind == "ReindexStmt"
-                                           or statement.drops_index)
+  statement.patient = statement.alone
+    and (statement.kind == "IndexStmt" or statement.kind == "ReindexStmt"
+         or statement.drops_index)
 end
 
 local function server_major(conn)
   return conn.value "select current_setting('server_version_num')::int / 10000"
 end
 
---- Splits `text`. `first_line` is where it begins in the file at `path`. A text that the built-in parser cannot read is
---- refused, unless the server that `conn` speaks to is newer than the parser: then the server is to judge, and `note` is told.
+--- Splits `text`. `first_line` is where it begins in the file at `path`. A text that the built-in
+--- parser cannot read is refused, unless the server that `conn` speaks to is newer than the parser:
+--- then the server is to judge, and `note` is told.
 ---@return moonpool.migrate.statement[]
 function statements.split(conn, text, path, first_line, note)
   local ok, list = pcall(sql.split, text)
@@ -112,8 +126,12 @@ function statements.split(conn, text, path, first_line, note)
     if server_major(conn) > PARSER_MAJOR then ok, list = pcall(sql.split, text, true) end
     if not ok then problem.raise("%s", report.syntax(path, first_line, text, reason)) end
     if note then
-      note(string.format("%s:%d: syntax newer than PostgreSQL %d, which moonpool reads: the server judges it, and it is not " ..
-                         "checked for what locks a big table", path, first_line + reason.sql_line - 1, PARSER_MAJOR))
+      note(
+        string.format(
+          "%s:%d: syntax newer than PostgreSQL %d, which moonpool reads: the server judges it, \z
+            and it is not " ..
+                      "checked for what locks a big table", path, first_line + reason.sql_line - 1,
+                      PARSER_MAJOR))
     end
   end
   for number, statement in ipairs(list) do

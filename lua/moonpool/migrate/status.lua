@@ -1,5 +1,5 @@
--- moonpool.migrate.status: `status` lists the migrations and what is wrong; `verify` says only whether all is well. Neither
--- takes the lock or changes anything.
+-- moonpool.migrate.status: `status` lists the migrations and what is wrong; `verify` says only
+-- whether all is well. Neither takes the lock or changes anything.
 local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local files      = require "moonpool.migrate.files"
@@ -14,12 +14,13 @@ local system     = require "moonpool.migrate.system"
 
 local status = {}
 
--- One entry per file or record, by number: applied, pending, half-done, changed (after it was applied), missing (the
--- file) or late (not applied, though a later one is).
+-- One entry per file or record, by number: applied, pending, half-done, changed (after it was
+-- applied), missing (the file) or late (not applied, though a later one is).
 local function entries_of(dir)
   local entries, by_version = {}, {}
   for _, file in ipairs(files.all(dir)) do
-    local entry = { version = file.version, name = file.name, state = "pending", checksum = file.checksum, file = file }
+    local entry = { version = file.version, name = file.name, state = "pending",
+                    checksum = file.checksum, file = file }
     entries[#entries + 1], by_version[file.version] = entry, entry
   end
   local newest = 0
@@ -31,7 +32,8 @@ local function entries_of(dir)
     else
       entry.state = checksum.matches(entry.file.up, row.checksum) and "applied" or "changed"
     end
-    entry.applied_at, entry.applied_checksum, entry.statements = row.applied_at, row.checksum, row.statements
+    entry.applied_at, entry.applied_checksum, entry.statements = row.applied_at, row.checksum,
+      row.statements
     newest = math.max(newest, row.version)
   end
   for _, entry in ipairs(entries) do
@@ -56,18 +58,22 @@ local function faults_of(dir, entries, invalid)
   local function add(...) faults[#faults + 1] = string.format(...) end
   for _, entry in ipairs(entries) do
     if entry.state == "changed" then
-      add("%s/%s was changed after it was applied: undo the change, and write a new migration", dir, entry.name)
+      add("%s/%s was changed after it was applied: undo the change, and write a new migration", dir,
+          entry.name)
     elseif entry.state == "missing" then
       add("%s/%s is missing: bring it back from version control", dir, entry.name)
     elseif entry.state == "late" then
-      add("%s/%s is not applied, but a later one is: give it a number after all applied ones", dir, entry.name)
+      add("%s/%s is not applied, but a later one is: give it a number after all applied ones", dir,
+          entry.name)
     elseif entry.state == "half-done" then
       local holder = session.holder(db)
-      local word, count = entry.direction == "up" and "applied" or "undone", problem.plural(entry.done, "statement")
+      local word, count = entry.direction == "up" and "applied" or "undone",
+        problem.plural(entry.done, "statement")
       if holder then
         add("%s is being %s right now (%s done) by %s", entry.name, word, count, holder)
       else
-        add("%s is half %s (%s done): finish it with moonpool migrate %s", entry.name, word, count, entry.direction)
+        add("%s is half %s (%s done): finish it with moonpool migrate %s", entry.name, word, count,
+            entry.direction)
       end
     end
   end
@@ -84,14 +90,17 @@ end
 local function print_json(entries, invalid, faults, pending)
   local list, bad = json.array {}, json.array {}
   for _, entry in ipairs(entries) do
-    list[#list + 1] = { version = entry.version, name = entry.name, state = entry.state, checksum = entry.checksum,
+    list[#list + 1] = { version = entry.version, name = entry.name, state = entry.state,
+                        checksum = entry.checksum,
                         appliedAt = entry.applied_at, appliedChecksum = entry.applied_checksum,
-                        statements = entry.statements, statementsDone = entry.done, direction = entry.direction }
+                        statements = entry.statements, statementsDone = entry.done,
+                        direction = entry.direction }
   end
   for _, index in ipairs(invalid) do
     bad[#bad + 1] = { name = index.full, table = index.on, builtBy = index.builder }
   end
-  print(json.encode { migrations = list, pending = pending, invalidIndexes = bad, faults = json.array(faults),
+  print(json.encode { migrations = list, pending = pending, invalidIndexes = bad,
+                      faults = json.array(faults),
                       sound = #faults == 0,
                       system = { version = system.version(db), latest = system.latest } })
 end
@@ -113,28 +122,35 @@ function status.list(dir, as_json)
     return #faults == 0 and 0 or 1
   end
   for _, entry in ipairs(entries) do
-    print((string.format("%-10s%-40s %s", entry.state, entry.name, entry.applied_at or ""):gsub("%s+$", "")))
+    print(
+      (string.format("%-10s%-40s %s", entry.state, entry.name, entry.applied_at or ""):gsub("%s+$",
+        "")))
     if entry.state == "changed" then
       print("          applied " .. entry.applied_checksum)
       print("          file    " .. entry.checksum)
     elseif entry.state == "half-done" then
-      print("          " .. problem.plural(entry.done, "statement") .. " done, going " .. entry.direction)
+      print("          " .. problem.plural(entry.done, "statement") .. " done, going "
+            .. entry.direction)
     end
   end
   for _, index in ipairs(invalid) do
-    print(string.format("%-10sindex %s on %s%s", index.builder and "building" or "INVALID", index.full, index.on,
+    print(string.format("%-10sindex %s on %s%s", index.builder and "building" or "INVALID",
+                        index.full, index.on,
                         index.builder and " by process " .. index.builder or ""))
   end
   local version = system.version(db)
   if version ~= system.latest then
-    print(string.format("the host's own tables: schema moonpool is at version %d, this host's is %d%s", version, system.latest,
-                        version < system.latest and ": moonpool migrate up" or ""))
+    print(
+      string.format("the host's own tables: schema moonpool is at version %d, this host's is %d%s",
+                    version, system.latest,
+                    version < system.latest and ": moonpool migrate up" or ""))
   end
   print(string.format("%s, %d pending", problem.plural(#entries, "migration"), pending))
   return #faults == 0 and 0 or 1
 end
 
---- Besides what status sees, every part of every file must be readable, and the database be what the migrations made.
+--- Besides what status sees, every part of every file must be readable, and the database be what
+--- the migrations made.
 ---@return integer exit
 function status.verify(dir, as_json)
   local entries, invalid, pending = look(dir)
@@ -155,7 +171,8 @@ function status.verify(dir, as_json)
   if as_json then
     print_json(entries, invalid, faults, pending)
   elseif #faults == 0 then
-    print(string.format("sound: %s, %d pending, no INVALID index", problem.plural(#entries, "migration"), pending))
+    print(string.format("sound: %s, %d pending, no INVALID index",
+                        problem.plural(#entries, "migration"), pending))
     if not noted and pending < #entries then
       print "what they made is not noted yet, so nothing was compared: moonpool migrate up notes it"
     end
@@ -163,7 +180,8 @@ function status.verify(dir, as_json)
     for _, fault in ipairs(faults) do io.stderr:write(fault, "\n") end
     io.stderr:write(problem.plural(#faults, "fault"), "\n")
     if differences[1] then
-      io.stderr:write("make it what it was, or take what is there for right: moonpool migrate verify --accept\n")
+      io.stderr:write(
+        "make it what it was, or take what is there for right: moonpool migrate verify --accept\n")
     end
   end
   return #faults == 0 and 0 or 1

@@ -1,10 +1,10 @@
--- moonpool.migrate.system: the host's own tables, in the schema moonpool. `migrate up` makes them and keeps them up to
--- date, in front of the project's migrations and under the same lock, as the owner, who needs the right to create schemas
--- in the database and nothing more.
+-- moonpool.migrate.system: the host's own tables, in the schema moonpool. `migrate up` makes them
+-- and keeps them up to date, in front of the project's migrations and under the same lock, as the
+-- owner, who needs the right to create schemas in the database and nothing more.
 --
--- An application's role may do with them what the host does in its name, and no more: row level security is forced, and
--- what a policy asks for is a setting that no statement of an operation can set. A statement of an operation may not name
--- the schema at all (sql/text.c).
+-- An application's role may do with them what the host does in its name, and no more: row level
+-- security is forced, and what a policy asks for is a setting that no statement of an operation can
+-- set. A statement of an operation may not name the schema at all (sql/text.c).
 local host     = require "moonpool.host"
 local problem  = require "moonpool.migrate.problem"
 local versions = require "moonpool.migrate.system_versions"
@@ -19,11 +19,13 @@ function system.version(conn)
   return conn.value "select coalesce(max(version), 0) from moonpool.schema_version"
 end
 
--- Owns the functions that see the rows of all: moonpool_system where it is known and ours, else the owner.
+-- Owns the functions that see the rows of all: moonpool_system where it is known and ours, else the
+-- owner.
 local function definer(conn)
   return conn.value [[
     select coalesce((select rolname from pg_roles
-                      where rolname = 'moonpool_system' and pg_has_role(current_user, oid, 'member')), current_user)]]
+                      where rolname = 'moonpool_system'
+                        and pg_has_role(current_user, oid, 'member')), current_user)]]
 end
 
 -- The roles that the host may run as: the one that DATABASE_URL names, and the usual one.
@@ -32,7 +34,9 @@ local function applications(conn)
   local url = os.getenv "DATABASE_URL"
   wanted[2] = url and url ~= "" and host.url_user(url) or nil
   local there = {}
-  for _, row in ipairs(conn.query("select rolname from pg_roles where rolname = any($1::name[]) order by 1", wanted)) do
+  for _, row in ipairs(
+    conn.query("select rolname from pg_roles where rolname = any($1::name[]) order by 1",
+               wanted)) do
     there[#there + 1] = row.rolname
   end
   return there, wanted[2]
@@ -42,7 +46,9 @@ local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
 
 -- In the tables' texts :definer and :application stand for roles.
 local function fill(text, roles)
-  return (text:gsub("([^:]):(%l+)", function(before, name) return roles[name] and before .. quote(roles[name]) end))
+  return (text:gsub("([^:]):(%l+)", function(before, name)
+    return roles[name] and before .. quote(roles[name])
+  end))
 end
 
 -- A role of this name finds the schema in its search_path ("$user") before public.
@@ -50,14 +56,19 @@ local function check_names(conn, roles)
   for _, role in ipairs(roles) do
     if role == "moonpool" and not conn.value [[
         select exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
-                        where r.rolname = 'moonpool' and s.setconfig::text like '%search_path=%')]] then
-      problem.raise("a role named moonpool finds the host's schema moonpool before public; once, as that role, run\n" ..
-                    "  alter role moonpool set search_path = public\nand then moonpool migrate up again")
+                        where r.rolname = 'moonpool' and s.setconfig::text like '%search_path=%')]]
+                          then
+      problem.raise(
+        "a role named moonpool finds the host's schema moonpool before public; once, as that \z
+          role, run\n" ..
+                    "  alter role moonpool set search_path = public\nand then moonpool migrate \z
+                      up again")
     end
   end
 end
 
--- Calls fn(object, privilege) for each privilege that a role needs which the host runs as, until it gives a value.
+-- Calls fn(object, privilege) for each privilege that a role needs which the host runs as, until it
+-- gives a value.
 local function each_grant(fn)
   for _, version in ipairs(versions) do
     for object, privileges in pairs(version.grants) do
@@ -81,14 +92,18 @@ end
 
 -- Is anything missing of what the role needs?
 local function lacks(conn, application)
-  if not conn.value("select has_schema_privilege($1, 'moonpool', 'usage')", application) then return true end
+  if not conn.value("select has_schema_privilege($1, 'moonpool', 'usage')", application) then
+    return true
+  end
   return each_grant(function(object, privilege)
     local name, column = privilege:match "^(%l+) %((.-)%)$"
     if column then
-      return not conn.value("select has_column_privilege($1, $2, $3, $4)", application, object, column, name)
+      return not conn.value("select has_column_privilege($1, $2, $3, $4)", application, object,
+                            column, name)
     end
     local kind = is_function(object) and "function" or "table"
-    return not conn.value(("select has_%s_privilege($1, $2, $3)"):format(kind), application, object, privilege)
+    return not conn.value(("select has_%s_privilege($1, $2, $3)"):format(kind), application, object,
+                          privilege)
   end) or false
 end
 
@@ -99,9 +114,12 @@ local function in_transaction(conn, fn)
   if ok then return end
   pcall(conn.exec, "rollback")
   if type(failure) == "table" and failure.sqlstate == "42501" then
-    problem.raise("the host's own tables (schema moonpool) cannot be made: %s\ngrant the owner the right to, as a " ..
+    problem.raise(
+      "the host's own tables (schema moonpool) cannot be made: %s\ngrant the owner the right to, \z
+        as a " ..
                   "superuser: grant create on database %s to %s", failure.message,
-                  quote(conn.value "select current_database()"), quote(conn.value "select current_user"))
+                  quote(conn.value "select current_database()"),
+                  quote(conn.value "select current_user"))
   end
   error(failure, 0)
 end
@@ -117,8 +135,8 @@ function system.open_record(conn)
   end
 end
 
---- Brings the schema to this host's version, on the connection that holds the lock of migrations. A newer one is left
---- as it is: versions only add.
+--- Brings the schema to this host's version, on the connection that holds the lock of migrations. A
+--- newer one is left as it is: versions only add.
 ---@param say fun(line: string)
 function system.ensure(conn, say)
   local found = system.version(conn)
@@ -141,11 +159,14 @@ function system.ensure(conn, say)
   for number = found + 1, #versions do
     in_transaction(conn, function()
       conn.exec(fill("grant usage, create on schema moonpool to :definer", roles))
-      for _, statement in ipairs(versions[number].statements) do conn.exec(fill(statement, roles)) end
+      for _, statement in ipairs(versions[number].statements) do
+        conn.exec(fill(statement, roles))
+      end
       if roles.definer ~= conn.value "select current_user" then
         conn.exec(fill("revoke create on schema moonpool from :definer", roles))
       end
-      conn.exec("insert into moonpool.schema_version (version, moonpool) values ($1, $2)", number, host.version)
+      conn.exec("insert into moonpool.schema_version (version, moonpool) values ($1, $2)", number,
+                host.version)
     end)
   end
   local known = not url_user
@@ -153,11 +174,14 @@ function system.ensure(conn, say)
     known = known or application == url_user
     if found < #versions or lacks(conn, application) then
       in_transaction(conn, function() grant(conn, application) end)
-      if application ~= USUAL then say("the host's own tables (schema moonpool): granted to " .. application) end
+      if application ~= USUAL then
+        say("the host's own tables (schema moonpool): granted to " .. application)
+      end
     end
   end
   if not known then
-    io.stderr:write("the host's own tables: the role ", url_user, ", which DATABASE_URL names, does not exist here and was ",
+    io.stderr:write("the host's own tables: the role ", url_user,
+                    ", which DATABASE_URL names, does not exist here and was ",
                     "granted nothing; make it and run moonpool migrate up again\n")
   end
 end

@@ -1,8 +1,9 @@
--- moonpool.migrate.system_versions: what makes the host's own tables, version by version; a released version is never
--- edited. :definer is the role that owns the functions that cross tenants. `grants` are what a role needs that the host
--- runs as: table or function -> privileges.
+-- moonpool.migrate.system_versions: what makes the host's own tables, version by version; a
+-- released version is never edited. :definer is the role that owns the functions that cross
+-- tenants. `grants` are what a role needs that the host runs as: table or function -> privileges.
 return {
-  -- 1: witnesses: proof, under an id that the host chose, that a transaction has committed, with its result.
+  -- 1: witnesses: proof, under an id that the host chose, that a transaction has committed, with
+  -- its result.
   {
     statements = {
       [[create table moonpool.witness (
@@ -29,11 +30,12 @@ return {
     grants = { ["moonpool.witness"] = "select, insert, update (result)" },
   },
 
-  -- 2: the outbox. A message lies in `outbox` from the commit of the transaction that published it. What a subscriber has
-  -- settled is either below its mark `low` (all of whose transactions have ended, so that nothing can appear there any
-  -- more), or has a row in `delivered`, which the subscriber's own transaction writes, or one in `failure`. So nothing is
-  -- skipped when a transaction commits late, and the key of `delivered` makes the work of a delivery happen once. The
-  -- relay sets moonpool.relay in its session, to see more than its own inserts.
+  -- 2: the outbox. A message lies in `outbox` from the commit of the transaction that published it.
+  -- What a subscriber has settled is either below its mark `low` (all of whose transactions have
+  -- ended, so that nothing can appear there any more), or has a row in `delivered`, which the
+  -- subscriber's own transaction writes, or one in `failure`. So nothing is skipped when a
+  -- transaction commits late, and the key of `delivered` makes the work of a delivery happen once.
+  -- The relay sets moonpool.relay in its session, to see more than its own inserts.
   {
     statements = {
       [[create table moonpool.outbox (
@@ -83,10 +85,14 @@ return {
       "alter table moonpool.failure enable row level security, force row level security",
       "create policy outbox_publish on moonpool.outbox for insert with check (true)",
       "create policy delivered_note on moonpool.delivered for insert with check (true)",
-      "create policy outbox_relay on moonpool.outbox using (current_setting('moonpool.relay', true) = 'on')",
-      "create policy subscriber_relay on moonpool.subscriber using (current_setting('moonpool.relay', true) = 'on')",
-      "create policy delivered_relay on moonpool.delivered using (current_setting('moonpool.relay', true) = 'on')",
-      "create policy failure_relay on moonpool.failure using (current_setting('moonpool.relay', true) = 'on')",
+      "create policy outbox_relay on moonpool.outbox using (current_setting('moonpool.relay', \z
+        true) = 'on')",
+      "create policy subscriber_relay on moonpool.subscriber using \z
+        (current_setting('moonpool.relay', true) = 'on')",
+      "create policy delivered_relay on moonpool.delivered using \z
+        (current_setting('moonpool.relay', true) = 'on')",
+      "create policy failure_relay on moonpool.failure using (current_setting('moonpool.relay', \z
+        true) = 'on')",
       "create policy outbox_keep on moonpool.outbox to :definer using (true)",
       "create policy subscriber_keep on moonpool.subscriber to :definer using (true)",
       "create policy delivered_keep on moonpool.delivered to :definer using (true)",
@@ -95,8 +101,8 @@ return {
       "grant select, update on moonpool.subscriber to :definer",
       "grant select, insert, update on moonpool.delivered to :definer",
       "grant select on moonpool.failure to :definer",
-      -- At most `most` rows of each kind, so that no call is long. Messages that a subscriber still has to see stay, and so
-      -- do those that lie dead until somebody decides.
+      -- At most `most` rows of each kind, so that no call is long. Messages that a subscriber still
+      -- has to see stay, and so do those that lie dead until somebody decides.
       [[create function moonpool.prune(keep interval, most integer, out witnesses bigint, out messages bigint)
         language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
           with witness_gone as (
@@ -117,8 +123,8 @@ return {
         $$]],
       "revoke all on function moonpool.prune(interval, integer) from public",
       "alter function moonpool.prune(interval, integer) owner to :definer",
-      -- A dump was restored elsewhere, where transactions are numbered anew: numbers above those of today become one that
-      -- is below all of them, after what lay below a mark has been noted.
+      -- A dump was restored elsewhere, where transactions are numbered anew: numbers above those of
+      -- today become one that is below all of them, after what lay below a mark has been noted.
       [[create function moonpool.renumber() returns void
         language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
           insert into moonpool.delivered (subscriber, message, xid)
@@ -164,8 +170,8 @@ return {
     grants = { ["moonpool.schedule"] = "select, insert, update" },
   },
 
-  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only `moonpool token`, as the owner,
-  -- makes and revokes them. What is kept is a hash of the secret.
+  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only
+  -- `moonpool token`, as the owner, makes and revokes them. What is kept is a hash of the secret.
   {
     statements = {
       [[create table moonpool.token (
@@ -197,11 +203,13 @@ return {
       "alter function moonpool.token_by_id(text) owner to :definer",
       "alter function moonpool.token_exists() owner to :definer",
     },
-    grants = { ["moonpool.token_by_id(text)"] = "execute", ["moonpool.token_exists()"] = "execute" },
+    grants = { ["moonpool.token_by_id(text)"] = "execute",
+               ["moonpool.token_exists()"] = "execute" },
   },
 
-  -- 5: schedules that run once for each tenant, with a row of its own; who failed, how often in a row. The tenants are read
-  -- as the role that sees all of them, and for a session of the host only.
+  -- 5: schedules that run once for each tenant, with a row of its own; who failed, how often in a
+  -- row. The tenants are read as the role that sees all of them, and for a session of the host
+  -- only.
   {
     statements = {
       [[alter table moonpool.schedule
@@ -224,7 +232,8 @@ return {
     grants = { ["moonpool.schedule"] = "delete", ["moonpool.tenants(text)"] = "execute" },
   },
 
-  -- 6: what the project's migrations have made, noted by `migrate up` for `migrate verify`: the owner's alone.
+  -- 6: what the project's migrations have made, noted by `migrate up` for `migrate verify`: the
+  -- owner's alone.
   {
     statements = {
       [[create table moonpool.migration_object (
@@ -237,8 +246,9 @@ return {
     grants = {},
   },
 
-  -- 7: what crosses tenants is for the host's own sessions: each of these functions asks for moonpool.relay, which no
-  -- statement of an operation can set. A negative `keep` would remove what is still needed.
+  -- 7: what crosses tenants is for the host's own sessions: each of these functions asks for
+  -- moonpool.relay, which no statement of an operation can set. A negative `keep` would remove what
+  -- is still needed.
   {
     statements = {
       [[create function moonpool.host_only() returns void

@@ -1,5 +1,5 @@
--- moonpool.migrate.trial: `--dry-run` runs what it can in one transaction that is rolled back, and says what it locked;
--- `--print` only prints.
+-- moonpool.migrate.trial: `--dry-run` runs what it can in one transaction that is rolled back, and
+-- says what it locked; `--print` only prints.
 local db      = require "moonpool.db"
 local hazards = require "moonpool.migrate.hazards"
 local indexes = require "moonpool.migrate.indexes"
@@ -21,7 +21,8 @@ function trial.print(conn, plan, direction)
     print("-- " .. item.file.path)
     for number, statement in ipairs(runner.read(conn, item.file, direction)) do
       if number > item.done then
-        print(string.format("-- line %d%s\n%s;\n", statement.line, statement.alone and ", outside a transaction" or "",
+        print(string.format("-- line %d%s\n%s;\n", statement.line,
+                            statement.alone and ", outside a transaction" or "",
                             statement.sql))
       end
     end
@@ -34,9 +35,11 @@ local function print_locks(pid)
   for _, row in ipairs(db.query([[
       select c.oid::regclass::text as name, string_agg(distinct l.mode, ', ') as modes
         from pg_locks l join pg_class c on c.oid = l.relation
-       where l.pid = $1 and l.granted and l.database = (select oid from pg_database where datname = current_database())
+       where l.pid = $1 and l.granted and l.database = (select oid from pg_database
+         where datname = current_database())
          and c.relkind in ('r', 'p', 'm') and c.relnamespace <> 'pg_catalog'::regnamespace
-         and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+         and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+           'AccessExclusiveLock')
        group by 1 order by 1]], pid)) do
     print(string.format("  locks %s: %s", row.name, row.modes))
   end
@@ -54,12 +57,15 @@ function trial.run(context, plan, direction)
   conn.exec "begin"
   for _, item in ipairs(plan) do
     local list = runner.read(conn, item.file, direction, context.say)
-    for _, line in ipairs(hazards.of(conn, table.move(list, item.done + 1, #list, 1, {}))) do context.say(line) end
+    for _, line in ipairs(hazards.of(conn, table.move(list, item.done + 1, #list, 1, {}))) do
+      context.say(line)
+    end
     local tried = 0
     for number = item.done + 1, #list do
       local statement = list[number]
       if statement.alone then
-        print(string.format("  %s:%d would run outside a transaction, not tried: %s", item.file.name, statement.line,
+        print(string.format("  %s:%d would run outside a transaction, not tried: %s",
+                            item.file.name, statement.line,
                             first_line(statement.sql)))
         skipped = true
       else
@@ -75,14 +81,16 @@ function trial.run(context, plan, direction)
       end
     end
     if failed then break end
-    print(string.format("would %s %s (%s, %d tried)", direction == "up" and "apply" or "undo", item.file.name,
+    print(string.format("would %s %s (%s, %d tried)", direction == "up" and "apply" or "undo",
+                        item.file.name,
                         problem.plural(#list - item.done, "statement"), tried))
   end
   if not failed and context.has_second then print_locks(context.pid) end
   conn.exec "rollback"
   if failed then
     io.stdout:flush()
-    io.stderr:write(failed, "\n", skipped and "what was not tried before it may be the reason\n" or "",
+    io.stderr:write(failed, "\n",
+                    skipped and "what was not tried before it may be the reason\n" or "",
                     "dry run: nothing was changed\n")
     return 1
   end

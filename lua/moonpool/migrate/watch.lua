@@ -1,5 +1,6 @@
--- moonpool.migrate.watch: looks from another connection at what the migration's own one does: how far an index is, and
--- who it waits for. Tells it on stderr: one line that changes on a terminal, plain lines elsewhere.
+-- moonpool.migrate.watch: looks from another connection at what the migration's own one does: how
+-- far an index is, and who it waits for. Tells it on stderr: one line that changes on a terminal,
+-- plain lines elsewhere.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
@@ -11,13 +12,15 @@ local watch = {}
 
 -- Numbers that the role may not see are NULL; so is another role's query.
 local query = [[
-  select p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total, p.lockers_done, p.lockers_total,
+  select p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total, p.lockers_done,
+    p.lockers_total,
          p.index_relid::regclass::text as index,
          b.pid as blocker, b.usename, b.application_name, b.state, b.query,
          extract(epoch from clock_timestamp() - b.state_change)::float8 as since
     from (select $pid::integer as pid) w
     left join pg_stat_progress_create_index p on p.pid = w.pid
-    left join lateral (select a.* from unnest(pg_blocking_pids(w.pid)) k (pid) join pg_stat_activity a on a.pid = k.pid
+    left join lateral (select a.* from unnest(pg_blocking_pids(w.pid)) k (pid)
+      join pg_stat_activity a on a.pid = k.pid
                         order by a.backend_start limit 1) b on true]]
 
 local function duration(seconds)
@@ -32,7 +35,9 @@ local function blocker_text(row)
   for _, word in ipairs { row.usename or "", row.application_name or "" } do
     if word ~= "" then words[#words + 1] = word end
   end
-  if row.state then words[#words + 1] = row.state .. (row.since and " for " .. duration(row.since) or "") end
+  if row.state then
+    words[#words + 1] = row.state .. (row.since and " for " .. duration(row.since) or "")
+  end
   local text = table.concat(words, ", ")
   if row.query and row.query ~= "" then
     local sql = row.query:gsub("%s+", " ")
@@ -48,7 +53,8 @@ end
 
 local function progress_text(row)
   if not row.phase then return nil end
-  local part = percent(row.tuples_done, row.tuples_total) or percent(row.blocks_done, row.blocks_total)
+  local part = percent(row.tuples_done, row.tuples_total)
+    or percent(row.blocks_done, row.blocks_total)
                or percent(row.lockers_done, row.lockers_total)
   return row.phase .. (part and string.format(" %d %%", part) or ""), row.phase, part
 end
@@ -60,8 +66,8 @@ local function is_terminal()
   return on_terminal
 end
 
---- Watches the backend `pid` until stop() is called. `options`: quiet, interval (seconds), blind (there is no connection
---- to look from). `watcher.statement` is what is
+--- Watches the backend `pid` until stop() is called. `options`: quiet, interval (seconds), blind
+--- (there is no connection to look from). `watcher.statement` is what is
 --- shown in front; `watcher.blocker` who it waited for last.
 function watch.start(pid, options)
   local watcher = { over = false, statement = nil, blocker = nil }
@@ -93,9 +99,12 @@ function watch.start(pid, options)
     if row.blocker then watcher.blocker = blocker_text(row) end
     local text, phase, part = progress_text(row)
     local label = string.format("  %s:%d", statement.path:match "[^/]*$", statement.line)
-    if row.index and row.index ~= "-" and row.index ~= "0" then label = label .. " " .. row.index end
+    if row.index and row.index ~= "-" and row.index ~= "0" then
+      label = label .. " " .. row.index
+    end
     if row.blocker then
-      show(string.format("%s: %swaits for %s", label, phase and phase .. ", " or "", watcher.blocker),
+      show(string.format("%s: %swaits for %s", label, phase and phase .. ", " or "",
+                         watcher.blocker),
            "blocked " .. row.blocker .. (phase or ""))
     elseif text then
       show(label .. ": " .. text, phase .. (part and part // 10 or ""))

@@ -1,4 +1,5 @@
--- moonpool.operation.border: how a call looks from outside: JSON in, JSON out, and what a caller may see of an error.
+-- moonpool.operation.border: how a call looks from outside: JSON in, JSON out, and what a caller
+-- may see of an error.
 local codes  = require "moonpool.script.codes"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
@@ -21,7 +22,8 @@ function border.decode(text)
       message = "there is no memory to read the input" }, 0)
   end
   local message = tostring(value):gsub("^.-:%d+: ", "")
-  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = "the input is not JSON: " .. message }, 0)
+  error(errors.new { code = "VALIDATION_ERROR", status = 400,
+                     message = "the input is not JSON: " .. message }, 0)
 end
 
 -- A result as JSON: names in camelCase, decimals as strings.
@@ -33,8 +35,10 @@ end
 -- What whoever works on this machine may see: never SQL, DETAIL or a traceback.
 function border.public(e)
   if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
-  return { code = e.code, message = e.message, status = e.status, fields = e.fields, attempts = e.attempts,
-           operation = e.operation, call_id = e.call_id, outcome_unknown = e.outcome_unknown, line = e.line,
+  return { code = e.code, message = e.message, status = e.status, fields = e.fields,
+           attempts = e.attempts,
+           operation = e.operation, call_id = e.call_id, outcome_unknown = e.outcome_unknown,
+           line = e.line,
            generation = e.generation }
 end
 
@@ -42,14 +46,17 @@ end
 local function told_of(e)
   if e.told or e.own_message then return e.told or e.message end
   local info = codes[e.code]
-  if not info and e.sqlstate then info = codes.DATABASE_ERROR end -- a script's code for a message of the server
+  -- a script's code for a message of the server
+  if not info and e.sqlstate then info = codes.DATABASE_ERROR end
   return info and info.told or e.message
 end
 
--- What a caller over the network may see: code, message, status and ids; and which fields, where they are his own.
+-- What a caller over the network may see: code, message, status and ids; and which fields, where
+-- they are his own.
 function border.far(e)
   if not errors.is(e) then e = errors.new { code = "SCRIPT_ERROR" } end
-  local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields, call_id = e.call_id }
+  local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields,
+                 call_id = e.call_id }
   if e.parameter and e.status < 500 and not e.own_message then
     told.fields = json.array { { path = json.camel(e.parameter), message = told.message } }
     told.message = ("%s: %s"):format(json.camel(e.parameter), told.message)
@@ -68,7 +75,8 @@ end
 
 local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
 
--- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand everywhere.
+-- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand
+-- everywhere.
 local function repeated(input, text, found, seen)
   if type(input) == "table" then
     for name, value in next, input do
@@ -105,8 +113,8 @@ local function without(text, input)
   return text
 end
 
--- All that is known of an error, for the log: text and traceback; but of a message not what it repeats of the
--- input, a value or JSON text.
+-- All that is known of an error, for the log: text and traceback; but of a message not what it
+-- repeats of the input, a value or JSON text.
 function border.detail(e, input)
   if not errors.is(e) then return without(tostring(e), input) end
   local copy = {}
@@ -116,17 +124,23 @@ function border.detail(e, input)
   return e.traceback and text .. "\n" .. e.traceback or text
 end
 
--- The error of an operation whose result cannot be written: its code of its own, because what to do next depends on the work:
--- it is stored, and to repeat the call would do it twice, or undone (`undone`: its answer was to be kept under a key).
+-- The error of an operation whose result cannot be written: its code of its own, because what to do
+-- next depends on the work: it is stored, and to repeat the call would do it twice, or undone
+-- (`undone`: its answer was to be kept under a key).
 function border.unwritable(name, fault, options)
   local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
-  local lost = errors.is(fault) and fault.code == "CONNECTION_LOST" -- a row of it, behind a lost COMMIT
-  local told = name .. " is done and stored, but " .. (lost and "a part of its result was lost with a connection"
+  -- a row of it, behind a lost COMMIT
+  local lost = errors.is(fault) and fault.code == "CONNECTION_LOST"
+  local told = name .. " is done and stored, but "
+    .. (lost and "a part of its result was lost with a connection"
     or "its result cannot be written as JSON")
   if options and options.undone then
-    told = name .. " was undone: its result cannot be kept under the key, because it cannot be written as JSON"
+    told = name
+      .. " was undone: its result cannot be kept under the key, because it cannot be written as \z
+        JSON"
   end
-  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name, call_id = options and options.call_id,
+  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name,
+                      call_id = options and options.call_id,
     message = told .. ": " .. why, told = told }
 end
 

@@ -22,7 +22,8 @@ local function lane_of(op, input)
     local value = input[pieces[i]]
     if value == nil then
       error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
-        message = ("the lane %q of %s names `%s`, which is not a field of the input"):format(op.lane, op.name, pieces[i]) }, 0)
+        message = ("the lane %q of %s names `%s`, which is not a field of the input")
+          :format(op.lane, op.name, pieces[i]) }, 0)
     end
     lane = lane .. tostring(value) .. pieces[i + 1]
   end
@@ -61,24 +62,28 @@ local function tenant_of(op, checked, options)
   local named = type(checked) == "table" and checked[op.tenant]
   if named == nil or named == false then
     error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
-      message = ("%s needs its tenant: `%s` in the input, or the caller's"):format(op.name, op.tenant) }, 0)
+      message = ("%s needs its tenant: `%s` in the input, or the caller's"):format(op.name,
+        op.tenant) }, 0)
   end
   named = tostring(named)
   if options.tenant and named:lower() ~= options.tenant:lower() then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
-      message = ("the caller belongs to another tenant than the one that the input's %s names"):format(
+      message = ("the caller belongs to another tenant than the one that the input's %s names")
+        :format(
         options.border and json.camel(op.tenant) or op.tenant) }, 0)
   end
   return named
 end
 
--- The options of a call from what another call has started (a hook, a task): its tenant and its caller are those of that call.
+-- The options of a call from what another call has started (a hook, a task): its tenant and its
+-- caller are those of that call.
 local function in_scope(op, options)
   local scoped, tenant, caller = host.call_scope()
   if not scoped then return options end
   if tenant and options.tenant and options.tenant:lower() ~= tenant:lower() then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
-      message = op.name .. " was called for another tenant than that of the call which started this code" }, 0)
+      message = op.name
+        .. " was called for another tenant than that of the call which started this code" }, 0)
   end
   if not (tenant or caller) then return options end
   local own = {}
@@ -88,22 +93,28 @@ local function in_scope(op, options)
   return own
 end
 
--- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction is how a pool
--- of N locks itself up with N callers. What the operation says of its isolation, the transaction must keep already; that
--- it only reads is kept for the savepoint. Its timeouts, retries, lane and key are the transaction's.
+-- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction
+-- is how a pool of N locks itself up with N callers. What the operation says of its isolation, the
+-- transaction must keep already; that it only reads is kept for the savepoint. Its timeouts,
+-- retries, lane and key are the transaction's.
 local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
-      message = op.name .. " was called for another tenant than the transaction's" .. (tx.tenant and "" or
-        ", which has none: an operation with `tenant` and for_each = \"select …\" runs by itself for each, and a hook " ..
+      message = op.name .. " was called for another tenant than the transaction's"
+        .. (tx.tenant and "" or
+        ", which has none: an operation with `tenant` and for_each = \"select …\" runs by itself \z
+          for each, and a hook " ..
         "(tx:after_commit) of an operation without tenant may call for any") }, 0)
   end
   if levels[op.isolation] > levels[tx.isolation] then
     error(errors.new { code = "INVALID_ARGUMENT", status = 500, operation = op.name,
-      message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name, op.isolation,
+      message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name,
+        op.isolation,
         tx.isolation) }, 0)
   end
-  local ok, result = pcall(tx.savepoint, tx, function(inner) return op.run(inner, input) end, { read_only = op.read_only })
+  local ok, result = pcall(tx.savepoint, tx, function(inner)
+    return op.run(inner, input)
+  end, { read_only = op.read_only })
   if ok then return result end
   if errors.is(result) and op.errors then host.own_error(result, op.errors, input) end
   error(result, 0)
@@ -119,7 +130,8 @@ local function timeout_of(op, options)
   return math.max(math.min(timeout, op.timeout) - (options.waited or 0), 0.001)
 end
 
--- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input` describes the payload.
+-- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input`
+-- describes the payload.
 function operation.deliver(op, message, before)
   local delivery = {}
   for name, value in next, op do delivery[name] = value end
@@ -151,10 +163,12 @@ local function key_of(op, raw, options)
     key    = (border and "border " or "lua ") .. key,
     input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
     encode = function(result)
-      local ok, text = pcall(json.encode, result == nil and json.null or spelled(op, result, border),
+      local ok, text = pcall(json.encode,
+                             result == nil and json.null or spelled(op, result, border),
         { sorted = true, camel = border, decimal_strings = border })
       if ok then return text end
-      if errors.is(text) then error(text, 0) end -- of a row that is looked at here for the first time
+      -- of a row that is looked at here for the first time
+      if errors.is(text) then error(text, 0) end
       error(unwritable(op.name, text, { undone = true }), 0)
     end,
   }
@@ -163,7 +177,8 @@ end
 -- A kept result is JSON: at the border it is the answer as it stands.
 local function recalled(text, options)
   if options.answer_text then return host.json_text(text) end
-  local result = json.decode(text, { decimals = true, own = true, max_bytes = #text, raw = options.border })
+  local result = json.decode(text, { decimals = true, own = true, max_bytes = #text,
+                                     raw = options.border })
   if result == json.null then return nil end
   return result
 end
@@ -187,7 +202,8 @@ local function call(op, input, options, want_info)
   options = in_scope(op, options)
   if op.on then
     error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
-      message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name, op.on) }, 0)
+      message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name,
+        op.on) }, 0)
   end
   local raw = with_tenant(op, input, options)
   local checked = check(op, raw, options)
@@ -199,7 +215,9 @@ local function call(op, input, options, want_info)
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
   -- Made before: afterwards there may be no memory for it.
-  local again_told = op.name .. " is done and stored, but there was no memory for its answer; the same key gives it once more"
+  local again_told = op.name
+    .. " is done and stored, but there was no memory for its answer; the same key gives it once \z
+      more"
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
     message = again_told, told = again_told }
   local result, info = host.transact { operation = op, input = checked, again = again,
@@ -217,13 +235,15 @@ local function call(op, input, options, want_info)
   return result, info
 end
 
--- The same; a failure is counted and told, unless it is one inside of another call, which will tell it.
+-- The same; a failure is counted and told, unless it is one inside of another call, which will tell
+-- it.
 function operation.call(op, input, options, want_info)
   options = options or {}
   if host.current_tx() then return call(op, input, options, want_info) end
   local ok, result, info = pcall(call, op, input, options, want_info)
   if ok then return result, info end
-  pcall(failures.tell, op.name, result, input, options.origin, options.shown) -- there may be no memory for it
+  -- there may be no memory for it
+  pcall(failures.tell, op.name, result, input, options.origin, options.shown)
   error(result, 0)
 end
 

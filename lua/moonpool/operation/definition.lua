@@ -1,4 +1,5 @@
--- moonpool.operation.definition: what an operation is: a checked definition. Scripts hold it sealed.
+-- moonpool.operation.definition: what an operation is: a checked definition. Scripts hold it
+-- sealed.
 local errors     = require "moonpool.errors"
 local fields     = require "moonpool.operation.fields"
 local host       = require "moonpool.host"
@@ -32,8 +33,8 @@ local function lane_pieces(lane)
   return pieces
 end
 
--- The registry finds the line by `field`: `return moonpool.operation {…}` is a tail call, which has no
--- line.
+-- The registry finds the line by `field`: `return moonpool.operation {…}` is a tail call, which has
+-- no line.
 local function refuse(field, message, ...)
   error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
     message = ("moonpool.operation: " .. message):format(...) }, 0)
@@ -48,7 +49,8 @@ local function check_group(op)
       the lane is free", op.isolation)
   end
   if op.group and not (op.lane or op.groups) then
-    refuse("group", "`group` needs a `lane`, or `groups`: calls that wait there share a transaction")
+    refuse(
+      "group", "`group` needs a `lane`, or `groups`: calls that wait there share a transaction")
   end
 end
 
@@ -69,7 +71,9 @@ end
 
 -- An operation that runs by itself cannot be called, unless its definition says so.
 local function settle_internal(op)
-  if op.http ~= nil and not op.every then refuse("http", "`http` is for operations with `every`") end
+  if op.http ~= nil and not op.every then
+    refuse("http", "`http` is for operations with `every`")
+  end
   if op.http and op.internal then refuse("http", "`http` and `internal` contradict each other") end
   if op.internal == nil then op.internal = not op.http and (op.every or op.on) ~= nil end
 end
@@ -134,18 +138,20 @@ end
 local function check_schedule(op)
   if op.tenant and not op.for_each then
     refuse("every", "every: a schedule calls the operation, so there is no caller whose tenant it \z
-      could have; for_each = \"select id from …\" runs it once for each tenant, or leave `tenant` out")
+      could have; for_each = \"select id from …\" runs it once for each tenant, or leave \z
+      `tenant` out")
   end
   if op.for_each and not op.tenant then
     refuse("for_each", "`for_each` needs `tenant`: each run is of one tenant")
   end
   if not takes_nothing(op) then
-    refuse("every", "every: the input of a scheduled operation is {}: its fields need defaults, or \z
-      must be optional")
+    refuse("every", "every: the input of a scheduled operation is {}: its fields need \z
+      defaults, or must be optional")
   end
 end
 
--- Raises if the definition names a field that its input does not have, or cannot run on its schedule.
+-- Raises if the definition names a field that its input does not have, or cannot run on its
+-- schedule.
 function definition.check_whole(op)
   if op.for_each and not op.every then
     refuse("for_each", "`for_each` is for operations with `every`")

@@ -1,4 +1,5 @@
--- moonpool.operation.describe: the operations of a generation as JSON: name, summary, tenant, schedule, schemas.
+-- moonpool.operation.describe: the operations of a generation as JSON: name, summary, tenant,
+-- schedule, schemas.
 local json     = require "moonpool.json"
 local registry = require "moonpool.operation.registry"
 
@@ -9,9 +10,11 @@ return function()
   for i, name in ipairs(names) do
     local op = registry.operations[name]
     list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, on = op.on,
-                from = op.from, for_each = op.for_each, internal = op.internal, renamed_from = op.renamed_from,
+                from = op.from, for_each = op.for_each, internal = op.internal,
+                renamed_from = op.renamed_from,
                 deliveries = op.deliveries, concurrency = op.concurrency, isolation = op.isolation,
-                timeout = op.timeout, read_only = op.read_only, input = op.input and op.input:json_schema(),
+                timeout = op.timeout, read_only = op.read_only,
+                input = op.input and op.input:json_schema(),
                 output = op.output and op.output:json_schema() }
   end
   return json.encode(json.array(list), { sorted = true })

@@ -1,8 +1,10 @@
--- moonpool.operation.due: when a schedule is due: "5m" or a cron line, as arithmetic on seconds since 1970 (UTC). Pure.
+-- moonpool.operation.due: when a schedule is due: "5m" or a cron line, as arithmetic on seconds
+-- since 1970 (UTC). Pure.
 --
--- An interval is counted from 1970, so that it falls on the same times on every host: "5m" on :00, :05, :10; "1d" on
--- midnight UTC. A cron line is wall time: `offset(t)` says by how many seconds its zone is east of UTC at t. Where the clock
--- is put forward, times that do not exist are due when it jumps; where it is put back, a line with fixed hours is due once.
+-- An interval is counted from 1970, so that it falls on the same times on every host: "5m" on :00,
+-- :05, :10; "1d" on midnight UTC. A cron line is wall time: `offset(t)` says by how many seconds
+-- its zone is east of UTC at t. Where the clock is put forward, times that do not exist are due
+-- when it jumps; where it is put back, a line with fixed hours is due once.
 local due = {}
 
 local Due = {}
@@ -11,7 +13,8 @@ Due.__index = Due
 local MINUTE, HOUR, DAY = 60, 3600, 86400
 local units = { s = 1, m = MINUTE, h = HOUR, d = DAY }
 
-local months = { jan = 1, feb = 2, mar = 3, apr = 4, may = 5, jun = 6, jul = 7, aug = 8, sep = 9, oct = 10, nov = 11, dec = 12 }
+local months = { jan = 1, feb = 2, mar = 3, apr = 4, may = 5, jun = 6, jul = 7, aug = 8, sep = 9,
+                 oct = 10, nov = 11, dec = 12 }
 local days   = { sun = 0, mon = 1, tue = 2, wed = 3, thu = 4, fri = 5, sat = 6 }
 local longest = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 
@@ -23,13 +26,15 @@ local fields = {
   { name = "day of the week", low = 0, high = 7, names = days },
 }
 
-local short = { ["@hourly"] = "0 * * * *", ["@daily"] = "0 0 * * *", ["@weekly"] = "0 0 * * 0", ["@monthly"] = "0 0 1 * *",
+local short = { ["@hourly"] = "0 * * * *", ["@daily"] = "0 0 * * *", ["@weekly"] = "0 0 * * 0",
+                ["@monthly"] = "0 0 1 * *",
                 ["@yearly"] = "0 0 1 1 *" }
 
--- -- reading ---------------------------------------------------------------------------------------------------------
+-- -- reading --------------------------------------------------------------------------------------
 
 local function number_of(text, field)
-  local value = field.names and field.names[text:lower()] or math.tointeger(tonumber(text:match "^%d+$"))
+  local value = field.names and field.names[text:lower()]
+    or math.tointeger(tonumber(text:match "^%d+$"))
   if value and value >= field.low and value <= field.high then return value end
   return nil, ("%s: %q is not in %d-%d"):format(field.name, text, field.low, field.high)
 end
@@ -61,35 +66,45 @@ local function parse_cron(text)
   local words, sets = {}, {}
   for word in (short[text] or text):gmatch "%S+" do words[#words + 1] = word end
   if #words ~= #fields then
-    return nil, ("must be an interval (\"5m\"; s, m, h, d) or a cron line of five fields, not %q"):format(text)
+    return nil, ("must be an interval (\"5m\"; s, m, h, d) or a cron line of five fields, not %q")
+      :format(text)
   end
   for i, field in ipairs(fields) do
     local set, fault = parse_field(words[i], field)
     if not set then return nil, ("the cron line %q: %s"):format(text, fault) end
     sets[i] = set
   end
-  local self = { text = text, minutes = sets[1], hours = sets[2], month_days = sets[3], months = sets[4], week_days = sets[5] }
+  local self = { text = text, minutes = sets[1], hours = sets[2], month_days = sets[3],
+                 months = sets[4], week_days = sets[5] }
   if not self.month_days.any and self.week_days.any then
     local possible = false
     for month = 1, 12 do
-      for day = 1, longest[month] do possible = possible or self.months[month] and self.month_days[day] end
+      for day = 1, longest[month] do
+        possible = possible or self.months[month] and self.month_days[day]
+      end
     end
-    if not possible then return nil, ("the cron line %q names a day that no month has"):format(text) end
+    if not possible then
+      return nil, ("the cron line %q names a day that no month has"):format(text)
+    end
   end
   return setmetatable(self, Due)
 end
 
 -- parse(text) -> a schedule; nil and what is wrong
 function due.parse(text)
-  if type(text) ~= "string" then return nil, "must be a text: \"5m\", or a cron line of five fields" end
+  if type(text) ~= "string" then
+    return nil, "must be a text: \"5m\", or a cron line of five fields"
+  end
   local count, unit = text:match "^(%d+)([smhd])$"
   if not count then return parse_cron(text) end
   local seconds = math.tointeger(tonumber(count)) and tonumber(count) * units[unit]
-  if not seconds or seconds < 1 or seconds > 366 * DAY then return nil, "must be from 1s to 366d" end
+  if not seconds or seconds < 1 or seconds > 366 * DAY then
+    return nil, "must be from 1s to 366d"
+  end
   return setmetatable({ text = text, interval = math.tointeger(seconds) }, Due)
 end
 
--- -- counting --------------------------------------------------------------------------------------------------------
+-- -- counting -------------------------------------------------------------------------------------
 
 local function wall(t) return os.date("!*t", t) end
 
@@ -127,7 +142,9 @@ function Due:next(t, offset)
   t = (t // MINUTE + 1) * MINUTE
   while t < limit do
     local w = wall(t + offset(t))
-    if self:jumped_over(t, offset) or (self:at(w) and not self:repeated(t, offset)) then return t end
+    if self:jumped_over(t, offset) or (self:at(w) and not self:repeated(t, offset)) then
+      return t
+    end
     local left = DAY - w.hour * HOUR - w.min * MINUTE
     if not self:on_day(w) and left > 4 * HOUR then
       t = t + left - 3 * HOUR -- near midnight: how long the day is depends on the clock
@@ -142,8 +159,8 @@ end
 
 due.MANY = 10000
 
--- catch_up(seen, now, offset) -> the last time up to now when it is due, and how many after `seen` lie before that: they are
--- missed. nil: none since `seen`. More than due.MANY are not counted.
+-- catch_up(seen, now, offset) -> the last time up to now when it is due, and how many after `seen`
+-- lie before that: they are missed. nil: none since `seen`. More than due.MANY are not counted.
 function Due:catch_up(seen, now, offset)
   if self.interval then
     local last = now // self.interval * self.interval

@@ -1,5 +1,6 @@
--- moonpool.operation.failures: what becomes known of a call that has failed, whoever made it: it is counted by
--- operation, code and whose fault it is; what the operator has to mend stands in the log, with its ids.
+-- moonpool.operation.failures: what becomes known of a call that has failed, whoever made it: it is
+-- counted by operation, code and whose fault it is; what the operator has to mend stands in the
+-- log, with its ids.
 local border = require "moonpool.operation.border"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
@@ -13,8 +14,8 @@ local function about_of(name, e, origin)
   return about
 end
 
---- name: of the operation; input: what was given (a value, or JSON text), whose values the log must not
---- show; shown: whoever called tells the error himself.
+--- name: of the operation; input: what was given (a value, or JSON text), whose values the log must
+--- not show; shown: whoever called tells the error himself.
 function failures.tell(name, e, input, origin, shown)
   local known = errors.is(e) and e or errors.new { code = "SCRIPT_ERROR", message = tostring(e) }
   local about = about_of(name, known, origin)

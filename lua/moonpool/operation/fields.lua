@@ -45,7 +45,9 @@ local field_name = { type = "string", fault = function(value)
     and "must be the name of an input field" or nil
 end }
 
-local schedule = { type = "string", fault = function(value) return (select(2, due.parse(value))) end }
+local schedule = { type = "string", fault = function(value)
+  return (select(2, due.parse(value)))
+end }
 
 local one_select = { type = "string", fault = function(value)
   local ok, kind = pcall(sql.kind, value)
@@ -94,8 +96,9 @@ local list = {
   { "group_ms", integer(1, 10000), default = 50, host = true,
     "no call joins a group later than so many ms after the group's first call began" },
   { "errors", lua_type("table", "table<string, { [1]: string, [2]?: integer, [3]?: string }>"),
-    host = true, "constraint -> code, status (400 to 599; default: that of the constraint's kind), \z
-      message; `$name` in the message is the input's value" },
+    host = true,
+    "constraint -> code, status (400 to 599; default: that of the constraint's kind), message; \z
+     `$name` in the message is the input's value" },
   { "every", schedule, "the operation runs by itself: \"5m\" (s, m, h, d) or a cron line, \z
       \"0 3 * * mon-fri\" in MOONPOOL_TZ" },
   { "for_each", one_select, "of a schedule: a query that gives tenants; it runs once for each" },
@@ -139,7 +142,8 @@ function fields.types()
     local default = field.default ~= nil and
       "; default " .. (type(field.default) == "string" and "%q" or "%s"):format(field.default) or ""
     out[#out + 1] = wrapped(field.doc .. default, 100)
-    out[#out + 1] = ("---@field %s%s %s"):format(field.name, field.required and "" or "?", field.type)
+    out[#out + 1] = ("---@field %s%s %s"):format(field.name, field.required and "" or "?",
+                                                 field.type)
   end
   return table.concat(out, "\n") .. "\n"
 end

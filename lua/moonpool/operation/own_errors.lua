@@ -1,5 +1,5 @@
--- moonpool.operation.own_errors: codes and statuses that scripts make up, judged where they are written: in
--- moonpool.fail, and in the `errors` of an operation.
+-- moonpool.operation.own_errors: codes and statuses that scripts make up, judged where they are
+-- written: in moonpool.fail, and in the `errors` of an operation.
 local nearest = require "moonpool.is.nearest"
 local schema  = require "moonpool.is.schema"
 
@@ -11,7 +11,8 @@ local containers = { object = true, array = true, map = true, row = true, any = 
 function own_errors.code_fault(code)
   if type(code) ~= "string" then return "the code must be a text, not " .. type(code) end
   if not code:find "^%u[%u%d_]*$" or #code > 63 then
-    return ("the code %q must be made of capitals, digits and _, 63 at most: STOCK_EMPTY"):format(code)
+    return ("the code %q must be made of capitals, digits and _, 63 at most: STOCK_EMPTY")
+      :format(code)
   end
 end
 

@@ -1,4 +1,5 @@
--- moonpool.operation.registry: the operations of the project: each file of scripts/ that returns one.
+-- moonpool.operation.registry: the operations of the project: each file of scripts/ that returns
+-- one.
 local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local nearest   = require "moonpool.is.nearest"
@@ -30,9 +31,13 @@ end
 local function too_much(fault, file)
   local limits = host.load_limits
   local why = ({
-    SCRIPT_TIMEOUT    = ("it computed for more than %d ms while it was loaded (MOONPOOL_LOAD_TIMEOUT)"):format(limits.cpu_ms),
-    DEADLINE_EXCEEDED = ("it took longer than %d ms to be loaded (MOONPOOL_LOAD_TIMEOUT)"):format(limits.cpu_ms),
-    OUT_OF_MEMORY     = ("it needed more than %d MB of memory while it was loaded (MOONPOOL_TASK_MEMORY)"):format(
+    SCRIPT_TIMEOUT    = (
+      "it computed for more than %d ms while it was loaded (MOONPOOL_LOAD_TIMEOUT)")
+        :format(limits.cpu_ms),
+    DEADLINE_EXCEEDED = ("it took longer than %d ms to be loaded (MOONPOOL_LOAD_TIMEOUT)")
+      :format(limits.cpu_ms),
+    OUT_OF_MEMORY     = (
+      "it needed more than %d MB of memory while it was loaded (MOONPOOL_TASK_MEMORY)"):format(
       limits.memory >> 20),
   })[errors.is(fault) and fault.code]
   if not why then return fault end
@@ -80,7 +85,8 @@ local function load_operation(file)
   return nil, result
 end
 
--- The *.lua of scripts/ and below that belong to this state: all of its generation's, or what is on disk.
+-- The *.lua of scripts/ and below that belong to this state: all of its generation's, or what is on
+-- disk.
 function registry.files()
   local names = {}
   if host.generation then
@@ -106,7 +112,8 @@ local function gives_operation(file)
   local text = "\n" .. text_of(file)
   if text:find "\nreturn[^\n]-%f[%w_]operation%s*[%({]" then return true end
   local name = text:match "\nreturn%s+([%a_][%w_]*)%s*$"
-  return name ~= nil and text:find("\nlocal%s+" .. name .. "%s*=[^\n]-%f[%w_]operation%s*[%({]") ~= nil
+  return name ~= nil and text:find("\nlocal%s+" .. name
+                                   .. "%s*=[^\n]-%f[%w_]operation%s*[%({]") ~= nil
 end
 
 -- The operation's name, which is the file's: scripts/NAME.lua.
@@ -116,7 +123,8 @@ local function name_of(file)
   local last = file:match "([^/]*)%.lua$"
   local better = last:gsub("[^%w_]+", "_"):gsub("^%d", "_%0")
   registry.unreachable[file:gsub("%.lua$", "")] =
-    ("scripts/%s returns an operation that cannot be called: operations are the files of scripts/ itself, " ..
+    ("scripts/%s returns an operation that cannot be called: operations are the files of \z
+      scripts/ itself, " ..
      "not of folders in it, and their names are ASCII letters, digits and _, such as scripts/%s.lua"):format(file, better)
   return nil
 end
@@ -142,7 +150,8 @@ function registry.load()
       local op, fault = load_operation(file)
       if op and op.tenant and field and op.tenant ~= field then
         op, fault = nil, script_error("scripts/" .. file,
-          ("%s names the tenant `%s`, other operations `%s`: one application has one tenant field"):format(
+          ("%s names the tenant `%s`, other operations `%s`: one application has one tenant field")
+            :format(
             name, op.tenant, field))
       end
       if op then
@@ -159,13 +168,15 @@ function registry.load()
   if field then host.set_tenant_field(field) end
 end
 
--- Runs scripts/smoke.lua, if there is one: true, or false and the error. It raises, or returns false, if this state of
--- scripts/ must not take calls.
+-- Runs scripts/smoke.lua, if there is one: true, or false and the error. It raises, or returns
+-- false, if this state of scripts/ must not take calls.
 function registry.smoke()
   for _, file in ipairs(registry.files()) do
     if file == "smoke.lua" then
       local ok, result = run_file(file)
-      if ok and result == false then return false, script_error("scripts/smoke.lua", "it returned false") end
+      if ok and result == false then
+        return false, script_error("scripts/smoke.lua", "it returned false")
+      end
       return ok, result
     end
   end

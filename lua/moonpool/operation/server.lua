@@ -1,4 +1,5 @@
--- moonpool.operation.server: what the host does inside the state of a generation: loads scripts/, and serves calls.
+-- moonpool.operation.server: what the host does inside the state of a generation: loads scripts/,
+-- and serves calls.
 local border        = require "moonpool.operation.border"
 local errors        = require "moonpool.errors"
 local failures      = require "moonpool.operation.failures"
@@ -17,7 +18,8 @@ local function fault_text(fault, file)
   return ("%s: %s"):format(errors.is(fault) and fault.line or "scripts/" .. file, message)
 end
 
--- Faults in the order of their files, each once: a broken module is the fault of all that require it.
+-- Faults in the order of their files, each once: a broken module is the fault of all that require
+-- it.
 local function collect()
   local texts = {}
   local function add(text)
@@ -30,14 +32,17 @@ end
 -- A module that none requires yet may be required by a call: it must compile too.
 local function compile_all(add)
   for _, name in ipairs(registry.files()) do
-    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name, sandbox.head)
+    local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name,
+                                        sandbox.head)
     if not chunk then add(fault_text(fault, name)) end
   end
 end
 
 local function run_smoke(add)
   local ok, fault = registry.smoke()
-  if not ok then add("scripts/smoke.lua refuses this state of scripts/: " .. fault_text(fault, "smoke.lua")) end
+  if not ok then
+    add("scripts/smoke.lua refuses this state of scripts/: " .. fault_text(fault, "smoke.lua"))
+  end
 end
 
 -- What an entry that is no operation gives is a text already.
@@ -76,7 +81,8 @@ local function serve(name, input, options)
   end
   local told = options.far and border.far(result) or border.public(result)
   told.call_id = told.call_id or options.origin and options.origin.call_id
-  return false, border.encode(border.writable(told)), told.status, not options.far and border.detail(result, input) or nil
+  return false, border.encode(border.writable(told)), told.status,
+    not options.far and border.detail(result, input) or nil
 end
 
 -- What is no fault, though hardly meant. -> how many operations there are
@@ -94,15 +100,17 @@ local function look_at_operations(add)
   return count
 end
 
--- -> the function that serves calls, and how many operations there are; or nil and all that is wrong
--- with scripts/, a line each.
+-- -> the function that serves calls, and how many operations there are; or nil and all that is
+-- wrong with scripts/, a line each.
 function generation.open()
   generation.number = host.generation().number
   errors.set_generation(generation.number)
   local texts, add = collect()
   compile_all(add)
   registry.load()
-  for _, name in ipairs(registry.broken_names()) do add(fault_text(registry.broken[name], name .. ".lua")) end
+  for _, name in ipairs(registry.broken_names()) do
+    add(fault_text(registry.broken[name], name .. ".lua"))
+  end
   local count = not texts[1] and look_at_operations(add)
   if not texts[1] then run_smoke(add) end
   if not texts[1] then subscriptions.settle_all(registry.all()) end

@@ -1,5 +1,5 @@
--- moonpool.outbox.entry: one message of the outbox for a subscriber of this generation; the relay in
--- `moonpool serve` asks for it.
+-- moonpool.outbox.entry: one message of the outbox for a subscriber of this generation; the relay
+-- in `moonpool serve` asks for it.
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local registry = require "moonpool.operation.registry"

@@ -1,9 +1,11 @@
--- moonpool.outbox.relay: hands the messages of the outbox to their subscribers. One relay of all hosts serves a subscriber: the
--- one whose connection holds its advisory lock. The relay itself uses only that connection, and from one task; deliveries
--- are calls of the subscriber's operation, each in a task and a transaction of its own.
+-- moonpool.outbox.relay: hands the messages of the outbox to their subscribers. One relay of all
+-- hosts serves a subscriber: the one whose connection holds its advisory lock. The relay itself
+-- uses only that connection, and from one task; deliveries are calls of the subscriber's operation,
+-- each in a task and a transaction of its own.
 --
--- A subscriber's messages of one key form a queue; a queue is worked off in its order, by one task. A failed message
--- empties its queue: the next look at the database leaves out what is behind it until it is due again.
+-- A subscriber's messages of one key form a queue; a queue is worked off in its order, by one task.
+-- A failed message empties its queue: the next look at the database leaves out what is behind it
+-- until it is due again.
 local definition    = require "moonpool.operation.definition"
 local blame         = require "moonpool.operation.blame"
 local db            = require "moonpool.db"
@@ -75,10 +77,12 @@ end
 
 -- Hands one message over. -> true, or false and the error.
 function Subscriber:hand_over(row)
-  local message = { id = row.id, topic = row.topic, key = row.key, tenant = row.tenant, payload = row.payload,
+  local message = { id = row.id, topic = row.topic, key = row.key, tenant = row.tenant,
+                    payload = row.payload,
                     published_at = row.published_at, deliveries = row.deliveries + 1 }
   local ok, failure = pcall(self.state.deliver, self.op, self.name, message, row.xid)
-  if not ok and errors.is(failure) and failure.constraint == "delivered_pkey" then return true end    -- by somebody else
+  -- by somebody else
+  if not ok and errors.is(failure) and failure.constraint == "delivered_pkey" then return true end
   return ok, failure
 end
 
@@ -104,14 +108,16 @@ end
 function Subscriber:start_work()
   local most, kept = self.op.concurrency or CONCURRENCY, {}
   for _, queue in ipairs(self.order) do
-    if self.running < most and not queue.busy and not queue.failed and queue.first <= queue.last then
+    local free = self.running < most and not queue.busy and not queue.failed
+    if free and queue.first <= queue.last then
       queue.busy = true
       self.running = self.running + 1
       host.spawn(function() self:work(queue) end)
     end
     if queue.busy or queue.first <= queue.last then
       kept[#kept + 1] = queue
-    elseif self.queues[queue.key] == queue then -- not another of the same key, begun since this one was dropped
+    -- not another of the same key, begun since this one was dropped
+    elseif self.queues[queue.key] == queue then
       self.queues[queue.key] = nil
     end
   end
@@ -145,7 +151,9 @@ function Subscriber:postpone(conn, outcome, now)
     self.look_at = math.max(self.look_at, now + wait_s)
   end
   meters.deliveries:add { subscriber = self.name, result = "postponed" }
-  host.log("warn", ("%s: message %d of %s could not be delivered now; again in %.1f s, not counted: %s"):format(self.name,
+  host.log(
+    "warn", ("%s: message %d of %s could not be delivered now; again in %.1f s, not counted: %s")
+      :format(self.name,
     row.id, self.topic, wait_s, text))
 end
 
@@ -153,18 +161,23 @@ function Subscriber:note_failure(conn, outcome, now)
   local row, state, text = outcome.row, self.state, text_of(outcome.failure)
   if blame.of(outcome.failure) ~= "message" then return self:postpone(conn, outcome, now) end
   local wait_s = math.min(BACKOFF_CAP_S, state.backoff_s * 2 ^ math.min(row.deliveries, 30))
-  local noted = store.fail(conn, self.name, row, { wait_s = wait_s, most = self.op.deliveries or DELIVERIES, text = text })
+  local noted = store.fail(conn, self.name, row,
+                           { wait_s = wait_s, most = self.op.deliveries or DELIVERIES,
+                             text = text })
   state.counts.failed = state.counts.failed + 1
   meters.deliveries:add { subscriber = self.name, result = noted.dead and "dead" or "failed" }
   if noted.dead then
     state.counts.dead = state.counts.dead + 1
-    host.log("error", ("%s: message %d of %s is a dead letter, delivery %d was its last (moonpool outbox list): %s"):format(
-      self.name, row.id, self.topic, noted.deliveries, text))
+    host.log("error", ("%s: message %d of %s is a dead letter, delivery %d was its last " ..
+                       "(moonpool outbox list): %s")
+      :format(self.name, row.id, self.topic, noted.deliveries, text))
   else
-    host.log("warn", ("%s: message %d of %s failed, delivery %d: %s"):format(self.name, row.id, self.topic,
+    host.log("warn", ("%s: message %d of %s failed, delivery %d: %s"):format(self.name, row.id,
+      self.topic,
       noted.deliveries, text))
   end
-  self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)      -- behind a dead one the key goes on
+  -- behind a dead one the key goes on
+  self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)
 end
 
 function Subscriber:settle(conn, now)
@@ -278,7 +291,9 @@ end
 -- Calls the subscriber; its transaction notes the delivery.
 function relay.call_subscriber(op, name, message, xid)
   local id = tostring(message.id)
-  return operation.deliver(op, message, function(tx) host.own_exec(tx, store.note, name, id, xid) end)
+  return operation.deliver(op, message, function(tx)
+    host.own_exec(tx, store.note, name, id, xid)
+  end)
 end
 
 function relay.run(options)
@@ -291,18 +306,27 @@ function relay.run(options)
     counts     = { delivered = 0, failed = 0, dead = 0 },
   }
   function state.stopping() return host.stopping() or options.stop and options.stop() or false end
-  if host.pool_stats().max < 2 then error("moonpool.outbox: the relay needs DB_POOL_MAX to be 2 or more", 2) end
+  if host.pool_stats().max < 2 then
+    error("moonpool.outbox: the relay needs DB_POOL_MAX to be 2 or more", 2)
+  end
   local ops = {}
-  for name, op in pairs(options.subscribers or registry.all()) do ops[name] = definition.of(op) or op end
+  for name, op in pairs(options.subscribers or registry.all()) do
+    ops[name] = definition.of(op) or op
+  end
   local pause_s = 0.5
   repeat
     local subscribers = {}
-    for _, name in ipairs(sorted(ops)) do subscribers[#subscribers + 1] = new_subscriber(name, ops[name], state) end
+    for _, name in ipairs(sorted(ops)) do
+      subscribers[#subscribers + 1] = new_subscriber(name, ops[name], state)
+    end
     local _ <close> = relay.listen(subscribers, state)
     local began = host.clock()
-    local ok, failure = pcall(db.lease, function(conn) serve(conn, subscribers, state) end, { timeout = 0 })
+    local ok, failure = pcall(db.lease, function(conn)
+      serve(conn, subscribers, state)
+    end, { timeout = 0 })
     if ok then break end
-    if options.until_idle or blame.of(failure) == "message" and not (errors.is(failure) and failure.retryable) then
+    local passes = errors.is(failure) and failure.retryable
+    if options.until_idle or blame.of(failure) == "message" and not passes then
       error(failure, 0)
     end
     host.log("warn", ("the relay starts again in %.1f s: %s"):format(pause_s, tostring(failure)))

@@ -5,7 +5,8 @@ local json = require "moonpool.json"
 
 local store = { channel = "moonpool_outbox" }
 
-local LOCK_CLASS = 1836019567     -- of the lock that the one relay of a subscriber holds; migrations have the number before
+-- of the lock that the one relay of a subscriber holds; migrations have the number before
+local LOCK_CLASS = 1836019567
 
 --- Sets up a connection of its own for these statements.
 function store.prepare(conn)
@@ -39,16 +40,19 @@ end
 
 --- Is the subscriber known, as one of this topic?
 function store.is_known(conn, name, topic)
-  return conn.value("select exists (select from moonpool.subscriber where name = $1 and topic = $2)", name, topic)
+  return conn.value(
+    "select exists (select from moonpool.subscriber where name = $1 and topic = $2)", name, topic)
 end
 
---- Makes the subscriber known, or known for another topic: it is given what cannot be seen yet, or (`oldest`) all that is kept.
---- What is visible now but lies above its mark, because an older transaction runs, is noted as settled. -> was it new?
+--- Makes the subscriber known, or known for another topic: it is given what cannot be seen yet, or
+--- (`oldest`) all that is kept. What is visible now but lies above its mark, because an older
+--- transaction runs, is noted as settled. -> was it new?
 function store.begin(conn, name, topic, oldest)
   return conn.value([[
     with new as (
       insert into moonpool.subscriber as s (name, topic, low)
-      values ($name, $topic, case when $oldest then '0' else pg_snapshot_xmin(pg_current_snapshot()) end)
+      values ($name, $topic, case when $oldest then '0'
+        else pg_snapshot_xmin(pg_current_snapshot()) end)
       on conflict (name) do update set topic = excluded.topic, low = excluded.low, seen_at = now()
         where s.topic <> excluded.topic
       returning low
@@ -62,28 +66,37 @@ function store.begin(conn, name, topic, oldest)
 end
 
 --- How many messages of the topic there are.
-function store.kept(conn, topic) return conn.value("select count(*) from moonpool.outbox where topic = $1", topic) end
+function store.kept(conn, topic)
+  return conn.value("select count(*) from moonpool.outbox where topic = $1", topic)
+end
 
---- The subscriber `old`, which no relay serves now, and all that was settled for it, is called `name` from now on.
+--- The subscriber `old`, which no relay serves now, and all that was settled for it, is called
+--- `name` from now on.
 function store.rename(conn, old, name, topic)
   conn.exec([[
     with renamed as (
       update moonpool.subscriber set name = $name, seen_at = now()
-       where name = $old and topic = $topic and not exists (select from moonpool.subscriber where name = $name)
+       where name = $old and topic = $topic and
+         not exists (select from moonpool.subscriber where name = $name)
       returning 1
     ), gone as (
-      delete from moonpool.delivered where subscriber = $old and exists (select from renamed) returning *
+      delete from moonpool.delivered where subscriber = $old and exists (select from renamed)
+        returning *
     ), moved as (
       insert into moonpool.delivered select $name, message, xid, delivered_at from gone
     )
-    update moonpool.failure set subscriber = $name where subscriber = $old and exists (select from renamed)]],
+    update moonpool.failure set subscriber = $name where subscriber = $old
+      and exists (select from renamed)]],
     { name = name, old = old, topic = topic })
 end
 
 --- It is served.
-function store.seen(conn, name) conn.exec("update moonpool.subscriber set seen_at = now() where name = $1", name) end
+function store.seen(conn, name)
+  conn.exec("update moonpool.subscriber set seen_at = now() where name = $1", name)
+end
 
---- The next messages of a subscriber, in the order of their publishing; not those behind a failed one of their key.
+--- The next messages of a subscriber, in the order of their publishing; not those behind a failed
+--- one of their key.
 ---@return table[] { id, xid, topic, key, tenant, payload, published_at, deliveries, failed }
 function store.fetch(conn, name, topic, limit)
   return conn.query([[
@@ -92,18 +105,22 @@ function store.fetch(conn, name, topic, limit)
       select o.*, 0 as deliveries, false as failed
         from moonpool.outbox o, subscriber s
        where o.topic = $topic and o.xid >= s.low
-         and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)
+         and not exists (select from moonpool.failure f where f.subscriber = s.name
+           and f.message = o.id)
       union all
       select o.*, f.deliveries, true
         from moonpool.failure f join moonpool.outbox o on o.id = f.message, subscriber s
        where f.subscriber = s.name and not f.dead and f.next_at <= clock_timestamp()
     )
-    select c.id, c.xid::text as xid, c.topic, c.key, c.tenant, c.payload, c.published_at, c.deliveries,
+    select c.id, c.xid::text as xid, c.topic, c.key, c.tenant, c.payload, c.published_at,
+      c.deliveries,
            c.failed
       from candidate c, subscriber s
-     where not exists (select from moonpool.delivered d where d.subscriber = s.name and d.message = c.id)
+     where not exists (select from moonpool.delivered d where d.subscriber = s.name
+       and d.message = c.id)
        and not exists (select from moonpool.failure b
-                        where b.subscriber = s.name and not b.dead and b.next_at > clock_timestamp() and b.key = c.key
+                        where b.subscriber = s.name and not b.dead and b.next_at > clock_timestamp()
+                          and b.key = c.key
                           and b.tenant is not distinct from c.tenant and b.message < c.id)
      order by c.id limit $limit]], { name = name, topic = topic, limit = limit })
 end
@@ -112,86 +129,108 @@ end
 function store.next_due(conn, name)
   return conn.value([[
     select greatest(0, extract(epoch from next_at - clock_timestamp()))::float8
-      from moonpool.failure where subscriber = $name and not dead order by next_at limit 1]], { name = name })
+      from moonpool.failure where subscriber = $name and not dead order by next_at limit 1]],
+        { name = name })
 end
 
--- Within the subscriber's transaction: the second of two deliveries fails here, at the key delivered_pkey.
-store.note = "insert into moonpool.delivered (subscriber, message, xid) values ($1, $2::bigint, $3::xid8)"
+-- Within the subscriber's transaction: the second of two deliveries fails here, at the key
+-- delivered_pkey.
+store.note =
+  "insert into moonpool.delivered (subscriber, message, xid) values ($1, $2::bigint, $3::xid8)"
 
 --- A delivery has failed. -> how often it has now, and whether that was the last time
 function store.fail(conn, name, message, failure)
   return conn.one([[
-    insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, dead, error)
-    values ($name, $id, $key, $tenant, 1, clock_timestamp() + make_interval(secs => $wait_s), $most <= 1, $error)
+    insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, dead,
+      error)
+    values ($name, $id, $key, $tenant, 1, clock_timestamp() + make_interval(secs => $wait_s),
+      $most <= 1, $error)
     on conflict (subscriber, message) do update
-      set deliveries = f.deliveries + 1, next_at = excluded.next_at, error = excluded.error, failed_at = now(),
+      set deliveries = f.deliveries + 1, next_at = excluded.next_at, error = excluded.error,
+        failed_at = now(),
           dead = f.deliveries + 1 >= $most
     returning deliveries, dead]],
-    { name = name, id = message.id, key = message.key or json.null, tenant = message.tenant or json.null,
+    { name = name, id = message.id, key = message.key or json.null,
+      tenant = message.tenant or json.null,
       wait_s = failure.wait_s, most = failure.most, error = failure.text })
 end
 
---- A delivery came to nothing, for no fault of the message: it waits, twice as long as the last time, and is not counted.
+--- A delivery came to nothing, for no fault of the message: it waits, twice as long as the last
+--- time, and is not counted.
 --- -> seconds
 function store.postpone(conn, name, message, wait_s, most_s, text)
   return conn.value([[
-    insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, error, failed_at)
-    values ($name, $id, $key, $tenant, 0, clock_timestamp() + make_interval(secs => $wait_s), $error, clock_timestamp())
+    insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, error,
+      failed_at)
+    values ($name, $id, $key, $tenant, 0, clock_timestamp() + make_interval(secs => $wait_s),
+      $error, clock_timestamp())
     on conflict (subscriber, message) do update
       set failed_at = excluded.failed_at, error = excluded.error,
           next_at = clock_timestamp() + make_interval(secs =>
-            least($most_s, greatest($wait_s, 2 * extract(epoch from f.next_at - f.failed_at)::float8)))
+            least($most_s, greatest($wait_s, 2 * extract(epoch
+              from f.next_at - f.failed_at)::float8)))
     returning extract(epoch from next_at - failed_at)::float8]],
-    { name = name, id = message.id, key = message.key or json.null, tenant = message.tenant or json.null,
+    { name = name, id = message.id, key = message.key or json.null,
+      tenant = message.tenant or json.null,
       wait_s = wait_s, most_s = most_s, error = text })
 end
 
 --- A message that had failed is delivered now.
 function store.forget_failure(conn, name, message)
-  conn.exec("delete from moonpool.failure where subscriber = $name and message = $id", { name = name, id = message.id })
+  conn.exec("delete from moonpool.failure where subscriber = $name and message = $id",
+            { name = name, id = message.id })
 end
 
---- Moves the subscriber's mark up to the first message that it has not settled, but not beyond the oldest transaction
---- that runs: one that began below may still publish. What lies below the mark needs no row any more.
+--- Moves the subscriber's mark up to the first message that it has not settled, but not beyond the
+--- oldest transaction that runs: one that began below may still publish. What lies below the mark
+--- needs no row any more.
 function store.advance(conn, name)
   conn.exec([[
     delete from moonpool.failure f using moonpool.delivered d
-     where f.subscriber = $name and d.subscriber = $name and d.message = f.message]], { name = name })
+     where f.subscriber = $name and d.subscriber = $name and d.message = f.message]],
+       { name = name })
   conn.exec([[
     update moonpool.subscriber s
        set seen_at = now(), low = greatest(s.low, least(pg_snapshot_xmin(pg_current_snapshot()), (
          select min(o.xid) from moonpool.outbox o
           where o.topic = s.topic and o.xid >= s.low
-            and not exists (select from moonpool.delivered d where d.subscriber = s.name and d.message = o.id)
-            and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id))))
+            and not exists (select from moonpool.delivered d
+              where d.subscriber = s.name and d.message = o.id)
+            and not exists (select from moonpool.failure f where f.subscriber = s.name
+              and f.message = o.id))))
      where name = $name]], { name = name })
   conn.exec([[
     delete from moonpool.delivered d using moonpool.subscriber s
      where s.name = $name and d.subscriber = $name and d.xid < s.low
-       and not exists (select from moonpool.failure f where f.subscriber = $name and f.message = d.message)]], { name = name })
+       and not exists (select from moonpool.failure f where f.subscriber = $name
+         and f.message = d.message)]], { name = name })
 end
 
---- How many messages the subscriber has still to see (up to 10000), the age of the oldest in seconds, its dead letters.
+--- How many messages the subscriber has still to see (up to 10000), the age of the oldest in
+--- seconds, its dead letters.
 function store.measure(conn, name, topic)
   local row = conn.one([[
     with s as (select low from moonpool.subscriber where name = $name),
     open as (
       (select o.published_at from moonpool.outbox o, s
         where o.topic = $topic and o.xid >= s.low
-          and not exists (select from moonpool.delivered d where d.subscriber = $name and d.message = o.id)
-          and not exists (select from moonpool.failure f where f.subscriber = $name and f.message = o.id)
+          and not exists (select from moonpool.delivered d where d.subscriber = $name
+            and d.message = o.id)
+          and not exists (select from moonpool.failure f where f.subscriber = $name
+            and f.message = o.id)
         limit 10000)
       union all
       (select o.published_at from moonpool.failure f join moonpool.outbox o on o.id = f.message
         where f.subscriber = $name and not f.dead limit 10000)
     )
-    select count(*) as waiting, coalesce(extract(epoch from clock_timestamp() - min(published_at)), 0)::float8 as oldest,
+    select count(*) as waiting,
+      coalesce(extract(epoch from clock_timestamp() - min(published_at)), 0)::float8 as oldest,
            (select count(*) from moonpool.failure where subscriber = $name and dead) as dead
       from open]], { name = name, topic = topic })
   return { waiting = row.waiting, oldest = math.max(0, row.oldest), dead = row.dead }
 end
 
--- For people -----------------------------------------------------------------------------------------------------------
+-- For people --------------------------------------------------------------------------------------
 
 local filtered = [[ ($subscriber::text is null or f.subscriber = $subscriber)
                 and ($message::bigint is null or f.message = $message)
@@ -204,20 +243,23 @@ end
 
 function store.failures(conn, filter)
   return conn.query([[
-    select f.subscriber, f.message, o.topic, f.key, f.tenant, f.deliveries, f.dead, f.error, f.failed_at, f.next_at, o.payload
+    select f.subscriber, f.message, o.topic, f.key, f.tenant, f.deliveries, f.dead, f.error,
+      f.failed_at, f.next_at, o.payload
       from moonpool.failure f join moonpool.outbox o on o.id = f.message
      where ]] .. filtered .. " order by f.failed_at, f.message", values(filter))
 end
 
 function store.requeue(conn, filter)
   return conn.count([[
-    update moonpool.failure f set dead = false, deliveries = case when dead then 0 else deliveries end, next_at = now()
+    update moonpool.failure f set dead = false, deliveries = case when dead then 0
+      else deliveries end, next_at = now()
      where ]] .. filtered, values(filter))
 end
 
 function store.drop(conn, filter)
   return conn.value([[
-    with gone as (delete from moonpool.failure f where ]] .. filtered .. [[ returning subscriber, message),
+    with gone as (delete from moonpool.failure f where ]] .. filtered ..
+      [[ returning subscriber, message),
     noted as (
       insert into moonpool.delivered (subscriber, message, xid)
       select g.subscriber, g.message, o.xid from gone g join moonpool.outbox o on o.id = g.message
@@ -230,9 +272,12 @@ function store.subscribers(conn)
     select s.name, s.topic, s.created_at, s.seen_at,
            (select count(*) from moonpool.outbox o
              where o.topic = s.topic and o.xid >= s.low
-               and not exists (select from moonpool.delivered d where d.subscriber = s.name and d.message = o.id)
-               and not exists (select from moonpool.failure f where f.subscriber = s.name and f.message = o.id)) as waiting,
-           (select count(*) from moonpool.failure f where f.subscriber = s.name and not f.dead) as failing,
+               and not exists (select from moonpool.delivered d
+                 where d.subscriber = s.name and d.message = o.id)
+               and not exists (select from moonpool.failure f
+                 where f.subscriber = s.name and f.message = o.id)) as waiting,
+           (select count(*) from moonpool.failure f where f.subscriber = s.name
+             and not f.dead) as failing,
            (select count(*) from moonpool.failure f where f.subscriber = s.name and f.dead) as dead
       from moonpool.subscriber s order by s.name]]
 end

@@ -1,6 +1,6 @@
--- moonpool.outbox.subscriptions: where a subscriber that is not known yet begins, decided when scripts/ is
--- loaded: with what is published from then on, unless it says `from = "oldest"`, or where another
--- ended that it was `renamed_from`. One that is known goes on.
+-- moonpool.outbox.subscriptions: where a subscriber that is not known yet begins, decided when
+-- scripts/ is loaded: with what is published from then on, unless it says `from = "oldest"`, or
+-- where another ended that it was `renamed_from`. One that is known goes on.
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
@@ -11,7 +11,8 @@ local subscriptions = {}
 local PATIENCE_S = 3 -- a host starts without its database, too
 
 local said = {
-  now     = "%s begins with what is published to %s from now on: %d that are kept are not for it " ..
+  now     = "%s begins with what is published to %s from now on: %d that are kept are not for it "
+    ..
             '(from = "oldest" takes them)',
   oldest  = "%s begins with the oldest message of %s that is kept: %d wait for it",
   renamed = "%s goes on with %s where %s was",

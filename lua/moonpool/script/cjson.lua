@@ -1,11 +1,12 @@
--- moonpool.script.cjson: lua-cjson as operations have it. Nothing stops its encode under way, and what it allocates is not the
--- script's memory: so what it would write is weighed first.
+-- moonpool.script.cjson: lua-cjson as operations have it. Nothing stops its encode under way, and
+-- what it allocates is not the script's memory: so what it would write is weighed first.
 local cjson = require "cjson"
 
 local MOST_BYTES = 64 << 20 -- as of moonpool.json
 local MOST_DEPTH = 1000     -- cjson's own, which then says so itself
 
--- Adds to `weight` what `value` takes as JSON at most; a text that is all escapes takes six times its length.
+-- Adds to `weight` what `value` takes as JSON at most; a text that is all escapes takes six times
+-- its length.
 local function weigh(value, weight, depth)
   if type(value) == "string" then
     weight = weight + 2 + 6 * #value

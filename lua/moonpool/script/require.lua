@@ -1,8 +1,9 @@
--- The global functions that bring code in: require, load, loadfile, dofile. `require` is Lua, so that
--- the body of a module may wait. Chunks are text only: a damaged bytecode file can crash the process.
+-- The global functions that bring code in: require, load, loadfile, dofile. `require` is Lua, so
+-- that the body of a module may wait. Chunks are text only: a damaged bytecode file can crash the
+-- process.
 --
--- A module is looked for in package.preload, in the host's own modules, in the app's scripts/ folder
--- and last in package.searchers (package.path, package.cpath).
+-- A module is looked for in package.preload, in the host's own modules, in the app's scripts/
+-- folder and last in package.searchers (package.path, package.cpath).
 
 local host = ...
 
@@ -45,11 +46,13 @@ local function note(tried, place)
   if not tried[place] then tried[#tried + 1], tried[place] = place, true end
 end
 
--- A module of the app's scripts/ folder: chunk, the path that errors show | nil. `head`: code in front of its first line.
+-- A module of the app's scripts/ folder: chunk, the path that errors show | nil. `head`: code in
+-- front of its first line.
 local function from_scripts(name, tried, head)
   local stem = name:gsub("%.", "/")
   for _, file in ipairs { stem .. ".lua", stem .. "/init.lua" } do
-    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name, head)
+    local chunk, data = from_folder(host.app_dir .. "/scripts", file, "scripts/" .. file, name,
+                                    head)
     if chunk then return chunk, data end
     note(tried, host.app_dir .. "/scripts/" .. file)
   end
@@ -83,10 +86,11 @@ local function find(name, tried)
   return nil
 end
 
--- new_require(known, search) -> a function `require` over a table of modules of its own. search(name, tried) gives a
--- loader and what to call it with, or nil.
+-- new_require(known, search) -> a function `require` over a table of modules of its own.
+-- search(name, tried) gives a loader and what to call it with, or nil.
 local function new_require(known, search)
-  -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that asked }
+  -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that
+  -- asked }
   local loading = {}
   -- task -> the name that it waits for another task to load
   local waiting = {}
@@ -127,7 +131,8 @@ local function new_require(known, search)
 
   local function load_module(name, me)
     local tried = {}
-    local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(), by = current[me] }, ending)
+    local entry <close> = setmetatable({ name = name, task = me, gate = host.gate(),
+                                         by = current[me] }, ending)
     loading[name], current[me] = entry, name
     local loader, data = search(name, tried)
     if not loader then
@@ -161,7 +166,8 @@ local function new_require(known, search)
     end
     if known[name] then return known[name] end
     if name == "" or name:find("..", 1, true) or name:find("[/\\%z]") or name:find("^%.") then
-      error("module name '" .. name .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
+      error("module name '" .. name
+            .. "' is refused: write names with single dots, as in 'lib.numbering'", 2)
     end
     local me = host.task()
     while loading[name] do

@@ -1,9 +1,9 @@
--- moonpool.script.sandbox: the environment of operations. A file of scripts/ sees an allow-list of globals, copies of
--- nothing: what it reaches of Lua's libraries and of the host's modules are read-only views. Its own globals are frozen
--- when the file has been loaded.
+-- moonpool.script.sandbox: the environment of operations. A file of scripts/ sees an allow-list of
+-- globals, copies of nothing: what it reaches of Lua's libraries and of the host's modules are
+-- read-only views. Its own globals are frozen when the file has been loaded.
 --
--- What makes it hold is elsewhere too: script/safe.c (metatables, __gc), script/slice.h (time), script/account.h
--- (memory). Sandboxed and trusted code may live in one Lua state.
+-- What makes it hold is elsewhere too: script/safe.c (metatables, __gc), script/slice.h (time),
+-- script/account.h (memory). Sandboxed and trusted code may live in one Lua state.
 local host     = require "moonpool.host"
 local requires = require "moonpool.requires"
 local nearest  = require "moonpool.is.nearest"
@@ -12,25 +12,28 @@ local sandbox = {}
 
 local setupvalue = debug.setupvalue
 
--- All that a script reaches: one name, or a table of names. spec/hostile walks everything and compares.
+-- All that a script reaches: one name, or a table of names. spec/hostile walks everything and
+-- compares.
 sandbox.globals = {
-  functions = [[assert error getmetatable ipairs next pairs pcall print rawequal rawget rawlen rawset require select
-    setmetatable tonumber tostring type xpcall collectgarbage]],
+  functions = [[assert error getmetatable ipairs next pairs pcall print rawequal rawget rawlen
+    rawset require select setmetatable tonumber tostring type xpcall collectgarbage]],
   values    = "_VERSION",
   libraries = {
     coroutine = "close create isyieldable resume running status wrap yield",
-    math      = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad
-      random sin sqrt tan tointeger type ult]],
+    math      = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger
+      modf pi rad random sin sqrt tan tointeger type ult]],
     os        = "clock date difftime time",
-    string    = "byte char find format gmatch gsub len lower match pack packsize rep reverse sub unpack upper",
+    string    = [[byte char find format gmatch gsub len lower match pack packsize rep reverse sub
+      unpack upper]],
     table     = "concat insert move pack remove sort unpack",
     utf8      = "char charpattern codepoint codes len offset",
   },
 }
 
--- Of these, each file has constants: reading one costs what reading a local costs, and an assignment does not compile.
-local constants = [[assert coroutine error getmetatable ipairs math next os pairs pcall rawequal rawget rawlen select
-  setmetatable string table tonumber tostring type utf8]]
+-- Of these, each file has constants: reading one costs what reading a local costs, and an
+-- assignment does not compile.
+local constants = [[assert coroutine error getmetatable ipairs math next os pairs pcall rawequal
+  rawget rawlen select setmetatable string table tonumber tostring type utf8]]
 
 -- Code in front of a file's first line.
 local function head_of(names)
@@ -43,29 +46,30 @@ sandbox.head = head_of(constants)
 -- What code may spend that nobody has set other limits for.
 sandbox.limits = { cpu_ms = 1000, memory = 64 << 20 }
 
--- What `require` gives, and what of it. The rest of scripts/ comes by its own name: require "lib.numbering".
+-- What `require` gives, and what of it. The rest of scripts/ comes by its own name: require
+-- "lib.numbering".
 sandbox.modules = {
-  ["moonpool"]          = [[all cache call call_info decimal fail generation json log metrics now null operation sleep spawn
-    timeout uuid version]],
+  ["moonpool"]          = [[all cache call call_info decimal fail generation json log metrics now
+    null operation sleep spawn timeout uuid version]],
   ["moonpool.cache"]    = "delete get invalidate set stats",
   ["moonpool.db"]       = "count exec first insert lease notify one query stream transaction value",
   ["moonpool.decimal"]  = "is max min",
-  ["moonpool.is"]       = [[any array boolean date decimal email enum integer map null number object one_of row schema
-    string timestamp uuid]],
+  ["moonpool.is"]       = [[any array boolean date decimal email enum integer map null number
+    object one_of row schema string timestamp uuid]],
   ["moonpool.json"]     = "array camel decode encode is_array map null object raw snake",
   ["moonpool.metrics"]  = "counter gauge histogram operations pool queries slow transactions",
   ["moonpool.password"] = "hash needs_rehash verify",
   ["cjson"]             = "decode encode null",
 }
 
--- The other modules that stay as they are: for tools, specs and the host itself. Everything else below `moonpool.` is the
--- host's own, and may change at any time.
+-- The other modules that stay as they are: for tools, specs and the host itself. Everything else
+-- below `moonpool.` is the host's own, and may change at any time.
 sandbox.trusted = "alerts calls errors generations outbox pool sql test"
 
 -- What stands in for a module whose own functions are not for scripts.
 local stand_ins = { cjson = "moonpool.script.cjson" }
 
--- -- views ----------------------------------------------------------------------------------------------------------------
+-- -- views ----------------------------------------------------------------------------------------
 
 local function copy(content)
   local fields = {}
@@ -73,7 +77,8 @@ local function copy(content)
   return fields
 end
 
--- A table that reads as `content` and cannot be written to. `own` is the metatable of what it stands for.
+-- A table that reads as `content` and cannot be written to. `own` is the metatable of what it
+-- stands for.
 local function view(what, content, own)
   return setmetatable({}, {
     __index     = content,
@@ -112,11 +117,13 @@ end
 local views = {}
 
 function view_of_module(name)
-  if not views[name] then views[name] = view_of(name, require(stand_ins[name] or name), sandbox.modules[name]) end
+  if not views[name] then
+    views[name] = view_of(name, require(stand_ins[name] or name), sandbox.modules[name])
+  end
   return views[name]
 end
 
--- -- globals ----------------------------------------------------------------------------------------------------------------
+-- -- globals --------------------------------------------------------------------------------------
 
 local guarded = host.safe_metatables()
 
@@ -137,11 +144,14 @@ end
 local base -- made once: the globals that all files share
 
 local function make_base()
-  local globals = { print = print_to_log, collectgarbage = collectgarbage_of_scripts, _VERSION = _VERSION }
+  local globals = { print = print_to_log, collectgarbage = collectgarbage_of_scripts,
+                    _VERSION = _VERSION }
   for name in sandbox.globals.functions:gmatch "%S+" do
     if globals[name] == nil then globals[name] = guarded[name] or _G[name] end
   end
-  for name, names in next, sandbox.globals.libraries do globals[name] = view_of(name, _G[name], names) end
+  for name, names in next, sandbox.globals.libraries do
+    globals[name] = view_of(name, _G[name], names)
+  end
   return globals
 end
 
@@ -154,14 +164,17 @@ local function new_environment(shown, require_of_scripts, more)
   setmetatable(content, { __index = function(_, name)
     if not frozen then return nil end
     local near = nearest(tostring(name), content)
-    error(("there is no global `%s`%s"):format(tostring(name), near and ("; did you mean `%s`?"):format(near) or
+    error(("there is no global `%s`%s"):format(tostring(name),
+                                               near and ("; did you mean `%s`?"):format(near) or
       "; make it local"), 2)
   end })
   setmetatable(env, {
     __index     = content,
     __newindex  = function(_, name, value)
       if frozen then
-        error(("the global `%s` of %s cannot be set: globals are frozen once a script is loaded, because calls "
+        error(
+          ("the global `%s` of %s cannot be set: globals are frozen once a script is loaded, \z
+            because calls "
           .. "must not share state; make it local"):format(tostring(name), shown), 2)
       end
       rawset(content, name, value)
@@ -172,7 +185,7 @@ local function new_environment(shown, require_of_scripts, more)
   return env, function() frozen = true end
 end
 
--- -- files ------------------------------------------------------------------------------------------------------------------
+-- -- files ----------------------------------------------------------------------------------------
 
 local require_of_scripts
 
@@ -185,7 +198,8 @@ local function prepare(chunk, shown, more)
   end
 end
 
---- fn(...) as the body of a file of scripts/: what it would start would be nobody's, and is refused.
+--- fn(...) as the body of a file of scripts/: what it would start would be nobody's, and is
+--- refused.
 function sandbox.as_body(fn, ...)
   local before = host.loading(true)
   local _ <close> = setmetatable({}, { __close = function() host.loading(before) end })
@@ -214,8 +228,8 @@ end
 
 require_of_scripts = requires.new({}, find)
 
--- load(path, shown) -> function | nil, error object. Like host.load_file, but the chunk is sandboxed. `globals`: further
--- ones, or others.
+-- load(path, shown) -> function | nil, error object. Like host.load_file, but the chunk is
+-- sandboxed. `globals`: further ones, or others.
 function sandbox.load(path, shown, globals)
   local chunk, fault = host.load_file(path, shown, sandbox.head)
   if not chunk then return nil, fault end

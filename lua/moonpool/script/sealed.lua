@@ -21,7 +21,9 @@ return function(name, index, text)
   local function seal(content)
     return setmetatable({}, {
       __name     = name,
-      __index    = type(index) == "function" and function(_, field) return index(content, field) end or index,
+      __index    = type(index) == "function" and function(_, field)
+        return index(content, field)
+      end or index,
       __newindex = refuse,
       __tostring = text and function() return text(content) end or nil,
       content    = content,

@@ -1,14 +1,18 @@
--- moonpool.serve.control: what a running host answers on its control socket: a line of JSON in, a line of JSON out.
+-- moonpool.serve.control: what a running host answers on its control socket: a line of JSON in, a
+-- line of JSON out.
 --
 --   {"do":"call","name":"place_order","input":{…},"tenant":…,"as":…,"scopes":…,"key":…,"timeout":…}
---       {"ok":true,"generation":3,"result":…}    {"ok":false,"generation":3,"error":{code,message,…}}
+--       {"ok":true,"generation":3,"result":…}
+--       {"ok":false,"generation":3,"error":{code,message,…}}
 --   {"do":"reload"}         {"ok":…,"generation":…,"files":…,"changed":…,"ms":…,"report":"…"}
---   {"do":"generations"}    {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
---   {"do":"schedules"}      {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
---   {"do":"status"}         {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
---   {"do":"why","id":…}     {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id: {"ok":true,"calls":[…],"report":"…"}
---   {"do":"metrics"}        {"ok":true,"text":"…"}, the page for Prometheus
---   {"do":"stop"}           {"ok":true}
+--   {"do":"generations"}
+--   {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
+--   {"do":"schedules"}
+--   {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]} {"do":"status"}
+--   {"ok":true,"generation":…,"pool":{…},"transactions":{…}} {"do":"why","id":…}
+--   {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id:
+--   {"ok":true,"calls":[…],"report":"…"} {"do":"metrics"}        {"ok":true,"text":"…"}, the page
+--   for Prometheus {"do":"stop"}           {"ok":true}
 local border      = require "moonpool.operation.border"
 local calls       = require "moonpool.calls"
 local errors      = require "moonpool.errors"
@@ -21,14 +25,18 @@ local schedules   = require "moonpool.serve.schedules"
 local answers = {}
 
 function answers.call(order)
-  local ok, text, number = generations.call_json(order.name, order.input ~= nil and json.encode(order.input) or nil, {
-    tenant = order.tenant, as = order.as, scopes = order.scopes, key = order.key, timeout = order.timeout })
+  local ok, text, number = generations.call_json(order.name, order.input ~= nil
+                                                 and json.encode(order.input) or nil, {
+    tenant = order.tenant, as = order.as, scopes = order.scopes, key = order.key,
+    timeout = order.timeout })
   return ('{"ok":%s,"generation":%d,"%s":%s}'):format(ok, number, ok and "result" or "error", text)
 end
 
 function answers.reload() return generations.reload() end
 
-function answers.generations() return { ok = true, generations = json.array(generations.list()) } end
+function answers.generations()
+  return { ok = true, generations = json.array(generations.list()) }
+end
 
 function answers.schedules() return { ok = true, schedules = json.array(schedules.list()) } end
 
@@ -45,7 +53,8 @@ function answers.why(order)
   local call = calls.find(tostring(order.id))
   if call then return { ok = true, call = call, report = calls.timeline(order.id) } end
   error(errors.new { code = "UNKNOWN_CALL", status = 404,
-    message = "this host has no such call, or has forgotten it; `moonpool why` lists the last ones" }, 0)
+    message =
+      "this host has no such call, or has forgotten it; `moonpool why` lists the last ones" }, 0)
 end
 
 function answers.metrics() return { ok = true, text = metrics.text() } end
@@ -62,7 +71,8 @@ return function(line)
     local act = type(order) == "table" and answers[order["do"]]
     if not act then
       error(errors.new { code = "USAGE", status = 400,
-        message = '"do" is one of call, reload, generations, schedules, status, metrics, why, stop' }, 0)
+        message =
+          '"do" is one of call, reload, generations, schedules, status, metrics, why, stop' }, 0)
     end
     return act(order)
   end)

@@ -1,5 +1,6 @@
--- moonpool.serve.housekeeping: old rows of the host's own tables go: witnesses and delivered messages. Any host may do it, at
--- any time: a function of the database decides what is old and not needed by anybody.
+-- moonpool.serve.housekeeping: old rows of the host's own tables go: witnesses and delivered
+-- messages. Any host may do it, at any time: a function of the database decides what is old and not
+-- needed by anybody.
 local host  = require "moonpool.host"
 local store = require "moonpool.outbox.store"
 
@@ -10,13 +11,15 @@ local EVERY_S = 600
 
 local next_at = 0
 
--- run{keep=hours} -> { witnesses=, messages= }: how many rows went. keep: default MOONPOOL_KEEP_HOURS.
+-- run{keep=hours} -> { witnesses=, messages= }: how many rows went. keep: default
+-- MOONPOOL_KEEP_HOURS.
 function housekeeping.run(options)
   local keep = options and options.keep or host.keep_hours
   local gone = { witnesses = 0, messages = 0 }
   repeat
     local row = store.with(function(conn)
-      return conn.one("select witnesses, messages from moonpool.prune(make_interval(secs => $seconds), $most)",
+      return conn.one(
+        "select witnesses, messages from moonpool.prune(make_interval(secs => $seconds), $most)",
                       { seconds = keep * 3600, most = MOST })
     end)
     gone.witnesses, gone.messages = gone.witnesses + row.witnesses, gone.messages + row.messages
@@ -31,7 +34,9 @@ function housekeeping.turn()
   next_at = now + EVERY_S * (0.75 + math.random() / 2)
   host.spawn(function()
     local ok, failure = pcall(housekeeping.run)
-    if not ok then host.log("warn", "housekeeping failed and is tried again later: " .. tostring(failure)) end
+    if not ok then
+      host.log("warn", "housekeeping failed and is tried again later: " .. tostring(failure))
+    end
   end)
 end
 

@@ -1,5 +1,5 @@
--- moonpool.serve.jobs: what a host that serves does besides serving: the outbox's relay for the subscribers of the current
--- generation, and housekeeping.
+-- moonpool.serve.jobs: what a host that serves does besides serving: the outbox's relay for the
+-- subscribers of the current generation, and housekeeping.
 local errors       = require "moonpool.errors"
 local generations  = require "moonpool.generations"
 local host         = require "moonpool.host"
@@ -41,7 +41,8 @@ local function work()
   end
 end
 
--- Runs until the host is told to stop. A subscription moves to the next generation when what it delivers is done.
+-- Runs until the host is told to stop. A subscription moves to the next generation when what it
+-- delivers is done.
 function jobs.run()
   local said
   while not host.stopping() do
@@ -50,7 +51,9 @@ function jobs.run()
       said = nil
     else
       failure = tostring(failure)
-      if failure ~= said then host.log("warn", "the relay and housekeeping start again: " .. failure) end
+      if failure ~= said then
+        host.log("warn", "the relay and housekeeping start again: " .. failure)
+      end
       said = failure
       local till = host.clock() + AGAIN_S
       while not host.stopping() and host.clock() < till do moonpool.sleep(1) end

@@ -14,7 +14,8 @@ local function who(row)
   local known = {}
   if (row.program or "") ~= "" then known[1] = row.program end
   known[#known + 1] = row.state
-  return known[1] and ("no call of this host (%s)"):format(table.concat(known, ", ")) or "no call of this host"
+  return known[1] and ("no call of this host (%s)"):format(table.concat(known, ", "))
+    or "no call of this host"
 end
 
 --- Looks once at the calls that have waited for an answer for so long; asks the database only if

@@ -23,12 +23,15 @@ local function path_of(op)
     post = {
       operationId = op.name,
       summary = op.summary,
-      parameters = json.array { ref("parameters", "IdempotencyKey"), ref("parameters", "RequestTimeout"),
+      parameters = json.array { ref("parameters", "IdempotencyKey"),
+                                ref("parameters", "RequestTimeout"),
                                 ref("parameters", "RequestId") },
-      requestBody = { required = op.input ~= nil, content = content(embedded(op.input) or json.object()) },
+      requestBody = { required = op.input ~= nil,
+                      content = content(embedded(op.input) or json.object()) },
       responses = {
         ["200"] = { description = "Done, and stored.",
-                    content = content { type = "object", properties = { result = result }, required = json.array { "result" } } },
+                    content = content { type = "object", properties = { result = result },
+                                        required = json.array { "result" } } },
         default = ref("responses", "Error"),
       },
     },
@@ -36,20 +39,23 @@ local function path_of(op)
 end
 
 local function header(name, description, schema)
-  return { name = name, ["in"] = "header", required = false, description = description, schema = schema }
+  return { name = name, ["in"] = "header", required = false, description = description,
+           schema = schema }
 end
 
 -- What the host's own codes mean to a caller, a line each.
 local function codes_text()
   local lines = { "Further ones are the operations' own.", "" }
   for _, row in ipairs(codes) do
-    lines[#lines + 1] = ("- `%s` (%d%s): %s"):format(row.code, row.status, row.again == "no" and "" or ", may be tried again",
+    lines[#lines + 1] = ("- `%s` (%d%s): %s")
+      :format(row.code, row.status, row.again == "no" and "" or ", may be tried again",
       row.told or row.cause)
   end
   return table.concat(lines, "\n")
 end
 
---- The document of a list of operations (moonpool.operation.describe); without internal ones, which nobody can call.
+--- The document of a list of operations (moonpool.operation.describe); without internal ones, which
+--- nobody can call.
 function openapi.document(operations)
   local paths = json.object()
   for _, op in ipairs(operations) do
@@ -58,21 +64,27 @@ function openapi.document(operations)
   return {
     openapi = "3.1.0",
     info = { title = host.app_dir:match "([^/]+)/*$" or "moonpool", version = host.version,
-             description = "Each operation is one transaction. Names are in camelCase, decimals are strings." },
+             description =
+               "Each operation is one transaction. Names are in camelCase, decimals are strings." },
     paths = paths,
     security = json.array { { token = json.array() } },
     components = {
       securitySchemes = { token = { type = "http", scheme = "bearer" } },
       parameters = {
-        IdempotencyKey = header("Idempotency-Key", "The same call under the same key is done once, and answered the same.",
+        IdempotencyKey = header("Idempotency-Key",
+                                "The same call under the same key is done once, and answered the \z
+                                  same.",
                                 { type = "string", minLength = 1, maxLength = 255 }),
-        RequestTimeout = header("Request-Timeout", "Seconds; the operation's own timeout is the longest.",
+        RequestTimeout = header("Request-Timeout",
+                                "Seconds; the operation's own timeout is the longest.",
                                 { type = "number", exclusiveMinimum = 0, maximum = 86400 }),
         RequestId = header("X-Request-Id", "Comes back in the answer and stands in the log.",
                            { type = "string", maxLength = 128 }),
       },
       responses = { Error = { content = content(ref("schemas", "Error")),
-        description = "Not done; or the result cannot be written as JSON (RESULT_UNWRITABLE: the message says whether the "
+        description =
+          "Not done; or the result cannot be written as JSON (RESULT_UNWRITABLE: the message \z
+            says whether the "
           .. "work is stored); or the outcome is unknown (OUTCOME_UNKNOWN)." } },
       schemas = {
         Error = {
@@ -81,7 +93,8 @@ function openapi.document(operations)
             type = "object", required = json.array { "code", "message", "status" },
             properties = {
               code = { type = "string", pattern = "^[A-Z][A-Z0-9_]*$", description = codes_text() },
-              message = { type = "string" }, status = { type = "integer", minimum = 400, maximum = 599 },
+              message = { type = "string" },
+              status = { type = "integer", minimum = 400, maximum = 599 },
               requestId = { type = "string" }, callId = { type = "string" },
               fields = { description = "What is wrong with which field of the input." },
             },

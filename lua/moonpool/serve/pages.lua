@@ -1,4 +1,5 @@
--- moonpool.serve.pages: what the HTTP service answers besides calls of operations: the routes, and who may see them.
+-- moonpool.serve.pages: what the HTTP service answers besides calls of operations: the routes, and
+-- who may see them.
 local errors      = require "moonpool.errors"
 local border      = require "moonpool.operation.border"
 local dashboard   = require "moonpool.serve.dashboard"
@@ -27,7 +28,9 @@ local function params_of(query)
   local params = {}
   local function byte(hex) return string.char(tonumber(hex, 16)) end
   local function plain(text) return (text:gsub("+", " "):gsub("%%(%x%x)", byte)) end
-  for name, value in (query or ""):gmatch "([^&=]+)=?([^&]*)" do params[plain(name)] = plain(value) end
+  for name, value in (query or ""):gmatch "([^&=]+)=?([^&]*)" do
+    params[plain(name)] = plain(value)
+  end
   return params
 end
 
@@ -50,7 +53,8 @@ end
 
 local function reload()
   local report = generations.reload()
-  return { ok = report.ok, generation = report.generation, files = report.files, changed = report.changed, ms = report.ms,
+  return { ok = report.ok, generation = report.generation, files = report.files,
+           changed = report.changed, ms = report.ms,
            report = report.report }, report.ok and 200 or 409
 end
 
@@ -58,18 +62,26 @@ local function monitored(page)
   return { scope = "monitor", GET = function(request) return page(request.params) end }
 end
 
--- path -> what each method gives: a table for JSON (or text) and the status. `open`: for everybody; `scope`: what the
--- token must have; neither: any token.
+-- path -> what each method gives: a table for JSON (or text) and the status. `open`: for everybody;
+-- `scope`: what the token must have; neither: any token.
 local routes = {
   ["/"]                          = { open = true, GET = function()
     local text, policy = dashboard.page()
     return text, 200, HTML, policy
   end },
-  ["/health"]                    = { open = true, GET = function(request) return monitor.ready(request.draining) end },
-  ["/api/db/health"]             = { open = true, GET = function(request) return monitor.health(request.draining) end },
+  ["/health"]                    = { open = true, GET = function(request)
+    return monitor.ready(request.draining)
+  end },
+  ["/api/db/health"]             = { open = true, GET = function(request)
+    return monitor.health(request.draining)
+  end },
   ["/api/ops"]                   = { GET = list_operations },
-  ["/openapi.json"]              = { GET = function() return openapi.document(generations.operations()), 200 end },
-  ["/metrics"]                   = { scope = "monitor", GET = function() return metrics.text(), 200, PLAIN end },
+  ["/openapi.json"]              = { GET = function()
+    return openapi.document(generations.operations()), 200
+  end },
+  ["/metrics"]                   = { scope = "monitor", GET = function()
+    return metrics.text(), 200, PLAIN
+  end },
   ["/api/db/metrics"]            = monitored(monitor.metrics),
   ["/api/db/pool-metrics"]       = monitored(monitor.pool_metrics),
   ["/api/db/transaction-stats"]  = monitored(monitor.transaction_stats),
@@ -102,30 +114,38 @@ end
 local function serve(request)
   local route = routes[request.path]
   if not route then
-    refuse(404, "NOT_FOUND", "there is nothing at %s; operations are called with POST /api/ops/NAME", request.path)
+    refuse(
+      404, "NOT_FOUND", "there is nothing at %s; operations are called with POST /api/ops/NAME",
+      request.path)
   end
   if not route.open then
-    if not request.who then refuse(401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...") end
+    if not request.who then
+      refuse(401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...")
+    end
     if route.scope and not has(request.who, route.scope) then
       refuse(403, "FORBIDDEN", "this token lacks the scope %s", route.scope)
     end
   end
   local page = route[request.method] or request.method == "HEAD" and route.GET
-  if not page then refuse(405, "METHOD_NOT_ALLOWED", "%s is not for %s", request.method, request.path) end
+  if not page then
+    refuse(405, "METHOD_NOT_ALLOWED", "%s is not for %s", request.method, request.path)
+  end
   return page(request)
 end
 
---- (method, path, query, body, who, draining) -> status, content type, body, the Content-Security-Policy of a page, and true
---- for an answer that goes on as a stream
+--- (method, path, query, body, who, draining) -> status, content type, body, the
+--- Content-Security-Policy of a page, and true for an answer that goes on as a stream
 return function(method, path, query, body, who, draining)
   local ok, answer, status, content_type, policy, follow = pcall(serve, {
-    method = method, path = path, params = params_of(query), body = body, who = who, draining = draining,
+    method = method, path = path, params = params_of(query), body = body, who = who,
+    draining = draining,
   })
   if not ok then
     if not errors.is(answer) then
       answer = errors.new { code = "INTERNAL_ERROR", status = 500, message = tostring(answer) }
     end
-    local fault = answer.status >= 500 and host.call_failed("page " .. path, answer.code, answer.status)
+    local fault = answer.status >= 500
+      and host.call_failed("page " .. path, answer.code, answer.status)
     if fault == "operator" then error(answer, 0) end -- for the log, under the request's id
     answer, status = { error = border.far(answer) }, answer.status
   end

@@ -1,5 +1,5 @@
--- moonpool.serve.role: does row level security bind the role that the host connects as? PostgreSQL says nothing when it does not,
--- and then only each statement's own condition keeps tenants apart.
+-- moonpool.serve.role: does row level security bind the role that the host connects as? PostgreSQL
+-- says nothing when it does not, and then only each statement's own condition keeps tenants apart.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 
@@ -14,7 +14,8 @@ local QUESTION = [[
     from pg_roles r
    where r.rolname = current_user]]
 
--- Functions that `moonpool db roles` takes from the role: of them the guard of operations knows no more than their names.
+-- Functions that `moonpool db roles` takes from the role: of them the guard of operations knows no
+-- more than their names.
 local function powers(name)
   local exact, prefixes = {}, {}
   for _, power in ipairs(host.powers()) do
@@ -25,22 +26,33 @@ local function powers(name)
   end
   return db.value([[
     select string_agg(distinct p.proname, ', ' order by p.proname) from pg_proc p
-     where has_function_privilege($1, p.oid, 'execute') and (p.proname = any($2::text[]) or p.proname like any($3::text[]))
-       and (p.proname <> 'ts_rewrite' or 'text'::regtype = any (p.proargtypes::oid[]))]], name, exact, prefixes)
+     where has_function_privilege($1, p.oid, 'execute')
+       and (p.proname = any($2::text[]) or p.proname like any($3::text[]))
+       and (p.proname <> 'ts_rewrite' or 'text'::regtype = any (p.proargtypes::oid[]))]], name,
+         exact, prefixes)
 end
 
 --- What is wrong with the role of DATABASE_URL, or nil.
 ---@return string?
 function role.fault()
   local found = db.one(QUESTION)
-  if found.super then return ("the role %s is a superuser: row level security does not bind it"):format(found.name) end
-  if found.bypass then return ("the role %s has BYPASSRLS: row level security does not bind it"):format(found.name) end
+  if found.super then
+    return ("the role %s is a superuser: row level security does not bind it"):format(found.name)
+  end
+  if found.bypass then
+    return ("the role %s has BYPASSRLS: row level security does not bind it"):format(found.name)
+  end
   if found.owned then
-    return ("the role %s owns tables whose row level security is not forced, and so does not bind it: %s"):format(
+    return (
+      "the role %s owns tables whose row level security is not forced, and so does not bind it: %s")
+        :format(
       found.name, found.owned)
   end
   local may = powers(found.name)
-  if may then return ("the role %s may run functions that reach beyond its tenant's rows: %s"):format(found.name, may) end
+  if may then
+    return ("the role %s may run functions that reach beyond its tenant's rows: %s")
+      :format(found.name, may)
+  end
   return nil
 end
 

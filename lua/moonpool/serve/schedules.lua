@@ -127,7 +127,9 @@ local function read_tenants(entry, at)
     return conn.query("select tenant from moonpool.tenants($1) as tenant", entry.for_each)
   end)
   if not ok then
-    host.log("error", ("%s: its tenants (for_each) cannot be read; runs of the known ones go on: %s%s"):format(
+    host.log(
+      "error", ("%s: its tenants (for_each) cannot be read; runs of the known ones go on: %s%s")
+        :format(
       entry.name, tostring(rows), errors.is(rows) and rows.sqlstate == "42501" and
       "; it is read as moonpool_system, which needs to be granted select on it" or ""))
     return
@@ -166,7 +168,9 @@ local function read_due(job, at)
   local ahead = job.entry.due:next(at, due.local_offset)
   if not seen or not ahead or seen <= ahead then return seen end
   local back = begins(job, at)
-  host.log("warn", ("%s: its last due time, %s, lies in the future: a clock was wrong; it is set back to %s")
+  host.log(
+    "warn", (
+      "%s: its last due time, %s, lies in the future: a clock was wrong; it is set back to %s")
     :format(name_of(job), written(seen), written(back)))
   db.exec([[
     update moonpool.schedule set due = to_timestamp($4)
@@ -257,7 +261,8 @@ local function attend(job)
 end
 
 -- Tables, columns, functions or rights that are not there.
-local missing = { ["42P01"] = true, ["3F000"] = true, ["42501"] = true, ["42703"] = true, ["42883"] = true }
+local missing = { ["42P01"] = true, ["3F000"] = true, ["42501"] = true, ["42703"] = true,
+                  ["42883"] = true }
 
 local function report(failure)
   wait_until = host.clock() + AGAIN_S
@@ -340,8 +345,9 @@ end
 
 -- -- for people -----------------------------------------------------------------------------------
 
-local COLUMNS = [[tenant, due as last_due, host, started_at, finished_at, succeeded_at as last_success,
-                  runs, failures, failing, missed, last_error, floor(extract(epoch from due))::bigint as seen]]
+local COLUMNS = [[tenant, due as last_due, host, started_at, finished_at, succeeded_at
+                  as last_success, runs, failures, failing, missed, last_error,
+                  floor(extract(epoch from due))::bigint as seen]]
 
 local function shown(entry, row, at)
   local item, offset = {}, 0

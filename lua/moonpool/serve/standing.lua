@@ -1,6 +1,6 @@
--- moonpool.serve.standing: how a host that serves stands to its project: does the database have what
--- migrations/ says, is there an operation at all? Seen as the application's role; told in the log, and by
--- the alert `deployment` on the dashboard.
+-- moonpool.serve.standing: how a host that serves stands to its project: does the database have
+-- what migrations/ says, is there an operation at all? Seen as the application's role; told in the
+-- log, and by the alert `deployment` on the dashboard.
 local alerts      = require "moonpool.alerts"
 local checksum    = require "moonpool.migrate.checksum"
 local db          = require "moonpool.db"
@@ -22,7 +22,8 @@ local standing = { faults = {} }
 local function listed(faults, names, one, many)
   if #names == 0 then return end
   local shown = table.concat(names, ", ", 1, math.min(5, #names)) .. (#names > 5 and ", …" or "")
-  faults[#faults + 1] = ("%s %s: %s"):format(problem.plural(#names, "migration"), #names == 1 and one or many, shown)
+  faults[#faults + 1] = ("%s %s: %s"):format(problem.plural(#names, "migration"),
+                                             #names == 1 and one or many, shown)
 end
 
 local function compare(faults, list, by_version, rows)
@@ -40,12 +41,14 @@ local function compare(faults, list, by_version, rows)
     if not applied[file.version] then pending[#pending + 1] = file.name end
   end
   listed(faults, pending, "is not applied", "are not applied")
-  listed(faults, changed, "was changed after it was applied", "were changed after they were applied")
-  listed(faults, missing, "was applied, but its file is missing", "were applied, but their files are missing")
+  listed(faults, changed, "was changed after it was applied",
+         "were changed after they were applied")
+  listed(faults, missing, "was applied, but its file is missing",
+         "were applied, but their files are missing")
 end
 
--- What the database says against migrations/, a line each; raises where it cannot be asked. A project that is deployed
--- without that folder says nothing of its migrations.
+-- What the database says against migrations/, a line each; raises where it cannot be asked. A
+-- project that is deployed without that folder says nothing of its migrations.
 local function of_migrations()
   local dir, faults = host.app_dir .. "/migrations", {}
   local there = lfs.attributes(dir, "mode") == "directory"
@@ -62,23 +65,29 @@ local function of_migrations()
   if there then compare(faults, list, by_version, rows) end
   local version = system.version(db)
   if version < system.latest then
-    faults[#faults + 1] = ("the host's own tables are of version %d, this host's is %d"):format(version, system.latest)
+    faults[#faults + 1] = ("the host's own tables are of version %d, this host's is %d")
+      :format(version, system.latest)
   end
   return faults
 end
 
 local function unknown(fault)
   if errors.is(fault) and fault.sqlstate == "42501" then
-    return "whether the migrations are applied cannot be seen: run `moonpool migrate up` once, it grants what is needed"
+    return
+      "whether the migrations are applied cannot be seen: run `moonpool migrate up` once, it \z
+        grants what is needed"
   end
-  return "whether the migrations are applied cannot be seen: " .. (errors.is(fault) and fault.message or tostring(fault))
+  return "whether the migrations are applied cannot be seen: "
+    .. (errors.is(fault) and fault.message or tostring(fault))
 end
 
 --- Looks: the faults, a line each, and true if the database could be asked.
 function standing.look()
   local ok, faults = pcall(of_migrations)
   if not ok then
-    if errors.is(faults) and faults.sqlstate ~= "42501" then return standing.faults, false, unknown(faults) end
+    if errors.is(faults) and faults.sqlstate ~= "42501" then
+      return standing.faults, false, unknown(faults)
+    end
     faults = { unknown(faults) }
   end
   for _, generation in ipairs(generations.list()) do

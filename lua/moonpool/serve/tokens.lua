@@ -13,17 +13,21 @@ local function refuse(message, ...)
 end
 
 -- Before `migrate up` there is nobody.
-local function missing(e) return errors.is(e) and (e.sqlstate == "3F000" or e.sqlstate == "42883" or e.sqlstate == "42P01") end
+local function missing(e)
+  return errors.is(e) and (e.sqlstate == "3F000" or e.sqlstate == "42883" or e.sqlstate == "42P01")
+end
 
 --- For the service: hash, tenant, user, scopes, seconds to live; nothing if there is no such token.
 function tokens.find(id)
-  local ok, row = pcall(own.first, "select * from moonpool.token_by_id($1) where hash is not null", id)
+  local ok, row = pcall(own.first, "select * from moonpool.token_by_id($1) where hash is not null",
+                        id)
   if ok then
     if row then return row.hash, row.tenant, row.user_id, row.scopes, row.seconds end
     return nil
   end
   if missing(row) then
-    host.log("warn", "there are no tokens: the database has no schema moonpool; run moonpool migrate up")
+    host.log(
+      "warn", "there are no tokens: the database has no schema moonpool; run moonpool migrate up")
     return nil
   end
   error(row, 0)
@@ -41,7 +45,9 @@ end
 local plain = { monitor = true, admin = true }
 
 local function check_scopes(scopes)
-  if #scopes == 0 then refuse "a token needs at least one scope: ops:*, ops:NAME, monitor, admin" end
+  if #scopes == 0 then
+    refuse "a token needs at least one scope: ops:*, ops:NAME, monitor, admin"
+  end
   for _, scope in ipairs(scopes) do
     if not plain[scope] and not scope:find "^ops:[%a_][%w_]*$" and scope ~= "ops:*" then
       refuse("unknown scope %q; use ops:*, ops:NAME, monitor or admin", scope)
@@ -56,7 +62,8 @@ function tokens.create(options)
   check_scopes(options.scopes)
   local token, id, hash = host.token_new()
   db.value([[insert into moonpool.token (id, hash, tenant, user_id, scopes, label, expires_at)
-           values ($1, $2, $3, $4, $5::text[], $6, now() + $7::float8 * interval '1 day') returning id]],
+           values ($1, $2, $3, $4, $5::text[], $6, now() + $7::float8 * interval '1 day')
+             returning id]],
          id, hash, options.tenant, options.user, options.scopes, options.label or "", options.days)
   return token, id
 end
@@ -64,13 +71,16 @@ end
 --- All that have not been revoked, or all.
 function tokens.list(everything)
   return db.query([[
-    select id, tenant, user_id, array_to_string(scopes, ' ') as scopes, label, created_at, expires_at, revoked_at
-      from moonpool.token where $1 or revoked_at is null order by created_at, id]], everything or false)
+    select id, tenant, user_id, array_to_string(scopes, ' ') as scopes, label, created_at,
+      expires_at, revoked_at
+      from moonpool.token where $1 or revoked_at is null order by created_at, id]], everything
+        or false)
 end
 
 --- False: there is none of this id. Hosts take a token that was good for some seconds more.
 function tokens.revoke(id)
-  return db.count("update moonpool.token set revoked_at = now() where id = $1 and revoked_at is null", id) == 1
+  return db.count(
+    "update moonpool.token set revoked_at = now() where id = $1 and revoked_at is null", id) == 1
 end
 
 return tokens

@@ -1,11 +1,13 @@
--- moonpool.test.retry_safety: does an operation do the same when it is started again? What moonpool.test.retry_safety runs.
+-- moonpool.test.retry_safety: does an operation do the same when it is started again? What
+-- moonpool.test.retry_safety runs.
 --
--- The call is made once undisturbed, then once for each statement that it sent, with a serialization failure (40001) in
--- front of that statement, and once with one at COMMIT; each time on a database that holds what it held at first, with
--- the same tx:uuid, tx:random and tx:now. What it gives, the texts that its last attempt sent and what the tables hold must be
--- equal; a call without a statement is no verdict.
--- What a script keeps in upvalues or globals must be as before. Meanwhile os.time, os.date, os.clock and
--- moonpool.now make large steps inside of transactions, so that what hangs on them shows.
+-- The call is made once undisturbed, then once for each statement that it sent, with a
+-- serialization failure (40001) in front of that statement, and once with one at COMMIT; each time
+-- on a database that holds what it held at first, with the same tx:uuid, tx:random and tx:now. What
+-- it gives, the texts that its last attempt sent and what the tables hold must be equal; a call
+-- without a statement is no verdict. What a script keeps in upvalues or globals must be as before.
+-- Meanwhile os.time, os.date, os.clock and moonpool.now make large steps inside of transactions, so
+-- that what hangs on them shows.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
@@ -17,7 +19,7 @@ local operation = require "moonpool.operation.call"
 local registry = require "moonpool.operation.registry"
 local test     = require "moonpool.test"
 
--- Times of the moment -----------------------------------------------------------------------------------------------------
+-- Times of the moment -----------------------------------------------------------------------------
 
 local function days(y, m, d) -- since 1970, of the Gregorian calendar
   if m <= 2 then y, m = y - 1, m + 12 end
@@ -40,7 +42,7 @@ local function masked(text, began)
   end))
 end
 
--- Clocks that make large steps ---------------------------------------------------------------------------------------------
+-- Clocks that make large steps --------------------------------------------------------------------
 
 -- Puts them in place; gives the function that takes them away.
 local function wild_clocks()
@@ -66,7 +68,7 @@ local function wild_clocks()
   end
 end
 
--- What the database holds --------------------------------------------------------------------------------------------------
+-- What the database holds -------------------------------------------------------------------------
 
 -- { table = { row as text, … } }, the rows in the order of their texts.
 local function tables_of(admin, options, began)
@@ -83,13 +85,16 @@ local function tables_of(admin, options, began)
     names = {}
     for _, row in ipairs(admin.query [[
       select c.relname from pg_class c
-       where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+       where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+         and not c.relispartition
        order by 1]]) do names[#names + 1] = row.relname end
   end
   local parts = {}
   for i, name in ipairs(names) do
     local columns = table.concat(ignored[name] or {}, ",")
-    parts[i] = ("select '%s' as name, (to_jsonb(row_.*) - string_to_array('%s', ','))::text as row from %s as row_"):format(
+    parts[i] = (
+      "select '%s' as name, (to_jsonb(row_.*) - string_to_array('%s', ','))::text as row from %s \z
+        as row_"):format(
       name, columns, options.tables and name or ('"%s"'):format(name:gsub('"', '""')))
   end
   local state = {}
@@ -101,11 +106,12 @@ local function tables_of(admin, options, began)
   return state
 end
 
--- One call -----------------------------------------------------------------------------------------------------------------
+-- One call ----------------------------------------------------------------------------------------
 
 local function outcome_of(ok, result, began)
   if ok then
-    return masked(json.encode(result == nil and json.null or result, { sorted = true, decimal_strings = true }), began)
+    return masked(json.encode(result == nil and json.null or result,
+                              { sorted = true, decimal_strings = true }), began)
   end
   if not errors.is(result) then return "error " .. masked(tostring(result), began) end
   return ("error %s: %s"):format(result.code, masked(tostring(result.message), began))
@@ -116,10 +122,12 @@ local function wait_for_hooks(tasks)
   while host.tasks and #host.tasks() > tasks and host.clock() < patience do host.sleep(0) end
 end
 
--- What a subscriber is given, as the relay would: of what the test has given, a message or only its payload.
+-- What a subscriber is given, as the relay would: of what the test has given, a message or only its
+-- payload.
 local function message_of(op, given)
   local message = type(given) == "table" and given.payload ~= nil and given or { payload = given }
-  local whole = { id = 1, topic = op.on, deliveries = 0, published_at = "2000-01-01T00:00:00.000000Z" }
+  local whole = { id = 1, topic = op.on, deliveries = 0,
+                  published_at = "2000-01-01T00:00:00.000000Z" }
   for name, value in next, message do whole[name] = value end
   return whole
 end
@@ -143,7 +151,8 @@ local function run(op, given, options, database, order, began)
   local ok, fault = pcall(test.on, database, function()
     test.fixed({ seed = 1, now = began }, function()
       local tasks = host.tasks and #host.tasks() or 0
-      host.fault.order { sqlstate = order and "40001", at = order and order.at or 0, attempt = 1, times = 1,
+      host.fault.order { sqlstate = order and "40001", at = order and order.at or 0, attempt = 1,
+                         times = 1,
         transaction = order and order.transaction or 1, note = true }
       local fine, result = pcall(call, op, given, options.options)
       shot.outcome = outcome_of(fine, result, began)
@@ -161,7 +170,7 @@ local function run(op, given, options, database, order, began)
   return shot
 end
 
--- What differs -------------------------------------------------------------------------------------------------------------
+-- What differs ------------------------------------------------------------------------------------
 
 local function cut(text, from, to)
   local part = text:sub(math.max(from, 1), to)
@@ -210,14 +219,17 @@ local function table_differences(found, a, b)
     elseif missing[1] then
       found(("the table %s lacks %d rows, as %s"):format(name, #missing, cut(missing[1], 1, 160)))
     elseif extra[1] then
-      found(("the table %s holds %d rows too many, as %s"):format(name, #extra, cut(extra[1], 1, 160)))
+      found(("the table %s holds %d rows too many, as %s"):format(name, #extra,
+        cut(extra[1], 1, 160)))
     end
   end
 end
 
 local function compare(found, whole, shot, order)
   if shot.hits == 0 and order.at > 0 then found "it did not come to that statement this time" end
-  if shot.outcome ~= whole.outcome then found("it gives " .. first_difference(whole.outcome, shot.outcome)) end
+  if shot.outcome ~= whole.outcome then
+    found("it gives " .. first_difference(whole.outcome, shot.outcome))
+  end
   statement_differences(found, whole.statements, shot.statements)
   table_differences(found, whole.tables, shot.tables)
 end
@@ -228,28 +240,32 @@ local function places(statements)
   for _, statement in ipairs(statements) do
     local t = statement.transaction
     sent[t] = (sent[t] or 0) + 1
-    list[#list + 1] = { transaction = t, at = sent[t], name = ("statement %d%s (%s)"):format(sent[t],
+    list[#list + 1] = { transaction = t, at = sent[t],
+                        name = ("statement %d%s (%s)"):format(sent[t],
       t > 1 and " of transaction " .. t or "", statement.line) }
   end
   local transactions = {}
   for t in pairs(sent) do transactions[#transactions + 1] = t end
   table.sort(transactions)
   for _, t in ipairs(transactions) do
-    list[#list + 1] = { transaction = t, at = 0, name = "COMMIT" .. (t > 1 and " of transaction " .. t or "") }
+    list[#list + 1] = { transaction = t, at = 0,
+                        name = "COMMIT" .. (t > 1 and " of transaction " .. t or "") }
   end
   return list
 end
 
--- { operation =, input =, setup =, options =, tables =, ignore = } -> findings (texts; none: it is safe), numbers
--- ({ calls =, statements =, seconds = }).
+-- { operation =, input =, setup =, options =, tables =, ignore = } -> findings (texts; none: it is
+-- safe), numbers ({ calls =, statements =, seconds = }).
 --   operation  a name, or a definition
---   setup      function(db, database): prepares the database (of moonpool.test), which every call meets in that state;
+--   setup      function(db, database): prepares the database (of moonpool.test), which every call
+--   meets in that state;
 --              what it gives is the input …
 --   input      … unless this is given: a table, or a function of what setup gave
 --              (of a subscriber: its message, or only the payload)
 --   options    of moonpool.call: tenant, as
 --   tables     whose rows are compared; all of the schema public
---   ignore     "table.column", which may differ; or the name of an upvalue or a global that may change
+--   ignore     "table.column", which may differ; or the name of an upvalue or a global that may
+--   change
 return function(options)
   local op = registry.get(options.operation)
   local began, clock = os.time(), host.clock()
@@ -287,12 +303,15 @@ return function(options)
     find(("%s sent no statement, so nothing could fail, which is no proof; it returned %s"):format(
       op.name or "it", whole.outcome))
   end
-  local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome, failed = whole.failed }
+  local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome,
+                    failed = whole.failed }
   for _, place in ipairs(op.retries > 0 and places(whole.statements) or {}) do
     local shot = shoot(place)
     numbers.calls = numbers.calls + 1
     remembered(shot)
-    compare(function(text) find(("%s, after a 40001 at %s: %s"):format(op.name, place.name, text)) end, whole, shot, place)
+    compare(function(text)
+      find(("%s, after a 40001 at %s: %s"):format(op.name, place.name, text))
+    end, whole, shot, place)
   end
   admin.close()
   database.drop()

@@ -10,7 +10,9 @@ for name in ([[-p --pattern --exclude-pattern -e -o --output -C --directory -f -
 end
 
 -- What os.exit raises instead of ending the process.
-local exit = setmetatable({}, { __tostring = function() return "os.exit was called inside a spec" end })
+local exit = setmetatable({}, { __tostring = function()
+  return "os.exit was called inside a spec"
+end })
 
 local function has_path(args)
   local i = 1
@@ -36,9 +38,11 @@ local function help()
   local cli = require "busted.modules.cli" { standalone = false, output = "plainTerminal" }
   cli:set_name("moonpool spec")
   local _, text = cli:parse { "--help" }
-  text = tostring(text):gsub("^moonpool spec: error: ", ""):gsub("; re%-run with %-%-help for usage%.$", "")
+  text = tostring(text):gsub("^moonpool spec: error: ", "")
+    :gsub("; re%-run with %-%-help for usage%.$", "")
   print(text .. "\n\nmoonpool's own:\n"
-    .. "  --retry-safety   moonpool.test.thorough is true: specs of retry safety try every operation")
+    .. "  --retry-safety   moonpool.test.thorough is true: specs of retry safety try every \z
+      operation")
 end
 
 -- The host's tasks that run now, as a set of their names with how many there are.
@@ -57,7 +61,9 @@ local function left_over(before)
   local names = {}
   for name, count in pairs(tasks()) do
     local more = count - (before[name] or 0)
-    if more > 0 then names[#names + 1] = more > 1 and ("%s (%d times)"):format(name, more) or name end
+    if more > 0 then
+      names[#names + 1] = more > 1 and ("%s (%d times)"):format(name, more) or name
+    end
   end
   table.sort(names)
   return names
@@ -100,7 +106,8 @@ local function on_fault(busted, fn)
   end
 end
 
--- The host's log is for tests that fail: its lines are kept while one runs. Who sets the log's level wants them all.
+-- The host's log is for tests that fail: its lines are kept while one runs. Who sets the log's
+-- level wants them all.
 local function hold_log(host)
   if os.getenv "MOONPOOL_LOG_LEVEL" or type(host) ~= "table" then return function() end end
   on_busted(function(busted)
@@ -119,7 +126,9 @@ end
 
 -- A text as an argument of --filter, between the shell's single quotes.
 local function filter_of(name)
-  return (name:gsub("[^%w%s_]", function(char) return char == "'" and "." or "%" .. char end):gsub("%s+", " "))
+  return (name:gsub("[^%w%s_]", function(char)
+    return char == "'" and "." or "%" .. char
+  end):gsub("%s+", " "))
 end
 
 -- Collects how each failed test is run again, and returns a function that prints it.
@@ -138,7 +147,8 @@ local function note_faults()
       if not file then return end
       local program = os.getenv "MOONPOOL_BIN" or "moonpool"
       program = program:gsub("^" .. (os.getenv "PWD" or "/"):gsub("%p", "%%%0") .. "/", "")
-      local line = ("  %s spec %s%s"):format(program, file, name and (" --filter '%s'"):format(filter_of(name)) or "")
+      local line = ("  %s spec %s%s")
+        :format(program, file, name and (" --filter '%s'"):format(filter_of(name)) or "")
       if seen[line] then return end
       seen[line] = true
       if #lines < 20 then lines[#lines + 1] = line else more = more + 1 end
@@ -146,7 +156,8 @@ local function note_faults()
   end)
   return function()
     if not lines[1] then return end
-    print("\nrun again:\n" .. table.concat(lines, "\n") .. (more > 0 and ("\n  and %d more"):format(more) or ""))
+    print("\nrun again:\n" .. table.concat(lines, "\n")
+          .. (more > 0 and ("\n  and %d more"):format(more) or ""))
   end
 end
 

@@ -1,8 +1,10 @@
 ---@meta moonpool.decimal
--- Exact decimals: at most 1000 digits, the scale is kept as written ("28500.00"). Operators take decimals and
--- integers; floats are refused. `a / b` has at least 20 significant digits and never fewer places than an
--- operand, rounded half away from zero; `a ^ n` is exact for n >= 0, and has at least 30 significant digits below.
--- `==` compares decimals only (Lua compares a decimal and an integer as unequal); `<` and `<=` take both.
+-- Exact decimals: at most 1000 digits, the scale is kept as written ("28500.00"). Operators take
+-- decimals and integers; floats are refused. `a / b` has at least 20 significant digits and never
+-- fewer places than an operand, rounded half away from zero; `a ^ n` is exact for n >= 0, and has
+-- at least 30 significant digits below.
+-- `==` compares decimals only (Lua compares a decimal and an integer as unequal); `<` and `<=` take
+-- both.
 
 ---@alias moonpool.rounding
 ---| '"half_up"'   # default: halves away from zero
@@ -35,7 +37,8 @@ function methods:round(places, mode) end
 ---@return moonpool.decimal
 function methods:div(divisor, places, mode) end
 
----The power rounded to `places`, where the exact one has too many digits (interest over many months).
+---The power rounded to `places`, where the exact one has too many digits (interest over many
+---months).
 ---@param exponent integer
 ---@param places integer
 ---@param mode? moonpool.rounding
@@ -48,7 +51,8 @@ function methods:abs() end
 ---@return integer sign -1, 0 or 1
 function methods:sign() end
 
----False for NaN and the infinities that a column may hold: they can be compared, written and sent back, not calculated with.
+---False for NaN and the infinities that a column may hold: they can be compared, written and sent
+---back, not calculated with.
 ---@return boolean
 function methods:is_finite() end
 

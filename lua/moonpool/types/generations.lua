@@ -1,6 +1,6 @@
 ---@meta moonpool.generations
--- LuaCATS definitions of `moonpool.generations`: for the host's own jobs and for scripts that `moonpool run` starts, not for
--- operations.
+-- LuaCATS definitions of `moonpool.generations`: for the host's own jobs and for scripts that
+-- `moonpool run` starts, not for operations.
 
 ---@class moonpool.reload_report
 ---@field ok boolean
@@ -8,7 +8,8 @@
 ---@field files integer
 ---@field changed integer
 ---@field ms number
----@field report string       a line for people; if not ok a line for each fault: "scripts/x.lua:12: message"
+---@field report string       a line for people; if not ok a line for each fault: "scripts/x.lua:12:
+---   message"
 
 ---@class moonpool.generation_state : moonpool.generation
 ---@field state "loading" | "current" | "retiring" | "closing"
@@ -23,7 +24,8 @@
 ---@field scopes? string
 ---@field key? string         idempotency key
 ---@field timeout? number     seconds
----@field entry? string       a module of the host that is called in the operation's place, in the generation's state:
+---@field entry? string       a module of the host that is called in the operation's place, in the
+---   generation's state:
 ---                           function(name, json, options) -> json
 
 ---@class moonpool.generations
@@ -44,8 +46,8 @@ function generations.list() end
 ---@param seconds number
 function generations.watch(seconds) end
 
----Calls an operation of the current generation. Values travel as JSON: names come back in camelCase. Its failure is raised
----as a caller may see it.
+---Calls an operation of the current generation. Values travel as JSON: names come back in
+---camelCase. Its failure is raised as a caller may see it.
 ---@param name string
 ---@param input? table
 ---@param options? moonpool.generations_call_options
@@ -64,8 +66,16 @@ function generations.call(name, input, options) end
 ---@return string detail      of an error, for the log
 function generations.call_json(name, json, options) end
 
+---@class moonpool.generations.operation
+---@field name string
+---@field summary? string
+---@field tenant? string
+---@field every? string
+---@field input? table
+---@field output? table
+
 ---What each operation of the current generation is.
----@return { name: string, summary?: string, tenant?: string, every?: string, input?: table, output?: table }[]
+---@return moonpool.generations.operation[]
 function generations.operations() end
 
 return generations

@@ -1,7 +1,7 @@
 ---@meta moonpool.host
 -- The C side of lua/moonpool: every name of `moonpool.host`, once. It is for the host's own
--- modules, not for scripts; a file of src/ says in its comment what a function does in detail. (generation):
--- only in the Lua state of a generation, which lacks what stands below "The process".
+-- modules, not for scripts; a file of src/ says in its comment what a function does in detail.
+-- (generation): only in the Lua state of a generation, which lacks what stands below "The process".
 
 ---@class moonpool.host
 -- Constants

@@ -10,7 +10,8 @@ local schema = {}
 ---@return any
 function schema:check(value, path) end
 
----The same for decoded JSON of the border (camelCase, decimals); positions in error paths count from 0.
+---The same for decoded JSON of the border (camelCase, decimals); positions in error paths count
+---from 0.
 ---@param value any
 ---@param path? string
 ---@return any
@@ -57,7 +58,8 @@ function schema:scale(digits) end
 ---@return moonpool.schema
 function schema:precision(digits) end
 
----is.object only: exactly one of these optional fields must be given; the last argument may be the message.
+---is.object only: exactly one of these optional fields must be given; the last argument may be the
+---message.
 ---@param ... string
 ---@return moonpool.schema
 function schema:exactly_one(...) end
@@ -76,7 +78,7 @@ function schema:describe(text) end
 ---@field integer moonpool.schema
 ---@field number moonpool.schema
 ---@field row moonpool.schema a database row, passed on and not looked at
----@field string moonpool.schema valid UTF-8 without NUL, at most 10,000 characters unless :max says otherwise
+---@field string moonpool.schema valid UTF-8 without NUL, at most 10,000 characters (:max: others)
 ---@field timestamp moonpool.schema ISO 8601 with its zone; becomes UTC
 ---@field uuid moonpool.schema becomes lower case
 local is = {}

@@ -3,7 +3,8 @@
 
 ---@class moonpool.metric_options
 ---@field help? string       one sentence
----@field labels? string[]   names, up to 4; 100 combinations of values are told apart, the rest is "other"
+---@field labels? string[]   names, up to 4; 100 combinations of values are told apart, the rest is
+---   "other"
 
 ---@class moonpool.histogram_options : moonpool.metric_options
 ---@field buckets? number[]  upper bounds, rising; default: seconds, 0.0001 to 30
@@ -143,10 +144,12 @@ function metrics.gauge(name, options) end
 ---@param options? moonpool.histogram_options
 ---@return moonpool.histogram
 function metrics.histogram(name, options) end
----Of each subscriber that this host has served: waiting, oldest (s), dead_letters; delivered, failed, dead, postponed.
+---Of each subscriber that this host has served: waiting, oldest (s), dead_letters; delivered,
+---failed, dead, postponed.
 ---@return table[]
 function metrics.messages() end
----Of each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row), late (s), running; ok, failed.
+---Of each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row),
+---late (s), running; ok, failed.
 ---@return table[]
 function metrics.schedules() end
 ---The page that Prometheus reads.
@@ -193,7 +196,8 @@ function alerts.on_change(fn) end
 ---@field lane? string
 ---@field began string
 ---@field duration number
----@field outcome string      "running", "committed", "recalled", "rolled_back", "unknown", "resolved_committed", "failed" …
+---@field outcome string      "running", "committed", "recalled", "rolled_back", "unknown",
+---   "resolved_committed", "failed" …
 ---@field attempts? integer
 ---@field round_trips? integer
 ---@field group? integer      calls that shared the transaction

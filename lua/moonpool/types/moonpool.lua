@@ -1,12 +1,14 @@
 ---@meta moonpool
--- LuaCATS definitions of `moonpool`, `moonpool.db` and the transaction that an operation is given. For editors; nothing
--- here runs. Point the language server's workspace library at this folder.
+-- LuaCATS definitions of `moonpool`, `moonpool.db` and the transaction that an operation is given.
+-- For editors; nothing here runs. Point the language server's workspace library at this folder.
 
--- Errors ---------------------------------------------------------------------------------------------------------------
+-- Errors ------------------------------------------------------------------------------------------
 
----Every failure is one of these; `tostring(e)` reads well. Callers over HTTP see code, message and status only.
+---Every failure is one of these; `tostring(e)` reads well. Callers over HTTP see code, message and
+---status only.
 ---@class moonpool.error
----@field code string               "VALIDATION_ERROR", "RESOURCE_NOT_FOUND", … or the operation's own
+---@field code string               "VALIDATION_ERROR", "RESOURCE_NOT_FOUND", … or the operation's
+---   own
 ---@field message string
 ---@field status integer            as in HTTP
 ---@field sqlstate? string
@@ -26,19 +28,21 @@
 ---@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
 ---@field traceback? string
 ---@field own_message? boolean      of moonpool.fail: no page shows the message
----@field shown? string             what pages show instead of a message that a function of the database made
+---@field shown? string             what pages show instead of a message that a function of the
+---   database made
 
--- Rows and parameters --------------------------------------------------------------------------------------------------
+-- Rows and parameters -----------------------------------------------------------------------------
 
----A row of a result: columns by name. An unknown column raises; SQL NULL reads as nil. What `tx:one` and `tx:insert` give
----is lazy: the first look at a field sends all that is queued and waits once.
+---A row of a result: columns by name. An unknown column raises; SQL NULL reads as nil. What
+---`tx:one` and `tx:insert` give is lazy: the first look at a field sends all that is queued and
+---waits once.
 ---@class moonpool.row
 ---@field [string] any
 
 ---Values of the `$name`s in a statement. A name that is missing is an error.
 ---@alias moonpool.params table<string, any>
 
--- Transactions ---------------------------------------------------------------------------------------------------------
+-- Transactions ------------------------------------------------------------------------------------
 
 ---@class moonpool.caller
 ---@field user_id? string   `--as`, or the token's
@@ -51,7 +55,8 @@
 ---@field attempt integer          1 at first, higher when the host started again from the top
 local tx = {}
 
----Queues a statement that gives one row. No row is an error of status 404, with this message; `$name`s in it are filled in.
+---Queues a statement that gives one row. No row is an error of status 404, with this message;
+---`$name`s in it are filled in.
 ---@param sql string
 ---@param params? moonpool.params
 ---@param message? string
@@ -99,15 +104,16 @@ function tx:exec(sql, params) end
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): integer
 function tx:count(sql, params) end
 
----Runs fn within a savepoint. An error in fn undoes what fn did, and is raised; caught outside, the transaction goes on.
+---Runs fn within a savepoint. An error in fn undoes what fn did, and is raised; caught outside, the
+---transaction goes on.
 ---@generic T
 ---@param fn fun(): T
 ---@param options? { read_only?: boolean } read_only: fn cannot write (25006)
 ---@return T
 function tx:savepoint(fn, options) end
 
----Queues a message for the subscribers of the topic; it exists if, and only if, the transaction commits. Messages of one
----key arrive in their order.
+---Queues a message for the subscribers of the topic; it exists if, and only if, the transaction
+---commits. Messages of one key arrive in their order.
 ---@param topic string
 ---@param payload any   what JSON can say
 ---@param key? string|integer
@@ -123,7 +129,8 @@ function tx:on_rollback(fn) end
 
 ---A uuid, the same one on every attempt.
 ---@return string
----@param version? 4|7  default: 7 under READ COMMITTED, else 4 (random: fewer serialization conflicts)
+---@param version? 4|7  default: 7 under READ COMMITTED, else 4 (random: fewer serialization
+---   conflicts)
 function tx:uuid(version) end
 
 ---The time as ISO 8601 in UTC, the same one on every attempt.
@@ -138,7 +145,7 @@ function tx:now() end
 ---@return integer
 function tx:random(lower, upper) end
 
--- moonpool.db ----------------------------------------------------------------------------------------------------------
+-- moonpool.db -------------------------------------------------------------------------------------
 
 ---@alias moonpool.isolation "read committed" | "repeatable read" | "serializable"
 
@@ -149,7 +156,8 @@ function tx:random(lower, upper) end
 ---@field timeout? number                seconds over all attempts, default 30
 ---@field read_only? boolean
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
----@field witness? boolean               default true: a write leaves a row by which a lost COMMIT is resolved
+---@field witness? boolean               default true: a write leaves a row by which a lost COMMIT
+---   is resolved
 
 ---@class moonpool.db_options
 ---@field url? string                   default: the host's own database
@@ -160,7 +168,8 @@ function tx:random(lower, upper) end
 ---@field value fun(sql: string, ...: any): any
 ---@field exec fun(sql: string, ...: any): integer
 
----The pooled database, outside a transaction. Refused inside an operation: there the transaction is the only way.
+---The pooled database, outside a transaction. Refused inside an operation: there the transaction is
+---the only way.
 ---@class moonpool.db
 ---@field private check fun(sql: string, ...: any)      sends nothing; for the host's modules
 ---@field private own_lease fun(fn: function, options?: table): any   a lease for the host's modules
@@ -210,16 +219,16 @@ function db.count(sql, params) end
 ---@return moonpool.row
 function db.insert(table_name, values) end
 
----Runs fn in a transaction, again from the top when it fails for a reason that passes, and gives what fn returned once
----COMMIT is known.
+---Runs fn in a transaction, again from the top when it fails for a reason that passes, and gives
+---what fn returned once COMMIT is known.
 ---@generic T
 ---@param options moonpool.transaction_options
 ---@param fn fun(tx: moonpool.tx): T
 ---@return T
 function db.transaction(options, fn) end
 
----Keeps one connection for as long as fn runs; its statements are outside a transaction. `timeout`: seconds that one
----statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes.
+---Keeps one connection for as long as fn runs; its statements are outside a transaction. `timeout`:
+---seconds that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes.
 ---@generic T
 ---@param fn fun(conn: moonpool.conn): T
 ---@param options? { timeout?: number }
@@ -235,7 +244,8 @@ function db.stream(sql, params) end
 
 ---COPY … FROM STDIN. `target`: "table", "table (column, …)" or the statement.
 ---@param target string
----@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a statement, rows
+---@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a
+---   statement, rows
 ---@return integer rows
 function db.copy_in(target, source) end
 
@@ -266,7 +276,7 @@ function db.open(options) end
 ---Closes what `open` gave, once its connections are back.
 function db.close() end
 
--- moonpool -------------------------------------------------------------------------------------------------------------
+-- moonpool ----------------------------------------------------------------------------------------
 
 ---What a subscriber gets. Its `input`, if it has one, describes the payload.
 ---@class moonpool.message
@@ -283,7 +293,8 @@ function db.close() end
 ---@class moonpool.call_options
 ---@field tenant? string   tenant of the caller
 ---@field as? string       user who calls
----@field key? string      idempotency key: the same call under it is done once, its answer kept as JSON
+---@field key? string      idempotency key: the same call under it is done once, its answer kept as
+---   JSON
 ---@field timeout? number  seconds, instead of the operation's own
 ---@field border? boolean  the input is JSON as a caller sends it (camelCase)
 
@@ -296,7 +307,8 @@ function db.close() end
 
 ---@class moonpool.cache
 ---@field get fun(key: string): any
----@field set fun(key: string, value: any, options?: { ttl?: number }): boolean   ttl in seconds, default 300
+---@field set fun(key: string, value: any, options?: { ttl?: number }): boolean   ttl in seconds,
+---   default 300
 ---@field delete fun(key: string): boolean   on this host
 ---@field invalidate fun(key: string)        on all hosts; in a transaction with its commit
 ---@field stats fun(): table
@@ -310,9 +322,20 @@ function db.close() end
 ---@class moonpool.pool
 ---@field resize fun(min: integer, max: integer)   of the default database's pool
 
+---@class moonpool.outbox.run_options
+---@field until_idle? boolean
+---@field backoff? number
+---@field poll? number
+---@field subscribers? table
+
+---@class moonpool.outbox.filter
+---@field subscriber? string
+---@field message? integer
+---@field dead? boolean
+
 ---@class moonpool.outbox
----@field run fun(options?: { until_idle?: boolean, backoff?: number, poll?: number, subscribers?: table }): table
----@field list fun(filter?: { subscriber?: string, message?: integer, dead?: boolean }): moonpool.row[]
+---@field run fun(options?: moonpool.outbox.run_options): table
+---@field list fun(filter?: moonpool.outbox.filter): moonpool.row[]
 ---@field retry fun(filter?: table): integer
 ---@field drop fun(filter?: table): integer
 ---@field subscribers fun(): moonpool.row[]
@@ -365,12 +388,14 @@ function moonpool.all(fns) end
 ---@class moonpool.handle
 local handle = {}
 
----Waits for the end of the task: what it returned, or its error. A wait that could never end is refused.
+---Waits for the end of the task: what it returned, or its error. A wait that could never end is
+---refused.
 ---@async
 ---@return any ...
 function handle:wait() end
 
----Ends the task: its wait is abandoned (a query is canceled on the server), its <close> variables run.
+---Ends the task: its wait is abandoned (a query is canceled on the server), its <close> variables
+---run.
 ---@return boolean  was it still there?
 function handle:cancel() end
 

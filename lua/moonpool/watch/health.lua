@@ -1,5 +1,6 @@
--- moonpool.watch.health: the host's state (src/pool/health.h says which there are), and what to do about it. Who looks asks the
--- database over the host's own connection; what is said of the pool is known at once.
+-- moonpool.watch.health: the host's state (src/pool/health.h says which there are), and what to do
+-- about it. Who looks asks the database over the host's own connection; what is said of the pool is
+-- known at once.
 local host  = require "moonpool.host"
 local rules = require "moonpool.alerts.rules"
 
@@ -37,7 +38,8 @@ local looking, looked_at, ticker = false, nil, nil
 function health.look()
   if looking or looked_at and host.clock() - looked_at < FRESH_S then return end
   looking = true
-  local _ <close> = setmetatable({}, { __close = function() looking = false end }) -- also if the asking task is ended
+  -- also if the asking task is ended
+  local _ <close> = setmetatable({}, { __close = function() looking = false end })
   host.look(LOOK_MS)
   looked_at = host.clock()
 end
@@ -48,8 +50,8 @@ local function told(now)
   return now
 end
 
---- { state =, works =, sound =, seconds =, message =, advice =, reason =, sqlstate =, failures =, holders =, full_s =,
---- waited_s = }; looks first, unless that is done each second
+--- { state =, works =, sound =, seconds =, message =, advice =, reason =, sqlstate =, failures =,
+--- holders =, full_s =, waited_s = }; looks first, unless that is done each second
 function health.now()
   if not ticker then health.look() end
   return told(host.health())

@@ -1,6 +1,6 @@
--- moonpool.watch.meters: what the host counts of messages and schedules: on the metrics' page, and for
--- its alerts. Of this host: the messages of the subscribers that it serves, the schedules as its
--- last look at their rows found them.
+-- moonpool.watch.meters: what the host counts of messages and schedules: on the metrics' page, and
+-- for its alerts. Of this host: the messages of the subscribers that it serves, the schedules as
+-- its last look at their rows found them.
 local host = require "moonpool.host"
 
 local SUBSCRIBER, OPERATION = { "subscriber" }, { "operation" }
@@ -21,7 +21,8 @@ local meters = {
   failing = host.own_gauge("moonpool_schedule_failing_runs", { labels = OPERATION,
     help = "How often it has failed in a row; with for_each: tenants that failed the last time." }),
   last_success = host.own_gauge("moonpool_schedule_last_success_timestamp_seconds", {
-    labels = OPERATION, help = "When it last succeeded, in seconds since 1970, on any host; 0: never." }),
+    labels = OPERATION, help =
+      "When it last succeeded, in seconds since 1970, on any host; 0: never." }),
   next_run = host.own_gauge("moonpool_schedule_next_run_timestamp_seconds", { labels = OPERATION,
     help = "When it is due next, in seconds since 1970." }),
   late = host.own_gauge("moonpool_schedule_late_seconds", { labels = OPERATION,

@@ -44,7 +44,8 @@ end
 function monitor.health(draining)
   local state = health.now()
   if draining then state = { state = "draining" } end
-  return { status = state.state, timestamp = now(), message = state.message }, state.sound and 200 or 503
+  return { status = state.state, timestamp = now(), message = state.message },
+    state.sound and 200 or 503
 end
 
 -- ---- numbers ----
@@ -54,7 +55,8 @@ local function pool_fields()
   return {
     totalConnections = pool.total_connections, idleConnections = pool.idle_connections,
     activeConnections = pool.active_connections, waitingClients = pool.waiting_clients,
-    totalQueries = pool.total_queries, slowQueries = pool.slow_queries, failedQueries = pool.failed_queries,
+    totalQueries = pool.total_queries, slowQueries = pool.slow_queries,
+    failedQueries = pool.failed_queries,
     avgQueryTime = pool.avg_query_time, uptime = pool.uptime,
     maxConnections = pool.max, minConnections = pool.min,
   }
@@ -63,11 +65,14 @@ end
 local function transaction_fields()
   local totals = metrics.transactions()
   return {
-    totalTransactions = totals.total_transactions, committedTransactions = totals.committed_transactions,
-    rolledBackTransactions = totals.rolled_back_transactions, retriedTransactions = totals.retried_transactions,
+    totalTransactions = totals.total_transactions,
+    committedTransactions = totals.committed_transactions,
+    rolledBackTransactions = totals.rolled_back_transactions,
+    retriedTransactions = totals.retried_transactions,
     failedTransactions = totals.failed_transactions, deadlockRetries = totals.deadlock_retries,
     avgDuration = totals.avg_duration,
-    unknownTransactions = totals.unknown_transactions, resolvedTransactions = totals.resolved_transactions,
+    unknownTransactions = totals.unknown_transactions,
+    resolvedTransactions = totals.resolved_transactions,
   }
 end
 
@@ -78,7 +83,8 @@ end
 
 --- GET /api/db/metrics
 function monitor.metrics()
-  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(), health = health.now().sound }, 200
+  return { timestamp = now(), pool = pool_fields(), transactions = transaction_fields(),
+           health = health.now().sound }, 200
 end
 
 --- GET /api/db/pool-metrics
@@ -92,8 +98,10 @@ function monitor.operations()
   local list = json.array()
   for i, entry in ipairs(metrics.operations()) do
     list[i] = {
-      operation = entry.operation, isolation = entry.isolation, total = entry.total, committed = entry.committed,
-      rolledBack = entry.rolled_back, failed = entry.failed, unknown = entry.unknown, retried = entry.retried,
+      operation = entry.operation, isolation = entry.isolation, total = entry.total,
+      committed = entry.committed,
+      rolledBack = entry.rolled_back, failed = entry.failed, unknown = entry.unknown,
+      retried = entry.retried,
       avgDuration = entry.avg_duration, p50 = entry.p50, p95 = entry.p95, p99 = entry.p99,
       min = entry.min, max = entry.max,
     }
@@ -107,8 +115,10 @@ local function queries_of(entries)
   local list = json.array()
   for i, entry in ipairs(entries) do
     list[i] = {
-      query = entry.query, duration = entry.duration, timestamp = entry.timestamp, success = entry.success,
-      error = entry.error, sqlstate = entry.sqlstate, rows = entry.rows, operation = entry.operation, line = entry.line,
+      query = entry.query, duration = entry.duration, timestamp = entry.timestamp,
+      success = entry.success,
+      error = entry.error, sqlstate = entry.sqlstate, rows = entry.rows,
+      operation = entry.operation, line = entry.line,
       number = entry.number, host = entry.host,
     }
   end
@@ -120,7 +130,8 @@ local function flag_of(params, name)
   local given = params and params[name]
   if given == nil or given == "" or given == "0" or given == "false" then return false end
   if given == "1" or given == "true" then return true end
-  error(errors.new { code = "VALIDATION_ERROR", status = 400, message = ("%s must be 1 or 0"):format(name) }, 0)
+  error(errors.new { code = "VALIDATION_ERROR", status = 400,
+                     message = ("%s must be 1 or 0"):format(name) }, 0)
 end
 
 --- GET /api/db/query-history?limit=20: the scripts' last statements; ?host=1: the host's own;
@@ -129,7 +140,8 @@ end
 function monitor.query_history(params)
   local limit = math.floor(number_of(params, "limit", 20, 0, 200))
   local failed, own = flag_of(params, "failed"), flag_of(params, "host")
-  local queries = queries_of(metrics.queries { limit = limit, failed = failed, host = own and not failed })
+  local queries = queries_of(metrics.queries { limit = limit, failed = failed,
+                                               host = own and not failed })
   return { timestamp = now(), queries = queries, count = #queries }, 200
 end
 
@@ -144,7 +156,9 @@ end
 function monitor.plan(params)
   local number = math.floor(number_of(params, "number", 0, 0, SLOWEST * SLOWEST))
   local plan, why = metrics.plan(number)
-  if not plan then return { error = { code = "NO_PLAN", message = why } }, why == "gone" and 404 or 400 end
+  if not plan then
+    return { error = { code = "NO_PLAN", message = why } }, why == "gone" and 404 or 400
+  end
   return { timestamp = now(), number = number, plan = json.array(plan) }, 200
 end
 
@@ -154,9 +168,12 @@ end
 function monitor.calls(params)
   local limit = math.floor(number_of(params, "limit", 20, 0, 200))
   local list = json.array()
-  for i, call in ipairs(calls.recent { limit = limit, notable = params and params.notable == "true" }) do
-    list[i] = { id = call.id, operation = call.operation, caller = call.caller, lane = call.lane, began = call.began,
-      duration = call.duration, outcome = call.outcome, attempts = call.attempts, roundTrips = call.round_trips,
+  for i, call in ipairs(
+    calls.recent { limit = limit, notable = params and params.notable == "true" }) do
+    list[i] = { id = call.id, operation = call.operation, caller = call.caller, lane = call.lane,
+                began = call.began,
+      duration = call.duration, outcome = call.outcome, attempts = call.attempts,
+      roundTrips = call.round_trips,
       group = call.group, error = call.error }
   end
   return { timestamp = now(), calls = list, count = #list }, 200
@@ -167,7 +184,8 @@ end
 function monitor.failed_calls()
   local list = json.array()
   for i, kind in ipairs(metrics.failures()) do
-    list[i] = { operation = kind.operation, code = kind.code, fault = kind.fault, count = kind.count, last = kind.last,
+    list[i] = { operation = kind.operation, code = kind.code, fault = kind.fault,
+                count = kind.count, last = kind.last,
       callId = kind.call_id }
   end
   return { timestamp = now(), failures = list, count = #list }, 200
@@ -180,7 +198,8 @@ function monitor.call(params)
     message = "this host has no such call, or has forgotten it: it keeps the last 200, "
     .. "200 that failed, were retried or were slow, and 200 that a list has shown" } }, 404 end
   for _, note in ipairs(call.notes) do note.said = calls.say(note) end
-  call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil, json.array(call.notes), now()
+  call.roundTrips, call.round_trips, call.notes, call.timestamp = call.round_trips, nil,
+    json.array(call.notes), now()
   return call, 200
 end
 
@@ -191,7 +210,8 @@ function monitor.alerts()
   local list = json.array()
   for i, alert in ipairs(alerts.list()) do
     list[i] = {
-      name = alert.name, title = alert.title, severity = alert.severity, value = alert.value, threshold = alert.threshold,
+      name = alert.name, title = alert.title, severity = alert.severity, value = alert.value,
+      threshold = alert.threshold,
       message = alert.message, action = alert.action, since = alert.since,
     }
   end
@@ -200,12 +220,15 @@ end
 
 -- ---- messages and schedules ----
 
-local function seconds(at) return at > 0 and os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(at)) or nil end
+local function seconds(at)
+  return at > 0 and os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(at)) or nil
+end
 
 local function messages()
   local list = json.array()
   for i, of in ipairs(metrics.messages()) do
-    list[i] = { subscriber = of.subscriber, waiting = of.waiting, oldest = of.oldest, deadLetters = of.dead_letters,
+    list[i] = { subscriber = of.subscriber, waiting = of.waiting, oldest = of.oldest,
+                deadLetters = of.dead_letters,
       delivered = of.delivered, failed = of.failed + of.dead, postponed = of.postponed }
   end
   return list
@@ -214,7 +237,8 @@ end
 local function schedules()
   local list = json.array()
   for i, of in ipairs(metrics.schedules()) do
-    list[i] = { operation = of.operation, nextRun = seconds(of.next_run), lastSuccess = seconds(of.last_success),
+    list[i] = { operation = of.operation, nextRun = seconds(of.next_run),
+                lastSuccess = seconds(of.last_success),
       failing = of.failing, late = of.late, running = of.running, ok = of.ok, failed = of.failed }
   end
   return list
@@ -251,7 +275,8 @@ local function page_numbers()
   each_number(function(name, labels, value)
     if name == "moonpool_transaction_retries_total" then
       if value > 0 then
-        retries[#retries + 1] = { operation = label(labels, "operation"), reason = label(labels, "reason"), count = value }
+        retries[#retries + 1] = { operation = label(labels, "operation"),
+                                  reason = label(labels, "reason"), count = value }
       end
     elseif name == "moonpool_transaction_duration_seconds_bucket" then
       local of = label(labels, "operation") .. " " .. label(labels, "isolation")
@@ -269,7 +294,8 @@ end
 -- Over HTTP: answers by the class of their status code, and clients; nil where nobody listens.
 local function http_numbers(plain)
   if not plain.moonpool_http_connections then return nil end
-  local http = { answers = 0, clientErrors = 0, serverErrors = 0, connections = plain.moonpool_http_connections,
+  local http = { answers = 0, clientErrors = 0, serverErrors = 0,
+                 connections = plain.moonpool_http_connections,
                  active = plain.moonpool_http_requests_active }
   for name, value in pairs(plain) do
     local code = name:match '^moonpool_http_requests_total.*code="(%d)'
@@ -286,26 +312,34 @@ end
 function monitor.overview()
   local plain, retries, latencies = page_numbers()
   local body, slow = monitor.metrics(), monitor.slow_queries()
-  body.operations, body.alerts, body.retries = monitor.operations().operations, monitor.alerts().alerts, retries
+  body.operations, body.alerts, body.retries = monitor.operations().operations,
+    monitor.alerts().alerts, retries
   for i, entry in ipairs(metrics.operations()) do
     local latency = latencies[entry.operation .. " " .. entry.isolation]
-    if latency then latency.last, latency.min, latency.max = json.array(entry.last), entry.min, entry.max end
+    if latency then
+      latency.last, latency.min, latency.max = json.array(entry.last), entry.min, entry.max
+    end
     body.operations[i].latency = latency
   end
   body.failures = monitor.failed_calls().failures
   body.slowQueries, body.threshold = slow.queries, slow.threshold
   local state = health.now()
-  body.state = { name = state.state, seconds = state.seconds, message = state.message, reason = state.reason,
-                 advice = state.advice, holders = state.state == "saturated" and state.holders or nil }
+  body.state = { name = state.state, seconds = state.seconds, message = state.message,
+                 reason = state.reason,
+                 advice = state.advice, holders = state.state == "saturated" and state.holders
+                   or nil }
   body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
-  body.groups = { calls = plain.moonpool_group_size_sum, transactions = plain.moonpool_group_size_count }
+  body.groups = { calls = plain.moonpool_group_size_sum,
+                  transactions = plain.moonpool_group_size_count }
   body.http = http_numbers(plain)
   body.messages, body.schedules = messages(), schedules()
-  body.lag = { sum = plain.moonpool_loop_lag_seconds_sum, count = plain.moonpool_loop_lag_seconds_count }
+  body.lag = { sum = plain.moonpool_loop_lag_seconds_sum,
+               count = plain.moonpool_loop_lag_seconds_count }
   body.generations = {
     current = plain.moonpool_generation, open = plain.moonpool_generations_open,
     startedAt = plain.moonpool_generation_start_time_seconds,
-    loaded = plain['moonpool_reloads_total{result="loaded"}'], refused = plain['moonpool_reloads_total{result="refused"}'],
+    loaded = plain['moonpool_reloads_total{result="loaded"}'],
+    refused = plain['moonpool_reloads_total{result="refused"}'],
   }
   return body, 200
 end
@@ -314,7 +348,9 @@ end
 function monitor.test()
   if not host.development then
     return { error = { code = "FORBIDDEN", status = 403,
-      message = "only in development: set MOONPOOL_ENV=development on a host that others cannot reach" } }, 403
+      message =
+        "only in development: set MOONPOOL_ENV=development on a host that others cannot reach" } },
+        403
   end
   local db = require "moonpool.db" -- here: a page that hardly anybody asks for
   local row = db.one "select now() as time, version() as version"

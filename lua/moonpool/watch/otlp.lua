@@ -1,6 +1,7 @@
 -- moonpool.watch.otlp: calls as traces, to a collector of OpenTelemetry: OTLP/HTTP with JSON
--- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). What it knows is what the recorder kept (watch/recorder.h): each second
--- at most its last 200 calls, and of none a value, a caller or a lane. One task reads and sends.
+-- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). What it knows is what the recorder kept
+-- (watch/recorder.h): each second at most its last 200 calls, and of none a value, a caller or a
+-- lane. One task reads and sends.
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local outbound = require "moonpool.watch.outbound"
@@ -19,7 +20,8 @@ local FAILED = 2                         -- StatusCode
 
 local function attribute(list, key, value)
   if value == nil then return end
-  local typed = math.type(value) == "integer" and { intValue = tostring(value) } or { stringValue = tostring(value) }
+  local typed = math.type(value) == "integer" and { intValue = tostring(value) }
+    or { stringValue = tostring(value) }
   list[#list + 1] = { key = key, value = typed }
 end
 
@@ -34,10 +36,13 @@ local function nanoseconds(us) return ("%d000"):format(us) end
 
 local function at_us(call, ms) return call.began_us + math.floor(ms * 1000 + 0.5) end
 
--- A span below another one of the call; its id is made of the call's, so that a batch that is sent again is the same.
+-- A span below another one of the call; its id is made of the call's, so that a batch that is sent
+-- again is the same.
 local function child(call, parent, number, name, kind, from)
-  return { traceId = parent.traceId, spanId = host.sha256(call.id .. number):sub(1, 16), parentSpanId = parent.spanId,
-           name = name, kind = kind, startTimeUnixNano = nanoseconds(at_us(call, from)), attributes = json.array(),
+  return { traceId = parent.traceId, spanId = host.sha256(call.id .. number):sub(1, 16),
+           parentSpanId = parent.spanId,
+           name = name, kind = kind, startTimeUnixNano = nanoseconds(at_us(call, from)),
+           attributes = json.array(),
            events = json.array() }
 end
 
@@ -46,17 +51,22 @@ local function end_span(call, span, at)
 end
 
 local function event(call, span, note)
-  span.events[#span.events + 1] = { timeUnixNano = nanoseconds(at_us(call, note.at)), name = note.kind,
+  span.events[#span.events + 1] =
+    { timeUnixNano = nanoseconds(at_us(call, note.at)), name = note.kind,
     attributes = attributes(table.pack("moonpool.note", note.text, "db.query.text", note.query)) }
 end
 
 local function root_of(call)
   local id = call.id:gsub("-", "")
   local root = {
-    traceId = call.trace_id or id, spanId = call.span_id or id:sub(17), parentSpanId = call.parent_id,
-    name = call.operation, kind = call.request_id and SERVER or INTERNAL, startTimeUnixNano = nanoseconds(call.began_us),
-    attributes = attributes(table.pack("moonpool.call_id", call.id, "moonpool.request_id", call.request_id,
-      "moonpool.outcome", call.outcome, "moonpool.attempts", call.attempts, "moonpool.round_trips", call.round_trips,
+    traceId = call.trace_id or id, spanId = call.span_id or id:sub(17),
+    parentSpanId = call.parent_id,
+    name = call.operation, kind = call.request_id and SERVER or INTERNAL,
+    startTimeUnixNano = nanoseconds(call.began_us),
+    attributes = attributes(table.pack("moonpool.call_id", call.id, "moonpool.request_id",
+                                       call.request_id,
+      "moonpool.outcome", call.outcome, "moonpool.attempts", call.attempts, "moonpool.round_trips",
+      call.round_trips,
       "moonpool.group_size", call.group)),
     events = json.array(),
   }
@@ -64,8 +74,8 @@ local function root_of(call)
   return root
 end
 
---- The spans of a recorded call: itself, its attempts below it, their round trips below those; other notes are events of the
---- innermost that is open.
+--- The spans of a recorded call: itself, its attempts below it, their round trips below those;
+--- other notes are events of the innermost that is open.
 function otlp.spans(call)
   local root = root_of(call)
   local spans, attempt, trip = json.array { root }, nil, nil
@@ -81,13 +91,16 @@ function otlp.spans(call)
     elseif note.kind == "sent" then
       end_span(call, trip, note.at)
       trip = open(attempt or root, ("round trip %d"):format(note.n), CLIENT, note.at)
-      trip.attributes = attributes(table.pack("db.system.name", "postgresql", "moonpool.with", note.text))
+      trip.attributes = attributes(table.pack("db.system.name", "postgresql", "moonpool.with",
+                                              note.text))
     elseif note.kind == "answered" and trip then
       end_span(call, trip, note.at)
       trip = nil
     else
       event(call, trip or attempt or root, note)
-      if note.kind == "failed" and attempt then attempt.status = { code = FAILED, message = note.text } end
+      if note.kind == "failed" and attempt then
+        attempt.status = { code = FAILED, message = note.text }
+      end
       if note.kind == "backoff" then
         end_span(call, attempt, note.at)
         attempt = nil
@@ -102,13 +115,16 @@ end
 
 -- ---- sending ----
 
-local resource = { attributes = attributes(table.pack("service.name", "moonpool", "service.version", host.version,
+local resource = {
+  attributes = attributes(table.pack("service.name", "moonpool", "service.version", host.version,
   "service.instance.id", host.name, "host.name", (host.name or ""):match "^(.*)/")) }
 local scope = { name = "moonpool", version = host.version }
 
 local again = { [429] = true, [502] = true, [503] = true, [504] = true } -- OTLP/HTTP, "Failures"
 
-local receiver -- of this host (outbound.lua), or nil; with the task that sends, and the number of the next call to read
+-- of this host (outbound.lua), or nil; with the task that sends, and the number of the next call to
+-- read
+local receiver
 
 -- The JSON of its spans; none, and counted, if that cannot be made: the others go on.
 local function texts_of(call)
@@ -122,7 +138,8 @@ local function texts_of(call)
   return {}
 end
 
--- The JSON of what has ended since the last time, and of how many calls it tells; nothing: none has.
+-- The JSON of what has ended since the last time, and of how many calls it tells; nothing: none
+-- has.
 local function batch(to)
   local texts, count = {}, 0
   while count < BATCH do
@@ -138,7 +155,8 @@ local function batch(to)
     host.sleep(0)
   end
   if count == 0 then return nil, 0 end
-  return ('{"resourceSpans":[{"resource":%s,"scopeSpans":[{"scope":%s,"spans":[%s]}]}]}'):format(json.encode(resource),
+  return ('{"resourceSpans":[{"resource":%s,"scopeSpans":[{"scope":%s,"spans":[%s]}]}]}')
+    :format(json.encode(resource),
     json.encode(scope), table.concat(texts, ",")), count
 end
 
@@ -150,11 +168,12 @@ local function send_all(to)
   end
 end
 
---- From now on calls that end go to the collector at the base URL `base`; one that is none is an error, which does not repeat
---- it. `options`: pause (s), timeout_ms.
+--- From now on calls that end go to the collector at the base URL `base`; one that is none is an
+--- error, which does not repeat it. `options`: pause (s), timeout_ms.
 function otlp.start(base, options)
   options = options or {}
-  local to = outbound.receiver("the collector of traces", "MOONPOOL_OTLP_ENDPOINT", base:gsub("/+$", "") .. "/v1/traces", {
+  local to = outbound.receiver("the collector of traces", "MOONPOOL_OTLP_ENDPOINT",
+                               base:gsub("/+$", "") .. "/v1/traces", {
     attempts = ATTEMPTS, pause = options.pause or PAUSE_S,
     final = function(status) return not again[status] end, timeout_ms = options.timeout_ms })
   otlp.stop()

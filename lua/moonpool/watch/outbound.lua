@@ -16,17 +16,20 @@ local LONGEST_WAIT  = 600 -- s, however much the receiver asks for
 function outbound.receiver(what, setting, url, options)
   local place, fault = host.url_host(url)
   if not place then
-    error(errors.new { code = "USAGE", status = 400, message = ("%s is %s"):format(setting, fault) }, 0)
+    error(
+      errors.new { code = "USAGE", status = 400, message = ("%s is %s"):format(setting, fault) }, 0)
   end
   return { what = ("%s at %s"):format(what, place), url = url, down = false,
-           attempts = options.attempts, pause = options.pause, timeout_ms = options.timeout_ms or TIMEOUT_MS,
+           attempts = options.attempts, pause = options.pause,
+           timeout_ms = options.timeout_ms or TIMEOUT_MS,
            final = options.final }
 end
 
 -- nil: it was taken; else why not, whether it never will be, and after how many seconds the
 -- receiver wants to be asked again.
 local function attempt(to, body)
-  local ok, answer, retry_after = pcall(host.post, { url = to.url, body = body, timeout_ms = to.timeout_ms,
+  local ok, answer, retry_after =
+    pcall(host.post, { url = to.url, body = body, timeout_ms = to.timeout_ms,
     headers = { ["Content-Type"] = "application/json" } })
   if not ok then return errors.is(answer) and answer.message or tostring(answer) end
   if answer < 200 or answer > 299 then
@@ -52,7 +55,9 @@ function outbound.post(to, body)
     tell(to, fault)
     if not fault then return "delivered" end
     if final then return "failed" end
-    if n < to.attempts then host.sleep(math.max(pause, math.min(retry_after or 0, LONGEST_WAIT))) end
+    if n < to.attempts then
+      host.sleep(math.max(pause, math.min(retry_after or 0, LONGEST_WAIT)))
+    end
     pause = math.min(pause * 2, LONGEST_PAUSE)
   end
   return "failed"

@@ -27,7 +27,8 @@ local function body_of(change)
   return json.encode {
     rule = change.name, title = change.title, from = known(change.from), to = known(change.to),
     message = known(change.message), action = change.action, value = known(change.value),
-    threshold = known(change.threshold), since = known(change.since), time = host.now(), host = host.name,
+    threshold = known(change.threshold), since = known(change.since), time = host.now(),
+    host = host.name,
     text = text_of(change),
   }
 end
@@ -63,7 +64,8 @@ end
 function webhook.start(url, options)
   options = options or {}
   local to = outbound.receiver("the alert webhook", "MOONPOOL_ALERT_WEBHOOK", url, {
-    attempts = options.attempts or ATTEMPTS, pause = options.pause or PAUSE, timeout_ms = options.timeout_ms })
+    attempts = options.attempts or ATTEMPTS, pause = options.pause or PAUSE,
+    timeout_ms = options.timeout_ms })
   webhook.stop()
   to.queue, to.limit = {}, options.limit or QUEUE
   receiver = to
@@ -77,7 +79,8 @@ function webhook.stop()
   if receiver.sender then receiver.sender:cancel() end
   if #left > 0 then
     host.outbound_counted("webhook", "dropped", #left)
-    host.log("warn", ("%d changes of alerts were not delivered to %s"):format(#left, receiver.what), "outbound")
+    host.log("warn", ("%d changes of alerts were not delivered to %s"):format(#left, receiver.what),
+             "outbound")
   end
   receiver = nil
 end

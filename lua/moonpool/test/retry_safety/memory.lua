@@ -1,6 +1,6 @@
--- moonpool.test.retry_safety.memory: what a function can keep from one run to the next: the upvalues of it and of all that it
--- reaches, what is in their tables, and the globals that they see. The host's own modules, libraries and what a garbage
--- collection may empty are not looked at.
+-- moonpool.test.retry_safety.memory: what a function can keep from one run to the next: the
+-- upvalues of it and of all that it reaches, what is in their tables, and the globals that they
+-- see. The host's own modules, libraries and what a garbage collection may empty are not looked at.
 local host      = require "moonpool.host"
 local is        = require "moonpool.is"
 local definition = require "moonpool.operation.definition"
@@ -17,14 +17,17 @@ local function foreign_modules()
   local foreign = { [package.loaded] = true, [package] = true }
   for name, value in next, package.loaded do
     local stem = ("%s/scripts/%s"):format(host.app_dir, tostring(name):gsub("%.", "/"))
-    if type(value) == "table" and not (exists(stem .. ".lua") or exists(stem .. "/init.lua")) then foreign[value] = true end
+    if type(value) == "table" and not (exists(stem .. ".lua") or exists(stem .. "/init.lua")) then
+      foreign[value] = true
+    end
   end
   foreign[_G] = nil
   return foreign
 end
 
 local function foreign_function(info)
-  return info.what == "C" or info.source:find "^@moonpool/" or info.source:find "^@/usr/" or not info.source:find "^@"
+  return info.what == "C" or info.source:find "^@moonpool/" or info.source:find "^@/usr/"
+    or not info.source:find "^@"
 end
 
 local function is_weak(value)
@@ -50,15 +53,20 @@ function memory.of(fn)
   end
 
   local function walk_table(value, name, label, holds)
-    if seen[value] or foreign[value] or is_weak(value) or definition.of(value) or is.schema(value) then return end
+    local known = seen[value] or foreign[value] or is_weak(value)
+    if known or definition.of(value) or is.schema(value) then
+      return
+    end
     seen[value] = true
     holders[value] = holders[value] or {}
     for key, item in next, value do
-      local own = type(key) == "string" and key:find "^[%a_][%w_]*$" and "." .. key or ("[%s]"):format(tostring(key))
+      local own = type(key) == "string" and key:find "^[%a_][%w_]*$" and "." .. key
+        or ("[%s]"):format(tostring(key))
       note(value, key, name, label .. own, item, holds)
       walk(item, name, label .. own, holds)
     end
-    holders[value][memory] = { name = name, label = label, functions = { holds } } -- for keys that come
+    -- for keys that come
+    holders[value][memory] = { name = name, label = label, functions = { holds } }
   end
 
   local function walk_globals(env, holds)
@@ -97,10 +105,12 @@ function memory.of(fn)
   return { holders = holders, functions = functions }
 end
 
--- "scripts/x.lua:12": where one of these functions gives the name a value, as far as a search can tell.
+-- "scripts/x.lua:12": where one of these functions gives the name a value, as far as a search can
+-- tell.
 local function place_of(name, functions)
   local word = "%f[%w_]" .. name:gsub("%W", "%%%0") .. "%f[^%w_]"
-  local patterns = { word .. "%s*=[^=]", word .. "%s*,.-=[^=]", word .. "[%.%[].-=[^=]", "table%.[%a]+%(%s*" .. word, word }
+  local patterns = { word .. "%s*=[^=]", word .. "%s*,.-=[^=]", word .. "[%.%[].-=[^=]",
+                     "table%.[%a]+%(%s*" .. word, word }
   local best, place
   for _, info in ipairs(functions) do
     local path = info.source:sub(2)
@@ -108,7 +118,8 @@ local function place_of(name, functions)
     local number = 0
     for line in file and file:lines() or function() end do
       number = number + 1
-      if number >= info.linedefined and number <= info.lastlinedefined and not line:find "^%s*%-%-" then
+      local inside = number >= info.linedefined and number <= info.lastlinedefined
+      if inside and not line:find "^%s*%-%-" then
         for rank, pattern in ipairs(patterns) do
           local at = line:find(pattern)
           if at and not line:sub(1, at - 1):find "local%s+$" and (not best or rank < best) then
@@ -124,7 +135,8 @@ local function place_of(name, functions)
 end
 
 local function shown(value)
-  local text = type(value) == "string" and ("%q"):format(value) or tostring(value):gsub("^(%a+): 0x%x+$", "a %1")
+  local text = type(value) == "string" and ("%q"):format(value)
+    or tostring(value):gsub("^(%a+): 0x%x+$", "a %1")
   return #text > 60 and text:sub(1, 60) .. "…" or text
 end
 
@@ -133,7 +145,8 @@ function memory.changes(before, after, list)
   local told = {}
   for _, change in ipairs(list) do told[change.text] = true end
   local function tell(name, label, functions, was, now)
-    local text = ("%s at %s was %s and is %s"):format(label, place_of(name, functions), shown(was), shown(now))
+    local text = ("%s at %s was %s and is %s"):format(label, place_of(name, functions), shown(was),
+                                                      shown(now))
     if not told[text] then list[#list + 1] = { name = name, text = text } end
     told[text] = true
   end
@@ -151,7 +164,8 @@ function memory.changes(before, after, list)
     for key, slot in pairs(now or {}) do
       local origin = slots[memory]
       if origin and key ~= memory and not slots[key] then
-        tell(slot.name, slot.label, origin.globals and after.functions or origin.functions, nil, slot.value)
+        tell(slot.name, slot.label, origin.globals and after.functions or origin.functions, nil,
+             slot.value)
       end
     end
   end
