@@ -2,6 +2,7 @@
 -- the promoted server, what was acknowledged is there once, and no caller is told that the outcome
 -- is unknown where it can be found out.
 local cluster  = require "spec.support.cluster"
+local command  = require "spec.support.command"
 local db       = require "moonpool.db"
 local freezer  = require "spec.support.freezer"
 local host_of  = require "moonpool.host"
@@ -194,6 +195,40 @@ describe("a primary that hangs, whose standby is promoted", function()
     lead_to(folder_of(primary.url))
     serve((primary.url:gsub("host=[^&]*", "host=" .. link)))
     hang_and_promote(storm(host, token), function() lead_to(second.dir .. "/run") end)
+  end)
+
+  -- `moonpool run` looks at the database only while something takes long.
+  it("is left by a host that does not serve, too", function()
+    local both = folder_of(primary.url) .. "," .. second.dir .. "/run"
+    local folder = command.folder { ["script.lua"] = [[
+      local db, moonpool = require "moonpool.db", require "moonpool"
+      local insert = moonpool.operation { run = function(tx)
+        return tx:value "insert into frozen_spec.t values ('run') returning pg_backend_pid()::text"
+      end }
+      moonpool.call(insert, {})
+      print "inserted"
+      io.stdout:flush()
+      io.read "l"
+      local tasks = {}
+      for i = 1, 4 do tasks[i] = moonpool.spawn(moonpool.call, insert, {}) end
+      for _, task in ipairs(tasks) do task:wait() end
+      print "inserted more"]] }
+    local fifo = folder.path .. "/go"
+    assert(os.execute("mkfifo " .. fifo))
+    local process = command.start("run script.lua < " .. fifo, { dir = folder.path,
+      env = { DATABASE_URL = primary.url:gsub("host=[^&]*", "host=" .. both), DB_POOL_MIN = "0",
+              MOONPOOL_LOG_LEVEL = "error" } })
+    local go = assert(io.open(fifo, "w"))
+    assert.are.equal("inserted", process:read "l")
+    frozen = freezer.server(primary:postmaster())
+    second:promote()
+    local from = host_of.clock()
+    go:write "go\n"
+    go:close()
+    local output, code = command.finish(process)
+    assert.are.same({ "inserted more\n", 0 }, { output, code })
+    assert.is_true(host_of.clock() - from < 20)
+    folder.remove()
   end)
 
   it("is not left because one backend hangs", function()

@@ -11,6 +11,7 @@
 #include "script/task.h"
 #include "svc/post.h"
 #include "util/log.h"
+#include "watch/health.h"
 
 /* For connections that are on their way back when everything else has ended. */
 #define POOL_CLOSE_MS 2000
@@ -143,6 +144,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   share(rt);
   rt->host = (struct mp_host){
       .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
+  if (rt->pool) mp_health_watch(&rt->host);
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
   rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes, .brakes = {.lanes = rt->lanes}};
   struct mp_generations_options generations = {.host = &rt->host,

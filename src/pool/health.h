@@ -64,6 +64,8 @@ struct mp_health {
   unsigned failures; /* looks in a row that found it UNREACHABLE */
   char reason[200];  /* of the last look, if it found anything wrong */
   char sqlstate[6];  /* the same, if the server said it */
+  unsigned looking;  /* looks under way */
+  uint64_t looked_ms;
   /* Which server answered the last look that was answered: its address (mp_conn_server) and the
    * time of its start, because an address may lead to another server later. */
   char server[96], started[40];

@@ -10,6 +10,8 @@
 #include "util/log.h"
 #include "util/metrics.h"
 
+enum { BUSY_MS = 1000 }; /* see mp_pool_watch */
+
 enum { PARK_POLL_MS = 10 }; /* a parked connection is asked so often whether its cancel has ended */
 
 static uint64_t draw(struct mp_pool *pool) {
@@ -161,6 +163,7 @@ static void pool_free(struct mp_pool *pool) {
   mp_timer_stop(&pool->deliver);
   mp_timer_stop(&pool->wake);
   mp_timer_stop(&pool->park);
+  mp_timer_stop(&pool->busy);
   for (unsigned i = 0; i < pool->slot_count; i++) free(pool->slots[i]);
   free(pool->slots);
   mp_policy_unref(pool->policy);
@@ -168,6 +171,33 @@ static void pool_free(struct mp_pool *pool) {
   free(pool->purpose);
   free(pool->settings);
   free(pool);
+}
+
+static const struct mp_lease *oldest(const struct mp_pool *pool) {
+  if (mp_list_empty(&pool->holders)) return NULL;
+  return MP_LIST_ENTRY(pool->holders.next, struct mp_lease, node);
+}
+
+const struct mp_conn *mp_pool_oldest(const struct mp_pool *pool) {
+  return oldest(pool) ? oldest(pool)->conn : NULL;
+}
+
+static void on_busy(struct mp_timer *timer) {
+  struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, busy);
+  const struct mp_lease *lease = oldest(pool);
+  if (!lease) return;
+  mp_timer_start(&pool->busy, BUSY_MS);
+  if (mp_pool_now_ms(pool) - lease->since_ms >= BUSY_MS) pool->on_busy(pool->on_busy_data);
+}
+
+static void hold(struct mp_pool *pool, struct mp_lease *lease) {
+  mp_list_push_back(&pool->holders, &lease->node);
+  if (pool->on_busy && !mp_timer_running(&pool->busy)) mp_timer_start(&pool->busy, BUSY_MS);
+}
+
+void mp_pool_watch(struct mp_pool *pool, void (*fn)(void *data), void *data) {
+  pool->on_busy = fn;
+  pool->on_busy_data = data;
 }
 
 static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery) {
@@ -179,7 +209,7 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
     lease->conn = slot->conn;
     lease->since_ms = mp_pool_now_ms(pool);
     lease->since_ns = observe(pool, pool->meters.wait, lease->since_ns);
-    mp_list_push_back(&pool->holders, &lease->node);
+    hold(pool, lease);
     lease->on_grant(lease);
     return;
   }
@@ -265,7 +295,7 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
   to->since_ms = mp_pool_now_ms(pool);
   to->since_ns = mp_loop_clock_ns(pool->loop);
   to->leak_told = false;
-  mp_list_push_back(&pool->holders, &to->node);
+  hold(pool, to);
 }
 
 /* ---- acquire ---- */
@@ -358,6 +388,7 @@ int mp_pool_open(struct mp_pool **out, struct mp_loop *loop, const struct mp_poo
   mp_timer_init(&pool->deliver, loop, on_deliver);
   mp_timer_init(&pool->wake, loop, on_wake);
   mp_timer_init(&pool->park, loop, on_park);
+  mp_timer_init(&pool->busy, loop, on_busy);
   pool->started_ms = mp_pool_now_ms(pool);
   int rv = pool_init(pool, options, err);
   if (rv) {

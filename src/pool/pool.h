@@ -95,6 +95,10 @@ void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms);
 void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server);
 /* The server has answered on another connection: connects now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);
+/* The connection that has been in use longest, or NULL. Borrowed. */
+const struct mp_conn *mp_pool_oldest(const struct mp_pool *pool);
+/* `on_busy` is called each second while a connection has been in use for longer than one. */
+void mp_pool_watch(struct mp_pool *pool, void (*on_busy)(void *data), void *data);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
 /* The options of its connections, to open one outside of the pool; borrowed. */

@@ -24,7 +24,9 @@ struct mp_pool {
   struct pool_slot **slots; /* one by one: a connection points into them */
   unsigned slot_count;
   struct mp_list holders; /* leases that have a connection, the oldest first */
-  struct mp_timer deliver, wake, park;
+  struct mp_timer deliver, wake, park, busy;
+  void (*on_busy)(void *data); /* mp_pool_watch */
+  void *on_busy_data;
   struct mp_pool_meters meters;
   struct mp_pool_witness witness;
   uint64_t started_ms;

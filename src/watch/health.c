@@ -4,6 +4,7 @@
 
 #include <lauxlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pg/conn.h"
@@ -14,32 +15,34 @@
 #include "util/log.h"
 
 enum {
+  LOOK_MS = 2000,     /* for an answer */
+  FRESH_MS = 1500,    /* no look follows another sooner because a statement takes long */
   PATIENCE_MS = 5000, /* shorter than the pool's own time limit */
   LATE_MS = 100, /* after a busy turn the answer may already be in the socket: it is read first */
 };
 
-struct probe { /* in a userdata; the registry keeps it until nothing is under way */
+struct probe { /* owner: itself, until nothing is under way */
   struct mp_host *host;
   struct mp_lease lease;
   struct mp_req req;
   struct mp_sync sync;
   struct mp_timer timeout;
-  struct mp_token token;
-  bool sent, late, excused, abandoned;
+  struct mp_token token; /* of the task that waits, if one does */
+  bool waited, sent, late, excused;
   bool again; /* an older connection says that the server takes no writes: a new one is asked */
   uint64_t since_ms;
   char server[MP_SERVER_KEY], started[40];
   enum mp_look look;
   struct mp_err err; /* code 0: it answered */
-  int self_ref;
 };
 
 static void over(struct probe *probe) {
   struct mp_host *host = probe->host;
   mp_timer_stop(&probe->timeout);
   host->live_work--;
-  if (!probe->abandoned) mp_wait_ready(host->sched, probe->token);
-  luaL_unref(mp_vm_lua(host->vm), LUA_REGISTRYINDEX, probe->self_ref);
+  host->shared->health->looking--;
+  if (probe->waited) mp_wait_ready(host->sched, probe->token);
+  free(probe);
 }
 
 static struct mp_health_facts facts_of(const struct mp_host *host) {
@@ -64,14 +67,17 @@ static void retire(struct mp_host *host, uint64_t opened_ms) {
   mp_pool_retire(host->pool, opened_ms);
 }
 
-/* The look has reached another server than the silent one, or another one at the same address. If
- * it has reached the silent one itself, only one connection to that was lost. */
+/* A server seems to be silent. The look has reached it: then only a connection to it was lost. Or
+ * it has reached another one at the same address, or another one that takes writes: then nothing
+ * comes from the silent one any more. A standby that answers proves nothing: the primary may be
+ * slow. */
 static void settle_silence(struct probe *probe) {
   struct mp_health *health = probe->host->shared->health;
   bool same = !strcmp(probe->server, health->silent);
-  bool known = !strcmp(health->server, health->silent);
-  bool moved = !same || (known && strcmp(probe->started, health->started) != 0);
-  if (health->silent_ms && moved) {
+  bool known = same && !strcmp(health->server, health->silent);
+  bool restarted = known && strcmp(probe->started, health->started) != 0;
+  if (!health->silent_ms || (!same && probe->look != MP_LOOK_WRITABLE)) return;
+  if (!same || restarted) {
     mp_log(MP_LOG_WARN, "pool", "the database server at %s does not answer; %s at %s does",
            health->silent, same ? "another" : "the one", probe->server);
     mp_pool_leave(probe->host->pool, health->silent_ms, health->silent);
@@ -92,13 +98,16 @@ static void tell_pool(struct probe *probe, enum mp_look before) {
   memcpy(health->started, probe->started, sizeof health->started);
 }
 
-void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn) {
+static void suspect(struct mp_host *host, const struct mp_conn *conn) {
   struct mp_health *health = host->shared->health;
-  uint64_t now_ms = mp_loop_now_ms(host->loop);
-  if (!host->pool || !conn || (pool != host->pool && pool != host->shared->own)) return;
-  health->silent_ms = now_ms;
+  health->silent_ms = mp_loop_now_ms(host->loop);
   snprintf(health->silent, sizeof health->silent, "%s", mp_conn_server(conn));
-  retire(host, now_ms);
+}
+
+void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn) {
+  if (!host->pool || !conn || (pool != host->pool && pool != host->shared->own)) return;
+  suspect(host, conn);
+  retire(host, mp_loop_now_ms(host->loop));
 }
 
 static void tell(struct probe *probe) {
@@ -107,6 +116,7 @@ static void tell(struct probe *probe) {
   enum mp_look before = host->shared->health->look;
   if (err) probe->look = strcmp(err->sqlstate, "53300") ? MP_LOOK_FAILED : MP_LOOK_FULL;
   struct mp_health_facts facts = facts_of(host);
+  host->shared->health->looked_ms = mp_loop_now_ms(host->loop);
   mp_health_looked(host->shared->health, mp_loop_now_ms(host->loop), probe->look, err, &facts);
   if (host->pool && !err) tell_pool(probe, before);
   over(probe);
@@ -188,7 +198,9 @@ static void on_timeout(struct mp_timer *timer) {
   if (probe->sent) {
     mp_health_silent(probe->host, probe->host->shared->own, probe->lease.conn);
     mp_pool_release(&probe->lease, true);
-  } else {
+  } else { /* perhaps because a new connection leads to the silence of those in use */
+    const struct mp_conn *oldest = probe->host->pool ? mp_pool_oldest(probe->host->pool) : NULL;
+    if (oldest) suspect(probe->host, oldest);
     mp_pool_abandon(&probe->lease);
     tell(probe);
   }
@@ -196,11 +208,44 @@ static void on_timeout(struct mp_timer *timer) {
 
 static void on_abandon(void *data) {
   struct probe *probe = data;
-  probe->abandoned = true;
+  probe->waited = false;
   if (probe->sent) return; /* the answer or the timeout still comes; the state is judged by it */
   mp_pool_abandon(&probe->lease);
   over(probe);
 }
+
+/* NULL: no memory, or the host is closing. */
+static struct probe *look(struct mp_host *host, uint64_t timeout_ms) {
+  struct mp_err err;
+  struct probe *probe = host->shared->own ? malloc(sizeof *probe) : NULL;
+  if (!probe) return NULL;
+  *probe =
+      (struct probe){.host = host, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(host->loop)};
+  probe->lease = (struct mp_lease){.data = probe,
+                                   .deadline_ms = probe->since_ms + timeout_ms + PATIENCE_MS,
+                                   .where = "health check",
+                                   .on_grant = on_grant,
+                                   .on_fail = on_not_granted};
+  mp_list_init(&probe->lease.node);
+  mp_timer_init(&probe->timeout, host->loop, on_timeout);
+  if (mp_pool_acquire(host->shared->own, &probe->lease, &err)) {
+    free(probe);
+    return NULL;
+  }
+  host->live_work++;
+  host->shared->health->looking++;
+  mp_timer_start(&probe->timeout, timeout_ms);
+  return probe;
+}
+
+static void on_busy(void *data) {
+  struct mp_host *host = data;
+  const struct mp_health *health = host->shared->health;
+  bool lately = health->looked_ms + FRESH_MS > mp_loop_now_ms(host->loop);
+  if (!health->looking && !lately && host->pool) (void)look(host, LOOK_MS);
+}
+
+void mp_health_watch(struct mp_host *host) { mp_pool_watch(host->pool, on_busy, host); }
 
 /* ---- for Lua ---- */
 
@@ -215,34 +260,15 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
 int mp_health_look(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
   lua_Integer timeout_ms = luaL_checkinteger(L, 1);
-  struct mp_err err;
   luaL_argcheck(L, timeout_ms > 0, 1, "must be above 0");
   mp_wait_check(L, "host.look");
-  if (!host->shared->own) {
+  struct probe *probe = look(host, (uint64_t)timeout_ms);
+  if (!probe) {
     lua_pushboolean(L, 0);
     return 1;
   }
-  struct probe *probe = lua_newuserdatauv(L, sizeof *probe, 0);
-  *probe =
-      (struct probe){.host = host, .look = MP_LOOK_FAILED, .since_ms = mp_loop_now_ms(host->loop)};
-  probe->lease = (struct mp_lease){
-      .data = probe,
-      .deadline_ms = mp_loop_now_ms(host->loop) + (uint64_t)timeout_ms + PATIENCE_MS,
-      .on_grant = on_grant,
-      .on_fail = on_not_granted};
-  mp_list_init(&probe->lease.node);
-  strcpy(probe->lease.where, "health check");
-  mp_timer_init(&probe->timeout, host->loop, on_timeout);
-  lua_pushvalue(L, -1);
-  probe->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  if (mp_pool_acquire(host->shared->own, &probe->lease, &err)) {
-    luaL_unref(L, LUA_REGISTRYINDEX, probe->self_ref);
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  host->live_work++;
   probe->token = mp_wait_begin(L, on_abandon, probe);
-  mp_timer_start(&probe->timeout, (uint64_t)timeout_ms);
+  probe->waited = true;
   return mp_wait_yield(L, 0, looked);
 }
 

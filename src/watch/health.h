@@ -26,6 +26,10 @@ bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct m
  * use are broken as soon as a look has reached another server. */
 void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn);
 
+/* From now on the database is looked at each second while a statement on the host's pool takes
+ * long: a host that serves does so always, the others only then. */
+void mp_health_watch(struct mp_host *host);
+
 int mp_health_look(lua_State *L);  /* host.look */
 int mp_health_table(lua_State *L); /* host.shared->health */
 
