@@ -61,7 +61,9 @@ local function operation_of(order)
   if not changed[name] then
     local definition = {}
     for field, value in pairs(registry.get(name)) do definition[field] = value end
-    definition.name, definition.grouping = nil, nil
+    for _, made in ipairs { "name", "grouping", "lane_pieces", "limited" } do
+      definition[made] = nil
+    end
     for field, value in pairs(fields) do definition[field] = value end
     changed[name] = moonpool.operation(definition)
   end
