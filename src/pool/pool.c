@@ -10,7 +10,7 @@
 #include "util/log.h"
 #include "util/metrics.h"
 
-enum { BUSY_MS = 1000 }; /* see mp_pool_watch */
+enum { BUSY_MS = 2000, WATCH_MS = 1000 }; /* see mp_pool_watch */
 
 enum { PARK_POLL_MS = 10 }; /* a parked connection is asked so often whether its cancel has ended */
 
@@ -186,13 +186,13 @@ static void on_busy(struct mp_timer *timer) {
   struct mp_pool *pool = MP_CONTAINER_OF(timer, struct mp_pool, busy);
   const struct mp_lease *lease = oldest(pool);
   if (!lease) return;
-  mp_timer_start(&pool->busy, BUSY_MS);
+  mp_timer_start(&pool->busy, WATCH_MS);
   if (mp_pool_now_ms(pool) - lease->since_ms >= BUSY_MS) pool->on_busy(pool->on_busy_data);
 }
 
 static void hold(struct mp_pool *pool, struct mp_lease *lease) {
   mp_list_push_back(&pool->holders, &lease->node);
-  if (pool->on_busy && !mp_timer_running(&pool->busy)) mp_timer_start(&pool->busy, BUSY_MS);
+  if (pool->on_busy && !mp_timer_running(&pool->busy)) mp_timer_start(&pool->busy, WATCH_MS);
 }
 
 void mp_pool_watch(struct mp_pool *pool, void (*fn)(void *data), void *data) {

@@ -97,7 +97,7 @@ void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server)
 void mp_pool_reachable(struct mp_pool *pool);
 /* The connection that has been in use longest, or NULL. Borrowed. */
 const struct mp_conn *mp_pool_oldest(const struct mp_pool *pool);
-/* `on_busy` is called each second while a connection has been in use for longer than one. */
+/* `on_busy` is called each second while a connection has been in use for longer than two. */
 void mp_pool_watch(struct mp_pool *pool, void (*on_busy)(void *data), void *data);
 void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max);
 
