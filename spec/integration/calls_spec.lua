@@ -213,6 +213,6 @@ describe("moonpool why", function()
     assert.matches("has no such call", told)
     told, code = run "why nonsense!"
     assert.are.equal(2, code)
-    assert.matches("no call's id", told)
+    assert.matches("not the id of a call", told)
   end)
 end)

@@ -58,5 +58,7 @@ int mp_cli_usage(const char *command, const char *fault, const char *arg);
 /* "there is no command ...": names the nearest command or topic; MP_EXIT_USAGE. */
 int mp_cli_unknown(const struct mp_cli *cli, const char *what, const char *given);
 bool mp_cli_wants_help(int argc, char **argv);
+/* Prints lua/moonpool/help/commands/COMMAND.txt; MP_EXIT_OK. */
+int mp_cli_help(const char *command);
 
 #endif

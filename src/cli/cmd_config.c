@@ -38,16 +38,7 @@ static void on_host(void *data, const char *pid, const char *answer, int sys) {
 }
 
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool config [--json | --markdown]\n\n"
-        "Prints every setting, its value and whether it comes from the environment. Passwords\n"
-        "are left out. Without an option also prints the hosts that serve this project on this\n"
-        "machine, their generations of scripts/ and the hash of each file.\n\n"
-        "  --json       settings and values, for programs\n"
-        "  --markdown   names, defaults and ranges: the list of `moonpool help settings`");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("config");
   bool json = argc == 2 && !strcmp(argv[1], "--json");
   bool markdown = argc == 2 && !strcmp(argv[1], "--markdown");
   if (argc > 1 && !json && !markdown) return mp_cli_usage("config", "unknown argument", argv[1]);

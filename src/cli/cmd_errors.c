@@ -15,7 +15,7 @@ static void print_whole(const struct mp_code_info *info) {
          : info->again == MP_AGAIN_HOST ? "; the host has tried again, callers may too"
                                         : "; callers may try again",
          *info->sqlstates ? "; SQLSTATE " : "", info->sqlstates);
-  printf("  callers hear  %s\n", info->told ? info->told : "the message, which is made for them");
+  printf("  callers get   %s\n", info->told ? info->told : "the message");
   printf("  cause         %s\n  what to do    %s\n", info->cause, info->remedy);
 }
 
@@ -53,8 +53,7 @@ static int print_one(const char *asked) {
   if (!info && strlen(asked) == 5 && strspn(asked, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5)
     info = mp_code_find("DATABASE_ERROR");
   if (!info)
-    return mp_cli_usage("errors",
-                        "no code of the host's, so a script's own, or none at all:", asked);
+    return mp_cli_usage("errors", "not a code of the host (it may be a script's own):", asked);
   print_whole(info);
   return MP_EXIT_OK;
 }
@@ -62,17 +61,10 @@ static int print_one(const char *asked) {
 int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv) {
   const struct mp_code_info *info;
   (void)cli;
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool errors [CODE | SQLSTATE | --json | --markdown]\n\n"
-        "The codes of errors: HTTP status, whose fault it is (of the caller, of the operator,\n"
-        "or of the moment: transient), cause; of one code also what callers are told, and what\n"
-        "to do. Scripts make up further codes, with moonpool.fail and `errors`.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("errors");
   bool json = argc > 1 && !strcmp(argv[1], "--json");
   bool markdown = argc > 1 && !strcmp(argv[1], "--markdown");
-  if (argc > 2) return mp_cli_usage("errors", "one argument too many:", argv[2]);
+  if (argc > 2) return mp_cli_usage("errors", "too many arguments:", argv[2]);
   if (argc > 1 && argv[1][0] == '-' && !json && !markdown)
     return mp_cli_usage("errors", "unknown option", argv[1]);
   if (argc > 1 && !json && !markdown) return print_one(argv[1]);

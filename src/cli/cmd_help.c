@@ -98,13 +98,8 @@ static int overview(const struct mp_cli *cli) {
 int mp_cmd_help(struct mp_cli *cli, int argc, char **argv) {
   char *help[] = {NULL, "--help", NULL};
   if (argc < 2) return overview(cli);
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool help [COMMAND | TOPIC]\n\n"
-        "Without a name: lists commands and topics. A topic is a text of a few pages on stdout.");
-    return MP_EXIT_OK;
-  }
-  if (argc > 2) return mp_cli_usage("help", "one argument too many:", argv[2]);
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("help");
+  if (argc > 2) return mp_cli_usage("help", "too many arguments:", argv[2]);
   const struct mp_embedded *topic = find_topic(argv[1]);
   if (topic) return fputs(topic->data, stdout) < 0 ? MP_EXIT_FAILED : MP_EXIT_OK;
   const struct mp_command *command = mp_command_find(cli->commands, argv[1]);

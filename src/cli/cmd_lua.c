@@ -127,16 +127,7 @@ static int push_script(lua_State *L, void *data) {
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
-  if (mp_cli_wants_help(argc > 1 ? 2 : argc, argv)) {
-    puts(
-        "Usage: moonpool run [--sandbox] SCRIPT [ARGS...]\n\n"
-        "Runs a Lua script with the host's modules: require \"moonpool\", \"moonpool.db\",\n"
-        "\"moonpool.decimal\" ... Database calls look as if they blocked. Arguments are in `...`\n"
-        "and `arg`. The script is trusted: it may do whatever Lua may; with --sandbox, no more\n"
-        "than an operation: its globals, 1 s of CPU time, 64 MB of memory. Its first result, if\n"
-        "it is an integer, is the exit status; an uncaught error gives 1.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc > 1 ? 2 : argc, argv)) return mp_cli_help("run");
   bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
   if (sandbox) argc--, argv++;
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
@@ -175,28 +166,11 @@ static int push_call(lua_State *L, void *data) {
   return 1;
 }
 
-static int call_help(void) {
-  puts(
-      "Usage: moonpool call [--tenant ID] [--as USER] [--key KEY] [--json | --pretty] NAME\n"
-      "                               [JSON | @FILE | -]\n\n"
-      "  moonpool call create_deal '{\"dealershipId\": \"...\", ...}'\n\n"
-      "Runs one operation of scripts/. The input is JSON (@FILE: from a file, -: from stdin),\n"
-      "the result comes as JSON on stdout, an error as JSON on stderr.\n\n"
-      "  --tenant ID   the caller's tenant; without it, the tenant that the input names\n"
-      "  --as USER     id of the user who calls\n"
-      "  --key KEY     idempotency key: the same call under the same key is done once, and\n"
-      "                gives the same answer\n"
-      "  --pretty      indented output (default on a terminal)\n"
-      "  --json        one line\n\n"
-      "Exit status: 0 ok, 1 failed, 2 usage or unknown operation, 3 no database.");
-  return MP_EXIT_OK;
-}
-
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct command_call call = {.pretty = isatty(STDOUT_FILENO)};
   const char *url = NULL;
-  if (mp_cli_wants_help(argc, argv)) return call_help();
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("call");
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
     bool option = arg[0] == '-' && arg[1];
@@ -211,7 +185,7 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
     else if (option && i + 1 < argc && !strcmp(arg, "--key"))
       call.key = argv[++i];
     else if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) /* also behind the name */
-      return call_help();
+      return mp_cli_help("call");
     else if (option)
       return mp_cli_usage("call", "unknown option", arg);
     else if (!call.name)
@@ -219,7 +193,7 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
     else if (!call.input)
       call.input = arg;
     else
-      return mp_cli_usage("call", "one argument too many:", arg);
+      return mp_cli_usage("call", "too many arguments:", arg);
   }
   if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
   int code = find_database(cli, "call", APP, &cluster, &url);
@@ -248,75 +222,19 @@ static int run_module(struct mp_cli *cli, const char *command, const char *modul
 }
 
 int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool relay [--once]\n\n"
-        "Hands what operations have published (tx:publish) to the subscribers in scripts/:\n"
-        "operations with on = \"topic\". Runs until SIGTERM; deliveries under way are finished.\n"
-        "Any number of hosts may run it: each subscriber is served by one of them. Also removes\n"
-        "old rows of the host's own tables.\n\n"
-        "  --once   deliver what there is, then end\n\n"
-        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("relay");
   return run_module(cli, "relay", "moonpool.cli.relay", APP, push_host_module, argc, argv);
 }
 
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool outbox [list | subscribers | retry | drop | forget NAME | prune]\n"
-        "                             [options]\n\n"
-        "  list          messages on which a subscriber has failed (default)\n"
-        "  subscribers   who gets what, and how much of it waits\n"
-        "  retry         try dead letters again, out of order: their key went on\n"
-        "  drop          give messages up: their subscriber never sees them\n"
-        "  forget NAME   a subscriber that is no more: nothing is kept for it any longer\n"
-        "  prune         remove what is old and was seen by all; moonpool relay does it every\n"
-        "                ten minutes\n\n"
-        "  --subscriber NAME, --message ID   only these (list, retry, drop)\n"
-        "  --all         retry, drop: all of them\n"
-        "  --dead        list: only dead letters, which are not tried any more\n"
-        "  --json        list, subscribers: for programs\n\n"
-        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("outbox");
   return run_module(cli, "outbox", "moonpool.cli.outbox", APP, push_module, argc, argv);
 }
 
 /* ---- migrate ---- */
 
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool migrate [up [--to N] | down [N] [--to N] | status | verify [--accept]\n"
-        "                            | new NAME]\n\n"
-        "  up          apply what is pending (default), --to N: up to number N\n"
-        "  down [N]    undo the last migration, or the last N, or (--to N) all after number N\n"
-        "  status      list the migrations, and what is wrong: --json for programs\n"
-        "  verify      say whether files, record and indexes are sound, and whether the\n"
-        "              database is what the migrations made: --json for programs; --accept\n"
-        "              takes what there is for right\n"
-        "  new NAME    write an empty migration with the next number\n\n"
-        "Options of up and down:\n"
-        "  --dry-run            run what can be undone in a transaction, roll it back, say what\n"
-        "                       it locked\n"
-        "  --print              only print the statements\n"
-        "  --wait SECONDS       for another migration that runs (default 60)\n"
-        "  --lock-timeout SECONDS\n"
-        "                       for a lock that others would queue behind (default 5); then it\n"
-        "                       lets go and tries again\n"
-        "  --retries N          how often (default 20)\n"
-        "  --quiet              say only what failed\n\n"
-        "A file of migrations/ is applied in one transaction, recorded with a checksum; what\n"
-        "stands after the line `-- migrate:down` undoes it. Statements that cannot run in a\n"
-        "transaction, such as CREATE INDEX CONCURRENTLY, are found and run alone, each\n"
-        "recorded: a file that fails goes on where it stopped. `up` drops and rebuilds INVALID\n"
-        "indexes. Once applied, a file is not edited any more; its comments may be.\n\n"
-        "Connects as the owner: MOONPOOL_OWNER_URL, or the embedded database.\n"
-        "Exit status: 0 ok, 1 failed or not sound, 2 usage, 3 no database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("migrate");
   /* Only files: nothing connects. */
   if (argc > 1 && !strcmp(argv[1], "new")) {
     struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
@@ -328,25 +246,7 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
 /* ---- token ---- */
 
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool token create [--scopes LIST] [--tenant ID] [--user ID] [--label TEXT]\n"
-        "                             [--days N] [--json]\n"
-        "                             [--allow-unknown]\n"
-        "       moonpool token list [--all] [--json]\n"
-        "       moonpool token revoke ID\n\n"
-        "Who may speak to `moonpool serve`: each request carries a token as Authorization:\n"
-        "Bearer mp_...\n\n"
-        "  --scopes    ops:* (all operations), ops:NAME, monitor (metrics and reports), admin\n"
-        "              (reload); several with commas (default ops:*)\n"
-        "  --tenant    the tenant it belongs to: calls are for that one and no other\n"
-        "  --user      the user that calls are made for, as tx.caller\n"
-        "  --days      it ends by itself after so many\n\n"
-        "A token is shown once. Connects as the owner: MOONPOOL_OWNER_URL, or the embedded\n"
-        "database.\n\n"
-        "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("token");
   return run_module(cli, "token", "moonpool.cli.token", OWNER, push_module, argc, argv);
 }
 
@@ -443,7 +343,7 @@ int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv) {
   for (int i = first; i + 1 < argc; i++)
     if (!strcmp(argv[i], "--db")) url = argv[i + 1];
   snprintf(path, sizeof path, "%s/spec/bench/%s.lua", cli->app_dir, name);
-  if (access(path, R_OK)) return mp_cli_usage("bench", "there is no benchmark", path);
+  if (access(path, R_OK)) return mp_cli_usage("bench", "no such benchmark:", path);
   if (mp_cli_wants_help(argc, argv)) {
     print_head(path, name);
     return MP_EXIT_OK;

@@ -45,8 +45,10 @@ static int set_time_zone(const char *name) {
   const char *zone = name ? name : "UTC";
   snprintf(path, sizeof path, "/usr/share/zoneinfo/%.250s", zone);
   if (name && (strstr(name, "..") || *name == '/' || *name == ':' || access(path, R_OK))) {
-    fprintf(stderr, "moonpool serve: MOONPOOL_TZ is \"%.40s\", which /usr/share/zoneinfo has not\n",
-            name);
+    fprintf(
+        stderr,
+        "moonpool serve: MOONPOOL_TZ: unknown time zone \"%.40s\"; use one of /usr/share/zoneinfo\n",
+        name);
     return MP_EXIT_USAGE;
   }
   setenv("TZ", zone, 1);
@@ -57,37 +59,7 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct serve serve = {.config = &cli->config};
   const char *url = NULL;
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool serve [--listen ADDRESS:PORT | --listen off] [--require-migrated]\n\n"
-        "Loads scripts/ and serves its operations over HTTP (127.0.0.1:5000) until SIGTERM,\n"
-        "which lets work in progress end (MOONPOOL_DRAIN_TIMEOUT; a second signal does not\n"
-        "wait). Operations with `every` run on their schedule.\n\n"
-        "A changed file in scripts/, SIGHUP or `moonpool reload` loads all of scripts/ anew.\n"
-        "Calls under way end on what they began with; if anything is wrong with the new files\n"
-        "they are refused, all faults are told, and the old ones stay. If scripts/smoke.lua\n"
-        "exists it has the last word: it raises when the new files must not serve.\n\n"
-        "Migrations that are not applied, or were changed, are told in the log and on the\n"
-        "dashboard; with --require-migrated nothing is served then.\n\n"
-        "  POST /api/ops/NAME          call an operation: JSON in, {\"result\"} or {\"error\"} "
-        "out\n"
-        "  GET  /api/ops, /openapi.json, /health, /metrics, /api/db/...\n"
-        "All but the health checks need a token: moonpool token create. Another address than\n"
-        "this machine's own needs one to exist. TLS is a reverse proxy's business.\n\n"
-        "  MOONPOOL_LISTEN             as --listen\n"
-        "  MOONPOOL_WATCH              how often serve looks for changes, ms (500; 0: never)\n"
-        "  MOONPOOL_SETTLE             how long files must have stayed the same, ms (100)\n"
-        "  MOONPOOL_LOAD_TIMEOUT       for loading and smoke.lua, ms (10000)\n"
-        "  MOONPOOL_GENERATION_DRAIN   calls older than a reload are ended after it, ms (60000)\n"
-        "  MOONPOOL_TZ                 time zone of cron lines (UTC)\n"
-        "  MOONPOOL_ALERT_WEBHOOK      http or https URL that each change of an alert is posted\n"
-        "                              to, as JSON (none)\n"
-        "  MOONPOOL_OTLP_ENDPOINT      http or https URL; traces of calls go to its /v1/traces,\n"
-        "                              as JSON (none)\n\n"
-        "Exit status: 0 stopped, 1 failed (scripts/ is broken at the start), 2 usage, 3 no\n"
-        "database.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("serve");
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--require-migrated")) {
       serve.require_migrated = true;
@@ -145,7 +117,7 @@ static bool tell(const struct control_question *question, const char *pid, const
 static void on_answer(void *data, const char *pid, const char *answer, int sys) {
   struct control_question *question = data;
   if (!answer) {
-    fprintf(stderr, "moonpool %s: process %s gave no answer: %s\n", question->command, pid,
+    fprintf(stderr, "moonpool %s: process %s did not answer: %s\n", question->command, pid,
             strerror(sys));
   } else if (question->json) {
     fputs(answer, stdout);
@@ -163,23 +135,15 @@ static int ask_all(struct mp_cli *cli, struct control_question *question, const 
   if (hosts < 0) return mp_cli_fail(question->command, &err);
   if (hosts > 0)
     return (any ? question->good > 0 : question->good == hosts) ? MP_EXIT_OK : MP_EXIT_FAILED;
-  fprintf(stderr, "moonpool %s: no `moonpool serve` of %s runs here\n", question->command,
-          cli->app_dir);
+  fprintf(stderr, "moonpool %s: no `moonpool serve` of %s runs on this machine\n",
+          question->command, cli->app_dir);
   return MP_EXIT_FAILED;
 }
 
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv) {
-  struct control_question question = {.command = "reload", .refused = " keeps what it has"};
+  struct control_question question = {.command = "reload", .refused = " keeps its files"};
   question.json = argc == 2 && !strcmp(argv[1], "--json");
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool reload [--json]\n\n"
-        "Lets every `moonpool serve` of this project on this machine load scripts/ anew, and\n"
-        "waits for its verdict. Broken files are told as file:line: message, and the host goes\n"
-        "on with what it has.\n\n"
-        "Exit status: 0 all have reloaded, 1 one has not, or none runs, 2 usage.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("reload");
   if (argc > 1 && !question.json) return mp_cli_usage("reload", "unknown argument", argv[1]);
   return ask_all(cli, &question, "{\"do\":\"reload\"}\n", false);
 }
@@ -191,16 +155,7 @@ int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
   const char *id = NULL;
   bool notable = false;
   struct control_question question = {.command = "why", .refused = ""};
-  if (mp_cli_wants_help(argc, argv)) {
-    puts(
-        "Usage: moonpool why [CALL_ID | --notable] [--json]\n\n"
-        "Tells what a call of a running `moonpool serve` did, step by step: its waits, attempts\n"
-        "and round trips, and the statements that travelled in each. The id is in the error and\n"
-        "in the answer of the call. Without an id the last calls are listed; with --notable\n"
-        "those that failed, were retried or were slow, which are kept longer.\n\n"
-        "Exit status: 0 ok, 1 not known or none runs, 2 usage.");
-    return MP_EXIT_OK;
-  }
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("why");
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--json"))
       question.json = true;
@@ -210,7 +165,7 @@ int mp_cmd_why(struct mp_cli *cli, int argc, char **argv) {
              strspn(argv[i], "0123456789abcdefABCDEF-") == strlen(argv[i]) && argv[i][0] != '-')
       id = argv[i];
     else
-      return mp_cli_usage("why", "this is no call's id", argv[i]);
+      return mp_cli_usage("why", "not the id of a call:", argv[i]);
   }
   if (id)
     snprintf(line, sizeof line, "{\"do\":\"why\",\"id\":\"%s\"}\n", id);

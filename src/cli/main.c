@@ -33,24 +33,24 @@ static const struct mp_command commands[] = {
      mp_cmd_call},
     {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
     {"serve", "[--listen ADDRESS:PORT] [--require-migrated]",
-     "serve operations over HTTP until stopped; SIGHUP or a changed file reloads scripts/",
-     mp_cmd_serve},
-    {"reload", "[--json]", "let the running hosts of this project load scripts/ anew",
+     "serve operations over HTTP until SIGTERM", mp_cmd_serve},
+    {"reload", "[--json]", "tell the running hosts of this project to load scripts/ again",
      mp_cmd_reload},
-    {"why", "[CALL_ID]", "what a call of a running host did, step by step", mp_cmd_why},
-    {"errors", "[CODE | SQLSTATE]", "what a code means, whose fault it is, and what to do",
+    {"why", "[CALL_ID]", "show what a call did, step by step", mp_cmd_why},
+    {"errors", "[CODE | SQLSTATE]", "explain a code: whose fault it is, and what to do",
      mp_cmd_errors},
-    {"relay", "[--once]", "hand what was published to its subscribers", mp_cmd_relay},
+    {"relay", "[--once]", "deliver published messages to their subscribers", mp_cmd_relay},
     {"outbox", "[list | subscribers | retry | drop | forget NAME]",
-     "messages that failed, and who gets what", mp_cmd_outbox},
-    {"token", "create | list | revoke", "who may call operations over HTTP", mp_cmd_token},
-    {"migrate", "[up | down | status | verify | new NAME]",
-     "bring the database to the state of migrations/", mp_cmd_migrate},
+     "list and decide about failed messages", mp_cmd_outbox},
+    {"token", "create | list | revoke", "manage the tokens of HTTP clients", mp_cmd_token},
+    {"migrate", "[up | down | status | verify | new NAME]", "apply migrations/ to the database",
+     mp_cmd_migrate},
     {"spec", "[PATHS] [busted options]",
      "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
     {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},
-    {"db", "start | stop | reset | status | url | psql | roles", "the embedded database", cmd_db},
-    {"config", "[--json]", "all settings, their values and where those come from", mp_cmd_config},
+    {"db", "start | stop | reset | status | url | psql | roles", "manage the embedded database",
+     cmd_db},
+    {"config", "[--json | --markdown]", "print all settings and their values", mp_cmd_config},
     {"version", "", "print the version", cmd_version},
     {"help", "[COMMAND | TOPIC]", "print this, a command's help, or a text about a topic",
      mp_cmd_help},
@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   clean_environment();
   if (sodium_init() < 0) {
-    fputs("moonpool: the system gives no randomness\n", stderr);
+    fputs("moonpool: the system provides no random numbers\n", stderr);
     return MP_EXIT_FAILED;
   }
   while (at < argc && argv[at][0] == '-') {
@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
     return MP_EXIT_USAGE;
   }
   if (!find_project(app, app_dir, sizeof app_dir)) {
-    fprintf(stderr, "moonpool: there is no project folder %s\n", app ? app : ".");
+    fprintf(stderr, "moonpool: the project folder %s does not exist\n", app ? app : ".");
     return MP_EXIT_USAGE;
   }
   cli.app_dir = app_dir;
