@@ -16,23 +16,23 @@ local metrics = {
   text         = host.metrics_text,      -- the page that Prometheus reads
 }
 
--- The numbers of the page whose names are in `fields` (metric, or metric and a value of its second
--- label -> field), an entry for each value of the first label.
-local function entries_of(first, fields)
-  local entries, list = {}, {}
-  for metric, rest, value in metrics.text():gmatch "\n(moonpool_[%w_]+){([^}\n]*)} (%S+)" do
-    local name, second = rest:match(("^%s=\"([^\"]*)\",?(.*)$"):format(first))
-    local field = name and (fields[metric]
-                            or fields[metric .. " " .. (second:match '="([^"]*)"' or "")])
-    if field then
-      if not entries[name] then
-        entries[name] = { [first] = name }
-        for _, other in pairs(fields) do entries[name][other] = 0 end
-        list[#list + 1] = entries[name]
-      end
-      local number = tonumber(value)
-      entries[name][field] = math.tointeger(number) or number
+-- An entry for each value of the label `first`, with the numbers of `gauges` (metric -> field) and
+-- of the counter `results`: its series by their label `result`, which becomes the field.
+local function entries_of(first, gauges, counter, results)
+  local entries, list, metrics_read = {}, {}, { counter }
+  local function set(of, field, value)
+    local entry = entries[of]
+    if not entry then
+      entry = { [first] = of }
+      for _, name in pairs(gauges) do entry[name] = 0 end
+      for name in results:gmatch "%S+" do entry[name] = 0 end
+      entries[of], list[#list + 1] = entry, entry
     end
+    entry[field] = value
+  end
+  for metric in pairs(gauges) do metrics_read[#metrics_read + 1] = metric end
+  for metric, series in pairs(host.metric_values(table.unpack(metrics_read))) do
+    for _, one in ipairs(series) do set(one[first], gauges[metric] or one.result, one.value) end
   end
   table.sort(list, function(a, b) return a[first] < b[first] end)
   return list
@@ -44,11 +44,7 @@ function metrics.messages()
   return entries_of("subscriber", {
     moonpool_messages_waiting = "waiting", moonpool_messages_oldest_seconds = "oldest",
     moonpool_messages_dead = "dead_letters",
-    ["moonpool_deliveries_total delivered"] = "delivered",
-    ["moonpool_deliveries_total failed"] = "failed",
-    ["moonpool_deliveries_total dead"] = "dead",
-    ["moonpool_deliveries_total postponed"] = "postponed",
-  })
+  }, "moonpool_deliveries_total", "delivered failed dead postponed")
 end
 
 -- schedules() -> for each operation with `every`: next_run, last_success (seconds since 1970),
@@ -59,8 +55,7 @@ function metrics.schedules()
     moonpool_schedule_late_seconds = "late",
     moonpool_schedule_last_success_timestamp_seconds = "last_success",
     moonpool_schedule_failing_runs = "failing", moonpool_schedule_running = "running",
-    ["moonpool_schedule_runs_total ok"] = "ok", ["moonpool_schedule_runs_total failed"] = "failed",
-  })
+  }, "moonpool_schedule_runs_total", "ok failed")
 end
 
 local function options_of(what, given, name, low, high)

@@ -270,6 +270,8 @@ describe("a script's own metrics", function()
     assert.are.equal(24.5, now:value(name .. "_sum"))
     assert.are.equal(2, histogram:quantile(0.5)) -- so few are known exactly
     assert.are.equal(11, histogram:quantile(0.99))
+    assert.are.same({ { value = 24.5, bounds = { 1, 2.5, 10 }, counts = { 2, 3, 4, 5 } } },
+                    moonpool.host.metric_values(name)[name])
   end)
 
   it("take any label value", function()
@@ -281,6 +283,10 @@ describe("a script's own metrics", function()
     end
     counter:add { v = "bad\xFFbyte\nbreak" }
     assert.are.equal(1, seen():value(name, { v = "bad?byte break" }))
+    local values = {}
+    for _, series in ipairs(moonpool.host.metric_values(name)[name]) do values[series.v] = series.value end
+    assert.are.same({ ['a"b'] = 1, ["a\\b"] = 1, ["äß€𝄞"] = 1, [""] = 1, ["42"] = 1, ["true"] = 1,
+                      ["bad?byte break"] = 1 }, values)
   end)
 
   it("stay bounded: what is too much is counted under \"other\"", function()

@@ -390,17 +390,27 @@ void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *sourc
 
 void mp_metrics_leave(struct mp_metrics_source *source) { mp_list_remove(&source->node); }
 
-void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out) {
-  static const char *const kinds[] = {"counter", "gauge", "histogram"};
+void mp_metrics_refresh(const struct mp_metrics *metrics) {
   MP_LIST_EACH(node, &metrics->sources) {
     struct mp_metrics_source *source = MP_LIST_ENTRY(node, struct mp_metrics_source, node);
     source->refresh(source);
   }
+}
+
+const struct mp_series *mp_metric_first(const struct mp_metric *metric) { return metric->first; }
+
+const char *mp_series_labels(const struct mp_series *series) {
+  return ((const struct labeled *)(const void *)series)->labels;
+}
+
+void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out) {
+  static const char *const kinds[] = {"counter", "gauge", "histogram"};
+  mp_metrics_refresh(metrics);
   for (const struct mp_metric *metric = metrics->first; metric; metric = metric->next) {
     mp_buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
                 kinds[metric->kind]);
     for (const struct mp_series *it = metric->first; it; it = it->next) {
-      const char *labels = ((const struct labeled *)(const void *)it)->labels;
+      const char *labels = mp_series_labels(it);
       if (metric->kind == MP_HISTOGRAM) {
         write_histogram(out, metric, it, labels);
       } else {

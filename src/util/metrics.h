@@ -98,6 +98,13 @@ struct mp_metrics_source {
 void mp_metrics_join(struct mp_metrics *metrics, struct mp_metrics_source *source);
 void mp_metrics_leave(struct mp_metrics_source *source);
 
+/* Brings all series up to date. */
+void mp_metrics_refresh(const struct mp_metrics *metrics);
+/* The first series of a metric, or NULL; its `next` is the next one. */
+const struct mp_series *mp_metric_first(const struct mp_metric *metric);
+/* The label values as they are on the page: operation="x",isolation="y" */
+const char *mp_series_labels(const struct mp_series *series);
+
 /* Writes all series in the text format 0.0.4, in the order in which the metrics were made. A metric
  * without series is listed by its help and kind, so that alert rules and dashboards can be checked
  * against the page. */

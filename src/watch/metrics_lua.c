@@ -206,6 +206,75 @@ static int metrics_text(lua_State *L) {
   return 1;
 }
 
+/* Sets the labels of the table on top, from operation="x",isolation="y", where
+ * " and \\ are escaped. [-0, +0] */
+static void set_labels(lua_State *L, const char *at) {
+  while (*at) {
+    const char *equals = strchr(at, '=');
+    lua_pushlstring(L, at, (size_t)(equals - at));
+    luaL_Buffer value;
+    luaL_buffinit(L, &value);
+    for (at = equals + 2; *at != '"'; at++) {
+      if (*at == '\\') at++;
+      luaL_addchar(&value, *at);
+    }
+    luaL_pushresult(&value);
+    lua_rawset(L, -3);
+    at += at[1] == ',' ? 2 : 1;
+  }
+}
+
+/* A histogram's buckets, cumulative as on the page, and their bounds (without +Inf). */
+static void set_buckets(lua_State *L, const struct mp_series *series) {
+  uint64_t below = 0;
+  lua_createtable(L, (int)series->nbounds, 0);
+  for (size_t i = 0; i < series->nbounds; i++) {
+    lua_pushnumber(L, series->bounds[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  lua_setfield(L, -2, "bounds");
+  lua_createtable(L, (int)series->nbounds + 1, 0);
+  for (size_t i = 0; i <= series->nbounds; i++) {
+    lua_pushinteger(L, (lua_Integer)(below += series->buckets[i]));
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  lua_setfield(L, -2, "counts");
+}
+
+static void push_series(lua_State *L, const struct mp_metric *metric) {
+  lua_Integer n = 0;
+  lua_newtable(L);
+  for (const struct mp_series *it = metric ? mp_metric_first(metric) : NULL; it; it = it->next) {
+    lua_newtable(L);
+    set_labels(L, mp_series_labels(it));
+    lua_Integer whole;
+    if (lua_numbertointeger(it->value, &whole) && (double)whole == it->value)
+      lua_pushinteger(L, whole);
+    else
+      lua_pushnumber(L, it->value);
+    lua_setfield(L, -2, "value");
+    if (it->buckets) set_buckets(L, it);
+    lua_rawseti(L, -2, ++n);
+  }
+}
+
+/* metric_values(name, …) -> name -> an array of its series: its labels by name, and value= (of a
+ * histogram: the sum), bounds=, counts= (cumulative; the last is of all). A name without a metric
+ * has no series. */
+static int metric_values(lua_State *L) {
+  struct mp_host *host = mp_host_of(L);
+  int n = lua_gettop(L);
+  luaL_checkstack(L, LUA_MINSTACK, "metric_values");
+  mp_meters_refresh(host->shared->meters, host);
+  mp_metrics_refresh(host->shared->metrics);
+  lua_createtable(L, 0, n);
+  for (int i = 1; i <= n; i++) {
+    push_series(L, mp_metrics_find(host->shared->metrics, luaL_checkstring(L, i)));
+    lua_setfield(L, -2, lua_tostring(L, i));
+  }
+  return 1;
+}
+
 /* statements(limit, at_least_ms, "scripts" | "host" | "failed" | "any") -> array, newest first */
 static int statements(lua_State *L) {
   static const char *const parts[] = {"scripts", "host", "failed", "any", NULL};
@@ -333,6 +402,7 @@ void mp_metrics_lua(lua_State *L) {
                                        {"own_counter", make_own_counter},
                                        {"own_gauge", make_own_gauge},
                                        {"metrics_text", metrics_text},
+                                       {"metric_values", metric_values},
                                        {"statements", statements},
                                        {"statement_sent", statement_sent},
                                        {"operation_stats", operation_stats},

@@ -72,6 +72,8 @@
 ---@field own_counter fun(name: string, options: table): moonpool.counter   the host's own
 ---@field own_gauge fun(name: string, options: table): moonpool.gauge   the host's own
 ---@field metrics_text fun(): string     the page that Prometheus reads
+---By metric an array of its series: labels by name; value; of a histogram bounds and counts.
+---@field metric_values fun(...: string): table<string, table[]>
 ---@field transaction_stats fun(): moonpool.transaction_stats
 ---@field operation_stats fun(): moonpool.operation_stats[]
 ---@field pool_stats fun(): moonpool.pool_stats

@@ -259,88 +259,98 @@ end
 
 -- ---- all at once ----
 
--- "name{label="value"} 1" of the metrics' page: fn(name, labels as text, value) for each.
-local function each_number(fn)
-  for name, rest in metrics.text():gmatch "\n(moonpool_[%w_]+)([^\n]+)" do
-    local labels, value = rest:match "^(%b{}) (.+)$"
-    fn(name, labels or "", tonumber(value or rest))
-  end
+-- The numbers of the overview, read at once: metric -> its series (host.metric_values).
+local function numbers_now()
+  return host.metric_values("moonpool_transaction_retries_total",
+    "moonpool_transaction_duration_seconds", "moonpool_http_connections",
+    "moonpool_http_requests_active", "moonpool_http_requests_total", "moonpool_lanes_active",
+    "moonpool_lane_waiters", "moonpool_group_size", "moonpool_loop_lag_seconds",
+    "moonpool_generation", "moonpool_generations_open", "moonpool_generation_start_time_seconds",
+    "moonpool_reloads_total")
 end
 
-local function label(labels, name) return labels:match(name .. '="([^"]*)"') end
+-- The value of a metric's only series; nil without one.
+local function only(series) return series[1] and series[1].value end
 
--- What the dashboard draws of the metrics' page.
-local function page_numbers()
-  local plain, retries, latencies = {}, json.array(), {}
-  each_number(function(name, labels, value)
-    if name == "moonpool_transaction_retries_total" then
-      if value > 0 then
-        retries[#retries + 1] = { operation = label(labels, "operation"),
-                                  reason = label(labels, "reason"), count = value }
-      end
-    elseif name == "moonpool_transaction_duration_seconds_bucket" then
-      local of = label(labels, "operation") .. " " .. label(labels, "isolation")
-      local found = latencies[of] or { bounds = json.array(), counts = json.array() }
-      latencies[of] = found
-      found.bounds[#found.bounds + 1] = tonumber(label(labels, "le")) -- none for +Inf
-      found.counts[#found.counts + 1] = value
-    else
-      plain[name .. labels] = value
+-- The sum and the count of a histogram without labels.
+local function sum_and_count(series)
+  local of = series[1]
+  if of then return of.value, of.counts[#of.counts] end
+end
+
+-- An array of { operation=, reason=, count= }: retries that happened.
+local function retries(series)
+  local list = json.array()
+  for _, of in ipairs(series) do
+    if of.value > 0 then
+      list[#list + 1] = { operation = of.operation, reason = of.reason, count = of.value }
     end
-  end)
-  return plain, retries, latencies
+  end
+  return list
 end
 
--- Over HTTP: answers by the class of their status code, and clients; nil where nobody listens.
-local function http_numbers(plain)
-  if not plain.moonpool_http_connections then return nil end
+-- "operation isolation" -> { bounds =, counts = } of its transactions' durations.
+local function latencies(series)
+  local found = {}
+  for _, of in ipairs(series) do
+    found[of.operation .. " " .. of.isolation] =
+      { bounds = json.array(of.bounds), counts = json.array(of.counts) }
+  end
+  return found
+end
+
+-- Over HTTP: answers by the class of their status code, and clients; nil where no service listens.
+local function http_numbers(numbers)
+  if not numbers.moonpool_http_connections[1] then return nil end
   local http = { answers = 0, clientErrors = 0, serverErrors = 0,
-                 connections = plain.moonpool_http_connections,
-                 active = plain.moonpool_http_requests_active }
-  for name, value in pairs(plain) do
-    local code = name:match '^moonpool_http_requests_total.*code="(%d)'
-    if code then http.answers = http.answers + value end
-    if code == "4" then http.clientErrors = http.clientErrors + value end
-    if code == "5" then http.serverErrors = http.serverErrors + value end
+                 connections = only(numbers.moonpool_http_connections),
+                 active = only(numbers.moonpool_http_requests_active) }
+  for _, of in ipairs(numbers.moonpool_http_requests_total) do
+    local class = of.code:sub(1, 1)
+    http.answers = http.answers + of.value
+    if class == "4" then http.clientErrors = http.clientErrors + of.value end
+    if class == "5" then http.serverErrors = http.serverErrors + of.value end
   end
   return http
+end
+
+local function generation_numbers(numbers)
+  local found = { current = only(numbers.moonpool_generation),
+                  open = only(numbers.moonpool_generations_open),
+                  startedAt = only(numbers.moonpool_generation_start_time_seconds) }
+  for _, of in ipairs(numbers.moonpool_reloads_total) do found[of.result] = of.value end
+  return found
 end
 
 --- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but
 --- whether it is there. `latency` of an operation: how many of its transactions took at most so
 --- many seconds, and of them all; the last ones, the shortest and the longest in ms.
 function monitor.overview()
-  local plain, retries, latencies = page_numbers()
+  local numbers = numbers_now()
+  local latency_of = latencies(numbers.moonpool_transaction_duration_seconds)
   local body, slow = monitor.metrics(), monitor.slow_queries()
-  body.operations, body.alerts, body.retries = monitor.operations().operations,
-    monitor.alerts().alerts, retries
+  body.operations, body.alerts = monitor.operations().operations, monitor.alerts().alerts
+  body.retries = retries(numbers.moonpool_transaction_retries_total)
+  body.failures = monitor.failed_calls().failures
   for i, entry in ipairs(metrics.operations()) do
-    local latency = latencies[entry.operation .. " " .. entry.isolation]
+    local latency = latency_of[entry.operation .. " " .. entry.isolation]
     if latency then
       latency.last, latency.min, latency.max = json.array(entry.last), entry.min, entry.max
     end
     body.operations[i].latency = latency
   end
-  body.failures = monitor.failed_calls().failures
   body.slowQueries, body.threshold = slow.queries, slow.threshold
   local state = health.now()
   body.state = { name = state.state, seconds = state.seconds, message = state.message,
-                 reason = state.reason,
-                 advice = state.advice, holders = state.state == "saturated" and state.holders
-                   or nil }
-  body.lanes = { active = plain.moonpool_lanes_active, waiting = plain.moonpool_lane_waiters }
-  body.groups = { calls = plain.moonpool_group_size_sum,
-                  transactions = plain.moonpool_group_size_count }
-  body.http = http_numbers(plain)
+                 reason = state.reason, advice = state.advice,
+                 holders = state.state == "saturated" and state.holders or nil }
+  body.lanes = { active = only(numbers.moonpool_lanes_active),
+                 waiting = only(numbers.moonpool_lane_waiters) }
+  body.groups, body.lag = {}, {}
+  body.groups.calls, body.groups.transactions = sum_and_count(numbers.moonpool_group_size)
+  body.lag.sum, body.lag.count = sum_and_count(numbers.moonpool_loop_lag_seconds)
+  body.http, body.generations = http_numbers(numbers), generation_numbers(numbers)
   body.messages, body.schedules = messages(), schedules()
-  body.lag = { sum = plain.moonpool_loop_lag_seconds_sum,
-               count = plain.moonpool_loop_lag_seconds_count }
-  body.generations = {
-    current = plain.moonpool_generation, open = plain.moonpool_generations_open,
-    startedAt = plain.moonpool_generation_start_time_seconds,
-    loaded = plain['moonpool_reloads_total{result="loaded"}'],
-    refused = plain['moonpool_reloads_total{result="refused"}'],
-  }
   return body, 200
 end
 
