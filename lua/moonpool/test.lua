@@ -142,7 +142,7 @@ end
 -- moonpool.test.retry_safety.
 function test.retry_safety(options)
   need_cluster()
-  return require "moonpool.test.retry_safety" (options)
+  return require "moonpool.test.retry_safety" (test, options)
 end
 
 -- 1 and a word about it if the specs left transactions or checked-out connections behind.

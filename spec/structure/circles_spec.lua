@@ -7,11 +7,7 @@ local tree = dofile(root .. "/spec/structure/tree.lua")
 local known_c = {
   ["script/require script/vm"] = true,
 }
-local known_lua = {
-  ["moonpool.init moonpool.outbox moonpool.outbox.relay moonpool.outbox.subscriptions"] = true,
-  ["moonpool.is.document moonpool.is.schema"] = true,
-  ["moonpool.test moonpool.test.retry_safety"] = true,
-}
+local known_lua = {}
 
 local function unit(path)
   return (path:gsub("%.[ch]$", ""):gsub("_priv$", ""):gsub("_internal$", ""))

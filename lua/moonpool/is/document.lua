@@ -1,7 +1,7 @@
 -- moonpool.is.document: JSON Schema (2020-12) of a schema, as the border sees it (camelCase).
+local deep_copy = require "moonpool.is.copy"
 local json = require "moonpool.json"
 local decimal = require "moonpool.decimal"
-local schema = require "moonpool.is.schema"
 
 local document = {}
 local of
@@ -84,7 +84,7 @@ function of(s)
   if s.is_nullable then doc = { anyOf = json.array { doc, { type = "null" } } } end
   if s.pattern_text then doc.description = "looks like " .. s.pattern_text end
   doc.description = s.description or doc.description
-  doc.default = schema.deep_copy(s.default_value)
+  doc.default = deep_copy(s.default_value)
   return doc
 end
 

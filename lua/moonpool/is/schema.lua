@@ -5,6 +5,7 @@
 -- run:fail(message) and never raises, so that one run finds all failures. A run keeps the path as a
 -- stack of steps and spells it only when something fails. Scripts hold the sealed definition;
 -- within definitions stand definitions.
+local deep_copy = require "moonpool.is.copy"
 local json = require "moonpool.json"
 local sealed = require "moonpool.script.sealed"
 
@@ -30,14 +31,6 @@ local function derive(self, changes)
   for k, v in next, self do copy[k] = v end
   for k, v in next, changes do copy[k] = v end
   return seal(copy)
-end
-
--- A copy of plain data that shares nothing with it, marks (json.array, json.raw) kept.
-local function deep_copy(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for k, v in next, value do copy[k] = deep_copy(v) end
-  return setmetatable(copy, getmetatable(value))
 end
 
 -- -- runs -----------------------------------------------------------------------------------------
@@ -237,4 +230,4 @@ local function fits(definition, value)
 end
 
 -- of: the definition of a schema, nil of anything else.
-return { new = new, fits = fits, is = is_schema, of = open, null = null, deep_copy = deep_copy }
+return { new = new, fits = fits, is = is_schema, of = open, null = null }

@@ -1,6 +1,6 @@
 -- moonpool.operation.call: what happens to a call of an operation before and after its transaction:
 -- its tenant, its idempotency key, its lane; a call inside of a transaction joins it.
-local definition = require "moonpool.operation.definition"
+local deep_copy  = require "moonpool.is.copy"
 local errors     = require "moonpool.errors"
 local failures   = require "moonpool.operation.failures"
 local host       = require "moonpool.host"
@@ -32,7 +32,7 @@ end
 
 -- A fresh, checked copy of the input.
 local function check(op, input, options)
-  if not op.input then return definition.copy_of(input) end
+  if not op.input then return deep_copy(input) end
   if options.border then return op.input:from_json(input) end
   return op.input:check(input)
 end

@@ -1,5 +1,6 @@
 -- moonpool.operation.definition: what an operation is: a checked definition. Scripts hold it
 -- sealed.
+local deep_copy  = require "moonpool.is.copy"
 local errors     = require "moonpool.errors"
 local fields     = require "moonpool.operation.fields"
 local host       = require "moonpool.host"
@@ -78,16 +79,6 @@ local function settle_internal(op)
   if op.internal == nil then op.internal = not op.http and (op.every or op.on) ~= nil end
 end
 
--- A deep copy of plain data.
-local function copy_of(value)
-  if type(value) ~= "table" then return value end
-  local copy = {}
-  for name, item in next, value do copy[name] = copy_of(item) end
-  return setmetatable(copy, getmetatable(value))
-end
-
-definition.copy_of = copy_of
-
 local function checked_field(name, value)
   local field = fields.named[name]
   if not field then
@@ -97,7 +88,7 @@ local function checked_field(name, value)
   end
   local fault = field.fault(value)
   if fault then refuse(name, "%s %s", name, fault) end
-  return name == "errors" and copy_of(value) or value
+  return name == "errors" and deep_copy(value) or value
 end
 
 -- operation { summary=, input=, run=, … } -> the operation that a file of scripts/ returns.

@@ -3,8 +3,8 @@
 -- where another ended that it was `renamed_from`. One that is known goes on.
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
-local moonpool = require "moonpool"
 local store    = require "moonpool.outbox.store"
+local tasks    = require "moonpool.script.tasks"
 
 local subscriptions = {}
 
@@ -58,7 +58,7 @@ function subscriptions.settle_all(operations)
     if op.on then subscribers[name] = op end
   end
   if not next(subscribers) then return end
-  local ok, failure = pcall(moonpool.timeout, PATIENCE_S, store.with, function(conn)
+  local ok, failure = pcall(tasks.timeout, PATIENCE_S, store.with, function(conn)
     for name, op in pairs(subscribers) do subscriptions.settle(conn, name, op) end
   end)
   if not ok and not is_missing(failure) then

@@ -17,7 +17,6 @@ local memory   = require "moonpool.test.retry_safety.memory"
 local moonpool = require "moonpool"
 local operation = require "moonpool.operation.call"
 local registry = require "moonpool.operation.registry"
-local test     = require "moonpool.test"
 
 -- Times of the moment -----------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ local function call(op, given, options)
 end
 
 -- The call, with the failure that `order` describes (nil: none).
-local function run(op, given, options, database, order, began)
+local function run(test, op, given, options, database, order, began)
   local shot = { left = {} }
   local own_run = op.run
   local before = memory.of(own_run)
@@ -266,7 +265,7 @@ end
 --   tables     whose rows are compared; all of the schema public
 --   ignore     "table.column", which may differ; or the name of an upvalue or a global that may
 --   change
-return function(options)
+return function(test, options)
   local op = registry.get(options.operation)
   local began, clock = os.time(), host.clock()
   local findings, seen = {}, {}
@@ -286,7 +285,7 @@ return function(options)
 
   local function shoot(place)
     if place then restore() end
-    local shot = run(op, given, options, database, place, began)
+    local shot = run(test, op, given, options, database, place, began)
     shot.tables = tables_of(admin, options, began)
     return shot
   end
@@ -300,7 +299,7 @@ return function(options)
   local whole = shoot()
   remembered(whole)
   if not whole.statements[1] then
-    find(("%s sent no statement, so nothing could fail, which is no proof; it returned %s"):format(
+    find(("%s sent no statement, so nothing could fail: this is no verdict; it returned %s"):format(
       op.name or "it", whole.outcome))
   end
   local numbers = { calls = 1, statements = #whole.statements, outcome = whole.outcome,
