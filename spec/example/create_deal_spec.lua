@@ -168,7 +168,7 @@ describe("create_deal", function()
       assert.are.equal("table", type(result.scenario.dealer_fees))
       assert.truthy(result.deal.created_at:match "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[.%d]*Z$")
       assert.truthy(
-        result.deal.id:match "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-7%x%x%x%-[89ab]%x%x%x%-%x%x%x%x%x%x%x%\z
+        result.deal.id:match "^%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-[89ab]%x%x%x%-%x%x%x%x%x%x%x%\z
           x%x%x%x%x$")
       assert.is_nil(result.customer.email)
       assert.truthy(tostring(failure(function()
