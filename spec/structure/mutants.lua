@@ -99,6 +99,17 @@ static void send_begin(struct mp_segment *s) {]] },
                 .. "  if (actions & MP_TX_DO_ROLLBACK) { /* done already" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 
+  { name = "cancel_of_another", about = "a cancel hits the next transaction on the connection",
+    file = "src/txn/link.c",
+    replace = { "if (link->cancel_wanted || link->behind || !link->lease.conn) return 0;",
+                "if (link->cancel_wanted || !link->lease.conn) return 0;" },
+    test = "sim_test" },
+
+  { name = "given_back_early", about = "a connection is given back while answers are still to come",
+    file = "src/txn/link.c",
+    replace = { "  if (link->unanswered) {\n", "  if (false) {\n" },
+    test = "sim_test" },
+
   { name = "broken_granted", about = "a lost connection is given out again",
     file = "src/pool/policy_events.c",
     replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },

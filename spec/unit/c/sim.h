@@ -12,11 +12,13 @@
 #include "pool/policy.h"
 #include "rules/attempts.h"
 #include "rules/lane.h"
+#include "txn/link.h"
 #include "util/log.h"
 
 enum {
   CALLS = 14,
   SLOTS = 4,
+  OPS = 4,
   LANES = 3,
   ATTEMPTS = 5,
   SESSIONS = 400,
@@ -30,7 +32,7 @@ enum {
 /* Events, by whom they concern. */
 /* clang-format off */
 #define KINDS(X)                                                                              \
-  X(CALL) X(LANE_DUE) X(TX_DUE) X(REFUSED) X(WAITED) X(SCRIPT) X(CLEANUP) X(OP_LOST) X(GO_AWAY) \
+  X(CALL) X(LANE_DUE) X(TX_DUE) X(WAITED) X(SCRIPT) X(OP_LOST) X(GO_AWAY) X(TIMER)              \
   X(CONNECTED) X(CLOSED) X(PONG) X(UNPARKED) X(ANSWER) X(BROKEN) /* a slot */                  \
   X(REQUEST) X(CANCEL) X(HANGUP)                                 /* a session of the server */ \
   X(CRASH) X(RESTART) X(SHUTDOWN) X(KILL_ALL)                    /* nobody */
@@ -65,6 +67,7 @@ struct event {
   int who;
   unsigned stamp;
   struct packet packet;
+  struct mp_timer *timer; /* TIMER */
 };
 
 enum stage { OUTSIDE, IN_LANE, IN_TX, ANSWERED };
@@ -73,26 +76,30 @@ struct call {
   struct mp_tx tx;
   struct mp_lane_pass pass;
   enum stage stage;
-  int lane, slot; /* slot: of the lease, or NOBODY */
+  struct mp_link link;
+  int lane, slot; /* slot: of the lease, or NOBODY; a borrowed one is the front's */
   uint64_t deadline, lane_order, pool_order;
-  unsigned stamp;   /* a new one with each connection: events of an earlier one are void */
-  unsigned due, op; /* of the deadline's timer and of the segment that count */
-  unsigned ticket, looks, answers;
-  bool waiting, refused, overdue, syncs_open, release_wanted, discard, canceling;
-  bool commit_sent, doubted; /* now; ever */
+  unsigned stamp; /* a new one with each connection: events of an earlier one are void */
+  unsigned due;   /* of the deadline's timer that counts */
+  unsigned looks, answers;
+  bool overdue, canceling, joined; /* joined: it has begun behind the COMMIT of another */
+  bool commit_sent, doubted;       /* now; ever */
   bool finished, killed, sent, raises, gave_up, graced, keyed;
   int key; /* whose work counts as done when this one's is: its own, or a pair's under one key */
 };
 
 struct conn { /* a slot, as the host sees it */
   enum { NONE, OPENING, OPEN, ENDING } world;
-  int user, op, session; /* op: the call whose segment is under way */
+  int user, session;
+  int ops[OPS], nops; /* the calls whose segments are under way, in order: the last one may have
+                         borrowed it */
   unsigned epoch;
   bool broken;
 };
 
 struct session { /* as the server sees it */
   bool alive, deaf, in_tx, failed, frozen, canceled;
+  int busy;    /* the call whose segment takes its time, or NOBODY */
   int commits; /* the call whose witness is written and whose COMMIT is under way, or NOBODY */
   unsigned commits_attempt;
   uint64_t last_in, last_out; /* messages of one connection stay in order */
@@ -115,7 +122,8 @@ static struct sim {
   bool down, shutdown, draining, drained, calm;
 } * s;
 
-static unsigned long long tally[8];
+static unsigned long long
+    tally[9]; /* 7: connections that were handed over; 8: where nothing had run */
 static bool tracing;
 
 static void MP_PRINTF(1, 2) trace(const char *format, ...) {
@@ -159,7 +167,7 @@ static struct packet no_packet(void) { return (struct packet){.call = NOBODY}; }
 static void post(uint64_t at, enum kind kind, int who, unsigned stamp, struct packet packet) {
   CHECK(s->event_count < EVENTS);
   if (s->event_count == EVENTS) return;
-  s->events[s->event_count++] = (struct event){at, ++s->orders, kind, who, stamp, packet};
+  s->events[s->event_count++] = (struct event){at, ++s->orders, kind, who, stamp, packet, NULL};
 }
 static void post_call(unsigned after_ms, enum kind kind, int who) {
   post(s->now + after_ms, kind, who, s->calls[who].stamp, no_packet());

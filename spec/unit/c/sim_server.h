@@ -16,8 +16,8 @@ static void hang_up(struct conn *conn) {
 }
 
 static void op_lost(struct conn *conn) {
-  if (conn->op != NOBODY) post_call(0, OP_LOST, conn->op);
-  conn->op = NOBODY;
+  for (int i = 0; i < conn->nops; i++) post_call(0, OP_LOST, conn->ops[i]);
+  conn->nops = 0;
 }
 
 /* As the host sees it. */
@@ -109,6 +109,10 @@ static bool execute(struct session *session, struct packet *p) {
     session->in_tx = session->failed = false;
     return true;
   }
+  if (p->begin && session->in_tx && session->failed) { /* behind a COMMIT that was skipped */
+    fail(p, "25P02");
+    return true;
+  }
   if (p->begin) session->in_tx = true, session->failed = false;
   CHECK(session->in_tx && !session->failed);
   if (session->canceled || fault()) {
@@ -125,6 +129,7 @@ static bool execute(struct session *session, struct packet *p) {
 static void later(int index, struct packet packet, unsigned after_ms) {
   struct session *session = &s->sessions[index];
   packet.slow = true;
+  session->busy = packet.call;
   if (s->now + after_ms > session->last_in) session->last_in = s->now + after_ms;
   post(session->last_in, REQUEST, index, 0, packet);
 }
@@ -132,6 +137,11 @@ static void later(int index, struct packet packet, unsigned after_ms) {
 static void on_request(int index, struct packet packet) {
   struct session *session = &s->sessions[index];
   if (!session->alive || session->deaf || session->frozen) return;
+  if (session->busy != NOBODY && session->busy != packet.call) { /* what came before is first */
+    post(session->last_in, REQUEST, index, 0, packet);
+    return;
+  }
+  session->busy = NOBODY;
   int rival = rival_of(index, &packet);
   if (rival != NOBODY) { /* the index waits for it; who resolves may end it */
     if (packet.resolve && !packet.slow && draw(2)) end_session(rival);

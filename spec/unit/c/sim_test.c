@@ -1,21 +1,21 @@
-/* sim_test.c: the pure machines together. Callers queue in lanes (rules/lane), each transaction is
- * driven by rules/attempts, connections come from pool/policy, and a model of the server keeps what
- * was really committed. One seed decides everything: who calls when, what each script does, how
- * long each message takes, and the faults: requests and answers that are lost, late or doubled,
- * sessions that freeze or are ended, a server that crashes, connects that fail, callers that go
- * away, a shutdown. Time is virtual. The world is sim.h, the server sim_server.h, the host's driver
- * is here.
+/* sim_test.c: the machines together. Callers queue in lanes (rules/lane), each transaction is
+ * driven by rules/attempts, its connection is txn/link's, with the hand-over to the next of a lane
+ * behind a COMMIT, connections come from pool/policy, and a model of the server keeps what was
+ * really committed. One seed decides everything: who calls when, what each script does, how long
+ * each message takes, and the faults: requests and answers that are lost, late or doubled, sessions
+ * that freeze or are ended, a server that crashes, connects that fail, callers that go away, a
+ * shutdown. Time is virtual. The world is sim.h, the server sim_server.h, what links stand on
+ * sim_link.h, the host's driver is here.
  *
  *   sim_test [--seeds N] [--first N]   that many seeds (default 20000), from that one on
  *   sim_test --seed N --trace          one seed, and all that happens in it
  *
  * What must always hold is in check(), hear(), take_slot() and at the end of simulate(). */
-#include "sim_server.h"
+#include "sim_link.h"
 
 /* ---- the host: connections ---- */
 
 static void act(int who, unsigned actions);
-static void pump(void);
 
 static void act_policy(const struct mp_action *action) {
   int slot = (int)action->slot;
@@ -25,7 +25,7 @@ static void act_policy(const struct mp_action *action) {
   switch (action->kind) {
     case MP_ACTION_OPEN:
       CHECK(conn->world == NONE && c.total <= c.max && !s->drained);
-      *conn = (struct conn){OPENING, NOBODY, NOBODY, NOBODY, conn->epoch + 1, false};
+      *conn = (struct conn){OPENING, NOBODY, NOBODY, {0}, 0, conn->epoch + 1, false};
       post_slot(latency(), CONNECTED, slot);
       break;
     case MP_ACTION_CLOSE:
@@ -37,7 +37,7 @@ static void act_policy(const struct mp_action *action) {
       post_slot(latency(), CLOSED, slot);
       break;
     case MP_ACTION_PING:
-      CHECK(conn->world == OPEN && conn->user == NOBODY && conn->op == NOBODY);
+      CHECK(conn->world == OPEN && conn->user == NOBODY && !conn->nops);
       if (conn->session != NOBODY && !s->sessions[conn->session].frozen)
         post_slot(latency(), PONG, slot);
       break;
@@ -54,12 +54,12 @@ static void act_policy(const struct mp_action *action) {
 static void take_slot(int who, int slot) {
   struct call *call = &s->calls[who];
   struct conn *conn = &s->conns[slot];
-  CHECK(conn->world == OPEN && conn->user == NOBODY && conn->op == NOBODY && !conn->broken);
+  CHECK(conn->world == OPEN && conn->user == NOBODY && !conn->nops && !conn->broken);
   CHECK(call->slot == NOBODY && mp_tx_until_ms(&call->tx, s->now) > s->now);
   if (conn->session != NOBODY) CHECK(!s->sessions[conn->session].in_tx);
   for (int i = 0; i < CALLS; i++) {
     CHECK(s->calls[i].slot != slot);
-    CHECK(!s->calls[i].waiting || s->calls[i].refused || s->calls[i].pool_order > call->pool_order);
+    CHECK(s->calls[i].link.state != MP_LINK_WAITING || s->calls[i].pool_order >= call->pool_order);
   }
   call->slot = slot;
   conn->user = who;
@@ -69,18 +69,20 @@ static void deliver(void) {
   struct mp_delivery d;
   while (mp_policy_deliver(s->policy, s->now, &d)) {
     struct call *call = d.tag;
+    struct mp_lease *lease = &call->link.lease;
     int who = (int)(call - s->calls);
-    CHECK(call->waiting && !call->refused);
-    call->waiting = false;
+    CHECK(call->link.state == MP_LINK_WAITING);
     trace("call %d: %s of slot %u", who, d.code ? mp_code_name(d.code) : "grant", d.slot);
     if (d.code == MP_OK) {
       take_slot(who, (int)d.slot);
-      call->release_wanted = call->discard = call->commit_sent = call->canceling = false;
+      call->commit_sent = call->canceling = false;
       call->stamp++;
-      act(who, mp_tx_granted(&call->tx, now()));
+      sim_conns[d.slot].slot = (int)d.slot;
+      lease->conn = &sim_conns[d.slot];
+      lease->on_grant(lease);
     } else {
       struct mp_err err = error_of(d.code, "", 0);
-      act(who, mp_tx_not_granted(&call->tx, &err, now()));
+      lease->on_fail(lease, &err);
     }
   }
 }
@@ -132,39 +134,16 @@ static void hear(int who) {
   answered(call);
 }
 
-static void release(int who) {
+static void send_packet(int who, struct packet packet) {
   struct call *call = &s->calls[who];
-  if (call->slot == NOBODY || !call->release_wanted) return;
-  if (call->syncs_open) { /* a connection that is given up stays until what was sent on it has
-                             failed */
-    if (call->discard) break_off(call->slot);
-    return;
-  }
-  int slot = call->slot;
-  struct conn *conn = &s->conns[slot];
-  bool discard = call->discard || conn->broken;
-  CHECK(conn->user == who);
-  if (!discard && conn->session != NOBODY) CHECK(!s->sessions[conn->session].in_tx);
-  call->slot = conn->user = NOBODY;
-  trace("call %d: slot %d back%s", who, slot, discard ? ", unfit" : "");
-  if (!discard && call->canceling) {
-    mp_policy_release(s->policy, s->now, (unsigned)slot, MP_RELEASE_PARK);
-    post_slot(latency(), UNPARKED, slot);
-  } else {
-    mp_policy_release(s->policy, s->now, (unsigned)slot,
-                      discard ? MP_RELEASE_DISCARD : MP_RELEASE_REUSE);
-  }
-  pump();
-}
-
-static void send(int who, struct packet packet) {
-  struct call *call = &s->calls[who];
-  struct conn *conn = &s->conns[call->slot];
-  CHECK(call->slot != NOBODY && conn->user == who && conn->op == NOBODY && !call->syncs_open);
+  struct mp_conn *link_conn = mp_link_conn(&call->link);
+  struct conn *conn = conn_of(link_conn);
+  static struct mp_sync sync;
+  CHECK(!call->link.unanswered);
+  CHECK(conn->user == who || call->link.front == &s->calls[conn->user].link);
   packet.call = who;
   packet.attempt = call->tx.attempt;
-  call->syncs_open = true;
-  call->op++;
+  mp_link_sync(&call->link, &sync);
   call->commit_sent = packet.commit && !conn->broken;
   call->doubted |= call->commit_sent;
   trace("call %d: sends%s%s%s%s", who, packet.begin ? " BEGIN" : "", packet.commit ? " COMMIT" : "",
@@ -173,10 +152,11 @@ static void send(int who, struct packet packet) {
     post_call(0, OP_LOST, who);
     return;
   }
-  conn->op = who;
+  CHECK(conn->nops < OPS);
+  conn->ops[conn->nops++] = who;
   struct session *session = &s->sessions[conn->session];
   if (fault()) { /* the connection is cut; the request is lost, or it is not */
-    post_slot(latency(), BROKEN, call->slot);
+    post_slot(latency(), BROKEN, link_conn->slot);
     if (draw(2)) session->deaf = true;
   }
   uint64_t at = s->now + latency();
@@ -184,60 +164,49 @@ static void send(int who, struct packet packet) {
   post(session->last_in, REQUEST, conn->session, 0, packet);
 }
 
-static void acquire(int who) {
-  struct call *call = &s->calls[who];
-  struct mp_err err;
-  call->waiting = true;
-  call->pool_order = ++s->orders;
-  if (mp_policy_acquire(s->policy, s->now, call, mp_tx_until_ms(&call->tx, s->now), &call->ticket,
-                        &err)) {
-    call->refused = true;
-    post_call(0, REFUSED, who);
-  }
-  pump();
-}
-
 static void arm_due(int who, uint64_t at) {
   struct packet packet = {.call = who, .attempt = ++s->calls[who].due};
   post(at, TX_DUE, who, 0, packet);
 }
 
-static void arm_cleanup(int who, unsigned after_ms, unsigned op) {
-  struct packet packet = {.call = who, .attempt = op};
-  post(s->now + after_ms, CLEANUP, who, s->calls[who].stamp, packet);
+static void start_behind(int who);
+
+static void send_segment(int who) {
+  struct call *call = &s->calls[who];
+  CHECK(!call->killed && !call->answers);
+  call->sent = true;
+  send_packet(who, (struct packet){.begin = call->tx.frame.begin, .commit = call->tx.frame.commit});
+  if (!call->tx.frame.commit) return;
+  if (call->tx.options.witness) /* no COMMIT may take for ever */
+    mp_link_expect(&call->link, MP_AWAITS_COMMIT, 500 + draw(5000));
+  if (mp_link_may_lend(&call->link)) start_behind(who);
+}
+
+static void cancel(int who) {
+  struct call *call = &s->calls[who];
+  struct mp_err err;
+  bool witness = call->tx.state == MP_TX_COMMITTING && call->tx.options.witness;
+  mp_link_evict(&call->link);
+  mp_link_expect(&call->link, MP_AWAITS_CANCEL, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS);
+  CHECK(!mp_link_cancel(&call->link, &err));
 }
 
 static void act(int who, unsigned actions) {
   struct call *call = &s->calls[who];
   if (actions & MP_TX_DO_KILL) call->killed = true;
-  if (actions & MP_TX_DO_CANCEL) {
-    CHECK(call->slot != NOBODY); /* COMMIT's own time may be over in this turn, too */
-    call->canceling = true;
-    int session = s->conns[call->slot].session;
-    if (session != NOBODY) post(s->now + latency(), CANCEL, session, 0, no_packet());
-    bool witness = call->tx.state == MP_TX_COMMITTING && call->tx.options.witness;
-    arm_cleanup(who, witness ? MP_TX_GRACE_MS / 2 : CLEANUP_MS, witness ? call->op : 0);
-  }
+  if (actions & MP_TX_DO_CANCEL) cancel(who);
   if (actions & MP_TX_DO_GRACE) arm_due(who, s->now + MP_TX_GRACE_MS);
   if (actions & MP_TX_DO_RESOLVE) {
     CHECK(call->tx.in_doubt ? call->tx.options.witness : call->keyed);
-    send(who, (struct packet){.resolve = true, .doubted = call->tx.in_doubt});
+    send_packet(who, (struct packet){.resolve = true, .doubted = call->tx.in_doubt});
   }
-  if (actions & MP_TX_DO_SEND) {
-    CHECK(!call->killed && !call->answers);
-    call->sent = true;
-    send(who, (struct packet){.begin = call->tx.frame.begin, .commit = call->tx.frame.commit});
-    if (call->tx.frame.commit && call->tx.options.witness)
-      arm_cleanup(who, 500 + draw(5000), call->op); /* no COMMIT may take for ever */
-  }
+  if (actions & MP_TX_DO_SEND) send_segment(who);
   if (actions & MP_TX_DO_ROLLBACK) {
-    arm_cleanup(who, CLEANUP_MS, 0);
-    send(who, (struct packet){.rollback = true});
+    if (!mp_link_expects(&call->link)) mp_link_expect(&call->link, MP_AWAITS_ROLLBACK, CLEANUP_MS);
+    send_packet(who, (struct packet){.rollback = true});
   }
-  if (actions & (MP_TX_DO_RELEASE | MP_TX_DO_DISCARD)) {
-    call->release_wanted = true;
-    call->discard |= (actions & MP_TX_DO_DISCARD) != 0;
-  }
+  if (actions & MP_TX_DO_DISCARD) mp_link_spoil(&call->link, MP_FATE_CLOSE_NOW);
+  if (actions & (MP_TX_DO_RELEASE | MP_TX_DO_DISCARD)) mp_link_release(&call->link);
   if (actions & MP_TX_DO_WAIT) {
     CHECK(!call->answers && (call->tx.in_doubt || !s->stored[who]));
     post_call((unsigned)call->tx.delay_ms, WAITED, who);
@@ -250,8 +219,10 @@ static void act(int who, unsigned actions) {
     post_call(draw(3), SCRIPT, who);
   }
   if (actions & MP_TX_DO_ANSWER) hear(who);
-  release(who);
-  if (actions & MP_TX_DO_ACQUIRE) acquire(who);
+  mp_link_settle(&call->link);
+  if (call->answers && mp_link_quiet(&call->link)) mp_link_unborrow(&call->link);
+  if (actions & MP_TX_DO_ACQUIRE)
+    mp_link_acquire(&call->link, mp_tx_until_ms(&call->tx, s->now), "sim");
   if (actions & MP_TX_DO_RESUME) {
     struct mp_err err = call->tx.err;
     CHECK(!call->killed && !call->answers);
@@ -262,7 +233,68 @@ static void act(int who, unsigned actions) {
   }
 }
 
-static void start(int who) {
+/* ---- the host: what becomes of a connection ---- */
+
+static int who_has(struct mp_link *link) {
+  return (int)(MP_CONTAINER_OF(link, struct call, link) - s->calls);
+}
+
+static void on_granted(struct mp_link *link) {
+  int who = who_has(link);
+  act(who, mp_tx_granted(&s->calls[who].tx, now()));
+}
+
+static void on_refused(struct mp_link *link, const struct mp_err *err) {
+  int who = who_has(link);
+  act(who, mp_tx_not_granted(&s->calls[who].tx, err, now()));
+}
+
+static void on_inherited(struct mp_link *link) {
+  struct mp_err err;
+  if (link->cancel_wanted) CHECK(!mp_link_cancel(link, &err));
+  mp_link_settle(link);
+}
+
+static void on_evicted(struct mp_link *link) {
+  int who = who_has(link);
+  struct mp_err why = error_of(MP_ECANCELED, "", 0);
+  act(who, mp_tx_misplaced(&s->calls[who].tx, &why));
+}
+
+static void on_overdue(struct mp_link *link, const struct mp_err *err) {
+  mp_link_break(link, err);
+  mp_link_settle(link);
+}
+
+static const struct mp_link_events link_events = {.on_granted = on_granted,
+                                                  .on_refused = on_refused,
+                                                  .on_inherited = on_inherited,
+                                                  .on_evicted = on_evicted,
+                                                  .on_overdue = on_overdue};
+
+/* A COMMIT was answered, or is lost. */
+static unsigned hand_over(int who, bool lost, bool committed, unsigned actions) {
+  struct mp_link *link = &s->calls[who].link, *behind = link->behind;
+  if (!behind) return actions;
+  if (!behind->unanswered && (lost || !committed)) {
+    mp_link_evict(link);
+    return actions;
+  }
+  if (lost) {
+    mp_link_leave_behind(link);
+    return actions;
+  }
+  if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
+  if (actions & MP_TX_DO_ROLLBACK) {
+    behind->behind_failed = true;
+    actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
+    actions |= mp_tx_rolled_back(&s->calls[who].tx, true, now());
+  }
+  mp_link_hand_over(link);
+  return actions;
+}
+
+static unsigned begin_call(int who) {
   struct call *call = &s->calls[who];
   struct mp_tx_options options = {.isolation = MP_SERIALIZABLE,
                                   .witness = call->keyed || draw(4),
@@ -274,15 +306,31 @@ static void start(int who) {
   call->stage = IN_TX;
   call->stamp++;
   arm_due(who, call->deadline);
-  act(who, mp_tx_start(&call->tx, &options));
+  mp_link_init(&call->link, NULL, NULL, 0, &link_events);
+  return mp_tx_start(&call->tx, &options);
+}
+
+static void start(int who) { act(who, begin_call(who)); }
+
+/* COMMIT of `who` is on its way: the next of its lane begins behind it. */
+static void start_behind(int who) {
+  struct call *call = &s->calls[who];
+  struct mp_lane_pass *pass = call->lane == LANES ? NULL : mp_lane_behind(&call->pass);
+  struct call *next = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
+  if (!next || next->keyed || !draw(4)) return;
+  int other = (int)(next - s->calls);
+  CHECK(next->stage == IN_LANE);
+  mp_lane_join(s->lanes, pass);
+  next->joined = true;
+  CHECK(begin_call(other) == MP_TX_DO_ACQUIRE);
+  trace("call %d: begins behind %d", other, who);
+  mp_link_borrow(&next->link, &call->link, "sim");
+  act(other, mp_tx_granted(&next->tx, now()));
 }
 
 /* Nobody waits for a connection once all is said. */
 static void end_wait(struct call *call, unsigned actions) {
-  if (call->tx.state == MP_TX_ENDED) {
-    if (call->waiting && !call->refused) mp_policy_abandon(s->policy, s->now, call->ticket);
-    call->waiting = call->refused = false;
-  }
+  if (call->tx.state == MP_TX_ENDED) mp_link_stop_waiting(&call->link);
   act((int)(call - s->calls), actions);
 }
 
@@ -338,37 +386,49 @@ static void on_call(int who) {
   if (!draw(10)) post(s->now + draw(3000), GO_AWAY, who, 0, no_packet());
 }
 
+/* What the segment's answer, or its loss (`p` NULL), leaves to do. */
+static unsigned judge(struct call *call, const struct packet *p, bool committed) {
+  struct mp_err err = p ? error_of(MP_ESQL, p->sqlstate, 0) : connection();
+  bool not_run = p && call->link.behind_failed && !strcmp(p->sqlstate, "25P02");
+  call->link.behind_failed = false;
+  if (!p) return mp_tx_lost(&call->tx, &err, call->commit_sent, now());
+  CHECK(not_run || strcmp(p->sqlstate, "25P02") != 0);
+  if (!strncmp(p->sqlstate, "40", 2)) err.flags = MP_ERRF_RETRYABLE;
+  if (p->resolve)
+    return mp_tx_resolved(&call->tx, p->result == FOUND ? MP_TX_DONE : MP_TX_NOT_DONE, NULL, now());
+  if (p->rollback) return mp_tx_rolled_back(&call->tx, call->link.fate != MP_FATE_CLOSE_NOW, now());
+  if (not_run) {
+    tally[8]++;
+    return mp_tx_misplaced(&call->tx, &err);
+  }
+  return mp_tx_segment(&call->tx, p->result == FAILED ? &err : NULL, committed, now());
+}
+
+static void segment_over(int who, const struct packet *p) {
+  struct call *call = &s->calls[who];
+  bool committed = p && p->commit && p->result == COMMITTED;
+  bool commit = p ? p->commit : call->tx.frame.commit && call->tx.state != MP_TX_ROLLING_BACK;
+  mp_link_answered(&call->link);
+  if (call->tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&call->link);
+  if (!p) mp_link_spoil(&call->link, MP_FATE_CLOSE_NOW);
+  unsigned actions = judge(call, p, committed);
+  if (commit) actions = hand_over(who, !p, committed, actions);
+  act(who, actions);
+}
+
 static void on_answer(int slot, const struct packet *p) {
   struct conn *conn = &s->conns[slot];
-  int who = conn->op;
   if (conn->world != OPEN || conn->broken) return;
   if (p->again ||
-      who == NOBODY) { /* nobody asked for it: no sense can be made of what comes behind */
+      !conn->nops) { /* nobody asked for it: no sense can be made of what comes behind */
     post_slot(0, BROKEN, slot);
     return;
   }
-  struct call *call = &s->calls[who];
-  struct mp_err err = error_of(MP_ESQL, p->sqlstate, 0);
+  int who = conn->ops[0];
   CHECK(p->call == who);
-  if (!strncmp(p->sqlstate, "40", 2)) err.flags = MP_ERRF_RETRYABLE;
-  conn->op = NOBODY;
-  call->syncs_open = false;
-  if (p->resolve)
-    act(who,
-        mp_tx_resolved(&call->tx, p->result == FOUND ? MP_TX_DONE : MP_TX_NOT_DONE, NULL, now()));
-  else if (call->tx.state == MP_TX_ROLLING_BACK)
-    act(who, mp_tx_rolled_back(&call->tx, !call->discard, now()));
-  else
-    act(who,
-        mp_tx_segment(&call->tx, p->result == FAILED ? &err : NULL, p->result == COMMITTED, now()));
-}
-
-static void on_op_lost(int who) {
-  struct call *call = &s->calls[who];
-  struct mp_err err = connection();
-  call->syncs_open = false;
-  call->discard = true;
-  act(who, mp_tx_lost(&call->tx, &err, call->commit_sent, now()));
+  conn->nops--;
+  memmove(conn->ops, conn->ops + 1, sizeof conn->ops[0] * (size_t)conn->nops);
+  segment_over(who, p);
 }
 
 static void on_connected(int slot) {
@@ -380,12 +440,12 @@ static void on_connected(int slot) {
   }
   conn->world = OPEN;
   conn->session = s->session_count++;
-  s->sessions[conn->session] = (struct session){.alive = true, .commits = NOBODY};
+  s->sessions[conn->session] = (struct session){.alive = true, .busy = NOBODY, .commits = NOBODY};
   mp_policy_connected(s->policy, s->now, (unsigned)slot, draw64());
 }
 
 static void happen(struct event *e) {
-  bool of_call = e->kind <= CLEANUP && e->kind != CALL && e->kind != TX_DUE;
+  bool of_call = e->kind <= SCRIPT && e->kind != CALL && e->kind != TX_DUE;
   bool of_slot = e->kind >= CONNECTED && e->kind <= BROKEN;
   struct call *call = e->kind <= GO_AWAY ? &s->calls[e->who] : NULL;
   if (of_call && e->stamp != call->stamp) return;
@@ -398,7 +458,7 @@ static void happen(struct event *e) {
       break;
     case TX_DUE:
       if (call->stage != IN_TX || e->packet.attempt != call->due) break;
-      if (call->waiting && !call->refused && !call->overdue &&
+      if (call->link.state == MP_LINK_WAITING && !call->overdue &&
           !call->tx.in_doubt) { /* the pool's own word is due, too */
         call->overdue = true;
         arm_due(e->who, s->now + 100);
@@ -409,26 +469,19 @@ static void happen(struct event *e) {
         give_up(e->who, MP_ETIMEOUT);
       }
       break;
-    case REFUSED:
-      if (!call->refused) break;
-      call->waiting = call->refused = false;
-      struct mp_err busy = error_of(MP_EBUSY, "", 0);
-      act(e->who, mp_tx_not_granted(&call->tx, &busy, now()));
-      break;
     case WAITED:
-      if (call->slot != NOBODY)
+      if (call->link.state != MP_LINK_NONE)
         post_call(1, WAITED, e->who);
       else
         act(e->who, mp_tx_waited(&call->tx));
       break;
     case SCRIPT: script_moves(e->who); break;
-    case CLEANUP:
-      if (call->slot == NOBODY || (e->packet.attempt && e->packet.attempt != call->op)) break;
-      if (e->packet.attempt && !call->syncs_open) break;
-      call->discard = call->release_wanted = true;
-      release(e->who);
+    case TIMER:
+      if (e->timer->slot != e->order) break;
+      e->timer->slot = 0;
+      e->timer->cb(e->timer);
       break;
-    case OP_LOST: on_op_lost(e->who); break;
+    case OP_LOST: segment_over(e->who, NULL); break;
     case GO_AWAY: give_up(e->who, MP_ECANCELED); break;
     case CONNECTED: on_connected(e->who); break;
     case CLOSED:
@@ -470,9 +523,10 @@ static void check(void) {
     CHECK((call->answers == 1) == (call->stage == ANSWERED));
     if (call->stage == ANSWERED && call->tx.outcome == MP_TX_ROLLED_BACK) CHECK(!s->stored[i]);
     if (call->stage == IN_LANE || call->stage == IN_TX) CHECK(s->now <= call->deadline + GRACE_MS);
-    if (call->stage == IN_TX) holders[call->lane]++;
+    /* One that has begun behind a COMMIT holds the lane together with who was in front. */
+    if (call->stage == IN_TX && !call->joined) holders[call->lane]++;
     if (call->stage == IN_LANE) in_lanes++;
-    if (call->waiting && !call->refused) waiting++;
+    if (call->link.state == MP_LINK_WAITING) waiting++;
     if (call->slot != NOBODY) CHECK(s->conns[call->slot].user == i);
     if (call->slot != NOBODY) CHECK(s->conns[call->slot].world == OPEN || s->draining);
   }
@@ -530,7 +584,7 @@ static void begin(unsigned long long seed) {
   if (mp_policy_new(&s->policy, &s->opt, s->now, &err) ||
       mp_lanes_new(&s->lanes, s->lane_limit, &err))
     abort();
-  for (int i = 0; i < SLOTS; i++) s->conns[i].user = s->conns[i].op = s->conns[i].session = NOBODY;
+  for (int i = 0; i < SLOTS; i++) s->conns[i].user = s->conns[i].session = NOBODY;
   for (int i = 0; i < CALLS; i++) {
     s->calls[i].lane = (int)draw(LANES + 1);
     s->calls[i].slot = NOBODY;
@@ -567,7 +621,8 @@ static void simulate(unsigned long long seed) {
     check(); /* the server's */
   for (int i = 0; i < CALLS && !failures; i++) {
     const struct call *call = &s->calls[i];
-    CHECK(call->answers == 1 && call->slot == NOBODY && !call->waiting && !call->syncs_open);
+    CHECK(call->answers == 1 && call->slot == NOBODY && mp_link_quiet(&call->link) &&
+          !call->link.front);
     CHECK(call->stage == ANSWERED);
     if (call->tx.outcome == MP_TX_UNKNOWN) tally[4 + s->stored[i]]++;
   }
@@ -591,7 +646,9 @@ int main(int argc, char **argv) {
   for (unsigned long long i = 0; i < seeds && !failures; i++) simulate(first + i);
   if (failures) printf("replay it: sim_test --seed %llu --trace\n", seed_now);
   printf(
-      "%llu steps; answers: %llu committed, %llu rolled back, %llu unknown (%llu of them stored)\n",
-      tally[6], tally[MP_TX_COMMITTED], tally[MP_TX_ROLLED_BACK], tally[MP_TX_UNKNOWN], tally[5]);
+      "%llu steps; answers: %llu committed, %llu rolled back, %llu unknown (%llu of them stored); "
+      "%llu connections handed over, %llu segments behind a failure\n",
+      tally[6], tally[MP_TX_COMMITTED], tally[MP_TX_ROLLED_BACK], tally[MP_TX_UNKNOWN], tally[5],
+      tally[7], tally[8]);
   return failures ? 1 : 0;
 }
