@@ -89,7 +89,7 @@ static void send_begin(struct mp_segment *s) {]] },
 
   { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
     file = "src/txn/segment.c",
-    replace = { "return s->link->behind_failed && ", "return false && " },
+    replace = { "return s->link->front_failed && ", "return false && " },
     test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
 
   { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",

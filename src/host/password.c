@@ -100,7 +100,7 @@ static void check_password(lua_State *L, int idx, const char *what) {
 static int after_look(lua_State *L, const char *what, lua_KFunction k) {
   mp_wait_check(L, what);
   struct mp_txn *txn = mp_txn_of(L);
-  return txn ? mp_txn_look(L, txn, what, 0, k) : k(L, LUA_OK, 0);
+  return txn ? mp_txn_flush(L, txn, what, 0, k) : k(L, LUA_OK, 0);
 }
 
 static int hash_over(lua_State *L, int status, lua_KContext ctx) {

@@ -269,7 +269,7 @@ static unsigned send(struct mp_tx *tx, bool commit) {
   return MP_TX_DO_SEND;
 }
 
-unsigned mp_tx_look(struct mp_tx *tx) {
+unsigned mp_tx_flush(struct mp_tx *tx) {
   if (tx->in_flight) return broken(tx); /* one segment at a time */
   if (tx->state == MP_TX_OPEN) {        /* stays */
     tx->frame.begin = tx->frame.commit = false;
@@ -357,7 +357,7 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
       move(tx, MP_TX_ENDED); /* nothing was sent: nothing to undo, nothing to commit */
       return MP_TX_DO_RELEASE | answer(tx, err ? MP_TX_ROLLED_BACK : MP_TX_COMMITTED);
     case MP_TX_OPEN:
-      if (!err) return unchecked ? mp_tx_look(tx) : send(tx, true);
+      if (!err) return unchecked ? mp_tx_flush(tx) : send(tx, true);
       tx->err = *err;
       return roll_back(tx);
     case MP_TX_FAILED:
@@ -485,7 +485,7 @@ unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
   return 0;
 }
 
-unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why) {
+unsigned mp_tx_not_run(struct mp_tx *tx, const struct mp_err *why) {
   tx->in_flight = false;
   switch (tx->state) {
     case MP_TX_FRESH: tx->attempt--; return mp_tx_restart(tx, why);

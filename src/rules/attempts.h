@@ -163,7 +163,7 @@ unsigned mp_tx_granted(struct mp_tx *tx, struct mp_tx_now now);
 unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
 unsigned mp_tx_waited(struct mp_tx *tx);
 /* The script waits for a flush of the queued statements. Not to be called when mp_tx_doomed. */
-unsigned mp_tx_look(struct mp_tx *tx);
+unsigned mp_tx_flush(struct mp_tx *tx);
 /* A segment was answered: `failed` is its first failure, or NULL. If it carried COMMIT and nothing
  * failed, `committed` tells whether the tag was COMMIT. */
 unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
@@ -201,7 +201,7 @@ unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why);
 /* The connection cannot be used: nothing was sent on it yet, or BEGIN came into the failed
  * transaction of a predecessor, so the server skipped the whole segment. The attempt starts again;
  * that costs no attempt. */
-unsigned mp_tx_misplaced(struct mp_tx *tx, const struct mp_err *why);
+unsigned mp_tx_not_run(struct mp_tx *tx, const struct mp_err *why);
 
 void mp_tx_savepoint(struct mp_tx *tx);          /* one level deeper */
 void mp_tx_savepoint_released(struct mp_tx *tx); /* one level up, its work kept */

@@ -222,7 +222,7 @@ static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx
 static void tell(struct mp_member *member, struct mp_txn_answer *answer) {
   void *data = member->data;
   mp_timer_stop(&member->deadline);
-  mp_member_move(member, MP_MEMBER_GONE);
+  mp_member_move(member, MP_MEMBER_ANSWERED);
   member->work->calls.on_answer(data, answer);
   luaL_unref(mp_vm_lua(member->work->host->vm), LUA_REGISTRYINDEX, answer->ref);
   member->data = NULL;
@@ -258,7 +258,7 @@ static void retry_ungrouped(struct mp_member *member) {
 void mp_members_answer(struct mp_work *work, bool ungrouped) {
   MP_LIST_EACH(node, &work->members) {
     struct mp_member *member = mp_member_at(node);
-    if (member->state == MP_MEMBER_GONE) continue;
+    if (member->state == MP_MEMBER_ANSWERED) continue;
     bool own = member->state == MP_MEMBER_FAILED;
     if (ungrouped)
       retry_ungrouped(member);

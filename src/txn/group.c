@@ -87,7 +87,7 @@ static struct mp_member *join(struct mp_group *g) {
       g->work->tx.attempt > 1)
     return NULL;
   if (mp_work_grouped(g->work) && mp_work_now_ms(g->work) >= g->until_ms) return NULL;
-  if (last->state == MP_MEMBER_GONE) return NULL; /* its place in the lane is gone with it */
+  if (last->state == MP_MEMBER_ANSWERED) return NULL; /* its place in the lane is gone with it */
   struct mp_member *member = calloc(1, sizeof *member);
   void *data = member ? g->work->calls.join(g->work->txn, last->data, &options) : NULL;
   if (!data) {
@@ -154,7 +154,7 @@ static unsigned next(struct mp_group *g) {
   if (!member) member = join(g);
   if (member) return begin_member(g, member) ? 0 : out_of_memory(g);
   move(g, MP_GROUP_CLOSING);
-  return mp_segment_queued(g->segment) ? mp_tx_look(&g->work->tx) : close_group(g);
+  return mp_segment_queued(g->segment) ? mp_tx_flush(&g->work->tx) : close_group(g);
 }
 
 unsigned mp_group_returned(struct mp_group *g) {
@@ -163,7 +163,7 @@ unsigned mp_group_returned(struct mp_group *g) {
   if (work->group == MP_GROUP_CLOSING) return close_group(g);
   bool unsure = m->changed && mp_witness_unknown(work);
   if (mp_segment_queued(g->segment) && (unsure || mp_segment_unchecked(g->segment)))
-    return mp_tx_look(&work->tx);
+    return mp_tx_flush(&work->tx);
   bool witness = m->changed && mp_witness_there(work);
   if ((witness && !queue_control(g, MP_CONTROL_WITNESS)) || !queue_control(g, MP_CONTROL_RELEASE))
     return out_of_memory(g);
@@ -220,7 +220,7 @@ unsigned mp_group_earlier_failed(struct mp_group *g) {
   mp_member_kill(g->work->m);
   for (struct mp_list *node = failed->node.next; node != &g->work->members; node = node->next) {
     struct mp_member *later = mp_member_at(node);
-    if (later->state != MP_MEMBER_GONE) mp_member_reset(later);
+    if (later->state != MP_MEMBER_ANSWERED) mp_member_reset(later);
   }
   mp_member_unref(failed, &failed->error_ref);
   fail_member(g, failed);
@@ -274,7 +274,7 @@ bool mp_group_retries_ungrouped(const struct mp_group *g) {
   unsigned live = 0, failed = 0;
   MP_LIST_EACH(node, &g->work->members) {
     const struct mp_member *member = mp_member_at(node);
-    live += member->state != MP_MEMBER_GONE;
+    live += member->state != MP_MEMBER_ANSWERED;
     failed += member->state == MP_MEMBER_FAILED;
   }
   return mp_work_grouped(g->work) && g->work->tx.outcome == MP_TX_ROLLED_BACK && live > 1 &&

@@ -1,12 +1,12 @@
 /* guard.c: pcall and xpcall that know of queued statements. What was queued before must fail
- * outside of them, and what is queued inside must fail inside; so both ends look. Outside of a
+ * outside of them, and what is queued inside must fail inside; so both ends flush. Outside of a
  * transaction, and where nothing is queued, they are Lua's own. */
 #include <lauxlib.h>
 
 #include "sql/state.h"
 #include "txn/txn.h"
 
-/* Is there something to look at, and can the code on L wait? */
+/* The transaction, if something is queued and the code on L can wait; else NULL. */
 static struct mp_txn *pending(lua_State *L) {
   struct mp_txn *txn = lua_isyieldable(L) ? mp_txn_of(L) : NULL;
   return txn && mp_txn_queued(txn) && !mp_tx_doomed(mp_txn_machine(txn)) ? txn : NULL;
@@ -31,7 +31,7 @@ static int done(lua_State *L, int status, lua_KContext ctx) {
     return 2;
   }
   struct mp_txn *txn = pending(L);
-  return txn ? mp_txn_look_anyway(L, txn, "pcall", ctx, flushed) : lua_gettop(L) - (int)ctx + 1;
+  return txn ? mp_txn_flush_anyway(L, txn, "pcall", ctx, flushed) : lua_gettop(L) - (int)ctx + 1;
 }
 
 /* Stack: true, function, arguments. */
@@ -46,7 +46,7 @@ static int guarded_pcall(lua_State *L) {
   lua_pushboolean(L, 1); /* the first result if all goes well */
   lua_insert(L, 1);
   struct mp_txn *txn = pending(L);
-  return txn ? mp_txn_look(L, txn, "pcall", 0, call) : call(L, LUA_OK, 0);
+  return txn ? mp_txn_flush(L, txn, "pcall", 0, call) : call(L, LUA_OK, 0);
 }
 
 /* Stack: function, handler, true, function, arguments. */
@@ -63,7 +63,7 @@ static int guarded_xpcall(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_rotate(L, 3, 2);
   struct mp_txn *txn = pending(L);
-  return txn ? mp_txn_look(L, txn, "xpcall", 0, xcall) : xcall(L, LUA_OK, 0);
+  return txn ? mp_txn_flush(L, txn, "xpcall", 0, xcall) : xcall(L, LUA_OK, 0);
 }
 
 void mp_guard_open(lua_State *L) {

@@ -91,7 +91,7 @@ static void on_grant(struct mp_lease *lease) {
   struct mp_link *link = lease->data;
   link->fate = MP_FATE_REUSE;
   link->lock.state = MP_LANE_LOCK_NONE; /* of a new session */
-  link->behind_failed = link->cancel_wanted = false;
+  link->front_failed = link->cancel_wanted = false;
   link->chain = 0;
   move(link, MP_LINK_HELD);
   link->events->on_granted(link);

@@ -122,7 +122,7 @@ struct mp_link {
   struct mp_link *front, *behind; /* BORROWED: whose; LENT: to whom */
   unsigned chain;                 /* transactions that have had the connection one after another */
   bool cancel_wanted;             /* BORROWED: as soon as it is its own */
-  bool behind_failed; /* the one in front failed: the segment that was sent may not have run */
+  bool front_failed;              /* the one in front failed: what was sent may not have run */
 };
 
 void mp_link_init(struct mp_link *link, struct mp_loop *loop, struct mp_pool *pool,

@@ -48,7 +48,7 @@ void mp_member_set_ref(lua_State *L, int *ref) {
 
 static const char *unsound(const void *object) {
   const struct mp_member *member = object;
-  bool over = member->state != MP_MEMBER_RUNNING && member->state != MP_MEMBER_GONE;
+  bool over = member->state != MP_MEMBER_RUNNING && member->state != MP_MEMBER_ANSWERED;
   return member->script && over ? "its script still runs" : NULL;
 }
 
@@ -271,7 +271,7 @@ void mp_member_kill(struct mp_member *member) {
 void mp_members_note(struct mp_work *work, enum mp_note_kind kind, unsigned n, const char *text) {
   MP_LIST_EACH(node, &work->members) {
     const struct mp_member *member = mp_member_at(node);
-    if (member->state != MP_MEMBER_GONE) mp_flight_note(member->options.flight, kind, n, text);
+    if (member->state != MP_MEMBER_ANSWERED) mp_flight_note(member->options.flight, kind, n, text);
   }
 }
 
@@ -294,7 +294,7 @@ bool mp_members_change_data(const struct mp_work *work) {
         break;
       case MP_MEMBER_WAITING:
       case MP_MEMBER_FAILED:
-      case MP_MEMBER_GONE: break;
+      case MP_MEMBER_ANSWERED: break;
     }
   }
   return false;
@@ -303,7 +303,7 @@ bool mp_members_change_data(const struct mp_work *work) {
 void mp_members_reset(struct mp_work *work) {
   MP_LIST_EACH(node, &work->members) {
     struct mp_member *member = mp_member_at(node);
-    if (member->state != MP_MEMBER_GONE) mp_member_reset(member);
+    if (member->state != MP_MEMBER_ANSWERED) mp_member_reset(member);
   }
 }
 
@@ -311,7 +311,7 @@ struct mp_member *mp_members_only(struct mp_work *work) {
   struct mp_member *only = NULL;
   MP_LIST_EACH(node, &work->members) {
     struct mp_member *member = mp_member_at(node);
-    if (member->state == MP_MEMBER_GONE) continue;
+    if (member->state == MP_MEMBER_ANSWERED) continue;
     if (only) return NULL;
     only = member;
   }

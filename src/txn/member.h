@@ -5,9 +5,9 @@
  *   WAITING --> RUNNING --> FINISHED --> RETURNED     FINISHED: the script is over; its last statements are not seen
  *      ^           |           |             |        RETURNED: in a group: all that it did is kept
  *      |           v           v             |        FAILED: in a group: its work is undone, the others' is not
- *      |         FAILED <------+-------------/        GONE: it has its answer
+ *      |         FAILED <------+-------------/        ANSWERED: its caller has its answer
  *      |           |
- *      \___ each: a new attempt         each --> GONE
+ *      \___ each: a new attempt         each --> ANSWERED
  *
  * Owner: the transaction. */
 #ifndef MP_MEMBER_H
@@ -19,14 +19,14 @@
 #include "util/sm.h"
 
 #define MP_MEMBER_MAP(X)                                                                       \
-  X(WAITING, MP_TO(MP_MEMBER_RUNNING) | MP_TO(MP_MEMBER_GONE))                                 \
+  X(WAITING, MP_TO(MP_MEMBER_RUNNING) | MP_TO(MP_MEMBER_ANSWERED))                             \
   X(RUNNING, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_FINISHED) | MP_TO(MP_MEMBER_FAILED) |  \
-                 MP_TO(MP_MEMBER_GONE))                                                        \
+                 MP_TO(MP_MEMBER_ANSWERED))                                                    \
   X(FINISHED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_RETURNED) | MP_TO(MP_MEMBER_FAILED) | \
-                  MP_TO(MP_MEMBER_GONE))                                                       \
-  X(RETURNED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_FAILED) | MP_TO(MP_MEMBER_GONE))      \
-  X(FAILED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_GONE))                                  \
-  X(GONE, 0u)
+                  MP_TO(MP_MEMBER_ANSWERED))                                                   \
+  X(RETURNED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_FAILED) | MP_TO(MP_MEMBER_ANSWERED))  \
+  X(FAILED, MP_TO(MP_MEMBER_WAITING) | MP_TO(MP_MEMBER_ANSWERED))                              \
+  X(ANSWERED, 0u)
 
 enum mp_member_state {
 #define X(name, to) MP_MEMBER_##name,
@@ -60,7 +60,7 @@ struct mp_member {
   struct mp_timer deadline;
   enum mp_member_due due;
   uint64_t started_ns, started_us;
-  struct mp_task *script; /* RUNNING; GONE: until the others start again */
+  struct mp_task *script; /* RUNNING; ANSWERED: until the others start again */
   bool changed;           /* it has queued something that may change data */
   int tx_ref, hooks_ref, result_ref, error_ref;
   struct mp_stmt *savepoint; /* in a group: while it is queued; borrowed */

@@ -25,7 +25,7 @@ static void move(struct mp_outcome *o, enum mp_outcome_state to) {
 
 struct mp_question {
   struct mp_outcome *outcome;
-  struct mp_req end_old, begin, set_id, set_patience, claim, look, set_key, look_key, commit;
+  struct mp_req end_old, begin, set_id, set_patience, claim, read, set_key, read_key, commit;
   struct mp_sync end_sync, sync;
   struct mp_reap_values old;
   char set_id_sql[80];
@@ -95,15 +95,15 @@ static void on_end_sync(struct mp_sync *sync, struct mp_result *result, const st
   mp_link_answered(MP_CONTAINER_OF(sync, struct mp_question, end_sync)->outcome->link);
 }
 
-static void on_look(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  struct mp_question *q = MP_CONTAINER_OF(req, struct mp_question, look);
+static void on_read(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_question *q = MP_CONTAINER_OF(req, struct mp_question, read);
   note_error(q, err);
   if (err || PQntuples(result->pg) != 1) return;
   q->witness = *PQgetvalue(result->pg, 0, 0) == 't' ? WITNESS_VOID : WITNESS_STORED;
 }
 
-static void on_look_key(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  struct mp_question *q = MP_CONTAINER_OF(req, struct mp_question, look_key);
+static void on_read_key(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
+  struct mp_question *q = MP_CONTAINER_OF(req, struct mp_question, read_key);
   note_error(q, err);
   if (err || !PQntuples(result->pg)) return;
   const char *hash = PQgetvalue(result->pg, 0, 0);
@@ -244,11 +244,11 @@ static void ask_witness(struct mp_question *q) {
       .values = q->claim_values,
       .on_done = on_claim};
   send_req(q, &q->claim);
-  q->look = (struct mp_req){.sql = "select void from moonpool.witness where id = $1",
+  q->read = (struct mp_req){.sql = "select void from moonpool.witness where id = $1",
                             .nparams = 1,
                             .values = q->claim_values,
-                            .on_done = on_look};
-  send_req(q, &q->look);
+                            .on_done = on_read};
+  send_req(q, &q->read);
 }
 
 static void ask_key(struct mp_question *q) {
@@ -256,12 +256,12 @@ static void ask_key(struct mp_question *q) {
   q->set_key = (struct mp_req){.sql = key->set_sql, .flags = MP_REQ_ONCE, .on_done = on_set_key};
   send_req(q, &q->set_key);
   q->key_value[0] = key->id;
-  q->look_key = (struct mp_req){
+  q->read_key = (struct mp_req){
       .sql = "select coalesce(input_hash, ''), result from moonpool.witness where id = $1",
       .nparams = 1,
       .values = q->key_value,
-      .on_done = on_look_key};
-  send_req(q, &q->look_key);
+      .on_done = on_read_key};
+  send_req(q, &q->read_key);
 }
 
 int mp_outcome_ask(struct mp_outcome *o, struct mp_err *err) {

@@ -173,7 +173,7 @@ static void judge_server(struct mp_segment *s, struct mp_err *failed) {
 }
 
 static bool was_not_run(const struct mp_segment *s) {
-  return s->link->behind_failed && !strcmp(s->frame_err.sqlstate, "25P02");
+  return s->link->front_failed && !strcmp(s->frame_err.sqlstate, "25P02");
 }
 
 static void end(struct mp_segment *s, const struct mp_err *lost) {
@@ -193,7 +193,7 @@ static void end(struct mp_segment *s, const struct mp_err *lost) {
   if (e.err.code) mp_members_note_error(s->work, MP_NOTE_FAILED, 0, &e.err);
   if (!lost) mp_segment_settle(s);
   s->only_asks = false;
-  s->link->behind_failed = false;
+  s->link->front_failed = false;
   move(s, MP_SEGMENT_IDLE);
   mp_link_answered(s->link);
   s->on_end(s, &e);

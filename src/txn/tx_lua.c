@@ -103,7 +103,7 @@ static int tx_insert(lua_State *L) {
   return push_lazy(L, stmt);
 }
 
-/* ---- looking at once: query, first, value, count ---- */
+/* ---- with a result at once: query, first, value, count ---- */
 
 /* Shapes the result of the statement behind the row on top. */
 static int shape_query(lua_State *L, int status, lua_KContext ctx) {
@@ -142,7 +142,7 @@ static int shape_count(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
-static int look_at(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
+static int flush_for(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
   struct mp_txn *txn = self(L, what);
   struct mp_text *text = check_text(L, txn, what);
   if (!text) return mp_text_read(L, 2, what, method);
@@ -150,13 +150,13 @@ static int look_at(lua_State *L, const char *what, lua_CFunction method, lua_KFu
   struct mp_stmt *stmt = queue(L, txn, what, text);
   if (!stmt) return describe_first(L, txn, what, text, method);
   push_lazy(L, stmt);
-  return mp_txn_look(L, txn, what, 0, shape);
+  return mp_txn_flush(L, txn, what, 0, shape);
 }
 
-static int tx_query(lua_State *L) { return look_at(L, "tx:query", tx_query, shape_query); }
-static int tx_first(lua_State *L) { return look_at(L, "tx:first", tx_first, shape_first); }
-static int tx_value(lua_State *L) { return look_at(L, "tx:value", tx_value, shape_value); }
-static int tx_count(lua_State *L) { return look_at(L, "tx:count", tx_count, shape_count); }
+static int tx_query(lua_State *L) { return flush_for(L, "tx:query", tx_query, shape_query); }
+static int tx_first(lua_State *L) { return flush_for(L, "tx:first", tx_first, shape_first); }
+static int tx_value(lua_State *L) { return flush_for(L, "tx:value", tx_value, shape_value); }
+static int tx_count(lua_State *L) { return flush_for(L, "tx:count", tx_count, shape_count); }
 
 static int tx_exec(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:exec");
@@ -218,7 +218,7 @@ static int savepoint_undo(lua_State *L, struct mp_txn *txn) {
     return lua_error(L); /* nothing to undo, or it failed before */
   queue_control(L, txn, "ROLLBACK TO SAVEPOINT mp_%d", depth);
   queue_control(L, txn, "RELEASE SAVEPOINT mp_%d", depth);
-  return mp_txn_look_anyway(L, txn, "tx:savepoint", 0, raise_top);
+  return mp_txn_flush_anyway(L, txn, "tx:savepoint", 0, raise_top);
 }
 
 static int savepoint_released(lua_State *L, int status, lua_KContext ctx) {
@@ -244,7 +244,7 @@ static int savepoint_ran(lua_State *L, int status, lua_KContext ctx) {
     return savepoint_undo(L, txn);
   }
   queue_control(L, txn, "RELEASE SAVEPOINT mp_%d", mp_txn_machine(txn)->savepoints);
-  return mp_txn_look_anyway(L, txn, "tx:savepoint", 0, savepoint_released);
+  return mp_txn_flush_anyway(L, txn, "tx:savepoint", 0, savepoint_released);
 }
 
 static int savepoint_begin(lua_State *L, int status, lua_KContext read_only) {
@@ -272,7 +272,7 @@ static int tx_savepoint(lua_State *L) {
   lua_settop(L, 2);
   mp_wait_check(L, "tx:savepoint");
   /* What was queued before must fail outside of the savepoint. */
-  return mp_txn_look(L, txn, "tx:savepoint", read_only, savepoint_begin);
+  return mp_txn_flush(L, txn, "tx:savepoint", read_only, savepoint_begin);
 }
 
 /* ---- the rest ---- */
@@ -335,7 +335,7 @@ static int flushed(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int tx_flush(lua_State *L) {
-  return mp_txn_look(L, self(L, "tx:flush"), "tx:flush", 0, flushed);
+  return mp_txn_flush(L, self(L, "tx:flush"), "tx:flush", 0, flushed);
 }
 
 static void push_caller(lua_State *L, const struct mp_txn_options *options) {

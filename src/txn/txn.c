@@ -37,7 +37,7 @@ static void act(struct mp_txn *txn, unsigned actions);
 
 static struct mp_txn *of_member(const struct mp_member *member) { return member->work->txn; }
 
-/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a look
+/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a flush
  * before it. */
 static void on_returned(struct mp_member *m) {
   struct mp_txn *txn = of_member(m);
@@ -55,10 +55,10 @@ static void on_returned(struct mp_member *m) {
     }
     queued = true;
   }
-  bool look_first = queued && m->key.result == MP_KEY_OPEN &&
-                    (keyed || mp_segment_unchecked(&txn->segment) ||
-                     (m->changed && mp_witness_unknown(&txn->work)));
-  act(txn, mp_tx_finished(&txn->work.tx, NULL, queued, look_first));
+  bool flush_first = queued && m->key.result == MP_KEY_OPEN &&
+                     (keyed || mp_segment_unchecked(&txn->segment) ||
+                      (m->changed && mp_witness_unknown(&txn->work)));
+  act(txn, mp_tx_finished(&txn->work.tx, NULL, queued, flush_first));
 }
 
 static void on_raised(struct mp_member *member, const struct mp_err *err) {
@@ -94,8 +94,8 @@ static void resume_script(struct mp_txn *txn) {
              txn->work.failed.member != txn->work.m) {
     act(txn, mp_group_earlier_failed(&txn->group));
   } else if (txn->work.m->state == MP_MEMBER_RUNNING) {
-    mp_wait_ready(txn->work.host->sched, txn->look);
-  } else if (!doomed) { /* it looked only because something had to be seen before COMMIT */
+    mp_wait_ready(txn->work.host->sched, txn->waiter);
+  } else if (!doomed) { /* the flush was for what must be seen before COMMIT */
     on_returned(txn->work.m);
   } else if (mp_work_grouped(&txn->work)) {
     act(txn, mp_group_failed(&txn->group));
@@ -236,7 +236,7 @@ static void let_go(struct mp_member *member, const struct mp_err *err) {
 void mp_txn_abort(struct mp_txn *txn, void *data, const struct mp_err *err) {
   MP_LIST_EACH(node, &txn->work.members) {
     struct mp_member *member = mp_member_at(node);
-    if (member->data != data || member->state == MP_MEMBER_GONE) continue;
+    if (member->data != data || member->state == MP_MEMBER_ANSWERED) continue;
     let_go(member, err);
     return;
   }
@@ -264,7 +264,7 @@ static void on_orphaned(struct mp_timer *timer) {
   struct mp_err err;
   mp_err_set(&err, MP_ECANCELED, "%s: the code that waited for its statements was ended",
              txn->work.m->name);
-  if (txn->work.m->state != MP_MEMBER_GONE)
+  if (txn->work.m->state != MP_MEMBER_ANSWERED)
     let_go(txn->work.m, &err);
   else
     abort_all(txn, &err);
@@ -313,7 +313,7 @@ static void on_evicted(struct mp_link *link) {
   struct mp_txn *txn = of_link(link);
   struct mp_err why;
   mp_err_set(&why, MP_ECANCELED, "the preceding transaction on this connection failed");
-  act(txn, mp_tx_misplaced(&txn->work.tx, &why));
+  act(txn, mp_tx_not_run(&txn->work.tx, &why));
 }
 
 static void on_unlocked(struct mp_link *link) { free_if_done(of_link(link)); }
@@ -354,7 +354,7 @@ static unsigned hand_over(struct mp_txn *txn, const struct mp_segment_end *end, 
   }
   if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
   if (actions & MP_TX_DO_ROLLBACK) { /* done already, or by the one behind */
-    behind->behind_failed = true;
+    behind->front_failed = true;
     actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
     actions |= mp_tx_rolled_back(&txn->work.tx, true, mp_work_now(&txn->work));
   }
@@ -385,7 +385,7 @@ static unsigned segment_ended(struct mp_txn *txn, const struct mp_segment_end *e
     case MP_END_LOST: return segment_lost(txn, end);
     case MP_END_ROLLED_BACK:
       return mp_tx_rolled_back(tx, txn->link.fate != MP_FATE_CLOSE_NOW, mp_work_now(&txn->work));
-    case MP_END_NOT_RUN: return mp_tx_misplaced(tx, &end->err);
+    case MP_END_NOT_RUN: return mp_tx_not_run(tx, &end->err);
     case MP_END_FAILED: failed = &end->err; break;
     case MP_END_DONE: break;
   }
@@ -415,7 +415,7 @@ static void on_outcome(struct mp_outcome *outcome, const struct mp_outcome_end *
   }
 }
 
-void mp_txn_flush(struct mp_txn *txn) { act(txn, mp_tx_look(&txn->work.tx)); }
+void mp_txn_send_queued(struct mp_txn *txn) { act(txn, mp_tx_flush(&txn->work.tx)); }
 
 /* ---- its beginning ---- */
 

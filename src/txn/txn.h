@@ -1,7 +1,7 @@
 /* txn.h: drives one transaction: does with a pooled connection and a script's tasks what
  * rules/attempts.h decides.
  *
- * Each attempt is a fresh task with a fresh `tx`. The script's statements are queued here; a look
+ * Each attempt is a fresh task with a fresh `tx`. The script's statements are queued; a flush
  * sends them. Owner: itself. It answers exactly once, and frees itself when the connection has been
  * given back too, which may be later (a cancel, a rollback). */
 #ifndef MP_TXN_H
@@ -46,12 +46,12 @@ void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt);
 int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                      lua_KContext ctx, lua_KFunction k);
 /* Sends what is queued and continues with k when it has been answered, at once if nothing is queued
- * or under way. A failed transaction raises its error instead. `return mp_txn_look(...)`. */
-int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
-                lua_KFunction k);
-/* The same, but k runs in any case; it looks for itself whether the transaction is doomed. */
-int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
-                       lua_KFunction k);
+ * or under way. A failed transaction raises its error instead. `return mp_txn_flush(...)`. */
+int mp_txn_flush(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                 lua_KFunction k);
+/* The same, but k runs in any case, and must ask mp_tx_doomed. */
+int mp_txn_flush_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                        lua_KFunction k);
 /* Pushes the error of a doomed transaction. [-0, +1] */
 void mp_txn_push_failure(lua_State *L, struct mp_txn *txn);
 /* The innermost savepoint is being undone: forgets what failed since and what is queued. True if

@@ -1,4 +1,4 @@
-/* txn_priv.h: struct mp_txn, for txn.c (the driver) and look.c (what its scripts wait for). */
+/* txn_priv.h: struct mp_txn, for txn.c (the driver) and flush.c (what its scripts wait for). */
 #ifndef MP_TXN_PRIV_H
 #define MP_TXN_PRIV_H
 
@@ -14,7 +14,7 @@ struct mp_txn {
   struct mp_segment segment;
   struct mp_group group;
   struct mp_outcome outcome;
-  struct mp_token look; /* the script that waits for the segment under way */
+  struct mp_token waiter; /* the script that waits for the segment under way */
   bool answered;
   struct mp_timer backoff; /* then the next attempt may ask for a connection */
   struct mp_timer grace;   /* then COMMIT's outcome is told as unknown */
@@ -23,6 +23,6 @@ struct mp_txn {
 };
 
 /* The script waits for what is queued: it is sent. */
-void mp_txn_flush(struct mp_txn *txn);
+void mp_txn_send_queued(struct mp_txn *txn);
 
 #endif

@@ -36,7 +36,7 @@ enum mp_group_state {
 
 struct mp_work {
   struct mp_host *host;
-  struct mp_txn *txn;            /* for the `tx` of scripts; the parts do not look into it */
+  struct mp_txn *txn;            /* for the `tx` of scripts; opaque to the parts */
   uint64_t purse;                /* of the budget for retries: the first call's */
   struct mp_txn_options options; /* the first call's, for what all have in common */
   struct mp_txn_calls calls;

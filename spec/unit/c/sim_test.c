@@ -258,7 +258,7 @@ static void on_inherited(struct mp_link *link) {
 static void on_evicted(struct mp_link *link) {
   int who = who_has(link);
   struct mp_err why = error_of(MP_ECANCELED, "", 0);
-  act(who, mp_tx_misplaced(&s->calls[who].tx, &why));
+  act(who, mp_tx_not_run(&s->calls[who].tx, &why));
 }
 
 static void on_overdue(struct mp_link *link, const struct mp_err *err) {
@@ -286,7 +286,7 @@ static unsigned hand_over(int who, bool lost, bool committed, unsigned actions) 
   }
   if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
   if (actions & MP_TX_DO_ROLLBACK) {
-    behind->behind_failed = true;
+    behind->front_failed = true;
     actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
     actions |= mp_tx_rolled_back(&s->calls[who].tx, true, now());
   }
@@ -351,7 +351,7 @@ static void script_moves(int who) {
   if (call->killed || call->finished || call->answers) return;
   if (call->looks && !mp_tx_doomed(&call->tx)) {
     call->looks--;
-    act(who, mp_tx_look(&call->tx));
+    act(who, mp_tx_flush(&call->tx));
     return;
   }
   call->finished = true;
@@ -389,8 +389,8 @@ static void on_call(int who) {
 /* What the segment's answer, or its loss (`p` NULL), leaves to do. */
 static unsigned judge(struct call *call, const struct packet *p, bool committed) {
   struct mp_err err = p ? error_of(MP_ESQL, p->sqlstate, 0) : connection();
-  bool not_run = p && call->link.behind_failed && !strcmp(p->sqlstate, "25P02");
-  call->link.behind_failed = false;
+  bool not_run = p && call->link.front_failed && !strcmp(p->sqlstate, "25P02");
+  call->link.front_failed = false;
   if (!p) return mp_tx_lost(&call->tx, &err, call->commit_sent, now());
   CHECK(not_run || strcmp(p->sqlstate, "25P02") != 0);
   if (!strncmp(p->sqlstate, "40", 2)) err.flags = MP_ERRF_RETRYABLE;
@@ -399,7 +399,7 @@ static unsigned judge(struct call *call, const struct packet *p, bool committed)
   if (p->rollback) return mp_tx_rolled_back(&call->tx, call->link.fate != MP_FATE_CLOSE_NOW, now());
   if (not_run) {
     tally[8]++;
-    return mp_tx_misplaced(&call->tx, &err);
+    return mp_tx_not_run(&call->tx, &err);
   }
   return mp_tx_segment(&call->tx, p->result == FAILED ? &err : NULL, committed, now());
 }

@@ -38,7 +38,7 @@ static struct mp_tx_options plain(void) {
 static void opened(struct mp_tx *tx, const struct mp_tx_options *options) {
   CHECK(mp_tx_start(tx, options) == MP_TX_DO_ACQUIRE);
   CHECK(mp_tx_granted(tx, start_of_time) == MP_TX_DO_RUN);
-  CHECK(mp_tx_look(tx) == MP_TX_DO_SEND && tx->frame.begin && !tx->frame.commit);
+  CHECK(mp_tx_flush(tx) == MP_TX_DO_SEND && tx->frame.begin && !tx->frame.commit);
 }
 
 static void pauses_double(void) {
@@ -54,7 +54,7 @@ static void pauses_double(void) {
     CHECK(tx.delay_ms == most[i]);
     CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
           mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
-    CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND && tx.frame.begin);
+    CHECK(mp_tx_flush(&tx) == MP_TX_DO_SEND && tx.frame.begin);
   }
   mp_tx_segment(&tx, &err, false, start_of_time);
   struct mp_tx_now at = {.ms = 0, .random = 0};
@@ -92,7 +92,7 @@ static void conflicts(void) {
     CHECK(tx.delay_ms == most[i]);
     mp_tx_waited(&tx);
     mp_tx_granted(&tx, start_of_time);
-    mp_tx_look(&tx);
+    mp_tx_flush(&tx);
   }
   err = overloaded();
   mp_tx_segment(&tx, &err, false, at);
@@ -110,7 +110,7 @@ static void last_error_counts(void) {
   mp_tx_rolled_back(&tx, true, at);
   mp_tx_waited(&tx);
   mp_tx_granted(&tx, start_of_time);
-  mp_tx_look(&tx);
+  mp_tx_flush(&tx);
   mp_tx_segment(&tx, &second, false, start_of_time);
   mp_tx_finished(&tx, NULL, false, false);
   mp_tx_rolled_back(&tx, true, at);
@@ -182,11 +182,11 @@ static void savepoints(void) {
   opened(&tx, &options);
   mp_tx_segment(&tx, NULL, false, start_of_time);
   mp_tx_savepoint(&tx);
-  mp_tx_look(&tx);
+  mp_tx_flush(&tx);
   CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
   mp_tx_savepoint_undone(&tx);
   CHECK(!mp_tx_doomed(&tx) && tx.savepoints == 0 && tx.err.code == MP_OK);
-  mp_tx_look(&tx);
+  mp_tx_flush(&tx);
   CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME && mp_tx_doomed(&tx));
   mp_tx_savepoint(&tx);
   mp_tx_savepoint_undone(&tx);
@@ -216,16 +216,16 @@ static void misplaced(void) {
   for (int with_commit = 0; with_commit < 2; with_commit++) {
     CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
           mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
-    CHECK((with_commit ? mp_tx_finished(&tx, NULL, true, false) : mp_tx_look(&tx)) ==
+    CHECK((with_commit ? mp_tx_finished(&tx, NULL, true, false) : mp_tx_flush(&tx)) ==
           MP_TX_DO_SEND);
-    CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
+    CHECK(mp_tx_not_run(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK));
     CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
     CHECK(!tx.delay_ms && !tx.failed_attempts);
     CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
           mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
     CHECK(tx.attempt == 1);
   }
-  CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
+  CHECK(mp_tx_not_run(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT));
   CHECK(mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE &&
         mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN && tx.attempt == 1);
 }
@@ -237,13 +237,13 @@ static void misplaced_too_late(void) {
   struct mp_tx tx;
   opened(&tx, &options);
   CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_KILL | MP_TX_DO_CANCEL | MP_TX_DO_ANSWER));
-  CHECK(mp_tx_misplaced(&tx, &err) == MP_TX_DO_ROLLBACK);
+  CHECK(mp_tx_not_run(&tx, &err) == MP_TX_DO_ROLLBACK);
   CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == MP_TX_DO_RELEASE);
   CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
         mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   CHECK(mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
   CHECK(mp_tx_abort(&tx, &late) == (MP_TX_DO_CANCEL | MP_TX_DO_GRACE));
-  CHECK(mp_tx_misplaced(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK | MP_TX_DO_ANSWER));
+  CHECK(mp_tx_not_run(&tx, &err) == (MP_TX_DO_KILL | MP_TX_DO_ROLLBACK | MP_TX_DO_ANSWER));
   CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == MP_TX_DO_RELEASE);
   CHECK(tx.outcome == MP_TX_ROLLED_BACK && tx.err.code == MP_ETIMEOUT);
 }
@@ -257,7 +257,7 @@ static void frame_fails(void) {
   CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
         mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   mp_tx_savepoint(&tx);
-  CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
+  CHECK(mp_tx_flush(&tx) == MP_TX_DO_SEND);
   CHECK(mp_tx_segment(&tx, &err, false, start_of_time) == MP_TX_DO_RESUME);
   mp_tx_failed_at(&tx, 0);
   mp_tx_savepoint_undone(&tx);
@@ -273,7 +273,7 @@ static void stale_text(void) {
   CHECK(mp_tx_start(&tx, &options) == MP_TX_DO_ACQUIRE &&
         mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN);
   for (unsigned i = 0; i < MP_TX_STALE_MOST; i++) {
-    CHECK(i % 2 ? mp_tx_look(&tx) == MP_TX_DO_SEND
+    CHECK(i % 2 ? mp_tx_flush(&tx) == MP_TX_DO_SEND
                 : mp_tx_finished(&tx, NULL, true, false) == MP_TX_DO_SEND);
     unsigned actions = mp_tx_segment(&tx, &err, false, start_of_time);
     CHECK((actions & ~(unsigned)MP_TX_DO_KILL) == MP_TX_DO_ROLLBACK);
@@ -281,7 +281,7 @@ static void stale_text(void) {
     CHECK(!tx.delay_ms && !tx.retries_serialization && mp_tx_waited(&tx) == MP_TX_DO_ACQUIRE);
     CHECK(mp_tx_granted(&tx, start_of_time) == MP_TX_DO_RUN && tx.attempt == 1);
   }
-  CHECK(mp_tx_look(&tx) == MP_TX_DO_SEND);
+  CHECK(mp_tx_flush(&tx) == MP_TX_DO_SEND);
   mp_tx_segment(&tx, &err, false, start_of_time);
   CHECK(mp_tx_rolled_back(&tx, true, start_of_time) == (MP_TX_DO_RELEASE | MP_TX_DO_ANSWER));
 }

@@ -336,7 +336,7 @@ static void script_moves(struct sim *s) {
       if (s->failed) return;
       s->queued = true;
       s->script = LOOKING;
-      act(s, mp_tx_look(&s->tx));
+      act(s, mp_tx_flush(&s->tx));
       return;
     case 4: s->queued = s->queued || !s->failed; return;
     case 5: /* returns */

@@ -1,4 +1,5 @@
-/* look.c: the side that Lua functions see: queueing statements and waiting for them. */
+/* flush.c: what the functions of tx ask of a transaction: to queue statements, to send them and
+ * wait for the answer (a flush), and what the running call draws. */
 #include <lauxlib.h>
 
 #include "script/luaerr.h"
@@ -31,12 +32,12 @@ void mp_txn_check(lua_State *L, struct mp_txn *txn, const char *what) {
   if (mp_tx_doomed(&txn->work.tx)) raise_failure(L, txn);
 }
 
-static int flush(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
+static int flush_for_row(lua_State *L, struct mp_stmt *stmt, lua_KFunction k) {
   struct mp_txn *txn = MP_CONTAINER_OF(stmt->owner, struct mp_txn, segment);
-  return mp_txn_look(L, txn, "a look at a row", 0, k);
+  return mp_txn_flush(L, txn, "a look at a row", 0, k);
 }
 
-static const struct mp_stmt_driver driver = {.flush = flush};
+static const struct mp_stmt_driver driver = {.flush = flush_for_row};
 
 void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
   stmt->driver = &driver;
@@ -45,14 +46,14 @@ void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
 
 bool mp_txn_queued(const struct mp_txn *txn) { return mp_segment_queued(&txn->segment); }
 
-struct waiter { /* what a look continues with; lies on the Lua stack */
+struct waiter { /* how it goes on after a flush; lies on the Lua stack */
   struct mp_txn *txn;
   lua_KFunction k;
   lua_KContext ctx;
   bool anyway;
 };
 
-static int looked(lua_State *L, int status, lua_KContext ctx) {
+static int flushed(lua_State *L, int status, lua_KContext ctx) {
   struct waiter w = *(struct waiter *)ctx;
   lua_pop(L, 1); /* the waiter */
   if (!w.anyway && mp_tx_doomed(&w.txn->work.tx)) raise_failure(L, w.txn);
@@ -61,31 +62,31 @@ static int looked(lua_State *L, int status, lua_KContext ctx) {
 
 /* The coroutine that waits was closed, or the task ended from outside: the statements under way
  * have nobody left, and nothing else may be sent in between. */
-static void on_look_abandoned(void *data) {
+static void on_abandoned(void *data) {
   struct mp_txn *txn = data;
   if (!txn->work.m->script) return;  /* killed: by us, or told already */
   mp_timer_start(&txn->orphaned, 0); /* whoever ends the coroutine is still at it */
 }
 
-static int look(lua_State *L, const char *what, struct waiter w) {
+static int flush(lua_State *L, const char *what, struct waiter w) {
   if (!mp_segment_queued(&w.txn->segment)) return w.k(L, LUA_OK, w.ctx);
   mp_wait_check(L, what);
   struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
   *waiter = w;
-  w.txn->look = mp_wait_begin(L, on_look_abandoned, w.txn);
-  mp_txn_flush(w.txn);
-  return mp_wait_yield(L, (lua_KContext)waiter, looked);
+  w.txn->waiter = mp_wait_begin(L, on_abandoned, w.txn);
+  mp_txn_send_queued(w.txn);
+  return mp_wait_yield(L, (lua_KContext)waiter, flushed);
 }
 
-int mp_txn_look(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
-                lua_KFunction k) {
+int mp_txn_flush(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                 lua_KFunction k) {
   mp_txn_check(L, txn, what);
-  return look(L, what, (struct waiter){txn, k, ctx, false});
+  return flush(L, what, (struct waiter){txn, k, ctx, false});
 }
 
-int mp_txn_look_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
-                       lua_KFunction k) {
-  return look(L, what, (struct waiter){txn, k, ctx, true});
+int mp_txn_flush_anyway(lua_State *L, struct mp_txn *txn, const char *what, lua_KContext ctx,
+                        lua_KFunction k) {
+  return flush(L, what, (struct waiter){txn, k, ctx, true});
 }
 
 int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
@@ -100,7 +101,7 @@ int mp_txn_ask_types(lua_State *L, struct mp_txn *txn, const char *what, struct 
   question->part = txn->work.m;
   question->depth = txn->work.tx.savepoints;
   mp_list_push_front(behind, &question->node);
-  return mp_txn_look(L, txn, what, ctx, k);
+  return mp_txn_flush(L, txn, what, ctx, k);
 }
 
 bool mp_txn_undo_savepoint(struct mp_txn *txn) {
