@@ -94,9 +94,9 @@ static void send_begin(struct mp_segment *s) {]] },
 
   { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
     file = "src/txn/txn.c",
-    replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* done already",
+    replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has",
                 "  if (actions & MP_TX_DO_ROLLBACK) send_rollback(of_link(behind));\n"
-                .. "  if (actions & MP_TX_DO_ROLLBACK) { /* done already" },
+                .. "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 
   { name = "cancel_of_another", about = "a cancel hits the next transaction on the connection",

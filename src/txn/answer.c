@@ -75,7 +75,7 @@ static int push_nomem_p(lua_State *L) {
   return 0;
 }
 
-/* Also without memory the caller gets an error. */
+/* The caller gets an error even if there is no memory for one. */
 void mp_member_make_error(struct mp_member *member, const struct mp_err *err) {
   struct telling p = {.member = member, .err = err};
   mp_member_pcall(member, make_error_p, &p);
@@ -99,7 +99,7 @@ static void on_hook_done(struct mp_task *task, lua_State *L, bool ok, void *data
   mp_luaerr_get(L, -1, &err);
   const struct mp_log_about *about = mp_label_about(mp_task_label(task));
   mp_metrics_hook_error(host->shared->meters);
-  /* What a hook did not do nobody else is told, so it is the operator's, whatever its code. */
+  /* No caller hears of a failed hook, so the operator does, whatever its code. */
   mp_metrics_call_failed(host->shared->meters,
                          about && about->operation ? about->operation : "hook", mp_err_name(&err),
                          500, about ? about->call_id : NULL, mp_loop_wall_us(host->loop));
@@ -139,7 +139,7 @@ static int start_hooks_p(lua_State *L) {
   return 0;
 }
 
-/* All of them share what the script might spend, which begins anew. */
+/* All hooks of a call share one account, with the limits of its script from the start. */
 static void start_hooks(struct mp_member *member, enum mp_tx_outcome outcome) {
   const struct mp_task_limits *limits = &member->options.limits;
   struct mp_account *account = mp_account_ref(member->options.account);
@@ -194,7 +194,7 @@ static void read_error(struct mp_member *member, struct mp_err *err) {
 }
 
 static void take_error(struct mp_member *member, struct mp_txn_answer *answer) {
-  /* The script's own error tells more, unless something else decided. */
+  /* The script's own error tells more, unless the outcome is unknown. */
   if (answer->outcome != MP_TX_ROLLED_BACK) mp_member_unref(member, &member->error_ref);
   mp_member_make_error(member, &answer->err);
   read_error(member, &answer->err);
@@ -218,7 +218,7 @@ static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx
   };
 }
 
-/* The call is over, and what was borrowed from it is gone. */
+/* Then the call is over, and what was borrowed from it is gone. */
 static void tell(struct mp_member *member, struct mp_txn_answer *answer) {
   void *data = member->data;
   mp_timer_stop(&member->deadline);

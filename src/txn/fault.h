@@ -33,7 +33,7 @@ struct mp_fault_mark {
 /* A call begins its transaction: gets its number, and its draws where they are fixed. */
 void mp_fault_begin(struct mp_fault *fault, struct mp_fault_mark *mark, unsigned char seed[32],
                     uint64_t *started_us);
-/* Its script will start anew. */
+/* A new attempt begins. */
 void mp_fault_restart(struct mp_fault *fault, struct mp_fault_mark *mark);
 /* `stmt` (NULL: COMMIT) of the call is about to be sent, at its attempt `attempt`: notes it. True:
  * the failure is due in front of it. */

@@ -65,7 +65,7 @@ static int flushed(lua_State *L, int status, lua_KContext ctx) {
 static void on_abandoned(void *data) {
   struct mp_txn *txn = data;
   if (!txn->work.m->script) return;  /* killed: by us, or told already */
-  mp_timer_start(&txn->orphaned, 0); /* whoever ends the coroutine is still at it */
+  mp_timer_start(&txn->orphaned, 0); /* the code that ends the coroutine still runs */
 }
 
 static int flush(lua_State *L, const char *what, struct waiter w) {

@@ -17,7 +17,7 @@ static const char *unsound(const void *object) {
 
 MP_SM_TABLE(sm, "group", MP_GROUP_MAP, unsound);
 
-/* What is in no order is used by nobody else: the connection is closed. */
+/* After a fault the connection is not used again. */
 static void move(struct mp_group *g, enum mp_group_state to) {
   bool right = mp_sm_may(&sm, g->work->group, to);
   g->work->group = to;
@@ -68,7 +68,7 @@ static bool set_tenant(struct mp_group *g) {
   return true;
 }
 
-/* ---- who is in ---- */
+/* ---- its members ---- */
 
 static struct mp_member *first_waiting(struct mp_group *g) {
   MP_LIST_EACH(node, &g->work->members) {
@@ -78,7 +78,7 @@ static struct mp_member *first_waiting(struct mp_group *g) {
   return NULL;
 }
 
-/* Another call may come in, if one waits right behind: nobody waits for a group to fill. */
+/* Another call joins if one waits right behind. A group never waits until it is full. */
 static struct mp_member *join(struct mp_group *g) {
   struct mp_member *last = mp_member_at(g->work->members.prev);
   struct mp_txn_options options;
@@ -139,7 +139,7 @@ static unsigned out_of_memory(struct mp_group *g) {
   return mp_tx_abort(&g->work->tx, &err);
 }
 
-/* All have had their turn and everything is seen. */
+/* All members have returned or failed, and all statements are answered. */
 static unsigned close_group(struct mp_group *g) {
   struct mp_err err;
   bool any = false;
@@ -181,7 +181,7 @@ static void fail_member(struct mp_group *g, struct mp_member *member) {
   mp_work_forgive(g->work);
 }
 
-/* What the server has of the member goes. */
+/* Undoes what the server has of the member. */
 static unsigned undo(struct mp_group *g) {
   mp_segment_drop_queue(g->segment);
   mp_tx_rewound(&g->work->tx);
@@ -189,7 +189,7 @@ static unsigned undo(struct mp_group *g) {
   return out_of_memory(g);
 }
 
-/* Nothing of the member was sent; what others left to travel along stays. */
+/* Nothing of the member was sent. What earlier members left in the queue stays. */
 static void drop_from(struct mp_segment *segment, const struct mp_stmt *savepoint) {
   for (bool last = false; !last;) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(segment->queue.prev, struct mp_stmt, node);
@@ -230,7 +230,7 @@ unsigned mp_group_earlier_failed(struct mp_group *g) {
   return undo(g);
 }
 
-/* ---- one of them is not waited for any more ---- */
+/* ---- a member whose caller does not wait any more ---- */
 
 static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
   struct mp_err err;

@@ -16,7 +16,7 @@
 struct mp_group {
   struct mp_work *work;
   struct mp_segment *segment;
-  uint64_t until_ms;           /* nobody joins later */
+  uint64_t until_ms;           /* no call joins later */
   const char *tenant_in_force; /* a member's set_tenant_sql; borrowed */
 };
 
@@ -28,10 +28,11 @@ unsigned mp_group_returned(struct mp_group *group);
 unsigned mp_group_failed(struct mp_group *group);
 /* An earlier member's statement failed while another's script was at work. */
 unsigned mp_group_earlier_failed(struct mp_group *group);
-/* The member will not be waited for any more; the others go on, from the top if its work was
+/* The member's caller does not wait any more. The others go on, from the top if the member had
  * begun. */
 unsigned mp_group_drop(struct mp_group *group, struct mp_member *member, const struct mp_err *err);
-/* It came to nothing, for a reason that may be one member's alone: each is done again, alone. */
+/* It failed for a reason that may be one member's alone: each call is done again, without a group.
+ */
 bool mp_group_retries_ungrouped(const struct mp_group *group);
 
 #endif

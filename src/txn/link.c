@@ -4,9 +4,8 @@
 #include "util/buf.h"
 #include "util/pre.h"
 
-#define CHAIN_MOST                                                                               \
-  16 /* then others have their turn: who waits for a connection, or for the lock on another host \
-      */
+/* Then calls that wait for a connection, or for the lock on another host, have their turn. */
+#define CHAIN_MOST 16
 
 /* ---- the states ---- */
 
@@ -31,7 +30,7 @@ static const char *unsound(const void *object) {
 MP_SM_TABLE(sm, "link", MP_LINK_MAP, unsound);
 MP_SM_TABLE(lock_sm, "lane lock", MP_LANE_LOCK_MAP, NULL);
 
-/* What is in no order is used by nobody else: the connection is closed. */
+/* After a fault the connection is not used again. */
 static void move(struct mp_link *link, enum mp_link_state to) {
   bool right = mp_sm_may(&sm, link->state, to);
   link->state = to;
@@ -114,7 +113,7 @@ void mp_link_acquire(struct mp_link *link, uint64_t until_ms, const char *where)
     return;
   }
   move(link, MP_LINK_REFUSED);
-  mp_timer_start(&link->refusal, 0); /* nobody is called back before his call returns */
+  mp_timer_start(&link->refusal, 0); /* no callback before this function has returned */
 }
 
 void mp_link_stop_waiting(struct mp_link *link) {

@@ -51,15 +51,15 @@ enum mp_link_state {
 #undef X
 };
 
-/* What becomes of the connection; it only gets worse. */
+/* What is done with the connection when it goes back. It only gets worse. */
 enum mp_link_fate {
   MP_FATE_REUSE,
-  MP_FATE_CLOSE_AFTER, /* a statement left session state behind: nobody else may get it */
-  MP_FATE_CLOSE_NOW    /* it is broken, or not to be trusted */
+  MP_FATE_CLOSE_AFTER, /* a statement left session state behind: no other transaction may get it */
+  MP_FATE_CLOSE_NOW    /* it is broken, or its state is not known */
 };
 
 /* The lock between hosts, a session lock around the transaction of a lane. It serves speed, never
- * correctness: whether it was had is no matter.
+ * correctness: a transaction is right without it.
  *
  *   NONE --> HELD <--> RELEASING --> NONE          HELD: from the moment in which it is asked for
  *      \--> INHERITED --> HELD                     INHERITED: the one in front holds it */

@@ -89,7 +89,7 @@ void mp_member_unref(struct mp_member *member, int *ref);
 void mp_member_set_ref(lua_State *L, int *ref); /* to what is on top, which goes [-1, +0] */
 /* Starts its script as a task. False: no memory for that. */
 bool mp_member_run(struct mp_member *member);
-void mp_member_over(struct mp_member *member); /* the script is: its tx is good for nothing more */
+void mp_member_over(struct mp_member *member); /* the script is over: its tx raises from now on */
 void mp_member_kill(struct mp_member *member);
 /* Calls `fn` protected with `argument`, which mp_member_argument gives it; its stack is empty then.
  * False: it raised, and that is logged. */

@@ -30,15 +30,15 @@ struct mp_txn_options {
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the
    * result; it stands for the input whose hash (text) is `input_hash`. Both copied. */
   const char *key_id, *input_hash;
-  /* Of the script, all 0: a trusted one; its hooks get the same anew. wall_ms: of what it leaves
+  /* Of the script, all 0: a trusted one; its hooks get the same again. wall_ms: of what it leaves
    * behind, and of hooks. */
   struct mp_task_limits limits;
   /* Of the task that asks for it, whose limits the script and its hooks then share: an operation's
-   * call, or what it has started. Both NULL: nobody's. Borrowed; references are taken. */
+   * call, or what it has started. Both NULL: of no task. Borrowed; references are taken. */
   struct mp_scope *scope;
   struct mp_account *account;
   unsigned group;    /* this many calls may share a transaction (mp_txn_calls.join); 0, 1: none */
-  uint64_t group_ms; /* nobody joins later than this after the first began */
+  uint64_t group_ms; /* no call joins later than this after the first began */
 };
 
 /* What one call is told, once. */

@@ -84,7 +84,7 @@ NOTE_CALLBACK(claim)
 NOTE_CALLBACK(set_key)
 
 static void on_end_old(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  (void)req; /* it would only have saved time */
+  (void)req; /* it only saves time */
   (void)result;
   (void)err;
 }
@@ -293,7 +293,7 @@ void mp_outcome_note_connection(struct mp_outcome *o) {
   o->old_opened_ms = mp_conn_opened_ms(mp_link_conn(o->link));
 }
 
-/* Only inserts can be lost: a `one` is seen before COMMIT, of an exec nobody sees anything. */
+/* Only inserts have rows that can be lost: `one` is answered before COMMIT, exec gives no row. */
 static bool worth_keeping(const struct mp_stmt *stmt) {
   return stmt->state == MP_STMT_FAILED && stmt->refs > 1 && stmt->text->table;
 }

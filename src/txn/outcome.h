@@ -5,7 +5,7 @@
  * witness (witness.h) that says "void", in a transaction of its own: the unique index waits for the
  * lost transaction if that is still at it, and then the id belongs to one of the two for ever. The
  * row that is there tells which. pg_xact_status could not: after a crash the server gives numbers
- * of lost transactions anew.
+ * of lost transactions again.
  *
  *   IDLE --> ASKING --> READING --> IDLE     ASKING: the witness, the key's row, or both
  *                 \------------------^       READING: committed; rows that were lost are read (reread.h)
@@ -46,7 +46,7 @@ struct mp_outcome {
   void (*on_end)(struct mp_outcome *outcome, const struct mp_outcome_end *end);
   enum mp_outcome_state state;
   struct mp_list lost; /* statements whose answers were lost with COMMIT's */
-  int old_backend;     /* who may still be at COMMIT; 0: nobody */
+  int old_backend;     /* the backend that may still work on COMMIT; 0: none */
   uint64_t old_opened_ms;
   struct mp_question *question;
 };
@@ -58,8 +58,8 @@ void mp_outcome_fini(struct mp_outcome *outcome);
 
 /* COMMIT is about to be sent: over which connection, for a question about it. */
 void mp_outcome_note_connection(struct mp_outcome *outcome);
-/* Statements (struct mp_stmt) whose rows somebody holds are kept until it is known what became of
- * them; the others are let go of. */
+/* Statements (struct mp_stmt) whose rows a script holds are kept until the outcome is known; the
+ * others are let go of. */
 void mp_outcome_keep(struct mp_outcome *outcome, struct mp_list *statements);
 void mp_outcome_forget(struct mp_outcome *outcome); /* what was kept */
 /* Asks; on_end follows. -MP_ENOMEM. */

@@ -52,7 +52,7 @@ static void on_row(struct mp_req *req, struct mp_result *result, const struct mp
   const struct mp_work *work = row->reread->work;
   struct mp_stmt *stmt = row->stmt;
   if (err || PQntuples(result->pg) != 1) {
-    lost_for_good(stmt, err ? err->msg : "it was deleted or changed meanwhile");
+    lost_for_good(stmt, err ? err->msg : "it was deleted or changed since");
     return;
   }
   mp_result_unref(stmt->result);

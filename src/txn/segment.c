@@ -17,7 +17,7 @@ static const char *unsound(const void *object) {
 
 MP_SM_TABLE(sm, "segment", MP_SEGMENT_MAP, unsound);
 
-/* What is in no order is used by nobody else: the connection is closed. */
+/* After a fault the connection is not used again. */
 static void move(struct mp_segment *s, enum mp_segment_state to) {
   bool right = mp_sm_may(&sm, s->state, to);
   s->state = to;
@@ -205,7 +205,7 @@ static void on_types(struct mp_types_question *question, const struct mp_err *lo
   end(s, lost);
 }
 
-/* Before the script goes on: are there types among the results that nobody knows? Not behind a
+/* Before the script goes on: are there types among the results that are not known? Not behind a
  * failure, which has ended the transaction, nor behind COMMIT, when the connection may be
  * another's. */
 static bool ask_types(struct mp_segment *s) {
@@ -239,7 +239,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
 
 /* ---- sending ---- */
 
-/* SET LOCAL: nobody else who uses the connection meets it. */
+/* SET LOCAL: it ends with the transaction. */
 static void send_setting(struct mp_segment *s, struct mp_req *req, char *sql, size_t size,
                          const char *name, uint64_t ms,
                          void (*on_done)(struct mp_req *, struct mp_result *,
@@ -271,8 +271,8 @@ static void send_begin(struct mp_segment *s) {
   if (mp_member_has_key(work->m)) mp_witness_claim_key(&s->witness, mp_link_conn(s->link));
 }
 
-/* A question for types ends its segment: whoever asked waits for the answer. Is it all that goes
- * out now? */
+/* A question for types ends its segment, because the script waits for the answer. Is it all that is
+ * sent now? */
 static bool only_asks(const struct mp_list *queue) {
   MP_LIST_EACH(node, queue) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);

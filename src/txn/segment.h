@@ -30,7 +30,7 @@ enum mp_segment_state {
 enum mp_commit {
   MP_COMMIT_NONE,     /* the segment carries none */
   MP_COMMIT_HARMLESS, /* of work that changed nothing, or on a connection that was lost already */
-  MP_COMMIT_SENT,     /* its work is stored, or not: without an answer nobody knows */
+  MP_COMMIT_SENT,     /* its work is stored, or not: only the answer tells */
 };
 
 /* How a segment ended. */

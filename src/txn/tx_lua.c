@@ -30,7 +30,7 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* The types of the text's parameters are not known and are needed: asks, then calls `method`
- * anew. */
+ * again. */
 static int describe_first(lua_State *L, struct mp_txn *txn, const char *what, struct mp_text *text,
                           lua_CFunction method) {
   return mp_txn_ask_types(L, txn, what, text, (lua_KContext)method, again);

@@ -115,7 +115,7 @@ static void begin_attempt(struct mp_txn *txn) {
   mp_members_reset(&txn->work);
 }
 
-/* Never while what is canceled may be another's: the link sees to that. */
+/* The link sees to it that the cancel hits no other transaction. */
 static void send_cancel(struct mp_txn *txn) {
   struct mp_err err;
   if (mp_link_cancel(&txn->link, &err))
@@ -218,7 +218,7 @@ static void act(struct mp_txn *txn, unsigned actions) {
   free_if_done(txn);
 }
 
-/* The whole transaction: nobody waits for it any more, or none of its calls can be helped. */
+/* Ends the whole transaction. */
 static void abort_all(struct mp_txn *txn, const struct mp_err *err) {
   unsigned actions = mp_tx_abort(&txn->work.tx, err);
   if (txn->work.tx.state == MP_TX_ENDED) mp_link_stop_waiting(&txn->link);
@@ -353,7 +353,7 @@ static unsigned hand_over(struct mp_txn *txn, const struct mp_segment_end *end, 
     return actions;
   }
   if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
-  if (actions & MP_TX_DO_ROLLBACK) { /* done already, or by the one behind */
+  if (actions & MP_TX_DO_ROLLBACK) { /* the server has done it, or the one behind will */
     behind->front_failed = true;
     actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
     actions |= mp_tx_rolled_back(&txn->work.tx, true, mp_work_now(&txn->work));

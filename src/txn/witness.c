@@ -7,7 +7,7 @@
 #include "txn/member.h"
 #include "util/log.h"
 
-/* How long to wait before a missing table is looked for again: somebody may have migrated. */
+/* A missing table is looked for again after this time: it may have been created since. */
 #define ASK_AGAIN_MS 60000
 
 bool mp_witness_table_gone(const struct mp_err *err) {
@@ -27,7 +27,7 @@ static void fail(struct mp_witness *w, const struct mp_err *err, bool retry) {
 static void set_missing(const struct mp_work *work) {
   struct mp_pool_witness *witness = mp_pool_witness(work->options.pool);
   bool first = witness->table != MP_WITNESS_MISSING && !witness->asked_ms;
-  /* Of another database that a script has opened nobody expects it. */
+  /* A database that a script has opened itself needs no such table. */
   if (first && work->options.pool == work->host->pool)
     mp_log(MP_LOG_WARN, "host",
            "the database has no table moonpool.witness that this role may write: a COMMIT whose "
@@ -100,8 +100,8 @@ static void on_set_key(struct mp_req *req, struct mp_result *result, const struc
   if (err) fail(MP_CONTAINER_OF(req, struct mp_witness, set_key), err, false);
 }
 
-/* Somebody else has committed under the key since we asked: the next attempt finds what he
- * stored. */
+/* 23505: another call has committed under the key since we asked. The next attempt finds its row.
+ */
 static void on_claim(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   (void)result;
   if (err)

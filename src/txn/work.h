@@ -13,7 +13,7 @@ struct mp_member_events;
 /* The first failure of an attempt that counts, and whose it is. */
 struct mp_work_failure {
   struct mp_failure failure;
-  struct mp_member *member; /* NULL: nobody's in particular */
+  struct mp_member *member; /* NULL: of no single call */
   unsigned depth;           /* of savepoints */
   bool by_host;             /* a statement of the host's own failed */
 };
