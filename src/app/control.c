@@ -13,6 +13,7 @@
 #include "cluster/cluster.h"
 #include "script/luaerr.h"
 #include "util/buf.h"
+#include "util/hash.h"
 #include "util/list.h"
 #include "util/log.h"
 
@@ -71,9 +72,7 @@ int mp_control_path(const char *app_dir, long pid, char *out, size_t size, struc
     return mp_err_set(err, MP_EIO, "cannot make %.200s: %s", dir, strerror(errno));
   if (pid && st.st_uid != geteuid() && geteuid() != 0)
     return mp_err_set(err, MP_EIO, "%.200s belongs to another user", dir);
-  uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
-  for (const char *p = app_dir; *p; p++)
-    hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
+  uint64_t hash = mp_hash(MP_HASH_START, app_dir, strlen(app_dir));
   int n = pid ? snprintf(out, size, "%s/%08x-%ld.sock", dir, (unsigned)(hash >> 32), pid)
               : snprintf(out, size, "%s/%08x-", dir, (unsigned)(hash >> 32));
   if (n < 0 || (size_t)n >= size || (size_t)n >= sizeof((struct sockaddr_un *)0)->sun_path)

@@ -10,6 +10,7 @@
 #include "pg/conn_internal.h"
 #include "pg/sqlstate.h"
 #include "util/log.h"
+#include "util/pre.h"
 
 enum { CANCEL_PAUSE_MS = 100, CANCEL_PAUSE_MAX_MS = 1000 };
 
@@ -105,6 +106,7 @@ static void finish(struct mp_conn *conn) {
 }
 
 void mp_conn_unpin(struct mp_conn *conn) {
+  PRE(conn->pins > 0);
   conn->pins--;
   finish(conn);
 }

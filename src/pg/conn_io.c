@@ -5,6 +5,7 @@
 
 #include "pg/conn_internal.h"
 #include "pg/sqlstate.h"
+#include "util/pre.h"
 
 static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
   struct mp_op_ring *ops = &conn->ops;
@@ -103,6 +104,7 @@ static int send_prepared(struct mp_conn *conn, struct mp_req *req) {
 }
 
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req) {
+  PRE(req->sql && req->on_done);
   if (mp_conn_alive(conn)) {
     deallocate_dropped(conn);
     int sent = -1;
@@ -126,6 +128,7 @@ static void flush(struct mp_conn *conn) {
 }
 
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync) {
+  PRE(sync->on_done);
   bool sent = mp_conn_alive(conn);
   if (sent && !PQpipelineSync(conn->pg)) {
     lost(conn, "cannot send");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "util/attr.h"
+#include "util/hash.h"
 
 struct mp_result *mp_result_new(PGresult *pg) {
   struct mp_result *result = malloc(sizeof *result);
@@ -38,11 +39,10 @@ bool mp_result_name_twice(const PGresult *pg, int *first, int *second) {
   if (n < 2 || size > MP_ARRAY_LEN(slots)) return false;
   memset(slots, 0, size * sizeof *slots);
   for (int i = 0; i < n; i++) {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (const char *c = PQfname(pg, i); *c; c++) hash = (hash ^ (unsigned char)*c) * 16777619u;
-    size_t at = hash & (size - 1);
+    const char *name = PQfname(pg, i);
+    size_t at = mp_hash(MP_HASH_START, name, strlen(name)) & (size - 1);
     for (; slots[at]; at = (at + 1) & (size - 1)) {
-      if (strcmp(PQfname(pg, slots[at] - 1), PQfname(pg, i)) != 0) continue;
+      if (strcmp(PQfname(pg, slots[at] - 1), name) != 0) continue;
       *first = slots[at] - 1;
       *second = i;
       return true;

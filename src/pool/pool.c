@@ -9,6 +9,7 @@
 #include "pool/pool_internal.h"
 #include "util/log.h"
 #include "util/metrics.h"
+#include "util/pre.h"
 
 enum { BUSY_MS = 2000, WATCH_MS = 1000 }; /* see mp_pool_watch */
 
@@ -283,6 +284,7 @@ void mp_pool_release(struct mp_lease *lease, bool discard) {
 }
 
 void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
+  PRE(from != to);
   struct mp_pool *pool = from->pool;
   if (!pool || !from->conn) return; /* the pool was closed by force in the meantime */
   struct pool_slot *slot = pool->slots[from->slot];
@@ -301,6 +303,7 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
 /* ---- acquire ---- */
 
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {
+  PRE(lease->on_grant && lease->on_fail);
   int rv = mp_policy_acquire(pool->policy, mp_pool_now_ms(pool), lease, lease->deadline_ms,
                              &lease->slot, err);
   if (rv) return rv;

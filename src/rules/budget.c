@@ -1,6 +1,8 @@
 #include "rules/budget.h"
 
-#include <stddef.h>
+#include <string.h>
+
+#include "util/hash.h"
 
 void mp_budget_init(struct mp_budget *budget, double percent, double reserve, double own) {
   *budget = (struct mp_budget){
@@ -8,14 +10,15 @@ void mp_budget_init(struct mp_budget *budget, double percent, double reserve, do
   for (size_t i = 0; i < MP_BUDGET_PURSES; i++) budget->purses[i] = (struct mp_purse){i, own};
 }
 
-/* FNV-1a; the end of each text counts, and NULL is not "". */
-static uint64_t hash(uint64_t h, const char *text) {
-  for (const char *at = text; at && *at; at++) h = (h ^ (unsigned char)*at) * 0x100000001b3;
-  return (h ^ (text ? 0x100 : 0x101)) * 0x100000001b3;
+/* The end of each text counts, and NULL is not "". */
+static uint64_t add(uint64_t hash, const char *text) {
+  char end = text ? 0 : 1;
+  if (text) hash = mp_hash(hash, text, strlen(text));
+  return mp_hash(hash, &end, 1);
 }
 
 uint64_t mp_budget_key(const char *operation, const char *tenant) {
-  return hash(hash(0xcbf29ce484222325, operation), tenant);
+  return add(add(MP_HASH_START, operation), tenant);
 }
 
 static double tokens_of(const struct mp_budget *budget, uint64_t key) {

@@ -3,107 +3,69 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "util/attr.h"
+#include "util/hash.h"
+
 struct mp_lane {
-  struct mp_lane *next; /* of its bucket */
-  uint64_t hash;
+  UT_hash_handle hh;
+  uint64_t order;        /* from the key: the same on every host */
   struct mp_list passes; /* the first holds the lane, the others wait in order */
-  size_t len;
   char key[];
 };
 
 struct mp_lanes {
-  struct mp_lane **buckets;
-  size_t size; /* a power of two */
-  size_t limit, waiting, active;
+  struct mp_lane *by_key;
+  size_t limit, waiting;
 };
-
-/* Keys come from callers. A caller whose keys collide on purpose only slows down its own waiting,
- * because the number of waiting calls is limited. */
-static uint64_t hash_key(const char *key, size_t len) {
-  uint64_t hash = 14695981039346656037u;
-  for (size_t i = 0; i < len; i++) hash = (hash ^ (unsigned char)key[i]) * 1099511628211u;
-  return hash ^ hash >> 32;
-}
-
-static struct mp_lane **bucket(const struct mp_lanes *lanes, uint64_t hash) {
-  return &lanes->buckets[hash & (lanes->size - 1)];
-}
 
 int mp_lanes_new(struct mp_lanes **out, size_t limit, struct mp_err *err) {
   struct mp_lanes *lanes = calloc(1, sizeof *lanes);
-  if (lanes) {
-    lanes->size = 64;
-    lanes->limit = limit;
-    lanes->buckets = calloc(lanes->size, sizeof *lanes->buckets);
-  }
-  if (!lanes || !lanes->buckets) {
-    free(lanes);
-    return mp_err_set(err, MP_ENOMEM, "no memory for the lanes of operations");
-  }
+  if (!lanes) return mp_err_set(err, MP_ENOMEM, "no memory for the lanes of operations");
+  lanes->limit = limit;
   *out = lanes;
   return 0;
 }
 
+static void lane_free(struct mp_lanes *lanes, struct mp_lane *lane) {
+  HASH_DEL(lanes->by_key, lane); /* NOLINT(clang-analyzer-core.NullDereference): uthash */
+  MP_FREE_LISTED(lane);
+}
+
 void mp_lanes_unref(struct mp_lanes *lanes) {
   if (!lanes) return;
-  for (size_t i = 0; i < lanes->size; i++) {
-    for (struct mp_lane *lane = lanes->buckets[i]; lane;) {
-      struct mp_lane *next = lane->next;
-      free(lane);
-      lane = next;
-    }
-  }
-  free(lanes->buckets);
+  struct mp_lane *lane, *next;
+  HASH_ITER(hh, lanes->by_key, lane, next) { lane_free(lanes, lane); }
   free(lanes);
 }
 
-/* Failing to grow costs time only: the chains get longer. */
-static void grow(struct mp_lanes *lanes) {
-  struct mp_lanes wider = {.size = lanes->size * 2};
-  wider.buckets = calloc(wider.size, sizeof *wider.buckets);
-  if (!wider.buckets) return;
-  for (size_t i = 0; i < lanes->size; i++) {
-    for (struct mp_lane *lane = lanes->buckets[i], *next; lane; lane = next) {
-      next = lane->next;
-      struct mp_lane **to = bucket(&wider, lane->hash);
-      lane->next = *to;
-      *to = lane;
-    }
-  }
-  free(lanes->buckets);
-  lanes->buckets = wider.buckets;
-  lanes->size = wider.size;
+/* Keys come from callers. A caller whose keys collide on purpose only slows down its own waiting,
+ * because the number of waiting calls is limited. */
+static uint64_t order_of(const char *key, size_t len) {
+  uint64_t hash = mp_hash(MP_HASH_START, key, len);
+  return hash ^ hash >> 32;
 }
 
-static struct mp_lane *lane_find(const struct mp_lanes *lanes, uint64_t hash, const char *key,
+static struct mp_lane *lane_find(const struct mp_lanes *lanes, uint64_t order, const char *key,
                                  size_t len) {
-  for (struct mp_lane *lane = *bucket(lanes, hash); lane; lane = lane->next)
-    if (lane->hash == hash && lane->len == len && !memcmp(lane->key, key, len)) return lane;
-  return NULL;
-}
-
-static struct mp_lane *lane_new(struct mp_lanes *lanes, uint64_t hash, const char *key,
-                                size_t len) {
-  struct mp_lane *lane = malloc(sizeof *lane + len);
-  if (!lane) return NULL;
-  lane->hash = hash;
-  lane->len = len;
-  memcpy(lane->key, key, len);
-  mp_list_init(&lane->passes);
-  if (lanes->active >= lanes->size) grow(lanes);
-  struct mp_lane **to = bucket(lanes, hash);
-  lane->next = *to;
-  *to = lane;
-  lanes->active++;
+  struct mp_lane *lane;
+  HASH_FIND_BYHASHVALUE(hh, lanes->by_key, key, len, (unsigned)order, lane);
   return lane;
 }
 
-static void lane_free(struct mp_lanes *lanes, struct mp_lane *lane) {
-  struct mp_lane **at = bucket(lanes, lane->hash);
-  while (*at != lane) at = &(*at)->next;
-  *at = lane->next;
-  lanes->active--;
+static struct mp_lane *lane_new(struct mp_lanes *lanes, uint64_t order, const char *key,
+                                size_t len) {
+  struct mp_lane *lane = calloc(1, sizeof *lane + len);
+  if (!lane) return NULL;
+  lane->order = order;
+  memcpy(lane->key, key, len);
+  mp_list_init(&lane->passes);
+  HASH_ADD_KEYPTR_BYHASHVALUE(hh, lanes->by_key, lane->key, len, (unsigned)order, lane);
+  if (lane->hh.tbl) return lane;
   free(lane);
+  return NULL;
 }
 
 int mp_lanes_wait(struct mp_lanes *lanes, struct mp_err *err) {
@@ -121,14 +83,14 @@ void mp_lanes_waited(struct mp_lanes *lanes) { lanes->waiting--; }
 
 int mp_lane_enter(struct mp_lanes *lanes, const char *key, size_t len, struct mp_lane_pass *pass,
                   struct mp_err *err) {
-  uint64_t hash = hash_key(key, len);
-  struct mp_lane *lane = lane_find(lanes, hash, key, len);
+  uint64_t order = order_of(key, len);
+  struct mp_lane *lane = lane_find(lanes, order, key, len);
   bool granted = !lane;
   if (!granted) {
     int rv = mp_lanes_wait(lanes, err);
     if (rv) return rv;
   }
-  if (!lane) lane = lane_new(lanes, hash, key, len);
+  if (!lane) lane = lane_new(lanes, order, key, len);
   if (!lane) return mp_err_set(err, MP_ENOMEM, "no memory for a lane");
   *pass = (struct mp_lane_pass){.lane = lane, .granted = granted};
   mp_list_push_back(&lane->passes, &pass->node);
@@ -185,8 +147,8 @@ void mp_lane_wait_again(struct mp_lanes *lanes, struct mp_lane_pass *pass) {
 }
 
 uint64_t mp_lane_order(const struct mp_lane_pass *pass) {
-  return pass->lane ? pass->lane->hash : 0;
+  return pass->lane ? pass->lane->order : 0;
 }
 
 size_t mp_lanes_waiting(const struct mp_lanes *lanes) { return lanes->waiting; }
-size_t mp_lanes_active(const struct mp_lanes *lanes) { return lanes->active; }
+size_t mp_lanes_active(const struct mp_lanes *lanes) { return HASH_COUNT(lanes->by_key); }

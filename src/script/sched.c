@@ -1,5 +1,4 @@
 /* sched.c: the scheduler's turn: which task runs next, and how tasks end. */
-#include <assert.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include "script/slice.h"
 #include "script/task_priv.h"
 #include "util/log.h"
+#include "util/pre.h"
 
 enum {
   COLLECT_FROM = 4 << 20, /* a task that leaves so many bytes has its garbage collected */
@@ -79,7 +79,7 @@ static void finish_condemned(struct mp_task *task) {
   lua_State *co = task->co;
   mp_task_abandon(task);
   leave(task);
-  assert(!task->founder || task->account);
+  PRE(!task->founder || task->account);
   if (task->founder) kill_account(task);
   mp_co_close(co);
   lua_settop(co, 0);
@@ -352,7 +352,7 @@ void mp_sched_unref(struct mp_sched *sched) {
   MP_LIST_EACH(node, &sched->tasks)
   mp_log(MP_LOG_ERROR, "script", "task \"%s\" is left over at the end",
          MP_LIST_ENTRY(node, struct mp_task, all)->name);
-  assert(sched->count == 0);
+  PRE(sched->count == 0);
   mp_timer_stop(&sched->rest);
   mp_loop_set_turn(sched->loop, NULL, NULL);
   mp_slice_fini(&sched->slice);

@@ -2,10 +2,11 @@
  * itself included. */
 #include "script/slab.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "util/pre.h"
 
 enum {
   PAGES = MP_SLAB_ARENA / MP_SLAB_PAGE,
@@ -96,7 +97,7 @@ void *mp_slab_take_slow(struct mp_slab *slab, size_t size) {
     slab->current[class] = page = next;
   }
   void **block = page->free;
-  assert(block); /* the page was extended, or is a partial one */
+  PRE(block); /* the page was extended, or is a partial one */
   page->free = *block;
   page->live++;
   return block;

@@ -1,11 +1,11 @@
 /* tasks.c: the table of tasks, their waits and their properties; the other files about tasks build
  * on it. Runs no Lua. */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "script/task_priv.h"
 #include "util/buf.h"
+#include "util/pre.h"
 
 /* ---- slots: a token finds its task, or finds that it has ended ---- */
 
@@ -64,7 +64,7 @@ void mp_task_abandon(struct mp_task *task) {
 
 struct mp_token mp_wait_begin(lua_State *L, void (*abandon)(void *data), void *data) {
   struct mp_task *task = mp_task_of(L);
-  assert(task && task == task->sched->running);
+  PRE(task && task == task->sched->running);
   if (task->wait) mp_task_abandon(task); /* an error came between its begin and its yield */
   struct mp_sched *sched = task->sched;
   task->wait = ++sched->last_wait;

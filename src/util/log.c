@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "util/hash.h"
 #include "util/utf8.h"
 
 #define TEXT_MAX 1024
@@ -124,15 +125,10 @@ static void write_line(enum mp_log_level level, const char *topic, const char *t
 
 /* ---- what comes too often ---- */
 
-static uint64_t hash(uint64_t hash, const void *bytes, size_t n) { /* FNV-1a */
-  for (const unsigned char *at = bytes; n--; at++) hash = (hash ^ *at) * UINT64_C(1099511628211);
-  return hash;
-}
-
 static uint64_t key_of(const char *topic, const char *fmt, const char *text) {
-  uint64_t key = hash(UINT64_C(14695981039346656037), topic, strlen(topic));
+  uint64_t key = mp_hash(MP_HASH_START, topic, strlen(topic));
   if (!strcmp(fmt, "%s")) fmt = text; /* a script's message: its text identifies the event */
-  return hash(key, fmt, strlen(fmt));
+  return mp_hash(key, fmt, strlen(fmt));
 }
 
 /* Decided under the lock, written after it: a sink may log itself. */
