@@ -15,21 +15,27 @@ local expected = {
     rawget rawlen rawset require
       select setmetatable string table tonumber tostring type utf8 xpcall]],
   coroutine = "close create isyieldable resume running status wrap yield",
-  math = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad random sin sqrt tan
+  math = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger
+    modf pi rad random sin sqrt tan
     tointeger type ult]],
   os = "clock date difftime time",
   string =
     "byte char find format gmatch gsub len lower match pack packsize rep reverse sub unpack upper",
   table = "concat insert move pack remove sort unpack",
   utf8 = "char charpattern codepoint codes len offset",
-  ["moonpool"] = [[all cache cache.delete cache.get cache.invalidate cache.set cache.stats call call_info decimal fail generation json
-    json.array json.camel json.decode json.encode json.is_array json.map json.null json.object json.raw json.snake log log.debug
-    log.error log.info log.warn metrics metrics.counter metrics.gauge metrics.histogram metrics.operations metrics.pool
-    metrics.queries metrics.slow metrics.transactions now null operation sleep spawn timeout uuid version]],
+  ["moonpool"] = [[all cache cache.delete cache.get cache.invalidate cache.set cache.stats call
+    call_info decimal fail generation json
+    json.array json.camel json.decode json.encode json.is_array json.map json.null json.object
+      json.raw json.snake log log.debug
+    log.error log.info log.warn metrics metrics.counter metrics.gauge metrics.histogram
+      metrics.operations metrics.pool
+    metrics.queries metrics.slow metrics.transactions now null operation sleep spawn timeout uuid
+      version]],
   ["moonpool.cache"] = "delete get invalidate set stats",
   ["moonpool.db"] = "count exec first insert lease notify one query stream transaction value",
   ["moonpool.decimal"] = "is max min",
-  ["moonpool.is"] = [[any array boolean date decimal email enum integer map null number object one_of row schema string timestamp
+  ["moonpool.is"] = [[any array boolean date decimal email enum integer map null number object
+    one_of row schema string timestamp
     uuid]],
   ["moonpool.json"] = "array camel decode encode is_array map null object raw snake",
   ["moonpool.metrics"] = "counter gauge histogram operations pool queries slow transactions",

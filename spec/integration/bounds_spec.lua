@@ -261,7 +261,8 @@ describe("a transaction is bounded by", function()
           end
         end
         moonpool.all(calls)
-        print(sum)]], { MOONPOOL_RETRY_BUDGET = "1", MOONPOOL_LOG_LEVEL = "error", DB_POOL_MAX = "5" })
+        print(sum)]], { MOONPOOL_RETRY_BUDGET = "1", MOONPOOL_LOG_LEVEL = "error",
+          DB_POOL_MAX = "5" })
       assert.are.equal(0, code, output)
       assert.are.equal(3 * 120, tonumber(output))
     end)

@@ -13,7 +13,8 @@ local POOL, CLIENTS, ANSWERS = 3, 12, 40
 
 local function operation(fields, body)
   return ('local moonpool = require "moonpool"\n' ..
-    'return moonpool.operation { summary = "x", %s run = function(tx) %s end }'):format(fields, body)
+    'return moonpool.operation { summary = "x", %s run = function(tx) %s end }'):format(fields,
+      body)
 end
 
 -- Each kind of work that asks for a connection.

@@ -24,20 +24,34 @@ local REACHING = [==[
 local harmless = {}
 for name in ([[
   _pg_index_position
-  age amvalidate brin_desummarize_range brin_summarize_new_values brin_summarize_range clock_timestamp current_query
-  current_schema current_schemas currtid2 currval gen_random_uuid gin_clean_pending_list inet_client_addr inet_client_port
-  inet_server_addr inet_server_port lastval nextval pg_backend_pid pg_blocking_pids pg_collation_actual_version
-  pg_conf_load_time pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system pg_current_wal_flush_lsn
-  pg_current_wal_insert_lsn pg_current_wal_lsn pg_current_xact_id pg_current_xact_id_if_assigned pg_cursor
-  pg_database_collation_actual_version pg_database_size pg_extension_config_dump pg_get_multixact_members pg_get_viewdef
-  pg_get_wal_replay_pause_state pg_get_wal_resource_managers pg_import_system_collations pg_indexes_size pg_is_in_recovery
-  pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_jit_available pg_last_committed_xact
-  pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_listening_channels pg_lock_status
-  pg_my_temp_schema pg_nextoid pg_notification_queue_usage pg_partition_ancestors pg_partition_tree pg_prepared_xact
-  pg_relation_size pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_sleep pg_sleep_for pg_sleep_until
-  pg_stat_clear_snapshot pg_stat_force_next_flush pg_stop_making_pinned_objects pg_table_size pg_tablespace_size
-  pg_total_relation_size pg_trigger_depth pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_xact_status
-  plpgsql_validator random timeofday txid_current txid_current_if_assigned txid_status]]):gmatch "%S+" do
+  age amvalidate brin_desummarize_range brin_summarize_new_values brin_summarize_range
+    clock_timestamp current_query
+  current_schema current_schemas currtid2 currval gen_random_uuid gin_clean_pending_list
+    inet_client_addr inet_client_port
+  inet_server_addr inet_server_port lastval nextval pg_backend_pid pg_blocking_pids
+    pg_collation_actual_version
+  pg_conf_load_time pg_control_checkpoint pg_control_init pg_control_recovery pg_control_system
+    pg_current_wal_flush_lsn
+  pg_current_wal_insert_lsn pg_current_wal_lsn pg_current_xact_id pg_current_xact_id_if_assigned
+    pg_cursor
+  pg_database_collation_actual_version pg_database_size pg_extension_config_dump
+    pg_get_multixact_members pg_get_viewdef
+  pg_get_wal_replay_pause_state pg_get_wal_resource_managers pg_import_system_collations
+    pg_indexes_size pg_is_in_recovery
+  pg_is_wal_replay_paused pg_isolation_test_session_is_blocked pg_jit_available
+    pg_last_committed_xact
+  pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_listening_channels
+    pg_lock_status
+  pg_my_temp_schema pg_nextoid pg_notification_queue_usage pg_partition_ancestors pg_partition_tree
+    pg_prepared_xact
+  pg_relation_size pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_sleep pg_sleep_for
+    pg_sleep_until
+  pg_stat_clear_snapshot pg_stat_force_next_flush pg_stop_making_pinned_objects pg_table_size
+    pg_tablespace_size
+  pg_total_relation_size pg_trigger_depth pg_xact_commit_timestamp pg_xact_commit_timestamp_origin
+    pg_xact_status
+  plpgsql_validator random timeofday txid_current txid_current_if_assigned txid_status]]):gmatch
+    "%S+" do
   harmless[name] = true
 end
 local counters = { "^binary_upgrade_", "^pg_event_trigger_", "^pg_stat_get_[^b]",

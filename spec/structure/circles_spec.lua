@@ -1,5 +1,5 @@
--- Includes and requires go one way only: no two files know each other. A .c file and its header are one
--- unit, and so is the private header of a room (call.c, call.h, call_priv.h).
+-- Includes and requires go one way only: no two files know each other. A .c file and its header are
+-- one unit, and so is the private header of a room (call.c, call.h, call_priv.h).
 local root = os.getenv "MOONPOOL_APP" or "."
 local tree = dofile(root .. "/spec/structure/tree.lua")
 

@@ -15,7 +15,7 @@ local known_long_files = tree.words [[
   spec/unit/c/policy_test.c spec/unit/c/sim_test.c spec/unit/c/tx_test.c spec/unit/task_spec.lua
   src/rules/attempts.c src/svc/service.c
 ]]
-local known_long_lines = { src = 16, lua = 30, scripts = 9, spec = 190 }
+local known_long_lines = { src = 14, scripts = 9, spec = 90 }
 
 -- A released version of the host's own schema is never edited, so its lines are not wrapped either.
 local frozen = { ["lua/moonpool/migrate/system_versions.lua"] = true }
@@ -64,7 +64,9 @@ describe("the source tree", function()
       local folder = path:match "^[^/]+"
       long[folder] = long[folder] or {}
       for number, line in ipairs(tree.lines(path)) do
-        if columns(line) > max_columns and not frozen[path] then table.insert(long[folder], path .. ":" .. number) end
+        if columns(line) > max_columns and not frozen[path] then
+          table.insert(long[folder], path .. ":" .. number)
+        end
       end
     end
     for folder, places in pairs(long) do

@@ -1,4 +1,5 @@
--- Functions are short enough to be seen at once. In specs, a block of describe is no function in this sense.
+-- Functions are short enough to be seen at once. In specs, a block of describe is no function in
+-- this sense.
 local root = os.getenv "MOONPOOL_APP" or "."
 local tree = dofile(root .. "/spec/structure/tree.lua")
 
@@ -14,7 +15,8 @@ local function long_c()
     for _, f in ipairs(tree.c_functions(tree.text(path))) do
       local lines = f.last - f.first + 1
       if lines > max_c then
-        found[path .. " " .. f.name] = ("%s:%d: %s has %d lines"):format(path, f.first, f.name, lines)
+        found[path .. " " .. f.name] =
+          ("%s:%d: %s has %d lines"):format(path, f.first, f.name, lines)
       end
     end
   end
@@ -27,7 +29,8 @@ local function long_lua()
     for _, f in ipairs(tree.lua_functions(tree.text(path))) do
       local lines = f.last - f.first + 1
       if lines > max_lua and not f.head:find "^%s*describe%f[%W]" then
-        found[path .. " " .. f.name] = ("%s:%d: %s has %d lines"):format(path, f.first, f.name, lines)
+        found[path .. " " .. f.name] =
+          ("%s:%d: %s has %d lines"):format(path, f.first, f.name, lines)
       end
     end
   end
@@ -37,7 +40,9 @@ end
 describe("functions", function()
   it("of C have at most " .. max_c .. " lines", function() tree.ratchet(long_c(), known_c) end)
 
-  it("of Lua have at most " .. max_lua .. " lines", function() tree.ratchet(long_lua(), known_lua) end)
+  it("of Lua have at most " .. max_lua .. " lines", function()
+    tree.ratchet(long_lua(), known_lua)
+  end)
 
   it("are measured by a reader that knows where they end", function()
     assert.same({ { name = "f", first = 2, last = 6 }, { name = "g", first = 8, last = 8 } }, tree.c_functions [[

@@ -1,11 +1,11 @@
--- The rooms of src/: includes go down only, and enter a room by its door (src/layers). Reads files only; runs
--- in the host and under plain busted.
+-- The rooms of src/: includes go down only, and enter a room by its door (src/layers). Reads files
+-- only; runs in the host and under plain busted.
 local root = os.getenv "MOONPOOL_APP" or "."
 local tree = dofile(root .. "/spec/structure/tree.lua")
 local words, report = tree.words, tree.report
 
--- Returns the layers in order, what each may include, who may include a guarded header, and the headers
--- that are a room's door.
+-- Returns the layers in order, what each may include, who may include a guarded header, and the
+-- headers that are a room's door.
 local function read_layers(lines)
   local order, allowed, guarded, doors = {}, {}, {}, {}
   for number, line in ipairs(lines) do
@@ -14,7 +14,8 @@ local function read_layers(lines)
     local header, users = line:match '^([<"][^>"]+[>"]):(.*)$'
     local room, door = line:match "^door (%l+):(.*)$"
     if room then
-      assert(not doors[room], "src/layers:" .. number .. ": the door of " .. room .. " is there twice")
+      assert(not doors[room], "src/layers:" .. number .. ": the door of " .. room
+             .. " is there twice")
       doors[room] = words(door)
     elseif layer then
       assert(not allowed[layer], "src/layers:" .. number .. ": " .. layer .. " is there twice")
@@ -33,11 +34,13 @@ end
 local function judge_door(from, room, name, doors)
   if from == room then return nil end
   if name:find "_priv%.h$" or name:find "_internal%.h$" then
-    return ("%s may not include %s/%s: that header is private to %s/"):format(from, room, name, room)
+    return ("%s may not include %s/%s: that header is private to %s/"):format(from, room, name,
+      room)
   end
   local door = doors[room]
   if door and not door[name] then
-    return ("%s may not include %s/%s: it is no door of %s (see src/layers)"):format(from, room, name, room)
+    return ("%s may not include %s/%s: it is no door of %s (see src/layers)"):format(from, room,
+      name, room)
   end
 end
 
@@ -60,7 +63,8 @@ local function judge(path, line, allowed, guarded, doors)
   if other == layer or allowed[layer][other] then
     return judge_door(layer, other, target:match "^[^/]+/(.*)", doors)
   end
-  return ("%s may not include %s: src/layers allows no edge %s -> %s"):format(layer, header, layer, other)
+  return ("%s may not include %s: src/layers allows no edge %s -> %s"):format(layer, header, layer,
+    other)
 end
 
 -- ---- the checks ----
@@ -78,7 +82,8 @@ describe("layers", function()
         else
           for further in pairs(allowed[other]) do
             if not allowed[layer][further] then
-              problems[#problems + 1] = ("%s names %s but not %s below it"):format(layer, other, further)
+              problems[#problems + 1] =
+                ("%s names %s but not %s below it"):format(layer, other, further)
             end
           end
         end

@@ -1,12 +1,14 @@
--- Mutants: mistakes that the transaction manager must never make, each with the test that sees it. `make mutants` builds the
--- host with one mistake at a time and expects that test to fail; without the mistake it passes.
+-- Mutants: mistakes that the transaction manager must never make, each with the test that sees it.
+-- `make mutants` builds the host with one mistake at a time and expects that test to fail; without
+-- the mistake it passes.
 --
--- `replace` is pairs of texts: the first stands in the file exactly once. `test` is a spec, with a filter if only a part of it
--- concerns the mistake, or the name of a C test.
+-- `replace` is pairs of texts: the first stands in the file exactly once. `test` is a spec, with a
+-- filter if only a part of it concerns the mistake, or the name of a C test.
 return {
   { name = "commit_tag_unchecked", about = "COMMIT's tag is not looked at",
     file = "src/txn/segment.c",
-    replace = { [[s->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]], "s->committed = !err;" },
+    replace = { [[s->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");]],
+                "s->committed = !err;" },
     test = "spec/fault/wire_spec.lua", filter = "answered with ROLLBACK" },
 
   { name = "begin_alone", about = "BEGIN has a segment of its own",
@@ -21,28 +23,34 @@ static void of_begin_alone(struct mp_sync *sync, struct mp_result *result, const
 static void send_begin(struct mp_segment *s) {]] },
     test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
 
-  { name = "lost_commit_repeated", about = "a transaction whose COMMIT was lost is simply done again",
+  { name = "lost_commit_repeated",
+    about = "a transaction whose COMMIT was lost is simply done again",
     file = "src/rules/attempts.c",
-    replace = { "if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);",
+    replace = {
+      "if (commit_sent && !tx->options.read_only) return doubt(tx, MP_TX_DO_DISCARD, err, now);",
                 "(void)commit_sent;" },
     test = "sim_test" },
 
   { name = "doom_ignored", about = "a failed statement does not doom its transaction",
     file = "src/rules/attempts.c",
-    replace = { "      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;", "      return MP_TX_DO_RESUME;" },
+    replace = { "      return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;",
+                "      return MP_TX_DO_RESUME;" },
     test = "tx_test" },
 
-  { name = "serialization_failure_told", about = "a 40001 is given to the script, which may catch it",
+  { name = "serialization_failure_told",
+    about = "a 40001 is given to the script, which may catch it",
     file = "src/rules/attempts.c",
     replace = { "if (failed->flags & MP_ERRF_RETRYABLE) return restart(tx, failed);", "" },
     test = "spec/fault/every_statement_spec.lua", filter = "never shows a retry" },
 
   { name = "unclean_reused", about = "a connection whose ROLLBACK failed is used again",
     file = "src/rules/attempts.c",
-    replace = { "clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD", "clean ? MP_TX_DO_RELEASE : MP_TX_DO_RELEASE" },
+    replace = { "clean ? MP_TX_DO_RELEASE : MP_TX_DO_DISCARD",
+                "clean ? MP_TX_DO_RELEASE : MP_TX_DO_RELEASE" },
     test = "tx_test" },
 
-  { name = "witness_missing", about = "no witness is written: a lost COMMIT looks as if it had not been done",
+  { name = "witness_missing",
+    about = "no witness is written: a lost COMMIT looks as if it had not been done",
     file = "src/txn/witness.c",
     replace = { [["insert into moonpool.witness (id, operation, tenant) values ($1, $2, $3)"]],
                 [["select $1::text, $2::text, $3::text"]] },
@@ -51,7 +59,8 @@ static void send_begin(struct mp_segment *s) {]] },
   { name = "unlock_missing", about = "the lock between hosts is kept",
     file = "src/txn/link.c",
     replace = { "void mp_link_unlock(struct mp_link *link) {",
-                "void mp_link_unlock(struct mp_link *link) {\n  link->lock.state = MP_LANE_LOCK_NONE;\n  if (link) return;" },
+                "void mp_link_unlock(struct mp_link *link) {\n  link->lock.state = \z
+                  MP_LANE_LOCK_NONE;\n  if (link) return;" },
     test = "spec/fault/wire_spec.lua", filter = "its lock is given back" },
 
   { name = "deadline_ignored", about = "a transaction may last for ever",
@@ -61,7 +70,8 @@ static void send_begin(struct mp_segment *s) {]] },
 
   { name = "savepoint_kept", about = "the work inside of a savepoint that failed stays",
     file = "src/rules/attempts.c",
-    replace = { "  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {", "  if (false) {" },
+    replace = { "  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {",
+                "  if (false) {" },
     test = "tx_test" },
 
   { name = "lane_jumped", about = "who comes last to a lane is served first",
@@ -82,17 +92,21 @@ static void send_begin(struct mp_segment *s) {]] },
     replace = { [["ROLLBACK TO SAVEPOINT mp_1"]], [["SAVEPOINT mp_2"]] },
     test = "spec/fault/kill_matrix_spec.lua", filter = "groups" },
 
-  { name = "group_out_of_order", about = "a group takes lanes as they come, so that two of them can lock each other out",
+  { name = "group_out_of_order",
+    about = "a group takes lanes as they come, so that two of them can lock each other out",
     file = "src/rules/groups.c",
-    replace = { "    if (pass_of(node)->order > order) return pass_of(node);", "    (void)order;\n    return pass_of(node);" },
+    replace = { "    if (pass_of(node)->order > order) return pass_of(node);",
+                "    (void)order;\n    return pass_of(node);" },
     test = "groups_test" },
 
-  { name = "behind_failed_kept", about = "what was sent behind a failed transaction is taken for a failure of its own",
+  { name = "behind_failed_kept",
+    about = "what was sent behind a failed transaction is taken for a failure of its own",
     file = "src/txn/segment.c",
     replace = { "return s->link->front_failed && ", "return false && " },
     test = "spec/integration/lane_handover_spec.lua", filter = "starts again" },
 
-  { name = "rolled_back_twice", about = "a COMMIT that failed is rolled back behind what the next one has sent already",
+  { name = "rolled_back_twice",
+    about = "a COMMIT that failed is rolled back behind what the next one has sent already",
     file = "src/txn/txn.c",
     replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has",
                 "  if (actions & MP_TX_DO_ROLLBACK) send_rollback(of_link(behind));\n"

@@ -1,6 +1,8 @@
--- Builds and judges the mutants of mutants.lua. Run by plain Lua, where the project is, behind a build by make:
+-- Builds and judges the mutants of mutants.lua. Run by plain Lua, where the project is, behind a
+-- build by make:
 --   lua5.4 spec/structure/mutate.lua [NAME…]
--- A mutant is one changed file, compiled as the build compiles it and linked in front of the library.
+-- A mutant is one changed file, compiled as the build compiles it and linked in front of the
+-- library.
 local build = (os.getenv "BUILD" or "build")
 local mutants = dofile "spec/structure/mutants.lua"
 
@@ -29,7 +31,8 @@ end
 
 -- The build's own command for a file, with another source and object. Warnings are no errors here.
 local function compile(file, source, object)
-  for command, path in read(build .. "/compile_commands.json"):gmatch '"command": "(.-)",%s*"file": "(.-)"' do
+  for command, path in read(build .. "/compile_commands.json")
+    :gmatch '"command": "(.-)",%s*"file": "(.-)"' do
     if path:sub(-#file - 1) == "/" .. file then
       command = command:gsub('\\(.)', "%1"):gsub(" %-Werror", ""):gsub(" %-o .*$", "")
       return run(("cd %s && %s -w -o %s -c %s"):format(build, command, object, source))
@@ -49,7 +52,8 @@ local function is_c(mutant) return not mutant.test:find "%.lua$" end
 local function passes(mutant, program)
   local line = is_c(mutant) and program
     or ("env MP_SEED=1 %s spec %s --filter '%s'"):format(program, mutant.test, mutant.filter or "")
-  return run(("timeout -k 30 %d %s >%s/mutants/last.log 2>&1"):format(mutant.limit_s or 120, line, build))
+  return run(("timeout -k 30 %d %s >%s/mutants/last.log 2>&1"):format(mutant.limit_s or 120, line,
+    build))
 end
 
 local function judge(mutant)
@@ -64,13 +68,19 @@ local function judge(mutant)
   end
   local folder = "mutants/" .. mutant.name
   assert(run(("mkdir -p %s/%s"):format(build, folder)))
-  local source, object, program = folder .. "/" .. mutant.file:match "[^/]+$", folder .. "/mutant.o", folder .. "/program"
+  local source, object, program = folder .. "/" .. mutant.file:match "[^/]+$",
+    folder .. "/mutant.o", folder .. "/program"
   write(build .. "/" .. source, text)
   if not compile(mutant.file, source, object) then return false, "it does not compile" end
-  if not link(is_c(mutant) and mutant.test or "moonpool", object, program) then return false, "it does not link" end
-  local original = is_c(mutant) and ("%s/spec/%s"):format(build, mutant.test) or build .. "/moonpool"
+  if not link(is_c(mutant) and mutant.test or "moonpool", object, program) then
+    return false, "it does not link"
+  end
+  local original = is_c(mutant) and ("%s/spec/%s"):format(build, mutant.test)
+    or build .. "/moonpool"
   if not passes(mutant, original) then return false, mutant.test .. " fails without it, too" end
-  if passes(mutant, ("%s/%s"):format(build, program)) then return false, mutant.test .. " does not see it" end
+  if passes(mutant, ("%s/%s"):format(build, program)) then
+    return false, mutant.test .. " does not see it"
+  end
   return true, "caught by " .. mutant.test
 end
 
@@ -80,7 +90,8 @@ for _, mutant in ipairs(mutants) do
   if not arg[1] or wanted[mutant.name] then
     local caught, why = judge(mutant)
     if not caught then missed = missed + 1 end
-    print(("%-28s %s  (%s)"):format(mutant.name, caught and why or "NOT CAUGHT: " .. why, mutant.about))
+    print(("%-28s %s  (%s)"):format(mutant.name, caught and why or "NOT CAUGHT: " .. why,
+                                    mutant.about))
     io.stdout:flush()
   end
 end

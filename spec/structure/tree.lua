@@ -1,5 +1,5 @@
--- The source tree as data, for the specs of this folder: files, lines, includes, functions. Reads files
--- only; works in the host and under plain busted.
+-- The source tree as data, for the specs of this folder: files, lines, includes, functions. Reads
+-- files only; works in the host and under plain busted.
 local lfs = require "lfs"
 
 local tree = { root = os.getenv "MOONPOOL_APP" or "." }
@@ -39,8 +39,8 @@ local function collect(folder, found)
   end
 end
 
--- The files below `folders` whose names end as `suffixes` say, as sorted paths from the root. A folder that
--- is missing has no files.
+-- The files below `folders` whose names end as `suffixes` say, as sorted paths from the root. A
+-- folder that is missing has no files.
 function tree.files(folders, suffixes)
   local all, kept = {}, {}
   for _, folder in ipairs(folders) do collect(folder, all) end
@@ -62,7 +62,8 @@ end
 -- What an #include line of C names, with its quotes or brackets, or nil.
 function tree.included(line) return line:match '^%s*#%s*include%s*([<"][^>"]+[>"])' end
 
--- C without its comments, strings and characters: each becomes spaces, so that lines keep their numbers.
+-- C without its comments, strings and characters: each becomes spaces, so that lines keep their
+-- numbers.
 function tree.bare_c(text)
   local out, at = {}, 1
   local function blank(first, last)
@@ -98,8 +99,8 @@ function tree.bare_c(text)
   return table.concat(out)
 end
 
--- The functions that a C text defines, as name, first and last line. clang-format has put the name of each
--- at the left margin and its end alone at the margin, or all of it on one line.
+-- The functions that a C text defines, as name, first and last line. clang-format has put the name
+-- of each at the left margin and its end alone at the margin, or all of it on one line.
 function tree.c_functions(text)
   local found, head, first = {}, nil, nil
   for number, line in ipairs(tree.split(tree.bare_c(text))) do
@@ -118,7 +119,8 @@ function tree.c_functions(text)
           head = nil -- a declaration
         elseif head:find "{" and (head:find "^[^{]*=" or not head:find "^[^{]*%(") then
           head = nil -- data or a type
-        elseif line:find "}%s*$" and select(2, line:gsub("{", "")) == select(2, line:gsub("}", "")) then
+        elseif line:find "}%s*$" and select(2, line:gsub("{", "")) == select(2,
+          line:gsub("}", "")) then
           found[#found + 1] = { name = head:match "([%w_]+)%s*%(", first = first, last = number }
           head = nil
         end
@@ -142,7 +144,8 @@ function tree.bare_lua(text)
     elseif text:sub(first, first + 1) == "--" then
       last = (text:find("\n", first, true) or #text + 1) - 1
     elseif text:find("^%[=*%[", first) then
-      last = select(2, text:find("]" .. text:match("^%[(=*)%[", first) .. "]", first, true)) or #text
+      last = select(2, text:find("]" .. text:match("^%[(=*)%[", first) .. "]", first, true))
+        or #text
     elseif text:find("^[\"']", first) then
       local quote = text:sub(first, first)
       last = first + 1
@@ -164,15 +167,16 @@ end
 
 local opens = tree.words "function do if repeat"
 
--- The functions of a Lua text, as name ("?" if it has none), the line that begins it, first and last line;
--- in the order of their ends.
+-- The functions of a Lua text, as name ("?" if it has none), the line that begins it, first and
+-- last line; in the order of their ends.
 function tree.lua_functions(text)
   local found, open = {}, {}
   local source = tree.split(text)
   for number, line in ipairs(tree.split(tree.bare_lua(text))) do
     for at, word in line:gmatch "()%f[%w_]([%a_][%w_]*)" do
       if opens[word] then
-        local name = line:match("^function%s+([%w_.:]+)", at) or line:sub(1, at - 1):match "([%w_.]+)%s*=%s*$"
+        local name = line:match("^function%s+([%w_.:]+)", at)
+          or line:sub(1, at - 1):match "([%w_.]+)%s*=%s*$"
         open[#open + 1] = { word = word, name = name or "?", head = source[number], first = number }
       elseif word == "end" or word == "until" then
         local block = table.remove(open)
@@ -194,8 +198,9 @@ function tree.report(problems)
   end
 end
 
--- A list that only shrinks. `found` is what breaks a rule now: key = what to say. `known` are the keys that
--- broke it when the rule was made. Fails on a new one, and on an entry of the list that is mended.
+-- A list that only shrinks. `found` is what breaks a rule now: key = what to say. `known` are the
+-- keys that broke it when the rule was made. Fails on a new one, and on an entry of the list that
+-- is mended.
 function tree.ratchet(found, known)
   local problems = {}
   for key, words in pairs(found) do
@@ -209,8 +214,8 @@ function tree.ratchet(found, known)
   tree.report(problems)
 end
 
--- The circles of a graph (node = set of nodes): its strongly connected parts of more than one node, each
--- as its sorted names with spaces between.
+-- The circles of a graph (node = set of nodes): its strongly connected parts of more than one node,
+-- each as its sorted names with spaces between.
 function tree.circles(graph)
   local index, low, stack, on_stack, count, found = {}, {}, {}, {}, 0, {}
   local function visit(node)

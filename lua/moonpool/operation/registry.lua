@@ -125,7 +125,8 @@ local function name_of(file)
   registry.unreachable[file:gsub("%.lua$", "")] =
     ("scripts/%s returns an operation that cannot be called: operations are the files of \z
       scripts/ itself, " ..
-     "not of folders in it, and their names are ASCII letters, digits and _, such as scripts/%s.lua"):format(file, better)
+     "not of folders in it, and their names are ASCII letters, digits and _, such as \z
+      scripts/%s.lua"):format(file, better)
   return nil
 end
 

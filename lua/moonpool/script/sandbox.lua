@@ -20,8 +20,8 @@ sandbox.globals = {
   values    = "_VERSION",
   libraries = {
     coroutine = "close create isyieldable resume running status wrap yield",
-    math      = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger
-      modf pi rad random sin sqrt tan tointeger type ult]],
+    math      = [[abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger
+      min mininteger modf pi rad random sin sqrt tan tointeger type ult]],
     os        = "clock date difftime time",
     string    = [[byte char find format gmatch gsub len lower match pack packsize rep reverse sub
       unpack upper]],

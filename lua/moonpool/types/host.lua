@@ -84,7 +84,7 @@
 ---Calls that have ended, oldest first; the next `from`; how many were lost in between.
 ---@field calls_ended fun(from?: integer, limit: integer): table[], integer, integer
 ---Counts a failed call -> whose fault it is: "caller", "operator" or "transient".
----@field call_failed fun(operation: string, code: string, status: integer, call_id?: string): string
+---@field call_failed fun(name: string, code: string, status: integer, call_id?: string): string
 ---@field failed_calls fun(): table[]    the latest first
 ---@field codes fun(): table[]           the table of error codes
 ---@field outbound_counted fun(what: string, result: string, n?: integer)
