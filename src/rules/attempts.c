@@ -1,11 +1,9 @@
-#include "rules/attempts.h"
-
 #include <string.h>
 
+#include "rules/attempts_priv.h"
 #include "util/sm.h"
 
-#define DEADLOCK_MS 5 /* the pause after a deadlock */
-#define DOUBT_MS 10   /* the shortest pause between two questions about a lost COMMIT */
+#define DOUBT_MS 10 /* the shortest pause between two questions about a lost COMMIT */
 
 static const char *unsound(const void *object) {
   const struct mp_tx *tx = object;
@@ -51,47 +49,6 @@ static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
 
 /* ---- what comes after a rollback ---- */
 
-/* A random part of a limit that doubles `doubled` times: exponential back-off with full jitter. */
-static uint64_t jitter(const struct mp_tx *tx, uint64_t limit, unsigned doubled, uint32_t random) {
-  uint64_t cap = tx->options.backoff_cap_ms;
-  for (; doubled > 0 && limit > 0 && limit < cap; doubled--) limit *= 2;
-  return (limit < cap ? limit : cap) * random / UINT32_MAX;
-}
-
-static uint64_t backoff(const struct mp_tx *tx, uint32_t random) {
-  unsigned pauses = tx->attempt + tx->waits; /* this one included */
-  return jitter(tx, tx->options.backoff_ms, pauses ? pauses - 1 : 0, random);
-}
-
-bool mp_tx_conflict(const struct mp_err *err) {
-  return !strcmp(err->sqlstate, "40001") || !strcmp(err->sqlstate, "40P01");
-}
-
-bool mp_tx_charged(const struct mp_tx *tx) {
-  unsigned flags = tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_STALE);
-  return !tx->in_doubt && flags == MP_ERRF_RETRYABLE && !mp_tx_conflict(&tx->err);
-}
-
-/* The pause before the next attempt. After a serialization failure the first retry is immediate:
- * the other transaction has committed, and the retry cannot meet it again. After a deadlock the
- * survivor must first wake up and take the lock, or the retry takes it and both deadlock again.
- * Later retries wait in proportion to the time that an attempt takes, because that is how long the
- * others need. */
-static uint64_t pause(const struct mp_tx *tx, struct mp_tx_now now) {
-  if (!mp_tx_conflict(&tx->err)) return backoff(tx, now.random);
-  if (tx->attempt <= 1) return strcmp(tx->err.sqlstate, "40P01") ? 0 : DEADLOCK_MS;
-  return jitter(tx, now.ms - tx->began_ms + 1, tx->attempt - 2, now.random);
-}
-
-static void count_retry(struct mp_tx *tx) {
-  if (!strcmp(tx->err.sqlstate, "40P01"))
-    tx->retries_deadlock++;
-  else if (tx->err.flags & MP_ERRF_CONN_DEAD || tx->err.code == MP_ECONN)
-    tx->retries_connection++;
-  else
-    tx->retries_serialization++;
-}
-
 /* Work that only reads may be repeated even if its connection was lost during COMMIT. */
 static bool may_retry(const struct mp_tx *tx, const struct mp_err *err) {
   unsigned flags = MP_ERRF_RETRYABLE | (tx->options.read_only ? MP_ERRF_CONN_DEAD : 0u);
@@ -108,13 +65,6 @@ static bool will_retry(struct mp_tx *tx, struct mp_err *err) {
   return true;
 }
 
-static void note_failure(struct mp_tx *tx, uint64_t delay_ms) {
-  struct mp_tx_retry *entry = &tx->history[tx->failed_attempts++ % MP_TX_HISTORY];
-  memcpy(entry->sqlstate, tx->err.sqlstate, sizeof entry->sqlstate);
-  entry->code = tx->err.code;
-  entry->delay_ms = (uint32_t)delay_ms;
-}
-
 static unsigned begin_attempt(struct mp_tx *tx, struct mp_tx_now now) {
   tx->attempt++;
   tx->began_ms = now.ms;
@@ -126,18 +76,18 @@ static unsigned begin_attempt(struct mp_tx *tx, struct mp_tx_now now) {
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
 static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_now now) {
-  uint64_t delay = pause(tx, now);
+  uint64_t delay = mp_tx_pause(tx, now);
   bool failed =
       tx->err.flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD) && !(tx->err.flags & MP_ERRF_STALE);
   bool refused = tx->retry && failed && !mp_tx_conflict(&tx->err) && now.retries != MP_TX_MAY_RETRY;
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
-  if (failed) note_failure(tx, again ? delay : 0);
+  if (failed) mp_tx_note_failure(tx, again ? delay : 0);
   if (refused)
     mp_err_wrap(&tx->err, "not retried, because the %s budget for retries is used up",
                 now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");
   if (again) {
     if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
-    if (failed) count_retry(tx);
+    if (failed) mp_tx_count_retry(tx);
     tx->delay_ms = failed ? delay : 0;
     return release | MP_TX_DO_WAIT;
   }
@@ -163,7 +113,7 @@ static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err 
  */
 static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *err,
                       struct mp_tx_now now) {
-  uint64_t delay = tx->waits ? backoff(tx, now.random) : 0; /* the first try at once */
+  uint64_t delay = tx->waits ? mp_tx_backoff(tx, now.random) : 0; /* the first try at once */
   /* Always a pause between two questions, but a short one when little time is left. */
   if (tx->waits && (delay < DOUBT_MS || tx->overdue)) delay = DOUBT_MS;
   if (!tx->options.witness || tx->answered) return unknown(tx, release, err);
@@ -217,7 +167,7 @@ unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const stru
     return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
   }
   if (verdict == MP_TX_REFUSED) tx->err = *refused;
-  if (doubted) note_failure(tx, 0);
+  if (doubted) mp_tx_note_failure(tx, 0);
   if (verdict == MP_TX_REFUSED ||
       (doubted && (!tx->retry || tx->overdue || now.retries != MP_TX_MAY_RETRY))) {
     if (tx->overdue && verdict != MP_TX_REFUSED) tx->err = tx->late;
@@ -539,17 +489,4 @@ const char *mp_tx_begin_sql(const struct mp_tx_options *o) {
   }
 #undef LEVEL
   return "BEGIN";
-}
-
-static const char *const level_names[] = {"read committed", "repeatable read", "serializable"};
-
-const char *mp_isolation_name(enum mp_isolation level) { return level_names[level]; }
-
-bool mp_isolation_parse(const char *text, enum mp_isolation *out) {
-  for (unsigned i = 0; i < MP_ARRAY_LEN(level_names); i++) {
-    if (text && strcmp(text, level_names[i]) != 0) continue;
-    *out = (enum mp_isolation)i;
-    return true;
-  }
-  return false;
 }

@@ -35,9 +35,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "rules/isolation.h"
 #include "util/err.h"
-
-enum mp_isolation { MP_READ_COMMITTED, MP_REPEATABLE_READ, MP_SERIALIZABLE };
 
 /* Defaults of a transaction: 3 retries, the first after at most 100 ms. */
 #define MP_TX_ATTEMPTS 4
@@ -213,9 +212,6 @@ void mp_tx_rewound(struct mp_tx *tx);
 /* Only ROLLBACK (or ROLLBACK TO a savepoint) can follow. */
 static inline bool mp_tx_doomed(const struct mp_tx *tx) { return tx->state == MP_TX_FAILED; }
 
-/* "serializable" -> MP_SERIALIZABLE; NULL is the default. False: no such level. */
-bool mp_isolation_parse(const char *text, enum mp_isolation *out);
-const char *mp_isolation_name(enum mp_isolation level);
 /* "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY": static storage. */
 const char *mp_tx_begin_sql(const struct mp_tx_options *options);
 

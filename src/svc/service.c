@@ -1,190 +1,60 @@
 /* service.c: one HTTP request, from authorization to the answer. */
-#include "svc/service.h"
-
 #include <lauxlib.h>
 #include <math.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "script/luaerr.h"
-#include "svc/access.h"
-#include "svc/cors.h"
 #include "svc/feed.h"
-#include "svc/headers.h"
-#include "svc/hosts.h"
-#include "svc/meter.h"
-#include "util/embed.h"
-#include "util/log.h"
+#include "svc/service_priv.h"
 
 enum {
-  NAME_LEN = 63,
   FIND_MS = 2000,  /* for the database's answer about a token */
   DOWN_MS = 10000, /* after a failed query, cached tokens are used that long without asking again */
 };
 
-struct mp_service {
-  struct mp_http_server *server;
-  struct mp_access *access;
-  struct mp_cors cors;
-  struct mp_hosts hosts;
-  struct mp_feed *feed;
-  struct mp_meter *meter;
-  struct mp_loop *loop;
-  struct mp_sched *sched;
-  struct mp_generations *generations;
-  lua_State *L;
-  int page_ref, find_ref;
-  uint64_t down_until_ms;
-  bool draining;
-  void (*on_closed)(void *data);
-  void *data;
-};
-
-/* A request that is being answered. */
-struct job {
-  struct mp_service *service;
-  struct mp_http_request *request;
-  struct mp_invocation *call; /* under way */
-  struct mp_task *task;       /* a page, or a question about a token */
-  struct mp_timer find_timer; /* ends the question */
-  bool told;                  /* the database has been asked about the token already */
-  const char *policy; /* Content-Security-Policy of an HTML page, while it is sent; else NULL */
-  char address[MP_ADDRESS_SIZE]; /* the client's; wrong tokens are counted per address */
-  char id[MP_REQUEST_ID_LEN + 1];
-  char call_id[37]; /* of a call; "" for other requests */
-  struct mp_trace trace;
-  struct mp_cors_answer cors;
-  char token_id[MP_TOKEN_ID_LEN + 1];
-  char name[NAME_LEN + 1]; /* of the operation */
-  enum mp_route route;
-  uint64_t began_ns;
-};
-
-static struct mp_log_about about(const struct job *job) {
-  return (struct mp_log_about){.operation = job->name,
-                               .call_id = job->call_id,
-                               .request_id = job->id,
-                               .trace_id = job->trace.trace_id,
-                               .span_id = job->trace.span_id,
-                               .parent_id = job->trace.parent_id,
-                               .unsampled = job->trace.parent_id[0] && !(job->trace.flags & 1)};
-}
-
-/* ---- answers ---- */
-
-/* Since the request came. */
-static double waited_s(const struct job *job) {
-  return (double)(mp_loop_clock_ns(job->service->loop) - job->began_ns) / 1e9;
-}
-
-static void send_answer(struct job *job, int status, const char *content_type, const char *body,
-                        size_t len) {
-  struct mp_http_field fields[7 + MP_CORS_FIELDS] = {{"X-Request-Id", job->id}};
-  struct mp_http_answer answer = {.status = status,
-                                  .content_type = content_type,
-                                  .body = body,
-                                  .body_len = len,
-                                  .fields = fields,
-                                  .fields_len = 1};
-  char wait[24] = "1";
-  if (job->call_id[0])
-    fields[answer.fields_len++] = (struct mp_http_field){"X-Call-Id", job->call_id};
-  for (size_t i = 0; i < job->cors.len; i++) fields[answer.fields_len++] = job->cors.fields[i];
-  if (status == 401)
-    fields[answer.fields_len++] = (struct mp_http_field){"WWW-Authenticate", "Bearer"};
-  if (status == 429) {
-    uint64_t ms =
-        mp_access_wait_ms(job->service->access, job->address, mp_loop_now_ms(job->service->loop));
-    if (ms) snprintf(wait, sizeof wait, "%llu", (unsigned long long)ms / 1000 + 1);
-  }
-  if (status == 429 || status == 503)
-    fields[answer.fields_len++] = (struct mp_http_field){"Retry-After", wait};
-  if (job->policy) {
-    fields[answer.fields_len++] = (struct mp_http_field){"Content-Security-Policy", job->policy};
-    fields[answer.fields_len++] = (struct mp_http_field){"Cache-Control", "no-store"};
-    fields[answer.fields_len++] = (struct mp_http_field){"Referrer-Policy", "no-referrer"};
-  }
-  mp_timer_stop(&job->find_timer);
-  uint64_t took_ns = mp_loop_clock_ns(job->service->loop) - job->began_ns;
-  mp_meter_answered(job->service->meter, job->route, status, took_ns / 1000);
-  mp_http_respond(job->request, &answer);
-  free(job);
-}
-
-static const char no_memory[] =
-    "{\"error\":{\"code\":\"HOST_OUT_OF_MEMORY\",\"message\":\"no memory for an "
-    "answer\",\"status\":503}}\n";
-
-/* {"result":TEXT} or {"error":{"requestId":ID,...}}: both texts are JSON already. */
-static void send_wrapped(struct job *job, bool ok, int status, const char *text, size_t len) {
-  struct mp_buf body;
-  mp_buf_init(&body, 0);
-  if (ok) {
-    mp_buf_adds(&body, "{\"result\":");
-    mp_buf_add(&body, text, len);
-  } else {
-    mp_buf_adds(&body, "{\"error\":{\"requestId\":\"");
-    mp_buf_adds(&body, job->id);
-    mp_buf_adds(&body, len > 2 ? "\"," : "\"");
-    mp_buf_add(&body, text + 1, len - 1);
-  }
-  mp_buf_adds(&body, "}\n");
-  if (body.failed)
-    send_answer(job, 503, "application/json", no_memory, sizeof no_memory - 1);
-  else
-    send_answer(job, status, "application/json", body.data, body.len);
-  mp_buf_fini(&body);
-}
-
-/* `message` is plain text without quotes. */
-static void refuse(struct job *job, int status, const char *code, const char *message) {
-  char text[600];
-  int len = snprintf(text, sizeof text, "{\"code\":\"%s\",\"message\":\"%s\",\"status\":%d}", code,
-                     message, status);
-  send_wrapped(job, false, status, text, (size_t)len);
-}
-
 /* ---- operations ---- */
 
 static void on_call(void *data, const struct mp_invoke_answer *answer) {
-  struct job *job = data;
+  struct mp_job *job = data;
   job->call = NULL;
-  send_wrapped(job, answer->ok, answer->status, answer->text, answer->len);
+  mp_job_answer_json(job, answer->ok, answer->status, answer->text, answer->len);
 }
 
-static void call_operation(struct job *job, const struct mp_principal *who) {
+static void call_operation(struct mp_job *job, const struct mp_principal *who) {
   const struct mp_http_message *message = &job->request->message;
   struct mp_http_text name = {message->path.at + 9, message->path.len - 9};
   char key[MP_KEY_LEN + 1];
   struct mp_err err;
   double timeout_s;
-  if (name.len > NAME_LEN || !mp_text_in_set(name, "_")) {
-    refuse(job, 404, "UNKNOWN_OPERATION", "no operation has this name; GET /api/ops lists them");
+  if (name.len > MP_JOB_NAME_LEN || !mp_text_in_set(name, "_")) {
+    mp_job_refuse(job, 404, "UNKNOWN_OPERATION",
+                  "no operation has this name; GET /api/ops lists them");
     return;
   }
   memcpy(job->name, name.at, name.len);
   if (!mp_scopes_allow(who->scopes, "ops", job->name)) {
-    refuse(job, 403, "FORBIDDEN", "this token lacks the scope for this operation");
+    mp_job_refuse(job, 403, "FORBIDDEN", "this token lacks the scope for this operation");
     return;
   }
   const char *not_json = mp_header_not_json(message);
   if (not_json) {
-    refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", not_json);
+    mp_job_refuse(job, 415, "UNSUPPORTED_MEDIA_TYPE", not_json);
     return;
   }
   if (!mp_header_timeout(message, &timeout_s)) {
-    refuse(job, 400, "VALIDATION_ERROR", "Request-Timeout is a number of seconds, up to 86400");
+    mp_job_refuse(job, 400, "VALIDATION_ERROR",
+                  "Request-Timeout is a number of seconds, up to 86400");
     return;
   }
   if (!mp_header_key(message, key)) {
-    refuse(job, 400, "VALIDATION_ERROR", "Idempotency-Key is one text of 1 to 255 bytes");
+    mp_job_refuse(job, 400, "VALIDATION_ERROR", "Idempotency-Key is one text of 1 to 255 bytes");
     return;
   }
   mp_invoke_new_id(job->service->generations, job->call_id);
-  struct mp_log_about of = about(job);
+  struct mp_log_about of = mp_job_about(job);
   struct mp_invoke_options options = {.name = job->name,
                                       .input = message->body.len ? message->body.at : NULL,
                                       .input_len = message->body.len,
@@ -195,15 +65,15 @@ static void call_operation(struct job *job, const struct mp_principal *who) {
                                       .about = &of,
                                       .far = true,
                                       .timeout_s = timeout_s,
-                                      .waited_s = waited_s(job)};
+                                      .waited_s = mp_job_waited_s(job)};
   if (mp_invoke(&job->call, job->service->generations, &options, on_call, job, &err))
-    refuse(job, mp_err_status(&err), mp_err_name(&err), err.msg);
+    mp_job_refuse(job, mp_err_status(&err), mp_err_name(&err), err.msg);
 }
 
 /* ---- tasks of the host's own Lua state ---- */
 
 struct service_start {
-  struct job *job;
+  struct mp_job *job;
   const struct mp_principal *who;
   mp_task_done on_done;
 };
@@ -222,7 +92,7 @@ static int start_page(lua_State *L) {
 #undef X
   };
   const struct service_start *start = lua_touserdata(L, 1);
-  struct job *job = start->job;
+  struct mp_job *job = start->job;
   const struct mp_http_message *message = &job->request->message;
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->page_ref);
@@ -246,7 +116,7 @@ static int start_page(lua_State *L) {
 
 static int start_find(lua_State *L) {
   const struct service_start *start = lua_touserdata(L, 1);
-  struct job *job = start->job;
+  struct mp_job *job = start->job;
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, job->service->find_ref);
   lua_pushstring(L, job->token_id);
@@ -259,7 +129,7 @@ static int start_find(lua_State *L) {
   return 0;
 }
 
-static void start_task(struct job *job, lua_CFunction start_p, const struct mp_principal *who,
+static void start_task(struct mp_job *job, lua_CFunction start_p, const struct mp_principal *who,
                        mp_task_done on_done) {
   lua_State *L = job->service->L;
   struct service_start start = {job, who, on_done};
@@ -267,11 +137,11 @@ static void start_task(struct job *job, lua_CFunction start_p, const struct mp_p
   lua_pushlightuserdata(L, &start);
   if (lua_pcall(L, 1, 0, 0)) {
     lua_pop(L, 1);
-    refuse(job, 503, "HOST_OUT_OF_MEMORY", "no memory for an answer");
+    mp_job_refuse(job, 503, "HOST_OUT_OF_MEMORY", "no memory for an answer");
   }
 }
 
-static void start_watching(struct job *job, const char *content_type, const char *line,
+static void start_watching(struct mp_job *job, const char *content_type, const char *line,
                            size_t len) {
   struct mp_http_field fields[2 + MP_CORS_FIELDS] = {{"X-Request-Id", job->id},
                                                      {"Cache-Control", "no-store"}};
@@ -286,13 +156,14 @@ static void start_watching(struct job *job, const char *content_type, const char
     mp_meter_streams(job->service->meter, answer.status);
     free(job);
   } else {
-    refuse(job, 503, "BUSY", "enough dashboards are open; close one, or ask /api/db/overview");
+    mp_job_refuse(job, 503, "BUSY",
+                  "enough dashboards are open; close one, or ask /api/db/overview");
   }
 }
 
 /* The page's task returns: status, content type, body, Content-Security-Policy or nil, follow. */
 static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
-  struct job *job = data;
+  struct mp_job *job = data;
   (void)task;
   job->task = NULL;
   size_t len;
@@ -303,35 +174,35 @@ static void on_page(struct mp_task *task, lua_State *L, bool ok, void *data) {
   }
   if (body) {
     job->policy = lua_tostring(L, 4); /* nil, or nothing there: NULL */
-    send_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
+    mp_job_answer(job, (int)lua_tointeger(L, 1), lua_tostring(L, 2), body, len);
     return;
   }
   struct mp_err err = {.msg = "it returned no text"};
   if (!ok) mp_luaerr_get(L, -1, &err);
-  struct mp_log_about of = about(job);
+  struct mp_log_about of = mp_job_about(job);
   if (!err.code) err.code = MP_EINTERNAL;
   mp_log_on(&of, MP_LOG_ERROR, "http", "a page failed: %s: %s", mp_err_name(&err), err.msg);
-  refuse(job, mp_err_status(&err), mp_err_name(&err),
-         "the page failed; the log says why, under the request's id");
+  mp_job_refuse(job, mp_err_status(&err), mp_err_name(&err),
+                "the page failed; the log says why, under the request's id");
 }
 
 /* ---- authorization ---- */
 
-static void authorize(struct job *job);
+static void authorize(struct mp_job *job);
 
 static const char *text_at(lua_State *L, int at) {
   return lua_isstring(L, at) ? lua_tostring(L, at) : NULL;
 }
 
 /* The database cannot be reached: a cached answer is good enough for a while. */
-static void ask_in_vain(struct job *job) {
+static void ask_in_vain(struct mp_job *job) {
   job->told = true;
   job->service->down_until_ms = mp_loop_now_ms(job->service->loop) + DOWN_MS;
   authorize(job);
 }
 
 static void on_find_timeout(struct mp_timer *timer) {
-  struct job *job = MP_CONTAINER_OF(timer, struct job, find_timer);
+  struct mp_job *job = MP_CONTAINER_OF(timer, struct mp_job, find_timer);
   mp_task_kill(job->task);
   job->task = NULL;
   ask_in_vain(job);
@@ -339,7 +210,7 @@ static void on_find_timeout(struct mp_timer *timer) {
 
 /* The token's task gives: nil, or hash, tenant, user, scopes, seconds until it ends. */
 static void on_found(struct mp_task *task, lua_State *L, bool ok, void *data) {
-  struct job *job = data;
+  struct mp_job *job = data;
   struct mp_service *service = job->service;
   uint64_t now_ms = mp_loop_now_ms(service->loop);
   (void)task;
@@ -371,20 +242,20 @@ static bool starts_with(struct mp_http_text text, const char *prefix) {
   return text.len >= len && !memcmp(text.at, prefix, len);
 }
 
-static void dispatch(struct job *job, const struct mp_principal *who) {
+static void dispatch(struct mp_job *job, const struct mp_principal *who) {
   const struct mp_http_message *message = &job->request->message;
   bool operation = job->route == MP_ROUTE_OPERATION;
   if (operation && message->method != MP_HTTP_POST)
-    refuse(job, 405, "METHOD_NOT_ALLOWED", "an operation is called with POST");
+    mp_job_refuse(job, 405, "METHOD_NOT_ALLOWED", "an operation is called with POST");
   else if (operation && !who)
-    refuse(job, 401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...");
+    mp_job_refuse(job, 401, "UNAUTHORIZED", "this needs a token: Authorization: Bearer mp_...");
   else if (operation)
     call_operation(job, who);
   else
     start_task(job, start_page, who, on_page);
 }
 
-static void authorize(struct job *job) {
+static void authorize(struct mp_job *job) {
   struct mp_service *service = job->service;
   struct mp_http_text given;
   struct mp_principal who;
@@ -396,7 +267,7 @@ static void authorize(struct job *job) {
   }
   if (!*job->address) mp_header_address(job->request, job->address, sizeof job->address);
   bool bearer = n == 1 && given.len > 7 && !strncasecmp(given.at, "bearer ", 7);
-  struct mp_log_about of = about(job);
+  struct mp_log_about of = mp_job_about(job);
   enum mp_verdict verdict =
       mp_access_check(service->access, bearer ? given.at + 7 : "", bearer ? given.len - 7 : 0,
                       job->address, now_ms, now_ms < service->down_until_ms, &who, job->token_id);
@@ -404,17 +275,17 @@ static void authorize(struct job *job) {
     case MP_ACCESS_KNOWN: dispatch(job, &who); return;
     case MP_ACCESS_ASK:
       if (job->told)
-        refuse(job, 503, "NO_DATABASE",
-               "the token cannot be checked: the database cannot be reached");
+        mp_job_refuse(job, 503, "NO_DATABASE",
+                      "the token cannot be checked: the database cannot be reached");
       else
         start_task(job, start_find, NULL, on_found);
       return;
     case MP_ACCESS_DENIED:
       mp_log_on(&of, MP_LOG_WARN, "http", "an invalid token from %s", job->address);
-      refuse(job, 401, "UNAUTHORIZED", "the token is unknown, revoked or expired");
+      mp_job_refuse(job, 401, "UNAUTHORIZED", "the token is unknown, revoked or expired");
       return;
     case MP_ACCESS_LIMITED:
-      refuse(job, 429, "TOO_MANY_REQUESTS", "too many invalid tokens from this address");
+      mp_job_refuse(job, 429, "TOO_MANY_REQUESTS", "too many invalid tokens from this address");
       return;
   }
 }
@@ -423,10 +294,10 @@ static void authorize(struct job *job) {
 
 /* The client is gone: work that is not committed is rolled back. */
 static void on_gone(struct mp_http_request *request) {
-  struct job *job = request->data;
+  struct mp_job *job = request->data;
   if (job->call) mp_invoke_cancel(job->call);
   if (job->task) mp_task_kill(job->task);
-  refuse(job, 499, "CANCELED", "the client went away");
+  mp_job_refuse(job, 499, "CANCELED", "the client went away");
 }
 
 /* Always answered: load balancers ask here whether the host may take work. */
@@ -438,7 +309,7 @@ static bool asks_for_health(const struct mp_http_message *message) {
 static void on_request(struct mp_http_server *server, void *data, struct mp_http_request *request) {
   struct mp_service *service = data;
   (void)server;
-  struct job *job = calloc(1, sizeof *job);
+  struct mp_job *job = calloc(1, sizeof *job);
   if (!job) {
     struct mp_http_answer answer = {.status = 503};
     mp_http_respond(request, &answer);
@@ -456,11 +327,11 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   mp_cors_judge(&service->cors, &request->message, &job->cors);
   if (!asks_for_health(&request->message)) {
     if (request->extra) {
-      refuse(job, 503, "BUSY", "all connections of the host are in use; try again");
+      mp_job_refuse(job, 503, "BUSY", "all connections of the host are in use; try again");
       return;
     }
     if (!mp_hosts_allow(&service->hosts, &request->message)) {
-      refuse(
+      mp_job_refuse(
           job, 421, "MISDIRECTED_REQUEST",
           "this host does not serve the name in the Host header; MOONPOOL_HOSTS lists its names");
       return;
@@ -468,9 +339,9 @@ static void on_request(struct mp_http_server *server, void *data, struct mp_http
   }
   switch (job->cors.kind) {
     case MP_CORS_PLAIN: authorize(job); return;
-    case MP_CORS_PREFLIGHT: send_answer(job, 204, NULL, NULL, 0); return;
+    case MP_CORS_PREFLIGHT: mp_job_answer(job, 204, NULL, NULL, 0); return;
     case MP_CORS_REFUSED:
-      refuse(job, 403, "FORBIDDEN", "MOONPOOL_CORS_ORIGINS does not list this origin");
+      mp_job_refuse(job, 403, "FORBIDDEN", "MOONPOOL_CORS_ORIGINS does not list this origin");
       return;
   }
 }
@@ -536,31 +407,4 @@ void mp_service_close(struct mp_service *service, uint64_t grace_ms) {
   service->draining = true;
   mp_feed_end(service->feed);
   mp_http_server_close(service->server, grace_ms);
-}
-
-/* token_new() -> token, id, hash */
-static int lua_token_new(lua_State *L) {
-  char token[MP_TOKEN_SIZE], id[MP_TOKEN_ID_LEN + 1], hash[2 * MP_TOKEN_HASH_LEN + 1];
-  mp_token_make(token, id, hash);
-  lua_pushstring(L, token);
-  lua_pushstring(L, id);
-  lua_pushstring(L, hash);
-  sodium_memzero(token, sizeof token);
-  return 3;
-}
-
-/* built_in_text(name) -> text: of a file of the dashboard */
-static int lua_built_in_text(lua_State *L) {
-  const char *name = luaL_checkstring(L, 1);
-  const struct mp_embedded *file = mp_embedded_find(name);
-  if (!file) return luaL_error(L, "this executable has no %s; build it again", name);
-  lua_pushlstring(L, file->data, file->size);
-  return 1;
-}
-
-void mp_service_lua(lua_State *L) {
-  lua_pushcfunction(L, lua_built_in_text);
-  lua_setfield(L, -2, "built_in_text");
-  lua_pushcfunction(L, lua_token_new);
-  lua_setfield(L, -2, "token_new");
 }

@@ -1,0 +1,16 @@
+/* attempts_priv.h: what attempts.c uses of retries.c. */
+#ifndef MP_ATTEMPTS_PRIV_H
+#define MP_ATTEMPTS_PRIV_H
+
+#include "rules/attempts.h"
+
+/* A random pause that doubles with each one, up to the cap of the options. */
+uint64_t mp_tx_backoff(const struct mp_tx *tx, uint32_t random);
+/* The pause before the next attempt. */
+uint64_t mp_tx_pause(const struct mp_tx *tx, struct mp_tx_now now);
+/* By its kind: deadlock, connection, serialization. */
+void mp_tx_count_retry(struct mp_tx *tx);
+/* Into the history of failed attempts. */
+void mp_tx_note_failure(struct mp_tx *tx, uint64_t delay_ms);
+
+#endif
