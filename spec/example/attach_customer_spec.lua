@@ -5,6 +5,7 @@ local hostile    = require "spec.support.hostile"
 local meddler    = require "spec.support.meddler"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.operation.registry"
+local fields_of  = require "moonpool.operation.fields"
 
 local function attach(input, options)
   return moonpool.call("attach_customer", input, options)
@@ -12,9 +13,8 @@ end
 
 -- The operation with other settings.
 local function variant(name, fields)
-  local definition = {}
-  for field, value in pairs(registry.get(name)) do definition[field] = value end
-  definition.name = nil
+  local definition, op = {}, registry.get(name)
+  for _, field in ipairs(fields_of.list) do definition[field.name] = op[field.name] end
   for field, value in pairs(fields) do definition[field] = value or nil end
   return moonpool.operation(definition)
 end
