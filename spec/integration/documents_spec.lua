@@ -116,6 +116,8 @@ describe("a JSON document", function()
     for _ = 1, 2 do
       local result = moonpool.call(op, {}, { key = "documents" })
       assert.are.equal("1.10", json.decode(border.encode(result)).price)
+      result = moonpool.call(op, {}, { key = "documents", border = true })
+      assert.are.equal('{"n":1.10,"price":"1.10"}', border.encode(result))
     end
     cache.set("documents", { price = decimal "1.10" }, { ttl = 60 })
     assert.are.equal('{"price":"1.10"}', border.encode(cache.get "documents"))

@@ -154,14 +154,14 @@ describe("an idempotency key", function()
                                   tenant = "dealership_id",
         run = function(tx) return tx:one(sql) end }
     end
-    local deep = give [[select (repeat('[', 70) || repeat(']', 70))::jsonb as deep]]
+    local deep = give [[select (repeat('[', 140) || repeat(']', 140))::jsonb as deep]]
     for _ = 1, 2 do
       local e = failure(function()
         moonpool.call(deep, { dealership_id = ours.id }, { key = "deep" })
       end)
       assert.are.equal("RESULT_UNWRITABLE", e.code)
       assert.is_nil(e.outcome_unknown)
-      assert.matches("nested deeper than 64 levels", e.message, 1, true)
+      assert.matches("nested deeper than 128 levels", e.message, 1, true)
     end
     local long = give "select repeat('x', 17 * 1024 * 1024) as text"
     for _ = 1, 2 do

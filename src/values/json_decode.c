@@ -188,8 +188,9 @@ static int on_key(void *ctx, const unsigned char *s, size_t len) {
 }
 
 static int open_container(struct decoder *d, lua_Integer count, int mark) {
-  int most = d->flags & MP_JSON_OWN ? MP_JSON_DEPTH_IN_ALL : MP_JSON_DEPTH;
-  if (d->depth == most) return refuse(d, "nested deeper than 64 levels");
+  bool own = d->flags & MP_JSON_OWN;
+  if (d->depth == (own ? MP_JSON_DEPTH_IN_ALL : MP_JSON_DEPTH))
+    return refuse(d, own ? "nested deeper than 128 levels" : "nested deeper than 64 levels");
   d->count[d->depth++] = count;
   lua_newtable(d->L);
   if (mark) {

@@ -50,7 +50,8 @@ local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
 return function(options)
   local ok, result = pcall(function()
     return moonpool.call(options.name, border.decode(read_input(options.input)),
-      { border = true, shown = true, tenant = options.tenant, as = options.as, key = options.key })
+      { border = true, answer_text = true, shown = true, tenant = options.tenant,
+        as = options.as, key = options.key })
   end)
   if ok then
     local done, text = pcall(to_json, result, options.pretty)

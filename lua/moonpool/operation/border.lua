@@ -75,12 +75,15 @@ end
 
 local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
 
+-- Is it of words only? The host and the scripts use the same ones.
+local function is_words(value) return not value:find "[^%a_ ]" end
+
 -- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand
--- everywhere.
+-- everywhere. A name of words only is a field's, any other may be data.
 local function repeated(input, text, found, seen)
   if type(input) == "table" then
     for name, value in next, input do
-      repeated(name, text, found, seen)
+      if not (type(name) == "string" and is_words(name)) then repeated(name, text, found, seen) end
       repeated(value, text, found, seen)
     end
   elseif type(input) ~= "boolean" then
@@ -91,12 +94,24 @@ local function repeated(input, text, found, seen)
   end
 end
 
+-- Does what stands from `at` to `to` stand where a message quotes a value?
+local function is_quoted(text, at, to)
+  local before, behind = text:sub(math.max(at - 12, 1), at - 1), text:sub(to + 1, to + 1)
+  if before:find "%(%l+ '$" then return false end -- of Lua itself: (field 'name')
+  local opened = before:find "[\"'`=(<%[{]$" or before:find ": $"
+  return opened and (behind == "" or behind:find "[\"'`)>%]},;.\n]")
+end
+
 local function replaced(text, value)
-  local pieces, from = {}, 1
+  local pieces, from, words = {}, 1, is_words(value)
   while true do
     local at, to = text:find(value, from, true)
-    pieces[#pieces + 1] = text:sub(from, at and at - 1)
-    if not at then return table.concat(pieces, "(hidden)") end
+    if not at then
+      pieces[#pieces + 1] = text:sub(from)
+      return table.concat(pieces)
+    end
+    local hide = not words or is_quoted(text, at, to)
+    pieces[#pieces + 1] = hide and text:sub(from, at - 1) .. "(hidden)" or text:sub(from, to)
     from = to + 1
   end
 end

@@ -174,11 +174,12 @@ local function key_of(op, raw, options)
   }
 end
 
--- A kept result is JSON: at the border it is the answer as it stands.
+-- A kept result is JSON: at the border it is the answer as it stands, in which decimals are strings
+-- and what is a number is one.
 local function recalled(text, options)
   if options.answer_text then return host.json_text(text) end
-  local result = json.decode(text, { decimals = true, own = true, max_bytes = #text,
-                                     raw = options.border })
+  local result = json.decode(text, { decimals = true, own = not options.border, max_bytes = #text,
+    raw = options.border })
   if result == json.null then return nil end
   return result
 end
