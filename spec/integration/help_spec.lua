@@ -192,8 +192,8 @@ describe("the texts", function()
     end
   end)
 
-  it("have examples that load: operations in the sandbox, others as Lua", function()
-    local files, problems = {}, {}
+  it("have examples that load, operations in the sandbox, or run", function()
+    local files, scripts, problems = {}, {}, {}
     for name, text in pairs(texts) do
       local count = 0
       blocks(text, function(language, code)
@@ -201,6 +201,8 @@ describe("the texts", function()
         count = count + 1
         if code:find("moonpool\"?%)?%.operation {") then
           files[("%s%d.lua"):format(name:match "%w+", count)] = code
+        elseif load(code) and not code:find "describe%(" then
+          scripts[("run_%s%d.lua"):format(name:match "%w+", count)] = code
         elseif not load(code) then
           problems[#problems + 1] =
             ("%s, example %d: %s"):format(name, count, select(2, load(code)))
@@ -214,8 +216,14 @@ describe("the texts", function()
       local output, code = command.run("run --sandbox " .. name, { dir = folder.path })
       if code ~= 0 then problems[#problems + 1] = name .. ": " .. output end
     end
+    for name, code in pairs(scripts) do
+      folder.write(name, code)
+      local output, exit = command.run("run " .. name, { dir = folder.path })
+      if exit ~= 0 then problems[#problems + 1] = name .. ": " .. output end
+    end
     report(problems)
     assert.is_not_nil(next(files))
+    assert.is_not_nil(next(scripts))
   end)
 end)
 
