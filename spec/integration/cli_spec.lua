@@ -68,24 +68,8 @@ describe("moonpool", function()
 
   teardown(function() folder.remove() end)
 
-  -- Runs `moonpool ARGS` in the folder: stdout, stderr, exit code.
   local function run(args, env, stdin)
-    local err_path = os.tmpname()
-    local words = { "cd", quoted(folder.path), "&&",
-                    stdin and "printf %s " .. quoted(stdin) .. " |" or "", "env" }
-    for name, value in pairs(env or {}) do
-      words[#words + 1] = value == false and "-u " .. name or name .. "=" .. quoted(value)
-    end
-    words[#words + 1] = quoted(command.executable()) .. " " .. args .. " 2>" .. err_path
-    if not stdin then words[#words + 1] = "</dev/null" end
-    local handle = assert(io.popen(table.concat(words, " "), "r"))
-    local out = handle:read "a"
-    local _, _, code = handle:close()
-    local file = assert(io.open(err_path))
-    local err = file:read "a"
-    file:close()
-    os.remove(err_path)
-    return out, err, code
+    return command.streams(args, { dir = folder.path, env = env, stdin = stdin })
   end
 
   -- The error object that `moonpool call` wrote.
@@ -434,7 +418,7 @@ describe("moonpool", function()
                              ("postgres://someone:%s@[::1/some"):format(secret) } do
         for _, args in ipairs { "config", "config --json" } do
           local out, err, code = run(args, { DATABASE_URL = url, MOONPOOL_OWNER_URL = url })
-          assert.are.equal(0, code)
+          assert.are.equal(url:find "%[::1/" and 2 or 0, code)
           assert.is_nil((out .. err):find(secret, 1, true), url)
         end
       end

@@ -261,7 +261,7 @@ describe("embedded database", function()
 
   it("says how to get PostgreSQL when MOONPOOL_PGBIN has none", function()
     local out, code = capture("MOONPOOL_PGBIN=/nonexistent " .. command "start")
-    assert.equal(3, code)
+    assert.equal(2, code)
     assert.matches("MOONPOOL_PGBIN is /nonexistent", out, 1, true)
   end)
 

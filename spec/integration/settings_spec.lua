@@ -2,13 +2,10 @@
 local command = require "spec.support.command"
 local host    = require "moonpool.host"
 local inline  = require "spec.support.inline"
+local json    = require "moonpool.json"
 local proxy   = require "spec.support.proxy"
 
 local secret = "hunter2secret"
-
-local function quoted(text)
-  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
-end
 
 local contains = inline.contains
 
@@ -25,20 +22,8 @@ describe("moonpool", function()
 
   teardown(function() folder.remove() end)
 
-  -- Runs `moonpool ARGS` in the folder: stdout, stderr, exit code.
   local function run(args, env)
-    local err_path = os.tmpname()
-    local words = { "cd", quoted(folder.path), "&& env" }
-    for name, value in pairs(env) do words[#words + 1] = name .. "=" .. quoted(value) end
-    words[#words + 1] = quoted(command.executable()) .. " " .. args .. " 2>" .. err_path
-    local handle = assert(io.popen(table.concat(words, " "), "r"))
-    local out = handle:read "a"
-    local _, _, code = handle:close()
-    local file = assert(io.open(err_path))
-    local err = file:read "a"
-    file:close()
-    os.remove(err_path)
-    return out, err, code
+    return command.streams(args, { dir = folder.path, env = env })
   end
 
   describe("settings", function()
@@ -68,6 +53,8 @@ describe("moonpool", function()
 
     it("an unknown one is told with the nearest that there is", function()
       for name, meant in pairs { DB_CONECT_TIMEOUT = "DB_CONNECT_TIMEOUT",
+                                 moonpool_hosts = "MOONPOOL_HOSTS",
+                                 Moonpool_Listen = "MOONPOOL_LISTEN",
                                  DB_POOLMAX = "DB_POOL_MAX",
                                  MOONPOOL_POOL_MIN = "DB_POOL_MIN",
                                  DB_STATEMENT_TIMEOUTS = "DB_STATEMENT_TIMEOUT",
@@ -80,6 +67,72 @@ describe("moonpool", function()
       end
       local _, err = run("run ok.lua", { DB_HOST = "db.example" })
       contains(err, "unknown setting DB_HOST", "names that begin with DB_")
+    end)
+
+    it("a variable that is named much like one is told, and not refused", function()
+      for name, meant in pairs { DATABSE_URL = "DATABASE_URL", DATABASE_URI = "DATABASE_URL",
+                                 database_url = "DATABASE_URL", DBPOOL_MAX = "DB_POOL_MAX",
+                                 db_pool_max = "DB_POOL_MAX", MOONPOL_STATE = "MOONPOOL_STATE",
+                                 MONPOOL_HOSTS = "MOONPOOL_HOSTS" } do
+        for _, args in ipairs { "run ok.lua", "config" } do
+          local out, err, code = run(args, { [name] = secret, [meant] = false })
+          contains(err, name .. " is not a setting", "if " .. meant .. " is meant, rename it")
+          assert.is_nil((out .. err):find(secret, 1, true))
+          assert.are.equal(0, code)
+        end
+      end
+      -- Nothing is likely to be meant that is set already, and other programs have names of theirs.
+      local _, err = run("run ok.lua", { DBPOOL_MAX = "5", DB_POOL_MAX = "5", DATABASE = "x",
+                                         PGHOST = "x", MOON_PHASE = "x", POOL_MAX = "5" })
+      assert.are.equal("", err)
+    end)
+
+    it("are judged alike by config and by serve", function()
+      local bad = {
+        DATABASE_URL = { " ", "\t\n", "postgres://", "postgres:///", "postgresql://someone@/",
+                         "postgres://,/", "dbname=''", "port=5432", " postgres://127.0.0.1/x" },
+        MOONPOOL_ENV = { "develop", " " }, MOONPOOL_LOG = { "xml" }, MOONPOOL_LOG_LEVEL = { "loud" },
+        MOONPOOL_TZ = { "Europe/Atlantis", "Europe", "tzdata.zi", "../zoneinfo/UTC", " ",
+                        "/usr/share/zoneinfo/UTC", ("x"):rep(400) },
+        MOONPOOL_LISTEN = { "nonsense", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:", ":5000",
+                            "999.1.1.1:5000", "[::g]:5000", "::1:5000", "[127.0.0.1]:1",
+                            "127.0.0.1:+1", "127.0.0.1: 1", "localhost:5000" },
+        MOONPOOL_CORS_ORIGINS = { "desk.example", "https://desk.example/", "*, https://a.example" },
+        MOONPOOL_HOSTS = { "https://desk.example", "desk.example:443", "a b/c" },
+        MOONPOOL_ALERT_WEBHOOK = { "hooks.example/" .. secret, "ftp://hooks.example", "http:///x" },
+        MOONPOOL_STATE = { "ok.lua", "ok.lua/state" }, MOONPOOL_PGBIN = { "/nonexistent" },
+      }
+      bad.MOONPOOL_OWNER_URL, bad.MOONPOOL_OTLP_ENDPOINT = bad.DATABASE_URL, bad.MOONPOOL_ALERT_WEBHOOK
+      for name, setting in pairs(json.decode((run "config --json"))) do
+        if type(setting.value) == "number" then bad[name] = { "-1" } end
+        assert.is_table(bad[name], name)
+      end
+      bad.DB_POOL_MAX = { "", " ", " 7", "+7", "0x10", "1e3", "7 ", "99999999999999999999999" }
+      for name, values in pairs(bad) do
+        for _, value in ipairs(values) do
+          local env = { [name] = value, MOONPOOL_LOG_LEVEL = "error" }
+          env[name] = value
+          if name == "MOONPOOL_PGBIN" then env.DATABASE_URL = false end
+          local said = {}
+          for i, args in ipairs { "config", "serve" } do
+            local _, err, code = run(args, env)
+            assert.are.equal(2, code, name .. "=" .. value .. ": " .. err)
+            contains(err, name)
+            assert.is_nil(err:find(secret, 1, true), err)
+            said[i] = err:gsub("^moonpool %a+: ", "")
+          end
+          assert.are.equal(said[1], said[2])
+        end
+      end
+      local out, err = run("config", { MOONPOOL_TZ = "Mars" })
+      contains(out, "MOONPOOL_TZ", "DB_POOL_MAX")
+      contains(err, 'MOONPOOL_TZ is "Mars", which is no time zone')
+      for name, value in pairs { MOONPOOL_TZ = "Europe/Berlin", MOONPOOL_LISTEN = "[::1]:0",
+                                 MOONPOOL_STATE = "not/there/yet", MOONPOOL_HOSTS = "*.desk.example",
+                                 DATABASE_URL = "postgres:///shop", MOONPOOL_LOG = "",
+                                 MOONPOOL_OWNER_URL = "host=/tmp" } do
+        assert.are.equal(0, (select(3, run("config", { [name] = value }))), name)
+      end
     end)
 
     it("a URL that is empty, or not understood, or of an unknown service is refused", function()

@@ -57,6 +57,33 @@ function command.run(args, options)
   return command.finish(command.start(args, options))
 end
 
+--- Runs `moonpool ARGS` in a folder, and keeps its two streams apart. `args` may hold redirections.
+---@param args string
+---@param options { dir: string, env?: table<string, string|false>, stdin?: string }
+---@return string stdout
+---@return string stderr
+---@return integer exit
+function command.streams(args, options)
+  local err_path = os.tmpname()
+  local words = { "cd", quoted(options.dir), "&&",
+                  options.stdin and "printf %s " .. quoted(options.stdin) .. " |" or "", "env" }
+  for name, value in pairs(options.env or {}) do
+    if value then
+      words[#words + 1] = name .. "=" .. quoted(value)
+    else
+      table.insert(words, 6, "-u " .. name)
+    end
+  end
+  words[#words + 1] = quoted(command.executable()) .. " " .. args .. " 2>" .. err_path
+  if not options.stdin then words[#words + 1] = "</dev/null" end
+  local out, code = command.finish(assert(io.popen(table.concat(words, " "), "r")))
+  local file = assert(io.open(err_path))
+  local err = file:read "a"
+  file:close()
+  os.remove(err_path)
+  return out, err, code
+end
+
 --- A folder of its own, with these files (path -> text). `folder.remove()` takes it away.
 function command.folder(files)
   local path = os.tmpname()

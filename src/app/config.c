@@ -1,11 +1,14 @@
 #include "app/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "app/judge.h"
 #include "cluster/cluster.h"
-#include "pg/conninfo.h"
+#include "util/log.h"
 #include "util/nearest.h"
 #include "util/wrap.h"
 
@@ -26,40 +29,47 @@ static const struct text {
   const char *name, *help, *values; /* values: what it may be, or NULL */
   size_t offset;
   enum { PUBLIC, HAS_PASSWORD, SECRET } shown;
+  mp_judge_fn *judge; /* NULL: `values` says it all */
 } texts[] = {
     {"DATABASE_URL", "URL of the database as the application role; unset: the embedded database",
-     NULL, offsetof(struct mp_config, database_url), HAS_PASSWORD},
+     NULL, offsetof(struct mp_config, database_url), HAS_PASSWORD, mp_judge_database},
     {"MOONPOOL_OWNER_URL",
      "URL of the same database as the owner of its tables, for migrate and token", NULL,
-     offsetof(struct mp_config, owner_url), HAS_PASSWORD},
+     offsetof(struct mp_config, owner_url), HAS_PASSWORD, mp_judge_database},
     {"MOONPOOL_ENV",
      "development opens pages for developers, such as /api/db/test; unset: production",
-     "development production", offsetof(struct mp_config, env), PUBLIC},
+     "development production", offsetof(struct mp_config, env), PUBLIC, NULL},
     {"MOONPOOL_LOG", "form of log lines; auto or unset: text on a terminal, json elsewhere",
-     "auto text json", offsetof(struct mp_config, log_format), PUBLIC},
+     "auto text json", offsetof(struct mp_config, log_format), PUBLIC, NULL},
     {"MOONPOOL_LOG_LEVEL", "the least important level that is logged", "error warn info debug",
-     offsetof(struct mp_config, log_level), PUBLIC},
+     offsetof(struct mp_config, log_level), PUBLIC, NULL},
     {"MOONPOOL_TZ", "time zone of cron lines, such as \"Europe/Berlin\"; unset: UTC", NULL,
-     offsetof(struct mp_config, time_zone), PUBLIC},
+     offsetof(struct mp_config, time_zone), PUBLIC, mp_judge_zone},
     {"MOONPOOL_LISTEN", "where serve listens for HTTP: ADDRESS:PORT or off; unset: 127.0.0.1:5000",
-     NULL, offsetof(struct mp_config, listen), PUBLIC},
+     NULL, offsetof(struct mp_config, listen), PUBLIC, mp_judge_listen},
     {"MOONPOOL_CORS_ORIGINS",
      "web origins whose pages may call, separated by commas, or *; unset: none", NULL,
-     offsetof(struct mp_config, cors_origins), PUBLIC},
+     offsetof(struct mp_config, cors_origins), PUBLIC, mp_judge_origins},
     {"MOONPOOL_HOSTS",
      "host names by which clients may call, separated by commas, *.desk.example, or *; unset: any "
      "if serve listens on loopback only, else this machine's own",
-     NULL, offsetof(struct mp_config, hosts), PUBLIC},
+     NULL, offsetof(struct mp_config, hosts), PUBLIC, mp_judge_hosts},
     {"MOONPOOL_ALERT_WEBHOOK", "URL to which serve posts each change of an alert; unset: none",
-     NULL, offsetof(struct mp_config, alert_webhook), SECRET},
+     NULL, offsetof(struct mp_config, alert_webhook), SECRET, mp_judge_url},
     {"MOONPOOL_OTLP_ENDPOINT",
      "base URL to which serve sends traces (OTLP/HTTP, JSON); unset: none", NULL,
-     offsetof(struct mp_config, otlp_endpoint), SECRET},
+     offsetof(struct mp_config, otlp_endpoint), SECRET, mp_judge_url},
 };
 
-/* Read elsewhere (cluster/env.c, the command line, the spec runner). */
-static const char *const others[] = {"MOONPOOL_STATE", "MOONPOOL_PGBIN", "MOONPOOL_APP",
-                                     "MOONPOOL_BIN"};
+/* Read elsewhere (cluster/env.c, the command line, the spec runner), judged here. */
+static const struct other {
+  const char *name;
+  bool embedded; /* only the embedded database uses it */
+  mp_judge_fn *judge;
+} others[] = {{"MOONPOOL_STATE", false, mp_judge_folder},
+              {"MOONPOOL_PGBIN", true, mp_judge_programs},
+              {"MOONPOOL_APP", false, mp_judge_folder},
+              {"MOONPOOL_BIN", false, NULL}};
 
 static uint64_t *number_at(const struct mp_config *config, const struct number *n) {
   return (uint64_t *)(void *)((char *)(uintptr_t)config + n->offset);
@@ -78,10 +88,10 @@ static bool among(const char *word, const char *list) {
 
 static int read_number(struct mp_config *config, const struct number *n, const char *given,
                        struct mp_err *err) {
-  char *end;
   errno = 0;
-  unsigned long long value = strtoull(given, &end, 10);
-  if (!*given || *end || errno || strchr(given, '-') || value < n->low || value > n->high)
+  unsigned long long value = strtoull(given, NULL, 10);
+  bool digits = *given && !given[strspn(given, "0123456789")];
+  if (!digits || errno || value < n->low || value > n->high)
     return mp_err_set(err, MP_EINVAL,
                       "%s is \"%.40s\"; it must be a whole number from %llu to %llu%s%s (%s)",
                       n->name, given, (unsigned long long)n->low, (unsigned long long)n->high,
@@ -97,85 +107,137 @@ static bool known(const char *name, size_t len) {
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++)
     if (SAME(texts[i].name)) return true;
   for (size_t i = 0; i < MP_ARRAY_LEN(others); i++)
-    if (SAME(others[i])) return true;
+    if (SAME(others[i].name)) return true;
   return false;
 #undef SAME
 }
 
-/* A prefix does not count as a spelling mistake. */
-static const char *without_prefix(const char *name) {
+/* Without the prefix that settings have in common. */
+static const char *own_part(const char *name) {
   if (!strncmp(name, "MOONPOOL_", 9)) return name + 9;
   return !strncmp(name, "DB_", 3) ? name + 3 : name;
 }
 
-static void try_name(const char *given, const char *name, const char **nearest, size_t *best) {
-  size_t d = mp_distance(without_prefix(given), without_prefix(name));
-  if (d < *best) *best = d, *nearest = name;
+static const char *whole(const char *name) { return name; }
+
+/* The nearest setting by what `part` takes of both names, at most `changes` away; or NULL. */
+static const char *nearest_to(const char *given, const char *(*part)(const char *),
+                              size_t changes) {
+  const char *near = NULL,
+             *names[MP_ARRAY_LEN(numbers) + MP_ARRAY_LEN(texts) + MP_ARRAY_LEN(others)];
+  size_t count = 0, best = changes;
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) names[count++] = numbers[i].name;
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) names[count++] = texts[i].name;
+  for (size_t i = 0; i < MP_ARRAY_LEN(others); i++) names[count++] = others[i].name;
+  for (size_t i = 0; i < count; i++) {
+    size_t distance = mp_distance(part(given), part(names[i]));
+    if (distance > changes || (near && distance >= best)) continue;
+    near = names[i];
+    best = distance;
+  }
+  return near;
 }
 
-static int refuse_unknown(const char *var, size_t len, struct mp_err *err) {
-  char given[64];
-  const char *near = NULL;
-  snprintf(given, sizeof given, "%.*s", (int)len, var);
-  size_t best = strlen(without_prefix(given)) / 3 + 1;
-  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) try_name(given, numbers[i].name, &near, &best);
-  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) try_name(given, texts[i].name, &near, &best);
-  for (size_t i = 0; i < MP_ARRAY_LEN(others); i++) try_name(given, others[i], &near, &best);
+/* The name of a variable in the case of settings; false: it is longer than any of them. */
+static bool folded_name(const char *var, size_t len, char out[64]) {
+  if (len >= 64) return false;
+  for (size_t i = 0; i < len; i++) out[i] = (char)toupper((unsigned char)var[i]);
+  out[len] = '\0';
+  return true;
+}
+
+/* Names with these beginnings are no other program's. */
+static bool is_ours(const char *var) {
+  return !strncasecmp(var, "MOONPOOL_", 9) || !strncmp(var, "DB_", 3);
+}
+
+static int refuse_unknown(const char *var, struct mp_err *err) {
+  char folded[64];
+  size_t len = strcspn(var, "=");
+  if (!is_ours(var) || known(var, len)) return 0;
+  const char *near = folded_name(var, len, folded)
+                         ? nearest_to(folded, own_part, strlen(own_part(folded)) / 3)
+                         : NULL;
   return mp_err_set(
       err, MP_EINVAL,
-      "unknown setting %s%s%s%s: names that begin with DB_ or MOONPOOL_ are moonpool's; "
+      "unknown setting %.*s%s%s%s: names that begin with DB_ or MOONPOOL_ are moonpool's; "
       "unset it. `moonpool config` lists them all",
-      given, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+      (int)(len < 64 ? len : 64), var, near ? " (did you mean " : "", near ? near : "",
+      near ? "?)" : "");
+}
+
+void mp_config_tell_strangers(void) {
+  enum { CHANGES = 2 };
+  char folded[64];
+  for (char **var = environ; *var; var++) {
+    size_t len = strcspn(*var, "=");
+    if (is_ours(*var) || known(*var, len) || !folded_name(*var, len, folded)) continue;
+    const char *near = nearest_to(folded, whole, CHANGES);
+    if (!near || getenv(near)) continue;
+    mp_log(MP_LOG_WARN, "config",
+           "the variable %.*s is not a setting, but is named much like %s, which is not set; if "
+           "%s is meant, rename it",
+           (int)len, *var, near, near);
+  }
+}
+
+static int judge_text(const struct mp_config *config, const struct text *t, struct mp_err *err) {
+  const char *given = getenv(t->name);
+  if (!given) return 0;
+  /* The variable is set but empty, most likely by mistake: silently using the embedded database
+   * would surprise. */
+  if (!given[strspn(given, " \t\r\n")] && (*given || t->shown == HAS_PASSWORD))
+    return mp_err_set(err, MP_EINVAL, "%s is %s; unset it%s", t->name, *given ? "blank" : "empty",
+                      t->shown == HAS_PASSWORD
+                          ? " for the private database of this machine, or write "
+                            "postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+                          : ", or give it a value");
+  if (!*given) return 0;
+  if (t->values && !among(given, t->values))
+    return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", t->name, given,
+                      t->values);
+  if (!*text_at(config, t))
+    return mp_err_set(err, MP_ENOMEM, "no memory for the setting %s", t->name);
+  return t->judge ? t->judge(t->name, given, err) : 0;
+}
+
+static int judge_other(const struct other *o, struct mp_err *err) {
+  const char *given = getenv(o->name);
+  if (!given || !*given || !o->judge || (o->embedded && getenv("DATABASE_URL"))) return 0;
+  return o->judge(o->name, given, err);
+}
+
+/* An empty text is as good as none. */
+static void read_texts(struct mp_config *config) {
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
+    const char *given = getenv(texts[i].name);
+    if (given && *given) *text_at(config, &texts[i]) = strdup(given);
+  }
+}
+
+static int judge_minimum(struct mp_config *config, struct mp_err *err) {
+  if (config->pool_min <= config->pool_max) return 0;
+  if (getenv("DB_POOL_MIN"))
+    return mp_err_set(err, MP_EINVAL, "DB_POOL_MIN (%llu) is greater than DB_POOL_MAX (%llu)",
+                      (unsigned long long)config->pool_min, (unsigned long long)config->pool_max);
+  config->pool_min = config->pool_max; /* only the maximum was lowered */
+  return 0;
 }
 
 int mp_config_read(struct mp_config *config, struct mp_err *err) {
+  int rv = 0;
   *config = (struct mp_config){0};
-  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
-    const char *given = getenv(numbers[i].name);
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++)
     *number_at(config, &numbers[i]) = numbers[i].def;
-    int rv = given ? read_number(config, &numbers[i], given, err) : 0;
-    if (rv) return rv;
+  read_texts(config);
+  for (size_t i = 0; i < MP_ARRAY_LEN(numbers) && !rv; i++) {
+    const char *given = getenv(numbers[i].name);
+    if (given) rv = read_number(config, &numbers[i], given, err);
   }
-  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
-    const char *given = getenv(texts[i].name);
-    /* The variable is set but empty, most likely by mistake: silently using the embedded database
-     * would surprise. */
-    if (given && !*given && texts[i].shown == HAS_PASSWORD)
-      return mp_err_set(err, MP_EINVAL,
-                        "%s is empty; unset it for the private database of this machine, or write "
-                        "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-                        texts[i].name);
-    if (!given || !*given) continue;
-    if (texts[i].values && !among(given, texts[i].values))
-      return mp_err_set(err, MP_EINVAL, "%s is \"%.40s\"; it must be one of: %s", texts[i].name,
-                        given, texts[i].values);
-    char *copy = strdup(given);
-    if (!copy) return mp_err_set(err, MP_ENOMEM, "no memory for the setting %s", texts[i].name);
-    *text_at(config, &texts[i]) = copy;
-  }
-  for (char **var = environ; *var; var++) {
-    size_t len = strcspn(*var, "=");
-    if (strncmp(*var, "MOONPOOL_", 9) != 0 && strncmp(*var, "DB_", 3) != 0) continue;
-    if (!known(*var, len)) return refuse_unknown(*var, len, err);
-  }
-  if (config->pool_min > config->pool_max) {
-    if (!getenv("DB_POOL_MIN")) /* only the maximum was lowered */
-      config->pool_min = config->pool_max;
-    else
-      return mp_err_set(err, MP_EINVAL, "DB_POOL_MIN (%llu) is greater than DB_POOL_MAX (%llu)",
-                        (unsigned long long)config->pool_min, (unsigned long long)config->pool_max);
-  }
-  return 0;
-}
-
-int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) {
-  struct mp_err fault;
-  for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
-    const char *url = *text_at(config, &texts[i]);
-    if (url && texts[i].shown == HAS_PASSWORD && mp_conninfo_check(url, &fault))
-      return mp_err_set(err, MP_EINVAL, "%s: %s", texts[i].name, fault.msg);
-  }
-  return 0;
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts) && !rv; i++) rv = judge_text(config, &texts[i], err);
+  for (size_t i = 0; i < MP_ARRAY_LEN(others) && !rv; i++) rv = judge_other(&others[i], err);
+  for (char **var = environ; *var && !rv; var++) rv = refuse_unknown(*var, err);
+  return rv ? rv : judge_minimum(config, err);
 }
 
 void mp_config_fini(struct mp_config *config) {

@@ -91,13 +91,14 @@ struct mp_config {
 #undef X
 };
 
-/* Reads the environment. MP_EINVAL names the setting, what it was and what it may be; unknown names
- * that begin with MOONPOOL_ or DB_ are refused too, and empty URLs. Values of secrets are never
- * repeated. */
+/* Reads the environment and judges all of it, for every command alike. MP_EINVAL names the first
+ * setting that cannot be used, what it was and what it may be; unknown names that begin with
+ * MOONPOOL_ or DB_ are refused too. Values of secrets are never repeated. `config` is filled in any
+ * case, so that `moonpool config` can show it. */
 int mp_config_read(struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
-/* Whether the URLs can be parsed. Separate from reading them, so that `moonpool config` can show
- * bad ones. */
-int mp_config_check_urls(const struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
+/* Logs a warning for each variable whose name is nearly a setting's that is not set. A variable
+ * with another beginning than ours may be another program's, so it is not refused. */
+void mp_config_tell_strangers(void);
 void mp_config_fini(struct mp_config *config);
 /* One line per setting: value and origin; passwords masked. */
 void mp_config_print(const struct mp_config *config, FILE *out, bool json);

@@ -53,10 +53,6 @@ static int find_database(struct mp_cli *cli, const char *command, enum as_role r
   struct mp_cluster_options options = {.progress = on_progress,
                                        .progress_ctx = (void *)(uintptr_t)command};
   struct mp_err err;
-  if (mp_config_check_urls(&cli->config, &err)) {
-    fprintf(stderr, "moonpool %s: %s\n", command, err.msg);
-    return MP_EXIT_USAGE;
-  }
   if (cli->config.database_url) {
     *url = role == OWNER ? cli->config.owner_url : cli->config.database_url;
     if (*url) return 0;

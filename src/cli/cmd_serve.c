@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <yajl/yajl_tree.h>
 
+#include "app/judge.h"
 #include "cli/cli.h"
 #include "cli/hosts.h"
 #include "util/log.h"
@@ -16,6 +16,8 @@
 
 struct serve {
   const struct mp_config *config;
+  char address[64]; /* "": HTTP is off */
+  int port;
   bool require_migrated;
 };
 
@@ -25,11 +27,15 @@ static int push_serve(lua_State *L, void *data) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, 6);
   lua_pushnumber(L, (double)config->watch_ms / 1000);
   lua_setfield(L, -2, "watch");
-  lua_pushstring(L, config->listen ? config->listen : "127.0.0.1:5000");
-  lua_setfield(L, -2, "listen");
+  if (*serve->address) {
+    lua_pushstring(L, serve->address);
+    lua_setfield(L, -2, "address");
+    lua_pushinteger(L, serve->port);
+    lua_setfield(L, -2, "port");
+  }
   lua_pushstring(L, config->alert_webhook);
   lua_setfield(L, -2, "alert_webhook");
   lua_pushstring(L, config->otlp_endpoint);
@@ -39,26 +45,11 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
-/* The time zone of schedules and of os.date. libc silently treats an unknown name as UTC. */
-static int set_time_zone(const char *name) {
-  char path[300];
-  const char *zone = name ? name : "UTC";
-  snprintf(path, sizeof path, "/usr/share/zoneinfo/%.250s", zone);
-  if (name && (strstr(name, "..") || *name == '/' || *name == ':' || access(path, R_OK))) {
-    fprintf(
-        stderr,
-        "moonpool serve: MOONPOOL_TZ: unknown time zone \"%.40s\"; use one of /usr/share/zoneinfo\n",
-        name);
-    return MP_EXIT_USAGE;
-  }
-  setenv("TZ", zone, 1);
-  return 0;
-}
-
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct serve serve = {.config = &cli->config};
-  const char *url = NULL;
+  const char *url = NULL, *listen = cli->config.listen ? cli->config.listen : "127.0.0.1:5000";
+  struct mp_err err;
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("serve");
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--require-migrated")) {
@@ -67,15 +58,16 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
     }
     if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
     if (++i == argc) return mp_cli_usage("serve", "ADDRESS:PORT is missing behind", "--listen");
-    free(cli->config.listen);
-    if (!(cli->config.listen = strdup(argv[i]))) {
-      fputs("moonpool serve: out of memory\n", stderr);
-      return MP_EXIT_FAILED;
-    }
+    listen = argv[i];
+  }
+  if (mp_listen_read(listen, serve.address, &serve.port, &err)) {
+    fprintf(stderr, "moonpool serve: %s\n", err.msg);
+    return MP_EXIT_USAGE;
   }
   signal(SIGPIPE, SIG_IGN); /* a write to a closed client must not end the process */
-  int code = set_time_zone(cli->config.time_zone);
-  if (!code) code = mp_cli_database(cli, "serve", &cluster, &url);
+  /* The time zone of schedules and of os.date. */
+  setenv("TZ", cli->config.time_zone ? cli->config.time_zone : "UTC", 1);
+  int code = mp_cli_database(cli, "serve", &cluster, &url);
   if (code) return code;
   if (!cli->config.log_level) mp_log_set_level(MP_LOG_INFO);
   struct mp_runtime_options options = {

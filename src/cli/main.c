@@ -121,6 +121,12 @@ static bool find_project(const char *app, char *out, size_t size) {
   return same_folder(out, out);
 }
 
+/* Texts are printed whatever the settings are. */
+static bool needs_settings(const struct mp_command *command) {
+  return command->run != mp_cmd_help && command->run != mp_cmd_errors &&
+         command->run != cmd_version;
+}
+
 int main(int argc, char **argv) {
   static char app_dir[PATH_MAX];
   struct mp_cli cli = {.commands = commands};
@@ -160,13 +166,16 @@ int main(int argc, char **argv) {
   cli.app_dir = app_dir;
   const struct mp_command *command = mp_command_find(commands, argv[at]);
   if (!command) return mp_cli_unknown(&cli, "command", argv[at]);
-  if (mp_config_read(&cli.config, &err)) {
-    fprintf(stderr, "moonpool: %s\n", err.msg);
-    mp_config_fini(&cli.config);
-    return MP_EXIT_USAGE;
-  }
+  int refused = needs_settings(command) ? mp_config_read(&cli.config, &err) : 0;
   set_up_log(&cli.config);
-  int code = command->run(&cli, argc - at, argv + at);
+  if (needs_settings(command)) mp_config_tell_strangers();
+  int code = MP_EXIT_OK;
+  /* `moonpool config` shows them all the same. */
+  if (!refused || command->run == mp_cmd_config) code = command->run(&cli, argc - at, argv + at);
+  if (refused) {
+    fprintf(stderr, "moonpool %s: %s\n", command->name, err.msg);
+    code = MP_EXIT_USAGE;
+  }
   mp_cancels_wait(CANCELS_MS);
   mp_config_fini(&cli.config);
   if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {

@@ -82,6 +82,9 @@ int mp_cluster_stop(struct mp_cluster *cluster, struct mp_err *err);
 int mp_cluster_reset(const struct mp_cluster_options *opts, struct mp_cluster *out,
                      struct mp_err *err);
 
+/* Whether postgres and initdb are in the folder. */
+bool mp_cluster_has_server(const char *dir);
+
 /* Path of psql beside the server's binaries (Debian's /usr/bin/psql is a wrapper), else "psql". */
 void mp_cluster_psql_path(const struct mp_cluster_options *opts, char *out, size_t size);
 

@@ -11,7 +11,7 @@
 
 #include "cluster/cluster_priv.h"
 
-static bool has_server(const char *dir) {
+bool mp_cluster_has_server(const char *dir) {
   static const char *const names[] = {"postgres", "initdb"};
   char path[MP_CLUSTER_PATH];
   for (size_t i = 0; i < MP_ARRAY_LEN(names); i++) {
@@ -34,7 +34,7 @@ static bool find_debian(int wanted, char *out, size_t size) {
     if (best == MP_CLUSTER_MIN_VERSION || (best > v && v != MP_CLUSTER_MIN_VERSION)) continue;
     char path[64];
     snprintf(path, sizeof path, "/usr/lib/postgresql/%ld/bin", v);
-    if (has_server(path)) best = v;
+    if (mp_cluster_has_server(path)) best = v;
   }
   closedir(d);
   if (best == 0) return false;
@@ -48,14 +48,14 @@ static bool find_pg_config(char *out, size_t size) {
   bool ok = fgets(out, (int)size, p) != NULL;
   pclose(p);
   out[ok ? strcspn(out, "\n") : 0] = '\0';
-  return ok && has_server(out);
+  return ok && mp_cluster_has_server(out);
 }
 
 static bool find_path(const char *path, char *out, size_t size) {
   for (const char *p = path; p && *p;) {
     size_t n = strcspn(p, ":");
     snprintf(out, size, "%.*s", (int)n, p);
-    if (n > 0 && out[0] == '/' && has_server(out)) return true;
+    if (n > 0 && out[0] == '/' && mp_cluster_has_server(out)) return true;
     p += n + (p[n] == ':');
   }
   return false;
@@ -67,7 +67,7 @@ int mp_cluster_find_bin(struct mp_cluster *c, const struct mp_cluster_env *env,
   size_t size = sizeof c->bin_dir;
   if (env->moonpool_pgbin && *env->moonpool_pgbin) {
     int n = snprintf(out, size, "%s", env->moonpool_pgbin);
-    if (n > 0 && (size_t)n < size && has_server(out)) return 0;
+    if (n > 0 && (size_t)n < size && mp_cluster_has_server(out)) return 0;
     out[0] = '\0';
     return mp_err_set(
         err, MP_ENODB,

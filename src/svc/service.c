@@ -363,6 +363,17 @@ static void on_server_closed(void *data) {
   on_closed(owner);
 }
 
+int mp_service_check(const char *cors_origins, const char *hosts, struct mp_err *err) {
+  struct mp_cors cors;
+  struct mp_hosts names;
+  int rv = mp_cors_init(&cors, cors_origins, err);
+  if (rv) return rv;
+  mp_cors_fini(&cors);
+  rv = mp_hosts_init(&names, hosts, "", err);
+  if (!rv) mp_hosts_fini(&names);
+  return rv;
+}
+
 int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
                     struct mp_err *err) {
   static const struct mp_http_events events = {on_request, on_server_closed};

@@ -27,6 +27,9 @@ struct mp_service_options {
   void *data;
 };
 
+/* Whether the lists can be read; NULL: none. */
+int mp_service_check(const char *cors_origins, const char *hosts, struct mp_err *err) MP_MUST_CHECK;
+
 /* Takes two functions from the top of L; both may wait:
  *   page(method, path, query, body, who, draining) -> status, content type, body[, policy, follow]
  *     policy: Content-Security-Policy; follow: true makes the answer a stream that begins with the

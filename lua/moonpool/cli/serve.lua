@@ -25,20 +25,6 @@ local function open_control()
   return "no control socket"
 end
 
--- "127.0.0.1:5000", "[::1]:5000", or off -> address, port
-local function address_of(listen)
-  if listen == "off" then return nil end
-  local address, port = listen:match "^%[([%x:]+)%]:(%d+)$"
-  if not address then address, port = listen:match "^([%d.]+):(%d+)$" end
-  port = math.tointeger(tonumber(port))
-  if not port or port > 65535 then
-    error(errors.new { code = "USAGE", status = 400,
-      message = ("cannot listen on %q; an address is like 127.0.0.1:5000 or [::1]:5000, or off")
-        :format(listen) }, 0)
-  end
-  return address, port
-end
-
 -- What other machines can reach is not left open to them.
 local function open_http(address, port)
   local own = address:find "^127%." or address == "::1"
@@ -52,8 +38,7 @@ local function open_http(address, port)
   return ("http://%s:%d"):format(address:find ":" and "[" .. address .. "]" or address, port)
 end
 
-local function start_http(listen)
-  local address, port = address_of(listen)
+local function start_http(address, port)
   if address then host.log("info", "listening on " .. open_http(address, port)) end
 end
 
@@ -83,7 +68,7 @@ return function(options)
   end
   status = options.require_migrated and failed(standing.require)
   if status then return status end
-  status = failed(start_http, options.listen)
+  status = failed(start_http, options.address, options.port)
   if status then return status end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
