@@ -67,6 +67,16 @@ describe("a migration's marker", function()
       "-- end up / begin down", "-- node-pg-migrate down", "-- Down migration starts here:",
       "-- section: down",
       "-- MIGRATE\u{3A}\u{A0}DOWN",
+      "-- +duck Down", "--+duck Down", "-- +rel up", "-- name: down", "-- name: rollback!",
+      "-- name = down", "-- :name down :!", "-- @name down", "-- name: migrate_down",
+      "-- type: down", "-- direction=down", "-- stage: rollback", "-- atlas:down", "-- [step down]",
+      "--rollback drop table customers;", "-- rollback drop table x", "--rollback not required",
+      "-- --rollback drop table x;", "/* liquibase rollback */", "--preconditions onFail:HALT",
+      "-- Revert app:customers from pg", "-- Deploy customers to pg", "-- Verify customers on pg",
+      "-- sqitch revert", "-- U1__drop", "-- 2. Down", "-- 2) down", "-- downgrade", "-- +downgrade",
+      "-- alembic downgrade", "-- Upgrade", "-- Downgrade script", "-- backward", "-- Reverse",
+      "-- Roll back", "-- roll-back:", "-- ROLLBACK STATEMENTS", "-- mybatis: //@UNDO",
+      "-- ====  shmig  DOWN", "-- knex:down", "-- nomad down", "-- teardown",
     } do
       local text = template:format(line)
       local said = refusal(text)
@@ -113,7 +123,10 @@ describe("a migration's marker", function()
       "/* The migration's up part\n   must be quick. */", "-- migrate users to the new table",
       "-- update", "-- users", "-- owner", "-- Größe", "-- ü",
       "-- the start of the day", "-- up and down payments", "-- This is the end.",
-      "-- step: down the line",
+      "-- step: down the line", "-- Roll back by hand, or call support.", "-- rollback is manual",
+      "-- Verify totals on Mondays", "-- Revert to defaults", "-- Forward references come later.",
+      "-- note: upgrade first the client", "-- status: up to date", "-- To undo this, call support.",
+      "-- Upgrade of the plan", "-- rolls", "-- name: customers", "-- slow down", "-- 2. Customers",
       "select migrations.up,\n  migrations.down\nfrom migrations;", "-- migrations", "-- 1. goose",
     } do
       assert.are.equal(line .. "\n", parts(line .. "\n"))

@@ -18,10 +18,18 @@ end
 
 local tools      = set "migrate migration migrations goose dbmate rambler flyway sqlx evolution"
 local directions = set "up ups down downs undo revert rollback"
+-- These count as they are written; words that are only near to them are plain English.
+local more_tools = set [[alembic atlas duck geni gomigrate graphile knex liquibase micrate mybatis
+                         nomad pgroll shmig sqitch tern umzug yoyo]]
+local more_directions = set [[upgrade upgrades downgrade downgrades reverse backward backwards
+                              forward forwards unapply teardown reverts rollbacks]]
+for word in pairs(directions) do more_directions[word] = true end
+local verbs = set [[alter changesetid create delete drop empty grant insert not revoke select
+                    truncate update]]
 local parts      = set "migrate migration section part script"
 local around     = set [[migrate migration migrations goose dbmate rambler flyway sqlx sql db
-                         go golang node pg tern yoyo section part script begin begins start
-                         starts end ends of the and here below follows this is]]
+                         go golang node pg tern yoyo section part script statement statements
+                         begin begins start starts end ends of the and here below follows this is]]
 local joined     = set "migrateup migratedown gooseup goosedown upmigration downmigration"
 
 -- Letters that are drawn as ASCII ones.
@@ -75,10 +83,28 @@ local function says_only(rest)
   local directed, count = false, 0
   for word in rest:gmatch "[%w?]+" do
     count = count + 1
-    directed = directed or directions[word]
-    if count > 8 or not directions[word] and not around[word] then return false end
+    directed = directed or more_directions[word]
+    if count > 8 or not more_directions[word] and not around[word] then return false end
   end
   return directed
+end
+
+-- Markers of tools that have words of their own.
+local function is_foreign(signs, rest)
+  local first, after = rest:match "^(%a+)%s+([%w_]+)"
+  if rest:find "^preconditions%s+%w+:" or rest:find "^u%d[%d_.]*__%w" then return true end
+  if first == "rollback" then return verbs[after] or signs == "" end
+  return (first == "deploy" or first == "revert" or first == "verify")
+    and rest:find "^%a+%s+%S+%s+%a+%s+pg%s*$" ~= nil
+end
+
+-- "step: down", "name = migrate_down", "+duck Down": what a direction is given to.
+local function names_direction(signs, rest)
+  local value = rest:match "^[%w_]+%s*[:=](.*)$"
+  if value and says_only(value) then return true end
+  local first, second = rest:match "^([%w_]+)%s+(%a+)[^%w?]*$"
+  return more_directions[second] ~= nil
+    and (more_tools[first] or signs:find "[+:@#!$%%<%[{=/]" ~= nil)
 end
 
 -- Does a part of a line, without what decorates it, look like a marker?
@@ -87,16 +113,17 @@ local function part_looks_like(signs, rest, comment)
   if rest:find "^migrat[ei]o?n?:[%w?]" or rest:find "^liquibase%s+formatted" then return true end
   if comment and rest:find "^changeset%s+%S+:%S" then return true end
   if comment and rest:find "^create%s+above%W+drop%s+below" then return true end
+  if comment and (is_foreign(signs, rest) or names_direction(signs, rest)) then return true end
   local first, between, second, after = rest:match "^([%w?]+)([^%w?]*)([%w?]*)(.*)$"
   if not first or #first > 16 or #second > 16 then return false end
   local alone = not after:gsub("[%w_]+[:=][%w_]+", ""):find "[%w?]"
-  if is_near(first, tools) and is_near(second, directions) then
+  if (is_near(first, tools) or more_tools[first]) and is_near(second, directions) then
     if between:find "^%s*:[^:]*$" then return true end
     if comment then return alone or between:find "^[:+=_|/.-]$" ~= nil end
     return alone and signs:find "%S" ~= nil
   end
   if not comment then return false end
-  if alone and second == "" then return directions[first] or joined[first] end
+  if alone and second == "" then return more_directions[first] or joined[first] end
   return alone and is_near(first, directions) and is_near(second, parts) or says_only(rest)
 end
 
@@ -105,6 +132,9 @@ end
 local function looks_like(line, comment)
   for part in folded(line):gsub("%-%-+", "\n"):gmatch "[^\n\v\f]+" do
     local signs, rest = part:match "^([^%w?]*)(.*)$"
+    if comment then
+      rest = rest:gsub("^%d+[.)]%s*", ""):gsub("%f[%a]roll(s?)[%s-]back", "rollback")
+    end
     if rest ~= "" and part_looks_like(signs, rest, comment) then return true end
   end
   return false
