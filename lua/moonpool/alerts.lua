@@ -137,6 +137,7 @@ function alerts.step(state, now)
       name = rule.name, title = rule.title, severity = entry.level or from, value = entry.value,
       since = entry.since,
       threshold = rule[entry.level or from], action = rule.action,
+      state = rule.state,
       message = rule.told and now[rule.told]
         or entry.value and text_of(rule, entry.value, now[rule.detail]) .. entry.names,
     }

@@ -132,6 +132,9 @@ describe("the dashboard in a browser", function()
     own:run "db stop"
     page:wait_text("state", "the database does not answer")
     page:wait_text("alerts", "What to do: is the database up")
+    -- The alert about that state says the same, and is not shown beside it.
+    page:wait "last.alerts.some(a => a.name === 'health_check' && a.state === last.state.name)"
+    assert.equal(1, page:value "document.getElementById('alerts').children.length")
     page:shot "outage"
     own:run "db start"
     page:wait "!document.getElementById('state').innerText.includes('the database')"

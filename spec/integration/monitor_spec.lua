@@ -377,6 +377,25 @@ describe("scripts/monitoring", function()
     end
   end)
 
+  it("show each state of a host", function()
+    local shown
+    for _, panel in ipairs(json.decode(read "grafana.json").panels) do
+      for _, target in ipairs(panel.targets) do
+        if target.expr:find "by %(state%) %(moonpool_health_state{" then shown = panel end
+      end
+    end
+    local colored = {}
+    for _, override in ipairs(shown.fieldConfig.overrides) do
+      colored[override.matcher.options] = true
+    end
+    local count = 0
+    for state in metrics.text():gmatch 'moonpool_health_state{state="([%w_]+)"}' do
+      assert.is_true(colored[state], state)
+      count = count + 1
+    end
+    assert.are.equal(5, count)
+  end)
+
   it("explains every metric, and no other", function()
     local text = read "README.md"
     local explained = {}

@@ -91,7 +91,8 @@ describe("moonpool", function()
       local bad = {
         DATABASE_URL = { " ", "\t\n", "postgres://", "postgres:///", "postgresql://someone@/",
                          "postgres://,/", "dbname=''", "port=5432", " postgres://127.0.0.1/x" },
-        MOONPOOL_ENV = { "develop", " " }, MOONPOOL_LOG = { "xml" }, MOONPOOL_LOG_LEVEL = { "loud" },
+        MOONPOOL_ENV = { "develop", " " }, MOONPOOL_LOG = { "xml" },
+        MOONPOOL_LOG_LEVEL = { "loud" },
         MOONPOOL_TZ = { "Europe/Atlantis", "Europe", "tzdata.zi", "../zoneinfo/UTC", " ",
                         "/usr/share/zoneinfo/UTC", ("x"):rep(400) },
         MOONPOOL_LISTEN = { "nonsense", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:", ":5000",
@@ -102,7 +103,8 @@ describe("moonpool", function()
         MOONPOOL_ALERT_WEBHOOK = { "hooks.example/" .. secret, "ftp://hooks.example", "http:///x" },
         MOONPOOL_STATE = { "ok.lua", "ok.lua/state" }, MOONPOOL_PGBIN = { "/nonexistent" },
       }
-      bad.MOONPOOL_OWNER_URL, bad.MOONPOOL_OTLP_ENDPOINT = bad.DATABASE_URL, bad.MOONPOOL_ALERT_WEBHOOK
+      bad.MOONPOOL_OWNER_URL = bad.DATABASE_URL
+      bad.MOONPOOL_OTLP_ENDPOINT = bad.MOONPOOL_ALERT_WEBHOOK
       for name, setting in pairs(json.decode((run "config --json"))) do
         if type(setting.value) == "number" then bad[name] = { "-1" } end
         assert.is_table(bad[name], name)
@@ -128,7 +130,8 @@ describe("moonpool", function()
       contains(out, "MOONPOOL_TZ", "DB_POOL_MAX")
       contains(err, 'MOONPOOL_TZ is "Mars", which is no time zone')
       for name, value in pairs { MOONPOOL_TZ = "Europe/Berlin", MOONPOOL_LISTEN = "[::1]:0",
-                                 MOONPOOL_STATE = "not/there/yet", MOONPOOL_HOSTS = "*.desk.example",
+                                 MOONPOOL_STATE = "not/there/yet",
+                                 MOONPOOL_HOSTS = "*.desk.example",
                                  DATABASE_URL = "postgres:///shop", MOONPOOL_LOG = "",
                                  MOONPOOL_OWNER_URL = "host=/tmp" } do
         assert.are.equal(0, (select(3, run("config", { [name] = value }))), name)

@@ -165,6 +165,7 @@ function metrics.text() end
 ---@field message string
 ---@field action string   what to do
 ---@field since string    ISO 8601
+---@field state? string  the state of the host that the alert is about: one of health states
 
 ---@class moonpool.alert_change : moonpool.alert
 ---@field from? "warning"|"critical"

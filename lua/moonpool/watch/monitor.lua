@@ -213,6 +213,7 @@ function monitor.alerts()
       name = alert.name, title = alert.title, severity = alert.severity, value = alert.value,
       threshold = alert.threshold,
       message = alert.message, action = alert.action, since = alert.since,
+      state = alert.state,
     }
   end
   return { timestamp = now(), alerts = list, count = #list }, 200

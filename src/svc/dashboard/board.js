@@ -23,7 +23,9 @@ const severityOf = state => state === "saturated" || state === "draining" ? "war
 
 function showAlerts(now) {
   put("alerts", [now.state.name, now.alerts.map(a => [a.severity, a.message, a.action, a.since])], () => {
-    const boxes = now.alerts.map(a => alertBox(a.severity, a.message || a.title, a.action, a.since));
+    // A state of the host is told once: with the state itself, not with the alert about it too.
+    const others = now.alerts.filter(a => a.state !== now.state.name);
+    const boxes = others.map(a => alertBox(a.severity, a.message || a.title, a.action, a.since));
     if (now.state.name !== "healthy") {
       const said = [now.state.message, now.state.reason, now.state.holders && "held by " + now.state.holders];
       boxes.unshift(alertBox(severityOf(now.state.name), now.state.name + ": " + said.filter(Boolean).join("; "),
