@@ -103,9 +103,7 @@ static void refused(struct mp_conn *conn) {
   tell_lines(&err, text);
   take_sqlstate(&err);
   if (strstr(text, "unsupported startup parameter"))
-    lost =
-        "the pooler does not forward the session's settings: connect to the server itself, or "
-        "through a pooler that forwards `options`";
+    lost = "the pooler does not take `options`: see \"PgBouncer\" in moonpool help deploying";
   size_t len = strlen(err.msg);
   if (*lost) snprintf(err.msg + len, sizeof err.msg - len, "; %s", lost);
   err.flags = MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD;

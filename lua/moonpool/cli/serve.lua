@@ -11,6 +11,7 @@ local locks       = require "moonpool.serve.lock_waits"
 local moonpool    = require "moonpool"
 local otlp        = require "moonpool.watch.otlp"
 local pages       = require "moonpool.serve.pages"
+local pooler      = require "moonpool.serve.pooler"
 local role        = require "moonpool.serve.role"
 local schedules   = require "moonpool.serve.schedules"
 local standing    = require "moonpool.serve.standing"
@@ -73,6 +74,11 @@ return function(options)
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
+  local refused
+  pooler.check(function(fault)
+    refused = fault
+    host.stop()
+  end)
   health.start()
   alerts.start()
   local looks = standing.start()
@@ -83,5 +89,7 @@ return function(options)
   health.stop()
   alerts.stop()
   locks.stop()
-  return 0
+  if not refused then return 0 end
+  io.stderr:write("moonpool serve: ", refused, "\n")
+  return 2
 end
