@@ -166,7 +166,7 @@ int main(int argc, char **argv) {
   cli.app_dir = app_dir;
   const struct mp_command *command = mp_command_find(commands, argv[at]);
   if (!command) return mp_cli_unknown(&cli, "command", argv[at]);
-  int refused = needs_settings(command) ? mp_config_read(&cli.config, &err) : 0;
+  bool refused = mp_config_read(&cli.config, &err) && needs_settings(command);
   set_up_log(&cli.config);
   if (needs_settings(command)) mp_config_tell_strangers();
   int code = MP_EXIT_OK;
