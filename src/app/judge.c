@@ -84,8 +84,8 @@ int mp_judge_url(const char *name, const char *value, struct mp_err *err) {
 int mp_judge_folder(const char *name, const char *value, struct mp_err *err) {
   struct stat st;
   if (stat(value, &st) ? errno != ENOTDIR : S_ISDIR(st.st_mode)) return 0;
-  return mp_err_set(err, MP_EINVAL, "%s is %.200s, which is no folder; set it to one, or unset it",
-                    name, value);
+  return mp_err_set(err, MP_EINVAL, "%s is %.200s: %s; set it to a folder, or unset it", name,
+                    value, strerror(ENOTDIR));
 }
 
 int mp_judge_programs(const char *name, const char *value, struct mp_err *err) {
