@@ -62,21 +62,20 @@ local function tenant_of(op, checked, options)
   local named = type(checked) == "table" and checked[op.tenant]
   if named == nil or named == false then
     error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
-      message = ("%s needs its tenant: `%s` in the input, or the caller's"):format(op.name,
-        op.tenant) }, 0)
+      message = ("%s needs its tenant: `%s` in the input, or the caller's")
+        :format(op.name, op.tenant) }, 0)
   end
   named = tostring(named)
   if options.tenant and named:lower() ~= options.tenant:lower() then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
       message = ("the caller belongs to another tenant than the one that the input's %s names")
-        :format(
-        options.border and json.camel(op.tenant) or op.tenant) }, 0)
+        :format(options.border and json.camel(op.tenant) or op.tenant) }, 0)
   end
   return named
 end
 
--- The options of a call from what another call has started (a hook, a task): its tenant and its
--- caller are those of that call.
+-- The options of a call that a hook or a task of another call makes: tenant and caller are those of
+-- the other call.
 local function in_scope(op, options)
   local scoped, tenant, caller = host.call_scope()
   if not scoped then return options end
@@ -93,24 +92,22 @@ local function in_scope(op, options)
   return own
 end
 
--- Joins the transaction that runs already, as a savepoint: a second connection inside a transaction
--- is how a pool of N locks itself up with N callers. What the operation says of its isolation, the
--- transaction must keep already; that it only reads is kept for the savepoint. Its timeouts,
--- retries, lane and key are the transaction's.
+-- Joins the running transaction, as a savepoint: if each of N callers needed a second connection of
+-- a pool of N, all would wait for ever. The transaction must have the operation's isolation level
+-- or a higher one. `read_only` applies to the savepoint. Timeouts, retries, lane and key are those
+-- of the transaction.
 local function join(tx, op, input, tenant)
   if tenant and tenant ~= tx.tenant then
     error(errors.new { code = "MULTI_TENANT_VIOLATION", status = 403, operation = op.name,
       message = op.name .. " was called for another tenant than the transaction's"
-        .. (tx.tenant and "" or
-        ", which has none: an operation with `tenant` and for_each = \"select …\" runs by itself \z
-          for each, and a hook " ..
-        "(tx:after_commit) of an operation without tenant may call for any") }, 0)
+        .. (tx.tenant and "" or ", which has none: an operation with `tenant` and for_each = \z
+          \"select …\" runs by itself for each, and a hook (tx:after_commit) of an operation \z
+          without tenant may call for any") }, 0)
   end
   if levels[op.isolation] > levels[tx.isolation] then
     error(errors.new { code = "INVALID_ARGUMENT", status = 500, operation = op.name,
-      message = ("%s needs isolation %s; the transaction that calls it has %s"):format(op.name,
-        op.isolation,
-        tx.isolation) }, 0)
+      message = ("%s needs isolation %s; the transaction that calls it has %s")
+        :format(op.name, op.isolation, tx.isolation) }, 0)
   end
   local ok, result = pcall(tx.savepoint, tx, function(inner)
     return op.run(inner, input)
@@ -126,7 +123,8 @@ local function timeout_of(op, options)
     error("moonpool.call: timeout is a number of seconds, up to 86400", 6)
   end
   if not options.border then return timeout end
-  -- Who asks may have less, not more; and has waited while the host found out who asks.
+  -- A caller from outside may ask for less time, not for more; its wait for the check of its token
+  -- counts.
   return math.max(math.min(timeout, op.timeout) - (options.waited or 0), 0.001)
 end
 
@@ -164,10 +162,10 @@ local function key_of(op, raw, options)
     input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
     encode = function(result)
       local ok, text = pcall(json.encode,
-                             result == nil and json.null or spelled(op, result, border),
+        result == nil and json.null or spelled(op, result, border),
         { sorted = true, camel = border, decimal_strings = border })
       if ok then return text end
-      -- of a row that is looked at here for the first time
+      -- The failure of a statement whose row is read here for the first time.
       if errors.is(text) then error(text, 0) end
       error(unwritable(op.name, text, { undone = true }), 0)
     end,
@@ -203,8 +201,8 @@ local function call(op, input, options, want_info)
   options = in_scope(op, options)
   if op.on then
     error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
-      message = ("%s is a subscriber: it is run by what is published to %s"):format(op.name,
-        op.on) }, 0)
+      message = ("%s is a subscriber: it is run by what is published to %s")
+        :format(op.name, op.on) }, 0)
   end
   local raw = with_tenant(op, input, options)
   local checked = check(op, raw, options)
@@ -215,12 +213,11 @@ local function call(op, input, options, want_info)
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
-  -- Made before: afterwards there may be no memory for it.
-  local again_told = op.name
-    .. " is done and stored, but there was no memory for its answer; the same key gives it once \z
-      more"
+  -- Made before the call: after it there may be no memory for the text.
+  local told   = op.name .. " is done and stored, but there was no memory for its answer; the \z
+    same key gives it once more"
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
-    message = again_told, told = again_told }
+    message = told, told = told }
   local result, info = host.transact { operation = op, input = checked, again = again,
     lane = lane_of(op, checked), tenant = tenant, caller = caller or nil,
     timeout = timeout_of(op, options), key = key, want_info = want_info, origin = options.origin }
@@ -236,14 +233,14 @@ local function call(op, input, options, want_info)
   return result, info
 end
 
--- The same; a failure is counted and told, unless it is one inside of another call, which will tell
--- it.
+-- The same; a failure is counted and reported, except inside of another call, which reports its
+-- own.
 function operation.call(op, input, options, want_info)
   options = options or {}
   if host.current_tx() then return call(op, input, options, want_info) end
   local ok, result, info = pcall(call, op, input, options, want_info)
   if ok then return result, info end
-  -- there may be no memory for it
+  -- Protected: there may be no memory to report it.
   pcall(failures.tell, op.name, result, input, options.origin, options.shown)
   error(result, 0)
 end
