@@ -6,6 +6,7 @@
 
 #include "script/luaerr.h"
 #include "sql/value.h"
+#include "util/utf8.h"
 #include "values/decimal.h"
 #include "values/json.h"
 
@@ -91,7 +92,7 @@ static void add_string(const struct param *p, int idx) {
     return;
   }
   if (memchr(text, 0, len)) REFUSE(p, "text with a NUL byte cannot be stored", p->name);
-  if (mp_json_valid_utf8(text, len) != len) REFUSE(p, "the text is not valid UTF-8", p->name);
+  if (mp_utf8_valid(text, len) != len) REFUSE(p, "the text is not valid UTF-8", p->name);
   if (is_json(p->type))
     mp_json_add_string(p->L, p->out, text, len); /* JSON text is json.raw(text) */
   else if (!add_far_time(p, text, len))

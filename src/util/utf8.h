@@ -34,4 +34,7 @@ static inline void mp_utf8_mend(char *text) {
   }
 }
 
+/* The length of valid UTF-8 at the start of the text: `len` if all is well. */
+size_t mp_utf8_valid(const char *text, size_t len);
+
 #endif

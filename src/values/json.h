@@ -109,9 +109,6 @@ struct mp_buf *mp_json_buf_new(lua_State *L, size_t max);
 void mp_json_set_mark(lua_State *L, enum mp_json_mark mark);
 void mp_json_push_mark(lua_State *L, enum mp_json_mark mark); /* pushes the metatable itself */
 
-/* The length of valid UTF-8 at the start of the text: `len` if all is well. */
-size_t mp_json_valid_utf8(const char *text, size_t len);
-
 /* customer_id <-> customerId. Identifiers only: words of [a-z0-9], first a letter, joined by single
  * underscores. An underscore before a letter goes and the letter becomes a capital; one before a
  * digit stays (line_2 <-> line_2, line2 <-> line2), so the way back is always the same name. Any

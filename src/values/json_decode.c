@@ -12,6 +12,7 @@
 
 #include "script/luaerr.h"
 #include "script/task.h"
+#include "util/utf8.h"
 #include "values/decimal.h"
 #include "values/json.h"
 
@@ -31,45 +32,7 @@ struct decoder {
   size_t fed;                              /* bytes that the parser has seen before this piece */
 };
 
-/* -- what yajl does not check
- * --------------------------------------------------------------------- */
-
-size_t mp_json_valid_utf8(const char *text, size_t len) {
-  const unsigned char *s = (const unsigned char *)text;
-  size_t i = 0;
-  while (i < len) {
-    if (s[i] < 0x80) {
-      uint64_t word;
-      while (len - i >= 8 && (memcpy(&word, s + i, 8), !(word & 0x8080808080808080u))) i += 8;
-      while (i < len && s[i] < 0x80) i++;
-      continue;
-    }
-    unsigned char c = s[i], low = 0x80, high = 0xBF;
-    size_t n;
-    if (c >= 0xC2 && c <= 0xDF)
-      n = 1;
-    else if (c >= 0xE0 && c <= 0xEF)
-      n = 2;
-    else if (c >= 0xF0 && c <= 0xF4)
-      n = 3;
-    else
-      return i;
-    if (len - i <= n) return i;
-    if (c == 0xE0)
-      low = 0xA0; /* overlong */
-    else if (c == 0xED)
-      high = 0x9F; /* surrogates */
-    else if (c == 0xF0)
-      low = 0x90; /* overlong */
-    else if (c == 0xF4)
-      high = 0x8F; /* beyond U+10FFFF */
-    if (s[i + 1] < low || s[i + 1] > high) return i;
-    for (size_t k = 2; k <= n; k++)
-      if ((s[i + k] & 0xC0) != 0x80) return i;
-    i += n + 1;
-  }
-  return len;
-}
+/* ---- what yajl does not check ---- */
 
 static int hex4(const char *s, const char *end) {
   int v = 0;
@@ -94,7 +57,7 @@ static bool scan(struct decoder *d) {
     return false;
   }
   const char *end = d->text + d->len, *p = d->text;
-  d->at = mp_json_valid_utf8(d->text, d->len);
+  d->at = mp_utf8_valid(d->text, d->len);
   if (d->at < d->len) {
     d->wrong = "invalid UTF-8";
     return false;
@@ -123,8 +86,7 @@ static bool scan(struct decoder *d) {
   return true;
 }
 
-/* -- yajl's callbacks: 1 goes on, 0 stops
- * --------------------------------------------------------- */
+/* ---- yajl's callbacks: 1 goes on, 0 stops ---- */
 
 static int refuse(struct decoder *d, const char *wrong) {
   d->wrong = wrong;
@@ -179,7 +141,7 @@ static int on_key(void *ctx, const unsigned char *s, size_t len) {
   lua_pushlstring(d->L, (const char *)s, len);
   lua_pushvalue(d->L, -1);
   if (lua_rawget(d->L, -3) != LUA_TNIL && !(d->flags & MP_JSON_LAST_WINS)) {
-    int shown = len > 40 ? 40 : (int)mp_json_valid_utf8((const char *)s, len);
+    int shown = len > 40 ? 40 : (int)mp_utf8_valid((const char *)s, len);
     snprintf(d->detail, sizeof d->detail, ": \"%.*s\"", shown, (const char *)s);
     return refuse(d, "a name occurs twice in one object");
   }

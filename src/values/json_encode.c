@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/utf8.h"
 #include "values/decimal.h"
 #include "values/json.h"
 #include "values/json_names.h"
@@ -29,8 +30,7 @@ struct encoder {
   struct mp_buf *out;
 };
 
-/* -- bytes
- * ---------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 static inline char *room(struct mp_buf *out, size_t n) {
   if (!out->failed && out->cap - out->len > n && (!out->max || out->max - out->len >= n))
@@ -84,7 +84,7 @@ static bool put_string(struct mp_buf *out, const char *text, size_t len) {
     high |= (unsigned char)text[i];
     special |= escapes[(unsigned char)text[i]];
   }
-  if (high >= 0x80 && mp_json_valid_utf8(text, len) != len) return false;
+  if (high >= 0x80 && mp_utf8_valid(text, len) != len) return false;
   if (special) {
     putc1(out, '"');
     put_escaped(out, text, len);
@@ -136,35 +136,7 @@ static void put_integer(struct mp_buf *out, lua_Integer i) {
   put(out, text + at, sizeof text - at);
 }
 
-size_t mp_json_format_number(double value, char *out) {
-  char text[40];
-  if (!isfinite(value)) return 0;
-  if (value == floor(value) && fabs(value) < 1e15) {
-    int n = snprintf(text, sizeof text, "%.0f.0", value);
-    memcpy(out, text, (size_t)n);
-    return (size_t)n;
-  }
-  int n = 0;
-  for (int digits = 15; digits <= 17; digits++) {
-    n = snprintf(text, sizeof text, "%.*g", digits, value);
-    if (digits == 17 || strtod(text, NULL) == value) break;
-  }
-  bool marked = false;
-  char point = *localeconv()->decimal_point;
-  for (int i = 0; i < n; i++) {
-    if (text[i] == point) text[i] = '.';
-    marked |= text[i] == '.' || text[i] == 'e';
-  }
-  if (!marked) { /* 1234567890123456 as %.16g: keep it a float for the reader */
-    text[n++] = '.';
-    text[n++] = '0';
-  }
-  memcpy(out, text, (size_t)n);
-  return (size_t)n;
-}
-
-/* -- errors with their path
- * ----------------------------------------------------------------------- */
+/* ---- errors with their path ---- */
 
 static void add_step(luaL_Buffer *b, const struct frame *f) {
   char text[64];
@@ -180,7 +152,7 @@ static void add_step(luaL_Buffer *b, const struct frame *f) {
   }
   size_t shown = f->key_len > 40 ? 40 : f->key_len;
   luaL_addstring(b, plain ? "." : "[\"");
-  luaL_addlstring(b, f->key, mp_json_valid_utf8(f->key, shown));
+  luaL_addlstring(b, f->key, mp_utf8_valid(f->key, shown));
   if (!plain) luaL_addstring(b, f->key_len > 40 ? "...\"]" : "\"]");
 }
 
@@ -203,8 +175,7 @@ static int fail_type(struct encoder *e, const struct frame *at, const char *type
   return fail(e, at, lua_tostring(e->L, -1));
 }
 
-/* -- values
- * --------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static const char no_nul[] = "text with a NUL character (U+0000) cannot be stored";
 

@@ -1,11 +1,41 @@
 /* json_number.c: the text of a JSON number to a Lua value: an integer of 64 bits, a float that
  * loses nothing, or a decimal. */
+#include <locale.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "values/decimal.h"
 #include "values/json.h"
+
+size_t mp_json_format_number(double value, char *out) {
+  char text[40];
+  if (!isfinite(value)) return 0;
+  if (value == floor(value) && fabs(value) < 1e15) {
+    int n = snprintf(text, sizeof text, "%.0f.0", value);
+    memcpy(out, text, (size_t)n);
+    return (size_t)n;
+  }
+  int n = 0;
+  for (int digits = 15; digits <= 17; digits++) {
+    n = snprintf(text, sizeof text, "%.*g", digits, value);
+    if (digits == 17 || strtod(text, NULL) == value) break;
+  }
+  bool marked = false;
+  char point = *localeconv()->decimal_point;
+  for (int i = 0; i < n; i++) {
+    if (text[i] == point) text[i] = '.';
+    marked |= text[i] == '.' || text[i] == 'e';
+  }
+  if (!marked) { /* 1234567890123456 as %.16g: keep it a float for the reader */
+    text[n++] = '.';
+    text[n++] = '0';
+  }
+  memcpy(out, text, (size_t)n);
+  return (size_t)n;
+}
 
 struct digits { /* a number's significant digits, no zeros at the ends; the first stands at
                    10^exponent */
