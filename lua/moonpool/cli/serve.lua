@@ -85,6 +85,7 @@ return function(options)
   locks.start()
   moonpool.spawn(jobs.run)
   while not host.wait_stop(1) do schedules.tick() end
+  jobs.stop()
   looks:stop()
   health.stop()
   alerts.stop()

@@ -30,6 +30,14 @@ local function hand_over(_, name, message, xid)
   if answer ~= "true" then error(errors.new(json.decode(answer)), 0) end
 end
 
+local nap -- the task that sleeps while there is nothing to do
+
+local function rest(seconds)
+  nap = host.spawn(moonpool.sleep, seconds)
+  pcall(nap.wait, nap)
+  nap = nil
+end
+
 local function work()
   local number, found = generations.current(), subscribers()
   local function stop() return generations.current() ~= number end
@@ -37,7 +45,7 @@ local function work()
     outbox.run { subscribers = found, deliver = hand_over, stop = stop }
   else
     housekeeping.turn()
-    moonpool.sleep(1)
+    rest(1)
   end
 end
 
@@ -56,9 +64,14 @@ function jobs.run()
       end
       said = failure
       local till = host.clock() + AGAIN_S
-      while not host.stopping() and host.clock() < till do moonpool.sleep(1) end
+      while not host.stopping() and host.clock() < till do rest(1) end
     end
   end
+end
+
+-- The host stops: it does not wait for one that sleeps.
+function jobs.stop()
+  if nap then nap:cancel() end
 end
 
 return jobs
