@@ -12,6 +12,7 @@
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "util/pre.h"
 
 static int box_gc(lua_State *L) {
   struct call_box *box = lua_touserdata(L, 1);
@@ -263,6 +264,7 @@ static void read_key(lua_State *L, struct call *call) {
 /* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id=, unsampled= } of whoever called
  * from outside, or nil. */
 static void begin_flight(lua_State *L, struct call *call, const char *lane) {
+  PRE(call);
   char user[64], request[160], trace[40], span[24], parent[24];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
   bool origin = lua_istable(L, ORIGIN);

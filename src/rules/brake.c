@@ -6,6 +6,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "util/attr.h"
+
 #define MEMORY 0.9    /* of the moving average of conflicts: about the last ten transactions */
 #define TOO_MANY 0.25 /* of them */
 #define INCREASE 0.1  /* of the limit, for each transaction without a conflict */
@@ -121,6 +123,6 @@ void mp_brakes_fini(struct mp_brakes *brakes) {
   struct mp_brake *brake, *next;
   HASH_ITER(hh, brakes->by_key, brake, next) {
     HASH_DEL(brakes->by_key, brake);
-    free(brake);
+    MP_FREE_LISTED(brake);
   }
 }

@@ -368,7 +368,7 @@ static int l_concat(lua_State *L) {
 /* ---- the module ---- */
 
 static int new_decimal(lua_State *L, int idx) {
-  size_t len;
+  size_t len = 0;
   const char *text;
   if (mp_decimal_from_json(L, idx)) {
     text = mp_decimal_peek(L, idx, &len);
