@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "script/task.h"
+#include "script/task_priv.h"
 #include "util/buf.h"
 
 static const char metatable_key[] = "moonpool.error";
@@ -232,11 +232,21 @@ void mp_luaerr_note(lua_State *L, lua_State *co, int level) {
   }
 }
 
+/* What Lua, and C functions by the same words, raise where memory is refused: a text, because an
+ * object would need memory. A pcall may have raised it again since, so that nothing else tells. */
+static bool says_no_memory(lua_State *L, int idx) {
+  static const char words[] = "not enough memory";
+  return lua_type(L, idx) == LUA_TSTRING &&
+         !strncmp(lua_tostring(L, idx), words, sizeof words - 1);
+}
+
 int mp_luaerr_handler(lua_State *L) {
   lua_settop(L, 1);
   if (!lua_checkstack(L, 10)) return 1;
   if (mp_luaerr_is(L, 1))
     lua_pushvalue(L, 1);
+  else if (says_no_memory(L, 1))
+    mp_task_push_nomem(L);
   else
     convert(L);
   judge(L);
@@ -338,6 +348,10 @@ static void get_name(lua_State *L, struct mp_err *err, const char *name) {
 static int get(lua_State *L) {
   struct mp_err *err = lua_touserdata(L, 2);
   char text[sizeof err->msg] = "", code[64] = "";
+  if (says_no_memory(L, 1)) {
+    mp_err_set(err, MP_ENOMEM, "there was no memory left");
+    return 0;
+  }
   if (!mp_luaerr_is(L, 1)) {
     mp_err_set(err, MP_ESCRIPT, "%s", luaL_tolstring(L, 1, NULL));
     snprintf(err->shown, sizeof err->shown, "raised");
@@ -369,10 +383,13 @@ void mp_luaerr_get(lua_State *L, int idx, struct mp_err *err) {
   lua_pushcfunction(L, get);
   lua_pushvalue(L, idx);
   lua_pushlightuserdata(L, err);
-  if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
-    lua_pop(L, 1);
+  int status = lua_pcall(L, 2, 0, 0);
+  if (status == LUA_OK) return;
+  lua_pop(L, 1);
+  if (status == LUA_ERRMEM)
+    mp_err_set(err, MP_ENOMEM, "no memory to read an error");
+  else
     mp_err_set(err, MP_ESCRIPT, "an error that cannot be shown as text");
-  }
 }
 
 /* ---- misuse ---- */

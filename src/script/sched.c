@@ -85,7 +85,7 @@ static void finish_condemned(struct mp_task *task) {
   lua_settop(co, 0);
   if (lua_rawgeti(co, LUA_REGISTRYINDEX, task->fatal_ref) != LUA_TTABLE) {
     lua_settop(co, 0);
-    mp_task_push_nomem(co, task);
+    mp_task_push_nomem(co);
   }
   if (task->on_done) task->on_done(task, co, false, task->done_data);
   drop(task);

@@ -68,13 +68,18 @@ static int describe_nomem(lua_State *L) {
   return 0;
 }
 
-void mp_task_push_nomem(lua_State *L, struct mp_task *task) {
+void mp_task_push_nomem(lua_State *L) {
+  struct mp_task *task = mp_task_of(L);
+  struct mp_account *owner = task ? task->sched->owner : NULL;
+  if (task) task->sched->owner = NULL; /* the error is the host's */
   mp_luaerr_push_nomem(L);
-  if (!lua_checkstack(L, 4)) return;
-  lua_pushcfunction(L, describe_nomem);
-  lua_pushvalue(L, -2);
-  lua_pushlightuserdata(L, task);
-  if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
+  if (task && lua_checkstack(L, 4)) {
+    lua_pushcfunction(L, describe_nomem);
+    lua_pushvalue(L, -2);
+    lua_pushlightuserdata(L, task);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) lua_pop(L, 1);
+  }
+  if (task) task->sched->owner = owner;
 }
 
 void mp_task_condemn(struct mp_task *task, lua_State *L, lua_State *co, enum mp_code code) {

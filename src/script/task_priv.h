@@ -123,8 +123,9 @@ void mp_sched_forget(struct mp_sched *sched, lua_State *main);
 /* Lua was refused memory for the second time: marks the running task, which ends as soon as it can.
  */
 void mp_task_out_of_memory(struct mp_sched *sched);
-/* The error of a task that was refused memory, with the place where it was. */
-void mp_task_push_nomem(lua_State *L, struct mp_task *task);
+/* The error of L's task, which was refused memory, with the place where it was; without a task that
+ * of mp_luaerr_push_nomem. Never raises. [-0, +1] */
+void mp_task_push_nomem(lua_State *L);
 /* The garbage of its state is collected soon, step by step. */
 void mp_task_collect(struct mp_task *task);
 /* Notes the place where the running task was refused memory. */

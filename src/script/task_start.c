@@ -23,10 +23,7 @@ static int trampoline_end(lua_State *L, int status, lua_KContext ctx) {
   struct mp_task *task = mp_task_of(L);
   task->failed = true;
   if (status == LUA_ERRMEM) {
-    struct mp_account *owner = task->sched->owner;
-    task->sched->owner = NULL; /* the error is the host's */
-    mp_task_push_nomem(L, task);
-    task->sched->owner = owner;
+    mp_task_push_nomem(L);
   } else if (!mp_luaerr_is(L, -1)) { /* an error in the handler, or in a <close> after it */
     lua_pushcfunction(L, mp_luaerr_handler);
     lua_insert(L, -2);

@@ -34,7 +34,7 @@ end
 
 -- What whoever works on this machine may see: never SQL, DETAIL or a traceback.
 function border.public(e)
-  if not errors.is(e) then return { code = "SCRIPT_ERROR", message = tostring(e), status = 500 } end
+  e = errors.of(e)
   return { code = e.code, message = e.message, status = e.status, fields = e.fields,
            attempts = e.attempts,
            operation = e.operation, call_id = e.call_id, outcome_unknown = e.outcome_unknown,
@@ -54,7 +54,7 @@ end
 -- What a caller over the network may see: code, message, status and ids; and which fields, where
 -- they are his own.
 function border.far(e)
-  if not errors.is(e) then e = errors.new { code = "SCRIPT_ERROR" } end
+  e = errors.of(e)
   local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields,
                  call_id = e.call_id }
   if e.parameter and e.status < 500 and not e.own_message then

@@ -17,7 +17,7 @@ end
 --- name: of the operation; input: what was given (a value, or JSON text), whose values the log must
 --- not show; shown: whoever called tells the error himself.
 function failures.tell(name, e, input, origin, shown)
-  local known = errors.is(e) and e or errors.new { code = "SCRIPT_ERROR", message = tostring(e) }
+  local known = errors.of(e)
   local about = about_of(name, known, origin)
   local fault = host.call_failed(name, known.code, known.status, about.call_id)
   if fault == "caller" or shown then return end

@@ -7,7 +7,7 @@ local relay    = require "moonpool.outbox.relay"
 
 -- What the relay has to know of a failure, to judge it and to tell it.
 local function told(failure)
-  if not errors.is(failure) then return { code = "SCRIPT_ERROR", message = tostring(failure) } end
+  failure = errors.of(failure)
   return { code = failure.code, message = failure.message, status = failure.status,
            sqlstate = failure.sqlstate, own_message = failure.own_message, line = failure.line,
            call_id = failure.call_id }
