@@ -188,7 +188,7 @@ static bool starts_with(const char *text, const char *prefix) {
  * are those that only convert a value, which may be as large as a caller likes. */
 static bool inside_host(lua_State *L, lua_Debug *ar) {
   return lua_getinfo(L, "S", ar) && starts_with(ar->source, "@moonpool/") &&
-         !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/border");
+         !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/operation/border");
 }
 
 /* Past its CPU time it is condemned. */
