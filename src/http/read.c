@@ -134,8 +134,17 @@ static void pump(struct mp_http_conn *conn) {
   if (conn->ahead.len - conn->ahead_at < AHEAD_BYTES) mp_http_conn_set_reading(conn, true);
 }
 
+/* Many clients may have sent much at once: each of them is read on in a later turn. */
+static bool give_way(struct mp_http_conn *conn) {
+  if (mp_loop_busy_ns(conn->server->loop) < MP_LOOP_GIVE_WAY_NS) return false;
+  mp_http_conn_set_reading(conn, false);
+  mp_timer_start(&conn->pump, 1);
+  return true;
+}
+
 static void on_pump(struct mp_timer *timer) {
   struct mp_http_conn *conn = MP_CONTAINER_OF(timer, struct mp_http_conn, pump);
+  if (give_way(conn)) return;
   pump(conn);
   mp_http_conn_see(conn);
 }
@@ -163,12 +172,14 @@ static void on_end(struct mp_http_conn *conn) {
 
 static void take(struct mp_http_conn *conn, const char *bytes, size_t n) {
   size_t used = 0;
+  bool later = give_way(conn);
   conn->active_ms = mp_loop_now_ms(conn->server->loop);
-  if (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at == conn->ahead.len)
+  if (conn->state == MP_HTTP_READING && !conn->writes && conn->ahead_at == conn->ahead.len &&
+      !later)
     used = step(conn, bytes, n);
   if (used == n || mp_http_conn_lost(conn)) return;
   keep_ahead(conn, bytes + used, n - used);
-  pump(conn);
+  if (!later) pump(conn);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {

@@ -52,6 +52,13 @@ static void run_turn(struct mp_loop *loop) {
 }
 
 static void on_check(uv_check_t *check) { run_turn(check->data); }
+uint64_t mp_loop_busy_ns(struct mp_loop *loop) {
+  if (!loop->polled_ns) return 0;
+  uint64_t passed_ns = uv_hrtime() - loop->polled_ns;
+  uint64_t waited_ns = uv_metrics_idle_time(loop->uv) - loop->idle_ns;
+  return waited_ns < passed_ns ? passed_ns - waited_ns : 0;
+}
+
 static void on_prepare(uv_prepare_t *prepare) {
   struct mp_loop *loop = prepare->data;
   if (!loop->lag) return;

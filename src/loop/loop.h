@@ -38,6 +38,10 @@ void mp_loop_wake(struct mp_loop *loop);
  * loop. */
 struct mp_series;
 void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest);
+/* How long the loop has been at work since it began to wait for events; 0 where it is not measured.
+ * Whoever has more to do and can go on later does so past MP_LOOP_GIVE_WAY_NS. */
+uint64_t mp_loop_busy_ns(struct mp_loop *loop);
+#define MP_LOOP_GIVE_WAY_NS UINT64_C(5000000)
 
 /* Runs until nothing is left to wait for. */
 void mp_loop_run(struct mp_loop *loop);

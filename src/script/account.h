@@ -30,6 +30,7 @@ struct mp_account {
                    * emergency collections leave out */
   unsigned refused,
       narrow; /* blocks that were refused for good; how often a collection freed next to nothing */
+  unsigned vain; /* collections that made no room for a charge (charge.h) */
 };
 
 struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory); /* NULL: no memory */

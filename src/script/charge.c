@@ -5,10 +5,21 @@
 #include "script/luaerr.h"
 #include "script/task_priv.h"
 
+enum { FULL_MS = 1000 }; /* for so long garbage is not collected again where that made no room */
+
 void mp_sched_hold_at_most(struct mp_sched *sched, size_t bytes) { sched->held_limit = bytes; }
 
 static bool host_has_room(const struct mp_sched *sched, size_t size) {
   return !sched->held_limit || sched->held + size <= sched->held_limit;
+}
+
+/* The memory may be garbage of any task. But callers who are refused again and again must not have
+ * the whole state collected each time. */
+static void make_room(lua_State *L, struct mp_sched *sched, size_t size) {
+  uint64_t now_ns = mp_loop_clock_ns(sched->loop);
+  if (sched->full_ns && now_ns - sched->full_ns < FULL_MS * UINT64_C(1000000)) return;
+  lua_gc(L, LUA_GCCOLLECT);
+  sched->full_ns = host_has_room(sched, size) ? 0 : mp_loop_clock_ns(sched->loop);
 }
 
 static void take(struct mp_charge *charge, struct mp_sched *sched, struct mp_account *account,
@@ -45,8 +56,7 @@ void mp_charge_take(lua_State *L, struct mp_charge *charge, size_t size, const c
   struct mp_sched *sched = task->sched;
   struct mp_account *account = task->account;
   mp_task_reserve(L, size);
-  if (!host_has_room(sched, size))
-    lua_gc(L, LUA_GCCOLLECT); /* the memory may be garbage of any task */
+  if (!host_has_room(sched, size)) make_room(L, sched, size);
   if (!host_has_room(sched, size)) {
     refuse_for_host(sched, what, &err);
   } else if (account && account->limit && account->used + size > account->limit) {

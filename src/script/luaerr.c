@@ -236,8 +236,7 @@ void mp_luaerr_note(lua_State *L, lua_State *co, int level) {
  * object would need memory. A pcall may have raised it again since, so that nothing else tells. */
 static bool says_no_memory(lua_State *L, int idx) {
   static const char words[] = "not enough memory";
-  return lua_type(L, idx) == LUA_TSTRING &&
-         !strncmp(lua_tostring(L, idx), words, sizeof words - 1);
+  return lua_type(L, idx) == LUA_TSTRING && !strncmp(lua_tostring(L, idx), words, sizeof words - 1);
 }
 
 int mp_luaerr_handler(lua_State *L) {

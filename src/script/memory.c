@@ -6,7 +6,10 @@
 
 #include "script/task_priv.h"
 
-enum { RESERVE = 8 << 20 };
+enum {
+  RESERVE = 8 << 20,
+  TRIM_PAGES = 256, /* that are returned in one turn of the loop */
+};
 
 /* The header of each Lua block. */
 struct block {
@@ -184,11 +187,12 @@ bool mp_memory_short(lua_State *L) {
   return !memory->reserve;
 }
 
-void mp_memory_trim(lua_State *L) {
-  void *memory;
-  lua_getallocf(L, &memory);
-  mp_slab_trim(&((struct mp_memory *)memory)->slab);
+bool mp_memory_trim(lua_State *L) {
+  void *data;
+  lua_getallocf(L, &data);
+  struct mp_memory *memory = data;
+  if (!mp_slab_trim(&memory->slab, TRIM_PAGES)) return false;
   malloc_trim(0);
-  struct mp_memory *m = memory;
-  if (!m->reserve) m->reserve = malloc(RESERVE);
+  if (!memory->reserve) memory->reserve = malloc(RESERVE);
+  return true;
 }

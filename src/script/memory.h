@@ -38,8 +38,8 @@ void mp_memory_init(struct mp_memory *memory, struct mp_sched *sched, size_t lim
 void mp_memory_fini(struct mp_memory *memory);
 /* Whether the system has lately refused memory to the state of L. */
 bool mp_memory_short(lua_State *L);
-/* Returns free pages of L's state to the system. */
-void mp_memory_trim(lua_State *L);
+/* Returns some of the free pages of L's state to the system; true: none is left. */
+bool mp_memory_trim(lua_State *L);
 
 /* Begins a trial in the state of L, or ends it (NONE); gives the trial as it was until now. */
 struct mp_trial mp_memory_trial(lua_State *L, enum mp_trial_kind kind, uint64_t number,

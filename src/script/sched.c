@@ -242,10 +242,10 @@ static void step(struct mp_task *task) {
 }
 
 static void collect_step(struct mp_sched *sched) {
-  if (lua_gc(sched->collect, LUA_GCSTEP, COLLECT_STEP_KB) && --sched->collections == 0) {
-    mp_memory_trim(sched->collect);
+  if (sched->collections)
+    sched->collections -= lua_gc(sched->collect, LUA_GCSTEP, COLLECT_STEP_KB) ? 1 : 0;
+  else if (mp_memory_trim(sched->collect))
     sched->collect = NULL;
-  }
 }
 
 /* Lets tasks that used up their slice go on, for one slice together, unless other tasks are active:
@@ -291,7 +291,7 @@ static void turn(void *data) {
                            would cost a slice */
   /* scripts left for the next turn: many short slices add up to a long one */
   struct mp_list later;
-  uint64_t began_ns = mp_loop_clock_ns(sched->loop);
+  uint64_t began_ns = mp_loop_clock_ns(sched->loop) - mp_loop_busy_ns(sched->loop);
   bool others = false, late = false;
   mp_list_init(&woken);
   mp_list_init(&later);

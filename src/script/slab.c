@@ -131,10 +131,15 @@ void *mp_slab_resize(struct mp_slab *slab, void *block, size_t old, size_t size)
   return moved;
 }
 
-void mp_slab_trim(struct mp_slab *slab) {
-  MP_LIST_EACH(node, &slab->empty) {
-    struct mp_slab_page *page = MP_LIST_ENTRY(node, struct mp_slab_page, node);
-    if (page->dirty) madvise(start_of(page), MP_SLAB_PAGE, MADV_DONTNEED);
+bool mp_slab_trim(struct mp_slab *slab, unsigned most) {
+  while (!mp_list_empty(&slab->empty)) {
+    struct mp_slab_page *page = MP_LIST_ENTRY(slab->empty.next, struct mp_slab_page, node);
+    if (!page->dirty) return true;
+    if (!most--) return false;
+    madvise(start_of(page), MP_SLAB_PAGE, MADV_DONTNEED);
     page->dirty = false;
+    mp_list_remove(&page->node);
+    mp_list_push_back(&slab->empty, &page->node); /* dirty pages stand in front */
   }
+  return true;
 }

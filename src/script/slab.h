@@ -38,8 +38,8 @@ struct mp_slab {
 
 void mp_slab_init(struct mp_slab *slab);
 void mp_slab_fini(struct mp_slab *slab); /* all small blocks are gone with it */
-/* Gives the system back what it can. */
-void mp_slab_trim(struct mp_slab *slab);
+/* Returns empty pages to the system, at most so many; true: none is left. */
+bool mp_slab_trim(struct mp_slab *slab, unsigned most);
 
 /* What a block of `size` bytes really takes: the size that all calls below are given. */
 static inline size_t mp_slab_size(size_t size) {

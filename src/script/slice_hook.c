@@ -20,6 +20,7 @@ enum {
       100,        /* instructions until the hook checks again whether the script's own code runs */
   REPORT_MS = 50, /* longer slices are counted and logged */
   REPORT_EVERY_MS = 1000,
+  VAIN_LIMIT = 3, /* the garbage of a task that keeps what it has is not collected for ever */
 };
 
 /* ---- the end ---- */
@@ -103,8 +104,10 @@ static void collect(lua_State *L, struct mp_task *task) {
 void mp_task_reserve(lua_State *L, size_t size) {
   struct mp_task *task = mp_task_of(L);
   struct mp_account *account = task ? task->account : NULL;
-  if (account && account->limit && account->used + size > account->limit && size <= account->limit)
-    collect(L, task);
+  if (!account || !account->limit || size > account->limit) return;
+  if (account->used + size <= account->limit || account->vain >= VAIN_LIMIT) return;
+  collect(L, task);
+  if (account->used + size > account->limit) account->vain++;
 }
 
 size_t mp_task_room(lua_State *L) {
@@ -188,7 +191,8 @@ static bool starts_with(const char *text, const char *prefix) {
  * are those that only convert a value, which may be as large as a caller likes. */
 static bool inside_host(lua_State *L, lua_Debug *ar) {
   return lua_getinfo(L, "S", ar) && starts_with(ar->source, "@moonpool/") &&
-         !starts_with(ar->source, "@moonpool/is") && !starts_with(ar->source, "@moonpool/operation/border");
+         !starts_with(ar->source, "@moonpool/is") &&
+         !starts_with(ar->source, "@moonpool/operation/border");
 }
 
 /* Past its CPU time it is condemned. */

@@ -82,6 +82,7 @@ struct mp_sched {
   uint32_t slots_cap, slot_free; /* slot_free: index plus one */
   uint64_t last_wait;
   size_t held, held_limit; /* charge.h: bytes outside of Lua */
+  uint64_t full_ns;        /* the clock when they left no room although all garbage was collected */
   size_t untold;           /* new bytes of them that the collector has not been told of */
   bool in_turn, dying;
 };
