@@ -186,11 +186,13 @@ describe("a transaction is bounded by", function()
         for i = 1, %d do all[i] = attempt end
         local ends = moonpool.all(all)
         ends[#ends + 1] = attempt()
-        print(moonpool.json.encode(ends))]]):format(retries, calls),
+        local refused = require "moonpool.metrics".transactions().refused_retries
+        print(moonpool.json.encode { ends = ends, refused = refused })]]):format(retries, calls),
         { MOONPOOL_RETRY_BUDGET = tostring(budget), MOONPOOL_LOG_LEVEL = "error",
           DB_POOL_MAX = "5" })
       assert.are.equal(0, code, output)
-      return json.decode(output)
+      local told = json.decode(output)
+      return told.ends, told.refused
     end
 
     local function attempts_of(ends)
@@ -200,8 +202,9 @@ describe("a transaction is bounded by", function()
     end
 
     it("when it is used up, failures are told at once and say so", function()
-      local ends = storm(1, 250, 100)
+      local ends, refused = storm(1, 250, 100)
       local last = ends[#ends]
+      assert.is_true(refused >= 200 and refused <= #ends, tostring(refused))
       assert.are.equal(1, last.attempts)
       assert.are.equal("NO_DATABASE", last.code)
       assert.are.equal("57P03", last.sqlstate)

@@ -16,6 +16,11 @@ describe("COPY", function()
     schema = scratch.schema("copies", {
       "create table copies.items (id integer primary key, name text, price numeric(12,2), yes \z
         boolean, data jsonb)",
+      "create table copies.watched (id integer primary key)",
+      [[create function copies.keep_away() returns trigger language plpgsql as $$
+        begin if new.id % 2 = 0 then return null; end if; return new; end $$]],
+      [[create trigger keep_away before insert on copies.watched
+        for each row execute function copies.keep_away()]],
     })
   end)
 
@@ -30,6 +35,12 @@ describe("COPY", function()
   local function count() return db.value "select count(*) from copies.items" end
 
   describe("in", function()
+    it("tells how many rows a trigger has kept away", function()
+      assert.are.same({ 2, 1 }, { db.copy_in("copies.watched", { { 1 }, { 2 }, { 3 } }) })
+      assert.are.same({ 1, 0 }, { db.copy_in("copies.watched", { { 5 } }) })
+      assert.are.same({ 1 }, { db.copy_in("copies.watched", "7\n8\n") }) -- texts are not read
+    end)
+
     it("stores rows, whatever their values are", function()
       local text = "tab\t, line\n, return\r, back\\slash, \\N and ünicode"
       assert.are.equal(3, db.copy_in("copies.items (id, name, price, yes, data)", {

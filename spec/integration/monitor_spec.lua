@@ -36,7 +36,7 @@ local pool_fields = {
 local transaction_fields = {
   "totalTransactions", "committedTransactions", "rolledBackTransactions", "retriedTransactions",
   "failedTransactions",
-  "deadlockRetries", "avgDuration",
+  "deadlockRetries", "refusedRetries", "avgDuration",
 }
 local stamp = "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$"
 

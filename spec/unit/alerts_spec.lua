@@ -7,6 +7,7 @@ local function sample(at, more)
     at = at, waiting_clients = 0, idle_connections = 5, active_connections = 1,
     max_connections = 20,
     slow_queries = 0, failed_queries = 0, queries = 0, query_seconds = 0, deadlock_retries = 0,
+    refused_retries = 0,
     health_failures = 0,
     operator_faults = 0,
     saturated_s = 0, read_only_s = 0, draining_s = 0,
@@ -103,6 +104,7 @@ describe("the thresholds", function()
 
   it("of deadlock retries are above 5 and 20 within an hour", function()
     check("deadlock_retries", 5, 6, 21, "deadlock_retries")
+    check("refused_retries", 0, 1, 101, "refused_retries")
   end)
 
   it("of the host's states are seconds, each with its own advice", function()

@@ -218,6 +218,7 @@ static int host_transaction_stats(lua_State *L) {
   set_int(L, "unknown_transactions", totals->unknown);
   set_int(L, "resolved_transactions", totals->resolved);
   set_int(L, "deadlock_retries", totals->deadlock_retries);
+  set_int(L, "refused_retries", totals->refused_retries);
   set_int(L, "hook_errors", totals->hook_errors);
   set_int(L, "caller_faults", totals->failed_calls[MP_BLAME_CALLER]);
   set_int(L, "operator_faults", totals->failed_calls[MP_BLAME_OPERATOR]);

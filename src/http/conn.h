@@ -85,8 +85,9 @@ struct mp_http_server {
   struct mp_http_stats stats;
   struct mp_timer timer; /* of the drain: first the end of listening, then the deadline */
   uint64_t grace_end_ms;
-  struct mp_buf out; /* an answer's head is put together here */
-  char date[40];     /* the header, of the second `date_s` */
+  uint64_t pump_ms, pump_ns; /* when connections last began to go on with what is ahead */
+  struct mp_buf out;         /* an answer's head is put together here */
+  char date[40];             /* the header, of the second `date_s` */
   uint64_t date_s;
   char scratch[64 * 1024]; /* bytes just read, before they are parsed or kept */
 };

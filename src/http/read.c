@@ -10,6 +10,7 @@ enum {
   AHEAD_KEEP_BYTES = 4096, /* of that buffer, while it is empty */
   DRAIN_IDLE_MS = 1000,    /* a client that was active so recently may be sending right now */
   EXTRA_CONNECTIONS = 100, /* beyond the limit, which may ask how the host is */
+  PUMP_MS = 2,             /* in a row, to go on with what is ahead */
 };
 
 /* ---- deadlines ---- */
@@ -142,9 +143,20 @@ static bool give_way(struct mp_http_conn *conn) {
   return true;
 }
 
+/* Timers fire one after the other: the first always goes on, the others while there is time. */
+static bool others_took_long(struct mp_http_server *server) {
+  uint64_t now_ms = mp_loop_now_ms(server->loop), now_ns = mp_loop_clock_ns(server->loop);
+  if (server->pump_ms != now_ms) server->pump_ns = now_ns;
+  server->pump_ms = now_ms;
+  return now_ns - server->pump_ns >= PUMP_MS * UINT64_C(1000000);
+}
+
 static void on_pump(struct mp_timer *timer) {
   struct mp_http_conn *conn = MP_CONTAINER_OF(timer, struct mp_http_conn, pump);
-  if (give_way(conn)) return;
+  if (others_took_long(conn->server)) {
+    mp_timer_start(&conn->pump, 1);
+    return;
+  }
   pump(conn);
   mp_http_conn_see(conn);
 }

@@ -82,6 +82,7 @@ static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_no
   bool refused = tx->retry && failed && !mp_tx_conflict(&tx->err) && now.retries != MP_TX_MAY_RETRY;
   bool again = tx->retry && !refused && !tx->answered && now.ms + delay < tx->options.deadline_ms;
   if (failed) mp_tx_note_failure(tx, again ? delay : 0);
+  if (refused) tx->refused = now.retries;
   if (refused)
     mp_err_wrap(&tx->err, "not retried, because the %s budget for retries is used up",
                 now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");

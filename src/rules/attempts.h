@@ -110,6 +110,10 @@ struct mp_tx_retry {
   uint32_t delay_ms; /* 0: no attempt followed, or it followed at once */
 };
 
+/* Whether both budgets allow one more retry (rules/budget.h): that of this tenant's calls of the
+ * operation, and that of the host. */
+enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
+
 struct mp_tx {
   struct mp_tx_options options;
   enum mp_tx_state state;
@@ -130,16 +134,13 @@ struct mp_tx {
     bool begin, commit;
   } frame;
   unsigned retries_serialization, retries_deadlock, retries_connection;
-  unsigned stale; /* attempts that ended because a prepared statement was out of date */
-  unsigned waits; /* back-offs since the attempt began: those of a resolution */
+  enum mp_tx_retries refused; /* why no further attempt followed; MAY_RETRY: none was refused */
+  unsigned stale;             /* attempts that ended because a prepared statement was out of date */
+  unsigned waits;             /* back-offs since the attempt began: those of a resolution */
   /* of the last failed attempts; number i at i % MP_TX_HISTORY */
   struct mp_tx_retry history[MP_TX_HISTORY];
   unsigned failed_attempts;
 };
-
-/* Whether both budgets allow one more retry (rules/budget.h): that of this tenant's calls of the
- * operation, and that of the host. */
-enum mp_tx_retries { MP_TX_MAY_RETRY, MP_TX_OWN_RETRIES_SPENT, MP_TX_HOST_RETRIES_SPENT };
 
 /* What the driver brings with an event: its clock, 32 random bits, and whether a retry is allowed.
  */

@@ -180,6 +180,7 @@ static void report(const struct mp_member *member, const struct mp_txn_answer *a
     r.retries[MP_RETRY_SERIALIZATION] = answer->retries_serialization;
     r.retries[MP_RETRY_DEADLOCK] = answer->retries_deadlock;
     r.retries[MP_RETRY_CONNECTION] = answer->retries_connection;
+    r.refused = answer->retry_refused;
   }
   mp_metrics_transaction(work->host->shared->meters, &r);
 }
@@ -209,6 +210,7 @@ static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx
       .round_trips = work->round_trips,
       .statements = work->statements,
       .retries_serialization = work->tx.retries_serialization,
+      .retry_refused = work->tx.refused,
       .retries_deadlock = work->tx.retries_deadlock,
       .retries_connection = work->tx.retries_connection,
       .group = work->nmembers,

@@ -51,7 +51,8 @@ struct mp_txn_answer {
   unsigned attempts, round_trips,
       statements; /* the last two: of the last attempt, BEGIN to COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
-  unsigned group;       /* calls that shared the transaction */
+  enum mp_tx_retries retry_refused; /* MP_TX_MAY_RETRY: none was */
+  unsigned group;                   /* calls that shared the transaction */
   bool retry_ungrouped; /* they share a failure that may be one call's alone: do it again, without
                          * the others. Nothing else of the answer counts. */
   bool recalled;        /* the key was used before: the answer is the text that it kept */

@@ -28,6 +28,9 @@
     "operation", "reason")                                                                         \
   X(retries, "moonpool_transaction_retries_total", MP_COUNTER,                                     \
     "Further attempts of transactions, by what called for them.", "operation", "reason")           \
+  X(retries_refused, "moonpool_transaction_retries_refused_total", MP_COUNTER,                     \
+    "Transactions that were not tried again, by whose budget for retries was used up.",            \
+    "operation", "reason")                                                                         \
   X(round_trips, "moonpool_transaction_round_trips_total", MP_COUNTER,                             \
     "Round trips to the database, of last attempts.", "operation")                                 \
   X(group_size, "moonpool_group_size", MP_HISTOGRAM, "Calls that shared a database transaction.",  \
@@ -95,10 +98,14 @@
   X(memory, "process_resident_memory_bytes", MP_GAUGE, "Resident memory.", NULL)                   \
   X(fds, "process_open_fds", MP_GAUGE, "Open file descriptors.", NULL)
 
+static const char *const refused_names[] = {
+    [MP_TX_OWN_RETRIES_SPENT] = "operation_budget", [MP_TX_HOST_RETRIES_SPENT] = "host_budget"};
+
 struct op { /* what an operation counts in */
   UT_hash_handle hh;
   char name[64];
   struct mp_series *queries, *slow, *round_trips, *retries[MP_RETRY_COUNT];
+  struct mp_series *refused[MP_ARRAY_LEN(refused_names)];
   struct {
     struct mp_series *duration, *ends[MP_TX_END_COUNT];
     uint64_t failed, retried;
@@ -234,6 +241,9 @@ static void find_series(struct mp_meters *meters, struct op *op) {
   op->round_trips = SERIES(meters->round_trips, op->name);
   for (int i = 0; i < MP_RETRY_COUNT; i++)
     op->retries[i] = SERIES(meters->retries, op->name, reason_names[i]);
+  for (size_t i = 0; i < MP_ARRAY_LEN(refused_names); i++)
+    if (refused_names[i])
+      op->refused[i] = SERIES(meters->retries_refused, op->name, refused_names[i]);
 }
 
 static struct op *other_of(struct mp_meters *meters) {
@@ -292,6 +302,10 @@ void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report 
   mp_series_add(*end, 1);
   mp_series_add(op->round_trips, r->round_trips);
   for (int i = 0; i < MP_RETRY_COUNT; i++) mp_series_add(op->retries[i], r->retries[i]);
+  if (r->refused) {
+    mp_series_add(op->refused[r->refused], 1);
+    meters->totals.refused_retries++;
+  }
   if (r->group_size) mp_series_observe(ONLY(meters->group_size), r->group_size);
   meters->totals.transactions++;
   meters->totals.transaction_us += r->duration_us;

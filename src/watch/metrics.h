@@ -56,8 +56,9 @@ struct mp_tx_report {
   const struct mp_err *err; /* why it did not commit; NULL if it did */
   unsigned attempts, round_trips;
   unsigned retries[MP_RETRY_COUNT];
-  unsigned group_size;  /* calls in this database transaction; 0: another member reports it */
-  uint64_t duration_us; /* over all attempts and waits */
+  enum mp_tx_retries refused; /* whose budget allowed no further attempt */
+  unsigned group_size;        /* calls in this database transaction; 0: another member reports it */
+  uint64_t duration_us;       /* over all attempts and waits */
 };
 
 /* A transaction has ended: reported once by whoever drives it. */
@@ -95,7 +96,7 @@ void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const 
 /* Totals since the start, over all operations. */
 struct mp_totals {
   uint64_t transactions, committed, rolled_back, failed, unknown, resolved, retried,
-      deadlock_retries, transaction_us;
+      deadlock_retries, refused_retries, transaction_us;
   uint64_t statements, failed_statements, slow_statements, statement_us;
   uint64_t hook_errors;
   uint64_t failed_calls[3];     /* by enum mp_blame */

@@ -77,6 +77,16 @@ return {
        (increase(moonpool_transaction_retries_total{reason="deadlock"}[1h]))',
   },
   {
+    name = "refused_retries", title = "Refused retries in five minutes", warning = 0,
+    critical = 100, sense = "above",
+    of = "increase", field = "refused_retries", over_s = 300, for_s = 0, clear_s = 60,
+    message = "%s transactions were not tried again within five minutes: a budget for retries " ..
+      "was used up",
+    action = "moonpool_transaction_failures_total says what fails, " ..
+      "moonpool_transaction_retries_refused_total whose budget it was (MOONPOOL_RETRY_BUDGET)",
+    promql = "sum by (job, instance) (increase(moonpool_transaction_retries_refused_total[5m]))",
+  },
+  {
     name = "dead_letters", title = "Dead letters", warning = 1, critical = 100, sense = "at_least",
     of = "now", field = "dead_letters", names = "dead_letters_of", for_s = 0, clear_s = 0,
     message = "%s messages were given up after their last delivery and wait for a decision",

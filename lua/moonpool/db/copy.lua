@@ -37,7 +37,8 @@ local function is_copy(sql) return sql:match "^%s*[cC][oO][pP][yY]%f[%W]" end
 --- Stores what the source gives. -> the number of rows. `target`: "table", "table (column, …)", or
 --- a statement COPY … FROM STDIN. The source: text, a list, or a function that gives one piece
 --- after the other until nil. A piece is text as COPY wants it, or (without a statement) a row: an
---- array of values; moonpool.null is NULL.
+--- array of values; moonpool.null is NULL. Of rows it also gives how many the server did not store:
+--- a trigger or a rule kept them away.
 local function copy_in(db, target, source)
   if type(target) ~= "string" then
     error("db.copy_in: a table or a COPY statement is missing", 2)
@@ -51,6 +52,7 @@ local function copy_in(db, target, source)
       error("db.copy_in: the statement does not read from stdin: " .. target, 0)
     end
     local pieces, size, wanted = {}, 0, true
+    local rows = 0 -- nil if the source gave texts
     local function put()
       wanted = conn.copy_put(table.concat(pieces))
       pieces, size = {}, 0
@@ -59,7 +61,11 @@ local function copy_in(db, target, source)
       while wanted do
         local piece = read()
         if piece == nil then break end
-        if type(piece) == "table" and columns then piece = conn.copy_row(piece, columns) end
+        if type(piece) == "table" and columns then
+          piece, rows = conn.copy_row(piece, columns), rows and rows + 1
+        else
+          rows = nil
+        end
         if type(piece) ~= "string" then
           error("db.copy_in: the source gave a " .. type(piece) .. (statement
             and ", where a statement needs text" or ""), 0)
@@ -69,7 +75,11 @@ local function copy_in(db, target, source)
       end
       if wanted and size > 0 then put() end
     end)
-    if ok then return conn.copy_end() end
+    if ok then
+      local stored = conn.copy_end()
+      if rows then return stored, rows - stored end
+      return stored
+    end
     pcall(conn.copy_end, "the source failed")
     error(failure, 0)
   end)

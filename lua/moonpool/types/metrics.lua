@@ -78,6 +78,7 @@ function histogram:quantile(q, labels) end
 ---@field unknown_transactions integer
 ---@field resolved_transactions integer
 ---@field deadlock_retries integer
+---@field refused_retries integer not tried again: a budget for retries was used up
 ---@field hook_errors integer
 ---@field avg_duration number
 

@@ -247,6 +247,7 @@ function db.stream(sql, params) end
 ---@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a
 ---   statement, rows
 ---@return integer rows
+---@return integer? kept_away   of rows: how many a trigger or a rule did not let in
 function db.copy_in(target, source) end
 
 ---COPY … TO STDOUT. `source`: a query or the statement.

@@ -70,6 +70,7 @@ local function transaction_fields()
     rolledBackTransactions = totals.rolled_back_transactions,
     retriedTransactions = totals.retried_transactions,
     failedTransactions = totals.failed_transactions, deadlockRetries = totals.deadlock_retries,
+    refusedRetries = totals.refused_retries,
     avgDuration = totals.avg_duration,
     unknownTransactions = totals.unknown_transactions,
     resolvedTransactions = totals.resolved_transactions,
@@ -263,7 +264,7 @@ end
 -- The numbers of the overview, read at once: metric -> its series (host.metric_values).
 local function numbers_now()
   return host.metric_values("moonpool_transaction_retries_total",
-    "moonpool_transaction_duration_seconds", "moonpool_http_connections",
+    "moonpool_transaction_retries_refused_total", "moonpool_transaction_duration_seconds", "moonpool_http_connections",
     "moonpool_http_requests_active", "moonpool_http_requests_total", "moonpool_lanes_active",
     "moonpool_lane_waiters", "moonpool_group_size", "moonpool_loop_lag_seconds",
     "moonpool_generation", "moonpool_generations_open", "moonpool_generation_start_time_seconds",
@@ -280,14 +281,12 @@ local function sum_and_count(series)
 end
 
 -- An array of { operation=, reason=, count= }: retries that happened.
-local function retries(series)
-  local list = json.array()
+local function add_retries(list, series, prefix)
   for _, of in ipairs(series) do
     if of.value > 0 then
-      list[#list + 1] = { operation = of.operation, reason = of.reason, count = of.value }
+      list[#list + 1] = { operation = of.operation, reason = prefix .. of.reason, count = of.value }
     end
   end
-  return list
 end
 
 -- "operation isolation" -> { bounds =, counts = } of its transactions' durations.
@@ -331,7 +330,9 @@ function monitor.overview()
   local latency_of = latencies(numbers.moonpool_transaction_duration_seconds)
   local body, slow = monitor.metrics(), monitor.slow_queries()
   body.operations, body.alerts = monitor.operations().operations, monitor.alerts().alerts
-  body.retries = retries(numbers.moonpool_transaction_retries_total)
+  body.retries = json.array()
+  add_retries(body.retries, numbers.moonpool_transaction_retries_total, "")
+  add_retries(body.retries, numbers.moonpool_transaction_retries_refused_total, "refused: ")
   body.failures = monitor.failed_calls().failures
   for i, entry in ipairs(metrics.operations()) do
     local latency = latency_of[entry.operation .. " " .. entry.isolation]
