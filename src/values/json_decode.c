@@ -298,11 +298,14 @@ int mp_json_decode(lua_State *L, const char *text, size_t len, unsigned flags, s
 
 /* ---- piece by piece ---- */
 
-enum { PIECE = 16 << 10 };
+/* Of a text or number that is longer than a piece yajl reads all pieces so far anew with each:
+ * then they are larger. */
+enum { PIECE = 16 << 10, LARGE_PIECE = 64 << 10 };
 
 struct reader {
   struct decoder d;
   struct mp_json_limits limits;
+  bool in_token; /* the last piece had no value's beginning or end */
 };
 
 static int reader_gc(lua_State *L) {
@@ -331,7 +334,9 @@ static int read_on(lua_State *L, int status, lua_KContext ctx) {
   char msg[128] = "";
   (void)status;
   do {
-    if (!feed(&reader->d, PIECE, msg, sizeof msg)) return refused(L, reader, msg);
+    size_t before = reader->d.values, piece = reader->in_token ? LARGE_PIECE : PIECE;
+    if (!feed(&reader->d, piece, msg, sizeof msg)) return refused(L, reader, msg);
+    reader->in_token = reader->d.values == before;
     if (reader->d.fed < reader->d.len && mp_task_slice_over(L))
       return mp_task_give_way(L, ctx, read_on);
   } while (reader->d.fed < reader->d.len);
