@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pg/copy.h"
+#include "script/charge.h"
 #include "script/luaerr.h"
 #include "values/json.h"
 
@@ -24,17 +25,20 @@ struct mp_copier {
   bool storing; /* all data was sent: if the connection is lost now, the outcome is unknown */
   struct mp_failure failure; /* done: why it failed, or no code */
   lua_Integer rows;
+  struct mp_charge put; /* for what is on its way to the server */
   char sql[];
 };
 
 static void free_copier(struct mp_copier *copier) {
   mp_timer_stop(&copier->timeout);
+  mp_charge_drop(&copier->put);
   mp_failure_clear(&copier->failure);
   copier->host->live_work--;
   free(copier);
 }
 
 static void wake(struct mp_copier *copier) {
+  mp_charge_drop(&copier->put);
   mp_timer_stop(&copier->timeout);
   if (copier->waiting) mp_wait_ready(copier->host->sched, copier->token);
   copier->waiting = false;
@@ -186,6 +190,8 @@ int mp_copy_put(lua_State *L) {
   if (copier->copy.state != MP_COPY_PUTTING)
     mp_luaerr_misuse(L, "copy_put", "the server does not take data");
   mp_wait_check(L, "copy_put");
+  mp_charge_drop(&copier->put);
+  mp_charge_take(L, &copier->put, len, "what COPY sends");
   mp_conn_copy_put(copier->source->lease.conn, bytes, len);
   return wait(L, copier, "copy_put", was_put);
 }

@@ -9,6 +9,8 @@
 #include "sql/value.h"
 #include "values/json.h"
 
+#define MOST_BYTES ((size_t)1 << 30) /* of a row: PostgreSQL's limit of a field */
+
 static int have_columns(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
@@ -43,6 +45,8 @@ int mp_copy_row(lua_State *L) {
   lua_Integer n = lua_getfield(L, 1, "n") == LUA_TNUMBER ? lua_tointeger(L, -1) : luaL_len(L, 1);
   lua_settop(L, 2);
   struct mp_buf *line = mp_json_buf_new(L, 0), *cell = mp_json_buf_new(L, 0);
+  size_t room = mp_task_room(L);
+  line->max = cell->max = room < MOST_BYTES ? room + 1 : MOST_BYTES; /* 0 would be no limit */
   for (lua_Integer i = 1; i <= n; i++) {
     bool known = i <= PQnfields(pg),
          needs_type = false; /* a value too many: the server refuses the row */
