@@ -42,13 +42,14 @@ function errors.is(value)
   return type(value) == "table" and getmetatable(value) == metatable
 end
 
---- The error object of whatever was raised: a text is SCRIPT_ERROR, but for the text that Lua raises where memory is
---- refused.
+--- The error object of whatever was raised: a text is SCRIPT_ERROR, but for the text that Lua raises
+--- where memory is refused.
 function errors.of(value)
   if errors.is(value) then return value end
   local text = tostring(value)
   if type(value) == "string" and text:find("not enough memory", 1, true) == 1 then
-    return errors.new { code = "HOST_OUT_OF_MEMORY", status = 503, message = "the host had no memory left" }
+    return errors.new { code = "HOST_OUT_OF_MEMORY", status = 503,
+      message = "the host had no memory left" }
   end
   return errors.new { code = "SCRIPT_ERROR", message = text }
 end

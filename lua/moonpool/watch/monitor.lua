@@ -264,8 +264,9 @@ end
 -- The numbers of the overview, read at once: metric -> its series (host.metric_values).
 local function numbers_now()
   return host.metric_values("moonpool_transaction_retries_total",
-    "moonpool_transaction_retries_refused_total", "moonpool_transaction_duration_seconds", "moonpool_http_connections",
-    "moonpool_http_requests_active", "moonpool_http_requests_total", "moonpool_lanes_active",
+    "moonpool_transaction_retries_refused_total", "moonpool_transaction_duration_seconds",
+    "moonpool_http_connections", "moonpool_http_requests_active",
+    "moonpool_http_requests_total", "moonpool_lanes_active",
     "moonpool_lane_waiters", "moonpool_group_size", "moonpool_loop_lag_seconds",
     "moonpool_generation", "moonpool_generations_open", "moonpool_generation_start_time_seconds",
     "moonpool_reloads_total")
@@ -280,7 +281,7 @@ local function sum_and_count(series)
   if of then return of.value, of.counts[#of.counts] end
 end
 
--- An array of { operation=, reason=, count= }: retries that happened.
+-- Adds { operation=, reason=, count= } for each series to the list.
 local function add_retries(list, series, prefix)
   for _, of in ipairs(series) do
     if of.value > 0 then
