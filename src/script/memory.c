@@ -183,7 +183,9 @@ bool mp_memory_short(lua_State *L) {
   void *data;
   lua_getallocf(L, &data);
   struct mp_memory *memory = data;
-  if (!memory->reserve && !memory->sched->collect) memory->reserve = malloc(RESERVE);
+  struct mp_sched *sched = memory->sched;
+  if (!memory->reserve && !sched->collect) memory->reserve = malloc(RESERVE);
+  if (!memory->reserve && !sched->collect) mp_sched_collect(sched, L); /* until there is room */
   return !memory->reserve;
 }
 

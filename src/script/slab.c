@@ -14,7 +14,8 @@ enum {
 };
 
 struct arena {
-  struct mp_slab_page pages[PAGES]; /* [0]: the node of the arena */
+  /* [0]: the node of the arena; its `live`: pages that are not empty */
+  struct mp_slab_page pages[PAGES];
 };
 _Static_assert(sizeof(struct arena) <= MP_SLAB_PAGE, "the heads fit into a page");
 
@@ -25,8 +26,12 @@ static size_t size_of(const struct mp_slab_page *page) {
   return (page->class + 1) * (size_t)MP_SLAB_STEP;
 }
 
+static struct arena *arena_of(const struct mp_slab_page *page) {
+  return (struct arena *)((uintptr_t)page & ~(uintptr_t)(MP_SLAB_ARENA - 1));
+}
+
 static char *start_of(const struct mp_slab_page *page) {
-  struct arena *arena = (struct arena *)((uintptr_t)page & ~(uintptr_t)(MP_SLAB_ARENA - 1));
+  struct arena *arena = arena_of(page);
   return (char *)arena + (page - arena->pages) * MP_SLAB_PAGE;
 }
 
@@ -76,6 +81,7 @@ static struct mp_slab_page *empty_page(struct mp_slab *slab, unsigned class) {
   if (mp_list_empty(&slab->empty) && !add_arena(slab)) return NULL;
   struct mp_slab_page *page =
       MP_LIST_ENTRY(mp_list_pop_front(&slab->empty), struct mp_slab_page, node);
+  arena_of(page)->pages[0].live++;
   page->free = NULL;
   page->live = 0;
   page->full = page->dirty = false;
@@ -111,6 +117,7 @@ void mp_slab_drop_slow(struct mp_slab *slab, struct mp_slab_page *page) {
   if (page->live) return;
   mp_list_remove(&page->node);
   page->dirty = true;
+  arena_of(page)->pages[0].live--;
   mp_list_push_front(&slab->empty, &page->node);
 }
 
@@ -131,7 +138,21 @@ void *mp_slab_resize(struct mp_slab *slab, void *block, size_t old, size_t size)
   return moved;
 }
 
+/* Address space may be what is short. False: there may be more. */
+static bool drop_empty_arenas(struct mp_slab *slab, unsigned most) {
+  MP_LIST_EACH_SAFE(node, &slab->arenas) {
+    struct arena *arena = arena_of(MP_LIST_ENTRY(node, struct mp_slab_page, node));
+    if (arena->pages[0].live) continue;
+    if (!most--) return false;
+    mp_list_remove(node);
+    for (int i = 1; i < PAGES; i++) mp_list_remove(&arena->pages[i].node);
+    munmap(arena, MP_SLAB_ARENA);
+  }
+  return true;
+}
+
 bool mp_slab_trim(struct mp_slab *slab, unsigned most) {
+  if (!drop_empty_arenas(slab, most / PAGES + 1)) return false;
   while (!mp_list_empty(&slab->empty)) {
     struct mp_slab_page *page = MP_LIST_ENTRY(slab->empty.next, struct mp_slab_page, node);
     if (!page->dirty) return true;

@@ -129,6 +129,7 @@ void mp_task_out_of_memory(struct mp_sched *sched);
 void mp_task_push_nomem(lua_State *L);
 /* The garbage of its state is collected soon, step by step. */
 void mp_task_collect(struct mp_task *task);
+void mp_sched_collect(struct mp_sched *sched, lua_State *main);
 /* Notes the place where the running task was refused memory. */
 void mp_task_short(struct mp_sched *sched);
 /* The hook runs at the next instruction of the running task. */

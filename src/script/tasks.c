@@ -128,11 +128,13 @@ void mp_task_short(struct mp_sched *sched) {
            sizeof where); /* while it unwinds there may be no place any more */
 }
 
-void mp_task_collect(struct mp_task *task) {
-  task->sched->collect = task->main;
-  task->sched->collections = 2; /* the cycle under way may have passed its garbage already */
-  mp_loop_wake(task->sched->loop);
+void mp_sched_collect(struct mp_sched *sched, lua_State *main) {
+  sched->collect = main;
+  sched->collections = 2; /* the cycle under way may have passed its garbage already */
+  mp_loop_wake(sched->loop);
 }
+
+void mp_task_collect(struct mp_task *task) { mp_sched_collect(task->sched, task->main); }
 
 /* ---- what is known of one ---- */
 
