@@ -54,6 +54,21 @@ local function declared(variable, class)
 end
 
 describe("nothing is forgotten", function()
+  it("of a module that moves: C names modules of lua/ that exist", function()
+    local problems = {}
+    for _, path in ipairs(found "src -name '*.c'") do
+      for name in read(path):gmatch '"@(moonpool/[%w_/]+)"' do
+        local file = io.open(root .. "/lua/" .. name .. ".lua") -- a prefix: of a module and its room
+        if file then
+          file:close()
+        elseif name ~= "moonpool/" then
+          problems[#problems + 1] = path .. " names " .. name .. ", which lua/ does not have"
+        end
+      end
+    end
+    report(problems)
+  end)
+
   it("of a room: src/README.md has it", function()
     local map, problems = read "src/README.md", {}
     for room in read "src/layers":gmatch "%f[^\n](%l+):" do
