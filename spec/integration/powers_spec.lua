@@ -86,6 +86,28 @@ describe("what the application's role may do", function()
     assert.are.equal("", table.concat(unseen, " "))
   end)
 
+  -- Looked at: they show definitions, settings of the server and what is of this session alone.
+  local harmless_views = {}
+  for name in ([[pg_available_extension_versions pg_available_extensions pg_cursors pg_group
+    pg_indexes pg_matviews pg_policies pg_publication_tables pg_roles pg_rules pg_seclabels
+    pg_sequences pg_tables pg_timezone_abbrevs pg_timezone_names pg_user pg_user_mappings
+    pg_views]]):gmatch "%S+" do
+    harmless_views[name] = true
+  end
+
+  it("is a list: each view of the server is refused to operations, or known as harmless", function()
+    local unseen = {}
+    for _, row in ipairs(db.query [[
+        select relname as name from pg_class
+         where relnamespace = 'pg_catalog'::regnamespace and relkind = 'v'
+           and has_table_privilege(oid, 'select') order by 1]]) do
+      if not power_of(row.name) and not harmless_views[row.name] then
+        unseen[#unseen + 1] = row.name
+      end
+    end
+    assert.are.equal("", table.concat(unseen, " "))
+  end)
+
   it("is told of at the start when a role still may more", function()
     -- the functions of a database are open until it is prepared
     local database = test.database { empty = true }
@@ -119,6 +141,10 @@ describe("an operation cannot", function()
     "with a as (select pg_terminate_backend(pid) from pg_stat_activity) select count(*) from a",
     "select query from pg_stat_activity", "table pg_stat_activity",
     "select * from pg_stat_get_activity(null)",
+    "select * from pg_locks", "select * from pg_lock_status()", "table pg_prepared_xacts",
+    "select n_live_tup from pg_stat_user_tables", "select * from pg_catalog.pg_stat_database",
+    "select * from pg_statio_user_tables", "select most_common_vals from pg_stats",
+    "select pg_stat_get_live_tuples('deals'::regclass)",
     "select pg_stat_get_backend_activity(1)", "select statement from pg_prepared_statements",
     "select pg_advisory_lock(1)", "select pg_try_advisory_xact_lock(1, 2)",
     "select pg_advisory_unlock_all()",

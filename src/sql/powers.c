@@ -9,6 +9,7 @@
 
 static const char text[] = "it runs SQL given as text, which cannot be checked";
 static const char sessions[] = "it reaches other sessions";
+static const char tenants[] = "it tells of the work or the rows of all tenants";
 static const char locks[] = "use a lane, or lock rows (select ... for update)";
 static const char wal[] = "it reaches the server's log or replication";
 static const char channels[] = "use tx:publish, or db.notify in tx:after_commit";
@@ -47,6 +48,13 @@ static const struct power {
     {"pg_stat_gssapi", sessions, true},
     {"pg_stat_statements*", sessions, false},
     {"pg_prepared_statement*", sessions, true},
+    {"pg_locks", sessions, true},
+    {"pg_lock_status", sessions, true},
+    {"pg_prepared_xact*", sessions, true},
+    {"pg_stat_*", tenants, true},
+    {"pg_statio_*", tenants, true},
+    {"pg_stats*", tenants, true},
+    {"pg_statistic*", tenants, true},
     {"pg_advisory_*", locks, true},
     {"pg_try_advisory_*", locks, true},
     {"pg_logical_*", wal, false},
