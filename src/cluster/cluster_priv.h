@@ -58,7 +58,7 @@ struct mp_proc {
   const char *log_path;              /* output is appended here (opened as `user`) or dropped */
   const char *cwd;                   /* NULL: / */
   bool detach;                       /* own session, no child of ours: survives us */
-  int death_signal;                  /* not 0: what it gets when the starting thread dies */
+  int death_signal;                  /* not 0: signal to it when the starting thread dies */
 };
 /* Returns once the program was really executed; failures in between are reported. */
 int mp_proc_spawn(const struct mp_proc *proc, pid_t *pid, struct mp_err *err);

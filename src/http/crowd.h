@@ -70,11 +70,11 @@ void mp_http_seat_init(struct mp_http_seat *seat);
  * others leave for it where that is needed. False: no other can leave, so there are too many. */
 bool mp_http_crowd_enter(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
                          const unsigned char address[16], uint64_t now_ms);
-/* What the client is waited for, and how many bytes are kept for it, now. It may be dismissed, and
- * so may others. */
+/* Notes what the server now waits for and how many bytes it keeps for the client. This client or
+ * others may be dismissed. */
 void mp_http_crowd_see(struct mp_http_crowd *crowd, struct mp_http_seat *seat,
                        enum mp_http_waits waits, size_t kept, uint64_t now_ms);
-/* It is being closed. */
+/* The seat's connection is being closed. */
 void mp_http_crowd_leave(struct mp_http_crowd *crowd, struct mp_http_seat *seat);
 
 #endif

@@ -45,8 +45,8 @@ struct call_box {
 
 /* A new call, not begun; its fields are not read yet. */
 void mp_call_init(struct call *call, struct mp_ops *ops);
-/* Begins it, in the lane of that name unless it is NULL. -MP_EBUSY: too many wait; it has been
- * freed. */
+/* Puts the call into the lane `lane` (NULL: none). -MP_EBUSY: too many calls wait; the call
+ * has been freed. */
 int mp_call_begin(struct call *call, const char *lane, size_t len,
                   struct mp_err *err) MP_MUST_CHECK;
 /* Starts the call, or lets it wait for its turn. Its answer wakes the task that waits with

@@ -34,7 +34,7 @@ struct mp_generation {
   /* invoke.c: answers all calls with `why`; NULL until the first one */
   void (*fail_calls)(struct mp_generation *gen, const char *why);
   int entry_ref;         /* the Lua function that serves calls */
-  size_t operations;     /* that it has, once it is loaded */
+  size_t operations;     /* how many it has, once it is loaded */
   uint64_t opened_us;    /* wall clock */
   uint64_t opened_ms;    /* the loop's */
   struct mp_timer drain; /* while RETIRING */

@@ -113,7 +113,7 @@ bool mp_conn_read_only(const struct mp_conn *conn);
  * it. Ask when the segment has ended: by then the server has reported its changed settings. */
 bool mp_conn_took_no_write(const struct mp_conn *conn, struct mp_err *err);
 const char *mp_conn_server(
-    const struct mp_conn *conn); /* "127.0.0.1:5432", as the connection string led to it */
+    const struct mp_conn *conn); /* "127.0.0.1:5432": the address that was connected to */
 /* Text of the oldest statement under way, or NULL; for reports. */
 const char *mp_conn_running_sql(const struct mp_conn *conn);
 

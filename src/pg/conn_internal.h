@@ -74,7 +74,7 @@ struct mp_conn {
   struct mp_copy *copy; /* under way; pipeline mode is left */
 
   struct mp_cancel *cancel;       /* in flight */
-  uint64_t answered, cancel_upto; /* ops ever; those that are to be canceled */
+  uint64_t answered, cancel_upto; /* count of ops; cancel until it reaches this */
   struct mp_timer cancel_timer;   /* to the next try */
   uint64_t cancel_pause_ms;
 

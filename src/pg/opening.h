@@ -21,7 +21,7 @@ struct mp_opening {
   char *keywords[MP_KEYWORDS], *values[MP_KEYWORDS];
   int count;
   struct mp_target hosts[MP_HOSTS]; /* as the string names them */
-  int nhosts, at;                   /* at: the one that is looked up */
+  int nhosts, at;                   /* at: the host that is being looked up */
   /* where to connect, in the string's order; none: libpq's default */
   struct mp_target targets[MP_TARGETS];
   int ntargets;

@@ -19,7 +19,7 @@ struct mp_result {
   /* Called when the result is freed, by the account that it is charged to; NULL: not charged */
   void (*on_freed)(void *data);
   void *data;
-  struct mp_column *columns; /* for who can tell; from malloc. NULL: as PQftype says */
+  struct mp_column *columns; /* by mp_types_settle; from malloc. NULL: as PQftype says */
 };
 
 /* Takes `pg`; NULL (and `pg` freed) if memory is short. One reference is the caller's. */

@@ -442,7 +442,7 @@ void mp_pool_resize(struct mp_pool *pool, unsigned min, unsigned max) {
     mp_err_set(&err, MP_ENOMEM, "no memory for a pool of %u connections", max);
   else if (!mp_policy_resize(pool->policy, mp_pool_now_ms(pool), min, max, &err))
     pump(pool);
-  if (err.code) mp_log(MP_LOG_ERROR, "pool", "the pool keeps its size: %s", err.msg);
+  if (err.code) mp_log(MP_LOG_ERROR, "pool", "cannot resize the pool: %s", err.msg);
 }
 
 const struct mp_conn_options *mp_pool_conn_options(const struct mp_pool *pool) {

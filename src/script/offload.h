@@ -18,7 +18,7 @@ struct mp_piece {
   /* the waiting task's holder, and the thread's; counted on the loop's thread only */
   unsigned refs;
   bool abandoned;            /* no task waits for it any more */
-  struct mp_err err;         /* it could not be started */
+  struct mp_err err;         /* why the work could not be started */
   void (*work)(void *piece); /* on the thread: touches nothing but the piece */
   void (*fini)(void *piece); /* on the loop, before it is freed */
 };

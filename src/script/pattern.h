@@ -4,7 +4,7 @@
 
 #include <lua.h>
 
-/* Puts them into the table on top. [-0, +0] */
+/* Puts find, match, gmatch and gsub into the table on top. [-0, +0] */
 void mp_pattern_open(lua_State *L);
 
 #endif

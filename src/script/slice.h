@@ -64,7 +64,7 @@ static inline void mp_slice_settle(struct mp_slice *slice) {
   if (atomic_load_explicit(&slice->arming, memory_order_relaxed)) mp_slice_settle_slow(slice);
 }
 
-/* Another coroutine runs from here on; gives the one before. */
+/* Notes that `L` runs from here on; returns the coroutine that ran before. */
 static inline lua_State *mp_slice_switch(struct mp_slice *slice, lua_State *L) {
   lua_State *before = atomic_load_explicit(&slice->current, memory_order_relaxed);
   atomic_store_explicit(&slice->current, L, memory_order_relaxed);

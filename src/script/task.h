@@ -83,10 +83,10 @@ void mp_task_reserve(lua_State *L, size_t size);
 size_t mp_task_room(lua_State *L);
 /* Before its first turn: limits of its own instead of its origin's. */
 void mp_task_limit(struct mp_task *task, const struct mp_task_limits *limits);
-/* The same for the host's own part of a call: the scripts that it starts have limits of their
- * own. */
+/* As mp_task_limit, for a task of the host that does its part of a call: scripts that it starts do
+ * not share these limits. */
 void mp_task_limit_apart(struct mp_task *task, const struct mp_task_limits *limits);
-/* The same for one that runs and has limits of its own: what it has spent counts. */
+/* Changes the limits of a running task that has its own; what it has spent so far counts. */
 void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *limits);
 /* The work that the task was started for is stored; a later failure does not change that. */
 void mp_task_settle(struct mp_task *task);
@@ -106,8 +106,8 @@ const char *mp_task_name(const struct mp_task *task);
 struct mp_sched *mp_task_sched(const struct mp_task *task);
 /* The task that runs on L (also inside coroutines that the script made), or NULL outside of any. */
 struct mp_task *mp_task_of(lua_State *L);
-/* lua_pcallk, for C functions of the host that scripts call: the others must not give it a
- * continuation (slice.h). */
+/* Instead of lua_pcallk in C functions that scripts call: those must not pass a continuation to
+ * lua_pcallk itself (slice.h). */
 int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KContext ctx,
                    lua_KFunction k);
 /* Wraps the message handler at `idx` so that it is skipped when the error ends the task: Lua runs

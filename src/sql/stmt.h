@@ -88,7 +88,7 @@ bool mp_stmt_names_clash(const PGresult *pg, struct mp_err *err);
 MP_NORETURN void mp_stmt_raise(lua_State *L, struct mp_stmt *stmt);
 /* True if the statement should have given one row and did not; `out` gets the failure. */
 bool mp_stmt_broken_promise(struct mp_stmt *stmt, struct mp_failure *out);
-/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only who
- * looks at its row minds. */
+/* An insert of the host's writing that stored no row: a trigger or a rule kept it away. Only a
+ * script that reads its row gets an error. */
 bool mp_stmt_swallowed(struct mp_stmt *stmt, struct mp_failure *out);
 #endif

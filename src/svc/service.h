@@ -32,8 +32,9 @@ int mp_service_check(const char *cors_origins, const char *hosts, struct mp_err 
 
 /* Takes two functions from the top of L; both may wait:
  *   page(method, path, query, body, who, draining) -> status, content type, body[, policy, follow]
- *     policy: Content-Security-Policy; follow: true makes the answer a stream that begins with the
- * body (feed.h) who: { id, tenant, user, scopes }, or nil if nobody said who asks
+ *     who: { id, tenant, user, scopes }, or nil if the request has no token
+ *     policy: Content-Security-Policy
+ *     follow: true makes the answer a stream that begins with the body (feed.h)
  *   find(id) -> nil, or hash (hex), tenant, user, scopes, seconds until it ends         [-2, +0] */
 int mp_service_open(struct mp_service **out, const struct mp_service_options *options,
                     struct mp_err *err) MP_MUST_CHECK;

@@ -185,7 +185,7 @@ static void report(const struct mp_member *member, const struct mp_txn_answer *a
   mp_metrics_transaction(work->host->shared->meters, &r);
 }
 
-/* What the caller hears is what is counted and recorded: under the code that the operation gave
+/* Metrics and recorder use the error that the caller gets, with the code that the operation gave
  * it. */
 static void read_error(struct mp_member *member, struct mp_err *err) {
   lua_State *L = mp_vm_lua(member->work->host->vm);
@@ -220,7 +220,7 @@ static struct mp_txn_answer answer_of(const struct mp_member *member, enum mp_tx
   };
 }
 
-/* Then the call is over, and what was borrowed from it is gone. */
+/* Answers the call, which is over then: what was borrowed from it is gone. */
 static void tell(struct mp_member *member, struct mp_txn_answer *answer) {
   void *data = member->data;
   mp_timer_stop(&member->deadline);

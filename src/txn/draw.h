@@ -1,6 +1,6 @@
-/* draw.h: what tx:random and tx:uuid give: by one seed per call, so that the n-th draw of each of
- * its attempts is the same. A key of ChaCha20: what a script draws tells nothing of what comes
- * next. */
+/* draw.h: the values of tx:random and tx:uuid. Each call has one seed, so that the n-th draw is the
+ * same in each of its attempts. The seed is a ChaCha20 key: nobody can predict draws from earlier
+ * draws. */
 #ifndef MP_DRAW_H
 #define MP_DRAW_H
 

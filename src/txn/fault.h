@@ -6,8 +6,8 @@
  * is what it would set off anyway; only the budget for retries is not charged.
  *
  * Transactions are numbered from the moment of the order. In a group each call has a number of its
- * own. Owner: struct mp_txns. It is there from the first order on; txns->fault is NULL for
- * everybody else, and no hook is called then. */
+ * own. Owner: struct mp_txns. It exists from the first order on; until then txns->fault
+ * is NULL, and no hook is called. */
 #ifndef MP_FAULT_H
 #define MP_FAULT_H
 
@@ -25,7 +25,7 @@ void mp_fault_free(struct mp_fault *fault); /* may be NULL */
 
 /* ---- hooks of the driver ---- */
 
-/* One call's place in the count. */
+/* Number of a call's transaction, and of the statements that it has sent. */
 struct mp_fault_mark {
   unsigned number, sent; /* number 0: it began before the first order */
 };

@@ -60,8 +60,8 @@ static int flushed(lua_State *L, int status, lua_KContext ctx) {
   return w.k(L, status, w.ctx);
 }
 
-/* The coroutine that waits was closed, or the task ended from outside: the statements under way
- * have nobody left, and nothing else may be sent in between. */
+/* The coroutine that waits was closed, or the task ended from outside: no code takes
+ * the answers of the statements under way, and nothing else may be sent in between. */
 static void on_abandoned(void *data) {
   struct mp_txn *txn = data;
   if (!txn->work.m->script) return;  /* killed: by us, or told already */

@@ -49,7 +49,7 @@ static struct mp_stmt *queue_control(struct mp_group *g, enum mp_control which) 
   if (!*text) *text = mp_text_raw(controls[which]);
   if (which != MP_CONTROL_WITNESS) return queue_text(g, *text, 0, NULL);
   mp_uuid_new(g->work->host->loop, id);
-  memcpy(g->segment->witness.id, id, sizeof id); /* all are stored, or none: each tells of all */
+  memcpy(g->segment->witness.id, id, sizeof id); /* stored all or none: any one will do */
   values[0] = id;
   values[1] = g->work->m->name;
   values[2] = g->work->m->tenant;
@@ -95,7 +95,7 @@ static struct mp_member *join(struct mp_group *g) {
     return NULL;
   }
   if (mp_member_init(member, g->work, &options, data,
-                     &err)) { /* it hears of it, and nothing happened */
+                     &err)) { /* its caller gets the error; the group is unchanged */
     mp_list_push_back(&g->work->members, &member->node);
     mp_member_answer(member, MP_TX_ROLLED_BACK, &err);
     return NULL;
@@ -122,7 +122,7 @@ bool mp_group_start(struct mp_group *g) {
   g->tenant_in_force = NULL;
   g->segment->witness.id[0] = '\0';
   if (work->group == MP_GROUP_CLOSING) move(g, MP_GROUP_OPEN);
-  /* An attempt may be the first again: what its group was stays. */
+  /* After a restart this may be attempt 1 again: then the group exists already. */
   if (work->tx.attempt == 1 && work->options.group > 1 && work->nmembers == 1) {
     if (join(g)) move(g, MP_GROUP_OPEN);
     g->until_ms = mp_work_now_ms(work) + work->options.group_ms;
@@ -225,7 +225,7 @@ unsigned mp_group_earlier_failed(struct mp_group *g) {
   mp_member_unref(failed, &failed->error_ref);
   fail_member(g, failed);
   if (g->work->group == MP_GROUP_CLOSING) move(g, MP_GROUP_OPEN);
-  g->tenant_in_force = failed->set_tenant_sql; /* what came behind its savepoint goes too */
+  g->tenant_in_force = failed->set_tenant_sql; /* a tenant set behind its savepoint is undone too */
   g->work->m = failed;
   return undo(g);
 }
@@ -244,7 +244,7 @@ static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
 unsigned mp_group_drop(struct mp_group *g, struct mp_member *member, const struct mp_err *err) {
   struct mp_tx *tx = &g->work->tx;
   bool begun = member->state != MP_MEMBER_WAITING;
-  mp_member_unref(member, &member->error_ref); /* its own error is not what decides */
+  mp_member_unref(member, &member->error_ref); /* the caller gets `err` instead */
   if (tx->state == MP_TX_COMMITTING || tx->in_doubt) {
     if (member->due == MP_DUE_GRACE)
       answer_unknown(member, err);

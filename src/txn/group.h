@@ -1,9 +1,9 @@
 /* group.h: several calls in one transaction, one after another, for the price of one COMMIT.
  *
  * Each member works in a savepoint of its own, so that its failure undoes it alone. What a member
- * left unseen travels with the next one's first statements; if it fails there, the next one, which
- * has not happened for the server, starts again behind it. All is seen before COMMIT, which then
- * stands for all of them.
+ * left queued travels with the next member's first statements. If one of those left-over statements
+ * fails, the earlier member is undone, and the later one, of which the server has done nothing,
+ * starts again. All answers are in before COMMIT, which then counts for all members.
  *
  * Its states: work.h. Owner: the transaction. What returns `unsigned` returns MP_TX_DO_* bits,
  * which the driver carries out. */
@@ -22,9 +22,9 @@ struct mp_group {
 
 /* The first script of an attempt starts; of a transaction for one call, too. False: no memory. */
 bool mp_group_start(struct mp_group *group);
-/* The script whose turn it is returned, or what it had queued has been seen since. */
+/* The running member's script returned, or the flush that its end required was answered. */
 unsigned mp_group_returned(struct mp_group *group);
-/* It raised, or its statement failed. */
+/* The running member's script raised, or one of its statements failed. */
 unsigned mp_group_failed(struct mp_group *group);
 /* An earlier member's statement failed while another's script was at work. */
 unsigned mp_group_earlier_failed(struct mp_group *group);

@@ -221,7 +221,7 @@ static void on_lock(struct mp_req *req, struct mp_result *result, const struct m
 static void on_lock_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_link *link = MP_CONTAINER_OF(sync, struct mp_link, lock.lock_sync);
   (void)result;
-  (void)err; /* a lost connection is told by the segment behind */
+  (void)err; /* the segment behind reports a lost connection */
   mp_link_answered(link);
   mp_link_settle(link);
 }

@@ -1,29 +1,29 @@
 /* link.h: the connection of one transaction: asked for, held, handed over to the next transaction
- * of a lane, given back. It knows no transaction; what it is used for, its owner decides.
+ * of a lane (its successor), given back. It knows no transaction: its owner decides what to send.
  *
  *   NONE --> WAITING --> HELD <--> LENT --> NONE      WAITING: for the pool
  *    |  \--> REFUSED      |  \     /                  REFUSED: by the pool; told on the next turn
  *    |          \-> NONE  |   v   v                   HELD: its own
- *    |                    |  RETURNING --> NONE       LENT: its own, and the next one sends on it already
- *    |                    |      ^                    RETURNING: goes back when all that was sent is answered
- *    \--> BORROWED -------/      |                    BORROWED: that of the one in front, until its COMMIT is answered
+ *    |                    |  RETURNING --> NONE       LENT: its own; the successor sends on it too
+ *    |                    |      ^                    RETURNING: goes back once all is answered
+ *    \--> BORROWED -------/      |                    BORROWED: still the predecessor's
  *          |   \--> UNWANTED ----/                    UNWANTED: borrowed, and of no use any more
  *          v            |
- *         LOST <--------/                             LOST: with the one in front; what was sent fails now
+ *         LOST <--------/                             LOST: broke while borrowed; all sent fails
  *
  * From WAITING, BORROWED, UNWANTED and LOST it may also become NONE: nothing was sent, or all that
  * was sent has failed.
  *
- * The hand-over: while the COMMIT of the one in front is on its way, the next one sends its BEGIN
- * and first statements behind it. The server works in the order in which things were sent, so the
- * borrower's answers come behind COMMIT's, and tell what became of it:
+ * The hand-over: while the predecessor's COMMIT is on its way, the successor sends its BEGIN and
+ * first statements behind it. The server works in the order in which things were sent, so the
+ * successor's answers come behind COMMIT's, and show how the predecessor ended:
  *
- *   COMMIT succeeded, or failed and so ended its transaction   BEGIN succeeds: all is as always
- *   a statement in front of COMMIT failed                      BEGIN fails with 25P02 and all behind it is skipped:
- *                                                              nothing was done, it starts again
- *   the connection was lost                                    as always: it is retried, or resolved by its witness
+ *   COMMIT succeeded, or failed and so ended its transaction: BEGIN succeeds, all is as always
+ *   a statement in front of COMMIT failed: BEGIN fails with 25P02 and the server skips all behind
+ *     it; nothing was done, and the successor starts again
+ *   the connection was lost: as always, the attempt is retried, or its witness is looked up
  *
- * One that has sent nothing when the one in front fails starts again on a connection of its own.
+ * A successor that has sent nothing when its predecessor fails starts again on another connection.
  *
  * Owner: the transaction that it is embedded in. No event comes before the function that causes it
  * has returned, but for those of a hand-over, which reach the other transaction at once. */
@@ -51,7 +51,7 @@ enum mp_link_state {
 #undef X
 };
 
-/* What is done with the connection when it goes back. It only gets worse. */
+/* What the pool does with the connection when it comes back. The value only rises. */
 enum mp_link_fate {
   MP_FATE_REUSE,
   MP_FATE_CLOSE_AFTER, /* a statement left session state behind: no other transaction may get it */
@@ -62,7 +62,7 @@ enum mp_link_fate {
  * correctness: a transaction is right without it.
  *
  *   NONE --> HELD <--> RELEASING --> NONE          HELD: from the moment in which it is asked for
- *      \--> INHERITED --> HELD                     INHERITED: the one in front holds it */
+ *      \--> INHERITED --> HELD                     INHERITED: the predecessor holds it */
 #define MP_LANE_LOCK_MAP(X)                                         \
   X(NONE, MP_TO(MP_LANE_LOCK_HELD) | MP_TO(MP_LANE_LOCK_INHERITED)) \
   X(HELD, MP_TO(MP_LANE_LOCK_RELEASING) | MP_TO(MP_LANE_LOCK_NONE)) \
@@ -96,11 +96,11 @@ struct mp_link;
 struct mp_link_events {
   void (*on_granted)(struct mp_link *link);
   void (*on_refused)(struct mp_link *link, const struct mp_err *err);
-  /* The connection of the one in front is its own now. */
+  /* BORROWED is over: the connection is this link's own now. */
   void (*on_inherited)(struct mp_link *link);
-  /* Borrowed, and nothing was sent: it is NONE again, and must go on elsewhere. */
+  /* Borrowed, and nothing was sent: the link is NONE again; its owner must ask the pool. */
   void (*on_evicted)(struct mp_link *link);
-  /* What it awaits did not come in time; `err` says what. */
+  /* The answer that mp_link_expect named did not come in time; `err` says which. */
   void (*on_overdue)(struct mp_link *link, const struct mp_err *err);
   void (*on_unlocked)(struct mp_link *link);
 };
@@ -121,8 +121,8 @@ struct mp_link {
   struct mp_lane_lock lock;
   struct mp_link *front, *behind; /* BORROWED: whose; LENT: to whom */
   unsigned chain;                 /* transactions that have had the connection one after another */
-  bool cancel_wanted;             /* BORROWED: as soon as it is its own */
-  bool front_failed;              /* the one in front failed: what was sent may not have run */
+  bool cancel_wanted;             /* BORROWED: cancel as soon as HELD */
+  bool front_failed;              /* the predecessor failed: the server may have skipped all */
 };
 
 void mp_link_init(struct mp_link *link, struct mp_loop *loop, struct mp_pool *pool,
@@ -139,10 +139,10 @@ unsigned mp_link_backend(const struct mp_link *link); /* its pid; 0: there is no
 /* Ends a segment. mp_link_answered: first thing in its on_done. */
 void mp_link_sync(struct mp_link *link, struct mp_sync *sync);
 void mp_link_answered(struct mp_link *link);
-/* Cancels what is under way, if anything is and it is surely its own: never another's. */
+/* Cancels the statement under way, but only while the connection is surely this link's own. */
 int mp_link_cancel(struct mp_link *link, struct mp_err *err) MP_MUST_CHECK;
-/* The connection was lost. If the server has not said so, its backend may go on and hold its locks:
- * it is ended. */
+/* The connection was lost. Unless the server itself ended it, its backend may go on and hold locks:
+ * ends that backend. */
 void mp_link_reap(struct mp_link *link, const struct mp_err *lost);
 void mp_link_expect(struct mp_link *link, enum mp_link_awaits what, uint64_t ms);
 static inline void mp_link_expect_nothing(struct mp_link *link) { mp_timer_stop(&link->give_up); }
@@ -151,20 +151,20 @@ static inline bool mp_link_expects(const struct mp_link *link) {
 }
 
 void mp_link_spoil(struct mp_link *link,
-                   enum mp_link_fate fate); /* its fate is no better than that */
+                   enum mp_link_fate fate); /* raises its fate to at least `fate` */
 /* It is not needed any more; mp_link_settle gives it back. Harmless in each state. */
 void mp_link_release(struct mp_link *link);
 /* Gives the connection up: what is under way fails on the next turn. */
 void mp_link_break(struct mp_link *link, const struct mp_err *why);
-/* Gives the connection back if that is wanted and nothing is under way on it. One that is to be
- * closed now is not waited for. */
+/* Gives the connection back if it was released and nothing is under way on it. With
+ * MP_FATE_CLOSE_NOW it does not wait for answers. */
 void mp_link_settle(struct mp_link *link);
-bool mp_link_quiet(const struct mp_link *link); /* it has nothing of its own and awaits nothing */
+bool mp_link_quiet(const struct mp_link *link); /* no connection of its own, no answer due */
 
 /* ---- the lock between hosts ---- */
 
-/* A segment of its own, in front of BEGIN, so that the snapshot is taken when the lock is held. */
-void mp_link_lock(struct mp_link *link); /* unless it has it */
+/* Takes the lock in a segment in front of BEGIN, so that the snapshot is taken under the lock. */
+void mp_link_lock(struct mp_link *link); /* does nothing if the lock is not NONE */
 void mp_link_unlock(struct mp_link *link);
 
 /* ---- the hand-over ---- */
@@ -172,12 +172,12 @@ void mp_link_unlock(struct mp_link *link);
 /* May another send behind the COMMIT that was sent? */
 bool mp_link_may_lend(const struct mp_link *link);
 void mp_link_borrow(struct mp_link *link, struct mp_link *front, const char *where);
-void mp_link_unborrow(struct mp_link *link); /* it has sent nothing, or all has failed */
-/* The one behind, if it has sent nothing yet, starts again on another connection. */
+void mp_link_unborrow(struct mp_link *link); /* the borrower has sent nothing, or all has failed */
+/* A successor that has sent nothing yet starts again on another connection. */
 void mp_link_evict(struct mp_link *link);
-/* COMMIT was answered: the connection is the one's behind, which must be there. */
+/* COMMIT was answered: the connection goes to the successor, which must exist. */
 void mp_link_hand_over(struct mp_link *link);
-/* The connection is lost, and with it what the one behind has sent. */
+/* The connection is lost, and with it all that the successor has sent. */
 void mp_link_leave_behind(struct mp_link *link);
 
 #endif

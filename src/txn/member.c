@@ -58,7 +58,7 @@ void mp_member_move(struct mp_member *member, enum mp_member_state to) {
   bool right = mp_sm_may(&sm, member->state, to);
   member->state = to;
   right = mp_sm_sound(&sm, member, to) && right;
-  /* What it has done is in no order: its script at least does no more. */
+  /* The states are inconsistent: at least no code of its script may run any more. */
   if (!right && member->script) mp_member_kill(member);
 }
 
@@ -260,7 +260,7 @@ void mp_member_kill(struct mp_member *member) {
   member->script = NULL;
   if (script) {
     mp_task_on_killed(script, NULL); /* we know */
-    mp_task_set_data(script, NULL);  /* one that runs now ends later, perhaps later than we do */
+    mp_task_set_data(script, NULL);  /* a running task ends later, perhaps after us */
     mp_task_kill(script);
   }
   mp_member_over(member);

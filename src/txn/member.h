@@ -1,10 +1,10 @@
-/* member.h: one call of a transaction: its script as a task, what it drew, and what it will hear. A
+/* member.h: one call of a transaction: its script as a task, what it drew, and its answer. A
  * transaction has one; a group has several, whose scripts run one after another, each in a
  * savepoint of its own.
  *
- *   WAITING --> RUNNING --> FINISHED --> RETURNED     FINISHED: the script is over; its last statements are not seen
+ *   WAITING --> RUNNING --> FINISHED --> RETURNED     FINISHED: script over; last answers are due
  *      ^           |           |             |        RETURNED: in a group: all that it did is kept
- *      |           v           v             |        FAILED: in a group: its work is undone, the others' is not
+ *      |           v           v             |        FAILED: in a group: its work alone is undone
  *      |         FAILED <------+-------------/        ANSWERED: its caller has its answer
  *      |           |
  *      \___ each: a new attempt         each --> ANSWERED
@@ -37,9 +37,9 @@ enum mp_member_state {
 /* What its deadline stands for when it passes. */
 enum mp_member_due {
   MP_DUE_CALL,  /* the call's own */
-  MP_DUE_POOL,  /* it has passed, but the pool's failure, which tells who holds the connections,
-                   comes now */
-  MP_DUE_GRACE, /* it has passed while COMMIT was under way: then the outcome is unknown */
+  MP_DUE_POOL,  /* the call's has passed; 100 ms more, because the pool's own error, which names
+                   the holders of connections, is about to come */
+  MP_DUE_GRACE, /* the call's passed during COMMIT; when this passes the outcome is unknown */
 };
 
 /* The call's idempotency key, and the result under it. */
@@ -63,18 +63,18 @@ struct mp_member {
   struct mp_task *script; /* RUNNING; ANSWERED: until the others start again */
   bool changed;           /* it has queued something that may change data */
   int tx_ref, hooks_ref, result_ref, error_ref;
-  struct mp_stmt *savepoint; /* in a group: while it is queued; borrowed */
+  struct mp_stmt *savepoint; /* in a group: its savepoint while that is queued; borrowed */
   struct mp_fault_mark fault;
   struct mp_member_key key;
   struct mp_draws draws;
 };
 
-/* They come from the loop, never before the function that causes them has returned. */
+/* Called from the loop, never before the function that causes the event has returned. */
 struct mp_member_events {
   void (*on_returned)(struct mp_member *member); /* FINISHED, the result is in result_ref */
   /* FINISHED, the error object is in error_ref. */
   void (*on_raised)(struct mp_member *member, const struct mp_err *err);
-  /* FINISHED: its script was ended by others than the transaction. */
+  /* FINISHED: its script's task was ended from outside of the transaction. */
   void (*on_killed)(struct mp_member *member, const struct mp_err *err);
   void (*on_late)(struct mp_member *member); /* its deadline has passed */
 };
@@ -84,15 +84,15 @@ int mp_member_init(struct mp_member *member, struct mp_work *work,
                    struct mp_err *err) MP_MUST_CHECK;
 void mp_member_fini(struct mp_member *member);
 void mp_member_move(struct mp_member *member, enum mp_member_state to);
-void mp_member_reset(struct mp_member *member); /* nothing of an attempt before counts any more */
+void mp_member_reset(struct mp_member *member); /* forgets what earlier attempts left */
 void mp_member_unref(struct mp_member *member, int *ref);
 void mp_member_set_ref(lua_State *L, int *ref); /* to what is on top, which goes [-1, +0] */
 /* Starts its script as a task. False: no memory for that. */
 bool mp_member_run(struct mp_member *member);
 void mp_member_over(struct mp_member *member); /* the script is over: its tx raises from now on */
 void mp_member_kill(struct mp_member *member);
-/* Calls `fn` protected with `argument`, which mp_member_argument gives it; its stack is empty then.
- * False: it raised, and that is logged. */
+/* Calls `fn` in protected mode. `fn` gets `argument` by mp_member_argument, which empties the
+ * stack. False: `fn` raised; the error was logged. */
 bool mp_member_pcall(struct mp_member *member, lua_CFunction fn, void *argument);
 void *mp_member_argument(lua_State *L);
 

@@ -1,5 +1,5 @@
-/* options.h: what is asked of a transaction, what it asks of its caller meanwhile, and what each
- * call is told at the end. */
+/* options.h: what a transaction is started with, what it calls back for while it runs, and what
+ * each call is answered. */
 #ifndef MP_TXN_OPTIONS_H
 #define MP_TXN_OPTIONS_H
 
@@ -30,11 +30,12 @@ struct mp_txn_options {
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the
    * result; it stands for the input whose hash (text) is `input_hash`. Both copied. */
   const char *key_id, *input_hash;
-  /* Of the script, all 0: a trusted one; its hooks get the same again. wall_ms: of what it leaves
-   * behind, and of hooks. */
+  /* The script's limits; all 0: a trusted script. Its hooks get the same limits once more. wall_ms:
+   * for tasks that the script leaves running, and for hooks. */
   struct mp_task_limits limits;
-  /* Of the task that asks for it, whose limits the script and its hooks then share: an operation's
-   * call, or what it has started. Both NULL: of no task. Borrowed; references are taken. */
+  /* Those of the task that starts the transaction (an operation's call, or what that has started);
+   * the script and its hooks share its limits. Both NULL: no
+   * such task. Borrowed; references are taken. */
   struct mp_scope *scope;
   struct mp_account *account;
   unsigned group;    /* this many calls may share a transaction (mp_txn_calls.join); 0, 1: none */
@@ -45,8 +46,8 @@ struct mp_txn_options {
 struct mp_txn_answer {
   enum mp_tx_outcome outcome;
   struct mp_err err; /* unless committed: why */
-  /* Of the registry: committed: the script's first result; else the error object. It is given back
-   * after on_answer, unless that took it (mp_txn_answer_take). */
+  /* A registry reference: the script's first result if committed, else the error object. Freed
+   * after on_answer, unless on_answer took it (mp_txn_answer_take). */
   int ref;
   unsigned attempts, round_trips,
       statements; /* the last two: of the last attempt, BEGIN to COMMIT */

@@ -91,7 +91,7 @@ static void on_end_old(struct mp_req *req, struct mp_result *result, const struc
 
 static void on_end_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   (void)result;
-  (void)err; /* a lost connection is told by the segment behind */
+  (void)err; /* the sync behind reports a lost connection */
   mp_link_answered(MP_CONTAINER_OF(sync, struct mp_question, end_sync)->outcome->link);
 }
 
@@ -207,7 +207,7 @@ static void send_req(struct mp_question *q, struct mp_req *req) {
   mp_conn_send(mp_link_conn(q->outcome->link), req);
 }
 
-/* The lost transaction is ended, if it is still at it. */
+/* Ends the backend of the lost transaction, if it still runs. */
 static void end_old(struct mp_question *q) {
   struct mp_outcome *o = q->outcome;
   mp_reap_values(&q->old, o->old_backend, mp_work_now_ms(o->work) - o->old_opened_ms);

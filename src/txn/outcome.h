@@ -3,12 +3,12 @@
  *
  * When the answer to COMMIT is lost, another connection inserts a row with the id of the attempt's
  * witness (witness.h) that says "void", in a transaction of its own: the unique index waits for the
- * lost transaction if that is still at it, and then the id belongs to one of the two for ever. The
+ * lost transaction if that still runs, and then the id belongs to one of the two for ever. The
  * row that is there tells which. pg_xact_status could not: after a crash the server gives numbers
  * of lost transactions again.
  *
  *   IDLE --> ASKING --> READING --> IDLE     ASKING: the witness, the key's row, or both
- *                 \------------------^       READING: committed; rows that were lost are read (reread.h)
+ *                 \------------------^       READING: committed; lost rows are read again
  *
  * Owner: the transaction. */
 #ifndef MP_OUTCOME_H
@@ -30,7 +30,7 @@ enum mp_outcome_state {
 
 struct mp_outcome_end {
   enum {
-    MP_OUTCOME_KNOWN, /* `verdict`; `err`: why it is refused */
+    MP_OUTCOME_KNOWN, /* see `verdict`; `err` if that is MP_TX_REFUSED */
     MP_OUTCOME_LOST,  /* the question failed, or its connection was lost: `err` */
   } how;
   enum mp_tx_verdict verdict;
@@ -56,7 +56,7 @@ void mp_outcome_init(struct mp_outcome *outcome, struct mp_work *work, struct mp
                      void (*on_end)(struct mp_outcome *outcome, const struct mp_outcome_end *end));
 void mp_outcome_fini(struct mp_outcome *outcome);
 
-/* COMMIT is about to be sent: over which connection, for a question about it. */
+/* COMMIT is about to be sent: notes its backend, which a later question ends. */
 void mp_outcome_note_connection(struct mp_outcome *outcome);
 /* Statements (struct mp_stmt) whose rows a script holds are kept until the outcome is known; the
  * others are let go of. */

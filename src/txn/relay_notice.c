@@ -4,7 +4,7 @@ static const char tell_key;
 
 void mp_relay_notice_set(lua_State *L) { lua_rawsetp(L, LUA_REGISTRYINDEX, &tell_key); }
 
-/* The host's own task: it is no hook of a script, and not bound by what binds those. */
+/* Runs in a task of the host's own, not as a script's hook: no limits of hooks apply. */
 void mp_relay_notice(lua_State *L, struct mp_sched *sched) {
   lua_getfield(L, -1, "published");
   bool published = lua_toboolean(L, -1);

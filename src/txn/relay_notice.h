@@ -6,9 +6,9 @@
 
 #include "script/task.h"
 
-/* What tells them, a function, is on top. [-1, +0] */
+/* The function that notifies the relays is on top. [-1, +0] */
 void mp_relay_notice_set(lua_State *L);
-/* The hooks of a committed transaction are on top: tells, if it has published. Raises for memory.
+/* A committed transaction's hooks are on top: notifies if it has published. Raises if memory fails.
  */
 void mp_relay_notice(lua_State *L, struct mp_sched *sched);
 

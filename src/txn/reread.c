@@ -64,7 +64,7 @@ static void on_row(struct mp_req *req, struct mp_result *result, const struct mp
   mp_stmt_let_go(stmt);
 }
 
-/* What fails here leaves rows without an answer, no more. */
+/* A failure here only leaves rows unread; the call stays committed. */
 static void ignore(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   (void)req;
   (void)result;

@@ -162,8 +162,8 @@ static struct mp_err *first_failure(struct mp_segment *s) {
   return s->frame_err.code ? &s->frame_err : NULL;
 }
 
-/* It failed because of where the connection leads: that is not the script's fault, unless it wished
- * only to read. */
+/* Did it fail because the connection leads to a server that takes no writes? Then another attempt
+ * may succeed. Transactions that only read are not concerned. */
 static void judge_server(struct mp_segment *s, struct mp_err *failed) {
   struct mp_conn *conn = mp_link_conn(s->link);
   bool discard = false;

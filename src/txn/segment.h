@@ -1,12 +1,12 @@
 /* segment.h: what a transaction sends at once: the statements that its scripts have queued, framed
  * by BEGIN and COMMIT as work->tx.frame says; or ROLLBACK. The server answers a segment as one
- * unit, and its end is told as one value.
+ * unit; on_end reports how it ended.
  *
  *   IDLE --> SENT --> IDLE               SENT: until the server has answered its end
- *    |  \     \--> TYPES --> IDLE        TYPES: answered; what the types of its results are is asked for
+ *    |  \     \--> TYPES --> IDLE        TYPES: answered; unknown types are asked for
  *    |   \--> UNDOING --> IDLE           UNDOING: a ROLLBACK is on its way
  *
- * Owner: the transaction. Nothing is told before the function that causes it has returned. */
+ * Owner: the transaction. on_end never comes before the function that causes it has returned. */
 #ifndef MP_SEGMENT_H
 #define MP_SEGMENT_H
 
@@ -30,14 +30,14 @@ enum mp_segment_state {
 enum mp_commit {
   MP_COMMIT_NONE,     /* the segment carries none */
   MP_COMMIT_HARMLESS, /* of work that changed nothing, or on a connection that was lost already */
-  MP_COMMIT_SENT,     /* its work is stored, or not: only the answer tells */
+  MP_COMMIT_SENT,     /* its work may be stored: only the answer tells */
 };
 
 /* How a segment ended. */
 struct mp_segment_end {
   enum {
     MP_END_DONE,
-    MP_END_FAILED,      /* work->failed tells of what; or the frame */
+    MP_END_FAILED,      /* a statement (work->failed), or the frame */
     MP_END_NOT_RUN,     /* it came behind a failed transaction: nothing of it was done */
     MP_END_LOST,        /* with its connection; what was sent is still in `batch` */
     MP_END_ROLLED_BACK, /* the answer to ROLLBACK */
@@ -63,8 +63,8 @@ struct mp_segment {
       frame_err; /* BEGIN, a setting, the witness or COMMIT failed; code 0: they did not */
   enum mp_commit commit_state;
   bool committed;
-  bool only_asks; /* it only asks for the types of a text's parameters: no round trip of the
-                     script's */
+  bool only_asks; /* all that was sent asks for parameter types: not counted as a round trip of
+                     the script */
 };
 
 void mp_segment_init(struct mp_segment *segment, struct mp_work *work, struct mp_link *link,
@@ -78,14 +78,14 @@ static inline bool mp_segment_queued(const struct mp_segment *segment) {
   return !mp_list_empty(&segment->queue);
 }
 bool mp_segment_unchecked(
-    const struct mp_segment *segment); /* a promise of a row is in the queue */
+    const struct mp_segment *segment); /* a queued statement promises a row (tx:one) */
 bool mp_segment_leaves_state(
-    const struct mp_segment *segment); /* in the session, by what was sent */
+    const struct mp_segment *segment); /* a statement that was sent left state in the session */
 
 void mp_segment_send(struct mp_segment *segment);
 void mp_segment_send_rollback(struct mp_segment *segment); /* and drops the queue */
 
-/* Lets go of what was sent, with the types of its results. After MP_END_LOST the owner does. */
+/* Stores the results' types and drops the batch. After MP_END_LOST the owner must call it. */
 void mp_segment_settle(struct mp_segment *segment);
 /* Lets go of statements: those that have no result have failed. */
 void mp_segment_drop(struct mp_list *statements);

@@ -15,7 +15,7 @@ struct mp_tx_box {
 };
 
 void mp_tx_box_push(lua_State *L, struct mp_txn *txn); /* [-0, +1] */
-struct mp_tx_box *mp_tx_box_of(lua_State *L);          /* argument 1; NULL: it is none */
+struct mp_tx_box *mp_tx_box_of(lua_State *L);          /* argument 1; NULL: not a tx */
 void mp_tx_box_empty(lua_State *L, int ref);           /* the one of that registry reference */
 
 #endif

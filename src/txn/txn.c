@@ -37,8 +37,8 @@ static void act(struct mp_txn *txn, unsigned actions);
 
 static struct mp_txn *of_member(const struct mp_member *member) { return member->work->txn; }
 
-/* The script has returned, and perhaps what it had queued has been seen since: COMMIT, or a flush
- * before it. */
+/* The script has returned, or the flush that its end required is answered: sends COMMIT, or that
+ * flush first. */
 static void on_returned(struct mp_member *m) {
   struct mp_txn *txn = of_member(m);
   bool keyed = mp_member_has_key(m) && m->key.result == MP_KEY_OPEN,
@@ -87,7 +87,7 @@ static void kill_script(struct mp_txn *txn) {
 static void resume_script(struct mp_txn *txn) {
   bool doomed = mp_tx_doomed(&txn->work.tx);
   if (mp_work_grouped(&txn->work) && doomed &&
-      txn->work.failed.by_host) { /* nothing of it can be told apart any more */
+      txn->work.failed.by_host) { /* no single member can be blamed */
     mp_member_kill(txn->work.m);
     act(txn, mp_tx_finished(&txn->work.tx, &txn->work.tx.err, false, false));
   } else if (mp_work_grouped(&txn->work) && doomed && txn->work.failed.member &&
@@ -106,7 +106,7 @@ static void resume_script(struct mp_txn *txn) {
 
 /* ---- the machine's actions, in their order ---- */
 
-/* Nothing of an attempt before counts any more. */
+/* Forgets what earlier attempts left. */
 static void begin_attempt(struct mp_txn *txn) {
   txn->work.round_trips = txn->work.statements = 0;
   mp_timer_stop(&txn->orphaned);
@@ -153,7 +153,7 @@ static void send_rollback(struct mp_txn *txn) {
     mp_link_unlock(&txn->link);
 }
 
-/* What is left to do if it cannot be asked. */
+/* Asks for the outcome. Returns the actions that follow if it cannot be asked. */
 static unsigned resolve(struct mp_txn *txn) {
   struct mp_err err;
   if (!mp_outcome_ask(&txn->outcome, &err)) return 0;
@@ -321,7 +321,7 @@ static void on_unlocked(struct mp_link *link) { free_if_done(of_link(link)); }
 static void on_overdue(struct mp_link *link, const struct mp_err *err) {
   struct mp_txn *txn = of_link(link);
   if (link->awaits == MP_AWAITS_COMMIT && !txn->work.tx.options.witness) {
-    act(txn, mp_tx_abort(&txn->work.tx, err)); /* only its own connection can tell */
+    act(txn, mp_tx_abort(&txn->work.tx, err)); /* without a witness only this connection can tell */
     return;
   }
   mp_log_on(mp_members_about(&txn->work), MP_LOG_WARN, "pool", "%s: %s: closing its connection",
@@ -348,12 +348,12 @@ static unsigned hand_over(struct mp_txn *txn, const struct mp_segment_end *end, 
     mp_link_evict(link);
     return actions;
   }
-  if (lost) { /* told next, by what it has sent */
+  if (lost) { /* the successor's own statements fail next */
     mp_link_leave_behind(link);
     return actions;
   }
   if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
-  if (actions & MP_TX_DO_ROLLBACK) { /* the server has done it, or the one behind will */
+  if (actions & MP_TX_DO_ROLLBACK) { /* the server has rolled back, or the successor will */
     behind->front_failed = true;
     actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
     actions |= mp_tx_rolled_back(&txn->work.tx, true, mp_work_now(&txn->work));

@@ -18,7 +18,7 @@ struct mp_witness {
   struct mp_req row, ask, set_key, claim;
   char id[37]; /* of this attempt; in a group: one of them, since all are stored, or none */
   const char *values[3], *claim_values[4];
-  /* What was sent failed, and its transaction with it. */
+  /* One of the requests above failed, and with it the transaction. */
   void (*on_failed)(struct mp_witness *witness, const struct mp_err *err);
 };
 
@@ -26,7 +26,7 @@ struct mp_witness {
 bool mp_witness_table_gone(const struct mp_err *err);
 /* Must it be asked whether there is a table for witnesses? It must be known before COMMIT. */
 bool mp_witness_unknown(const struct mp_work *work);
-bool mp_witness_there(const struct mp_work *work); /* and the transaction leaves one */
+bool mp_witness_there(const struct mp_work *work); /* changes get a witness */
 
 void mp_witness_ask(struct mp_witness *witness, struct mp_conn *conn);
 void mp_witness_send(struct mp_witness *witness, struct mp_conn *conn);

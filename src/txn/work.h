@@ -18,11 +18,10 @@ struct mp_work_failure {
   bool by_host;             /* a statement of the host's own failed */
 };
 
-/* Whose scripts run in it.
+/* How many calls the transaction serves.
  *
- *   SOLO     OPEN --> CLOSING --> OPEN     SOLO: one call's. OPEN: several calls', one after another
- *                                          CLOSING: all have returned; what they sent last is being
- * seen */
+ *   SOLO --> OPEN --> CLOSING --> OPEN     SOLO: one call. OPEN: several, one after another
+ *                                          CLOSING: all have returned; the last answers are due */
 #define MP_GROUP_MAP(X)            \
   X(SOLO, MP_TO(MP_GROUP_OPEN))    \
   X(OPEN, MP_TO(MP_GROUP_CLOSING)) \

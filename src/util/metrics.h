@@ -58,8 +58,8 @@ struct mp_series {
 int mp_metrics_new(struct mp_metrics **out, struct mp_err *err) MP_MUST_CHECK;
 void mp_metrics_unref(struct mp_metrics *metrics);
 
-/* The metric of that name, made if it is new. MP_EINVAL: the name or a label is none that
- * Prometheus reads, or the name is taken by a metric of another kind, with other labels or other
+/* The metric of that name, made if it is new. MP_EINVAL: the name or a label is not valid
+ * in Prometheus, or the name is taken by a metric of another kind, with other labels or other
  * buckets. MP_EBUSY: too many. */
 int mp_metrics_add(struct mp_metrics *metrics, const struct mp_metric_options *options,
                    struct mp_metric **out, struct mp_err *err) MP_MUST_CHECK;

@@ -17,7 +17,7 @@ struct mp_sm {
   const char *name; /* of the machine, for reports */
   const char *const *state_names;
   const unsigned *moves; /* allowed target states, by state */
-  /* The invariant, or NULL: what of `object` does not fit its state, or NULL. */
+  /* NULL, or the invariant: returns what in `object` does not fit its state; NULL: all fits. */
   const char *(*unsound)(const void *object);
 };
 
