@@ -1,6 +1,7 @@
--- moonpool.is.calendar: dates and times as text: those that columns may hold, spelled as the host
--- spells columns. So years that have not four digits are ISO 8601's expanded form, +012345 or
--- -000043 (which is 44 BC), and there are infinities. The proleptic Gregorian calendar.
+-- moonpool.is.calendar: dates and times as text, in the range of PostgreSQL's columns and in the
+-- form in which the host returns columns. A year outside 0001 to 9999 has ISO 8601's expanded form:
+-- +012345, or -000043 (44 BC). infinity and -infinity are accepted. The calendar is the proleptic
+-- Gregorian one.
 local calendar = {}
 
 local month_days = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
@@ -32,12 +33,13 @@ local function from_days(days)
   end
 end
 
-local FIRST = to_days(-4713, 11, 24) -- that PostgreSQL can store
+local FIRST = to_days(-4713, 11, 24) -- the first day that PostgreSQL can store
 local LAST_YEAR_OF_DATES, LAST_YEAR_OF_TIMES = 5874897, 294276
 
 local infinite = { infinity = true, ["-infinity"] = true }
 
--- Days since 0001-01-01, and the year; or nil, and what is wrong if it looks like a date.
+-- Returns the days since 0001-01-01, and the year. For other text returns nil, with a message if
+-- the text has the form of a date.
 local function read_date(text)
   local sign, year, m, d = text:match("^([+-]?)(%d+)%-(%d%d)%-(%d%d)$")
   if not year then return nil end
@@ -53,7 +55,7 @@ local function outside(last_year)
   return ("only the days from -004713-11-24 to %+07d-12-31 can be stored"):format(last_year)
 end
 
--- The date; or nil, and what is wrong.
+-- Returns the date; or nil and perhaps a message.
 function calendar.date(text)
   if infinite[text] then return text end
   local days, year = read_date(text)
@@ -62,7 +64,7 @@ function calendar.date(text)
   return text
 end
 
--- Minutes east of Greenwich, or nil: Z, +hh, +hh:mm, +hhmm.
+-- Returns the minutes east of Greenwich of Z, +hh, +hh:mm or +hhmm; nil for other text.
 local function zone_minutes(zone)
   if zone == "Z" or zone == "z" then return 0 end
   local sign, hours, minutes = zone:match("^([+-])(%d%d):?(%d%d)$")
@@ -75,7 +77,8 @@ local function zone_minutes(zone)
   return sign == "-" and -total or total
 end
 
--- As PostgreSQL rounds what is finer (its rint): .NET gives 7 digits of a second, Go 9.
+-- More than 6 digits are rounded as PostgreSQL rounds them (rint: half to even): .NET writes 7
+-- digits of a second, Go 9.
 local function microseconds(fraction)
   if #fraction <= 6 then return math.tointeger(tonumber(fraction .. ("0"):rep(6 - #fraction))) end
   local exact = tonumber("0." .. fraction) * 1000000
@@ -85,8 +88,8 @@ local function microseconds(fraction)
   return math.tointeger(whole)
 end
 
--- The time of a day with its zone: minutes, seconds, digits of a second, minutes of the zone; or
--- nil, and what is wrong.
+-- Reads the time of a day with its zone. Returns the minutes of the day, the seconds, the digits of
+-- the fraction of a second, and the minutes of the zone; or nil and perhaps a message.
 local function read_time(text)
   local hours, minutes, rest = text:match("^(%d%d):(%d%d)(.+)$")
   if not hours then return nil end
@@ -110,8 +113,8 @@ local function read_time(text)
   return h * 60 + m, s, fraction, offset
 end
 
--- The same moment in UTC as YYYY-MM-DDTHH:MM:SS[.ffffff]Z, equal moments as equal text; or nil, and
--- what is wrong.
+-- Returns the same moment in UTC as YYYY-MM-DDTHH:MM:SS[.ffffff]Z; equal moments give equal text.
+-- Otherwise returns nil and perhaps a message.
 function calendar.timestamp(text)
   if infinite[text] then return text end
   local date, time = text:match("^([+-]?%d+%-%d%d%-%d%d)[Tt ](.+)$")

@@ -5,7 +5,7 @@ local nearest = require "moonpool.is.nearest"
 
 local containers = {}
 
--- Its definition.
+-- Returns the definition of the schema `value`; raises if `value` is not a schema.
 local function check_schema(value, what, level)
   local definition = schema.of(value)
   if not definition then
@@ -44,8 +44,8 @@ local function check_rule(self, rule, value, run)
   run:fail(rule.message or ("exactly one of %s must be given"):format(list))
 end
 
-local MOST_UNKNOWN = 20   -- that are told
-local MOST_SORTED  = 1000 -- sorting cannot be interrupted
+local MOST_UNKNOWN = 20   -- unknown fields reported for an object
+local MOST_SORTED  = 1000 -- keys of a map; table.sort cannot be interrupted
 
 local function convert_object(self, value, run)
   if not is_object(value) then return run:fail("must be an object") end
@@ -76,7 +76,7 @@ local function convert_object(self, value, run)
   return setmetatable(copy, self.metatable)
 end
 
--- is.object { name = schema, … }: unknown fields are refused.
+-- is.object { name = schema, … }: an unknown field is an error.
 function containers.object(fields)
   if type(fields) ~= "table" then error("is.object: expected a table of fields", 2) end
   local own, names, border_names, by_border_name = {}, {}, {}, {}
@@ -99,8 +99,8 @@ function containers.object(fields)
     border_names = border_names,
     by_border_name = by_border_name,
     rules = {},
-    -- Tells what takes $name parameters from the copy that an absent field is NULL and no
-    -- misspelling.
+    -- For code that takes $name parameters from the copy: an absent field of the schema is NULL,
+    -- and not a misspelled name.
     metatable = { __fields = own },
     convert = convert_object,
   })
@@ -154,7 +154,7 @@ local function convert_map(self, value, run)
   local min, max = self.min_value, self.max_value
   if min and #keys < min then return run:fail("must have at least " .. items(min)) end
   if max and #keys > max then return run:fail("must have at most " .. items(max)) end
-  if #keys <= MOST_SORTED then table.sort(keys) end -- failures in an order that stays
+  if #keys <= MOST_SORTED then table.sort(keys) end -- failures in a fixed order
   for _, key in ipairs(keys) do
     if run:full() then break end
     copy[key] = run:child(key, value_schema, rawget(value, key))
@@ -162,7 +162,7 @@ local function convert_map(self, value, run)
   return json.map(copy)
 end
 
--- is.map(schema): any names, which are data and keep their spelling; values of one kind.
+-- is.map(schema): any names, and values of one schema. The names are data and keep their spelling.
 function containers.map(value)
   local item = check_schema(value, "is.map: the value", 2)
   return schema.new("map", { allows = { min = true, max = true }, item = item,
@@ -180,7 +180,7 @@ local function convert_union(self, value, run)
     local failed = run.failures
     run.failures, run.depth = outer, depth
     if #failed == 0 then return copy end
-    best = best and #best <= #failed and best or failed -- the form that fits best explains best
+    best = best and #best <= #failed and best or failed -- report the form with the fewest failures
   end
   local own = run:path()
   local hint = best[1].path == own and best[1].message or best[1].line
@@ -188,7 +188,7 @@ local function convert_union(self, value, run)
     hint))
 end
 
--- is.one_of(a, b, …): the first that fits.
+-- is.one_of(a, b, …): the first schema that accepts the value.
 function containers.one_of(...)
   local choices = { ... }
   if #choices < 2 then error("is.one_of: two or more schemas are needed", 2) end

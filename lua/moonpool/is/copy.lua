@@ -1,5 +1,5 @@
--- moonpool.is.copy: copy(value) -> a deep copy of plain data, with its metatables (the marks of
--- JSON).
+-- moonpool.is.copy: copy(value) -> a deep copy of plain data. The copy has the same metatables,
+-- which are the marks of moonpool.json.
 local function copy(value)
   if type(value) ~= "table" then return value end
   local made = {}

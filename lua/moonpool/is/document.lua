@@ -1,4 +1,5 @@
--- moonpool.is.document: JSON Schema (2020-12) of a schema, as the border sees it (camelCase).
+-- moonpool.is.document: writes a schema as JSON Schema (2020-12), with the camelCase names of the
+-- border.
 local deep_copy = require "moonpool.is.copy"
 local json = require "moonpool.json"
 local decimal = require "moonpool.decimal"
@@ -8,7 +9,7 @@ local of
 
 local DECIMAL = "^-?[0-9]+(\\.[0-9]+)?$"
 
--- 2 -> 0.01
+-- The smallest step with this number of digits after the point: 2 -> 0.01.
 local function step(scale)
   return decimal(scale == 0 and "1" or "0." .. ("0"):rep(scale - 1) .. "1")
 end

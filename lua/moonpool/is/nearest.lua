@@ -1,6 +1,7 @@
--- moonpool.is.nearest: the known name that a misspelled one was probably meant to be.
+-- moonpool.is.nearest: finds the known name that a misspelled name probably stands for.
 
--- Edit distance with neighbours swapped counted once; gives up beyond `limit`.
+-- Edit distance; two swapped neighbours count as one edit. A distance above `limit` is returned as
+-- limit + 1.
 local function distance(a, b, limit)
   if math.abs(#a - #b) > limit then return limit + 1 end
   local before, previous, current = {}, {}, {}
@@ -23,7 +24,7 @@ local function distance(a, b, limit)
   return previous[#b]
 end
 
--- nearest("custmer_id", { customer_id = … }) -> "customer_id", or nil if nothing is near.
+-- nearest("custmer_id", { customer_id = … }) -> "customer_id"; nil if no name is near enough.
 return function(name, known)
   if #name > 64 then return nil end
   local limit = math.min(3, math.max(1, #name // 3))

@@ -1,10 +1,10 @@
--- moonpool.is.schema: what all schemas share: their methods, one run over a value, and the error.
+-- moonpool.is.schema: what all schemas share: their methods, a run over one value, and the error.
 --
--- What a schema does is its definition, a table { kind, convert = function(self, value, run) ->
--- copy, allows = set of the methods that mean something for it, … }. convert reports by
--- run:fail(message) and never raises, so that one run finds all failures. A run keeps the path as a
--- stack of steps and spells it only when something fails. Scripts hold the sealed definition;
--- within definitions stand definitions.
+-- The behaviour of a schema is in its definition: { kind, convert = function(self, value, run) ->
+-- copy, allows = set of the methods that this kind has, … }. convert must report by
+-- run:fail(message) and must not raise, so that one run finds all failures. A run keeps the path as
+-- a stack of steps and makes a text of it only for a failure. Scripts hold sealed definitions. A
+-- definition contains other definitions unsealed.
 local deep_copy = require "moonpool.is.copy"
 local json = require "moonpool.json"
 local sealed = require "moonpool.script.sealed"
@@ -18,8 +18,7 @@ end)
 local Run = {}
 Run.__index = Run
 
--- The host's error object; a plain table of the same shape where no host is (plain Lua, unit
--- specs).
+-- The host's error object; without a host (plain Lua, unit specs) a plain table of the same shape.
 local has_errors, errors = pcall(require, "moonpool.errors")
 local plain = { __tostring = function(e) return e.code .. ": " .. e.message end }
 local function new_error(e)
@@ -35,7 +34,7 @@ end
 
 -- -- runs -----------------------------------------------------------------------------------------
 
--- border: names are camelCase and positions count from 0, as the caller of the border counts them.
+-- border: names are camelCase and positions count from 0, as in the JSON of the caller.
 local function new_run(border, prefix)
   return setmetatable({ depth = 0, border = border or false, prefix = prefix, failures = {} }, Run)
 end
@@ -59,9 +58,9 @@ function Run:fail(message)
   self:report(path, message, path == "" and message or path .. ": " .. message)
 end
 
-local MOST_FAILURES = 100 -- are told
+local MOST_FAILURES = 100 -- reported for a value
 
---- Is more wrong than will be told? Then nobody needs to look further.
+--- Has the run as many failures as are reported? Then the caller may stop.
 function Run:full() return #self.failures >= MOST_FAILURES end
 
 function Run:report(path, message, line)
@@ -71,7 +70,7 @@ function Run:report(path, message, line)
   end
 end
 
--- The child's copy, one step down.
+-- Visits a child, one step deeper. Returns its copy.
 function Run:child(step, schema, value)
   local depth = self.depth + 1
   if depth > 64 then
@@ -114,8 +113,8 @@ end
 
 -- -- methods --------------------------------------------------------------------------------------
 
--- The definition that a method was called on. `limits`: the method means something for some kinds
--- only.
+-- Returns the definition that a method was called on; raises if `object` is not a schema. `limits`:
+-- only some kinds have the method; raises for the others.
 local function of(object, method, limits)
   local self = open(object)
   if not self then error(("%s: call it with a colon, on a schema"):format(method), 3) end
@@ -125,29 +124,31 @@ local function of(object, method, limits)
   return self
 end
 
--- A fresh, converted copy of a value spelled as inside (snake_case), or raises.
+-- Returns a converted copy of a value with names as in scripts (snake_case). Raises
+-- VALIDATION_ERROR.
 function methods.check(object, value, path)
   local run = new_run(false, path)
   return run:finish(run:visit(of(object, "check"), value))
 end
 
--- The same for a value from the border: decoded JSON with decimals, names in camelCase.
+-- The same for a value from the border: decoded JSON with decimals and names in camelCase.
 function methods.from_json(object, value, path)
   local run = new_run(true, path)
   return run:finish(run:visit(of(object, "from_json"), value))
 end
 
--- A JSON Schema (2020-12) of what from_json takes; marked raw, so that it is written as it is.
+-- Returns a JSON Schema (2020-12) of the values that from_json accepts. It is marked raw, so that
+-- its names are written unchanged.
 function methods.json_schema(object)
   return require("moonpool.is.document").of(of(object, "json_schema"))
 end
 
 function methods.optional(object) return derive(of(object, "optional"), { is_optional = true }) end
 
--- null may be given, and arrives as is.null: told apart from "absent".
+-- null is accepted and becomes is.null, which differs from an absent value.
 function methods.nullable(object) return derive(of(object, "nullable"), { is_nullable = true }) end
 
--- What stands in when the value is absent; checked when the schema is made.
+-- The value to use if the value is absent. It is checked when the schema is made.
 function methods.default(object, value)
   local self = of(object, "default")
   if value == nil then error("default(nil): use :optional()", 2) end
@@ -164,7 +165,7 @@ local function check_count(n)
   return n
 end
 
--- Length of a string (characters) or array, value of a number.
+-- The smallest length of a string (in characters), array or map, or the smallest number.
 function methods.min(object, n)
   local self = of(object, "min", true)
   return derive(self, { min_value = (self.bound or check_count)(n) })
@@ -175,14 +176,15 @@ function methods.max(object, n)
   return derive(self, { max_value = (self.bound or check_count)(n) })
 end
 
--- A Lua pattern; `what` completes "must look like ...".
+-- A Lua pattern. `what` completes the message "must look like ...".
 function methods.pattern(object, pattern, what)
   local self = of(object, "pattern", true)
-  string.find("", pattern) -- a malformed pattern fails here, not at the first caller
+  string.find("", pattern) -- a malformed pattern raises here, not in the first call
   return derive(self, { lua_pattern = pattern, pattern_text = what })
 end
 
--- Digits behind the point, at most (trailing zeros do not count); and in all, as in numeric(12, 2).
+-- scale: the most digits after the point; trailing zeros do not count. precision: the most digits
+-- in total, as 12 in numeric(12, 2).
 function methods.scale(object, digits)
   return derive(of(object, "scale", true), { max_scale = check_count(digits) })
 end
@@ -191,7 +193,7 @@ function methods.precision(object, digits)
   return derive(of(object, "precision", true), { max_precision = check_count(digits) })
 end
 
--- Exactly one of these fields must be given; the last argument may be the message.
+-- Exactly one of these fields must be present. The last argument may be the message.
 function methods.exactly_one(object, ...)
   local self = of(object, "exactly_one", true)
   local names, message = { ... }, nil
@@ -219,15 +221,15 @@ local function new(kind, definition)
   return seal(definition)
 end
 
---- Is it a schema?
+--- Is `value` a schema?
 local function is_schema(value) return open(value) ~= nil end
 
--- Would a definition take this value?
+-- Does the definition accept this value?
 local function fits(definition, value)
   local run = new_run(false)
   run:visit(definition, value)
   return #run.failures == 0
 end
 
--- of: the definition of a schema, nil of anything else.
+-- of: returns the definition of a schema, and nil for any other value.
 return { new = new, fits = fits, is = is_schema, of = open, null = null }

@@ -1,11 +1,12 @@
--- moonpool.is.spelling: which names of a value are data, as its schema says: those of is.map, and
--- all within is.any. Data keeps its spelling in JSON, where other names become camelCase.
+-- moonpool.is.spelling: marks the names in a value that are data according to its schema: the names
+-- of is.map, and all names inside is.any. JSON keeps the spelling of data; other names become
+-- camelCase.
 local json   = require "moonpool.json"
 local schema = require "moonpool.is.schema"
 
 local spelling = {}
 
-local known = setmetatable({}, { __mode = "k" }) -- definition -> does it speak of data anywhere?
+local known = setmetatable({}, { __mode = "k" }) -- definition -> does it contain is.map or is.any?
 
 local function speaks_of_data(definition)
   if known[definition] ~= nil then return known[definition] end
@@ -48,8 +49,8 @@ function marked(definition, value)
   return kinds[definition.kind](definition, value)
 end
 
---- The value, or a copy of what has to be marked in it. The value itself is not changed: it may be
---- anybody's.
+--- Returns the value, or a copy of it with marks if it contains data. The value itself is not
+--- changed: the caller of this function may not own it.
 ---@param of table  a schema
 function spelling.mark(of, value) return marked(schema.of(of), value) end
 

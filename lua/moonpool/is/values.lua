@@ -1,5 +1,5 @@
--- moonpool.is.values: schemas of single values. Messages never repeat the value: it may be a
--- secret.
+-- moonpool.is.values: schemas of single values. A message must not contain the value, which may be
+-- a secret.
 local read_uuid = require "moonpool.host".read_uuid
 local json = require "moonpool.json"
 local decimal = require "moonpool.decimal"
@@ -18,7 +18,8 @@ end
 
 local function characters(n) return ("%d character%s"):format(n, n == 1 and "" or "s") end
 
--- The text, if it is one that PostgreSQL and JSON can both hold; else nil, and it was reported.
+-- Returns the text and its length in characters if both PostgreSQL and JSON can hold it. Otherwise
+-- reports a failure and returns nil.
 local function check_text(value, run)
   if type(value) ~= "string" then
     run:fail("must be a string")
@@ -72,7 +73,8 @@ values.uuid = schema.new("uuid", {
   end,
 })
 
--- something@domain.tld: enough to catch a slip; only a message sent to it proves an address.
+-- something@domain.tld: finds typing errors only. Only a message that arrives shows that an address
+-- exists.
 values.email = format("email", "look like an e-mail address", function(text)
   if #text > 254 or text:find("[%c%s\"<>(),;:\\]") then return nil end
   local user, domain = text:match("^([^@]+)@([^@]+)$")
@@ -164,7 +166,7 @@ values.number = schema.new("number", {
 })
 
 local function to_decimal(value)
-  -- a number of JSON becomes a decimal as any other
+  -- a JSON number becomes an ordinary decimal
   if decimal.is(value) then return decimal(value) end
   if math.type(value) == "integer" then return decimal(value) end
   if type(value) ~= "string" or not (value:find("^%-?%d+$") or value:find("^%-?%d+%.%d+$")) then
@@ -174,8 +176,8 @@ local function to_decimal(value)
   return ok and d or nil
 end
 
--- Money and rates. A decimal, an integer or a string in plain notation; floats are not exact:
--- refused.
+-- For money and rates. Accepts a decimal, an integer, or a string in plain notation. Refuses a
+-- float, which is not exact.
 values.decimal = schema.new("decimal", {
   allows = set("min", "max", "scale", "precision"),
   bound = decimal,
@@ -209,7 +211,7 @@ values.decimal = schema.new("decimal", {
   end,
 })
 
--- -- whatever -------------------------------------------------------------------------------------
+-- -- any data and rows ----------------------------------------------------------------------------
 
 local function check_data_text(text, run)
   if not utf8.len(text) then run:fail("must be valid UTF-8 throughout") end
@@ -218,7 +220,7 @@ local function check_data_text(text, run)
   end
 end
 
--- Data as it is: a copy for jsonb, its names left alone on both sides.
+-- Copies any data, for jsonb. Names keep their spelling in input and output.
 local function copy_any(value, run, depth)
   local kind = type(value)
   if kind == "string" then
@@ -238,7 +240,7 @@ local function copy_any(value, run, depth)
       run.depth = at - 1
       if #run.failures > 0 then return nil end
     end
-    -- an array stays one even when empty; other metatables do not travel
+    -- the copy of an array is an array even if empty; other metatables are not copied
     if json.is_array(value) then json.array(copy) end
     return json.raw(copy)
   elseif kind == "function" or kind == "thread" then
@@ -252,8 +254,8 @@ values.any = schema.new("any", {
   convert = function(_, value, run) return copy_any(value, run, 1) end,
 })
 
--- A database row, or a table that stands for one. It is passed on and not looked at: looking would
--- wait.
+-- A database row, or a table in its place. The value is passed on unread: to read a row waits for
+-- the database.
 values.row = schema.new("row", {
   convert = function(_, value, run)
     local kind = type(value)
