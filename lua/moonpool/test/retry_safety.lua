@@ -1,13 +1,14 @@
--- moonpool.test.retry_safety: does an operation do the same when it is started again? What
--- moonpool.test.retry_safety runs.
+-- moonpool.test.retry_safety: has an operation the same effect after a retry? The code behind the
+-- function test.retry_safety.
 --
--- The call is made once undisturbed, then once for each statement that it sent, with a
--- serialization failure (40001) in front of that statement, and once with one at COMMIT; each time
--- on a database that holds what it held at first, with the same tx:uuid, tx:random and tx:now. What
--- it gives, the texts that its last attempt sent and what the tables hold must be equal; a call
--- without a statement is no verdict. What a script keeps in upvalues or globals must be as before.
--- Meanwhile os.time, os.date, os.clock and moonpool.now make large steps inside of transactions, so
--- that what hangs on them shows.
+-- The call runs once without a failure. Then it runs once for each statement that it sent, with a
+-- serialization failure (40001) before that statement, and once for each transaction with a failure
+-- at COMMIT. Each run begins with the same contents of the database, and with the same tx:uuid,
+-- tx:random and tx:now. The result, the statements of the last attempt and the rows of the tables
+-- must be equal to those of the first run. A call that sends no statement is reported: it proves
+-- nothing. The upvalues and globals of the script must not change. During a run os.time, os.date,
+-- os.clock and moonpool.now make large steps inside of transactions, so that an operation that
+-- depends on them gives another result.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
@@ -18,9 +19,9 @@ local moonpool = require "moonpool"
 local operation = require "moonpool.operation.call"
 local registry = require "moonpool.operation.registry"
 
--- Times of the moment -----------------------------------------------------------------------------
+-- Current times -----------------------------------------------------------------------------------
 
-local function days(y, m, d) -- since 1970, of the Gregorian calendar
+local function days(y, m, d) -- days since 1970-01-01, Gregorian calendar
   if m <= 2 then y, m = y - 1, m + 12 end
   return 365 * y + y // 4 - y // 100 + y // 400 + (153 * (m - 3) + 2) // 5 + d - 719469
 end
@@ -32,7 +33,8 @@ local function seconds(text)
   return (days(y // 1, m // 1, d // 1) * 86400 + H * 3600 + M * 60 + S) - offset
 end
 
--- The text, with <now> in place of each time that lies between `began` and this moment.
+-- Returns the text with <now> in place of each time between `began` and the current time, 2 s more
+-- on each side.
 local function masked(text, began)
   local now = os.time()
   return (text:gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*[Z%+%-]?[%d:]*", function(time)
@@ -43,7 +45,7 @@ end
 
 -- Clocks that make large steps --------------------------------------------------------------------
 
--- Puts them in place; gives the function that takes them away.
+-- Installs the clocks. Returns the function that restores the real ones.
 local function wild_clocks()
   local time, date, clock, now = os.time, os.date, os.clock, moonpool.now
   local steps = 0
@@ -67,9 +69,9 @@ local function wild_clocks()
   end
 end
 
--- What the database holds -------------------------------------------------------------------------
+-- The contents of the database --------------------------------------------------------------------
 
--- { table = { row as text, … } }, the rows in the order of their texts.
+-- Returns { table = { row as text, … } }; the rows are sorted by their text.
 local function tables_of(admin, options, began)
   local ignored = {}
   for _, name in ipairs(options.ignore or {}) do
@@ -121,8 +123,8 @@ local function wait_for_hooks(tasks)
   while host.tasks and #host.tasks() > tasks and host.clock() < patience do host.sleep(0) end
 end
 
--- What a subscriber is given, as the relay would: of what the test has given, a message or only its
--- payload.
+-- Returns the message as the relay passes it to a subscriber. `given`, from the test, is a message
+-- or only its payload.
 local function message_of(op, given)
   local message = type(given) == "table" and given.payload ~= nil and given or { payload = given }
   local whole = { id = 1, topic = op.on, deliveries = 0,
@@ -136,7 +138,7 @@ local function call(op, given, options)
   return operation.deliver(op, message_of(op, given), function() end)
 end
 
--- The call, with the failure that `order` describes (nil: none).
+-- Runs the call once, with the failure that `order` describes (nil: without a failure).
 local function run(test, op, given, options, database, order, began)
   local shot = { left = {} }
   local own_run = op.run
@@ -169,14 +171,14 @@ local function run(test, op, given, options, database, order, began)
   return shot
 end
 
--- What differs ------------------------------------------------------------------------------------
+-- Differences -------------------------------------------------------------------------------------
 
 local function cut(text, from, to)
   local part = text:sub(math.max(from, 1), to)
   return (from > 1 and "…" or "") .. part .. (to < #text and "…" or "")
 end
 
--- The first place at which two texts differ.
+-- Describes the first place at which two texts differ.
 local function first_difference(a, b)
   local at = 1
   while at <= #a and a:byte(at) == b:byte(at) do at = at + 1 end
@@ -197,7 +199,7 @@ local function statement_differences(found, a, b)
   end
 end
 
--- Rows of the sorted list `a` that `b` has not.
+-- Returns the rows of `a` that are missing in `b`; equal rows are counted.
 local function only_in(a, b)
   local rest, rows = {}, {}
   for _, row in ipairs(b) do rest[row] = (rest[row] or 0) + 1 end
@@ -233,7 +235,8 @@ local function compare(found, whole, shot, order)
   table_differences(found, whole.tables, shot.tables)
 end
 
--- Where the call can fail: { { transaction =, at =, line =, name = }, … }
+-- The places where the call can fail: { { transaction =, at =, name = }, … }. at: the number of the
+-- statement in its transaction; 0: COMMIT.
 local function places(statements)
   local list, sent = {}, {}
   for _, statement in ipairs(statements) do
@@ -253,18 +256,17 @@ local function places(statements)
   return list
 end
 
--- { operation =, input =, setup =, options =, tables =, ignore = } -> findings (texts; none: it is
--- safe), numbers ({ calls =, statements =, seconds = }).
---   operation  a name, or a definition
---   setup      function(db, database): prepares the database (of moonpool.test), which every call
---   meets in that state;
---              what it gives is the input …
---   input      … unless this is given: a table, or a function of what setup gave
---              (of a subscriber: its message, or only the payload)
+-- { operation =, input =, setup =, options =, tables =, ignore = } -> findings (texts; empty: the
+-- operation is safe), numbers ({ calls =, statements =, outcome =, failed =, seconds = }).
+--   operation  its name or definition
+--   setup      function(db, database): prepares the database of moonpool.test; each run begins in
+--              that state. Its result is the default of `input`.
+--   input      a table, or a function that is called with the result of setup; for a subscriber the
+--              message, or only its payload
 --   options    of moonpool.call: tenant, as
---   tables     whose rows are compared; all of the schema public
---   ignore     "table.column", which may differ; or the name of an upvalue or a global that may
---   change
+--   tables     the tables whose rows are compared; default: all of the schema public
+--   ignore     "table.column": a column that may differ; or the name of an upvalue or global that
+--              may change
 return function(test, options)
   local op = registry.get(options.operation)
   local began, clock = os.time(), host.clock()

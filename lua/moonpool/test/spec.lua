@@ -1,7 +1,7 @@
--- Runs busted, as it is, inside the host: specs may wait wherever a script may. Returns
--- function(args, app_dir) -> exit code; `args` are busted's own arguments.
+-- moonpool.test.spec: runs an unchanged busted inside the host: a spec may wait wherever a script
+-- may. Returns function(args, app_dir) -> exit code; `args` are the arguments of busted.
 
--- Options of busted whose value may be the next argument.
+-- The options of busted whose value may be the next argument.
 local takes_value = {}
 for name in ([[-p --pattern --exclude-pattern -e -o --output -C --directory -f --config-file
   --coverage-config-file -t --tags --exclude-tags --filter --filter-out -m --lpath --cpath -r --run
@@ -9,7 +9,7 @@ for name in ([[-p --pattern --exclude-pattern -e -o --output -C --directory -f -
   takes_value[name] = true
 end
 
--- What os.exit raises instead of ending the process.
+-- os.exit raises this value and does not end the process.
 local exit = setmetatable({}, { __tostring = function()
   return "os.exit was called inside a spec"
 end })
@@ -45,7 +45,7 @@ local function help()
       operation")
 end
 
--- The host's tasks that run now, as a set of their names with how many there are.
+-- Returns the running tasks of the host: name -> number of tasks.
 local function tasks()
   local ok, host = pcall(require, "moonpool.host")
   if not ok or type(host) ~= "table" or not host.tasks then return {} end
@@ -69,7 +69,7 @@ local function left_over(before)
   return names
 end
 
--- What a run changes, put back by the function that this returns.
+-- Saves the state that a run of busted changes. Returns the function that restores it.
 local function keep()
   local globals, path, cpath, os_exit = {}, package.path, package.cpath, os.exit
   for name, value in next, _G do globals[name] = value end
@@ -87,7 +87,7 @@ local function keep()
   end
 end
 
--- Calls fn(busted) for each instance of busted that is made from now on.
+-- Calls fn(busted) for each instance of busted that is made later.
 local function on_busted(fn)
   local core = require "busted.core"
   package.loaded["busted.core"] = function()
@@ -106,8 +106,8 @@ local function on_fault(busted, fn)
   end
 end
 
--- The host's log is for tests that fail: its lines are kept while one runs. Who sets the log's
--- level wants them all.
+-- Holds the host's log lines while a test runs, and writes them only if the test fails. If
+-- MOONPOOL_LOG_LEVEL is set, all lines are written at once. Returns the function that ends this.
 local function hold_log(host)
   if os.getenv "MOONPOOL_LOG_LEVEL" or type(host) ~= "table" then return function() end end
   on_busted(function(busted)
@@ -124,14 +124,14 @@ local function hold_log(host)
   end
 end
 
--- A text as an argument of --filter, between the shell's single quotes.
+-- Returns the name as a Lua pattern for --filter, safe inside the shell's single quotes.
 local function filter_of(name)
   return (name:gsub("[^%w%s_]", function(char)
     return char == "'" and "." or "%" .. char
   end):gsub("%s+", " "))
 end
 
--- Collects how each failed test is run again, and returns a function that prints it.
+-- Collects the command that runs each failed test again. Returns the function that prints them.
 local function note_faults()
   local lines, seen, more = {}, {}, 0
   on_busted(function(busted)
@@ -173,7 +173,7 @@ local function run(args, app_dir)
   package.path = ("%s/?.lua;%s/spec/?.lua;%s"):format(app_dir, app_dir, package.path)
 
   local ok, message = xpcall(function()
-    -- A chunk that is not a file: busted then calls itself "busted" and really ends with os.exit.
+    -- The chunk is not a file: only then busted uses the name "busted" and ends with os.exit.
     local start = load("require 'busted.runner' { standalone = false }", "=moonpool spec")
     start()
   end, function(message)

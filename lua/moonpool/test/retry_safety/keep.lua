@@ -1,8 +1,8 @@
--- moonpool.test.retry_safety.keep: what a database holds, put back as often as wanted: a hundred
--- times faster than a database of its own for each call. Rows and sequences only; an operation can
--- change nothing else.
+-- moonpool.test.retry_safety.keep: saves the contents of a database and restores them any number of
+-- times. A restore is a hundred times faster than a new database for each call. Only rows and
+-- sequences are saved: an operation can change nothing else.
 
--- keep(admin) -> restore(): `admin` is the database as a superuser.
+-- keep(admin) -> restore(): `admin` is a connection to the database as a superuser.
 return function(admin)
   local tables = admin.query [[
     select format('%I.%I', n.nspname, c.relname) as name,
@@ -24,7 +24,7 @@ return function(admin)
 
   return function()
     admin.transaction(function(tx)
-      tx:exec "set local session_replication_role = replica" -- no triggers, no foreign keys
+      tx:exec "set local session_replication_role = replica" -- triggers and foreign keys are off
       for _, t in ipairs(tables) do
         tx:exec("delete from " .. t.name)
         tx:exec(("insert into %s (%s) overriding system value select %s from %s"):format(t.name,

@@ -1,6 +1,6 @@
--- moonpool.test.retry_safety.memory: what a function can keep from one run to the next: the
--- upvalues of it and of all that it reaches, what is in their tables, and the globals that they
--- see. The host's own modules, libraries and what a garbage collection may empty are not looked at.
+-- moonpool.test.retry_safety.memory: the state that a function can keep between two runs: its
+-- upvalues and those of all functions that it reaches, the contents of their tables, and their
+-- globals. The host's own modules, libraries and weak tables are skipped.
 local host      = require "moonpool.host"
 local is        = require "moonpool.is"
 local definition = require "moonpool.operation.definition"
@@ -12,7 +12,7 @@ local function exists(path)
   return file and file:close() or false
 end
 
--- Modules of the application are looked into, all others are not.
+-- Returns the set of modules to skip: all that are not in scripts/.
 local function foreign_modules()
   local foreign = { [package.loaded] = true, [package] = true }
   for name, value in next, package.loaded do
@@ -35,13 +35,15 @@ local function is_weak(value)
   return type(mt) == "table" and rawget(mt, "__mode") ~= nil
 end
 
--- of(fn) -> slots by their place; a slot is { name =, label =, value =, functions = who sees it }
+-- of(fn) -> { holders = { [holder] = { [key] = slot } }, functions = }. A slot is { name =,
+-- label =, value =, functions = the functions that see it }.
 function memory.of(fn)
   local foreign = foreign_modules()
   local holders, seen, functions = {}, {}, {}
   local walk
 
-  -- Each place has a key of its own: an upvalue's id, or a table and one of its keys.
+  -- The holder and the key identify a slot: the id of an upvalue and 1, or a table and one of its
+  -- keys.
   local function note(holder, key, name, label, value, holds)
     holders[holder] = holders[holder] or {}
     local slot = holders[holder][key]
@@ -65,7 +67,7 @@ function memory.of(fn)
       note(value, key, name, label .. own, item, holds)
       walk(item, name, label .. own, holds)
     end
-    -- for keys that come
+    -- for keys that are added later
     holders[value][memory] = { name = name, label = label, functions = { holds } }
   end
 
@@ -105,8 +107,8 @@ function memory.of(fn)
   return { holders = holders, functions = functions }
 end
 
--- "scripts/x.lua:12": where one of these functions gives the name a value, as far as a search can
--- tell.
+-- "scripts/x.lua:12": the line where one of these functions assigns a value to the name, found by a
+-- text search, so it may be wrong.
 local function place_of(name, functions)
   local word = "%f[%w_]" .. name:gsub("%W", "%%%0") .. "%f[^%w_]"
   local patterns = { word .. "%s*=[^=]", word .. "%s*,.-=[^=]", word .. "[%.%[].-=[^=]",
@@ -140,7 +142,7 @@ local function shown(value)
   return #text > 60 and text:sub(1, 60) .. "…" or text
 end
 
--- Adds to `list` what is in another state after than before: { name =, text = }.
+-- Adds to `list` each slot whose value differs between `before` and `after`: { name =, text = }.
 function memory.changes(before, after, list)
   local told = {}
   for _, change in ipairs(list) do told[change.text] = true end
