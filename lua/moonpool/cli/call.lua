@@ -1,4 +1,5 @@
--- `moonpool call NAME [JSON | @FILE | -]`: one operation, its result as JSON on stdout.
+-- `moonpool call NAME [JSON | @FILE | -]`: calls one operation and prints its result as JSON on
+-- stdout.
 local border   = require "moonpool.operation.border"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
@@ -21,8 +22,9 @@ local function read_input(source)
     status = 400 }, 0)
 end
 
--- JSON for the terminal or a program. Rows write themselves in one line, so pretty text is made of
--- that; not of a document that is deeper, or has longer numbers, than Lua values may have.
+-- Returns JSON for a terminal (pretty) or a program. Rows are encoded in one line, and pretty text
+-- is made from that line. A document that is nested deeper, or has longer numbers, than Lua values
+-- may have stays in one line.
 local function to_json(value, pretty)
   local text = border.encode(value)
   if not pretty then return text end
@@ -31,7 +33,8 @@ local function to_json(value, pretty)
   return read and json.encode(copy, { pretty = true }) or text
 end
 
--- Who writes an operation sees where it failed, too; never SQL or DETAIL, which hold values.
+-- The public error, and for the author of the operation where it failed. Never SQL or DETAIL, which
+-- contain values.
 local function shown(e)
   local told = border.public(e)
   if not errors.is(e) then return border.writable(told) end

@@ -1,5 +1,5 @@
 -- `moonpool migrate`: the command line of lua/moonpool/migrate/, which brings a database to the
--- state of migrations/. The host connects it as the owner.
+-- state of migrations/. The host connects to the database as the owner.
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
 
@@ -13,7 +13,7 @@ local function usage_error(...)
   return 2
 end
 
--- The commands, with the options each takes.
+-- The commands, and the options of each.
 local run_options = { to = true, wait = true, ["lock-timeout"] = true, retries = true, quiet = true,
                       ["dry-run"] = true,
                       print = true }
@@ -25,7 +25,7 @@ local commands = {
   new    = {},
 }
 
--- Options that have a value, and what it must be.
+-- The options that take a value, and what the value must be.
 local values = {
   to               = "a migration's number",
   wait             = "a number of seconds",
@@ -41,7 +41,7 @@ local function number_of(option, text)
   return number
 end
 
--- Reads the arguments: given options by name, the words, or nil and a message.
+-- Reads the arguments. Returns the options by name, and the other words; or nil and a message.
 local function read(args)
   local given, words, at = {}, {}, 1
   while args[at] do
@@ -129,7 +129,7 @@ return function(args)
   end
   local ok, result = pcall(run, command, given, words)
   if ok then return result end
-  if not problem.is(result) then error(result, 0) end     -- the host's to report: no database, say
+  if not problem.is(result) then error(result, 0) end     -- for the host: NO_DATABASE, say
   io.stderr:write(tostring(result), "\n")
   return 1
 end

@@ -1,4 +1,4 @@
--- `moonpool outbox`: what subscribers failed on, and what is to become of it.
+-- `moonpool outbox`: lists the messages whose delivery failed, and retries or drops them.
 local json   = require "moonpool.json"
 local outbox = require "moonpool.outbox"
 
@@ -17,7 +17,7 @@ local function usage(...)
   return 2
 end
 
--- -> options, words; or nil and what is wrong
+-- -> options, words; or nil and a message
 local function read(args)
   local given, words, at = {}, {}, 1
   while args[at] do

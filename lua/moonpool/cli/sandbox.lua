@@ -1,5 +1,5 @@
--- moonpool run --sandbox SCRIPT: runs it as an operation's code is run: with the same globals, CPU
--- time and memory.
+-- `moonpool run --sandbox SCRIPT`: runs a script like the code of an operation: with the same
+-- globals, and the same limits of CPU time and memory.
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
 local sandbox = require "moonpool.script.sandbox"

@@ -1,5 +1,5 @@
--- `moonpool serve`: the host that stays: loads scripts/, answers on its control socket, watches for
--- changes, runs schedules.
+-- `moonpool serve`: the host as a server: loads scripts/, answers on its control socket and over
+-- HTTP, watches for changes, runs schedules.
 local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.serve.control"
 local errors      = require "moonpool.errors"
@@ -18,7 +18,7 @@ local standing    = require "moonpool.serve.standing"
 local tokens      = require "moonpool.serve.tokens"
 local webhook     = require "moonpool.watch.webhook"
 
--- Without it a host serves all the same; only `moonpool reload` cannot find it.
+-- Without a control socket the host serves; only `moonpool reload` cannot find it.
 local function open_control()
   local ok, place = pcall(host.control_open, control)
   if ok then return "control socket " .. place end
@@ -26,7 +26,7 @@ local function open_control()
   return "no control socket"
 end
 
--- What other machines can reach is not left open to them.
+-- Raises USAGE for an address that other machines can reach, unless the database has a token.
 local function open_http(address, port)
   local own = address:find "^127%." or address == "::1"
   if not own and not tokens.exist() then
@@ -43,7 +43,8 @@ local function start_http(address, port)
   if address then host.log("info", "listening on " .. open_http(address, port)) end
 end
 
--- Calls fn; what it raises is told. 2: a setting is wrong; 1: it cannot be done.
+-- Calls fn. Returns nil, or prints the error that fn raised and returns the exit code: 2 for a
+-- wrong setting, 3 without a database, else 1.
 local function failed(fn, ...)
   local ok, fault = pcall(fn, ...)
   if ok then return nil end
@@ -58,7 +59,7 @@ local function stop_sending()
 end
 
 return function(options)
-  -- however it ends: what sends would hold the end up
+  -- on every return: the tasks that send would keep the process from ending
   local _ <close> = setmetatable({}, { __close = stop_sending })
   local status = options.alert_webhook and failed(webhook.start, options.alert_webhook)
   status = status or options.otlp_endpoint and failed(otlp.start, options.otlp_endpoint)

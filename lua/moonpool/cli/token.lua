@@ -1,4 +1,4 @@
--- `moonpool token create | list | revoke`: the tokens of the HTTP service, as the owner.
+-- `moonpool token create | list | revoke`: manages the tokens of the HTTP service, as the owner.
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local nearest  = require "moonpool.is.nearest"
@@ -12,7 +12,8 @@ local function fail(...)
   return 2
 end
 
--- "--name value" pairs and "--flag"s; true and the table, or nil and what is wrong.
+-- Reads "--name value" pairs and "--flag"s. Returns the options, and the other words; or nil and a
+-- message.
 local function read(args, values, flags)
   local given, words, i = {}, {}, 2
   while i <= #args do
@@ -33,8 +34,7 @@ local function read(args, values, flags)
   return given, words
 end
 
--- What is wrong with the scope of an operation that scripts/ has not, or nobody may call; nil:
--- nothing.
+-- Returns a message for a scope whose operation is missing in scripts/ or internal; otherwise nil.
 local function scope_fault(scope)
   local name = scope:match "^ops:([%a_][%w_]*)$"
   local known = registry.all()
@@ -47,7 +47,7 @@ local function scope_fault(scope)
     near and ("; did you mean %s?"):format(near) or " in scripts/")
 end
 
--- What an operation says of a value of its tenant's field, or nil.
+-- Returns the message of the operation's schema for this value of its tenant field; nil: accepted.
 local function refusal_of(op, tenant)
   local ok, e = pcall(op.input.check, op.input, { [op.tenant] = tenant })
   for _, fault in ipairs(not ok and e.fields or {}) do
@@ -56,7 +56,8 @@ local function refusal_of(op, tenant)
   return nil
 end
 
--- What is wrong with a tenant that no operation would take; nil: nothing.
+-- Returns a message for a tenant that some operation refuses, as a text and as a number; otherwise
+-- nil.
 local function tenant_fault(tenant)
   for name, op in pairs(registry.all()) do
     local message = op.tenant and op.input and refusal_of(op, tenant)
