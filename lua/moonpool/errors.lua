@@ -42,8 +42,8 @@ function errors.is(value)
   return type(value) == "table" and getmetatable(value) == metatable
 end
 
---- The error object of whatever was raised: a text is SCRIPT_ERROR, but for the text that Lua
---- raises where memory is refused.
+--- Returns the error object of a raised value. A text becomes SCRIPT_ERROR, except Lua's own text
+--- for refused memory.
 function errors.of(value)
   if errors.is(value) then return value end
   local text = tostring(value)

@@ -317,6 +317,7 @@ function db.close() end
 ---@class moonpool.errors
 ---@field new fun(fields?: table): moonpool.error   an error object of a copy of `fields`
 ---@field is fun(value: any): boolean               is it an error object?
+---@field of fun(value: any): moonpool.error        the error object of any raised value
 ---@field private metatable table
 ---@field private set_generation fun(number: integer)
 
