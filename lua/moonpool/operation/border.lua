@@ -9,7 +9,7 @@ local border = {}
 
 local NO_MEMORY = "not enough memory" -- what Lua raises
 
--- The value of a JSON text; VALIDATION_ERROR if it is none.
+-- The value of a JSON text. Raises VALIDATION_ERROR if the text is not JSON.
 function border.decode(text)
   local ok, value = pcall(json.decode, text, { decimals = true, max_values = host.body_values })
   if ok then return value end
@@ -32,7 +32,7 @@ function border.encode(value)
   return json.encode(value, { camel = true, decimal_strings = true, sorted = true })
 end
 
--- What whoever works on this machine may see: never SQL, DETAIL or a traceback.
+-- What a user on this machine may see of an error: never SQL, DETAIL or a traceback.
 function border.public(e)
   e = errors.of(e)
   return { code = e.code, message = e.message, status = e.status, fields = e.fields,
@@ -42,17 +42,18 @@ function border.public(e)
            generation = e.generation }
 end
 
--- What the server, or the host, says is told in the words of codes.c; what a script says as it is.
+-- The message for a remote caller. A message of the server or of the host is replaced by the text
+-- of its code (codes.c); a message of a script is passed on unchanged.
 local function told_of(e)
   if e.told or e.own_message then return e.told or e.message end
   local info = codes[e.code]
-  -- a script's code for a message of the server
+  -- The code is the script's, but the message is the server's.
   if not info and e.sqlstate then info = codes.DATABASE_ERROR end
   return info and info.told or e.message
 end
 
--- What a caller over the network may see: code, message, status and ids; and which fields, where
--- they are his own.
+-- What a caller over the network may see: code, message, status and ids; and the names of faulty
+-- fields, if they are fields of the caller's own input.
 function border.far(e)
   e = errors.of(e)
   local told = { code = e.code, status = e.status, message = told_of(e), fields = e.fields,
@@ -64,7 +65,7 @@ function border.far(e)
   return told
 end
 
--- An error as it can be written as JSON, whatever a script has put into it.
+-- Changes an error so that it can be written as JSON, whatever a script has put into it.
 function border.writable(told)
   if pcall(border.encode, told) then return told end
   told.fields = nil
@@ -73,13 +74,15 @@ function border.writable(told)
   return told
 end
 
-local SHOWN_BYTES = 64 << 10 -- of a message: nobody reads a longer one
+local SHOWN_BYTES = 64 << 10 -- of a message; of a longer one only the length is logged
 
--- Is it of words only? The host and the scripts use the same ones.
+-- True for a value that has only letters, _ and spaces. The messages of the host and of scripts use
+-- the same words, so such a value is hidden only where a message quotes it.
 local function is_words(value) return not value:find "[^%a_ ]" end
 
--- Adds what `text` repeats of an input's texts and numbers; short ones are no secrets, and stand
--- everywhere. A name of words only is a field's, any other may be data.
+-- Adds to `found` the input's texts and numbers that `text` repeats. Values of less than 4 bytes
+-- are left out: they are not secrets, and any text may contain them. A key made of words only is
+-- the name of a field; any other key may be data.
 local function repeated(input, text, found, seen)
   if type(input) == "table" then
     for name, value in next, input do
@@ -94,10 +97,10 @@ local function repeated(input, text, found, seen)
   end
 end
 
--- Does what stands from `at` to `to` stand where a message quotes a value?
+-- True if the bytes from `at` to `to` are at a place where a message quotes a value.
 local function is_quoted(text, at, to)
   local before, behind = text:sub(math.max(at - 12, 1), at - 1), text:sub(to + 1, to + 1)
-  if before:find "%(%l+ '$" then return false end -- of Lua itself: (field 'name')
+  if before:find "%(%l+ '$" then return false end -- Lua's own wording: (field 'name')
   local opened = before:find "[\"'`=(<%[{]$" or before:find ": $"
   return opened and (behind == "" or behind:find "[\"'`)>%]},;.\n]")
 end
@@ -123,13 +126,13 @@ local function without(text, input)
   if not decoded then return text end
   local found = {}
   repeated(value, text, found, {})
-  table.sort(found, function(a, b) return #a > #b end) -- a value may stand inside of another
+  table.sort(found, function(a, b) return #a > #b end) -- one value may contain another
   for _, item in ipairs(found) do text = replaced(text, item) end
   return text
 end
 
--- All that is known of an error, for the log: text and traceback; but of a message not what it
--- repeats of the input, a value or JSON text.
+-- All that is known of an error, for the log: text and traceback. Values of `input` (a value, or
+-- JSON text) that the message repeats are hidden.
 function border.detail(e, input)
   if not errors.is(e) then return without(tostring(e), input) end
   local copy = {}
@@ -139,12 +142,13 @@ function border.detail(e, input)
   return e.traceback and text .. "\n" .. e.traceback or text
 end
 
--- The error of an operation whose result cannot be written: its code of its own, because what to do
--- next depends on the work: it is stored, and to repeat the call would do it twice, or undone
--- (`undone`: its answer was to be kept under a key).
+-- The error of an operation whose result cannot be written as JSON. The error has its own code,
+-- because the caller's next step depends on the work. Either the work is stored, and a repeated
+-- call would do it twice. Or it was undone (`undone`), because the answer could not be stored under
+-- the call's idempotency key.
 function border.unwritable(name, fault, options)
   local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
-  -- a row of it, behind a lost COMMIT
+  -- The connection was lost at COMMIT: the work is stored, but a row of the result did not arrive.
   local lost = errors.is(fault) and fault.code == "CONNECTION_LOST"
   local told = name .. " is done and stored, but "
     .. (lost and "a part of its result was lost with a connection"

@@ -1,5 +1,5 @@
 -- moonpool.operation.call: what happens to a call of an operation before and after its transaction:
--- its tenant, its idempotency key, its lane; a call inside of a transaction joins it.
+-- its tenant, its idempotency key, its lane. A call inside a transaction joins that transaction.
 local deep_copy  = require "moonpool.is.copy"
 local errors     = require "moonpool.errors"
 local failures   = require "moonpool.operation.failures"
@@ -13,7 +13,7 @@ local operation = {}
 
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
--- The lane with the input's values.
+-- The name of the lane, with the input's values filled in.
 local function lane_of(op, input)
   local pieces = op.lane_pieces
   if not pieces then return nil end
@@ -37,14 +37,14 @@ local function check(op, input, options)
   return op.input:check(input)
 end
 
--- A tenant is a text where callers have it; an input may want a number.
+-- The caller's tenant is a text. It is converted to an integer if the input's field is an integer.
 local function as_input(op, tenant)
   local field = op.input and schema.of(op.input).fields
   field = field and field[op.tenant]
   return field and field.kind == "integer" and math.tointeger(tonumber(tenant)) or tenant
 end
 
--- The tenant of a call: the caller's, which an input that leaves it out is given.
+-- The input with its tenant: if the input does not name one, a copy with the caller's tenant.
 local function with_tenant(op, input, options)
   local own, field = options.tenant, op.tenant
   if not (own and field) or (type(input) ~= "table" and input ~= nil) then return input end
@@ -56,7 +56,7 @@ local function with_tenant(op, input, options)
   return copy
 end
 
--- The tenant that the checked input names; it may repeat the caller's but not be another.
+-- The tenant that the checked input names. If the caller has a tenant, the two must be equal.
 local function tenant_of(op, checked, options)
   if not op.tenant then return nil end
   local named = type(checked) == "table" and checked[op.tenant]
@@ -128,8 +128,8 @@ local function timeout_of(op, options)
   return math.max(math.min(timeout, op.timeout) - (options.waited or 0), 0.001)
 end
 
--- Hands a message to a subscriber, as a call that runs before(tx) first. The subscriber's `input`
--- describes the payload.
+-- Delivers a message to a subscriber: a call whose transaction runs before(tx) first. The
+-- subscriber's `input` describes the payload.
 function operation.deliver(op, message, before)
   local delivery = {}
   for name, value in next, op do delivery[name] = value end
@@ -142,7 +142,7 @@ function operation.deliver(op, message, before)
   return operation.call(delivery, message, { tenant = op.tenant and message.tenant })
 end
 
--- At the border names become camelCase; those that are data, as `output` says, do not.
+-- At the border names become camelCase, except names that are data according to `output`.
 local function spelled(op, result, border)
   return border and op.output and spelling.mark(op.output, result) or result
 end
@@ -155,7 +155,7 @@ local function key_of(op, raw, options)
     error(errors.new { code = "VALIDATION_ERROR", status = 400, operation = op.name,
       message = "the idempotency key is a text of 1 to 255 bytes" }, 0)
   end
-  if op.read_only then return nil end -- nothing to do twice
+  if op.read_only then return nil end -- a repeated call changes nothing
   local border = options.border or false
   return {
     key    = (border and "border " or "lua ") .. key,
@@ -172,8 +172,8 @@ local function key_of(op, raw, options)
   }
 end
 
--- A kept result is JSON: at the border it is the answer as it stands, in which decimals are strings
--- and what is a number is one.
+-- The result that was stored under the key, as JSON. At the border this text is the answer,
+-- unchanged: its decimals are strings already, its numbers are numbers.
 local function recalled(text, options)
   if options.answer_text then return host.json_text(text) end
   local result = json.decode(text, { decimals = true, own = not options.border, max_bytes = #text,
@@ -182,21 +182,22 @@ local function recalled(text, options)
   return result
 end
 
--- What a caller is told whose work is stored under its key, but whose answer cannot be given.
+-- The error for a caller whose work is stored under its key, but whose answer cannot be given.
+-- `short` is the error for a lack of memory, made before the call.
 local function lost_answer(op, fault, short)
   if tostring(fault):find("memory", 1, true) then return short end
   local ok, told = pcall(unwritable, op.name, fault)
   return ok and told or short
 end
 
---- Raises for an operation that is not to be called from outside.
+--- Raises NOT_CALLABLE for an operation that must not be called from outside.
 function operation.check_outside(op)
-  if not op.internal or op.on then return end -- a subscriber is refused to everybody
+  if not op.internal or op.on then return end -- call() refuses subscribers to every caller
   error(errors.new { code = "NOT_CALLABLE", status = 404, operation = op.name,
     message = op.name .. " is internal: other operations call it, or it runs by itself" }, 0)
 end
 
--- -> result, and if wanted: info, what it took
+-- -> result; with `want_info` also info, what the call consumed
 local function call(op, input, options, want_info)
   options = in_scope(op, options)
   if op.on then
@@ -233,14 +234,14 @@ local function call(op, input, options, want_info)
   return result, info
 end
 
--- The same; a failure is counted and reported, except inside of another call, which reports its
--- own.
+-- Calls an operation; a failure is counted and reported. A call inside another call does not
+-- report: the outer call reports its own failure.
 function operation.call(op, input, options, want_info)
   options = options or {}
   if host.current_tx() then return call(op, input, options, want_info) end
   local ok, result, info = pcall(call, op, input, options, want_info)
   if ok then return result, info end
-  -- Protected: there may be no memory to report it.
+  -- In pcall, because there may be too little memory for the report.
   pcall(failures.tell, op.name, result, input, options.origin, options.shown)
   error(result, 0)
 end

@@ -1,5 +1,5 @@
--- moonpool.operation.definition: what an operation is: a checked definition. Scripts hold it
--- sealed.
+-- moonpool.operation.definition: checks the definition of an operation. Scripts get the definition
+-- as a sealed object.
 local deep_copy  = require "moonpool.is.copy"
 local errors     = require "moonpool.errors"
 local fields     = require "moonpool.operation.fields"
@@ -11,8 +11,8 @@ local sealed     = require "moonpool.script.sealed"
 
 local definition = {}
 
--- Scripts read an operation's name and its simple fields. The host works with the content, which
--- also has: lane_pieces, grouping (host.groups), limited (its code is not trusted).
+-- Scripts can read an operation's name and its simple fields. The host uses the content of the
+-- seal, which also has: lane_pieces, grouping (host.groups), limited (its code is not trusted).
 local seal, open = sealed("moonpool.operation", function(op, name)
   local value = (fields.named[name] or name == "name") and op[name]
   return type(value) ~= "table" and value or nil
@@ -34,8 +34,8 @@ local function lane_pieces(lane)
   return pieces
 end
 
--- The registry finds the line by `field`: `return moonpool.operation {…}` is a tail call, which has
--- no line.
+-- Raises SCRIPT_ERROR. The registry finds the line by `field`: `return moonpool.operation {…}` is a
+-- tail call, of which Lua knows no line.
 local function refuse(field, message, ...)
   error(errors.new { code = "SCRIPT_ERROR", status = 500, field = field,
     message = ("moonpool.operation: " .. message):format(...) }, 0)
@@ -70,7 +70,8 @@ local function check_errors(op)
   end
 end
 
--- An operation that runs by itself cannot be called, unless its definition says so.
+-- Sets `internal`: HTTP clients cannot call an operation with `every` or `on`, unless its
+-- definition has `http` (or `internal = false`).
 local function settle_internal(op)
   if op.http ~= nil and not op.every then
     refuse("http", "`http` is for operations with `every`")
@@ -113,10 +114,11 @@ function definition.define(given)
   return seal(op)
 end
 
---- The definition of an operation, nil of anything else.
+--- The content of a sealed operation; nil for any other value.
 definition.of = open
 
--- Does the input's schema accept a table with nothing but the tenant, whatever its type?
+-- True if the input's schema accepts an empty table, or one with only the tenant (a UUID, an
+-- integer or a text).
 local function takes_nothing(op)
   if not op.input or pcall(op.input.check, op.input, {}) then return true end
   for _, tenant in ipairs { "00000000-0000-7000-8000-000000000000", 1, "1" } do
@@ -125,7 +127,7 @@ local function takes_nothing(op)
   return false
 end
 
--- A schedule gives no input, and no tenant but those of `for_each`.
+-- A schedule calls the operation without input; a tenant it has only from `for_each`.
 local function check_schedule(op)
   if op.tenant and not op.for_each then
     refuse("every", "every: a schedule calls the operation, so there is no caller whose tenant it \z
@@ -141,8 +143,8 @@ local function check_schedule(op)
   end
 end
 
--- Raises if the definition names a field that its input does not have, or cannot run on its
--- schedule.
+-- Raises if the definition names a field that its input does not have, or if the operation cannot
+-- run on its schedule.
 function definition.check_whole(op)
   if op.for_each and not op.every then
     refuse("for_each", "`for_each` is for operations with `every`")

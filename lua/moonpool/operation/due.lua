@@ -1,10 +1,10 @@
 -- moonpool.operation.due: when a schedule is due: "5m" or a cron line, as arithmetic on seconds
 -- since 1970 (UTC). Pure.
 --
--- An interval is counted from 1970, so that it falls on the same times on every host: "5m" on :00,
--- :05, :10; "1d" on midnight UTC. A cron line is wall time: `offset(t)` says by how many seconds
--- its zone is east of UTC at t. Where the clock is put forward, times that do not exist are due
--- when it jumps; where it is put back, a line with fixed hours is due once.
+-- An interval is counted from 1970, so that it is due at the same times on every host: "5m" at :00,
+-- :05, :10; "1d" at midnight UTC. A cron line is wall time: `offset(t)` gives by how many seconds
+-- its zone is east of UTC at t. When the clock is put forward, the times that it skips are due at
+-- the moment of the jump. When it is put back, a line with fixed hours is due once, not twice.
 local due = {}
 
 local Due = {}
@@ -39,7 +39,7 @@ local function number_of(text, field)
   return nil, ("%s: %q is not in %d-%d"):format(field.name, text, field.low, field.high)
 end
 
--- "*/15", "1-5", "mon,fri" -> set of the values; any = true: all of them
+-- "*/15", "1-5", "mon,fri" -> set of the values; any = true if the text begins with *
 local function parse_field(text, field)
   local set = { any = text:sub(1, 1) == "*" }
   for part in (text .. ","):gmatch "(.-)," do
@@ -90,7 +90,7 @@ local function parse_cron(text)
   return setmetatable(self, Due)
 end
 
--- parse(text) -> a schedule; nil and what is wrong
+-- parse(text) -> a schedule; or nil and a description of the fault
 function due.parse(text)
   if type(text) ~= "string" then
     return nil, "must be a text: \"5m\", or a cron line of five fields"
@@ -113,12 +113,12 @@ function Due:on_day(w)
   local by_month, by_week = self.month_days[w.day], self.week_days[w.wday - 1]
   if self.month_days.any then return by_week end
   if self.week_days.any then return by_month end
-  return by_month or by_week -- both are given: either will do
+  return by_month or by_week -- both fields are given: one of them must match
 end
 
 function Due:at(w) return self:on_day(w) and self.hours[w.hour] and self.minutes[w.min] end
 
--- Did the clock jump forward at t, over a time that is ours?
+-- True if the clock was put forward at t and skipped a time at which the schedule is due.
 function Due:jumped_over(t, offset)
   local jump = offset(t) - offset(t - MINUTE)
   if jump <= 0 or self.hours.any then return false end
@@ -128,14 +128,16 @@ function Due:jumped_over(t, offset)
   return false
 end
 
--- Has the clock shown this time before, because it was put back?
+-- True if the clock was put back and shows this wall time for the second time. Only for fixed
+-- hours.
 function Due:repeated(t, offset)
   local before = offset(t - 3 * HOUR)
   local back = before - offset(t)
   return back > 0 and not self.hours.any and offset(t - back) == before
 end
 
--- next(t, offset) -> the first time after t when it is due
+-- next(t, offset) -> the first time after t at which the schedule is due; nil if there is none
+-- within 3000 days
 function Due:next(t, offset)
   if self.interval then return (t // self.interval + 1) * self.interval end
   local limit = t + 3000 * DAY -- 29 February comes within eight years
@@ -147,9 +149,9 @@ function Due:next(t, offset)
     end
     local left = DAY - w.hour * HOUR - w.min * MINUTE
     if not self:on_day(w) and left > 4 * HOUR then
-      t = t + left - 3 * HOUR -- near midnight: how long the day is depends on the clock
+      t = t + left - 3 * HOUR -- before midnight: a change of the clock alters the day's length
     elseif not (self:on_day(w) and self.hours[w.hour]) then
-      t = (t // 900 + 1) * 900 -- clocks are changed on quarters of an hour
+      t = (t // 900 + 1) * 900 -- clocks are changed at full quarters of an hour
     else
       t = t + MINUTE
     end
@@ -159,8 +161,8 @@ end
 
 due.MANY = 10000
 
--- catch_up(seen, now, offset) -> the last time up to now when it is due, and how many after `seen`
--- lie before that: they are missed. nil: none since `seen`. More than due.MANY are not counted.
+-- catch_up(seen, now, offset) -> the last due time up to `now`, and the number of missed due times:
+-- those between `seen` and it. nil if no due time lies after `seen`. The count stops at due.MANY.
 function Due:catch_up(seen, now, offset)
   if self.interval then
     local last = now // self.interval * self.interval

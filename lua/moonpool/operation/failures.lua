@@ -1,21 +1,21 @@
--- moonpool.operation.failures: what becomes known of a call that has failed, whoever made it: it is
--- counted by operation, code and whose fault it is; what the operator has to mend stands in the
--- log, with its ids.
+-- moonpool.operation.failures: counts and reports failed calls, from every kind of caller. They are
+-- counted by operation, code and fault ("caller", "operator" or "transient"). A failure that is not
+-- the caller's fault is written to the log, with the ids of the call.
 local border = require "moonpool.operation.border"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
 
 local failures = {}
 
--- The ids under which the caller knows it, and the call's own.
+-- The ids for the log: the call's own, and those under which the caller knows the call.
 local function about_of(name, e, origin)
   local about = { operation = name, call_id = e.call_id }
   for id, value in pairs(origin or {}) do about[id] = value end
   return about
 end
 
---- name: of the operation; input: what was given (a value, or JSON text), whose values the log must
---- not show; shown: whoever called tells the error himself.
+--- name: of the operation; input: the call's input (a value, or JSON text), whose values the log
+--- must not show; shown: the caller reports the error itself, so it is only counted.
 function failures.tell(name, e, input, origin, shown)
   local known = errors.of(e)
   local about = about_of(name, known, origin)

@@ -1,12 +1,12 @@
--- moonpool.operation.fields: the fields of an operation's definition, one row each: its name, what
--- it must be, its default and its description. From this list come the checks of a definition and
--- the LuaCATS class (lua/moonpool/types/operation.lua). `host`: the C side reads the field
+-- moonpool.operation.fields: the fields of an operation's definition. Each row has a field's name,
+-- type, default and description. The checks of a definition and the LuaCATS class
+-- (lua/moonpool/types/operation.lua) are made from this list. `host`: the C side reads the field
 -- (src/ops/call_lua.c).
 local due = require "moonpool.operation.due"
 local is  = require "moonpool.is"
 local sql = require "moonpool.sql"
 
--- What a value must be: `type` for LuaCATS, fault(value) -> nil, or what is wrong with it.
+-- The types of values: `type` is the LuaCATS type, fault(value) returns nil or what is wrong.
 
 local function lua_type(name, shown)
   return { type = shown or name, fault = function(value)

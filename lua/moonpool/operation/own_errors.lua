@@ -1,5 +1,5 @@
--- moonpool.operation.own_errors: codes and statuses that scripts make up, judged where they are
--- written: in moonpool.fail, and in the `errors` of an operation.
+-- moonpool.operation.own_errors: checks the codes and statuses that scripts define, in
+-- moonpool.fail and in the `errors` of an operation.
 local nearest = require "moonpool.is.nearest"
 local schema  = require "moonpool.is.schema"
 
@@ -7,7 +7,7 @@ local own_errors = {}
 
 local containers = { object = true, array = true, map = true, row = true, any = true }
 
---- nil, or what is wrong with it.
+--- Returns what is wrong with a code, or nil.
 function own_errors.code_fault(code)
   if type(code) ~= "string" then return "the code must be a text, not " .. type(code) end
   if not code:find "^%u[%u%d_]*$" or #code > 63 then
@@ -16,7 +16,7 @@ function own_errors.code_fault(code)
   end
 end
 
---- nil is fine: it has a default.
+--- Returns what is wrong with a status, or nil. A missing status is right: it has a default.
 function own_errors.status_fault(status)
   if status == nil then return nil end
   if type(status) ~= "number" or not math.tointeger(status) or status < 400 or status > 599 then
@@ -25,7 +25,7 @@ function own_errors.status_fault(status)
   end
 end
 
--- "SKU $sku": the names are those of fields that have one value each.
+-- A message such as "SKU $sku": each `$name` must be a field of the input with a single value.
 local function message_fault(message, input)
   for name in message:gmatch "%$([%a_][%w_]*)" do
     local field = input and input[name]
@@ -40,7 +40,7 @@ local function message_fault(message, input)
   end
 end
 
--- { "DUPLICATE_SKU", 409, "SKU $sku is taken" }
+-- An entry such as { "DUPLICATE_SKU", 409, "SKU $sku is taken" }.
 local function entry_fault(entry, input)
   if type(entry) ~= "table" then
     return "must be { code, status, message }, not a " .. type(entry)
@@ -58,7 +58,8 @@ local function entry_fault(entry, input)
     or message and message_fault(message, input)
 end
 
---- Of `errors` and the schema of the input: nil, or a constraint and what is wrong with its entry.
+--- Checks the `errors` of an operation against the schema of its input. Returns nothing if they are
+--- right, else the constraint (nil if its name is not a text) and what is wrong with its entry.
 function own_errors.fault(errors, input)
   local fields = input and schema.of(input).fields
   for constraint, entry in pairs(errors) do

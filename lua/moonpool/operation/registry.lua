@@ -1,12 +1,13 @@
--- moonpool.operation.registry: the operations of the project: each file of scripts/ that returns
--- one.
+-- moonpool.operation.registry: the operations of the project. Each file of scripts/ that returns an
+-- operation defines one.
 local errors    = require "moonpool.errors"
 local host      = require "moonpool.host"
 local nearest   = require "moonpool.is.nearest"
 local definition = require "moonpool.operation.definition"
 local sandbox   = require "moonpool.script.sandbox"
 
--- unreachable: by the name that somebody would try, why the operation of a file is none
+-- operations: by name. broken: by name, the error of the file. unreachable: files whose operation
+-- cannot be called; by the name that a caller would try, the reason.
 local registry = { operations = {}, broken = {}, unreachable = {} }
 
 local loaded = false
@@ -15,7 +16,7 @@ local function script_error(line, message)
   return errors.new { code = "SCRIPT_ERROR", status = 500, line = line, message = message }
 end
 
--- "scripts/x.lua:12", the line of the file that sets the field of a definition.
+-- "scripts/x.lua:12": the line at which the file sets a field of the definition.
 local function place_of(field, file)
   local number = 0
   for line in ((host.source and host.source(file) or "") .. "\n"):gmatch "(.-)\n" do
@@ -27,7 +28,8 @@ local function place_of(field, file)
   return "scripts/" .. file
 end
 
--- What ended a file that was loaded under limits, in the words of whoever wrote it.
+-- The error of a file that exceeded a limit of loading, with a message for the script's author. Any
+-- other fault is returned unchanged.
 local function too_much(fault, file)
   local limits = host.load_limits
   local why = ({
@@ -44,17 +46,18 @@ local function too_much(fault, file)
   return script_error(fault.line or "scripts/" .. file, why)
 end
 
--- fn() under the limits of loading; a generation's task has them already.
+-- Calls fn() under the limits of loading. The task of a generation has these limits already.
 local function limited(file, fn)
   if host.generation then return fn() end
   local started, task = pcall(host.spawn_limited, host.load_limits, fn)
-  if not started then return fn() end -- in no task
+  if not started then return fn() end -- not called from a task
   local results = table.pack(pcall(task.wait, task))
   if results[1] then return table.unpack(results, 2, results.n) end
   return false, too_much(results[2], file)
 end
 
--- Runs one file of scripts/, and `judge` on what it returns: true and that, or false and the error.
+-- Runs one file of scripts/, then judge(value) with the value that it returns. -> true and the
+-- value, or false and the error
 local function run_file(file, judge)
   local chunk, fault = sandbox.load(host.app_dir .. "/scripts/" .. file, "scripts/" .. file)
   if not chunk then return false, fault end
@@ -73,7 +76,7 @@ local function run_file(file, judge)
   return false, result
 end
 
--- Its operation, or nil and the error.
+-- The operation that a file returns, or nil and the error.
 local function load_operation(file)
   local shown = "scripts/" .. file
   local ok, result = run_file(file, function(value)
@@ -85,8 +88,8 @@ local function load_operation(file)
   return nil, result
 end
 
--- The *.lua of scripts/ and below that belong to this state: all of its generation's, or what is on
--- disk.
+-- The *.lua files of scripts/ and its folders for this Lua state: those of its generation, or,
+-- outside of a generation, those on disk.
 function registry.files()
   local names = {}
   if host.generation then
@@ -107,7 +110,8 @@ local function text_of(file)
   return handle and handle:read "a" or ""
 end
 
--- Does a file that is no operation give one? It is not run: what it does is its own.
+-- True if a file whose name cannot be an operation's seems to return an operation. Only the text is
+-- searched: the file is not run, because it may be a module with any effect.
 local function gives_operation(file)
   local text = "\n" .. text_of(file)
   if text:find "\nreturn[^\n]-%f[%w_]operation%s*[%({]" then return true end
@@ -116,7 +120,7 @@ local function gives_operation(file)
                                    .. "%s*=[^\n]-%f[%w_]operation%s*[%({]") ~= nil
 end
 
--- The operation's name, which is the file's: scripts/NAME.lua.
+-- The name of a file's operation: NAME of scripts/NAME.lua. nil if the file cannot be an operation.
 local function name_of(file)
   local name = file:match "^([%a_][%w_]*)%.lua$"
   if name or not file:find "%.lua$" or not gives_operation(file) then return name end
@@ -130,7 +134,7 @@ local function name_of(file)
   return nil
 end
 
--- A subscriber cannot take the place of one that is still there.
+-- A subscriber must not be `renamed_from` an operation that still exists.
 local function check_renamed()
   for name, op in pairs(registry.operations) do
     if op.renamed_from and registry.operations[op.renamed_from] then
@@ -141,7 +145,8 @@ local function check_renamed()
   end
 end
 
--- Reads all of scripts/. A broken file does not hide the others; calling it gives its error.
+-- Loads all operations of scripts/. A broken file does not affect the others; a call of its
+-- operation raises the error of the file.
 function registry.load()
   loaded = true
   local field
@@ -169,8 +174,8 @@ function registry.load()
   if field then host.set_tenant_field(field) end
 end
 
--- Runs scripts/smoke.lua, if there is one: true, or false and the error. It raises, or returns
--- false, if this state of scripts/ must not take calls.
+-- Runs scripts/smoke.lua, if it exists. -> true, or false and the error. The script raises, or
+-- returns false, if this state of scripts/ must not take calls.
 function registry.smoke()
   for _, file in ipairs(registry.files()) do
     if file == "smoke.lua" then
@@ -197,7 +202,8 @@ function registry.all()
   return registry.operations
 end
 
--- The definition of an operation by name, or of one that was made by moonpool.operation.
+-- The definition of an operation; `name` is its name, or the object that moonpool.operation made.
+-- Raises if the operation is unknown or broken.
 function registry.get(name)
   local own = definition.of(name)
   if own then return own end

@@ -1,5 +1,5 @@
--- moonpool.operation.server: what the host does inside the state of a generation: loads scripts/,
--- and serves calls.
+-- moonpool.operation.server: what the host runs in the Lua state of a generation: it loads
+-- scripts/ and serves calls.
 local border        = require "moonpool.operation.border"
 local errors        = require "moonpool.errors"
 local failures      = require "moonpool.operation.failures"
@@ -11,15 +11,15 @@ local subscriptions = require "moonpool.outbox.subscriptions"
 
 local generation = {}
 
--- A fault as a compiler says it: "scripts/create_order.lua:12: message".
+-- A fault in the form of compilers: "scripts/create_order.lua:12: message".
 local function fault_text(fault, file)
   local message = errors.is(fault) and fault.message or tostring(fault)
   if message:find "^scripts/[^\n:]+:%d+: " then return message end
   return ("%s: %s"):format(errors.is(fault) and fault.line or "scripts/" .. file, message)
 end
 
--- Faults in the order of their files, each once: a broken module is the fault of all that require
--- it.
+-- A list of faults, and a function that adds one. Equal faults are added once: each file that
+-- requires a broken module reports the fault of the module.
 local function collect()
   local texts = {}
   local function add(text)
@@ -29,7 +29,8 @@ local function collect()
   return texts, add
 end
 
--- A module that none requires yet may be required by a call: it must compile too.
+-- Compiles all files. A module that no file requires at load time must compile too, because a call
+-- may require it later.
 local function compile_all(add)
   for _, name in ipairs(registry.files()) do
     local chunk, fault = host.load_file(host.app_dir .. "/scripts/" .. name, "scripts/" .. name,
@@ -45,7 +46,7 @@ local function run_smoke(add)
   end
 end
 
--- What an entry that is no operation gives is a text already.
+-- Runs an entry that is not an operation. Its result is a text already.
 local function serve_entry(name, input, options)
   return require(options.entry)(name, input, options)
 end
@@ -61,7 +62,7 @@ local function serve_operation(name, input, options)
   options.border, options.answer_text = true, true
   local ready, op, value = pcall(prepare, name, input, options)
   if not ready then
-    -- Callers may ask for anything: only names that are there are counted as such.
+    -- A caller may send any name. A name that does not exist is counted as "unknown".
     local there = registry.operations[name] or registry.broken[name]
     pcall(failures.tell, there and name or "unknown", op, nil, options.origin)
     error(op, 0)
@@ -85,7 +86,8 @@ local function serve(name, input, options)
     not options.far and border.detail(result, input) or nil
 end
 
--- What is no fault, though hardly meant. -> how many operations there are
+-- Counts the operations, and warns of things that are allowed but hardly intended. It is a fault if
+-- there is no operation now, but the generation before had some. -> the number of operations
 local function look_at_operations(add)
   local count = 0
   for _ in pairs(registry.all()) do count = count + 1 end
@@ -100,8 +102,8 @@ local function look_at_operations(add)
   return count
 end
 
--- -> the function that serves calls, and how many operations there are; or nil and all that is
--- wrong with scripts/, a line each.
+-- -> the function that serves calls, and the number of operations; or nil and the faults of
+-- scripts/, one line each.
 function generation.open()
   generation.number = host.generation().number
   errors.set_generation(generation.number)
