@@ -1,11 +1,11 @@
--- moonpool.outbox.entry: one message of the outbox for a subscriber of this generation; the relay
--- in `moonpool serve` asks for it.
+-- moonpool.outbox.entry: delivers one message of the outbox to a subscriber of this generation. The
+-- relay of `moonpool serve` calls it.
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local registry = require "moonpool.operation.registry"
 local relay    = require "moonpool.outbox.relay"
 
--- What the relay has to know of a failure, to judge it and to tell it.
+-- The fields of a failure that the relay needs to classify it and to log it.
 local function told(failure)
   failure = errors.of(failure)
   return { code = failure.code, message = failure.message, status = failure.status,
@@ -13,8 +13,8 @@ local function told(failure)
            call_id = failure.call_id }
 end
 
--- (name, JSON of { message, xid, payload }) -> "true" when the message is settled, else what has
--- failed, as JSON
+-- (name, JSON of { message, xid, payload }) -> "true" if the message is delivered (now or before),
+-- else the failure as JSON
 return function(name, text)
   local order = json.decode(text, { decimals = true })
   local message = order.message

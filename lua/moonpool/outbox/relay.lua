@@ -1,11 +1,11 @@
--- moonpool.outbox.relay: hands the messages of the outbox to their subscribers. One relay of all
--- hosts serves a subscriber: the one whose connection holds its advisory lock. The relay itself
--- uses only that connection, and from one task; deliveries are calls of the subscriber's operation,
--- each in a task and a transaction of its own.
+-- moonpool.outbox.relay: delivers the messages of the outbox to their subscribers. Each subscriber
+-- is served by one relay among all hosts: the relay whose connection holds the subscriber's
+-- advisory lock. The relay itself uses only that connection, and from one task. A delivery is a
+-- call of the subscriber's operation, with its own transaction.
 --
--- A subscriber's messages of one key form a queue; a queue is worked off in its order, by one task.
--- A failed message empties its queue: the next look at the database leaves out what is behind it
--- until it is due again.
+-- A subscriber's messages of one key form a queue; one task delivers the messages of a queue in
+-- order. When a message fails, its queue is removed from memory. Until the message is due again,
+-- fetches from the database leave out the later messages of its key.
 local definition    = require "moonpool.operation.definition"
 local blame         = require "moonpool.operation.blame"
 local db            = require "moonpool.db"
@@ -18,14 +18,14 @@ local registry      = require "moonpool.operation.registry"
 local store         = require "moonpool.outbox.store"
 local subscriptions = require "moonpool.outbox.subscriptions"
 
-local BATCH         = 200     -- messages of a subscriber in memory
-local LOOK_S        = 1       -- without a notification
+local BATCH         = 200     -- messages of a subscriber that one fetch adds to memory
+local LOOK_S        = 1       -- between two fetches, if no notification arrives
 local MEASURE_S     = 10
 local ADVANCE_S     = 1       -- between two moves of the mark
-local BACKOFF_CAP_S = 600
-local MOMENT_CAP_S  = 30      -- of what says nothing of the message
-local DELIVERIES    = 10
-local CONCURRENCY   = 4
+local BACKOFF_CAP_S = 600     -- longest back-off of a failed message
+local MOMENT_CAP_S  = 30      -- longest back-off after a failure that is not due to the message
+local DELIVERIES    = 10      -- default of `deliveries`
+local CONCURRENCY   = 4       -- default of `concurrency`
 
 local relay = {}
 
@@ -36,16 +36,16 @@ local function new_subscriber(name, op, state)
   return setmetatable({
     name = name, op = op, state = state, topic = op.on,
     owned = false,
-    look_at = 0,            -- when to ask the database
+    look_at = 0,            -- when to fetch from the database
     advance_at = 0, settled = true,
     measure_at = 0,
-    queues = {}, order = {},      -- by key; the keys in the order of their first message
-    known = {}, count = 0,        -- messages in memory, by id
+    queues = {}, order = {},      -- by key; a list in the order of their first message
+    known = {}, count = 0,        -- messages in memory: a set of ids, and their number
     running = 0, outcomes = {},
   }, Subscriber)
 end
 
--- Without a key a message is a queue of its own.
+-- The key of a message's queue. A message without a key has its own queue.
 local function queue_key(message)
   return message.key and (message.tenant or "") .. "\0" .. message.key or message.id
 end
@@ -75,18 +75,18 @@ function Subscriber:look(conn, now)
   end
 end
 
--- Hands one message over. -> true, or false and the error.
+-- Delivers one message. -> true, or false and the error.
 function Subscriber:hand_over(row)
   local message = { id = row.id, topic = row.topic, key = row.key, tenant = row.tenant,
                     payload = row.payload,
                     published_at = row.published_at, deliveries = row.deliveries + 1 }
   local ok, failure = pcall(self.state.deliver, self.op, self.name, message, row.xid)
-  -- by somebody else
+  -- Another relay has delivered it before.
   if not ok and errors.is(failure) and failure.constraint == "delivered_pkey" then return true end
   return ok, failure
 end
 
--- The task of a queue.
+-- The body of the task that delivers the messages of a queue.
 function Subscriber:work(queue)
   while queue.first <= queue.last and not self.state.stopping() do
     local row = queue[queue.first]
@@ -94,7 +94,7 @@ function Subscriber:work(queue)
     self.outcomes[#self.outcomes + 1] = { queue = queue, row = row, ok = ok, failure = failure }
     self.state.signal:set()
     if not ok then
-      queue.failed = true -- nothing of it is tried again before its failure is noted
+      queue.failed = true -- no delivery of this queue starts before the failure is noted
       break
     end
     queue[queue.first] = nil
@@ -116,7 +116,7 @@ function Subscriber:start_work()
     end
     if queue.busy or queue.first <= queue.last then
       kept[#kept + 1] = queue
-    -- not another of the same key, begun since this one was dropped
+    -- If this queue was dropped, a newer queue may have its key: that one stays.
     elseif self.queues[queue.key] == queue then
       self.queues[queue.key] = nil
     end
@@ -124,7 +124,8 @@ function Subscriber:start_work()
   self.order = kept
 end
 
--- A failed message, and what is behind it, is the database's again.
+-- Removes the queue of a failed message from memory. Its messages are fetched again when they are
+-- due.
 function Subscriber:drop(queue)
   for at = queue.first, queue.last do
     self.known[queue[at].id], self.count = nil, self.count - 1
@@ -141,7 +142,8 @@ local function text_of(failure)
   return id and ("%s (call %s)"):format(text, id) or text
 end
 
--- It says nothing of the message: tried again with back-off, as often as it takes.
+-- For a failure that is not due to the message: the delivery is retried with back-off, without
+-- limit.
 function Subscriber:postpone(conn, outcome, now)
   local row, text, wait_s = outcome.row, text_of(outcome.failure), self.state.poll_s
   if blame.of(outcome.failure) == "moment" then
@@ -177,7 +179,7 @@ function Subscriber:note_failure(conn, outcome, now)
       self.topic,
       noted.deliveries, text))
   end
-  -- behind a dead one the key goes on
+  -- After a dead letter the key's next message is delivered at once.
   self.look_at = math.min(self.look_at, noted.dead and now or now + wait_s)
 end
 
@@ -198,7 +200,8 @@ function Subscriber:settle(conn, now)
   end
 end
 
--- False: another relay serves it, or the one whose place it takes.
+-- Acquires the subscriber for this relay. Returns false if another relay serves it, or serves the
+-- subscriber that it replaces (`renamed_from`).
 function Subscriber:take(conn)
   if not store.lock(conn, self.name) then return false end
   store.renumber(conn)
@@ -232,7 +235,7 @@ function Subscriber:turn(conn, now)
   end
 end
 
--- Nothing in memory, and the last look found nothing.
+-- True if no message is in memory and no fetch is due.
 function Subscriber:idle(now)
   return self.count == 0 and self.running == 0 and #self.outcomes == 0 and self.look_at > now
 end
@@ -253,7 +256,7 @@ local function next_look(subscribers, now)
   return math.max(0, at - now)
 end
 
--- One connection's life.
+-- Serves the subscribers over one connection, until the relay must stop or an error is raised.
 local function serve(conn, subscribers, state)
   store.prepare(conn)
   local failed, failure = pcall(function()
@@ -289,7 +292,7 @@ local function sorted(subscribers)
   return names
 end
 
--- Calls the subscriber; its transaction notes the delivery.
+-- Calls the subscriber's operation; the same transaction notes the delivery.
 function relay.call_subscriber(op, name, message, xid)
   local id = tostring(message.id)
   return operation.deliver(op, message, function(tx)
@@ -339,7 +342,7 @@ end
 
 local nothing = setmetatable({}, { __close = function() end })
 
--- A notification makes every subscriber look.
+-- Listens for notifications. Each one makes every subscriber fetch at once.
 function relay.listen(subscribers, state)
   if state.until_idle then return nothing end
   local ok, handle = pcall(db.listen, store.channel, function()

@@ -5,15 +5,15 @@ local json = require "moonpool.json"
 
 local store = { channel = "moonpool_outbox" }
 
--- of the lock that the one relay of a subscriber holds; migrations have the number before
+-- The class of the advisory lock of a subscriber's relay. Migrations use the number before it.
 local LOCK_CLASS = 1836019567
 
---- Sets up a connection of its own for these statements.
+--- Prepares a leased connection for these statements.
 function store.prepare(conn)
   conn.exec "set moonpool.relay = 'on'"
 end
 
---- Runs fn(conn) on a connection for these statements, and gives its result.
+--- Runs fn(conn) on a connection for these statements. Returns its result.
 function store.with(fn)
   return db.lease(function(conn)
     store.prepare(conn)
@@ -21,32 +21,35 @@ function store.with(fn)
   end)
 end
 
---- Is this connection now the one that relays for the subscriber? It is until it ends.
+--- Tries to acquire the lock of the subscriber's relay. True: this connection holds the lock, until
+--- unlock or until the connection ends.
 function store.lock(conn, name)
   return conn.value("select pg_try_advisory_lock($1, hashtext($2))", LOCK_CLASS, name)
 end
 
---- Others may have it at once, not when the server has seen this connection end.
+--- Releases the lock at once. Without this call it is held until the server notices that the
+--- connection has ended.
 function store.unlock(conn, name)
   conn.value("select pg_advisory_unlock($1, hashtext($2))", LOCK_CLASS, name)
 end
 
---- After a restore, where transactions are numbered anew.
+--- Adapts the tables after a restore into a server whose transaction numbers are lower.
 function store.renumber(conn)
   conn.exec [[
     select moonpool.renumber() where exists (
       select from moonpool.subscriber where low > pg_snapshot_xmax(pg_current_snapshot()))]]
 end
 
---- Is the subscriber known, as one of this topic?
+--- True if the subscriber is known and has this topic.
 function store.is_known(conn, name, topic)
   return conn.value(
     "select exists (select from moonpool.subscriber where name = $1 and topic = $2)", name, topic)
 end
 
---- Makes the subscriber known, or known for another topic: it is given what cannot be seen yet, or
---- (`oldest`) all that is kept. What is visible now but lies above its mark, because an older
---- transaction runs, is noted as settled. -> was it new?
+--- Registers the subscriber, or changes its topic. It gets all messages that are not visible yet,
+--- or (`oldest`) all messages that are kept. Messages that are visible now but lie above its mark,
+--- because an older transaction still runs, are noted as delivered.
+--- -> true if the subscriber was unknown or had another topic
 function store.begin(conn, name, topic, oldest)
   return conn.value([[
     with new as (
@@ -65,13 +68,13 @@ function store.begin(conn, name, topic, oldest)
     select count(*) > 0 from new]], { name = name, topic = topic, oldest = oldest })
 end
 
---- How many messages of the topic there are.
+--- The number of messages of the topic in the outbox.
 function store.kept(conn, topic)
   return conn.value("select count(*) from moonpool.outbox where topic = $1", topic)
 end
 
---- The subscriber `old`, which no relay serves now, and all that was settled for it, is called
---- `name` from now on.
+--- Renames the subscriber `old` to `name`, together with its notes of deliveries and failures. The
+--- caller must hold the lock of `old`, so that no relay serves it.
 function store.rename(conn, old, name, topic)
   conn.exec([[
     with renamed as (
@@ -90,13 +93,13 @@ function store.rename(conn, old, name, topic)
     { name = name, old = old, topic = topic })
 end
 
---- It is served.
+--- Notes that a relay serves the subscriber now.
 function store.seen(conn, name)
   conn.exec("update moonpool.subscriber set seen_at = now() where name = $1", name)
 end
 
---- The next messages of a subscriber, in the order of their publishing; not those behind a failed
---- one of their key.
+--- The next messages of a subscriber, in the order in which they were published. Left out are
+--- messages that come after a failed one of the same key, as long as that one is not due.
 ---@return table[] { id, xid, topic, key, tenant, payload, published_at, deliveries, failed }
 function store.fetch(conn, name, topic, limit)
   return conn.query([[
@@ -125,7 +128,8 @@ function store.fetch(conn, name, topic, limit)
      order by c.id limit $limit]], { name = name, topic = topic, limit = limit })
 end
 
---- Seconds until a failed message of the subscriber is due; nil if none waits.
+--- Seconds until the next failed message of the subscriber is due; nil if no message waits for a
+--- retry.
 function store.next_due(conn, name)
   return conn.value([[
     select greatest(0, extract(epoch from next_at - clock_timestamp()))::float8
@@ -133,12 +137,13 @@ function store.next_due(conn, name)
         { name = name })
 end
 
--- Within the subscriber's transaction: the second of two deliveries fails here, at the key
--- delivered_pkey.
+-- Notes a delivery, inside the subscriber's transaction. If a message is delivered twice, the
+-- second transaction fails here with a violation of delivered_pkey.
 store.note =
   "insert into moonpool.delivered (subscriber, message, xid) values ($1, $2::bigint, $3::xid8)"
 
---- A delivery has failed. -> how often it has now, and whether that was the last time
+--- Notes a failed delivery. -> a row with `deliveries`, the number of failed deliveries so far, and
+--- `dead`, true if this one was the last
 function store.fail(conn, name, message, failure)
   return conn.one([[
     insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, dead,
@@ -155,9 +160,9 @@ function store.fail(conn, name, message, failure)
       wait_s = failure.wait_s, most = failure.most, error = failure.text })
 end
 
---- A delivery came to nothing, for no fault of the message: it waits, twice as long as the last
---- time, and is not counted.
---- -> seconds
+--- Notes a delivery that failed for a reason that is not the message's. It is not counted. The
+--- message waits twice as long as the last time, at least `wait_s` and at most `most_s` seconds.
+--- -> the wait in seconds
 function store.postpone(conn, name, message, wait_s, most_s, text)
   return conn.value([[
     insert into moonpool.failure as f (subscriber, message, key, tenant, deliveries, next_at, error,
@@ -175,15 +180,15 @@ function store.postpone(conn, name, message, wait_s, most_s, text)
       wait_s = wait_s, most_s = most_s, error = text })
 end
 
---- A message that had failed is delivered now.
+--- Deletes the failure of a message that is delivered now.
 function store.forget_failure(conn, name, message)
   conn.exec("delete from moonpool.failure where subscriber = $name and message = $id",
             { name = name, id = message.id })
 end
 
---- Moves the subscriber's mark up to the first message that it has not settled, but not beyond the
---- oldest transaction that runs: one that began below may still publish. What lies below the mark
---- needs no row any more.
+--- Moves the subscriber's mark (`low`) up to its first message that is neither delivered nor
+--- failed, but not beyond the oldest running transaction, which may still publish. Rows of
+--- moonpool.delivered below the mark are not needed any more and are deleted.
 function store.advance(conn, name)
   conn.exec([[
     delete from moonpool.failure f using moonpool.delivered d
@@ -206,8 +211,8 @@ function store.advance(conn, name)
          and f.message = d.message)]], { name = name })
 end
 
---- How many messages the subscriber has still to see (up to 10000), the age of the oldest in
---- seconds, its dead letters.
+--- -> { waiting, oldest, dead }: the number of messages that are not delivered yet (counted up to
+--- 10000, failed ones included), the age of the oldest one in seconds, the number of dead letters.
 function store.measure(conn, name, topic)
   local row = conn.one([[
     with s as (select low from moonpool.subscriber where name = $name),

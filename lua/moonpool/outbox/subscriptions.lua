@@ -1,6 +1,7 @@
--- moonpool.outbox.subscriptions: where a subscriber that is not known yet begins, decided when
--- scripts/ is loaded: with what is published from then on, unless it says `from = "oldest"`, or
--- where another ended that it was `renamed_from`. One that is known goes on.
+-- moonpool.outbox.subscriptions: decides, when scripts/ is loaded, at which message a new
+-- subscriber begins: with messages that are published from then on; with `from = "oldest"`, at the
+-- oldest message that is kept; with `renamed_from`, where the former subscriber stopped. A known
+-- subscriber continues where it stopped.
 local errors   = require "moonpool.errors"
 local host     = require "moonpool.host"
 local store    = require "moonpool.outbox.store"
@@ -8,7 +9,7 @@ local tasks    = require "moonpool.script.tasks"
 
 local subscriptions = {}
 
-local PATIENCE_S = 3 -- a host starts without its database, too
+local PATIENCE_S = 3 -- longest wait for the database: a host must also start without it
 
 local said = {
   now     = "%s begins with what is published to %s from now on: %d that are kept are not for it "
@@ -26,7 +27,8 @@ local function tell(name, op, begins, kept)
   end
 end
 
---- Makes a subscriber known. False: it takes the place of one that a relay still serves; later.
+--- Registers a subscriber. Returns false if a relay still serves the subscriber that it replaces
+--- (`renamed_from`): the caller must try again later.
 ---@param op { on: string, from?: string, renamed_from?: string }
 function subscriptions.settle(conn, name, op)
   if store.is_known(conn, name, op.on) then return true end
@@ -43,14 +45,14 @@ function subscriptions.settle(conn, name, op)
   return true
 end
 
--- The first missing table, function or right: `migrate up` has not been run yet.
+-- True if a table, a schema or a right is missing: `migrate up` has not been run yet.
 local function is_missing(failure)
   local state = errors.is(failure) and failure.sqlstate
   return state == "42P01" or state == "3F000" or state == "42501"
 end
 
---- Those of a new generation, before it takes calls: nothing that those publish is missed. Without
---- a database it is done by the relay, when there is one.
+--- Registers the subscribers of a new generation before the generation takes calls, so that they
+--- miss no message of these calls. If the database does not answer, the relay does it later.
 ---@param operations table<string, table>
 function subscriptions.settle_all(operations)
   local subscribers = {}
