@@ -1,18 +1,24 @@
--- moonpool.serve.control: what a running host answers on its control socket: a line of JSON in, a
--- line of JSON out.
+-- moonpool.serve.control: answers requests on the control socket of a running host. A request is
+-- one line of JSON, and so is its answer:
 --
 --   {"do":"call","name":"place_order","input":{…},"tenant":…,"as":…,"scopes":…,"key":…,"timeout":…}
 --       {"ok":true,"generation":3,"result":…}
 --       {"ok":false,"generation":3,"error":{code,message,…}}
---   {"do":"reload"}         {"ok":…,"generation":…,"files":…,"changed":…,"ms":…,"report":"…"}
+--   {"do":"reload"}
+--       {"ok":…,"generation":…,"files":…,"changed":…,"ms":…,"report":"…"}
 --   {"do":"generations"}
---   {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
+--       {"ok":true,"generations":[{number,state,opened_at,age,calls,memory,files},…]}
 --   {"do":"schedules"}
---   {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]} {"do":"status"}
---   {"ok":true,"generation":…,"pool":{…},"transactions":{…}} {"do":"why","id":…}
---   {"ok":true,"call":{…,"notes":[…]},"report":"…"}; without an id:
---   {"ok":true,"calls":[…],"report":"…"} {"do":"metrics"}        {"ok":true,"text":"…"}, the page
---   for Prometheus {"do":"stop"}           {"ok":true}
+--       {"ok":true,"schedules":[{operation,every,last_due,next_due,runs,missed,…},…]}
+--   {"do":"status"}
+--       {"ok":true,"generation":…,"pool":{…},"transactions":{…}}
+--   {"do":"why","id":…}
+--       {"ok":true,"call":{…,"notes":[…]},"report":"…"}
+--       {"ok":true,"calls":[…],"report":"…"}               without an id
+--   {"do":"metrics"}
+--       {"ok":true,"text":"…"}                             the page for Prometheus
+--   {"do":"stop"}
+--       {"ok":true}
 local border      = require "moonpool.operation.border"
 local calls       = require "moonpool.calls"
 local errors      = require "moonpool.errors"

@@ -1,7 +1,7 @@
--- moonpool.serve.dashboard: the page at /. It is an empty shell that anybody may have: it asks for
--- a token, keeps it for the browser tab alone, and draws what /api/db/overview tells it. Its
--- sources are in src/svc/dashboard; they and uPlot, which draws the charts, are built into the host
--- and put together here.
+-- moonpool.serve.dashboard: the page at /. The page itself has no data and needs no token. In the
+-- browser it asks the user for a token, keeps it for this tab only, and draws the data of
+-- /api/db/overview. Its sources are in src/svc/dashboard; they and uPlot, which draws the charts,
+-- are built into the host. This module puts them together.
 local host = require "moonpool.host"
 
 local dashboard = {}
@@ -9,7 +9,7 @@ local dashboard = {}
 local styles  = { "uPlot.min.css", "page.css" }
 local scripts = { "uPlot-LICENSE", "uPlot.iife.min.js", "dom.js", "charts.js", "latency.js",
                   "calls.js", "board.js", "page.js" }
-local pieces -- of the page; between them goes the nonce
+local pieces -- of the page; the nonce is inserted between them
 
 local function file(name)
   local text = host.built_in_text("dashboard/" .. name)
@@ -28,7 +28,8 @@ local function put_together()
   return { one, two .. all(styles) .. three, four .. all(scripts) .. five }
 end
 
---- The page, and the policy it is to be sent with: nothing runs in it but its own text.
+--- Returns the page, and the Content-Security-Policy that must be sent with it: the browser then
+--- runs only the page's own scripts.
 function dashboard.page()
   local nonce = (host.uuid() .. host.uuid()):gsub("-", "")
   pieces = pieces or put_together()

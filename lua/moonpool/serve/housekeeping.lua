@@ -1,6 +1,6 @@
--- moonpool.serve.housekeeping: old rows of the host's own tables go: witnesses and delivered
--- messages. Any host may do it, at any time: a function of the database decides what is old and not
--- needed by anybody.
+-- moonpool.serve.housekeeping: deletes old rows of the host's own tables: witnesses and delivered
+-- messages. Any host may do this, at any time: a function of the database decides which rows are
+-- old and not needed any more.
 local host  = require "moonpool.host"
 local store = require "moonpool.outbox.store"
 
@@ -11,7 +11,7 @@ local EVERY_S = 600
 
 local next_at = 0
 
--- run{keep=hours} -> { witnesses=, messages= }: how many rows went. keep: default
+-- run{keep=hours} -> { witnesses=, messages= }: the numbers of deleted rows. keep: default
 -- MOONPOOL_KEEP_HOURS.
 function housekeeping.run(options)
   local keep = options and options.keep or host.keep_hours
@@ -27,7 +27,8 @@ function housekeeping.run(options)
   return gone
 end
 
--- Called often; runs it from time to time, in a task of its own.
+-- The relay and the jobs call this often. It starts a run about every EVERY_S seconds, in its own
+-- task.
 function housekeeping.turn()
   local now = host.clock()
   if now < next_at then return end

@@ -1,4 +1,4 @@
--- moonpool.serve.jobs: what a host that serves does besides serving: the outbox's relay for the
+-- moonpool.serve.jobs: the background work of a serving host: the outbox's relay for the
 -- subscribers of the current generation, and housekeeping.
 local errors       = require "moonpool.errors"
 local generations  = require "moonpool.generations"
@@ -10,9 +10,9 @@ local outbox       = require "moonpool.outbox"
 
 local jobs = {}
 
-local AGAIN_S = 30 -- after a failure
+local AGAIN_S = 30 -- pause after a failure
 
--- name -> what the relay needs to know of a subscriber
+-- The subscribers of the current generation: name -> the description of its operation.
 local function subscribers()
   local found = {}
   for _, op in ipairs(generations.operations()) do
@@ -21,7 +21,7 @@ local function subscribers()
   return found
 end
 
--- Hands a message to its subscriber in the current generation.
+-- Delivers a message to its subscriber in the current generation.
 local function hand_over(_, name, message, xid)
   local payload = message.payload
   message.payload = nil
@@ -49,8 +49,8 @@ local function work()
   end
 end
 
--- Runs until the host is told to stop. A subscription moves to the next generation when what it
--- delivers is done.
+-- Runs until the host is told to stop. When the generation changes, the relay waits for the
+-- deliveries that are running, and then serves the subscribers of the new generation.
 function jobs.run()
   local said
   while not host.stopping() do

@@ -1,14 +1,15 @@
--- moonpool.serve.lock_waits: which calls wait for a lock in the database, and who has it. What is
--- found is a step of the call in the recorder, and a line in the log. It looks by the host's own
--- connection, because those who wait may have all of the pool's.
+-- moonpool.serve.lock_waits: finds calls that wait for a lock in the database, and the holders of
+-- the locks. Each one is noted as a step of the call in the recorder, and logged. The query uses
+-- the host's own connection, because the waiting calls may hold all connections of the pool.
 local host = require "moonpool.host"
 
 local locks = {}
 
 local EVERY_S = 0.25
-local WAIT_MS = 250 -- for an answer, before anybody asks why
+local WAIT_MS = 250 -- a call that waits this long for an answer is checked
 
--- The name and the state of another user's session are not for everybody.
+-- Describes the holder of a lock that no call of this host holds. PostgreSQL may hide the state of
+-- another user's session.
 local function who(row)
   if row.holder == 0 then return "a prepared transaction" end
   local known = {}
@@ -18,8 +19,8 @@ local function who(row)
     or "no call of this host"
 end
 
---- Looks once at the calls that have waited for an answer for so long; asks the database only if
---- there is one.
+--- Checks once the calls that have waited for an answer for at least `ms`. Queries the database
+--- only if there are such calls.
 ---@param ms? integer  default 250
 function locks.look(ms)
   local backends = host.backends_waited_for(ms or WAIT_MS)
@@ -35,7 +36,7 @@ end
 
 local watch
 
---- Looks from now on, four times a second; what a serving host does, in one of its Lua states.
+--- From now on checks four times a second. A serving host does this in one of its Lua states.
 function locks.start() watch = watch or host.every(EVERY_S, "locks", locks.look) end
 
 function locks.stop()

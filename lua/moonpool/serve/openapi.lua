@@ -5,7 +5,8 @@ local json  = require "moonpool.json"
 
 local openapi = {}
 
--- A schema of its own says which dialect it is; inside a document that is said once.
+-- Removes `$schema`, which names the dialect: inside an OpenAPI document the dialect is given for
+-- the whole document.
 local function embedded(schema)
   if schema then schema["$schema"] = nil end
   return schema
@@ -43,7 +44,7 @@ local function header(name, description, schema)
            schema = schema }
 end
 
--- What the host's own codes mean to a caller, a line each.
+-- The meaning of the host's own error codes for a caller, one line each.
 local function codes_text()
   local lines = { "Further ones are the operations' own.", "" }
   for _, row in ipairs(codes) do
@@ -54,8 +55,8 @@ local function codes_text()
   return table.concat(lines, "\n")
 end
 
---- The document of a list of operations (moonpool.operation.describe); without internal ones, which
---- nobody can call.
+--- The document of a list of operations (moonpool.operation.describe). Internal operations are left
+--- out, because HTTP clients cannot call them.
 function openapi.document(operations)
   local paths = json.object()
   for _, op in ipairs(operations) do

@@ -1,5 +1,5 @@
--- moonpool.serve.pages: what the HTTP service answers besides calls of operations: the routes, and
--- who may see them.
+-- moonpool.serve.pages: the pages of the HTTP service, which are all its answers except calls of
+-- operations: the routes, and the scopes that they need.
 local errors      = require "moonpool.errors"
 local border      = require "moonpool.operation.border"
 local dashboard   = require "moonpool.serve.dashboard"
@@ -12,7 +12,7 @@ local openapi     = require "moonpool.serve.openapi"
 
 local HTML  = "text/html; charset=utf-8"
 local LINES = "application/x-ndjson"
-local PLAIN = "text/plain; version=0.0.4; charset=utf-8" -- as Prometheus names its text
+local PLAIN = "text/plain; version=0.0.4; charset=utf-8" -- the content type of Prometheus
 
 local function has(who, wanted)
   for scope in who.scopes:gmatch "%S+" do
@@ -34,7 +34,7 @@ local function params_of(query)
   return params
 end
 
--- The operations, read anew for each generation.
+-- The operations of the current generation, read once for each generation.
 local known, known_number
 local function operations()
   local number = generations.current()
@@ -62,8 +62,8 @@ local function monitored(page)
   return { scope = "monitor", GET = function(request) return page(request.params) end }
 end
 
--- path -> what each method gives: a table for JSON (or text) and the status. `open`: for everybody;
--- `scope`: what the token must have; neither: any token.
+-- path -> a function for each method, which returns a table for JSON (or a text) and the status.
+-- `open`: no token is needed. `scope`: the token must have this scope. Neither: any token will do.
 local routes = {
   ["/"]                          = { open = true, GET = function()
     local text, policy = dashboard.page()
@@ -134,7 +134,8 @@ local function serve(request)
 end
 
 --- (method, path, query, body, who, draining) -> status, content type, body, the
---- Content-Security-Policy of a page, and true for an answer that goes on as a stream
+--- Content-Security-Policy of a page, and true for an answer that continues as a stream. `who`: the
+--- caller as its token says, nil without a token.
 return function(method, path, query, body, who, draining)
   local ok, answer, status, content_type, policy, follow = pcall(serve, {
     method = method, path = path, params = params_of(query), body = body, who = who,

@@ -1,6 +1,6 @@
--- moonpool.serve.pooler: is there a pooler between this host and its database that gives each
--- transaction another backend? With one, session locks, prepared statements and LISTEN are lost,
--- and locks stay with the wrong session.
+-- moonpool.serve.pooler: detects a pooler between this host and its database that gives the
+-- transactions of a session to different backends. With such a pooler, session locks, prepared
+-- statements and LISTEN are lost, and locks stay with the wrong session.
 local db     = require "moonpool.db"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
@@ -12,17 +12,20 @@ local ADVICE = "DATABASE_URL leads through a pooler that gives the transactions 
   .. "prepared statements and LISTEN would be lost. Set pool_mode = session for this database, or "
   .. "connect to the server itself; see: moonpool help deploying"
 
--- A prepared statement that this session did not make is there, or one that it made is not.
+-- SQLSTATEs that show another backend: a prepared statement exists that this session did not make
+-- (42P05), or one that it made does not exist (26000).
 local strangers = { ["42P05"] = true, ["26000"] = true }
 
--- The backend that the pool's one connection speaks to; "another's" where a statement tells it.
+-- The backend of the pool's only connection; "another's" if an error shows that the backend is not
+-- this session's; nil if the database cannot be reached.
 local function backend(pool)
   local ok, value = pcall(pool.value, "select pg_backend_pid()")
   if ok then return value end
   return errors.is(value) and strangers[value.sqlstate] and "another's" or nil
 end
 
--- Two sessions, one after the other and both open: each has a backend of its own, and keeps it.
+-- Opens two sessions, and asks the first one again while the second is open. Returns true if each
+-- session has its own backend and keeps it.
 local function is_apart()
   local one, two = db.open { max = 1 }, db.open { max = 1 }
   local _ <close> = setmetatable({}, { __close = function()
@@ -31,19 +34,20 @@ local function is_apart()
   end })
   local first, second = backend(one), backend(two)
   local again = first and second and backend(one)
-  if not again then return true end -- not reached: nothing can be said
+  if not again then return true end -- the database was not reached: nothing is known
   return first == again and first ~= second and first ~= "another's" and second ~= "another's"
 end
 
---- What is wrong with the way to the database, or nil.
+--- What is wrong with the connection to the database, or nil.
 ---@return string?
 function pooler.fault()
-  -- A connection that was lost in between is replaced: that is no pooler.
+  -- A lost connection is replaced, and so has a new backend without a pooler: hence a second try.
   if is_apart() or is_apart() then return nil end
   return ADVICE
 end
 
---- Finds out in a task of its own, for a host starts without its database too; calls refuse(fault).
+--- Checks in a separate task, because a host must also start without its database. Calls
+--- refuse(fault) if it finds a fault.
 ---@param refuse fun(fault: string)
 function pooler.check(refuse)
   host.spawn(function()

@@ -1,5 +1,6 @@
--- moonpool.serve.role: does row level security bind the role that the host connects as? PostgreSQL
--- says nothing when it does not, and then only each statement's own condition keeps tenants apart.
+-- moonpool.serve.role: checks that row level security applies to the role with which the host
+-- connects. If it does not apply, PostgreSQL gives no warning, and only the conditions of each
+-- statement keep tenants apart.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 
@@ -14,8 +15,8 @@ local QUESTION = [[
     from pg_roles r
    where r.rolname = current_user]]
 
--- Functions that `moonpool db roles` takes from the role: of them the guard of operations knows no
--- more than their names.
+-- The names of functions that the role may execute, although `moonpool db roles` revokes them. The
+-- guard of operations knows these functions only by name.
 local function powers(name)
   local exact, prefixes = {}, {}
   for _, power in ipairs(host.powers()) do
@@ -56,7 +57,7 @@ function role.fault()
   return nil
 end
 
---- Tells it in the log, in a task of its own: a host starts without its database too.
+--- Checks in a separate task, because a host must also start without its database. Logs a fault.
 function role.check()
   host.spawn(function()
     local ok, fault = pcall(role.fault)

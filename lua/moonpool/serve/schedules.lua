@@ -1,11 +1,12 @@
--- moonpool.serve.schedules: runs the operations that have `every` in a host that serves.
+-- moonpool.serve.schedules: runs the operations that have `every`, in a serving host.
 --
--- Each schedule is a row of moonpool.schedule; an operation with `for_each` has one for each
--- tenant, whose times lie spread over the interval. Of many hosts one runs each due time: the one
--- whose UPDATE moves the row's `due` on. That holds no connection and no lock while the operation
--- runs, but a lease (`held_until`), which this host renews as long as the run lives, and which ends
--- soon after the host. The time is the database's, whatever this host's clock says. A time that
--- nobody was there for is counted, and not made up for: after a pause the last one is run, once.
+-- Each schedule is a row of moonpool.schedule. An operation with `for_each` has one row for each
+-- tenant; the tenants' times are spread over the interval. Each due time is run by one host: the
+-- host whose UPDATE moves the row's `due` on. During the run the host holds no connection and no
+-- lock for the schedule, only a lease (`held_until`). It renews the lease during the run; if the
+-- host dies, the lease expires soon after. All times are those of the database's clock. Due times
+-- at which no host was running are counted as missed. They are not repeated: after a pause only the
+-- last due time is run, once.
 local db          = require "moonpool.db"
 local due         = require "moonpool.operation.due"
 local errors      = require "moonpool.errors"
@@ -18,23 +19,23 @@ local store       = require "moonpool.outbox.store"
 local schedules = {}
 
 local LEASE_S, RENEW_S = 10, 2
-local AGAIN_S     = 5       -- after a failure of the database
-local CLOCK_S     = 10      -- so long the database's clock is known
-local TENANTS_S   = 60      -- at the longest between two looks at who the tenants are
+local AGAIN_S     = 5       -- pause after a failure of the database
+local CLOCK_S     = 10      -- between two queries of the database's clock
+local TENANTS_S   = 60      -- longest time between two queries of the tenants
 local MEASURE_S   = 10
-local CONCURRENCY = 4       -- tenants at a time, on a host
+local CONCURRENCY = 4       -- default of `concurrency`: tenants at a time, on one host
 
-local known   = 0  -- the generation that `entries` are of
+local known   = 0  -- the number of the generation that `entries` belong to
 local entries = {} -- operation -> { due, every, for_each, jobs, queue, workers, … }
-local running = {} -- jobs that run on this host, as a set
+local running = {} -- the set of jobs that run on this host
 local renewer
 local wait_until, measure_at = 0, 0
 
 -- -- time -----------------------------------------------------------------------------------------
 
-local epoch, epoch_at -- the database's clock, and ours when it was asked
+local epoch, epoch_at -- the database's clock, and host.clock() when it was read
 
--- Seconds since 1970, of the database.
+-- The time of the database's clock, in seconds since 1970.
 local function now()
   if not epoch or host.clock() - epoch_at > CLOCK_S then
     epoch, epoch_at = db.value "select extract(epoch from clock_timestamp())::float8", host.clock()
@@ -44,10 +45,11 @@ end
 
 local function written(at) return os.date("!%FT%TZ", at) end
 
--- -- what is to be run ----------------------------------------------------------------------------
+-- -- jobs -----------------------------------------------------------------------------------------
 
--- For how long the tenants' times are spread behind a due time: an interval is used whole; of a
--- cron line, which names a time of the day, a tenth, at most an hour.
+-- The number of seconds after a due time over which the tenants' times are spread. For an interval:
+-- the whole interval. For a cron line, which names a time of the day: a tenth of the time to the
+-- next due time, at most an hour.
 local function spread_of(schedule, at)
   if schedule.interval then return schedule.interval end
   local first = schedule:next(at, due.local_offset)
@@ -55,7 +57,7 @@ local function spread_of(schedule, at)
   return second and math.max(1, math.min((second - first) // 10, 3600)) or 1
 end
 
--- The same on every host.
+-- The seconds by which a tenant's times are later than the due time; the same on every host.
 local function offset_of(operation, tenant, spread)
   local hash = 5381
   for _, byte in ipairs { (operation .. "\0" .. tenant):byte(1, -1) } do
@@ -69,7 +71,7 @@ local function new_job(entry, tenant)
   return { entry = entry, tenant = tenant, offset = offset }
 end
 
--- The operations with a schedule, when the generation has changed.
+-- Reads the operations that have a schedule, if the generation has changed.
 local function read_operations()
   local number = generations.current()
   if number == known then return end
@@ -91,14 +93,15 @@ local function read_operations()
   known, entries, measure_at = number, fresh, 0
 end
 
--- The last time up to `at` when a job was due: where one that is new begins.
+-- The `due` that the row of a new job starts with, as if the job had run then: `at` less the job's
+-- offset, for an interval rounded down to a due time.
 local function begins(job, at)
   local interval, from = job.entry.due.interval, at - job.offset
   return interval and from // interval * interval or from
 end
 
--- Rows of tenants that are new, and what is known of the others; those of tenants that are gone,
--- go.
+-- Inserts the rows of new tenants, deletes the rows of tenants that are not in the list any more,
+-- and then reads the due times of all tenants.
 local function keep_rows(entry, tenants, at)
   local names, dues = {}, {}
   for i, tenant in ipairs(tenants) do names[i], dues[i] = tenant, begins(entry.jobs[tenant], at) end
@@ -118,7 +121,7 @@ local function keep_rows(entry, tenants, at)
   end
 end
 
--- Who the tenants are now.
+-- Reads the current tenants of an operation with `for_each`.
 local function read_tenants(entry, at)
   if not entry.for_each or host.clock() < entry.tenants_at then return end
   local again_s = math.max(1, math.min(TENANTS_S, entry.due.interval or TENANTS_S))
@@ -155,8 +158,8 @@ local function row_of(job)
                      where operation = $1 and tenant = $2]], job.entry.name, job.tenant)
 end
 
--- The row's last due time. One that lies further ahead than the next that there is was written by a
--- clock that was wrong, and would keep all hosts waiting.
+-- The last due time of the job's row. If it lies after the next due time, a host with a wrong clock
+-- has written it, and all hosts would wait for it: it is set back.
 local function read_due(job, at)
   local seen = row_of(job)
   if not seen then
@@ -179,7 +182,8 @@ local function read_due(job, at)
   return row_of(job)
 end
 
--- Moves `due` on for this host; false: another host was faster, or runs it still.
+-- Acquires a due time for this host: moves the row's `due` on. Returns false if another host was
+-- faster, or still runs the job.
 local function claim(job, at, missed)
   return db.exec([[
     update moonpool.schedule
@@ -205,7 +209,7 @@ local function release(job, at, failure)
     job.entry.name, job.tenant, at, failure, host.name)
 end
 
--- Of the runs that live on this host.
+-- Renews the leases of all runs on this host.
 local function renew()
   local names, tenants = {}, {}
   for job in pairs(running) do
@@ -224,7 +228,7 @@ local function renew()
     names, tenants, host.name, LEASE_S)
 end
 
--- Why it failed, and in which call.
+-- The reason why a run failed, with the id of its call.
 local function reason(answer, detail)
   local id = json.decode(answer).callId
   local text = detail:match "^[^\n]*"
@@ -253,7 +257,7 @@ local function run(job, at)
   release(job, at, failure)
 end
 
--- A job that seems to be due: is it, by its row? Then it is run.
+-- Reads the row of a job that seems to be due, and runs the job if it is due.
 local function attend(job)
   local at = now()
   job.seen = read_due(job, at)
@@ -264,7 +268,7 @@ local function attend(job)
   run(job, last)
 end
 
--- Tables, columns, functions or rights that are not there.
+-- SQLSTATEs of missing tables, schemas, privileges, columns and functions.
 local missing = { ["42P01"] = true, ["3F000"] = true, ["42501"] = true, ["42703"] = true,
                   ["42883"] = true }
 
@@ -275,7 +279,7 @@ local function report(failure)
     "run `moonpool migrate up`" or "schedules: " .. tostring(failure))
 end
 
--- The task of a worker of an operation.
+-- The body of a worker task: runs the jobs in the operation's queue.
 local function work(entry)
   while #entry.queue > 0 and not host.stopping() do
     local job = table.remove(entry.queue, 1)
@@ -286,7 +290,7 @@ local function work(entry)
   entry.workers = entry.workers - 1
 end
 
--- -- the look -------------------------------------------------------------------------------------
+-- -- the check of all jobs ------------------------------------------------------------------------
 
 local function is_due(job, at)
   if not job.seen then return true end
@@ -310,7 +314,7 @@ local function look(entry, at)
   end
 end
 
--- How all of them stand, for the metrics.
+-- Updates the metrics of all schedules.
 local function measure(at)
   if host.clock() < measure_at then return end
   measure_at = host.clock() + MEASURE_S
@@ -331,7 +335,7 @@ local function measure(at)
   end
 end
 
--- One look at all schedules; starts what is due. To be called each second.
+-- Checks all schedules, and starts the jobs that are due. Must be called every second.
 function schedules.tick()
   if host.clock() < wait_until then return end
   local ok, failure = pcall(function()
@@ -364,8 +368,8 @@ local function shown(entry, row, at)
 end
 
 -- list() -> for each schedule of the current generation { operation, every, next_due, last_due,
--- runs, missed, failures, … }; of one with `for_each` the same for each of its `tenants`, up to
--- 1000.
+-- runs, missed, failures, … }; for an operation with `for_each` the same for each tenant, in
+-- `tenants`, up to 1000.
 function schedules.list()
   read_operations()
   local list, names, at = {}, {}, now()

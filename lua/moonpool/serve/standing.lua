@@ -1,6 +1,7 @@
--- moonpool.serve.standing: how a host that serves stands to its project: does the database have
--- what migrations/ says, is there an operation at all? Seen as the application's role; told in the
--- log, and by the alert `deployment` on the dashboard.
+-- moonpool.serve.standing: checks the project of a serving host: are the migrations of migrations/
+-- applied to the database, and does scripts/ have any operation? The queries run as the
+-- application's role. Faults are reported in the log, and by the alert `deployment` on the
+-- dashboard.
 local alerts      = require "moonpool.alerts"
 local checksum    = require "moonpool.migrate.checksum"
 local db          = require "moonpool.db"
@@ -47,8 +48,9 @@ local function compare(faults, list, by_version, rows)
          "were applied, but their files are missing")
 end
 
--- What the database says against migrations/, a line each; raises where it cannot be asked. A
--- project that is deployed without that folder says nothing of its migrations.
+-- Compares the database with migrations/. -> the differences, one line each. Raises if the database
+-- cannot be queried. A project may be deployed without that folder: then its migrations are not
+-- compared.
 local function of_migrations()
   local dir, faults = host.app_dir .. "/migrations", {}
   local there = lfs.attributes(dir, "mode") == "directory"
@@ -81,7 +83,8 @@ local function unknown(fault)
     .. (errors.is(fault) and fault.message or tostring(fault))
 end
 
---- Looks: the faults, a line each, and true if the database could be asked.
+--- Checks now. -> the faults, one line each; true if the migrations could be checked; if not, the
+--- reason.
 function standing.look()
   local ok, faults = pcall(of_migrations)
   if not ok then
@@ -124,9 +127,10 @@ local function tick()
   told = text
 end
 
---- Looks now and then from now on; a host starts without its database too.
+--- From now on checks every INTERVAL_S seconds, in a task, because a host must also start without
+--- its database.
 function standing.start()
-  meters.deployment:set(0) -- until it is known
+  meters.deployment:set(0) -- until the first check
   host.spawn(function()
     tick()
     alerts.tick()

@@ -1,23 +1,24 @@
--- moonpool.serve.tokens: who may speak to the HTTP service. A token is shown once, when it is made;
--- the database has a hash of it.
+-- moonpool.serve.tokens: the tokens with which clients may use the HTTP service. A token is shown
+-- once, when it is made; the database stores only a hash of it.
 local db     = require "moonpool.db"
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
 
 local tokens = {}
 
-local own = host.database -- no load may keep the host from knowing who asks
+local own = host.database -- the host's own connection: no load of the pool delays the check
 
 local function refuse(message, ...)
   error(errors.new { code = "USAGE", status = 400, message = message:format(...) }, 0)
 end
 
--- Before `migrate up` there is nobody.
+-- True for an error that means that `migrate up` has not been run: no tokens exist then.
 local function missing(e)
   return errors.is(e) and (e.sqlstate == "3F000" or e.sqlstate == "42883" or e.sqlstate == "42P01")
 end
 
---- For the service: hash, tenant, user, scopes, seconds to live; nothing if there is no such token.
+--- For the service: a token's hash, tenant, user, scopes and seconds until it expires; nil if the
+--- token does not exist.
 function tokens.find(id)
   local ok, row = pcall(own.first, "select * from moonpool.token_by_id($1) where hash is not null",
                         id)
@@ -33,7 +34,7 @@ function tokens.find(id)
   error(row, 0)
 end
 
---- Is there any that may be used?
+--- True if any token exists that may be used.
 function tokens.exist()
   local ok, answer = pcall(own.value, "select moonpool.token_exists()")
   if ok then return answer end
@@ -55,7 +56,7 @@ local function check_scopes(scopes)
   end
 end
 
---- Makes one; options: scopes (list), tenant, user, label, days.
+--- Makes a token; options: scopes (list), tenant, user, label, days (until it expires).
 ---@return string token
 ---@return string id
 function tokens.create(options)
@@ -68,7 +69,7 @@ function tokens.create(options)
   return token, id
 end
 
---- All that have not been revoked, or all.
+--- All tokens that are not revoked; with `everything`, all tokens.
 function tokens.list(everything)
   return db.query([[
     select id, tenant, user_id, array_to_string(scopes, ' ') as scopes, label, created_at,
@@ -77,7 +78,8 @@ function tokens.list(everything)
         or false)
 end
 
---- False: there is none of this id. Hosts take a token that was good for some seconds more.
+--- Revokes a token. Returns false if no token has this id, or if it is revoked already. Hosts that
+--- have checked the token before accept it for some seconds more.
 function tokens.revoke(id)
   return db.count(
     "update moonpool.token set revoked_at = now() where id = $1 and revoked_at is null", id) == 1
