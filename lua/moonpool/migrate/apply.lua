@@ -1,5 +1,5 @@
--- moonpool.migrate.apply: `up` and `down`: what is to be done, in which order, and what is said
--- about it.
+-- moonpool.migrate.apply: `up` and `down`: plans the files to run and their order, runs them, and
+-- prints the outcome.
 local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local errors     = require "moonpool.errors"
@@ -20,11 +20,12 @@ local plural = problem.plural
 
 local apply = {}
 
--- What the steps of a run share; fn(context) is called with it.
+-- Acquires the migration lock, makes the context that the steps of a run share, and calls
+-- fn(context). Returns its result.
 local function with_context(options, fn)
   return session.with_lock(options.wait_s, function(conn)
     local pid = conn.value "select pg_backend_pid()"
-    -- Often enough that whoever holds a lock is seen before the lock timeout.
+    -- Several times within the lock timeout, so that the holder of a lock is found before it.
     local interval_s = math.max(0.05, math.min(1, options.lock_timeout_ms / 3000))
     local has_second = host.pool_stats().max > 1
     local watcher = watch.start(pid, { quiet = options.quiet, interval = interval_s,
@@ -56,8 +57,8 @@ local function out(options, line)
   io.stdout:flush()
 end
 
--- The names of the indexes that the pending files build: these are not repaired but made by their
--- statement.
+-- Returns the names of the indexes that the pending files build. They are not repaired: their
+-- statement builds them.
 local function built_by(conn, plan)
   local names = {}
   for _, item in ipairs(plan) do
@@ -70,7 +71,8 @@ local function built_by(conn, plan)
   return names
 end
 
--- The files that `up` runs, with how much of them is done.
+-- Returns the files that `up` runs, each with its number of finished statements, and the number of
+-- applied migrations.
 local function plan_up(conn, dir, options)
   local list, by_version = files.all(dir)
   local rows, half = record.applied(conn), record.half_done(conn)
@@ -94,7 +96,7 @@ local function plan_up(conn, dir, options)
   return plan, #rows
 end
 
--- The files that `down` runs, the newest first.
+-- Returns the files that `down` runs, the newest first.
 local function plan_down(conn, dir, options)
   local _, by_version = files.all(dir)
   local rows, half = record.applied(conn), record.half_done(conn)
@@ -125,7 +127,8 @@ local function plan_down(conn, dir, options)
   return plan
 end
 
--- What is to be said after a failure: how much of the file is done. The connection may be lost.
+-- Returns the message after a failure: how much of the file is done. If the connection is lost,
+-- another connection reads the record.
 local function outcome(context, file, direction)
   local known, half = pcall(record.half_done, context.conn)
   if not known and context.has_second then known, half = pcall(record.half_done, db) end
@@ -140,7 +143,7 @@ local function outcome(context, file, direction)
                        "there", file.name, plural(half.done, "statement"), direction)
 end
 
--- Runs the plan. Gives the exit code.
+-- Runs the plan. Returns the exit code.
 local function run_plan(context, plan, direction, options)
   local verb = direction == "up" and "applied" or "undone"
   for number, item in ipairs(plan) do
@@ -165,10 +168,10 @@ end
 
 ---@class moonpool.migrate.options
 ---@field to? integer               up: the last number to apply; down: the last number to keep
----@field count? integer            down: how many
----@field wait_s number             for another migration
+---@field count? integer            down: how many migrations
+---@field wait_s number             seconds to wait for another migration
 ---@field lock_timeout_ms integer
----@field retries integer           after a lock timeout
+---@field retries integer           after a lock timeout or a deadlock
 ---@field quiet? boolean
 ---@field dry_run? boolean
 ---@field print? boolean
@@ -178,7 +181,7 @@ end
 ---@return integer exit
 function apply.up(dir, options)
   if options.print then return trial.print(db, (plan_up(db, dir, options)), "up") end
-  files.all(dir)      -- what is wrong with the files is said without waiting for the lock
+  files.all(dir)      -- raises for a faulty file before it waits for the lock
   return with_context(options, function(context)
     if not options.dry_run then
       system.ensure(context.conn, function(line) out(options, line) end)
@@ -188,7 +191,7 @@ function apply.up(dir, options)
     end
     local plan, applied = plan_up(context.conn, dir, options)
     if options.dry_run then return trial.run(context, plan, "up") end
-    local names = built_by(context.conn, plan)      -- and every file is read before any is applied
+    local names = built_by(context.conn, plan)      -- reads every file before one is applied
     local invalid = indexes.repair(context.conn, names, context)
     context.before = objects.open(context.conn, applied > 0)
     if #plan == 0 then

@@ -1,9 +1,9 @@
--- moonpool.migrate.catalog: what a database has, a line of text for each object: its kind, its
--- name, the table or the like that it belongs to, and its definition as PostgreSQL gives it. What
--- belongs to the system, to extensions and to moonpool itself is left out.
+-- moonpool.migrate.catalog: reads the objects of a database. Each has a kind, a name, the table or
+-- the like that it belongs to, and its definition as PostgreSQL writes it. Objects of the system,
+-- of extensions and of moonpool itself are left out.
 local catalog = {}
 
--- Names are complete whatever the search path is: reading is done with an empty one.
+-- The queries run with an empty search_path, so that all names include their schema.
 local PARTS = {
   [[select 'schema' as kind, quote_ident(nspname) as name, null::text as parent,
            concat_ws('; ', 'owner ' || o.rolname, acl('n', nspacl, nspowner)) as definition
@@ -129,8 +129,8 @@ local HEAD = [[
          and m.objid = t.oid))
 ]]
 
--- acl(letter, what is granted, owner): the grants in one order; where none were made, the usual
--- ones.
+-- Replaces acl(letter, column of the grants, owner) by SQL for the grants in a fixed order. Where
+-- the column is NULL, these are PostgreSQL's default privileges.
 local function fill(sql)
   return (sql:gsub("acl(%b())", function(arguments)
     local letter, list, owner = arguments:match "^%((.*),%s*(%w+),%s*(%w+)%)$"
@@ -147,7 +147,8 @@ local QUERY = fill(HEAD .. table.concat(PARTS, "\n union all\n"))
 ---@field parent? string       the table, or the like, that it belongs to
 ---@field definition string
 
---- All objects by kind and name. Within a transaction, which has no search path afterwards.
+--- Returns all objects, by kind and name. Must be called in a transaction; its search_path is empty
+--- afterwards.
 ---@return table<string, moonpool.migrate.object>
 function catalog.read(conn)
   conn.exec "set local search_path = ''"

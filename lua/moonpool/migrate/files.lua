@@ -1,7 +1,7 @@
--- moonpool.migrate.files: migrations/NNNN_name.sql: what they hold, in which order, and a new one.
+-- moonpool.migrate.files: reads migrations/NNNN_name.sql in their order, and writes a new file.
 --
--- What stands before the line `-- migrate:down` is applied, what stands after it undoes it. The
--- checksum is of the first part.
+-- The text before the line `-- migrate:down` is applied; the text after it undoes the migration.
+-- The checksum is made from the first part.
 local checksum = require "moonpool.migrate.checksum"
 local lfs      = require "lfs"
 local markers  = require "moonpool.migrate.markers"
@@ -13,7 +13,7 @@ local problem  = require "moonpool.migrate.problem"
 ---@field path string
 ---@field up string
 ---@field down? string
----@field down_line? integer  where `down` begins in the file
+---@field down_line? integer  line of the file at which `down` begins
 ---@field checksum string
 
 local files = {}
@@ -39,7 +39,7 @@ local function load(dir, name)
   return file
 end
 
---- The project's migrations in the order of their numbers, and by number.
+--- Returns the project's migrations in the order of their numbers, and the same by number.
 ---@return moonpool.migrate.file[], table<integer, moonpool.migrate.file>
 function files.all(dir)
   if lfs.attributes(dir, "mode") ~= "directory" then
@@ -86,7 +86,7 @@ local template = [[
 
 ]]
 
---- Writes an empty migration with the next number and gives its path.
+--- Writes an empty migration with the next number. Returns its path.
 function files.new(dir, words)
   local name = words:lower():gsub("[%s-]+", "_"):gsub("%.sql$", "")
   if not name:match "^[a-z0-9_]+$" then

@@ -1,6 +1,6 @@
--- moonpool.migrate.hazards: statements that would keep a big table locked for as long as they read
--- or rewrite it, told before they run. Tables that the migration itself makes are not there yet,
--- and so are not big.
+-- moonpool.migrate.hazards: warns, before a migration runs, of statements that hold a lock on a big
+-- table while they read or rewrite all of it. A table that the migration itself makes does not
+-- exist yet and so gets no warning.
 local moonpool = require "moonpool"
 
 local BIG_ROWS = 100000
@@ -14,7 +14,7 @@ local function is_volatile(conn, call)
     name.String.sval)
 end
 
--- Is there a volatile call anywhere in the expression?
+-- Does the expression contain a call of a volatile function?
 local function any_volatile(conn, node)
   if type(node) ~= "table" then return false end
   if node.FuncCall and is_volatile(conn, node.FuncCall) then return true end
@@ -88,7 +88,7 @@ local alter = {
   AT_SetAccessMethod = function() return "rewrites it" end,
 }
 
--- What a statement does to tables: calls found(relation, hazard) for each.
+-- By kind of statement: a function that calls found(relation, hazard) for each hazard.
 local kinds = {
   IndexStmt = function(_, tree, found)
     if not tree.concurrent then
@@ -137,7 +137,7 @@ local size_query = [[
    where r.oid = to_regclass(case when $schema::text is null then format('%I', $table::text)
                                   else format('%I.%I', $schema::text, $table::text) end)]]
 
---- What of these statements would lock a big table for long: lines for the user.
+--- Returns one line for the user for each of these statements that would lock a big table for long.
 ---@param list moonpool.migrate.statement[]
 ---@return string[]
 function hazards.of(conn, list)

@@ -1,5 +1,6 @@
--- moonpool.migrate.indexes: INVALID indexes. A CONCURRENTLY build that fails or is cut off leaves
--- one: it costs every write, serves no query, and IF NOT EXISTS takes it for the real one.
+-- moonpool.migrate.indexes: finds, drops and rebuilds INVALID indexes. A CONCURRENTLY build that
+-- fails or is interrupted leaves one. It slows every write, serves no query, and IF NOT EXISTS
+-- takes it for a valid index.
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
@@ -11,13 +12,13 @@ local POLL_S = 0.25
 ---@field name string
 ---@field full string       schema and name, quoted
 ---@field on string         its table
----@field leftover boolean  of a REINDEX CONCURRENTLY: the index that it was to replace is there
+---@field leftover boolean  left by a REINDEX CONCURRENTLY; the original index exists
 ---@field builder? integer  process that builds it now
 
 local indexes = {}
 
--- The progress view hides the index of a session that the role may not look into; pg_locks shows
--- its lock on the table.
+-- The progress view hides the index from a role that may not read the statistics of the building
+-- session. pg_locks shows that session's lock on the table.
 local query = [[
   select c.relname as name, format('%I.%I', n.nspname, c.relname) as full,
     i.indrelid::regclass::text as on,
@@ -42,13 +43,14 @@ local query = [[
    where not i.indisvalid and c.relkind = 'i'
    order by 2]]
 
---- All INVALID indexes of the database.
+--- Returns all INVALID indexes of the database.
 ---@return moonpool.migrate.index[]
 function indexes.invalid(conn)
   return conn.query(query)
 end
 
--- The index of a CREATE INDEX statement, as the server would name it: nil, or { valid, full, on }.
+-- Looks up the index of a CREATE INDEX statement in the database. Returns { valid, full, on }, or
+-- nil if the index does not exist.
 local function find(conn, index)
   return conn.first([[
     select i.indisvalid as valid, format('%I.%I', n.nspname, c.relname) as full,
@@ -63,7 +65,7 @@ local function find(conn, index)
 end
 
 local function drop(conn, full)
-  session.lock_timeout(conn, 0)      -- nobody queues behind it
+  session.lock_timeout(conn, 0)      -- no session queues behind it
   conn.exec("drop index concurrently if exists " .. full)
 end
 
@@ -73,15 +75,16 @@ local function invalid_named(conn, full)
   end
 end
 
---- Before the statement is run: takes an invalid index of its name away. Gives true when there was
---- one.
+--- Must be called before the statement runs: drops an INVALID index of its name, after waiting for
+--- a process that builds it. Returns true if it dropped one. Raises a problem if that process still
+--- builds after context.wait_s seconds.
 function indexes.make_room(conn, index, context)
   local found = find(conn, index)
   if not found or found.valid then return false end
   local limit, told = host.clock() + context.wait_s, false
   while true do
     local invalid = invalid_named(conn, found.full)
-    if not invalid then return false end      -- its builder was quicker
+    if not invalid then return false end      -- its builder has finished it or dropped it
     if not invalid.builder then break end
     if host.clock() > limit then
       problem.raise(
@@ -102,7 +105,7 @@ function indexes.make_room(conn, index, context)
   return true
 end
 
---- After the statement: is the index there and valid? Raises if not.
+--- Must be called after the statement: raises a problem unless the index exists and is valid.
 function indexes.check(conn, statement)
   local found = find(conn, statement.index)
   if not found then
@@ -120,14 +123,15 @@ function indexes.check(conn, statement)
   end
 end
 
---- Is the index there and valid, from a statement whose end was not recorded?
+--- Does the index exist and is it valid? For a statement that ran, but was not recorded as done.
 function indexes.is_built(conn, index)
   local found = find(conn, index)
   return found ~= nil and found.valid
 end
 
---- After a failed build: takes away what it left, unless that takes long: the next run does it too.
---- Gives true, or false and why it is still there.
+--- Must be called after a failed build: drops the INVALID index that the build left. The drop waits
+--- for a lock for at most lock_timeout_ms; if it fails, the next run of migrate drops the index.
+--- Returns true, or false and the error.
 function indexes.clean_up(conn, index, lock_timeout_ms)
   local ok, failure = pcall(function()
     local found = find(conn, index)
@@ -141,8 +145,9 @@ function indexes.clean_up(conn, index, lock_timeout_ms)
   return ok, failure
 end
 
---- Repairs what no pending statement will build: corpses of a REINDEX are dropped, others built
---- anew in place, for their definition is nowhere else. Gives how many are still invalid.
+--- Repairs the INVALID indexes that no pending statement builds. Leftovers of a REINDEX are
+--- dropped. Other indexes are rebuilt in place, because only the catalog has their definition.
+--- Returns the number of indexes that could not be repaired.
 ---@param pending table<string, boolean>   names that pending statements create
 function indexes.repair(conn, pending, context)
   local left = 0
@@ -169,7 +174,7 @@ function indexes.repair(conn, pending, context)
         context.watch(nil)
         if ok then
           context.say(string.format("rebuilt the INVALID index %s on %s", index.full, index.on))
-        else      -- its attempt is one more
+        else      -- the failed REINDEX left another one
           for _, corpse in ipairs(indexes.invalid(conn)) do
             if corpse.leftover and corpse.table_id == index.table_id and not corpse.builder then
               pcall(drop, conn, corpse.full)

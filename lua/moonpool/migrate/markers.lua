@@ -1,9 +1,10 @@
--- moonpool.migrate.markers: a migration's text as what is applied and what undoes it.
+-- moonpool.migrate.markers: splits the text of a migration into the part that is applied and the
+-- part that undoes it.
 --
--- The marker between them is a line of its own, `-- migrate:down`; `-- migrate:up` may stand in
--- front of all. A comment that looks like one of these, or like a marker of another tool, and is
--- not exactly ours is refused: as a mere comment, it would let what undoes the migration be
--- applied.
+-- The marker between them is a line of its own, `-- migrate:down`. `-- migrate:up` may stand before
+-- the first part. A line that looks like one of these, or like a marker of another tool, but is not
+-- exactly our marker, is refused. If it were taken for a comment, `up` would also apply the part
+-- that undoes the migration.
 local nearest = require "moonpool.is.nearest"
 local problem = require "moonpool.migrate.problem"
 local scan    = require "moonpool.migrate.scan"
@@ -18,7 +19,7 @@ end
 
 local tools      = set "migrate migration migrations goose dbmate rambler flyway sqlx evolution"
 local directions = set "up ups down downs undo revert rollback"
--- These count as they are written; words that are only near to them are plain English.
+-- These words must match exactly; words that are only similar to them are plain English.
 local more_tools = set [[alembic atlas duck geni gomigrate graphile knex liquibase micrate mybatis
                          nomad pgroll shmig sqitch tern umzug yoyo]]
 local more_directions = set [[upgrade upgrades downgrade downgrades reverse backward backwards
@@ -32,7 +33,7 @@ local around     = set [[migrate migration migrations goose dbmate rambler flywa
                          begin begins start starts end ends of the and here below follows this is]]
 local joined     = set "migrateup migratedown gooseup goosedown upmigration downmigration"
 
--- Letters that are drawn as ASCII ones.
+-- Letters that look like ASCII letters.
 local drawn_as = {}
 for ascii, others in pairs {
   a = "аαɑ", c = "сϲ", d = "ԁɗ", e = "еєε", g = "ɡԍց", i = "іιıї", k = "кκ", l = "ӏ", m = "мϻ",
@@ -41,7 +42,7 @@ for ascii, others in pairs {
   for _, code in utf8.codes(others) do drawn_as[code] = ascii end
 end
 
--- What is not seen at all, and what is seen as a blank.
+-- is_invisible: characters without a visible form. is_sign: signs, which count as blanks.
 local function is_invisible(code)
   return code == 0xAD or code >= 0x200B and code <= 0x200F or code == 0x2060 or code == 0xFEFF
 end
@@ -50,7 +51,8 @@ local function is_sign(code)
   return code < 0xC0 or code >= 0x2000 and code < 0x2C00 or code >= 0x3000 and code < 0x3040
 end
 
--- Lower case, look-alikes as what they look like, other signs as blanks and other letters as "?".
+-- Returns the line in lower case, with look-alikes as ASCII letters, other signs as blanks and
+-- other letters as "?".
 local function folded(line)
   line = line:lower()
   if not line:find "[\128-\255]" then return line end
@@ -67,7 +69,7 @@ local function folded(line)
   end))
 end
 
-local judged = {}      -- known words -> word -> whether it is near one of them; of one file
+local judged = {}      -- set of known words -> word -> is the word near one of them? Per file
 
 local function is_near(word, known)
   if known[word] then return true end
@@ -78,7 +80,8 @@ local function is_near(word, known)
   return answers[word]
 end
 
--- "start of down migration": nothing but where something begins, and in which direction.
+-- "start of down migration": do all words only say that a part begins or ends, and one of them a
+-- direction?
 local function says_only(rest)
   local directed, count = false, 0
   for word in rest:gmatch "[%w?]+" do
@@ -89,7 +92,7 @@ local function says_only(rest)
   return directed
 end
 
--- Markers of tools that have words of their own.
+-- Is this a marker of a tool that does not use the usual words?
 local function is_foreign(signs, rest)
   local first, after = rest:match "^(%a+)%s+([%w_]+)"
   if rest:find "^preconditions%s+%w+:" or rest:find "^u%d[%d_.]*__%w" then return true end
@@ -98,7 +101,8 @@ local function is_foreign(signs, rest)
     and rest:find "^%a+%s+%S+%s+%a+%s+pg%s*$" ~= nil
 end
 
--- "step: down", "name = migrate_down", "+duck Down": what a direction is given to.
+-- "step: down", "name = migrate_down", "+duck Down": does a name or a sign stand before a
+-- direction?
 local function names_direction(signs, rest)
   local value = rest:match "^[%w_]+%s*[:=](.*)$"
   if value and says_only(value) then return true end
@@ -107,7 +111,8 @@ local function names_direction(signs, rest)
     and (more_tools[first] or signs:find "[+:@#!$%%<%[{=/]" ~= nil)
 end
 
--- Does a part of a line, without what decorates it, look like a marker?
+-- Does a part of a line look like a marker? `signs` are the signs before `rest`. `comment`: as
+-- below.
 local function part_looks_like(signs, rest, comment)
   if signs:find "%+$" and is_near(rest:match "^%a*", tools) then return true end
   if rest:find "^migrat[ei]o?n?:[%w?]" or rest:find "^liquibase%s+formatted" then return true end
@@ -127,8 +132,8 @@ local function part_looks_like(signs, rest, comment)
   return alone and is_near(first, directions) and is_near(second, parts) or says_only(rest)
 end
 
--- Does a line look like a marker, as a whole or behind dashes? `comment`: of a comment, else of
--- code.
+-- Does a line look like a marker, as a whole or after dashes? `comment`: the line is part of a
+-- comment, otherwise of code.
 local function looks_like(line, comment)
   for part in folded(line):gsub("%-%-+", "\n"):gmatch "[^\n\v\f]+" do
     local signs, rest = part:match "^([^%w?]*)(.*)$"
@@ -155,14 +160,14 @@ local function line_of(text, at)
   return lines + 1
 end
 
--- Our marker that the comment is: "up" or "down".
+-- Returns "up" or "down" if the comment is exactly our marker, otherwise nil.
 local function ours(text, from, to)
   if from > 1 and not text:find("^[\r\n]", from - 1) then return nil end
   local word = text:sub(from, to):match "^%-%-[ \t]*migrate:(%l+)[ \t]*$"
   return (word == "up" or word == "down") and word or nil
 end
 
--- What only psql reads.
+-- Raises for a command that only psql reads.
 local function refuse_psql(path, line, word)
   if word == "\\." then
     refuse(path, line, "\\. ends data of COPY, which only psql reads: use INSERT " ..
@@ -182,7 +187,8 @@ end
 local Reader = {}
 Reader.__index = Reader
 
--- Does a line of code look like a marker? Nearly all begin with a word that is none, seen before.
+-- Does a line of code look like a marker? Nearly all lines begin with a word that begins no marker;
+-- `harmless` keeps the answer for each such word.
 function Reader:is_lookalike(line)
   local first = line:match "^%s*(%a+)" or line
   local known = self.harmless[first]
@@ -193,7 +199,7 @@ function Reader:is_lookalike(line)
   return not known and looks_like(line, false)
 end
 
--- Code that stands between quotes and comments, up to `to`.
+-- Reads the code between quotes and comments, up to `to`.
 function Reader:code(to)
   local code = self.text:sub(self.at, to)
   local first = code:find "[^%s]"
@@ -212,7 +218,7 @@ function Reader:code(to)
   end
 end
 
--- The end of a statement.
+-- A statement ends here.
 function Reader:ends()
   if self.copy and self.copy:find "%Wfrom%s+stdin%f[^%w_]" then
     refuse_copy(self.path, line_of(self.text, self.code_from))
@@ -255,8 +261,8 @@ function Reader:comment(from, to)
   end
 end
 
---- The part that is applied, the one that undoes it, and the line that the second one begins on;
---- the last two are nil where there is no marker. Raises a problem that names file and line.
+--- Returns the part that is applied, the part that undoes it, and the line at which the second part
+--- begins. Without a marker the last two are nil. Raises a problem that names file and line.
 ---@return string up
 ---@return string? down
 ---@return integer? down_line

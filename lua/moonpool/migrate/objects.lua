@@ -1,9 +1,10 @@
--- moonpool.migrate.objects: what the migrations have made, noted while they run, so that `migrate
--- verify` can tell what has become of it. Each transaction of a migration notes what it changed of
--- the catalog, and nothing else: what others make or own is no business of the migrations.
+-- moonpool.migrate.objects: records the objects that the migrations make, so that `migrate verify`
+-- can compare them with the database. Each transaction of a migration records its own changes of
+-- the catalog, and no others: objects that others make or own are not compared.
 --
--- What is noted is in moonpool.migration_object, which only the owner sees. One row of the kind
--- `server` says which version wrote the definitions: another one may spell them in another way.
+-- The record is the table moonpool.migration_object, which only the owner may read. Its row of the
+-- kind `server` has the server's major version that wrote the definitions: another version may
+-- write the same definition in another way.
 local catalog = require "moonpool.migrate.catalog"
 local db      = require "moonpool.db"
 local json    = require "moonpool.json"
@@ -14,7 +15,7 @@ local objects = {}
 local RECORD =
   "jsonb_to_recordset($1::jsonb) as x (kind text, name text, parent text, definition text)"
 
--- Of an INVALID index `migrate status` tells.
+-- An INVALID index is skipped here: `migrate status` reports it.
 local function is_invalid(object) return object.definition:find "; INVALID$" ~= nil end
 
 local function in_transaction(conn, fn)
@@ -30,7 +31,8 @@ local function major(conn)
   return conn.value "select (current_setting('server_version_num')::int / 10000)::text"
 end
 
--- What is noted, by kind and name, and the server's version then; nil where nothing was noted yet.
+-- Returns the recorded objects, by kind and name, and the server's version that wrote them; nil if
+-- nothing is recorded yet.
 local function noted(conn)
   if not conn.value "select to_regclass('moonpool.migration_object') is not null" then
     return nil
@@ -48,7 +50,7 @@ local function noted(conn)
   return any and all or nil, version
 end
 
--- Takes the objects of `gone` off the note and puts those of `there` on it.
+-- Deletes the objects of `gone` from the record and inserts those of `there`.
 local function write(conn, gone, there)
   if gone[1] then
     conn.exec("delete from moonpool.migration_object o using " .. RECORD
@@ -66,8 +68,8 @@ local function write_server(conn)
   write(conn, row, row)
 end
 
---- Notes what has changed since `before`, within the transaction that changed it. Gives what there
---- is now.
+--- Records the changes since `before`. Must be called in the transaction that made them. Returns
+--- the current objects.
 function objects.note(conn, before)
   local now, gone, there = catalog.read(conn), {}, {}
   for key, object in pairs(before) do
@@ -86,8 +88,8 @@ function objects.note(conn, before)
   return now
 end
 
---- Takes what there is for what the migrations made: of the noted objects, and of what belongs to
---- them.
+--- Records the current state of the recorded objects, and of the objects that belong to them, as
+--- made by the migrations. Returns the current objects.
 function objects.accept(conn)
   return in_transaction(conn, function()
     local known, now, gone, there = noted(conn) or {}, catalog.read(conn), {}, {}
@@ -107,7 +109,8 @@ function objects.accept(conn)
   end)
 end
 
--- What a database that was migrated before there was a note has of the owner's own.
+-- Makes the first record of a database that an older moonpool has migrated: the objects that belong
+-- to the owner's roles.
 local function first_note(conn)
   local mine, now, there = {}, catalog.read(conn), {}
   for _, row in ipairs(
@@ -128,7 +131,8 @@ local function first_note(conn)
   write(conn, {}, there)
 end
 
---- Before migrations run: `applied` says whether some were. Gives what there is.
+--- Must be called before migrations run. `applied`: the database has applied migrations. Returns
+--- the current objects.
 function objects.open(conn, applied)
   local known, version = noted(conn)
   if known and version ~= major(conn) then return objects.accept(conn) end
@@ -141,7 +145,7 @@ function objects.open(conn, applied)
   end)
 end
 
--- The first thing that differs, on either side.
+-- Returns the first part of each definition that the other does not have; "-" if there is none.
 local function difference(one, other)
   local function parts(text)
     local list, set = {}, {}
@@ -169,7 +173,7 @@ local function describe(object)
   return text
 end
 
--- The keys in a fixed order.
+-- Returns the keys in a fixed order.
 local function sorted(map)
   local keys = {}
   for key in pairs(map) do keys[#keys + 1] = key end
@@ -196,7 +200,7 @@ local function compare(known, now, same_server)
   end
   for _, key in ipairs(sorted(now)) do
     local object = now[key]
-    -- An index that somebody adds by hand changes nothing that a statement does.
+    -- An index that was added by hand is allowed: it does not change the effect of a statement.
     if not known[key] and object.kind ~= "index" and object.parent and names[object.parent] then
       lines[#lines + 1] = ("the %s is there, but no migration made it"):format(describe(object))
     end
@@ -204,7 +208,8 @@ local function compare(known, now, same_server)
   return lines
 end
 
---- What differs from what the migrations made, a line each, and true if it could be compared.
+--- Compares the database with the record. Returns one line for each difference, and whether there
+--- is a record to compare with.
 ---@return string[] lines, boolean noted
 function objects.differences()
   local lines, known = {}, true

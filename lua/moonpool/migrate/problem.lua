@@ -1,5 +1,5 @@
--- moonpool.migrate.problem: what is the user's to solve, printed as it is, without a traceback; and
--- words for messages.
+-- moonpool.migrate.problem: an error that the user can solve. It is printed unchanged, without a
+-- traceback. Also helps to write messages.
 local problem = {}
 
 local metatable = { __tostring = function(self) return self.message end }

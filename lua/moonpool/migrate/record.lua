@@ -1,6 +1,7 @@
--- moonpool.migrate.record: what was applied to the database: a row of moonpool_migrations for each
--- migration, and, only while one is half done, a row of moonpool_migration_steps for each of its
--- statements. The functions take a connection.
+-- moonpool.migrate.record: records the applied migrations in the database: one row of
+-- moonpool_migrations for each migration. Only while a migration is half done, the table
+-- moonpool_migration_steps has a row for each of its statements that has begun. The functions take
+-- a connection.
 local checksum = require "moonpool.migrate.checksum"
 local host     = require "moonpool.host"
 local problem  = require "moonpool.migrate.problem"
@@ -11,7 +12,7 @@ local function exists(conn, name)
   return conn.value("select to_regclass($1) is not null", "public." .. name)
 end
 
---- Makes the table, or adds the columns that an older moonpool did not have.
+--- Creates the table, or adds the columns that a table of an older moonpool does not have.
 function record.create(conn)
   if not exists(conn, "moonpool_migrations") then
     conn.exec [[
@@ -44,18 +45,18 @@ function record.applied(conn)
       from public.moonpool_migrations order by version]]
 end
 
---- Whether one is half done, for who may not read the rows.
+--- Is a migration half done? For a role that may not read the rows.
 function record.is_half_done(conn) return exists(conn, "moonpool_migration_steps") end
 
---- The migration that is half done, nil if none is: { version, name, direction, steps = { [number]
---- = row } }.
+--- Returns the half-done migration, or nil: { version, name, direction, done = number of finished
+--- statements, steps = { [number] = row } }.
 function record.half_done(conn)
   if not exists(conn, "moonpool_migration_steps") then return nil end
   local ok, rows = pcall(conn.query, [[
     select version, name, direction, number, checksum, done from public.moonpool_migration_steps
       order by version, number]])
   if not ok then
-    if rows.sqlstate == "42P01" then return nil end      -- it was finished this very moment
+    if rows.sqlstate == "42P01" then return nil end      -- finished since the check above
     error(rows, 0)
   end
   local half
@@ -68,7 +69,7 @@ function record.half_done(conn)
   return half
 end
 
---- Notes that a statement begins, or that it is done.
+--- Records that a statement begins (`done` false) or is done (true).
 function record.step(conn, file, direction, statement, done)
   if not exists(conn, "moonpool_migration_steps") then
     conn.exec [[
@@ -92,7 +93,7 @@ function record.step(conn, file, direction, statement, done)
       checksum = statement.checksum, done = done })
 end
 
---- What an interrupted `up` has recorded gives way to the steps of `down`.
+--- Replaces the steps of an interrupted `up` by the first step of `down`.
 function record.turn(conn, file, statement)
   conn.exec "begin"
   conn.exec("delete from public.moonpool_migration_steps where version = $1", file.version)
@@ -100,21 +101,21 @@ function record.turn(conn, file, statement)
   conn.exec "commit"
 end
 
---- Forgets that a statement began: it failed, and the server said so.
+--- Deletes the step of a statement that began and failed with an error of the server.
 function record.unstep(conn, file, statement)
   conn.exec("delete from public.moonpool_migration_steps where version = $1 and number = $2",
             file.version,
             statement.number)
 end
 
--- The table of steps goes when nothing is half done.
+-- Drops the table of steps: no migration is half done any more.
 local function clear_steps(conn)
   if exists(conn, "moonpool_migration_steps") then
     conn.exec "drop table public.moonpool_migration_steps"
   end
 end
 
---- The file is applied; within the transaction of its last statements.
+--- Records that the file is applied. Must be called in the transaction of its last statements.
 function record.add(conn, file, count, duration_ms)
   conn.exec([[
     insert into public.moonpool_migrations (version, name, checksum, statements, duration_ms,
@@ -126,13 +127,14 @@ function record.add(conn, file, count, duration_ms)
   clear_steps(conn)
 end
 
---- The file is undone; within the transaction of the last statements.
+--- Records that the file is undone. Must be called in the transaction of its last statements.
 function record.remove(conn, file)
   conn.exec("delete from public.moonpool_migrations where version = $1", file.version)
   clear_steps(conn)
 end
 
---- Compares files and record.
+--- Compares the files with the record. Returns the files to apply. Raises a problem for an applied
+--- file that is missing or changed, and for a new file before an applied one.
 ---@return moonpool.migrate.file[] pending
 function record.pending(dir, list, by_version, rows)
   local applied, newest = {}, nil

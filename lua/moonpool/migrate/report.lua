@@ -1,8 +1,8 @@
--- moonpool.migrate.report: a failed statement as text: file:line, SQLSTATE, the source line with a
--- caret, what to do.
+-- moonpool.migrate.report: writes the message for a failed statement: file:line, SQLSTATE, the
+-- source line with a caret, and what to do.
 local report = {}
 
--- Advice that the server does not give, by SQLSTATE.
+-- Advice by SQLSTATE, in addition to the server's message.
 local advice = {
   ["55P03"] =
     "other sessions use the table; run migrate again when it is less busy, or with a longer \z
@@ -15,7 +15,7 @@ local advice = {
       its own",
 }
 
--- The n-th line (from 1) of a text.
+-- Returns the line `number` (from 1) of a text.
 local function line_of(text, number)
   local at = 1
   for line in (text .. "\n"):gmatch "(.-)\r?\n" do
@@ -25,7 +25,7 @@ local function line_of(text, number)
   return ""
 end
 
--- Line and column, from 1, of the character `position`.
+-- Returns the line and the column, both from 1, of the character `position`.
 local function place(text, position)
   local byte = utf8.len(text) and utf8.offset(text, position) or position
   local before = text:sub(1, byte - 1)
@@ -34,7 +34,8 @@ local function place(text, position)
   return newlines + 1, (utf8.len(column) or #column) + 1
 end
 
--- "  12 | create tabel pears" and a caret below, for a part of a long line around the column.
+-- Returns "  12 | create tabel pears" with a caret below. Of a long line only the part around the
+-- column is shown.
 local function excerpt(number, text, column)
   local margin = string.format("%6d | ", number)
   text = text:gsub("\t", " ")
@@ -50,7 +51,7 @@ local function excerpt(number, text, column)
     .. "^"
 end
 
---- A text that PostgreSQL's parser does not read; `failure` is what moonpool.sql raised.
+--- For a text that PostgreSQL's parser refuses. `failure` is the error that moonpool.sql raised.
 function report.syntax(path, first_line, text, failure)
   local lines = { string.format("%s:%d: %s", path, first_line + failure.sql_line - 1,
                                 failure.sql_message) }
@@ -62,14 +63,14 @@ function report.syntax(path, first_line, text, failure)
   return table.concat(lines, "\n")
 end
 
---- A failure that no statement of the file is the reason of.
+--- For a failure that no statement of the file caused.
 ---@param failure moonpool.error
 function report.other(path, failure)
   return string.format("%s: %s%s", path, failure.message,
                        failure.sqlstate and "\n  SQLSTATE  " .. failure.sqlstate or "")
 end
 
---- A statement that the server refused.
+--- For a statement that failed on the server.
 ---@param statement moonpool.migrate.statement
 ---@param failure moonpool.error
 function report.statement(statement, failure)

@@ -1,10 +1,10 @@
--- moonpool.migrate.runner: applies or undoes one file. What can run in a transaction does so, the
--- whole of it together with its record; what cannot runs alone, noted before and after, so that a
--- file that stops goes on where it stopped.
+-- moonpool.migrate.runner: applies or undoes one file. Statements that can run in a transaction run
+-- in one, together with their record. A statement that cannot runs alone, and is recorded before
+-- and after, so that a file that stops can go on where it stopped.
 --
--- A context is what a run of migrate shares: conn, say(line), watch(statement or nil), blocker() ->
--- text or nil, wait_s, lock_timeout_ms, retries, before: what there was in the catalog when the
--- last transaction had ended (objects.lua)
+-- All steps of a run of migrate share one context: conn, say(line), watch(statement or nil),
+-- blocker() -> text or nil, wait_s, lock_timeout_ms, retries, before = the objects of the catalog
+-- at the end of the last transaction (objects.lua).
 local checksum   = require "moonpool.migrate.checksum"
 local hazards    = require "moonpool.migrate.hazards"
 local host       = require "moonpool.host"
@@ -21,14 +21,15 @@ local PAUSE_S, PAUSE_CAP_S = 0.5, 10
 
 local runner = {}
 
--- Others are in the way: that passes.
+-- Failures that other sessions cause: worth a retry.
 local passes = { ["55P03"] = "waited too long for a lock", ["40P01"] = "deadlock" }
 
--- What a statement fails with whose work was done before, though its end was not recorded.
+-- SQLSTATEs of a statement that was done before, but not recorded as done.
 local was_done = { ["42P07"] = true, ["42710"] = true, ["42P04"] = true, ["42704"] = true,
                    ["42P01"] = true, ["3D000"] = true }
 
--- Runs `attempt` (-> ok, statement, failure) again while others are in the way.
+-- Runs `attempt` (-> ok, statement, failure), and again while it fails because of other sessions,
+-- at most context.retries times.
 local function with_retries(context, attempt)
   for number = 1, context.retries + 1 do
     local ok, statement, failure = attempt()
@@ -46,8 +47,8 @@ local function with_retries(context, attempt)
   end
 end
 
--- The text of a failure: the server's, or one of the host's (a lost connection), or a problem that
--- was made here.
+-- Returns the text of a failure: an error of the server or of the host (a lost connection), or a
+-- problem. Raises any other error again.
 local function failure_text(statement, failure)
   if problem.is(failure) then return failure.message end
   if type(failure) == "table" and failure.message then
@@ -56,7 +57,8 @@ local function failure_text(statement, failure)
   error(failure, 0)
 end
 
--- `after` is done behind the statements, in their transaction; `noting`: they were run before it.
+-- Runs the statements and then after() in one transaction. `noting`: the statements have already
+-- run, and only after() runs.
 local function run_transaction(context, list, after, noting)
   local conn = context.conn
   for _, statement in ipairs(noting and {} or list) do
@@ -72,7 +74,7 @@ local function run_transaction(context, list, after, noting)
       for _, current in ipairs(noting and {} or list) do
         at = current
         context.watch(current)
-        -- each is waited for: the error then belongs to this statement and no other
+        -- wait for each statement, so that an error belongs to this one
         conn.exec(current.sql)
       end
       context.watch(nil)
@@ -102,7 +104,8 @@ local function run_transaction(context, list, after, noting)
   end
 end
 
--- `tolerant`: the statement, or what it undoes, may have been cut off before.
+-- Runs a statement outside of a transaction. `tolerant`: an earlier run of it, or of the statement
+-- that it undoes, may have been interrupted.
 local function run_alone(context, file, direction, statement, tolerant)
   local conn, index = context.conn, statement.index
   if index then
@@ -144,7 +147,7 @@ local function run_alone(context, file, direction, statement, tolerant)
   end, true)
 end
 
--- The statements that an interrupted run has done must still be what they were.
+-- Raises a problem if a statement that an interrupted run has done was changed in the file.
 local function check_done(file, list, half)
   for number = 1, half.done do
     local statement, step = list[number], half.steps[number]
@@ -161,8 +164,8 @@ local function check_done(file, list, half)
   end
 end
 
---- Splits the part of the file that `direction` ("up" or "down") runs; once, for a big file takes
---- its time.
+--- Splits the part of the file that `direction` ("up" or "down") runs into statements. The list is
+--- kept in `file`: to split a big file again takes long.
 ---@return moonpool.migrate.statement[]
 function runner.read(conn, file, direction, note)
   file.read = file.read or {}
@@ -179,16 +182,16 @@ function runner.read(conn, file, direction, note)
   return known.list
 end
 
---- Applies or undoes a file, or goes on with one that is half done. Gives the number of its
---- statements and the time.
----@param half? table      what record.half_done gave, if it is this file
+--- Applies or undoes a file, or goes on with a half-done one. Returns the number of its statements
+--- and the duration.
+---@param half? table      the result of record.half_done, if it is this file
 ---@return integer statements
 ---@return integer duration_ms
 function runner.run(context, file, direction, half)
   local conn, started = context.conn, host.clock()
   local list = runner.read(conn, file, direction, context.say)
-  file.read = nil -- it is not asked for again
-  local turned = half and half.direction ~= direction       -- `down` of what is half applied
+  file.read = nil -- the list is not needed again
+  local turned = half and half.direction ~= direction       -- `down` of a half-applied file
   if half and not turned then check_done(file, list, half) end
   local done = half and not turned and half.done or 0
   context.file = file
@@ -196,7 +199,7 @@ function runner.run(context, file, direction, half)
   if done > 0 then
     context.say(string.format("%s: going on after %d of %s", file.name, done,
                               problem.plural(#list, "statement")))
-    for number = 1, done do      -- what the session was set to
+    for number = 1, done do      -- repeat the SETs of the session
       if list[number].kind == "VariableSetStmt" and not list[number].tree.is_local then
         conn.exec(list[number].sql)
       end
@@ -233,7 +236,7 @@ function runner.run(context, file, direction, half)
     end
   end
   run_transaction(context, {}, finish)
-  -- What an interrupted run did alone, it could not note.
+  -- An interrupted run may have run statements alone without recording their objects.
   if half and context.before then context.before = objects.accept(conn) end
   return #list, math.floor((host.clock() - started) * 1000 + 0.5)
 end

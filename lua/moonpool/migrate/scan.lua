@@ -1,11 +1,12 @@
--- moonpool.migrate.scan: where a text's quotes and comments are, by PostgreSQL's lexical rules.
--- The built-in scanner is not asked: it reads nothing of a text with data of COPY in it, or with a
--- number as newer servers write it.
+-- moonpool.migrate.scan: finds the quotes and comments of a text by PostgreSQL's lexical rules. The
+-- built-in scanner cannot be used: it refuses the whole text if the text contains data of COPY, or
+-- a number in the notation of newer servers.
 local scan = {}
 
 local IDENT = "[%w_$\128-\255]"
 
--- Ends of what begins at `at`; one that has no end ends with the text.
+-- The functions below return the position of the last character of the quote or comment that begins
+-- at `at`. Without an end mark, that is the end of the text.
 local function quote_end(text, at, quote)
   repeat
     at = text:find(quote, at + 1, true)
@@ -15,7 +16,8 @@ local function quote_end(text, at, quote)
   return at - 1
 end
 
--- E'…': a backslash takes the next character, and a quote on a later line goes on with the string.
+-- E'…': a backslash escapes the next character, and a string that begins on a later line, with only
+-- blanks and comments between, continues this one.
 local function escape_end(text, at)
   while true do
     at = text:find("['\\]", at + 1)
@@ -50,8 +52,8 @@ local function comment_end(text, at)
   return at - 1
 end
 
--- `$tag$ … $tag$`; of an identifier or a parameter nil, and where to go on. Before `floor` nothing
--- belongs to an identifier that `at` could be in.
+-- `$tag$ … $tag$`. If the `$` belongs to an identifier or a parameter, returns nil and the position
+-- at which the scan goes on. An identifier around `at` cannot begin before `floor`.
 local function dollar_end(text, at, floor)
   local first = at
   while first > floor and text:find("^" .. IDENT, first - 1) do first = first - 1 end
@@ -62,8 +64,8 @@ local function dollar_end(text, at, floor)
   return last or #text
 end
 
---- for kind, from, to in scan.pieces(text): "quote" and "comment" with their marks, and ";" and
---- "\\" outside of both.
+--- for kind, from, to in scan.pieces(text): `kind` is "quote" or "comment", with the marks included
+--- in from..to; or ";" or "\\" outside of both.
 function scan.pieces(text)
   local at, floor = 1, 1
   return function()

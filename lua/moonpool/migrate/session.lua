@@ -1,9 +1,9 @@
--- moonpool.migrate.session: the one connection that a migration works on. It holds the session lock
--- itself: should the process be killed, the lock lasts exactly as long as the statement that the
--- server still runs for it.
+-- moonpool.migrate.session: the one connection that a migration uses. The same connection holds the
+-- advisory lock of migrations: if the process is killed, the server releases the lock when the
+-- statement that it still runs ends.
 --
--- The lock is taken by polling, for a waiter inside pg_advisory_lock() holds a snapshot that CREATE
--- INDEX CONCURRENTLY would wait for.
+-- The lock is acquired by polling: a session that waits inside pg_advisory_lock() holds a snapshot,
+-- and CREATE INDEX CONCURRENTLY would wait for that snapshot.
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
@@ -22,7 +22,7 @@ local holder_query = [[
      and l.database = (select oid from pg_database where datname = current_database())
      and (l.classid::bigint, l.objid::bigint) = (]] .. LOCK_KEY .. ")"
 
---- Who holds the lock, in words; nil if nobody does.
+--- Describes the session that holds the lock; nil if the lock is free.
 function session.holder(conn)
   local row = conn.first(holder_query)
   if not row then return nil end
@@ -50,38 +50,39 @@ local function lock(conn, wait_s)
   end
 end
 
--- Not every server knows these settings.
+-- For settings that some servers do not have.
 local function try_set(conn, setting)
   pcall(conn.exec, "set " .. setting)
 end
 
---- The settings that migrations run with, and nothing that the file before has set.
+--- Sets the session to the settings of migrations. Resets the settings that an earlier file made.
 function session.prepare(conn)
   conn.exec "reset session authorization"
   conn.exec "reset all"
   conn.exec "set statement_timeout = 0"
   conn.exec "set idle_in_transaction_session_timeout = 0"
   try_set(conn, "idle_session_timeout = 0")
-  -- a killed process' statement ends, and so does its lock
+  -- if the process is killed, the server ends its statement, and so releases the lock
   try_set(conn, "client_connection_check_interval = '1s'")
   conn.exec "set application_name = 'moonpool migrate'"
 end
 
---- How long a statement may wait for a lock while others queue behind it; 0: as long as it takes.
+--- Sets how long a statement may wait for a lock, in milliseconds: other sessions queue behind it.
+--- 0: no limit.
 function session.lock_timeout(conn, ms)
   conn.exec(string.format("set lock_timeout = %d", ms))
 end
 
---- Runs fn(conn) on a connection that holds the lock and gives what it returns. `wait_s`: how long
---- to wait for another migration.
+--- Runs fn(conn) on a connection that holds the lock. Returns the first result of fn. `wait_s`: how
+--- long to wait for another migration, in seconds; then raises a problem.
 function session.with_lock(wait_s, fn)
   local ok, result
   local function locked(conn)
     session.prepare(conn)
     lock(conn, wait_s)
     ok, result = pcall(fn, conn)
-    -- After a failure the connection may be lost, or in a transaction: then the lock goes with the
-    -- connection.
+    -- After a failure the connection may be lost, or in a failed transaction. Then the lock is
+    -- released when the connection is closed.
     pcall(function()
       conn.value("select pg_advisory_unlock(" .. LOCK_KEY .. ")")
       conn.exec "reset session authorization"
@@ -89,7 +90,7 @@ function session.with_lock(wait_s, fn)
     end)
   end
   db.lease(function(conn)
-    local held, failure = pcall(locked, conn)      -- what fails in here is raised outside, as it is
+    local held, failure = pcall(locked, conn)      -- an error is raised unchanged below
     if not held then ok, result = false, failure end
   end, { timeout = 0 })
   if not ok then error(result, 0) end

@@ -1,18 +1,18 @@
--- moonpool.migrate.statements: a text as statements, and what is known of each: whether it can run
--- in a transaction, and the index that it builds. All of it comes from PostgreSQL's own parser.
+-- moonpool.migrate.statements: splits a text into statements, and tells of each whether it can run
+-- in a transaction, and which index it builds. All of this comes from PostgreSQL's own parser.
 local checksum = require "moonpool.migrate.checksum"
 local problem  = require "moonpool.migrate.problem"
 local report   = require "moonpool.migrate.report"
 local sql      = require "moonpool.sql"
 
-local PARSER_MAJOR = 15     -- the PostgreSQL whose parser is built in
+local PARSER_MAJOR = 15     -- PostgreSQL version of the built-in parser
 
 ---@class moonpool.migrate.statement
 ---@field number integer      from 1, within the text
 ---@field sql string
 ---@field line integer        in the file
 ---@field path string         of the file
----@field kind? string        the parser's name for it; nil: newer syntax than the parser's
+---@field kind? string        the parser's name for it; nil: newer syntax than the parser knows
 ---@field tree? table         the parser's node
 ---@field alone boolean       cannot run in a transaction
 ---@field checksum string
@@ -22,7 +22,8 @@ local PARSER_MAJOR = 15     -- the PostgreSQL whose parser is built in
 
 local statements = {}
 
--- Whether it cannot run in a transaction, by kind; the functions look at the node.
+-- The statements that cannot run in a transaction, by kind. A function decides from the node and
+-- from `concurrent`: the statement is CONCURRENTLY.
 local alone = {
   IndexStmt                = function(_, concurrent) return concurrent end,
   DropStmt                 = function(_, concurrent) return concurrent end,
@@ -36,7 +37,7 @@ local alone = {
   CreateSubscriptionStmt   = true,
   DropSubscriptionStmt     = true,
   AlterSubscriptionStmt    = true,
-  -- unusable until committed
+  -- a new value cannot be used before COMMIT
   AlterEnumStmt            = function(tree) return tree.newVal and not tree.oldVal end,
   AlterDatabaseStmt        = function(tree)
     for _, option in ipairs(tree.options or {}) do
@@ -67,7 +68,7 @@ end
 local within_transaction =
   { TRANS_STMT_SAVEPOINT = true, TRANS_STMT_RELEASE = true, TRANS_STMT_ROLLBACK_TO = true }
 
--- Statements that the runner must not be given.
+-- Raises a problem for a statement that a migration must not contain.
 local function check(statement)
   local tree = statement.tree or {}
   if has_parameter(tree) then
@@ -104,7 +105,8 @@ local function describe(statement)
   end
   statement.drops_index = statement.kind == "DropStmt" and tree ~= nil
     and tree.removeType == "OBJECT_INDEX"
-  -- Nothing queues behind these: they wait for older transactions while everybody else works on.
+  -- No session queues behind these, so they need no lock timeout: they wait for older transactions
+  -- and do not block other sessions.
   statement.patient = statement.alone
     and (statement.kind == "IndexStmt" or statement.kind == "ReindexStmt"
          or statement.drops_index)
@@ -114,9 +116,9 @@ local function server_major(conn)
   return conn.value "select current_setting('server_version_num')::int / 10000"
 end
 
---- Splits `text`. `first_line` is where it begins in the file at `path`. A text that the built-in
---- parser cannot read is refused, unless the server that `conn` speaks to is newer than the parser:
---- then the server is to judge, and `note` is told.
+--- Splits `text`. `first_line` is its first line in the file at `path`. Raises a problem for a text
+--- that the built-in parser cannot read, unless the server of `conn` is newer than the parser: then
+--- the server checks the text, and note(line) is called.
 ---@return moonpool.migrate.statement[]
 function statements.split(conn, text, path, first_line, note)
   local ok, list = pcall(sql.split, text)
@@ -143,7 +145,8 @@ function statements.split(conn, text, path, first_line, note)
   return list
 end
 
---- Groups statements: those that run alone, and runs of others, each of which is one transaction.
+--- Groups statements: each statement that must run alone is a group, and each sequence of other
+--- statements is a group, which is one transaction.
 ---@return { alone: boolean, [integer]: moonpool.migrate.statement }[]
 function statements.segments(list, from)
   local segments = {}

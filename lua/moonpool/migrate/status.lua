@@ -1,5 +1,5 @@
--- moonpool.migrate.status: `status` lists the migrations and what is wrong; `verify` says only
--- whether all is well. Neither takes the lock or changes anything.
+-- moonpool.migrate.status: `status` lists the migrations and the faults; `verify` prints only the
+-- faults, or that there are none. Neither acquires the lock or changes anything.
 local checksum   = require "moonpool.migrate.checksum"
 local db         = require "moonpool.db"
 local files      = require "moonpool.migrate.files"
@@ -14,8 +14,9 @@ local system     = require "moonpool.migrate.system"
 
 local status = {}
 
--- One entry per file or record, by number: applied, pending, half-done, changed (after it was
--- applied), missing (the file) or late (not applied, though a later one is).
+-- Returns one entry for each file or record, by number. Its state is applied, pending, half-done,
+-- changed (the file was changed after it was applied), missing (the file is missing) or late (the
+-- file is not applied, but a later one is).
 local function entries_of(dir)
   local entries, by_version = {}, {}
   for _, file in ipairs(files.all(dir)) do
@@ -52,7 +53,7 @@ local function entries_of(dir)
   return entries
 end
 
--- What is wrong, a line for each.
+-- Returns one line for each fault.
 local function faults_of(dir, entries, invalid)
   local faults = {}
   local function add(...) faults[#faults + 1] = string.format(...) end
@@ -149,8 +150,8 @@ function status.list(dir, as_json)
   return #faults == 0 and 0 or 1
 end
 
---- Besides what status sees, every part of every file must be readable, and the database be what
---- the migrations made.
+--- Checks the same as `status`, and also that every part of every file can be parsed, and that the
+--- database has the objects that the migrations made.
 ---@return integer exit
 function status.verify(dir, as_json)
   local entries, invalid, pending = look(dir)

@@ -1,10 +1,10 @@
--- moonpool.migrate.system: the host's own tables, in the schema moonpool. `migrate up` makes them
--- and keeps them up to date, in front of the project's migrations and under the same lock, as the
--- owner, who needs the right to create schemas in the database and nothing more.
+-- moonpool.migrate.system: the host's own tables, in the schema moonpool. `migrate up` creates them
+-- and keeps them up to date, before the project's migrations and under the same lock. It does so as
+-- the owner, who needs the right to create schemas in the database and no other right.
 --
--- An application's role may do with them what the host does in its name, and no more: row level
--- security is forced, and what a policy asks for is a setting that no statement of an operation can
--- set. A statement of an operation may not name the schema at all (sql/text.c).
+-- The application's role may do with these tables only what the host does as that role: row level
+-- security is forced, and the policies check a setting that no statement of an operation can set. A
+-- statement of an operation must not name the schema at all (sql/text.c).
 local host     = require "moonpool.host"
 local problem  = require "moonpool.migrate.problem"
 local versions = require "moonpool.migrate.system_versions"
@@ -13,14 +13,14 @@ local USUAL = "moonpool_app"
 
 local system = { latest = #versions }
 
---- The version that the database has: 0 if it has none of it.
+--- Returns the version of the schema in the database; 0 if the schema is missing.
 function system.version(conn)
   if not conn.value "select to_regclass('moonpool.schema_version') is not null" then return 0 end
   return conn.value "select coalesce(max(version), 0) from moonpool.schema_version"
 end
 
--- Owns the functions that see the rows of all: moonpool_system where it is known and ours, else the
--- owner.
+-- Returns the role that owns the functions that read the rows of all tenants: moonpool_system if
+-- that role exists and the owner is a member of it, otherwise the owner.
 local function definer(conn)
   return conn.value [[
     select coalesce((select rolname from pg_roles
@@ -28,7 +28,8 @@ local function definer(conn)
                         and pg_has_role(current_user, oid, 'member')), current_user)]]
 end
 
--- The roles that the host may run as: the one that DATABASE_URL names, and the usual one.
+-- Returns the existing roles that the host may run as: the role in DATABASE_URL, and moonpool_app.
+-- Also returns the name of the role in DATABASE_URL.
 local function applications(conn)
   local wanted = { USUAL }
   local url = os.getenv "DATABASE_URL"
@@ -44,14 +45,15 @@ end
 
 local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
 
--- In the tables' texts :definer and :application stand for roles.
+-- Replaces :definer and :application in a statement by the names of roles.
 local function fill(text, roles)
   return (text:gsub("([^:]):(%l+)", function(before, name)
     return roles[name] and before .. quote(roles[name])
   end))
 end
 
--- A role of this name finds the schema in its search_path ("$user") before public.
+-- Raises a problem for a role named moonpool: the default search_path ("$user", public) of such a
+-- role has the schema moonpool before public.
 local function check_names(conn, roles)
   for _, role in ipairs(roles) do
     if role == "moonpool" and not conn.value [[
@@ -67,8 +69,8 @@ local function check_names(conn, roles)
   end
 end
 
--- Calls fn(object, privilege) for each privilege that a role needs which the host runs as, until it
--- gives a value.
+-- Calls fn(object, privilege) for each privilege that the role of the host needs, until fn returns
+-- a value. Returns that value.
 local function each_grant(fn)
   for _, version in ipairs(versions) do
     for object, privileges in pairs(version.grants) do
@@ -90,7 +92,7 @@ local function grant(conn, application)
   end)
 end
 
--- Is anything missing of what the role needs?
+-- Is a privilege missing that the role needs?
 local function lacks(conn, application)
   if not conn.value("select has_schema_privilege($1, 'moonpool', 'usage')", application) then
     return true
@@ -124,7 +126,8 @@ local function in_transaction(conn, fn)
   error(failure, 0)
 end
 
---- The application may see what was applied: a host that serves tells what is not.
+--- Lets the application's roles read the record of applied migrations: `moonpool serve` reports the
+--- migrations that are not applied.
 function system.open_record(conn)
   for _, application in ipairs((applications(conn))) do
     for _, name in ipairs { "public.moonpool_migrations", "moonpool.schema_version" } do
@@ -135,8 +138,8 @@ function system.open_record(conn)
   end
 end
 
---- Brings the schema to this host's version, on the connection that holds the lock of migrations. A
---- newer one is left as it is: versions only add.
+--- Brings the schema to this host's version, on the connection that holds the migration lock. A
+--- newer schema is not changed: each version only adds to the one before.
 ---@param say fun(line: string)
 function system.ensure(conn, say)
   local found = system.version(conn)

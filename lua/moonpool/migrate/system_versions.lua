@@ -1,9 +1,10 @@
--- moonpool.migrate.system_versions: what makes the host's own tables, version by version; a
--- released version is never edited. :definer is the role that owns the functions that cross
--- tenants. `grants` are what a role needs that the host runs as: table or function -> privileges.
+-- moonpool.migrate.system_versions: the statements that create the host's own tables, version by
+-- version. A released version must not be edited. :definer is the role that owns the functions that
+-- read the rows of all tenants. `grants` are the privileges that the role of the host needs: table
+-- or function -> privileges.
 return {
-  -- 1: witnesses: proof, under an id that the host chose, that a transaction has committed, with
-  -- its result.
+  -- 1: witnesses. A row proves that a transaction has committed, and has its result. The host
+  -- chooses its id.
   {
     statements = {
       [[create table moonpool.witness (
@@ -19,7 +20,7 @@ return {
       "create index witness_created_at_idx on moonpool.witness using brin (created_at)",
       "alter table moonpool.witness enable row level security, force row level security",
       "create policy witness_leave on moonpool.witness for insert with check (true)",
-      -- The one that the host asks for, by SET LOCAL, and no other.
+      -- Only the row whose id the host has set by SET LOCAL.
       [[create policy witness_read on moonpool.witness for select
           using (id = nullif(current_setting('moonpool.witness', true), '')::uuid)]],
       [[create policy witness_result on moonpool.witness for update
@@ -30,12 +31,13 @@ return {
     grants = { ["moonpool.witness"] = "select, insert, update (result)" },
   },
 
-  -- 2: the outbox. A message lies in `outbox` from the commit of the transaction that published it.
-  -- What a subscriber has settled is either below its mark `low` (all of whose transactions have
-  -- ended, so that nothing can appear there any more), or has a row in `delivered`, which the
-  -- subscriber's own transaction writes, or one in `failure`. So nothing is skipped when a
-  -- transaction commits late, and the key of `delivered` makes the work of a delivery happen once.
-  -- The relay sets moonpool.relay in its session, to see more than its own inserts.
+  -- 2: the outbox. A message is in `outbox` from the commit of the transaction that published it.
+  -- A message is new to a subscriber unless it is below the subscriber's mark `low`, or has a row
+  -- in `delivered`, which the subscriber's own transaction writes, or a row in `failure`. All
+  -- transactions below `low` have ended, so that no message can appear there later. So no message
+  -- is skipped when its transaction commits late, and the key of `delivered` makes the work of a
+  -- delivery happen once. The relay sets moonpool.relay in its session to read all rows: other
+  -- sessions can only insert.
   {
     statements = {
       [[create table moonpool.outbox (
@@ -101,8 +103,9 @@ return {
       "grant select, update on moonpool.subscriber to :definer",
       "grant select, insert, update on moonpool.delivered to :definer",
       "grant select on moonpool.failure to :definer",
-      -- At most `most` rows of each kind, so that no call is long. Messages that a subscriber still
-      -- has to see stay, and so do those that lie dead until somebody decides.
+      -- Deletes at most `most` rows of each kind, so that no call takes long. Keeps messages that
+      -- are not below the mark of each subscriber, and messages with a row in `failure`: dead ones
+      -- stay until `moonpool outbox` retries or drops them.
       [[create function moonpool.prune(keep interval, most integer, out witnesses bigint, out messages bigint)
         language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
           with witness_gone as (
@@ -123,8 +126,9 @@ return {
         $$]],
       "revoke all on function moonpool.prune(interval, integer) from public",
       "alter function moonpool.prune(interval, integer) owner to :definer",
-      -- A dump was restored elsewhere, where transactions are numbered anew: numbers above those of
-      -- today become one that is below all of them, after what lay below a mark has been noted.
+      -- For a dump that was restored to another server, whose transaction numbers are lower.
+      -- Numbers above the current ones become '3', which is below all of them. Before that, the
+      -- messages below a mark are recorded as delivered.
       [[create function moonpool.renumber() returns void
         language sql volatile strict security definer set search_path = pg_catalog, pg_temp as $$
           insert into moonpool.delivered (subscriber, message, xid)
@@ -150,7 +154,8 @@ return {
     },
   },
 
-  -- 3: schedules: what runs by itself; of many hosts the one that moves `due` on runs it.
+  -- 3: schedules: operations that run at a time. Of many hosts, the one that updates `due` runs the
+  -- operation.
   {
     statements = {
       [[create table moonpool.schedule (
@@ -170,8 +175,9 @@ return {
     grants = { ["moonpool.schedule"] = "select, insert, update" },
   },
 
-  -- 4: tokens of the HTTP service. The host may ask for one by its id, never for all; only
-  -- `moonpool token`, as the owner, makes and revokes them. What is kept is a hash of the secret.
+  -- 4: tokens of the HTTP service. The host may read one token by its id, but never all of them.
+  -- Only `moonpool token`, as the owner, creates and revokes tokens. The table has a hash of the
+  -- secret, not the secret.
   {
     statements = {
       [[create table moonpool.token (
@@ -207,9 +213,9 @@ return {
                ["moonpool.token_exists()"] = "execute" },
   },
 
-  -- 5: schedules that run once for each tenant, with a row of its own; who failed, how often in a
-  -- row. The tenants are read as the role that sees all of them, and for a session of the host
-  -- only.
+  -- 5: schedules that run once for each tenant: one row for each tenant, and the number of failures
+  -- in sequence. The tenants are read as the role that may read all of them, and only for a session
+  -- of the host.
   {
     statements = {
       [[alter table moonpool.schedule
@@ -232,8 +238,8 @@ return {
     grants = { ["moonpool.schedule"] = "delete", ["moonpool.tenants(text)"] = "execute" },
   },
 
-  -- 6: what the project's migrations have made, noted by `migrate up` for `migrate verify`: the
-  -- owner's alone.
+  -- 6: the objects that the project's migrations made. `migrate up` records them for
+  -- `migrate verify`. Only the owner may read them.
   {
     statements = {
       [[create table moonpool.migration_object (
@@ -246,9 +252,9 @@ return {
     grants = {},
   },
 
-  -- 7: what crosses tenants is for the host's own sessions: each of these functions asks for
-  -- moonpool.relay, which no statement of an operation can set. A negative `keep` would remove what
-  -- is still needed.
+  -- 7: functions that read the rows of all tenants are for the host's own sessions only. Each of
+  -- them checks the setting moonpool.relay, which no statement of an operation can set. A negative
+  -- `keep` is refused: it would delete rows that are still needed.
   {
     statements = {
       [[create function moonpool.host_only() returns void

@@ -1,5 +1,5 @@
--- moonpool.migrate.trial: `--dry-run` runs what it can in one transaction that is rolled back, and
--- says what it locked; `--print` only prints.
+-- moonpool.migrate.trial: `--dry-run` runs the statements that can run in a transaction in one
+-- transaction, prints its locks, and rolls it back. `--print` only prints the statements.
 local db      = require "moonpool.db"
 local hazards = require "moonpool.migrate.hazards"
 local indexes = require "moonpool.migrate.indexes"
@@ -14,7 +14,7 @@ local function first_line(text)
   return (text:match "^[^\n]*")
 end
 
---- Prints the statements of the files: the output can be read, and run.
+--- Prints the statements of the files as SQL that can be run.
 ---@param plan { file: moonpool.migrate.file, done: integer }[]
 function trial.print(conn, plan, direction)
   for _, item in ipairs(plan) do
@@ -30,7 +30,8 @@ function trial.print(conn, plan, direction)
   return 0
 end
 
--- Seen from another connection, for which tables made by the trial do not exist.
+-- Prints the locks of the process `pid`. Uses another connection, which cannot see the tables that
+-- the trial makes.
 local function print_locks(pid)
   for _, row in ipairs(db.query([[
       select c.oid::regclass::text as name, string_agg(distinct l.mode, ', ') as modes
@@ -45,7 +46,7 @@ local function print_locks(pid)
   end
 end
 
---- Tries the files, one after the other, and undoes it all. Gives the exit code.
+--- Tries the files one after the other and rolls all of them back. Returns the exit code.
 function trial.run(context, plan, direction)
   local conn = context.conn
   session.prepare(conn)

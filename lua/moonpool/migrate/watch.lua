@@ -1,16 +1,16 @@
--- moonpool.migrate.watch: looks from another connection at what the migration's own one does: how
--- far an index is, and who it waits for. Tells it on stderr: one line that changes on a terminal,
--- plain lines elsewhere.
+-- moonpool.migrate.watch: watches the migration's connection from another connection: the progress
+-- of an index build, and the session that the migration waits for. Prints this on stderr: one line
+-- that changes on a terminal, otherwise plain lines.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 
 local TICK_S    = 0.05
-local REPEAT_S  = 30       -- the same thing again, where it is not a terminal
+local REPEAT_S  = 30       -- seconds until the same line is repeated; not on a terminal
 
 local watch = {}
 
--- Numbers that the role may not see are NULL; so is another role's query.
+-- Numbers that the role may not read are NULL, and so is the query of another role.
 local query = [[
   select p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total, p.lockers_done,
     p.lockers_total,
@@ -66,9 +66,10 @@ local function is_terminal()
   return on_terminal
 end
 
---- Watches the backend `pid` until stop() is called. `options`: quiet, interval (seconds), blind
---- (there is no connection to look from). `watcher.statement` is what is
---- shown in front; `watcher.blocker` who it waited for last.
+--- Watches the server process `pid` until stop() is called. `options`: quiet, interval (seconds),
+--- blind (the pool has no second connection to watch from). The caller sets `watcher.statement`,
+--- the statement to report about. `watcher.blocker` describes the last session that the migration
+--- waited for.
 function watch.start(pid, options)
   local watcher = { over = false, statement = nil, blocker = nil }
   local shown, shown_at, line_open = nil, 0, false
@@ -85,7 +86,7 @@ function watch.start(pid, options)
     end
   end
 
-  --- Ends the changing line, so that something else can be printed.
+  --- Erases the changing line, so that the caller can print another line.
   function watcher.clear()
     if line_open then io.stderr:write "\r\27[K" end
     line_open, shown = false, nil
