@@ -1,4 +1,4 @@
--- `moonpool relay [--once]`: the outbox's relay as a process.
+-- `moonpool relay [--once]`: runs the outbox's relay as a process of its own.
 local host     = require "moonpool.host"
 local outbox   = require "moonpool.outbox"
 local registry = require "moonpool.operation.registry"

@@ -13,7 +13,7 @@ local function is_day(y, m, d)
   return d <= (m == 2 and is_leap(y) and 29 or month_days[m])
 end
 
--- Days since 0001-01-01, and back.
+-- to_days returns the days since 0001-01-01; from_days returns year, month and day.
 local function to_days(y, m, d)
   local before = y - 1
   local days = before * 365 + before // 4 - before // 100 + before // 400
@@ -106,7 +106,7 @@ local function read_time(text)
   if h > 23 and not midnight or m > 59 or s > 60 then
     return nil, "there is no such time of a day"
   end
-  -- For PostgreSQL a leap second is the first one of the next day.
+  -- PostgreSQL takes a leap second for the first second of the next day.
   if s == 60 and (h * 60 + m - offset) % 1440 ~= 1439 then
     return nil, "only the last minute of a day in UTC may have a second 60"
   end

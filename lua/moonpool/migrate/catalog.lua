@@ -144,7 +144,7 @@ local QUERY = fill(HEAD .. table.concat(PARTS, "\n union all\n"))
 ---@class moonpool.migrate.object
 ---@field kind string
 ---@field name string
----@field parent? string       the table, or the like, that it belongs to
+---@field parent? string       the table, or the like, that the object belongs to
 ---@field definition string
 
 --- Returns all objects, by kind and name. Must be called in a transaction; its search_path is empty

@@ -8,7 +8,7 @@ local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local problem  = require "moonpool.migrate.problem"
 
--- two int4, as pg_locks shows them: "moon" in ASCII, and the purpose
+-- two int4, as in pg_locks: "moon" in ASCII, and 1 for migrations
 local LOCK_KEY = "1836019566, 1"
 local POLL_S   = 0.25
 

@@ -16,8 +16,7 @@ local PARSER_MAJOR = 15     -- PostgreSQL version of the built-in parser
 ---@field tree? table         the parser's node
 ---@field alone boolean       cannot run in a transaction
 ---@field checksum string
----@field index? { name: string, schema?: string, table: string, table_schema?: string, concurrent:
----   boolean }
+---@field index? { name: string, schema?: string, table: string, concurrent: boolean }
 ---@field drops_index boolean
 
 local statements = {}

@@ -81,7 +81,7 @@ local function keep()
     end
     for name, value in next, globals do rawset(_G, name, value) end
     for name in pairs(package.loaded) do
-      -- busted refuses to run twice in one state
+      -- busted refuses to run twice in one Lua state
       if type(name) == "string" and name:find("^busted") then package.loaded[name] = nil end
     end
   end
