@@ -15,4 +15,4 @@ files["spec/hostile"] = { max_line_length = false } -- scripts as strings
 files["lua/moonpool/types"] = { ignore = { "212", "211", "241" } }
 
 -- Data: one case a line.
-files["spec/support/http_corpus.lua"] = { max_line_length = false }
+files["spec/support/data/http_corpus.lua"] = { max_line_length = false }

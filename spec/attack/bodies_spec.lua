@@ -1,9 +1,9 @@
 -- Bodies that are dear to read, to check and to refuse. Each is answered, its work is charged to
 -- its call, and whoever else asks is answered meanwhile. How long the loop stands still is measured
 -- by `make soak`.
-local bodies  = require "spec.support.bodies"
-local http    = require "spec.support.http"
-local service = require "spec.support.http_service"
+local bodies  = require "spec.support.data.bodies"
+local http    = require "spec.support.client.http"
+local service = require "spec.support.process.http_service"
 
 local AT_ONCE = 12
 

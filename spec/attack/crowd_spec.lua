@@ -3,9 +3,9 @@
 -- loaded anew. The host answers who comes next, keeps nothing of them, and (in a build with
 -- sanitizers) reads nothing that was freed and leaks nothing.
 local test    = require "moonpool.test"
-local http    = require "spec.support.http"
-local scratch = require "spec.support.scratch"
-local service = require "spec.support.http_service"
+local http    = require "spec.support.client.http"
+local scratch = require "spec.support.data.scratch"
+local service = require "spec.support.process.http_service"
 
 local CROWD = 700
 

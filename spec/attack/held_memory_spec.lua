@@ -1,8 +1,8 @@
 -- Memory outside of Lua that a call makes the host hold: results that it keeps, statements that it
 -- queues. It counts as the call's memory, and there is a common limit; either ends the call with a
 -- code that says so, and the memory comes back.
-local service = require "spec.support.http_service"
-local scratch = require "spec.support.scratch"
+local service = require "spec.support.process.http_service"
+local scratch = require "spec.support.data.scratch"
 
 local function operation(body, fields)
   return ([[local moonpool = require "moonpool"
@@ -96,7 +96,7 @@ end)
 it(
   "calls together hold no more than the common limit; who is beyond it is told that the host is \z
     short", function()
-  local http, clients, told = require "spec.support.http", {}, { [200] = 0, [503] = 0 }
+  local http, clients, told = require "spec.support.client.http", {}, { [200] = 0, [503] = 0 }
   local head =
     "POST /api/ops/waits HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Length: \z
       2\r\n\r\n{}"

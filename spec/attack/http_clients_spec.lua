@@ -1,7 +1,7 @@
 -- What a client says of itself over HTTP, and what it cannot gain by that: addresses, host names,
 -- codings, and the place of others.
-local http    = require "spec.support.http"
-local service = require "spec.support.http_service"
+local http    = require "spec.support.client.http"
+local service = require "spec.support.process.http_service"
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"

@@ -1,6 +1,6 @@
--- What the HTTP server refuses and what it accepts, as data: spec/support/http_corpus.lua.
-local corpus = require "spec.support.http_corpus"
-local http   = require "spec.support.http"
+-- What the HTTP server refuses and what it accepts, as data: spec/support/data/http_corpus.lua.
+local corpus = require "spec.support.data.http_corpus"
+local http   = require "spec.support.client.http"
 
 describe("malformed requests", function()
   local server

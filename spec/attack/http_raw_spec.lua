@@ -1,8 +1,8 @@
 -- Raw requests to a real host: whatever comes, it is answered or dismissed, tells nothing of its
 -- inside, and goes on.
-local corpus  = require "spec.support.http_corpus"
-local http    = require "spec.support.http"
-local service = require "spec.support.http_service"
+local corpus  = require "spec.support.data.http_corpus"
+local http    = require "spec.support.client.http"
+local service = require "spec.support.process.http_service"
 
 describe("a host that is sent raw bytes", function()
   local host, token

@@ -1,6 +1,6 @@
 -- Clients that take the HTTP server's connections and memory without using them: others get their
 -- room (src/http/crowd.h).
-local http = require "spec.support.http"
+local http = require "spec.support.client.http"
 local uv   = require "luv"
 
 local server

@@ -1,9 +1,9 @@
 -- Files of scripts/ that do not end while they are loaded, or fill the memory, or call themselves
 -- for ever: each is told with its file and line, by whatever command loads it.
-local command = require "spec.support.command"
+local command = require "spec.support.process.command"
 local json    = require "moonpool.json"
-local service = require "spec.support.http_service"
-local serving = require "spec.support.serving"
+local service = require "spec.support.process.http_service"
+local serving = require "spec.support.process.serving"
 
 local hello = [[
   local moonpool = require "moonpool"

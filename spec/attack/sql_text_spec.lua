@@ -1,8 +1,8 @@
 -- Hostile SQL texts: long, deep, dense. The host reads each, or says why it does not; nobody else
 -- waits for it.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
 local sql      = require "moonpool.sql"
 

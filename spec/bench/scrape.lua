@@ -3,10 +3,10 @@
 -- costs without a page.
 --   moonpool bench scrape [--series 1000] [--scrapes 2000]
 local moonpool = require "moonpool"
-local cluster  = require "spec.support.cluster"
-local http     = require "spec.support.http"
+local cluster  = require "spec.support.process.cluster"
+local http     = require "spec.support.client.http"
 local json     = require "moonpool.json"
-local service  = require "spec.support.http_service"
+local service  = require "spec.support.process.http_service"
 package.path   = moonpool.app_dir .. "/spec/?.lua;" .. package.path
 local process  = require "bench.lib.process"
 local given    = require "bench.lib.options"({ series = 1000, scrapes = 2000 }, ...)

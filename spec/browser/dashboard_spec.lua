@@ -1,8 +1,8 @@
 -- The dashboard in a real browser, before a real host: at a desk and on a phone, with the keyboard,
 -- under load, while the database is gone. Pictures of it are in build/shots.
-local browser = require "spec.support.browser"
-local cluster = require "spec.support.cluster"
-local service = require "spec.support.http_service"
+local browser = require "spec.support.process.browser"
+local cluster = require "spec.support.process.cluster"
+local service = require "spec.support.process.http_service"
 
 local scripts = {
   ["scripts/hello.lua"] =

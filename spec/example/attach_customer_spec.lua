@@ -1,8 +1,8 @@
 -- attach_customer: the customer, the number that comes with the first one, and what is refused.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
-local meddler    = require "spec.support.meddler"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
+local meddler    = require "spec.support.workload.meddler"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.operation.registry"
 local fields_of  = require "moonpool.operation.fields"

@@ -1,12 +1,12 @@
 -- Sealing of the audit log: the application role can only add entries, nobody waits for seals, and
 -- whatever is committed is sealed once. And the tools that seal and verify. What verification
 -- finds: audit_spec.lua.
-local audit_log  = require "spec.support.audit_log"
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local audit_log  = require "spec.support.data.audit_log"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 local seal       = require "lib.seal"
 
 describe("the audit log", function()

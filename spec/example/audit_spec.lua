@@ -1,7 +1,7 @@
 -- The audit log tells of whatever is altered behind the application's back: each tampering is
 -- named. It is done as superuser, without foreign keys, in a transaction that is rolled back after
 -- a look. Sealing: audit_sealing_spec.lua.
-local audit_log = require "spec.support.audit_log"
+local audit_log = require "spec.support.data.audit_log"
 local moonpool  = require "moonpool"
 local seal      = require "lib.seal"
 

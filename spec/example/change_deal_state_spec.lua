@@ -1,8 +1,8 @@
 -- change_deal_state: each move, allowed or not, and what becomes of the vehicle.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
-local meddler    = require "spec.support.meddler"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
+local meddler    = require "spec.support.workload.meddler"
 local moonpool   = require "moonpool"
 
 local states = { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED", "DELIVERED" }

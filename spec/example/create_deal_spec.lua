@@ -1,8 +1,8 @@
 -- create_deal: what it makes, what it refuses, and that a refusal leaves nothing behind.
 local moonpool   = require "moonpool"
 local decimal    = require "moonpool.decimal"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 
 local function create(input, options)
   return moonpool.call("create_deal", input, options)

@@ -1,7 +1,7 @@
 -- update_email_status: what it changes, what it writes down, what it refuses.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
 local moonpool   = require "moonpool"
 
 describe("update_email_status", function()

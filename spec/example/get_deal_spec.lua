@@ -1,7 +1,7 @@
 -- get_deal: the deal and what belongs to it, and nothing of others.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
 local moonpool   = require "moonpool"
 
 describe("get_deal", function()

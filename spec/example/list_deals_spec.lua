@@ -1,7 +1,7 @@
 -- list_deals: filters, order, pages, and that the indexes serve them.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
 local moonpool   = require "moonpool"
 
 local function list(input, options)

@@ -1,14 +1,14 @@
 -- register_user: who may become what, that names are taken once, and that the password is seen
 -- nowhere.
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 local host       = require "moonpool.host"
-local hostile    = require "spec.support.hostile"
+local hostile    = require "spec.support.workload.hostile"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local password   = require "moonpool.password"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 local test       = require "moonpool.test"
 
 local PASSWORD = "Correct-Horse-7"

@@ -1,10 +1,10 @@
 -- update_scenario: what it changes and leaves alone, the amounts that follow, what it writes in the
 -- audit log.
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local decimal    = require "moonpool.decimal"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
-local meddler    = require "spec.support.meddler"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
+local meddler    = require "spec.support.workload.meddler"
 local moonpool   = require "moonpool"
 
 local json, null = moonpool.json, moonpool.null

@@ -1,8 +1,8 @@
 -- add_vehicle: what it stores, the number it takes, and what it refuses.
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local decimal    = require "moonpool.decimal"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
 local moonpool   = require "moonpool"
 
 local VIN = "1HGCM82633A004352"

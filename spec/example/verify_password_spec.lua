@@ -1,15 +1,15 @@
 -- verify_password: who gets in, what is counted and noted, when an account is locked. And
 -- moonpool.password under it.
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 local host       = require "moonpool.host"
-local hostile    = require "spec.support.hostile"
-local inline     = require "spec.support.inline"
+local hostile    = require "spec.support.workload.hostile"
+local inline     = require "spec.support.data.inline"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local password   = require "moonpool.password"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 
 local PASSWORD = "Correct-Horse-7"
 -- Of the same password, made with less work (8 MiB, one pass): quick to verify, and out of date.

@@ -1,8 +1,8 @@
 -- Backends are ended while callers make deals: nothing is lost, stored twice or half done. The long
 -- form: spec/soak/backend_kills_soak.lua.
-local backend_kills = require "spec.support.backend_kills"
-local cluster       = require "spec.support.cluster"
-local random        = require "spec.support.random"
+local backend_kills = require "spec.support.workload.backend_kills"
+local cluster       = require "spec.support.process.cluster"
+local random        = require "spec.support.data.random"
 
 describe("deals whose backends are ended", function()
   local own

@@ -4,8 +4,8 @@
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local is       = require "moonpool.is"
-local command  = require "spec.support.command"
-local fault    = require "spec.support.fault"
+local command  = require "spec.support.process.command"
+local fault    = require "spec.support.workload.fault"
 
 local function compute(seconds)
   local till = moonpool.host.clock() + seconds

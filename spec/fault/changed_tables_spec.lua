@@ -1,10 +1,10 @@
 -- Tables change under calls that have their statements prepared: nobody hears of it, whatever the
 -- number of attempts.
 local db       = require "moonpool.db"
-local fault    = require "spec.support.fault"
-local inline   = require "spec.support.inline"
+local fault    = require "spec.support.workload.fault"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local CALLERS = 12
 

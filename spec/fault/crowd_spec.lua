@@ -3,9 +3,9 @@
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
 
 local per_host = math.tointeger(os.getenv "MP_CALLS") or 1000
 
@@ -23,7 +23,7 @@ describe("a crowd of callers", function()
     db.lease(function(conn)
       conn.value("select pg_advisory_lock($1::bigint)::text", gate)
       for i = 1, n do
-        handles[i] = command.start(("run spec/support/deal_maker.lua %s %s %d %d"):format(
+        handles[i] = command.start(("run spec/support/workload/deal_maker.lua %s %s %d %d"):format(
           ours.id, ours.salesperson.id, calls, gate), { dir = moonpool.app_dir, env = env })
       end
       for _, handle in ipairs(handles) do assert.are.equal("ready", handle:read "l") end
@@ -81,7 +81,7 @@ describe("a crowd of callers", function()
   -- of indexes.
   it("for 20 dealerships of a new database hears of no conflict between them", function()
     local base = test.database()
-    local output, code = command.run("run spec/support/deal_stream.lua 100 20",
+    local output, code = command.run("run spec/support/workload/deal_stream.lua 100 20",
       { dir = moonpool.app_dir, env = { DATABASE_URL = base.app_url } })
     base.drop()
     assert.are.equal(0, code, output)

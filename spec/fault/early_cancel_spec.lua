@@ -2,7 +2,7 @@
 -- sent again.
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
-local fault    = require "spec.support.fault"
+local fault    = require "spec.support.workload.fault"
 local test     = require "moonpool.test"
 
 local function signal(name, pid) assert(os.execute(("kill -%s %d"):format(name, pid))) end

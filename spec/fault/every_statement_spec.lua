@@ -3,10 +3,10 @@
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local is         = require "moonpool.is"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local meddler    = require "spec.support.meddler"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local meddler    = require "spec.support.workload.meddler"
 
 local buyer = { first_name = "Nora", last_name = "Quist" }
 

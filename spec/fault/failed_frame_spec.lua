@@ -1,9 +1,9 @@
 -- What the host itself sends in front of a script's first statements fails (the disk is full, the
 -- server became read-only): the caller hears of that, also where the script began with a savepoint
 -- and caught its error.
-local cluster    = require "spec.support.cluster"
+local cluster    = require "spec.support.process.cluster"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 
 describe("a failure in front of the first statements", function()
   local own

@@ -1,12 +1,12 @@
 -- A server becomes read-only, or the address leads to another server than the connections that are
 -- open: calls go on on the right server, and the host says which state it is in meanwhile.
-local cluster  = require "spec.support.cluster"
-local command  = require "spec.support.command"
+local cluster  = require "spec.support.process.cluster"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
-local standby  = require "spec.support.standby"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
+local standby  = require "spec.support.process.standby"
 
 local function operation(fields, body)
   return (

@@ -1,16 +1,16 @@
 -- The primary hangs with its sockets open (SIGSTOP), and the standby is promoted: calls go on over
 -- the promoted server, what was acknowledged is there once, and no caller is told that the outcome
 -- is unknown where it can be found out.
-local cluster  = require "spec.support.cluster"
-local command  = require "spec.support.command"
+local cluster  = require "spec.support.process.cluster"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
-local freezer  = require "spec.support.freezer"
+local freezer  = require "spec.support.process.freezer"
 local host_of  = require "moonpool.host"
-local http     = require "spec.support.http"
+local http     = require "spec.support.client.http"
 local json     = require "moonpool.json"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
-local standby  = require "spec.support.standby"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
+local standby  = require "spec.support.process.standby"
 
 local files = {
   ["scripts/adds.lua"] = [[

@@ -3,9 +3,9 @@
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local test       = require "moonpool.test"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
-local proxy      = require "spec.support.proxy"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
+local proxy      = require "spec.support.process.proxy"
 
 describe("a group whose COMMIT is cut", function()
   local wire, ours, hooks

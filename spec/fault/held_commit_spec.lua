@@ -2,11 +2,11 @@
 -- backend is ended in it, or it lasts longer than the call may.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
-local caller     = require "spec.support.caller"
-local cluster    = require "spec.support.cluster"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
-local freezer    = require "spec.support.freezer"
+local caller     = require "spec.support.process.caller"
+local cluster    = require "spec.support.process.cluster"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
+local freezer    = require "spec.support.process.freezer"
 
 describe("a COMMIT that waits for a standby", function()
   local own, direct, probe, host, hasty, ours

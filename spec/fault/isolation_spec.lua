@@ -1,9 +1,9 @@
 -- What transactions see of each other, judged from their histories: SERIALIZABLE can always be
 -- explained by some order; READ COMMITTED, as a control, cannot, so the judge is able to see it.
 -- The long form: spec/soak/isolation_soak.lua.
-local fault       = require "spec.support.fault"
-local list_append = require "spec.support.list_append"
-local random      = require "spec.support.random"
+local fault       = require "spec.support.workload.fault"
+local list_append = require "spec.support.workload.list_append"
+local random      = require "spec.support.data.random"
 
 describe("histories of transactions", function()
   local seed = random.seed()

@@ -2,8 +2,8 @@
 -- sample of the matrix, COMMIT always among it; one call at a time, four in a lane, whose
 -- connection goes from one to the next, and four that share a transaction. The whole:
 -- spec/soak/kill_matrix_soak.lua.
-local kill_matrix = require "spec.support.kill_matrix"
-local random      = require "spec.support.random"
+local kill_matrix = require "spec.support.workload.kill_matrix"
+local random      = require "spec.support.data.random"
 
 for about, options in pairs {
   ["create_deal"]                = { cases = 60, twice = 15, least = 55 },

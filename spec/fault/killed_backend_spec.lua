@@ -4,10 +4,10 @@ local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local is         = require "moonpool.is"
 local test       = require "moonpool.test"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local scratch    = require "spec.support.scratch"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local scratch    = require "spec.support.data.scratch"
 
 local walk_in = { first_name = "Walt", last_name = "Inman" }
 

@@ -1,10 +1,10 @@
 -- Relays that are killed in the middle of deliveries, and several at once: nothing is lost, nothing
 -- works twice, and each key keeps its order.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
-local fault    = require "spec.support.fault"
+local fault    = require "spec.support.workload.fault"
 local host     = require "moonpool.host"
-local letters  = require "spec.support.letters"
+local letters  = require "spec.support.data.letters"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
 

@@ -2,7 +2,7 @@
 -- by it.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
-local fault    = require "spec.support.fault"
+local fault    = require "spec.support.workload.fault"
 
 local ROUNDS = 150
 

@@ -4,10 +4,10 @@
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
-local proxy      = require "spec.support.proxy"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
+local proxy      = require "spec.support.process.proxy"
 
 describe("a connection that is cut", function()
   local wire, via, ours

@@ -3,10 +3,10 @@
 -- answer is lost, not that it is no JSON.
 local moonpool = require "moonpool"
 local border   = require "moonpool.operation.border"
-local fault    = require "spec.support.fault"
-local inline   = require "spec.support.inline"
-local proxy    = require "spec.support.proxy"
-local scratch  = require "spec.support.scratch"
+local fault    = require "spec.support.workload.fault"
+local inline   = require "spec.support.data.inline"
+local proxy    = require "spec.support.process.proxy"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 describe("a row that is lost with COMMIT's answer", function()

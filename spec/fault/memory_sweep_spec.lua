@@ -1,6 +1,6 @@
 -- Memory that fails in the middle of create_deal, however it is called: nothing crashes, hangs or
 -- is left, and the database holds all or nothing.
-local sweep = require "spec.support.memory_sweep"
+local sweep = require "spec.support.workload.memory_sweep"
 
 local known = { OUT_OF_MEMORY = true, HOST_OUT_OF_MEMORY = true, SCRIPT_ERROR = true,
                 ["not enough memory"] = true }

@@ -2,9 +2,9 @@
 -- acknowledged is there once, the numbers have no gap, and the pool is as good as new.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
 
 local CALLERS, EACH, KILL_AFTER = 20, 20, { 40, 120, 200 }
 
@@ -50,7 +50,8 @@ describe("a server that dies and comes back", function()
 
   for _, signal in ipairs { "QUIT", "INT", "KILL" } do
     it("by SIG" .. signal .. " loses nothing that was acknowledged", function()
-      local handle = command.start(("run spec/support/deal_stream.lua %d %d"):format(CALLERS, EACH),
+      local stream = "spec/support/workload/deal_stream.lua"
+      local handle = command.start(("run %s %d %d"):format(stream, CALLERS, EACH),
         { dir = moonpool.app_dir, env = env })
       local places, made, unknown, conflicts, other, acknowledged = {}, {}, 0, 0, {}, 0
       local kills = { table.unpack(KILL_AFTER) }

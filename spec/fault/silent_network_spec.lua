@@ -2,11 +2,11 @@
 -- and those who can be told the truth are.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
-local caller     = require "spec.support.caller"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local proxy      = require "spec.support.proxy"
+local caller     = require "spec.support.process.caller"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local proxy      = require "spec.support.process.proxy"
 local test       = require "moonpool.test"
 
 describe("a network that falls silent", function()

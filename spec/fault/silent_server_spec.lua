@@ -1,10 +1,10 @@
 -- A connection string with several servers of which one is silent: it takes connections, or does
 -- not even that, and never says a word. Each has its share of the time, then the next one; what was
 -- silent is tried last for a while.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local moonpool = require "moonpool"
-local proxy    = require "spec.support.proxy"
-local scratch  = require "spec.support.scratch"
+local proxy    = require "spec.support.process.proxy"
+local scratch  = require "spec.support.data.scratch"
 local uv       = require "luv"
 
 -- A port that takes connections and never speaks; with `full`, it does not even take any more.

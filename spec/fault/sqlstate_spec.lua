@@ -3,13 +3,13 @@
 -- stored once. Told: the caller gets the error, nothing is stored. Resolved: nobody knew, and the
 -- witness told.
 local moonpool   = require "moonpool"
-local caller     = require "spec.support.caller"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local inline     = require "spec.support.inline"
-local proxy      = require "spec.support.proxy"
-local scratch    = require "spec.support.scratch"
+local caller     = require "spec.support.process.caller"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local inline     = require "spec.support.data.inline"
+local proxy      = require "spec.support.process.proxy"
+local scratch    = require "spec.support.data.scratch"
 
 --                 in a statement, at COMMIT: as an error        as the end of the connection
 local codes = {

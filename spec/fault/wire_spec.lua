@@ -1,10 +1,10 @@
 -- What create_deal sends, and what is made of answers that are not as they should be.
 local moonpool   = require "moonpool"
 local test       = require "moonpool.test"
-local caller     = require "spec.support.caller"
-local dealership = require "spec.support.dealership"
-local fault      = require "spec.support.fault"
-local proxy      = require "spec.support.proxy"
+local caller     = require "spec.support.process.caller"
+local dealership = require "spec.support.data.dealership"
+local fault      = require "spec.support.workload.fault"
+local proxy      = require "spec.support.process.proxy"
 
 describe("on the wire", function()
   local wire, host, ours

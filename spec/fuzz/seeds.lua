@@ -1,9 +1,9 @@
 -- seeds.lua FOLDER: what libFuzzer starts from, a folder NAME_seeds for each target, and an empty
--- NAME_found beside it for what it finds. Requests are those of spec/support/http_corpus.lua,
+-- NAME_found beside it for what it finds. Requests are those of spec/support/data/http_corpus.lua,
 -- migrations those of the example.
 local folder = assert(arg[1], "seeds.lua FOLDER")
 package.path = arg[0]:gsub("[^/]*$", "") .. "../../?.lua;" .. package.path
-local corpus = require "spec.support.http_corpus"
+local corpus = require "spec.support.data.http_corpus"
 
 local function write(name, texts)
   assert(os.execute(("mkdir -p '%s/%s_seeds' '%s/%s_found'"):format(folder, name, folder, name)))

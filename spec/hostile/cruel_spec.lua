@@ -1,10 +1,10 @@
 -- The scripts of this folder, and create_deal, while all garbage is collected at each so-manieth
 -- block that Lua asks for, in the middle of whatever it does: what is used after it was given back
 -- shows, above all under `make asan`. CRUEL=1 in the environment: at each.
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local host       = require "moonpool.host"
 local moonpool   = require "moonpool"
-local sandboxed  = require "spec.support.sandboxed"
+local sandboxed  = require "spec.support.data.sandboxed"
 
 local EVERY  = tonumber(os.getenv "CRUEL" or 23)
 local LIMITS = { cpu_ms = 15, memory = 4 << 20 }

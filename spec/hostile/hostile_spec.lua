@@ -3,8 +3,8 @@
 -- each takes is measured by `make soak`.
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
-local sandboxed = require "spec.support.sandboxed"
-local scratch   = require "spec.support.scratch"
+local sandboxed = require "spec.support.data.sandboxed"
+local scratch   = require "spec.support.data.scratch"
 
 local MEMORY  = 4 << 20
 local SHORT   = { cpu_ms = 20, memory = MEMORY }

@@ -4,7 +4,7 @@
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
 local sandbox   = require "moonpool.script.sandbox"
-local sandboxed = require "spec.support.sandboxed"
+local sandboxed = require "spec.support.data.sandboxed"
 
 -- -- what there is to reach -----------------------------------------------------------------------
 

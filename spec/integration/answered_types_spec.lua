@@ -6,7 +6,7 @@ local host     = require "moonpool.host"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 -- type = { an expression, what its answer is } ; a text alone: a constant that is answered as it is
 local samples = {

@@ -1,15 +1,15 @@
 -- What bounds a transaction: timeouts of its own that nobody else meets, the host's deadline for
 -- COMMIT, protection from transactions that idle, the budget for retries; and what the error tells
 -- of the attempts.
-local caller     = require "spec.support.caller"
+local caller     = require "spec.support.process.caller"
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local inline     = require "spec.support.inline"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local inline     = require "spec.support.data.inline"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 local test       = require "moonpool.test"
 
 local call, define, refusal = inline.call, inline.define, inline.refusal

@@ -1,11 +1,11 @@
 -- The recorder: what a call did, step by step, and for how long that is known.
 local calls    = require "moonpool.calls"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local monitor  = require "moonpool.watch.monitor"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local serving  = require "spec.support.serving"
+local scratch  = require "spec.support.data.scratch"
+local serving  = require "spec.support.process.serving"
 
 local function operation(fields)
   local name = fields.name or "calls_spec"

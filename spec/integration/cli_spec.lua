@@ -1,9 +1,9 @@
 -- The command line, as a person or a shell script meets it: output, errors, exit codes, secrets.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local json     = require "moonpool.json"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local secret = "hunter2secret"
 local closed_port = ("postgres://someone:%s@127.0.0.1:1/some"):format(secret)

@@ -1,7 +1,7 @@
 -- The one table of all codes of errors: it is whole and it holds together. help_spec.lua sees to it
 -- that the topic shows it.
 local codes    = require "moonpool.script.codes"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 

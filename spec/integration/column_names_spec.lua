@@ -1,6 +1,6 @@
 -- Columns are read by their names: two of one name are an error, wherever a row could be looked at.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 

@@ -1,6 +1,6 @@
 -- Transactions of one operation that conflict with each other: fewer of them run at a time.
 local definition = require "moonpool.operation.definition"
-local inline     = require "spec.support.inline"
+local inline     = require "spec.support.data.inline"
 local moonpool   = require "moonpool"
 
 describe("conflicts", function()

@@ -1,12 +1,12 @@
 -- How many connections a host has under load: those of the pool, one for its own questions, one
 -- that listens. `moonpool help deploying` says so, for whoever sets max_connections.
-local command  = require "spec.support.command"
-local http     = require "spec.support.http"
+local command  = require "spec.support.process.command"
+local http     = require "spec.support.client.http"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 local test     = require "moonpool.test"
 
 local POOL, CLIENTS, ANSWERS = 3, 12, 40

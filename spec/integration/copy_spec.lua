@@ -1,12 +1,12 @@
 -- db.copy_in and db.copy_out.
 local db       = require "moonpool.db"
 local decimal  = require "moonpool.decimal"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 describe("COPY", function()

@@ -1,8 +1,8 @@
 -- The dashboard without a browser: a shell that anybody may have, and the numbers that need a
 -- token.
-local http    = require "spec.support.http"
+local http    = require "spec.support.client.http"
 local json    = require "moonpool.json"
-local service = require "spec.support.http_service"
+local service = require "spec.support.process.http_service"
 
 local hello =
   'return require "moonpool".operation { summary = "x", run = function(tx) return tx:value \z

@@ -1,11 +1,11 @@
 -- Names that are data keep their spelling at the border, in both directions; all others are
 -- camelCase there.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 
 local function operation(body, fields)
   return (

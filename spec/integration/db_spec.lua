@@ -1,11 +1,11 @@
 -- moonpool.db: single statements on pooled connections, leases, other databases, the pool's limits,
 -- lost connections.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 local await, contains = scratch.await, inline.contains

@@ -4,11 +4,11 @@ local border   = require "moonpool.operation.border"
 local cache    = require "moonpool.cache"
 local db       = require "moonpool.db"
 local decimal  = require "moonpool.decimal"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local numbers = { "0", "-1", "1.10", "0.10", "28500.00", "0.25", "-0.50", "1e400", "1.5e-7",
                   "0.30000000000000004", "9223372036854775807", "-9223372036854775808",

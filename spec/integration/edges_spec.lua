@@ -1,11 +1,11 @@
 -- Edges of times, JSON and parameter lists: taken as PostgreSQL takes them, or refused with a
 -- message that says what to do.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local values   = require "spec.support.values"
+local values   = require "spec.support.data.values"
 
 local unseen, through = values.unseen, values.through
 

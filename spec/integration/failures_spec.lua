@@ -2,14 +2,14 @@
 -- script's, a grant's or a disk's is the operator's, who finds it in the log, in metrics and in
 -- alerts, while callers hear nothing of tables.
 local alerts   = require "moonpool.alerts"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local codes    = require "moonpool.script.codes"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local page     = require "spec.support.metrics_page"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
-local serving  = require "spec.support.serving"
+local page     = require "spec.support.client.metrics_page"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
+local serving  = require "spec.support.process.serving"
 
 local FAILED = "the operation failed; the log of the host says why, under the call's id"
 

@@ -1,11 +1,11 @@
 -- moonpool.test: failures that a spec orders, draws that are the same in each run, operations on
 -- another database.
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local inline     = require "spec.support.inline"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local inline     = require "spec.support.data.inline"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 local test       = require "moonpool.test"
 
 local define = inline.define

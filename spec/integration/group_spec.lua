@@ -3,10 +3,10 @@
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
-local scratch    = require "spec.support.scratch"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
+local scratch    = require "spec.support.data.scratch"
 
 describe("a group", function()
   local ours, seen, hooks, gate, own

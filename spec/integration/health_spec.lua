@@ -3,8 +3,8 @@
 -- whatever the load.
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 
 local function operation(fields, body)
   return (

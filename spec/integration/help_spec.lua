@@ -1,7 +1,7 @@
 -- The texts: `moonpool help TOPIC` (lua/moonpool/help/), README.md, CONTRIBUTING.md, SECURITY.md.
 -- What they name exists, and their examples load.
 local codes    = require "moonpool.script.codes"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local lfs      = require "lfs"
 local moonpool = require "moonpool"

@@ -1,6 +1,6 @@
 -- Which pages of other origins may read answers in a browser: none, unless they are named.
-local command  = require "spec.support.command"
-local service  = require "spec.support.http_service"
+local command  = require "spec.support.process.command"
+local service  = require "spec.support.process.http_service"
 
 local files = {
   ["scripts/ping.lua"] =

@@ -1,7 +1,7 @@
 -- A host among more clients than it has use for: slow ones (5,000 of them in spec/soak), and more
 -- than the system has files for.
-local http    = require "spec.support.http"
-local service = require "spec.support.http_service"
+local http    = require "spec.support.client.http"
+local service = require "spec.support.process.http_service"
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"

@@ -1,10 +1,10 @@
 -- The ids of a request: every answer and every log line of its call carries them, and the recorder
 -- knows the call by its.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 
 local files = {
   ["scripts/say.lua"] = [[

@@ -1,7 +1,7 @@
 -- What the host counts of HTTP, and what the dashboard is told of it.
-local http    = require "spec.support.http"
-local page    = require "spec.support.metrics_page"
-local service = require "spec.support.http_service"
+local http    = require "spec.support.client.http"
+local page    = require "spec.support.client.metrics_page"
+local service = require "spec.support.process.http_service"
 
 local files = { ["scripts/ping.lua"] = [[
   local moonpool = require "moonpool"

@@ -1,12 +1,12 @@
 -- Operations over HTTP: who may call what, and what comes back.
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local http       = require "spec.support.http"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local http       = require "spec.support.client.http"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local outbox     = require "moonpool.outbox.store"
-local scratch    = require "spec.support.scratch"
-local service    = require "spec.support.http_service"
+local scratch    = require "spec.support.data.scratch"
+local service    = require "spec.support.process.http_service"
 local test       = require "moonpool.test"
 
 local function operation(fields, body)

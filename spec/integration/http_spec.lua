@@ -1,6 +1,6 @@
 -- The HTTP server as a client sees it: connections, order, limits of size and time, streams, and
 -- its end.
-local http = require "spec.support.http"
+local http = require "spec.support.client.http"
 
 local function get(path, ...)
   return ("GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"):format(path, table.concat { ... })

@@ -2,15 +2,15 @@
 -- dealership A, asked for what is B's: by the tenant's name, by each id that it takes, by the
 -- token's user, by B's cursors and keys. B's rows stay as they are.
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local host       = require "moonpool.host"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.operation.registry"
 local schemas    = require "moonpool.is.schema"
-local service    = require "spec.support.http_service"
-local serving    = require "spec.support.serving"
-local tenants    = require "spec.support.tenants"
+local service    = require "spec.support.process.http_service"
+local serving    = require "spec.support.process.serving"
+local tenants    = require "spec.support.data.tenants"
 
 registry.load()
 
@@ -65,7 +65,7 @@ describe("over HTTP a token of dealership A", function()
     assert.are.same(tenants.sorted(registry.operations), tenants.sorted(served))
     for name in pairs(tenants.example(registry.operations)) do
       assert.is_function(tenants.inputs[name],
-                         "describe a legal input of " .. name .. " in spec/support/tenants.lua")
+                         "spec/support/data/tenants.lua: describe a legal input of " .. name)
     end
   end)
 
@@ -136,7 +136,7 @@ describe("over HTTP a token of dealership A", function()
       for _, path in ipairs(tenants.references(schemas.of(op.input), op.tenant)) do
         it("takes B's " .. table.concat(path, ".") .. " for none", function()
           local make = tenants.ids[path[#path]]
-          assert.is_function(make, ("make an id for the field %s in spec/support/tenants.lua")
+          assert.is_function(make, ("make an id for the field %s in spec/support/data/tenants.lua")
             :format(path[#path]))
           local input, foreign = legal(name, a), make(b)
           for _, dealership_id in ipairs { false, a.id } do

@@ -1,15 +1,15 @@
 -- Isolation: the three levels by what they let a transaction see, read_only and deferrable, and
 -- what an operation that joins another's transaction gets of its own.
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
 local host       = require "moonpool.host"
-local inline     = require "spec.support.inline"
+local inline     = require "spec.support.data.inline"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
-local caller     = require "spec.support.caller"
-local proxy      = require "spec.support.proxy"
+local scratch    = require "spec.support.data.scratch"
+local caller     = require "spec.support.process.caller"
+local proxy      = require "spec.support.process.proxy"
 local test       = require "moonpool.test"
 
 local call, define, refusal = inline.call, inline.define, inline.refusal

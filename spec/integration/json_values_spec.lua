@@ -1,12 +1,12 @@
 -- A string that is given to json or jsonb is a JSON string, whatever it looks like; text that is
 -- JSON already is json.raw(text).
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
 local is       = require "moonpool.is"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local strings = { "hello", "5", "5.0", "true", "null", '"quoted"', '{"admin":true}', "[1,2]", "",
                   " ", "{", "\\", "it's",

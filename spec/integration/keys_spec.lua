@@ -3,10 +3,10 @@
 local moonpool   = require "moonpool"
 local is         = require "moonpool.is"
 local db         = require "moonpool.db"
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local fault      = require "spec.support.fault"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local fault      = require "spec.support.workload.fault"
 
 describe("an idempotency key", function()
   local ours, runs

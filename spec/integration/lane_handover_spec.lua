@@ -2,10 +2,10 @@
 -- before, whose answer it does not wait for. Whatever becomes of that COMMIT, each call is done
 -- once, or told why not.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local fault    = require "spec.support.fault"
+local failure  = require "spec.support.data.failure"
+local fault    = require "spec.support.workload.fault"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 -- Held by a spec, it holds up the COMMIT of whoever stores a thing that is slow.

@@ -1,12 +1,12 @@
 -- Lanes: calls whose lane is equal run one after another in the order they came, and wait without a
 -- connection.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local await = scratch.await
 

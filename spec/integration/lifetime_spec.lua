@@ -1,11 +1,11 @@
 -- What ends early, late, twice or inside of something else: coroutines, finalizers, leases,
 -- databases, the process.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local contains = inline.contains
 

@@ -1,8 +1,8 @@
 -- db.listen and db.notify: notifications on a connection of their own.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
-local scratch  = require "spec.support.scratch"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 local number = 0

@@ -2,10 +2,10 @@
 -- that a call waits for.
 local calls    = require "moonpool.calls"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local locks    = require "moonpool.serve.lock_waits"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 describe("a call that waits for", function()
   local schema, owner

@@ -1,8 +1,8 @@
 -- What the host writes to its log: one line per event, readable for people or machines, never a
 -- secret, never a flood.
-local command = require "spec.support.command"
+local command = require "spec.support.process.command"
 local json    = require "moonpool.json"
-local scratch = require "spec.support.scratch"
+local scratch = require "spec.support.data.scratch"
 
 local function lines_of(script, env)
   env = env or {}

@@ -2,9 +2,9 @@
 local db         = require "moonpool.db"
 local metrics    = require "moonpool.metrics"
 local moonpool   = require "moonpool"
-local page       = require "spec.support.metrics_page"
-local prometheus = require "spec.support.prometheus"
-local scratch    = require "spec.support.scratch"
+local page       = require "spec.support.client.metrics_page"
+local prometheus = require "spec.support.process.prometheus"
+local scratch    = require "spec.support.data.scratch"
 
 local unique = 0
 local function fresh(suffix)

@@ -1,7 +1,7 @@
 -- moonpool migrate under faults: lost connections, signals, one connection, a killed server
 -- process.
-local command   = require "spec.support.command"
-local migration = require "spec.support.migration"
+local command   = require "spec.support.process.command"
+local migration = require "spec.support.data.migration"
 
 local says = migration.says
 

@@ -1,7 +1,7 @@
 -- moonpool migrate: what cannot run in a transaction, and the INVALID indexes that interruptions
 -- leave.
-local command   = require "spec.support.command"
-local migration = require "spec.support.migration"
+local command   = require "spec.support.process.command"
+local migration = require "spec.support.data.migration"
 
 local says, says_not = migration.says, migration.says_not
 
@@ -269,7 +269,7 @@ describe("moonpool migrate, outside a transaction,", function()
 
   it("leaves an index alone that another session builds right now", function()
     project.must "up"
-    local scratch, moonpool = require "spec.support.scratch", require "moonpool"
+    local scratch, moonpool = require "spec.support.data.scratch", require "moonpool"
     local build
     project.while_open("insert into apples values (1)", function(_, commit)
       build = moonpool.spawn(function()

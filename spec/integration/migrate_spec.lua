@@ -1,8 +1,8 @@
 -- moonpool migrate: run as a process, on an empty database and in a project folder of the spec's
 -- own.
-local command   = require "spec.support.command"
+local command   = require "spec.support.process.command"
 local json      = require "moonpool.json"
-local migration = require "spec.support.migration"
+local migration = require "spec.support.data.migration"
 local moonpool  = require "moonpool"
 local sql       = require "moonpool.sql"
 

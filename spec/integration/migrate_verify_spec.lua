@@ -1,6 +1,6 @@
 -- moonpool migrate verify: what is no longer as the migrations made it.
 local json      = require "moonpool.json"
-local migration = require "spec.support.migration"
+local migration = require "spec.support.data.migration"
 
 local schema = [[
 create schema desk;

@@ -7,9 +7,9 @@ local json     = require "moonpool.json"
 local metrics  = require "moonpool.metrics"
 local monitor  = require "moonpool.watch.monitor"
 local moonpool = require "moonpool"
-local page     = require "spec.support.metrics_page"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local page     = require "spec.support.client.metrics_page"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 
 -- What a reader gets over the wire.
 local function fetch(name, params)

@@ -2,9 +2,9 @@
 -- none.
 local db      = require "moonpool.db"
 local decimal = require "moonpool.decimal"
-local failure = require "spec.support.failure"
+local failure = require "spec.support.data.failure"
 local json    = require "moonpool.json"
-local values  = require "spec.support.values"
+local values  = require "spec.support.data.values"
 
 local unseen, through, stored, refusal = values.unseen, values.through, values.stored,
   values.refusal

@@ -1,8 +1,8 @@
 -- generate_deal_number and generate_stock_number: what numbers look like, that no two are alike,
 -- and who may take one.
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local hostile    = require "spec.support.hostile"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local hostile    = require "spec.support.workload.hostile"
 local moonpool   = require "moonpool"
 
 local operations = {

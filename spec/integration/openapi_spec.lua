@@ -1,13 +1,13 @@
 -- GET /openapi.json of a real host before public validators from npm (openapi.mjs), with what
 -- operations take and answer.
-local command    = require "spec.support.command"
-local dealership = require "spec.support.dealership"
+local command    = require "spec.support.process.command"
+local dealership = require "spec.support.data.dealership"
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.operation.registry"
-local service    = require "spec.support.http_service"
-local serving    = require "spec.support.serving"
-local tenants    = require "spec.support.tenants"
+local service    = require "spec.support.process.http_service"
+local serving    = require "spec.support.process.serving"
+local tenants    = require "spec.support.data.tenants"
 
 registry.load()
 
@@ -19,7 +19,7 @@ local function faults_of(document, calls)
                                   ["calls.json"] = json.encode(json.array(calls)) }
   local pipe = assert(
     io.popen(
-      ("cd '%s' && node '%s/spec/support/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
+      ("cd '%s' && node '%s/spec/support/client/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
     :format(folder.path, moonpool.app_dir, moonpool.app_dir)))
   local said = pipe:read "a"
   pipe:close()

@@ -1,14 +1,14 @@
 -- Traces for a collector of OpenTelemetry: what spans a call becomes, how they get there, what is
 -- lost when nobody takes them.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
 local otlp     = require "moonpool.watch.otlp"
-local receiver = require "spec.support.receiver"
-local service  = require "spec.support.http_service"
-local serving  = require "spec.support.serving"
+local receiver = require "spec.support.process.receiver"
+local service  = require "spec.support.process.http_service"
+local serving  = require "spec.support.process.serving"
 local test     = require "moonpool.test"
 
 local function counted(result)

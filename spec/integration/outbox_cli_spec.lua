@@ -1,7 +1,7 @@
 -- moonpool relay and moonpool outbox, run as processes in a project folder of the spec's own.
-local command   = require "spec.support.command"
+local command   = require "spec.support.process.command"
 local json      = require "moonpool.json"
-local migration = require "spec.support.migration"
+local migration = require "spec.support.data.migration"
 local outbox    = require "moonpool.outbox"
 
 local says = migration.says

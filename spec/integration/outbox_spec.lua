@@ -2,14 +2,14 @@
 -- database once.
 local db       = require "moonpool.db"
 local errors   = require "moonpool.errors"
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
 local is       = require "moonpool.is"
-local letters  = require "spec.support.letters"
+local letters  = require "spec.support.data.letters"
 local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local store    = require "moonpool.outbox.store"
 
 describe("the outbox", function()

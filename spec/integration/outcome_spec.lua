@@ -1,10 +1,10 @@
 -- What a call says about what happened: stored or not, refused or not, once or more than once.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local define, call, refusal, contains = inline.define, inline.call, inline.refusal, inline.contains
 

@@ -1,13 +1,13 @@
 -- A PgBouncer between a host and its database: in session mode all works; in transaction mode the
 -- host says so and does not serve.
-local cluster   = require "spec.support.cluster"
-local command   = require "spec.support.command"
+local cluster   = require "spec.support.process.cluster"
+local command   = require "spec.support.process.command"
 local db        = require "moonpool.db"
-local failure   = require "spec.support.failure"
-local inline    = require "spec.support.inline"
-local pgbouncer = require "spec.support.pgbouncer"
-local scratch   = require "spec.support.scratch"
-local serving   = require "spec.support.serving"
+local failure   = require "spec.support.data.failure"
+local inline    = require "spec.support.data.inline"
+local pgbouncer = require "spec.support.process.pgbouncer"
+local scratch   = require "spec.support.data.scratch"
+local serving   = require "spec.support.process.serving"
 
 local files = {
   ["scripts/add.lua"] = [[

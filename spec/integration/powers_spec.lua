@@ -3,7 +3,7 @@
 -- newer server cannot add to it unseen.
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local role     = require "moonpool.serve.role"
 local test     = require "moonpool.test"
 

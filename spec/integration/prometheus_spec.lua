@@ -2,8 +2,8 @@
 -- scripts/monitoring.
 local json       = require "moonpool.json"
 local moonpool   = require "moonpool"
-local prometheus = require "spec.support.prometheus"
-local service    = require "spec.support.http_service"
+local prometheus = require "spec.support.process.prometheus"
+local service    = require "spec.support.process.http_service"
 
 local files = { ["scripts/hello.lua"] = [[
   local moonpool = require "moonpool"

@@ -1,8 +1,8 @@
 -- What is under way while scripts/ is loaded anew stays with what it began with: attempts, hooks,
 -- lanes.
 local db      = require "moonpool.db"
-local scratch = require "spec.support.scratch"
-local serving = require "spec.support.serving"
+local scratch = require "spec.support.data.scratch"
+local serving = require "spec.support.process.serving"
 
 local LOCK = 771
 

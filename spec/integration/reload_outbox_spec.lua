@@ -2,8 +2,8 @@
 -- reloads.
 local db      = require "moonpool.db"
 local outbox  = require "moonpool.outbox"
-local scratch = require "spec.support.scratch"
-local serving = require "spec.support.serving"
+local scratch = require "spec.support.data.scratch"
+local serving = require "spec.support.process.serving"
 
 describe("a subscriber in a running host", function()
   local schema, host

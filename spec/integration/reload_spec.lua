@@ -1,8 +1,8 @@
 -- `moonpool serve` and what changes its operations while it runs: a reload lets one pointer change,
 -- or nothing.
-local command = require "spec.support.command"
-local scratch = require "spec.support.scratch"
-local serving = require "spec.support.serving"
+local command = require "spec.support.process.command"
+local scratch = require "spec.support.data.scratch"
+local serving = require "spec.support.process.serving"
 
 local function operation(body)
   return (

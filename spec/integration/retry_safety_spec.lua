@@ -1,11 +1,11 @@
 -- moonpool.test.retry_safety: operations that do something else when they are started again are
 -- found out; those that do the same pass, and so do the operations of scripts/.
-local command    = require "spec.support.command"
+local command    = require "spec.support.process.command"
 local db         = require "moonpool.db"
 local decimal    = require "moonpool.decimal"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
-local inline     = require "spec.support.inline"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
+local inline     = require "spec.support.data.inline"
 local moonpool   = require "moonpool"
 local test       = require "moonpool.test"
 

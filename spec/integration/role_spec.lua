@@ -2,8 +2,8 @@
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
 local role     = require "moonpool.serve.role"
-local scratch  = require "spec.support.scratch"
-local serving  = require "spec.support.serving"
+local scratch  = require "spec.support.data.scratch"
+local serving  = require "spec.support.process.serving"
 local test     = require "moonpool.test"
 
 local function fault_as(url) return test.on({ app_url = url }, role.fault) end

@@ -1,12 +1,12 @@
 -- Operations that run by themselves: on time, on one host of many, and never piled up.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local http     = require "spec.support.http_service"
+local failure  = require "spec.support.data.failure"
+local http     = require "spec.support.process.http_service"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
-local scratch  = require "spec.support.scratch"
-local serving  = require "spec.support.serving"
+local scratch  = require "spec.support.data.scratch"
+local serving  = require "spec.support.process.serving"
 local store    = require "moonpool.outbox.store"
 
 -- Seconds pass until something is due: the database is not asked all the time.

@@ -5,8 +5,8 @@
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
 local test       = require "moonpool.test"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 
 describe("the schema", function()
   local owner, app, ours, theirs

@@ -2,11 +2,11 @@
 -- and in what the server says of them, in headers, paths and query strings, in what a script
 -- raises, in the host's own settings. None may be seen by anybody but who sent it: not in the log,
 -- nor on any page, nor in what the recorder keeps.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 
 -- name -> a text that stands nowhere else
 local secrets = {

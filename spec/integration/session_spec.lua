@@ -1,9 +1,9 @@
 -- What the host asks for at connect is what it gets, or it does not connect: dates would be wrong
 -- silently.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 
 local function with_options(options)
   return ("%s%soptions=%s"):format(host.app_url, host.app_url:find "?" and "&" or "?", options)

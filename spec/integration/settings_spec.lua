@@ -1,9 +1,9 @@
 -- Settings, as a person or a shell script gives them to the command line: what is refused, and how.
-local command = require "spec.support.command"
+local command = require "spec.support.process.command"
 local host    = require "moonpool.host"
-local inline  = require "spec.support.inline"
+local inline  = require "spec.support.data.inline"
 local json    = require "moonpool.json"
-local proxy   = require "spec.support.proxy"
+local proxy   = require "spec.support.process.proxy"
 
 local secret = "hunter2secret"
 

@@ -1,6 +1,6 @@
 -- A run of specs ends, and what its specs have started with it.
-local command = require "spec.support.command"
-local scratch = require "spec.support.scratch"
+local command = require "spec.support.process.command"
+local scratch = require "spec.support.data.scratch"
 
 describe("moonpool spec", function()
   it("ends, and ends what its specs left running, wherever that has gone", function()

@@ -1,9 +1,9 @@
 -- What `moonpool serve` says of a database that does not have what migrations/ says, and of a
 -- project without operations.
-local command   = require "spec.support.command"
-local migration = require "spec.support.migration"
-local scratch   = require "spec.support.scratch"
-local serving   = require "spec.support.serving"
+local command   = require "spec.support.process.command"
+local migration = require "spec.support.data.migration"
+local scratch   = require "spec.support.data.scratch"
+local serving   = require "spec.support.process.serving"
 
 local apples = "create table apples (id integer);\ngrant select on apples to moonpool_app;\n"
 local hello  =

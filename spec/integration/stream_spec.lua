@@ -1,10 +1,10 @@
 -- db.stream: rows one by one.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 describe("db.stream", function()
   local function quiet()

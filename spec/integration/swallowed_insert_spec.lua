@@ -1,9 +1,9 @@
 -- An insert whose row a trigger or a rule keeps away gives no row: an error for whoever looks at
 -- it.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 describe("an insert that stores no row", function()
   local schema

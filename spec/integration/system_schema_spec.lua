@@ -1,9 +1,9 @@
 -- The host's own tables, in the schema moonpool: who makes them, who may do what with them.
 local db        = require "moonpool.db"
-local failure   = require "spec.support.failure"
-local inline    = require "spec.support.inline"
+local failure   = require "spec.support.data.failure"
+local inline    = require "spec.support.data.inline"
 local json      = require "moonpool.json"
-local migration = require "spec.support.migration"
+local migration = require "spec.support.data.migration"
 local moonpool  = require "moonpool"
 local system    = require "moonpool.migrate.system"
 local test      = require "moonpool.test"

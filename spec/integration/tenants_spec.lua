@@ -2,14 +2,14 @@
 -- and SQL that means harm, as the application role. An operation or a table that is not described
 -- here fails until it is.
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
-local failure    = require "spec.support.failure"
+local dealership = require "spec.support.data.dealership"
+local failure    = require "spec.support.data.failure"
 local host       = require "moonpool.host"
-local inline     = require "spec.support.inline"
+local inline     = require "spec.support.data.inline"
 local moonpool   = require "moonpool"
 local registry   = require "moonpool.operation.registry"
 local schemas    = require "moonpool.is.schema"
-local tenants    = require "spec.support.tenants"
+local tenants    = require "spec.support.data.tenants"
 
 registry.load()
 
@@ -53,7 +53,7 @@ describe("an operation", function()
     describe(name, function()
       it("is described here", function()
         assert.is_function(inputs[name],
-                           "describe a legal input of " .. name .. " in spec/support/tenants.lua")
+                           "spec/support/data/tenants.lua: describe a legal input of " .. name)
         assert.is_not_nil(op.input, name .. " needs an input schema")
       end)
       if not (inputs[name] and op.input) then return end
@@ -69,7 +69,7 @@ describe("an operation", function()
       for _, path in ipairs(references(schemas.of(op.input), op.tenant)) do
         local field = path[#path]
         it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
-          assert.is_function(ids[field], ("make an id for the field %s in spec/support/tenants.lua")
+          assert.is_function(ids[field], ("spec/support/data/tenants.lua: make an id for the field %s")
             :format(field))
           for _, pair in ipairs { { a, b }, { b, a } } do
             local ours, theirs = pair[1], pair[2]

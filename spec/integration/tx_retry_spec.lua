@@ -1,11 +1,11 @@
 -- Transactions that start again from the top, their deadlines and hooks, on a real server.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 local await, elsewhere = scratch.await, scratch.elsewhere

@@ -1,11 +1,11 @@
 -- Transactions: misuse, parameters, operations that join, properties, SQL that an operation may not
 -- send.
 local db       = require "moonpool.db"
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local elsewhere = scratch.elsewhere
 local define, call, refusal = inline.define, inline.call, inline.refusal

@@ -1,7 +1,7 @@
 -- Savepoints: what they undo, what they keep, and what they do not heal.
-local inline   = require "spec.support.inline"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local call, refusal = inline.call, inline.refusal
 

@@ -1,8 +1,8 @@
 -- Transactions: lazy and strict rows, missing rows, failures, on a real server.
-local failure  = require "spec.support.failure"
-local inline   = require "spec.support.inline"
+local failure  = require "spec.support.data.failure"
+local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local elsewhere = scratch.elsewhere
 local define, call, refusal, contains, here = inline.define, inline.call, inline.refusal,

@@ -4,8 +4,8 @@ local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local values   = require "spec.support.values"
+local scratch  = require "spec.support.data.scratch"
+local values   = require "spec.support.data.values"
 
 local unseen, through, stored, refusal = values.unseen, values.through, values.stored,
   values.refusal

@@ -4,7 +4,7 @@ local db       = require "moonpool.db"
 local decimal  = require "moonpool.decimal"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local values   = require "spec.support.values"
+local values   = require "spec.support.data.values"
 
 local null = moonpool.null
 

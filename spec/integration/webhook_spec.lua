@@ -2,15 +2,15 @@
 -- anybody up. First in the spec's own host, with changes made up; then in a real `moonpool serve`,
 -- whose alerts rise by themselves.
 local alerts   = require "moonpool.alerts"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local metrics  = require "moonpool.metrics"
 local moonpool = require "moonpool"
-local receiver = require "spec.support.receiver"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local receiver = require "spec.support.process.receiver"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 local webhook  = require "moonpool.watch.webhook"
 
 local function counted(result)

@@ -1,10 +1,10 @@
 -- A host whose wall clock is wrong by hours, or jumps while it works: what is compared with a time
 -- of a row is the database's clock, and how long something may take is measured by no wall clock.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
-local service  = require "spec.support.http_service"
+local scratch  = require "spec.support.data.scratch"
+local service  = require "spec.support.process.http_service"
 local test     = require "moonpool.test"
 
 local HOUR = 3600

@@ -1,8 +1,8 @@
 -- 20,000 deals while 200 backends are ended by pg_terminate_backend and 20 by kill -9; then deals
 -- over 10 immediate stops of the server. Of the callers of the first, 99.9 % succeed and do not try
 -- again themselves.
-local backend_kills = require "spec.support.backend_kills"
-local random        = require "spec.support.random"
+local backend_kills = require "spec.support.workload.backend_kills"
+local random        = require "spec.support.data.random"
 
 describe("deals", function()
   local function run(what, options)

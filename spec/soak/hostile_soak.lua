@@ -5,7 +5,7 @@
 local host      = require "moonpool.host"
 local moonpool  = require "moonpool"
 local sandbox   = require "moonpool.script.sandbox"
-local sandboxed = require "spec.support.sandboxed"
+local sandboxed = require "spec.support.data.sandboxed"
 
 local CPU_MS    = 100
 local MEMORY    = 32 << 20

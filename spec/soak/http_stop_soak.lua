@@ -1,6 +1,6 @@
 -- 50 hosts, each told to end while 30 clients call it: no request that was sent goes without its
 -- answer.
-local service = require "spec.support.http_service"
+local service = require "spec.support.process.http_service"
 
 describe("hosts that serve HTTP", function()
   it("end under load without dropping a request", function()

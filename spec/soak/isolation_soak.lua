@@ -1,6 +1,6 @@
 -- 20,000 transactions of each isolation level, judged from their histories.
-local list_append = require "spec.support.list_append"
-local random      = require "spec.support.random"
+local list_append = require "spec.support.workload.list_append"
+local random      = require "spec.support.data.random"
 
 describe("histories of 20,000 transactions", function()
   for _, case in ipairs { { "serializable" }, { "serializable", kills = 200 },

@@ -2,8 +2,8 @@
 -- within it, and behind it; on a connection that is warm and on one that is new. And 400 times
 -- COMMIT, and what is asked about it. For single calls, for four in a lane, and for four that share
 -- a transaction.
-local kill_matrix = require "spec.support.kill_matrix"
-local random      = require "spec.support.random"
+local kill_matrix = require "spec.support.workload.kill_matrix"
+local random      = require "spec.support.data.random"
 
 for about, options in pairs {
   ["create_deal"]                = { twice = 400 },

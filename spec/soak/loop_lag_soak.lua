@@ -2,11 +2,11 @@
 -- other: no turn of the event loop may keep others waiting for longer than LIMIT_MS, on a quiet
 -- machine. Where others use the machine too, the limit is as much longer as work of this process
 -- takes there (`stretched`).
-local bodies  = require "spec.support.bodies"
+local bodies  = require "spec.support.data.bodies"
 local clock   = require "moonpool.host".clock
-local http    = require "spec.support.http"
-local page    = require "spec.support.metrics_page"
-local service = require "spec.support.http_service"
+local http    = require "spec.support.client.http"
+local page    = require "spec.support.client.metrics_page"
+local service = require "spec.support.process.http_service"
 
 local LIMIT_MS, AT_ONCE = 20, tonumber(os.getenv "MP_AT_ONCE") or 100
 

@@ -1,8 +1,8 @@
 -- The long form of reload_flight_spec.lua: 1,000 good reloads and 1,000 broken ones while 500 calls
 -- are made per second. ROUNDS and RATE in the environment make it shorter. Run it alone: moonpool
 -- spec spec/soak/reload_soak.lua
-local scratch = require "spec.support.scratch"
-local serving = require "spec.support.serving"
+local scratch = require "spec.support.data.scratch"
+local serving = require "spec.support.process.serving"
 
 local ROUNDS = tonumber(os.getenv "ROUNDS" or 1000)
 local RATE   = tonumber(os.getenv "RATE" or 500)

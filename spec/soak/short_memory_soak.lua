@@ -1,9 +1,9 @@
 -- A host whose machine has no memory left: every call is answered, what is stored is told as
 -- stored, and the host ends when it is told to.
-local http    = require "spec.support.http"
+local http    = require "spec.support.client.http"
 local json    = require "moonpool.json"
-local service = require "spec.support.http_service"
-local scratch = require "spec.support.scratch"
+local service = require "spec.support.process.http_service"
+local scratch = require "spec.support.data.scratch"
 
 local CALLERS = 60
 

@@ -1,7 +1,7 @@
 -- 5,000 clients that are never done, in six ways, for half a minute; others are answered meanwhile,
 -- and memory stays bounded.
 local moonpool = require "moonpool"
-local service  = require "spec.support.http_service"
+local service  = require "spec.support.process.http_service"
 
 describe("5,000 slow clients", function()
   it("do not keep others from being answered", function()

@@ -1,5 +1,5 @@
 -- The judge of histories is judged: small histories of which it is known what is wrong with them.
-local history = require "spec.support.history"
+local history = require "spec.support.data.history"
 
 local function append(key, value) return { kind = "append", key = key, value = value } end
 local function read(key, ...) return { kind = "read", key = key, value = { ... } } end

@@ -1,6 +1,6 @@
 -- lib.money: what a loan costs, against a table of payments that were computed otherwise.
 local decimal = require "moonpool.decimal"
-local failure = require "spec.support.failure"
+local failure = require "spec.support.data.failure"
 local money   = require "lib.money"
 
 -- principal, apr, months, payment. Each by bc at fifty digits, rounded by hand, halves up:

@@ -1,9 +1,9 @@
 -- Operations written inside of a spec, and what specs of transactions expect of them.
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 local pool     = require "moonpool.pool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local inline = {}
 

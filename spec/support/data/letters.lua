@@ -4,7 +4,7 @@ local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
 local outbox   = require "moonpool.outbox"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local store    = require "moonpool.outbox.store"
 
 local letters = {}

@@ -1,10 +1,10 @@
 -- A `moonpool serve` that listens for HTTP, and requests to it with a token.
-local command   = require "spec.support.command"
-local companion = require "spec.support.companion"
-local http      = require "spec.support.http"
+local command   = require "spec.support.process.command"
+local companion = require "spec.support.process.companion"
+local http      = require "spec.support.client.http"
 local json      = require "moonpool.json"
 local moonpool  = require "moonpool"
-local serving   = require "spec.support.serving"
+local serving   = require "spec.support.process.serving"
 
 local service = {}
 
@@ -85,7 +85,7 @@ end
 function service.among_slow(host, token, slow, more)
   local crowd = companion.start(function(fifo)
     return (
-      "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/slow_clients.lua' %d %d %s hello > \z
+      "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/client/slow_clients.lua' %d %d %s hello > \z
         '%s'"):format(
       moonpool.app_dir, host.port, slow, token, fifo)
   end)

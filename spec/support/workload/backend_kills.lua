@@ -3,9 +3,9 @@
 -- were told is compared with what is stored.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
-local cluster  = require "spec.support.cluster"
-local ledger   = require "spec.support.ledger"
-local random   = require "spec.support.random"
+local cluster  = require "spec.support.process.cluster"
+local ledger   = require "spec.support.data.ledger"
+local random   = require "spec.support.data.random"
 
 local backend_kills = {}
 
@@ -50,7 +50,7 @@ function backend_kills.run(options)
   local role = own.url:match "^%a+://([^:@/]+)" or own.url:match "user=([^&]*)"
   local at, answered, harmed, failures, told = plan(options, options.callers * options.each), 0, 0,
     {}, nil
-  local stream = own:script(("spec/support/deal_stream.lua %d %d"):format(options.callers,
+  local stream = own:script(("spec/support/workload/deal_stream.lua %d %d"):format(options.callers,
     options.each))
   for line in stream:lines() do
     local id, number, key = line:match "^made (%S+) (%S+) (%S+)$"

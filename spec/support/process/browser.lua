@@ -1,5 +1,5 @@
 -- A real browser: headless Chromium, driven by browser.mjs beside the spec.
-local companion = require "spec.support.companion"
+local companion = require "spec.support.process.companion"
 local json      = require "moonpool.json"
 local moonpool  = require "moonpool"
 
@@ -11,7 +11,8 @@ function browser.start()
          "make build/npm/node_modules")
   local self = setmetatable({}, browser)
   self.process = companion.start(function(fifo)
-    return ("exec node '%s/spec/support/browser.mjs' '%s/build/npm' '%s'"):format(moonpool.app_dir,
+    local program = "spec/support/process/browser.mjs"
+    return ("exec node '%s/%s' '%s/build/npm' '%s'"):format(moonpool.app_dir, program,
       moonpool.app_dir, fifo)
   end)
   self.version = json.decode(self.process:hear()).value

@@ -1,8 +1,8 @@
 -- A `moonpool serve` of a spec's own: a folder with scripts, a process, and its control socket.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local serving = {}
 serving.__index = serving
@@ -69,7 +69,8 @@ function serving:resident()
 end
 
 local function client(self, ...)
-  local words = { "exec lua5.4", quoted(moonpool.app_dir .. "/spec/support/control_client.lua"),
+  local program = moonpool.app_dir .. "/spec/support/client/control_client.lua"
+  local words = { "exec lua5.4", quoted(program),
                   quoted(self.socket) }
   for _, word in ipairs { ... } do words[#words + 1] = quoted(word) end
   return assert(io.popen(table.concat(words, " ") .. " 2>&1", "r"))

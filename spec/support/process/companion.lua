@@ -1,5 +1,5 @@
 -- A process beside a spec that obeys lines on its stdin and answers each with a line.
-local command = require "spec.support.command"
+local command = require "spec.support.process.command"
 
 local companion = {}
 companion.__index = companion

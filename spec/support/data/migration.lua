@@ -1,9 +1,9 @@
 -- A project folder with migrations and an empty database, on which `moonpool migrate` runs as a
 -- process.
 local assert  = require "luassert"
-local command = require "spec.support.command"
+local command = require "spec.support.process.command"
 local db      = require "moonpool.db"
-local scratch = require "spec.support.scratch"
+local scratch = require "spec.support.data.scratch"
 local test    = require "moonpool.test"
 
 local migration = {}

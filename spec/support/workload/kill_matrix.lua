@@ -3,11 +3,11 @@
 -- answer is lost, the connection that finds out what became of it is cut as well.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
-local caller     = require "spec.support.caller"
-local dealership = require "spec.support.dealership"
-local ledger     = require "spec.support.ledger"
-local proxy      = require "spec.support.proxy"
-local random     = require "spec.support.random"
+local caller     = require "spec.support.process.caller"
+local dealership = require "spec.support.data.dealership"
+local ledger     = require "spec.support.data.ledger"
+local proxy      = require "spec.support.process.proxy"
+local random     = require "spec.support.data.random"
 
 local kill_matrix = {}
 

@@ -1,6 +1,6 @@
 -- Starts the proxy of proxy_process.lua in front of a database and gives it orders.
 local moonpool  = require "moonpool"
-local companion = require "spec.support.companion"
+local companion = require "spec.support.process.companion"
 
 local proxy = {}
 proxy.__index = proxy
@@ -11,7 +11,7 @@ function proxy.start(url)
   local self = setmetatable({}, proxy)
   local socket_dir, port = proxy.place(url or moonpool.host.app_url)
   self.process = companion.start(function(fifo)
-    return ("exec lua5.4 '%s/spec/support/proxy_process.lua' '%s/.s.PGSQL.%s' '%s'"):format(
+    return ("exec lua5.4 '%s/spec/support/process/proxy_process.lua' '%s/.s.PGSQL.%s' '%s'"):format(
       moonpool.app_dir, socket_dir, port, fifo)
   end)
   self.port = assert(tonumber(self.process:hear()), "the proxy did not start")

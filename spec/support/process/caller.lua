@@ -1,7 +1,7 @@
 -- Starts the host of caller_process.lua on a database and gives it orders.
 local moonpool  = require "moonpool"
-local command   = require "spec.support.command"
-local companion = require "spec.support.companion"
+local command   = require "spec.support.process.command"
+local companion = require "spec.support.process.companion"
 
 local caller = {}
 caller.__index = caller
@@ -17,7 +17,7 @@ function caller.start(url, env)
   self.process = companion.start(function(fifo)
     local words = { "echo $$ >'" .. fifo .. ".pid'; cd '" .. moonpool.app_dir .. "' && exec env" }
     for name, value in pairs(settings) do words[#words + 1] = ("%s='%s'"):format(name, value) end
-    words[#words + 1] = ("'%s' run spec/support/caller_process.lua '%s'")
+    words[#words + 1] = ("'%s' run spec/support/process/caller_process.lua '%s'")
       :format(command.executable(), fifo)
     return table.concat(words, " ")
   end)

@@ -3,7 +3,7 @@
 -- well then.
 local uv       = require "luv"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local receiver = {}
 receiver.__index = receiver

@@ -1,5 +1,5 @@
--- A hot standby of a cluster of spec/support/cluster.lua, made by pg_basebackup.
-local command = require "spec.support.command"
+-- A hot standby of a cluster of spec/support/process/cluster.lua, made by pg_basebackup.
+local command = require "spec.support.process.command"
 
 local BIN = "/usr/lib/postgresql/15/bin/"
 

@@ -1,7 +1,7 @@
 -- A database cluster of a spec's own, to be harmed: the embedded one in a folder of its own,
 -- migrated.
 local moonpool = require "moonpool"
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 
 local cluster = {}

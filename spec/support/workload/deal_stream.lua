@@ -5,7 +5,7 @@
 -- KEY is the last name of the customer.
 local moonpool   = require "moonpool"
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 
 local callers, each = math.tointeger((...)), math.tointeger((select(2, ...)))
 

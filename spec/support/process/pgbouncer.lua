@@ -1,7 +1,7 @@
 -- A PgBouncer (Debian's) in front of a spec's own cluster.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 
 local pgbouncer = {}
 pgbouncer.__index = pgbouncer

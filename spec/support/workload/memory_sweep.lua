@@ -2,12 +2,12 @@
 -- 2, 3 … until the call asks for fewer. Whatever fails, the caller is told, nothing is left behind,
 -- and the database holds all of the deal or nothing.
 local db         = require "moonpool.db"
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local host       = require "moonpool.host"
-local ledger     = require "spec.support.ledger"
+local ledger     = require "spec.support.data.ledger"
 local metrics    = require "moonpool.metrics"
 local moonpool   = require "moonpool"
-local scratch    = require "spec.support.scratch"
+local scratch    = require "spec.support.data.scratch"
 
 local sweep = {}
 

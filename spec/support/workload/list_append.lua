@@ -3,10 +3,10 @@
 -- others come in between.
 local moonpool = require "moonpool"
 local db       = require "moonpool.db"
-local fault    = require "spec.support.fault"
-local history  = require "spec.support.history"
-local random   = require "spec.support.random"
-local scratch  = require "spec.support.scratch"
+local fault    = require "spec.support.workload.fault"
+local history  = require "spec.support.data.history"
+local random   = require "spec.support.data.random"
+local scratch  = require "spec.support.data.scratch"
 local test     = require "moonpool.test"
 
 local list_append = {}

@@ -1,7 +1,7 @@
 -- What becomes of a value in the database and on the way back.
 local assert  = require "luassert"
 local db      = require "moonpool.db"
-local failure = require "spec.support.failure"
+local failure = require "spec.support.data.failure"
 
 local values = {}
 

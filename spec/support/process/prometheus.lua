@@ -1,10 +1,10 @@
 -- A Prometheus (Debian's) that scrapes a host with the files of scripts/monitoring, faster than
 -- they say.
-local command  = require "spec.support.command"
-local http     = require "spec.support.http"
+local command  = require "spec.support.process.command"
+local http     = require "spec.support.client.http"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-local scratch  = require "spec.support.scratch"
+local scratch  = require "spec.support.data.scratch"
 local uv       = require "luv"
 
 local prometheus = {}

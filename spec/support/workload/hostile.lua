@@ -13,7 +13,7 @@
 -- up).
 local assert   = require "luassert"
 local busted   = require "busted"
-local failure  = require "spec.support.failure"
+local failure  = require "spec.support.data.failure"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
 

@@ -1,6 +1,6 @@
 -- A database of its own with an audit log to seal, to verify and to tamper with.
 local assert     = require "luassert"
-local dealership = require "spec.support.dealership"
+local dealership = require "spec.support.data.dealership"
 local db         = require "moonpool.db"
 local moonpool   = require "moonpool"
 local seal       = require "lib.seal"

@@ -1,6 +1,6 @@
 -- Things of a spec's own: a schema in the project's database, a script run by a host of its own,
 -- waits for events.
-local command  = require "spec.support.command"
+local command  = require "spec.support.process.command"
 local db       = require "moonpool.db"
 local host     = require "moonpool.host"
 local moonpool = require "moonpool"
