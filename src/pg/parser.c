@@ -178,7 +178,7 @@ static void run_scan(struct parse_job *job) {
 
 /* ---- nesting ---- */
 
-enum token_role { APART, OPENS, CLOSES, SEPARATES, COUNTS };
+enum token_role { APART, OPENS, CLOSES, ITEM, SEPARATES, COUNTS, COMBINES };
 
 static enum token_role role_of(const PgQuery__ScanToken *token) {
   switch ((int)token->token) {
@@ -187,7 +187,10 @@ static enum token_role role_of(const PgQuery__ScanToken *token) {
     case PG_QUERY__TOKEN__ASCII_41:
     case PG_QUERY__TOKEN__ASCII_93: return CLOSES;
     case PG_QUERY__TOKEN__ASCII_59: /* ; */ return SEPARATES;
-    case PG_QUERY__TOKEN__ASCII_44: /* , */
+    case PG_QUERY__TOKEN__ASCII_44: /* , */ return ITEM;
+    case PG_QUERY__TOKEN__UNION:
+    case PG_QUERY__TOKEN__INTERSECT:
+    case PG_QUERY__TOKEN__EXCEPT: return COMBINES;
     case PG_QUERY__TOKEN__ASCII_46: /* . */
     case PG_QUERY__TOKEN__IDENT:
     case PG_QUERY__TOKEN__UIDENT:
@@ -205,31 +208,50 @@ static enum token_role role_of(const PgQuery__ScanToken *token) {
   }
 }
 
-/* Each level of the tree takes an operator or a key word of its own, or a bracket. So a bracket's
- * depth is at most the number of those in it, plus the deepest bracket in it, and an upper bound of
- * the tree's is found without recursion. */
-static bool nested_too_deeply(const PgQuery__ScanResult *scanned, unsigned (*levels)[2]) {
-  enum { OWN, BELOW };
+/* What was counted in one open bracket. */
+struct level {
+  unsigned item;     /* operators and key words since the last comma */
+  unsigned items;    /* the most of them in one item */
+  unsigned combined; /* UNION and its like: their arms nest, whatever commas they have */
+  unsigned below;    /* depth of the deepest bracket in it */
+};
+
+static unsigned depth_of(const struct level *level) {
+  unsigned own = level->item > level->items ? level->item : level->items;
+  return own + level->combined + level->below;
+}
+
+/* Each level of the tree takes an operator or a key word of its own, or a bracket, and the items of
+ * a list lie beside each other. So a bracket's depth is at most the number of operators and key
+ * words in one of its items, plus the deepest bracket in it, and an upper bound of the tree's is
+ * found without recursion. */
+static bool nested_too_deeply(const PgQuery__ScanResult *scanned, struct level *levels) {
   size_t level = 0;
-  levels[0][OWN] = levels[0][BELOW] = 0;
+  levels[0] = (struct level){.item = 0};
   for (size_t i = 0; i < scanned->n_tokens; i++) {
+    struct level *at = &levels[level];
     switch (role_of(scanned->tokens[i])) {
       case APART: continue;
-      case SEPARATES: levels[level][OWN] = levels[level][BELOW] = 0; continue;
-      case COUNTS: levels[level][OWN]++; break;
+      case SEPARATES: *at = (struct level){.item = 0}; continue;
+      case ITEM:
+        if (at->item > at->items) at->items = at->item;
+        at->item = 0;
+        continue;
+      case COUNTS: at->item++; break;
+      case COMBINES: at->combined += 3; break; /* with the SELECT and the list of its arm */
       case OPENS:
         if (++level == MP_SQL_NESTING) return true;
-        levels[level][OWN] = 3; /* a list of OR, of AND, and what makes brackets a node */
-        levels[level][BELOW] = 0;
+        /* a list of OR, of AND, and what makes brackets a node */
+        levels[level] = (struct level){.combined = 3};
         continue;
       case CLOSES:
         if (!level) continue;
         level--;
-        unsigned depth = levels[level + 1][OWN] + levels[level + 1][BELOW];
-        if (depth > levels[level][BELOW]) levels[level][BELOW] = depth;
+        unsigned depth = depth_of(at);
+        if (depth > levels[level].below) levels[level].below = depth;
         break;
     }
-    if (levels[level][OWN] + levels[level][BELOW] > MP_SQL_NESTING) return true;
+    if (depth_of(&levels[level]) > MP_SQL_NESTING) return true;
   }
   return false; /* brackets that are never closed are no statement */
 }
@@ -237,7 +259,7 @@ static bool nested_too_deeply(const PgQuery__ScanResult *scanned, unsigned (*lev
 /* A text cannot be nested deeper than its length. */
 static bool shallow(const char *sql, struct mp_sql_fault *fault) {
   if (strlen(sql) <= MP_SQL_NESTING) return true;
-  unsigned(*levels)[2] = malloc(MP_SQL_NESTING * sizeof *levels);
+  struct level *levels = malloc(MP_SQL_NESTING * sizeof *levels);
   if (!levels) {
     no_memory(fault);
     return false;

@@ -54,7 +54,7 @@ const ask = async path => (await request(path)).json();
 
 const refusals = {
   401: "The host does not know this token: it may be mistyped, expired or revoked.",
-  403: "The token is good, but has not the scope monitor.",
+  403: "The token is valid, but it lacks the scope monitor.",
 };
 
 function line(text) {
