@@ -1,15 +1,15 @@
--- moonpool.watch.health: the host's state (src/pool/health.h says which there are), and what to do
--- about it. Who looks asks the database over the host's own connection; what is said of the pool is
--- known at once.
+-- moonpool.watch.health: the host's state (src/pool/health.h lists the states), and what to do
+-- about it. A check queries the database over the host's own connection. The state of the pool is
+-- known without a query.
 local host  = require "moonpool.host"
 local rules = require "moonpool.alerts.rules"
 
 local health = {}
 
-local FRESH_S = 1    -- so long one look serves all who ask
-local LOOK_MS = 2000 -- for the database to answer
+local FRESH_S = 1    -- the result of a check is used for this long
+local LOOK_MS = 2000 -- time for the database to answer
 
--- What anybody may hear: no address, no name.
+-- Messages that are shown without a token, so they have no address and no name.
 local messages = {
   saturated   = "all database connections are in use; calls wait for one",
   read_only   = "the database takes no writes; what only reads is served",
@@ -17,7 +17,7 @@ local messages = {
   draining    = "the host is stopping: it ends its work and takes none",
 }
 
--- Instead of the above, where the server said why.
+-- Used instead of `messages`, by the SQLSTATE with which the server refused the connection.
 local refusals = {
   ["28P01"] = "the database refused the host's password",
   ["28000"] = "the database refused the host's role",
@@ -26,7 +26,7 @@ local refusals = {
   ["57P03"] = "the database server is starting up or shutting down",
 }
 
--- For who can do something about it.
+-- Advice for the operator: state -> action.
 local advice = {}
 for _, rule in ipairs(rules) do
   if rule.state then advice[rule.state] = rule.action end
@@ -34,11 +34,11 @@ end
 
 local looking, looked_at, ticker = false, nil, nil
 
---- Asks the database now, unless somebody does, or did within a second.
+--- Checks the database now, unless a check is running or was made within FRESH_S seconds.
 function health.look()
   if looking or looked_at and host.clock() - looked_at < FRESH_S then return end
   looking = true
-  -- also if the asking task is ended
+  -- A close variable, so that it is reset even if the checking task is ended.
   local _ <close> = setmetatable({}, { __close = function() looking = false end })
   host.look(LOOK_MS)
   looked_at = host.clock()
@@ -51,7 +51,8 @@ local function told(now)
 end
 
 --- { state =, works =, sound =, seconds =, message =, advice =, reason =, sqlstate =, failures =,
---- holders =, full_s =, waited_s = }; looks first, unless that is done each second
+--- holders =, full_s =, waited_s = }. Checks the database first, unless health.start checks it
+--- every second.
 function health.now()
   if not ticker then health.look() end
   return told(host.health())
@@ -72,7 +73,7 @@ local function tick()
   end
 end
 
---- Looks from now on, each second; what a serving host does, in one of its Lua states.
+--- From now on checks every second. A serving host does this in one of its Lua states.
 function health.start()
   if ticker then return end
   health.look()

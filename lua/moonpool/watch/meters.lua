@@ -1,6 +1,6 @@
--- moonpool.watch.meters: what the host counts of messages and schedules: on the metrics' page, and
--- for its alerts. Of this host: the messages of the subscribers that it serves, the schedules as
--- its last look at their rows found them.
+-- moonpool.watch.meters: the host's metrics of messages and schedules, for the page of metrics and
+-- for the alerts. They show the messages of the subscribers that this host serves, and the
+-- schedules as this host last read their rows.
 local host = require "moonpool.host"
 
 local SUBSCRIBER, OPERATION = { "subscriber" }, { "operation" }
@@ -33,7 +33,8 @@ local meters = {
   schedules = {}, -- operation -> { failing, late }
 }
 
---- What was counted of a subscriber's messages; nil: another host serves it now.
+--- Sets the metrics of a subscriber's messages. `counted` is nil if another host serves the
+--- subscriber now.
 function meters.set_messages(subscriber, counted)
   meters.messages[subscriber] = counted
   local labels, now = { subscriber = subscriber }, counted or { waiting = 0, oldest = 0, dead = 0 }
@@ -42,7 +43,7 @@ function meters.set_messages(subscriber, counted)
   meters.dead:set(now.dead, labels)
 end
 
---- How a schedule stands; nil: it is none any more.
+--- Sets the metrics of a schedule. `stands` is nil if the operation has no schedule any more.
 function meters.set_schedule(operation, stands)
   meters.schedules[operation] = stands
   for _, name in ipairs { "failing", "late", "last_success", "next_run" } do
@@ -50,7 +51,7 @@ function meters.set_schedule(operation, stands)
   end
 end
 
--- The value of each of `list` that has one above 0, and what all of them make together by `fold`.
+-- All values of `field` above 0 in `list`: combined into one number by `fold`, and by name.
 local function gathered(list, field, fold)
   local all, of = 0, {}
   for name, entry in pairs(list) do
@@ -61,8 +62,9 @@ end
 
 local function sum(a, b) return a + b end
 
---- For the alerts: dead letters in all, the age of the oldest message in s, the most failures in a
---- row, the latest in s; each with whose they are.
+--- For the alerts: the number of dead letters, the age of the oldest message in s, the most
+--- failures in a row, the longest lateness of a schedule in s; each with the values by subscriber
+--- or operation.
 function meters.worst()
   local worst = {}
   worst.dead_letters, worst.dead_letters_of = gathered(meters.messages, "dead", sum)

@@ -1,6 +1,6 @@
 -- moonpool.watch.monitor: the bodies of the monitoring pages, with the field names that dashboards
--- and scripts read. Each function gives a table for JSON and the HTTP status; `params` are those of
--- the query string, as text.
+-- and scripts read. Each function returns a table for JSON and the HTTP status; `params` are the
+-- parameters of the query string, as text.
 local alerts  = require "moonpool.alerts"
 local calls   = require "moonpool.calls"
 local errors  = require "moonpool.errors"
@@ -31,16 +31,16 @@ local function number_of(params, name, default, low, high)
   return math.min(value, high)
 end
 
--- ---- may this host take work, and is its database there ----
+-- ---- health ----
 
---- GET /health, for a load balancer: may this host take work? A busy one may; one whose database
---- only reads serves what only reads. `draining`: it is about to stop.
+--- GET /health, for a load balancer: can this host take calls? A busy host can. So can a host whose
+--- database is read-only: it serves operations that only read. `draining`: the host is stopping.
 function monitor.ready(draining)
   local ready = not draining and health.now().works
   return { healthy = ready }, ready and 200 or 503
 end
 
---- GET /api/db/health: the state, and unless it is healthy what that means.
+--- GET /api/db/health: the state, and a message unless the state is healthy.
 function monitor.health(draining)
   local state = health.now()
   if draining then state = { state = "draining" } end
@@ -126,7 +126,7 @@ local function queries_of(entries)
   return list
 end
 
--- "1" or "true": is it asked for?
+-- True if the parameter is "1" or "true".
 local function flag_of(params, name)
   local given = params and params[name]
   if given == nil or given == "" or given == "0" or given == "false" then return false end
@@ -136,8 +136,8 @@ local function flag_of(params, name)
 end
 
 --- GET /api/db/query-history?limit=20: the scripts' last statements; ?host=1: the host's own;
---- ?failed=1: those that failed: up to 200, of which callers' conflicts (class 23) are no more than
---- 100.
+--- ?failed=1: the failed ones. At most 200, of which at most 100 are conflicts of callers (SQLSTATE
+--- class 23).
 function monitor.query_history(params)
   local limit = math.floor(number_of(params, "limit", 20, 0, 200))
   local failed, own = flag_of(params, "failed"), flag_of(params, "host")
@@ -153,7 +153,8 @@ function monitor.slow_queries(params)
   return { timestamp = now(), threshold = threshold, queries = queries, count = #queries }, 200
 end
 
---- The plan of a statement of the history, by its number; 404 if it is gone, 400 if it has no plan.
+--- The plan of a statement of the history, by its number. 404 if the history does not have it any
+--- more, 400 if the statement has no plan.
 function monitor.plan(params)
   local number = math.floor(number_of(params, "number", 0, 0, SLOWEST * SLOWEST))
   local plan, why = metrics.plan(number)
@@ -165,7 +166,7 @@ end
 
 -- ---- calls ----
 
---- The last calls: ?limit=20&notable=true (only what failed, was retried or slow).
+--- The last calls: ?limit=20&notable=true (only calls that failed, were retried or were slow).
 function monitor.calls(params)
   local limit = math.floor(number_of(params, "limit", 20, 0, 200))
   local list = json.array()
@@ -180,8 +181,8 @@ function monitor.calls(params)
   return { timestamp = now(), calls = list, count = #list }, 200
 end
 
---- What calls failed with: by operation, code and whose fault, the latest first, each with its last
---- call.
+--- The failures of calls: by operation, code and fault, the latest first, each with the id of its
+--- last call.
 function monitor.failed_calls()
   local list = json.array()
   for i, kind in ipairs(metrics.failures()) do
@@ -192,7 +193,7 @@ function monitor.failed_calls()
   return { timestamp = now(), failures = list, count = #list }, 200
 end
 
---- One call with its notes, each with what it says: ?id=
+--- One call with its notes, each also as text: ?id=
 function monitor.call(params)
   local call = calls.find(params and params.id or "")
   if not call then return { error = { code = "UNKNOWN_CALL",
@@ -246,22 +247,23 @@ local function schedules()
   return list
 end
 
---- GET /api/db/messages: of each subscriber that this host serves; `oldest` in seconds.
+--- GET /api/db/messages: one entry for each subscriber that this host serves; `oldest` in seconds.
 function monitor.messages()
   local list = messages()
   return { timestamp = now(), subscribers = list, count = #list }, 200
 end
 
---- GET /api/db/schedules: of each operation with `every`; `failing`: in a row, or tenants; `late`
---- in seconds.
+--- GET /api/db/schedules: one entry for each operation with `every`; `failing`: failures in a row,
+--- or with `for_each` the number of tenants whose last run failed; `late` in seconds.
 function monitor.schedules()
   local list = schedules()
   return { timestamp = now(), schedules = list, count = #list }, 200
 end
 
--- ---- all at once ----
+-- ---- the overview ----
 
--- The numbers of the overview, read at once: metric -> its series (host.metric_values).
+-- The numbers of the overview, all read at the same time: metric -> its series
+-- (host.metric_values).
 local function numbers_now()
   return host.metric_values("moonpool_transaction_retries_total",
     "moonpool_transaction_retries_refused_total", "moonpool_transaction_duration_seconds",
@@ -272,7 +274,7 @@ local function numbers_now()
     "moonpool_reloads_total")
 end
 
--- The value of a metric's only series; nil without one.
+-- The value of a metric's only series; nil if the metric has no series.
 local function only(series) return series[1] and series[1].value end
 
 -- The sum and the count of a histogram without labels.
@@ -300,7 +302,8 @@ local function latencies(series)
   return found
 end
 
--- Over HTTP: answers by the class of their status code, and clients; nil where no service listens.
+-- The numbers of HTTP: answers by the class of their status code, and connections; nil if the host
+-- has no HTTP service.
 local function http_numbers(numbers)
   if not numbers.moonpool_http_connections[1] then return nil end
   local http = { answers = 0, clientErrors = 0, serverErrors = 0,
@@ -323,9 +326,10 @@ local function generation_numbers(numbers)
   return found
 end
 
---- GET /api/db/overview: what the dashboard draws, in one answer that asks the database nothing but
---- whether it is there. `latency` of an operation: how many of its transactions took at most so
---- many seconds, and of them all; the last ones, the shortest and the longest in ms.
+--- GET /api/db/overview: the data of the dashboard, in one answer. The only query of the database
+--- is the check of its health. `latency` of an operation: a histogram (`bounds` in seconds,
+--- `counts` of transactions that took at most so long), and in ms the last, the shortest and the
+--- longest durations.
 function monitor.overview()
   local numbers = numbers_now()
   local latency_of = latencies(numbers.moonpool_transaction_duration_seconds)
@@ -365,7 +369,7 @@ function monitor.test()
         "only in development: set MOONPOOL_ENV=development on a host that others cannot reach" } },
         403
   end
-  local db = require "moonpool.db" -- here: a page that hardly anybody asks for
+  local db = require "moonpool.db" -- here, because this page is rarely used
   local row = db.one "select now() as time, version() as version"
   return { timestamp = now(), success = true, time = row.time, version = row.version }, 200
 end

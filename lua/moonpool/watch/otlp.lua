@@ -1,7 +1,7 @@
--- moonpool.watch.otlp: calls as traces, to a collector of OpenTelemetry: OTLP/HTTP with JSON
--- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). What it knows is what the recorder kept
--- (watch/recorder.h): each second at most its last 200 calls, and of none a value, a caller or a
--- lane. One task reads and sends.
+-- moonpool.watch.otlp: sends calls as traces to an OpenTelemetry collector: OTLP/HTTP with JSON
+-- (https://opentelemetry.io/docs/specs/otlp/#otlphttp). The calls are those that the recorder keeps
+-- (watch/recorder.h): each second at most the last 200. Values, callers and lanes are not sent. One
+-- task reads and sends.
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
 local outbound = require "moonpool.watch.outbound"
@@ -9,7 +9,7 @@ local outbound = require "moonpool.watch.outbound"
 local otlp = {}
 
 local PAUSE_S  = 1
-local AT_ONCE  = 25 -- calls that are written without a pause for others
+local AT_ONCE  = 25 -- calls that are encoded before other tasks may run
 local BATCH    = 200
 local ATTEMPTS = 4 -- of one batch, with pauses of 1, 2 and 4 s
 
@@ -31,13 +31,14 @@ local function attributes(pairs_of)
   return list
 end
 
--- Microseconds since 1970 as nanoseconds; a text, as JSON has them.
+-- Microseconds since 1970 as nanoseconds: a text, because OTLP writes 64-bit numbers as JSON
+-- strings.
 local function nanoseconds(us) return ("%d000"):format(us) end
 
 local function at_us(call, ms) return call.began_us + math.floor(ms * 1000 + 0.5) end
 
--- A span below another one of the call; its id is made of the call's, so that a batch that is sent
--- again is the same.
+-- A child span of another span of the call. Its id is derived from the call's id, so that a
+-- repeated batch has the same ids.
 local function child(call, parent, number, name, kind, from)
   return { traceId = parent.traceId, spanId = host.sha256(call.id .. number):sub(1, 16),
            parentSpanId = parent.spanId,
@@ -74,8 +75,8 @@ local function root_of(call)
   return root
 end
 
---- The spans of a recorded call: itself, its attempts below it, their round trips below those;
---- other notes are events of the innermost that is open.
+--- The spans of a recorded call: the call itself, its attempts as children, their round trips as
+--- children of the attempts. All other notes are events of the innermost open span.
 function otlp.spans(call)
   local root = root_of(call)
   local spans, attempt, trip = json.array { root }, nil, nil
@@ -122,11 +123,12 @@ local scope = { name = "moonpool", version = host.version }
 
 local again = { [429] = true, [502] = true, [503] = true, [504] = true } -- OTLP/HTTP, "Failures"
 
--- of this host (outbound.lua), or nil; with the task that sends, and the number of the next call to
--- read
+-- This host's receiver of traces (outbound.lua), or nil. Its further fields: `sender`, the task
+-- that sends, and `from`, the number of the next call to read.
 local receiver
 
--- The JSON of its spans; none, and counted, if that cannot be made: the others go on.
+-- The JSON texts of a call's spans. If they cannot be made, the list is empty and the call is
+-- counted as failed; the other calls are still sent.
 local function texts_of(call)
   local ok, texts = pcall(function()
     local list = {}
@@ -138,8 +140,8 @@ local function texts_of(call)
   return {}
 end
 
--- The JSON of what has ended since the last time, and of how many calls it tells; nothing: none
--- has.
+-- The JSON of the calls that have ended since the last batch, and their number; nil and 0 if no
+-- call has ended.
 local function batch(to)
   local texts, count = {}, 0
   while count < BATCH do
@@ -168,8 +170,8 @@ local function send_all(to)
   end
 end
 
---- From now on calls that end go to the collector at the base URL `base`; one that is none is an
---- error, which does not repeat it. `options`: pause (s), timeout_ms.
+--- From now on sends calls that end to the collector at the base URL `base`. Raises USAGE if it is
+--- not a valid URL; the message does not repeat the URL. `options`: pause (s), timeout_ms.
 function otlp.start(base, options)
   options = options or {}
   local to = outbound.receiver("the collector of traces", "MOONPOOL_OTLP_ENDPOINT",
@@ -182,7 +184,7 @@ function otlp.start(base, options)
   receiver = to
 end
 
---- At once: what was not sent yet is lost.
+--- Stops at once: calls that were not sent yet are lost.
 function otlp.stop()
   if receiver then receiver.sender:cancel() end
   receiver = nil

@@ -1,18 +1,18 @@
--- moonpool.watch.outbound: a receiver elsewhere, which the host posts JSON to. Its URL is a secret:
--- it is told to nobody, only its host is.
+-- moonpool.watch.outbound: a receiver on another machine, to which this host posts JSON. The
+-- receiver's URL is a secret: messages and logs show only the name of its host.
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
 
 local outbound = {}
 
 local TIMEOUT_MS    = 5000
-local LONGEST_PAUSE = 30  -- s, of our own
-local LONGEST_WAIT  = 600 -- s, however much the receiver asks for
+local LONGEST_PAUSE = 30  -- s, longest back-off
+local LONGEST_WAIT  = 600 -- s, longest wait that the receiver can ask for (Retry-After)
 
---- A receiver; `what` ("the alert webhook") is for the log, `setting` for the error that tells that
---- the URL is none. `options`: attempts, and the first pause between them (s; each is twice as long
---- as the one before); timeout_ms of each; and final(status), optional: is it of no use to try
---- again?
+--- Makes a receiver. `what` ("the alert webhook") names it in the log, `setting` in the error for
+--- an invalid URL. `options`: attempts; pause, the first pause between attempts (s; each pause is
+--- twice as long as the one before); timeout_ms of each attempt; and final(status), optional: true
+--- if a retry after this status is useless.
 function outbound.receiver(what, setting, url, options)
   local place, fault = host.url_host(url)
   if not place then
@@ -25,8 +25,8 @@ function outbound.receiver(what, setting, url, options)
            final = options.final }
 end
 
--- nil: it was taken; else why not, whether it never will be, and after how many seconds the
--- receiver wants to be asked again.
+-- Posts once. -> nil if the receiver accepted the body; else the reason, true if a retry is
+-- useless, and the seconds that the receiver asks to wait (Retry-After).
 local function attempt(to, body)
   local ok, answer, retry_after =
     pcall(host.post, { url = to.url, body = body, timeout_ms = to.timeout_ms,
@@ -37,7 +37,7 @@ local function attempt(to, body)
   end
 end
 
--- Once per outage, however many attempts fall into it.
+-- Logs the begin and the end of an outage: once each, not for every attempt.
 local function tell(to, fault)
   if fault and not to.down then
     host.log("warn", ("%s takes nothing: %s; it is tried again"):format(to.what, fault), "outbound")
@@ -47,7 +47,7 @@ local function tell(to, fault)
   to.down = fault ~= nil
 end
 
---- Posts, again and again if need be -> "delivered" or "failed".
+--- Posts a body, with retries. -> "delivered" or "failed"
 function outbound.post(to, body)
   local pause = to.pause
   for n = 1, to.attempts do

@@ -1,6 +1,6 @@
--- moonpool.watch.webhook: posts each change of an alert to a URL, as JSON, in their order. One task
--- sends; whoever reports a change only puts it into a bounded queue, so that no receiver holds up
--- anything.
+-- moonpool.watch.webhook: posts each change of an alert to a URL, as JSON, in order. One task
+-- sends. The code that reports a change only adds it to a bounded queue, so that a slow receiver
+-- delays nothing else.
 local alerts   = require "moonpool.alerts"
 local host     = require "moonpool.host"
 local json     = require "moonpool.json"
@@ -8,15 +8,15 @@ local outbound = require "moonpool.watch.outbound"
 
 local webhook = {}
 
-local ATTEMPTS = 10  -- of one change: over two minutes
-local PAUSE    = 0.5 -- s, the first
-local QUEUE    = 100
+local ATTEMPTS = 10  -- for one change; they take more than two minutes
+local PAUSE    = 0.5 -- s, the first pause between attempts
+local QUEUE    = 100 -- changes that may wait to be sent
 
--- The receiver of this host (outbound.lua), or nil; with its queue, and the task that sends while
--- there is something to send.
+-- This host's receiver of alerts (outbound.lua), or nil. Its further fields: `queue`, and `sender`,
+-- the task that sends; it ends when the queue is empty.
 local receiver
 
--- One line for people; it is what chat services show.
+-- The change as one line of text, which chat services show.
 local function text_of(change)
   if not change.to then return ("resolved: %s (%s)"):format(change.title, host.name) end
   return ("%s: %s; %s (%s)"):format(change.to, change.message, change.action, host.name)
@@ -41,7 +41,8 @@ local function send_all(to)
   to.sender = nil
 end
 
--- The first of the queue is being sent; the oldest behind it gives way.
+-- Adds a change to the queue. The first change of the queue is being sent; if the queue is full,
+-- the second one, which is the oldest that waits, is discarded.
 local function add(to, body)
   if #to.queue >= to.limit then
     table.remove(to.queue, 2)
@@ -59,8 +60,8 @@ local function listen()
   alerts.on_change(function(change) if receiver then add(receiver, body_of(change)) end end)
 end
 
---- From now on changes go to `url`; a URL that is none is an error, which does not repeat it.
---- `options`: attempts, pause, timeout_ms (outbound.lua), limit (of the queue).
+--- From now on posts changes to `url`. Raises USAGE if it is not a valid URL; the message does not
+--- repeat the URL. `options`: attempts, pause, timeout_ms (outbound.lua), limit (of the queue).
 function webhook.start(url, options)
   options = options or {}
   local to = outbound.receiver("the alert webhook", "MOONPOOL_ALERT_WEBHOOK", url, {
@@ -72,7 +73,7 @@ function webhook.start(url, options)
   listen()
 end
 
---- At once: what was not delivered yet is dropped.
+--- Stops at once: changes that were not delivered yet are discarded.
 function webhook.stop()
   if not receiver then return end
   local left = receiver.queue
