@@ -1,12 +1,12 @@
--- moonpool.script.cjson: lua-cjson as operations have it. Nothing stops its encode under way, and
--- what it allocates is not the script's memory: so what it would write is weighed first.
+-- moonpool.script.cjson: lua-cjson for operations. Its encode cannot be interrupted, and its memory
+-- is not counted as the script's. So the size of the text is estimated before cjson writes it.
 local cjson = require "cjson"
 
-local MOST_BYTES = 64 << 20 -- as of moonpool.json
-local MOST_DEPTH = 1000     -- cjson's own, which then says so itself
+local MOST_BYTES = 64 << 20 -- the same limit as in moonpool.json
+local MOST_DEPTH = 1000     -- cjson's own limit; for deeper values cjson raises
 
--- Adds to `weight` what `value` takes as JSON at most; a text that is all escapes takes six times
--- its length.
+-- Adds to `weight` the greatest number of bytes that `value` can take as JSON. Each byte of a text
+-- can become an escape of six bytes.
 local function weigh(value, weight, depth)
   if type(value) == "string" then
     weight = weight + 2 + 6 * #value

@@ -1,6 +1,6 @@
--- moonpool.script.codes: what each code of an error means (src/util/codes.c): { code, sqlstates,
+-- moonpool.script.codes: the meaning of each error code (src/util/codes.c): { code, sqlstates,
 -- status, fault, again, told, cause, remedy } by its name, and as an array in the order of the
--- table. Scripts make up further ones.
+-- table. Scripts may define further codes.
 local host = require "moonpool.host"
 
 local codes = host.codes()

@@ -1,9 +1,9 @@
--- The global functions that bring code in: require, load, loadfile, dofile. `require` is Lua, so
--- that the body of a module may wait. Chunks are text only: a damaged bytecode file can crash the
--- process.
+-- The global functions that load code: require, load, loadfile, dofile. `require` is written in
+-- Lua, so that the body of a module may wait. Chunks must be text, because damaged bytecode can
+-- crash the process.
 --
--- A module is looked for in package.preload, in the host's own modules, in the app's scripts/
--- folder and last in package.searchers (package.path, package.cpath).
+-- `require` searches package.preload, the host's own modules, the app's scripts/ folder and last
+-- package.searchers (package.path, package.cpath).
 
 local host = ...
 
@@ -32,8 +32,8 @@ searchers[2] = function(name)
   return chunk, path
 end
 
--- A file of a folder: the chunk and the path that errors show. A file that does not compile is an
--- error, not a reason to look on.
+-- Loads a file of a folder: returns the chunk and the path that errors show, or nil if the file
+-- does not exist. Raises if it does not compile; the search must not go on then.
 local function from_folder(folder, file, shown, name, head)
   local path = folder .. "/" .. file
   if not host.is_file(path) then return nil end
@@ -59,7 +59,7 @@ local function from_scripts(name, tried, head)
   return nil
 end
 
--- loader, data | nil; what was tried is appended to `tried`.
+-- loader, data | nil; the places that were searched are appended to `tried`.
 local function find(name, tried)
   if preload[name] ~= nil then return preload[name], ":preload:" end
   note(tried, "package.preload['" .. name .. "']")
@@ -86,18 +86,19 @@ local function find(name, tried)
   return nil
 end
 
--- new_require(known, search) -> a function `require` over a table of modules of its own.
--- search(name, tried) gives a loader and what to call it with, or nil.
+-- new_require(known, search) -> a function `require`. `known` is its table of loaded modules.
+-- search(name, tried) returns a loader and its second argument, or nil.
 local function new_require(known, search)
-  -- Modules whose body runs: name -> { task = whose, gate = opened at its end, by = module that
-  -- asked }
+  -- Modules whose body runs: name -> { task = the task that runs it, gate = opened at its end,
+  -- by = the module that requires it }
   local loading = {}
-  -- task -> the name that it waits for another task to load
+  -- task -> the name of the module for which it waits, because another task loads that module
   local waiting = {}
   -- The innermost module that a task is loading.
   local current = {}
 
-  -- How `name`, being loaded by this task, came to be asked for again: "a -> b -> a".
+  -- The chain of requires by which `name`, which this task is loading, requires itself:
+  -- "a -> b -> a".
   local function path_to(name, from)
     local names = { name }
     while from and from ~= name do
@@ -108,7 +109,8 @@ local function new_require(known, search)
     return table.concat(names, " -> ")
   end
 
-  -- Would the wait of `me` for `name` never end, because its owner waits for a module of ours?
+  -- Returns the names of the cycle if a wait of the task `me` for `name` would never end: the task
+  -- that loads `name` waits, perhaps through further tasks, for a module that `me` loads. Else nil.
   local function circle(me, name)
     local names = { name }
     local entry = loading[name]
@@ -147,7 +149,7 @@ local function new_require(known, search)
     return known[name], data
   end
 
-  -- Waits until another task has ended loading `name`.
+  -- Waits until another task has finished loading `name`. Raises if that would never happen.
   local function wait_for(name, me, entry)
     local names = circle(me, name)
     if names then

@@ -1,9 +1,9 @@
--- moonpool.script.sandbox: the environment of operations. A file of scripts/ sees an allow-list of
--- globals, copies of nothing: what it reaches of Lua's libraries and of the host's modules are
--- read-only views. Its own globals are frozen when the file has been loaded.
+-- moonpool.script.sandbox: the environment of operations. A file of scripts/ has only the globals
+-- of an allow-list. Lua's libraries and the host's modules are read-only views, not copies. The
+-- file's own globals are frozen once the file has been loaded.
 --
--- What makes it hold is elsewhere too: script/safe.c (metatables, __gc), script/slice.h (time),
--- script/account.h (memory). Sandboxed and trusted code may live in one Lua state.
+-- Other parts of the sandbox: script/safe.c (metatables, __gc), script/slice.h (time),
+-- script/account.h (memory). Sandboxed and trusted code may share one Lua state.
 local host     = require "moonpool.host"
 local requires = require "moonpool.requires"
 local nearest  = require "moonpool.is.nearest"
@@ -12,8 +12,8 @@ local sandbox = {}
 
 local setupvalue = debug.setupvalue
 
--- All that a script reaches: one name, or a table of names. spec/hostile walks everything and
--- compares.
+-- All globals that a script can reach. spec/hostile visits everything that is reachable and
+-- compares it with these lists.
 sandbox.globals = {
   functions = [[assert error getmetatable ipairs next pairs pcall print rawequal rawget rawlen
     rawset require select setmetatable tonumber tostring type xpcall collectgarbage]],
@@ -30,12 +30,12 @@ sandbox.globals = {
   },
 }
 
--- Of these, each file has constants: reading one costs what reading a local costs, and an
--- assignment does not compile.
+-- Globals that each file has as local constants: they are read as fast as a local, and an
+-- assignment to one does not compile.
 local constants = [[assert coroutine error getmetatable ipairs math next os pairs pcall rawequal
   rawget rawlen select setmetatable string table tonumber tostring type utf8]]
 
--- Code in front of a file's first line.
+-- The code that is put in front of a file's first line: it declares these constants.
 local function head_of(names)
   local list = names:gsub("%s+", ",")
   return ("local %s<const> = %s; "):format(list:gsub(",", "<const>,"), list)
@@ -43,11 +43,11 @@ end
 
 sandbox.head = head_of(constants)
 
--- What code may spend that nobody has set other limits for.
+-- The limits of code that has no other limits; memory in bytes.
 sandbox.limits = { cpu_ms = 1000, memory = 64 << 20 }
 
--- What `require` gives, and what of it. The rest of scripts/ comes by its own name: require
--- "lib.numbering".
+-- The host's modules that scripts may require, and the names in each. Modules of scripts/ are
+-- required by their own name: require "lib.numbering".
 sandbox.modules = {
   ["moonpool"]          = [[all cache call call_info decimal fail generation json log metrics now
     null operation sleep spawn timeout uuid version]],
@@ -62,11 +62,11 @@ sandbox.modules = {
   ["cjson"]             = "decode encode null",
 }
 
--- The other modules that stay as they are: for tools, specs and the host itself. Everything else
--- below `moonpool.` is the host's own, and may change at any time.
+-- The other modules with a stable interface: for tools, specs and the host itself. All other
+-- modules below `moonpool.` are internal and may change at any time.
 sandbox.trusted = "alerts calls errors generations outbox pool sql test"
 
--- What stands in for a module whose own functions are not for scripts.
+-- Modules that replace a module whose own functions are not safe for scripts.
 local stand_ins = { cjson = "moonpool.script.cjson" }
 
 -- -- views ----------------------------------------------------------------------------------------
@@ -77,8 +77,7 @@ local function copy(content)
   return fields
 end
 
--- A table that reads as `content` and cannot be written to. `own` is the metatable of what it
--- stands for.
+-- A read-only table with the fields of `content`. `own` is the metatable of the original.
 local function view(what, content, own)
   return setmetatable({}, {
     __index     = content,
@@ -94,7 +93,7 @@ end
 
 local view_of_module
 
--- A view of the names of a table. Modules in it become their own views, other tables too.
+-- A view of a table, with only the given names. Modules and other tables in it become views too.
 local function view_of(what, source, names)
   local content, own = {}, getmetatable(source)
   for name in names:gmatch "%S+" do
@@ -134,7 +133,7 @@ local function collectgarbage_of_scripts(option)
   return collectgarbage "count"
 end
 
--- What a script prints goes to the log.
+-- The scripts' `print`: writes to the log.
 local function print_to_log(...)
   local words = table.pack(...)
   for i = 1, words.n do words[i] = tostring(words[i]) end
@@ -198,15 +197,16 @@ local function prepare(chunk, shown, more)
   end
 end
 
---- fn(...) as the body of a file of scripts/: what it would start would be nobody's, and is
---- refused.
+--- Calls fn(...) as the body of a file of scripts/. The body must not start tasks: no call would
+--- own them, so they are refused.
 function sandbox.as_body(fn, ...)
   local before = host.loading(true)
   local _ <close> = setmetatable({}, { __close = function() host.loading(before) end })
   return fn(...)
 end
 
--- A module of scripts/: what it returns is shared by all who require it, so it becomes a view.
+-- Finds a module of scripts/. The table that it returns becomes a view, because all files that
+-- require it share it.
 local function find_script(name, tried)
   local chunk, shown = requires.from_scripts(name, tried, sandbox.head)
   if not chunk then return nil end
@@ -229,7 +229,7 @@ end
 require_of_scripts = requires.new({}, find)
 
 -- load(path, shown) -> function | nil, error object. Like host.load_file, but the chunk is
--- sandboxed. `globals`: further ones, or others.
+-- sandboxed. `globals`: additional globals; they replace those of the same name.
 function sandbox.load(path, shown, globals)
   local chunk, fault = host.load_file(path, shown, sandbox.head)
   if not chunk then return nil, fault end

@@ -1,9 +1,10 @@
--- moonpool.script.sealed: objects that scripts hold, share between calls and cannot change: an
--- empty table, whose metatable knows what it stands for. Only the host can look at that.
+-- moonpool.script.sealed: objects that scripts can hold and share between calls, but not change. A
+-- sealed object is an empty table whose metatable has the content. Only the host can read the
+-- content.
 
--- new(name, index, text) -> seal(content) -> object; open(object) -> content, or nil for anything
--- else. `index` gives what scripts read of it: a table, or function(content, name). `text`,
--- optional, tells the object as text.
+-- new(name, index, text) -> seal(content) -> object; open(object) -> content, or nil for any other
+-- value. `index` defines the fields that scripts can read: a table, or function(content, name).
+-- `text`, optional: function(content) -> the object as text.
 return function(name, index, text)
   local mark = {}
 

@@ -1,11 +1,12 @@
--- moonpool.script.tasks: all, sleep, spawn and timeout of moonpool.
+-- moonpool.script.tasks: the functions all, sleep, spawn and timeout of moonpool.
 local errors = require "moonpool.errors"
 local host   = require "moonpool.host"
 
 local tasks = {}
 
--- A wait inside of a transaction first sends the queued statements and waits for their answers:
--- after a failed statement there is nothing to wait for. In a group the other calls would wait too.
+-- Wraps a function that waits. Inside a transaction it first flushes the queued statements and
+-- waits for their answers: if one has failed, it raises and does not wait. An operation with
+-- `group` must not wait, because the other calls of its group would wait too.
 local function after_look(wait, name)
   return function(...)
     local tx = host.current_tx()
@@ -22,22 +23,22 @@ end
 tasks.all   = after_look(host.all, "moonpool.all")
 tasks.sleep = after_look(host.sleep, "moonpool.sleep")
 
--- spawn(fn, …) -> a handle: :wait() gives what fn returned, or raises its error.
+-- spawn(fn, …) -> a handle; handle:wait() returns the results of fn, or raises its error.
 local methods = { wait = after_look(function(handle) return handle[1]:wait() end, "wait") }
 local Handle  = { __name = "moonpool.spawned", __index = methods }
 
--- cancel() -> was the task still running? Ends it: its wait is over (a query is canceled on the
--- server), its <close> variables run, a waiter gets CANCELED.
+-- cancel() ends the task: its wait is abandoned (a query is canceled on the server), its <close>
+-- variables run, a task that waits for it gets CANCELED. -> true if the task was still running
 function methods.cancel(handle) return handle[1]:cancel() end
 
 function tasks.spawn(...)
-  local handle = setmetatable({ false }, Handle) -- first: without memory for it no task starts
+  local handle = setmetatable({ false }, Handle) -- made first: if this fails, no task starts
   handle[1] = host.spawn(...)
   return handle
 end
 
--- timeout(seconds, fn, …) -> what fn returns. It runs in a task of its own, which is canceled when
--- the time is over.
+-- timeout(seconds, fn, …) -> the results of fn. fn runs in a separate task, which is canceled when
+-- the time is over; DEADLINE_EXCEEDED is raised then.
 function tasks.timeout(seconds, fn, ...)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < math.huge) then
     error("moonpool.timeout: expected seconds, a number from 0", 2)
