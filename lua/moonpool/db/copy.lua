@@ -9,8 +9,8 @@ local columns_of_table = [[
   select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
    where attrelid = to_regclass($1) and attnum > 0 and not attisdropped and attgenerated = '']]
 
--- What is known of the columns that COPY fills: their types decide how values are written. nil:
--- COPY itself tells what is wrong.
+-- Describes the columns that COPY fills: their types decide how values are written. Returns nil if
+-- the table does not exist; COPY itself then raises the error.
 local function columns_of(conn, target)
   local name, list = target:match "^(.-)%s*%((.*)%)%s*$"
   name = name or target
@@ -18,7 +18,7 @@ local function columns_of(conn, target)
   return list and conn.copy_columns(("select %s from %s"):format(list, name))
 end
 
--- What the source gives, as a function: bytes or rows, one after the other.
+-- A function that returns the pieces of the source, bytes or rows, one after the other.
 local function reader_of(source)
   if type(source) == "function" then return source end
   if type(source) == "string" then source = { source } end
@@ -34,11 +34,12 @@ end
 
 local function is_copy(sql) return sql:match "^%s*[cC][oO][pP][yY]%f[%W]" end
 
---- Stores what the source gives. -> the number of rows. `target`: "table", "table (column, …)", or
---- a statement COPY … FROM STDIN. The source: text, a list, or a function that gives one piece
---- after the other until nil. A piece is text as COPY wants it, or (without a statement) a row: an
---- array of values; moonpool.null is NULL. Of rows it also gives how many the server did not store:
---- a trigger or a rule kept them away.
+--- Stores the rows of the source. `target`: "table", "table (column, …)", or a statement COPY …
+--- FROM STDIN. `source`: text, a list, or a function that returns one piece after the other and
+--- then nil. A piece is text in COPY's format, or, if `target` is not a statement, a row: an array
+--- of values, in which moonpool.null is NULL.
+--- -> the number of stored rows; if all pieces were rows, also the number of rows that the server
+--- did not store because of a trigger or a rule.
 local function copy_in(db, target, source)
   if type(target) ~= "string" then
     error("db.copy_in: a table or a COPY statement is missing", 2)
@@ -85,9 +86,8 @@ local function copy_in(db, target, source)
   end)
 end
 
---- Hands what a query or table gives to `sink`, in pieces of whole rows: a function, or a file. ->
---- the number of rows.
---- `source`: a query, or a statement COPY … TO STDOUT.
+--- Writes the rows of a query to `sink`, a function or a file, in pieces of whole rows. -> the
+--- number of rows. `source`: a query, or a statement COPY … TO STDOUT.
 local function copy_out(db, source, sink)
   if type(source) ~= "string" then
     error("db.copy_out: a query or a COPY statement is missing", 2)

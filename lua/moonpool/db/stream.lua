@@ -1,9 +1,9 @@
--- db.stream: the rows of a query one by one, in constant memory: a cursor on a connection of its
--- own, which is given up when the loop ends, however it ends.
+-- db.stream: the rows of a query one by one, in constant memory. It uses a cursor on a separate
+-- connection, which is released when the loop ends, also by a break or an error.
 --
 --   for row in db.stream("select * from orders where total > $total", { total = 100 }) do … end
 
-local FIRST, MOST = 16, 1024      -- rows in one round trip: more and more of them
+local FIRST, MOST = 16, 1024      -- rows in the first round trip, doubled up to MOST
 
 local READY = {}
 
@@ -13,7 +13,7 @@ local function read(db, sql, arguments)
   db.own_lease(function(conn)
     conn.exec "begin read only"
     conn.exec "set local cursor_tuple_fraction = 1"
-    -- whoever reads may take his time
+    -- The reader of the rows may be slow.
     conn.exec "set local idle_in_transaction_session_timeout = 0"
     conn.exec("declare moonpool_stream no scroll cursor for " .. sql,
               table.unpack(arguments, 1, arguments.n))
@@ -31,7 +31,8 @@ end
 
 ---@param db moonpool.db
 return function(db)
-  --- A query's rows one by one: three values for `for … in`, whose last one ends it.
+  --- A query's rows one by one. Returns the four values of `for … in`; the last one is the closing
+  --- value, which releases the connection.
   function db.stream(sql, ...)
     if type(sql) ~= "string" then error("db.stream: the SQL text is missing", 2) end
     local reader = coroutine.create(read)
