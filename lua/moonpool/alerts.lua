@@ -1,5 +1,5 @@
--- moonpool.alerts: what is wrong now, by the thresholds of alerts/rules.lua. `step` is pure:
--- samples in, alerts out; `start` feeds it every ten seconds.
+-- moonpool.alerts: the alerts that are active now, by the thresholds of alerts/rules.lua. `step` is
+-- a pure function: samples in, alerts out. After `start` it is called every ten seconds.
 local health = require "moonpool.watch.health"
 local host   = require "moonpool.host"
 local json   = require "moonpool.json"
@@ -10,7 +10,7 @@ local alerts = { rules = rules }
 
 local INTERVAL_S = 10
 local LOOK_MS    = 2000
-local RETURN     = 0.2 -- how far a value must come back before its alert may fall
+local RETURN     = 0.2 -- the share of its threshold by which a value must come back
 local KEPT_S     = 3600
 
 local ranks = { warning = 1, critical = 2 }
@@ -33,7 +33,7 @@ local function sample_before(state, at, age_s)
   return samples[low]
 end
 
---- The value of a rule from a sample and an earlier one; nil: nothing can be said.
+--- The value of a rule, from a sample and an earlier one; nil if the rule does not apply now.
 function alerts.value(rule, before, now)
   if rule.only and now.active_connections <= rule.only * now.max_connections then return nil end
   if rule.of == "now" then return now[rule.field] end
@@ -48,7 +48,7 @@ local function beyond(rule, value, threshold)
   return value >= threshold
 end
 
--- The level of a value; one that is there already holds until the value is clearly back.
+-- The level of a value. The current level stays until the value has come back by RETURN.
 local function level_of(rule, value, current)
   if value == nil then return nil end
   local slack = rule.sense == "below" and 1 + RETURN or 1 - RETURN
@@ -67,7 +67,8 @@ local function copy_of(alert)
   return copy
 end
 
--- ": create_order SCRIPT_ERROR (3), …": what has grown most between two samples, three of them.
+-- ": create_order SCRIPT_ERROR (3), …": the three names whose counts have grown most between two
+-- samples.
 local function grown(rule, before, now)
   local list, old = {}, before[rule.names] or {}
   for what, count in pairs(now[rule.names] or {}) do
@@ -89,7 +90,8 @@ local function text_of(rule, value, detail)
   return rule.message:format(shown) .. (detail and "; " .. detail or "")
 end
 
--- One rule's level after this sample: a change must have lasted.
+-- Sets a rule's level after this sample: the level changes once the new value has lasted for
+-- `for_s` or `clear_s` seconds. -> true if the level has changed
 local function settle(entry, rule, target, at)
   local up = (ranks[target] or 0) > (ranks[entry.level] or 0)
   if target == entry.level then
@@ -101,15 +103,15 @@ local function settle(entry, rule, target, at)
   end
   if entry.wanted and at - entry.wanted_at >= (up and rule.for_s or rule.clear_s) then
     entry.level = target
-    entry.since = target and (entry.since or at) or nil -- it may have got worse since
+    entry.since = target and (entry.since or at) or nil -- kept if only the level changes
     entry.wanted, entry.wanted_at = nil, nil
     return true
   end
   return false
 end
 
---- Takes a sample (alerts.sample; `at` is in seconds and rises) and gives the alerts that are
---- active, the worst first, and what changed: { name=, from=, to=, … }.
+--- Evaluates a sample (alerts.sample; `at` is in seconds and must rise). Returns the active alerts,
+--- the worst first, and the changes: { name=, from=, to=, … }.
 function alerts.step(state, now)
   local samples = state.samples
   samples[#samples + 1] = now
@@ -161,7 +163,8 @@ end
 local state, ticker, deployment
 local hooks = {}
 
--- "create_order SCRIPT_ERROR" -> how often; the same table as before if nothing was added.
+-- "create_order SCRIPT_ERROR" -> its count. Returns the same table as before if the total has not
+-- changed.
 local failing, failing_at = {}, 0
 local function operator_faults(total)
   if total == failing_at then return failing end
@@ -172,10 +175,10 @@ local function operator_faults(total)
   return failing
 end
 
---- What is wrong with the project as it is served (standing.lua), a line each.
+--- Sets the faults of the project (standing.lua), one line each.
 function alerts.deployment(faults) deployment = faults end
 
---- What the rules look at, now.
+--- The current values of all fields that the rules use.
 function alerts.sample()
   local pool, transactions, now = host.pool_stats(), host.transaction_stats(), host.health()
   local function seconds(name) return now.state == name and math.ceil(now.seconds) or 0 end
@@ -211,16 +214,16 @@ local function tell(change)
       ("%s: %s; %s"):format(change.to, change.message, change.action), "alert")
   end
   for _, hook in ipairs(hooks) do
-    host.spawn(hook, change) -- its failure is logged and stops nobody
+    host.spawn(hook, change) -- in a task: if it fails, that is logged and other hooks still run
   end
 end
 
--- ISO 8601 of a moment on the host's clock.
+-- A time of host.clock() as ISO 8601.
 local function wall_time(at)
   return os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(os.time() - (host.clock() - at)))
 end
 
--- Where every Lua state of the host reads it.
+-- Stores the active alerts in the host, where every Lua state can read them.
 local function publish()
   local list = json.array()
   for i, alert in ipairs(state.active) do
@@ -230,7 +233,8 @@ local function publish()
   host.set_alerts(json.encode(list))
 end
 
---- Takes a sample; asks the database whether it is there, unless that is watched all the time.
+--- Takes a sample and evaluates it. Checks the database first, unless moonpool.watch.health checks
+--- it every second.
 function alerts.tick()
   state = state or alerts.new()
   if not health.watched() then host.look(LOOK_MS) end
@@ -242,11 +246,11 @@ function alerts.tick()
   end
 end
 
---- Evaluates from now on, every ten seconds; what a serving host does, in one of its Lua states.
+--- From now on evaluates every ten seconds. A serving host does this in one of its Lua states.
 function alerts.start()
   if ticker then return end
   state = alerts.new()
-  alerts.step(state, alerts.sample()) -- what happened before is not within the first hour
+  alerts.step(state, alerts.sample()) -- so that increases are counted from this moment on
   publish()
   ticker = host.every(INTERVAL_S, "alerts", alerts.tick)
 end
@@ -256,8 +260,9 @@ function alerts.stop()
   ticker = nil
 end
 
---- fn(change) is called when an alert rises, worsens, eases or falls: { name, title, severity,
---- from, to, value, threshold, message, action, since }; `to` is nil when it is over. It may wait.
+--- Calls fn(change) when an alert rises, worsens, eases or falls. change: { name, title, severity,
+--- from, to, value, threshold, message, action, since }; `to` is nil when the alert is over. fn may
+--- wait.
 function alerts.on_change(fn)
   if type(fn) ~= "function" then error("alerts.on_change: expected a function", 2) end
   hooks[#hooks + 1] = fn

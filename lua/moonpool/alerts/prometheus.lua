@@ -30,7 +30,7 @@ local function add_rule(lines, rule, level)
   add("          description: %s", quoted(rule.message:format(shown) .. "; " .. rule.action))
 end
 
---- The whole file, as YAML. Intervals are those of the host's own evaluation.
+--- The whole file, as YAML. Its intervals are the same as those of the host's own evaluation.
 return function()
   local lines = {
     "# Made from lua/moonpool/alerts/rules.lua by: moonpool run scripts/tools/alert_rules.lua",

@@ -1,18 +1,19 @@
--- The thresholds, as data: what the host evaluates (alerts.lua) and what Prometheus is given
--- (alerts/prometheus.lua).
+-- The rules of alerts, as data. The host evaluates them (alerts.lua), and the rule file for
+-- Prometheus is made from them (alerts/prometheus.lua).
 --
--- An alert rises when its value is beyond a threshold (`above`: greater, `below`: less, `at_least`)
--- for `for_s` seconds, and falls when it has been back by a fifth for `clear_s` seconds: a value
--- that hovers around a threshold is one alert, not many.
---   of      how the value comes out of two samples: "now"; "increase" over `over_s`; "mean" of what
---   came in over `over_s` field   of a sample (alerts.sample); a mean has two: the sum and the
---   count only    the alert is about a pool that cannot grow: looked at only while so large a share
---   of it is in use state   of the host (moonpool.health) that the alert is about; `detail` a field
---   of the sample that the message ends with promql  the same value for Prometheus
---   names   a field of a sample, { what = count }: the message ends with what has grown most
---   between the two; of
---           "now": with the most that there is
---   told    the field of a sample that has the message of the host's own alert in words
+-- An alert rises when its value has been beyond a threshold for `for_s` seconds (`sense`: `above`,
+-- `below` or `at_least`). It falls when the value has come back by a fifth of the threshold for
+-- `clear_s` seconds, so that a value that varies around a threshold is one alert, not many.
+--   of      how the value is computed from two samples: "now": the later sample; "increase": the
+--           difference over `over_s` seconds; "mean": the average over `over_s` seconds
+--   field   the field of a sample (alerts.sample); a mean has two fields: the sum and the count
+--   only    the rule is evaluated only while more than this share of the pool is in use
+--   state   the state of the host (moonpool.health) that the alert is about
+--   detail  a field of the sample; the message ends with it
+--   promql  the same value for Prometheus
+--   names   a field of a sample, { name = count }: the message ends with the names whose counts
+--           have grown most between the two samples; with "now": with those of the highest counts
+--   told    a field of a sample: the message of the host's own alert, instead of `message`
 -- The `%s` of a message is the value.
 
 return {
@@ -45,8 +46,8 @@ return {
     promql = "sum by (job, instance) (increase(moonpool_slow_queries_total[1h]))",
   },
   {
-    -- A broken constraint (23) is a caller's mistake that the operation answers; a serialization
-    -- failure (40) is retried.
+    -- A violated constraint (class 23) is a mistake of the caller, who gets the error. A
+    -- serialization failure (class 40) is retried.
     name = "failed_queries", title = "Failed queries per hour", warning = 10, critical = 50,
     sense = "above",
     of = "increase", field = "failed_queries", over_s = 3600, for_s = 0, clear_s = 60,
@@ -130,8 +131,7 @@ return {
     promql = "sum by (job, instance) (rate(moonpool_query_duration_seconds_sum[5m])) "
       .. "/ sum by (job, instance) (rate(moonpool_query_duration_seconds_count[5m]))",
   },
-  -- The host's states (src/pool/health.h): each its own alert. `detail` is told to people, not to
-  -- Prometheus.
+  -- The host's states (src/pool/health.h): each has its own alert. `detail` is not for Prometheus.
   {
     name = "health_check", title = "Failed health checks in a row", warning = 1, critical = 3,
     sense = "at_least",
