@@ -1,10 +1,10 @@
--- moonpool.cache: a small memory of the host for what is read often and changes seldom. It survives
--- reloads, forgets what was not used for long, and is no part of any transaction. Inside of an
--- operation a key is one of its tenant.
+-- moonpool.cache: a small cache of the host for values that are read often and change rarely. It
+-- survives reloads, evicts the values that were unused for the longest time, and is independent of
+-- transactions. Inside an operation a key belongs to the operation's tenant.
 --
--- Values are kept as JSON: what comes back is a copy, numbers with a fraction as decimals. What a
--- transaction has not committed yet must not be set; whoever changes what others may have cached
--- calls invalidate in the same transaction.
+-- Values are stored as JSON: `get` returns a copy, with numbers that have a fraction as decimals.
+-- Values that a transaction has not committed yet must not be cached. Code that changes data which
+-- may be cached must call `invalidate` in the same transaction.
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
 local json = require "moonpool.json"
@@ -16,8 +16,8 @@ local TTL_S   = 300
 
 local listening = false
 
--- From the first use on: what other hosts invalidate. What they did while nobody listened is not
--- known.
+-- From the first use on, listens for the keys that other hosts invalidate. Notifications sent while
+-- the connection was lost are unknown, so a reconnection clears the cache.
 local function listen()
   if listening then return end
   listening = true
@@ -35,7 +35,7 @@ function cache.get(key)
   return host.cache_get(key)
 end
 
---- Keeps a value. ttl: seconds, default 300. False if it is too large to be kept.
+--- Stores a value. ttl: seconds, default 300. Returns false if the value is too large.
 ---@param key string
 ---@param value any
 ---@param options? { ttl?: number }
@@ -44,12 +44,13 @@ function cache.set(key, value, options)
   return host.cache_set(key, value, options and options.ttl or TTL_S)
 end
 
---- Forgets it on this host.
+--- Deletes a key on this host.
 function cache.delete(key)
   return host.cache_delete(key)
 end
 
---- Forgets it on this host, and on all others: inside of a transaction with its commit.
+--- Deletes a key on this host, and on all others; inside a transaction, on the others when it
+--- commits.
 function cache.invalidate(key)
   local payload = json.encode(json.array { host.cache_scope(key), key })
   local tx = host.current_tx()

@@ -1,20 +1,20 @@
--- moonpool.calls: what calls of operations did, step by step: those under way, the last ones, and
--- those that failed, were retried or were slow. Of this host only, and only while it runs.
+-- moonpool.calls: the steps of recorded calls of operations: of running calls, of the last calls,
+-- and of calls that failed, were retried or were slow. Only of this host, since its start.
 local host = require "moonpool.host"
 
 local calls = {}
 
---- recent{limit=, notable=} -> an array, newest first. `notable`: only what failed, was retried or
---- slow.
+--- recent{limit=, notable=} -> an array, newest first. `notable`: only calls that failed, were
+--- retried or were slow.
 function calls.recent(options)
   options = options or {}
   return host.calls(options.limit or 20, options.notable)
 end
 
---- find(id) -> the call with its `notes`, or nil if it is gone.
+--- find(id) -> the call with its `notes`; nil if the host does not have the call (any more).
 function calls.find(id) return host.call_notes(id) end
 
--- ---- for people ----
+-- ---- as text ----
 
 local said = {
   queued    = function(note) return "waits in its lane, behind " .. note.text end,
@@ -43,7 +43,7 @@ local said = {
   end,
 }
 
---- A note as a line for people.
+--- A note as a line of text.
 function calls.say(note) return said[note.kind](note) end
 
 local function line_of(call)

@@ -1,18 +1,18 @@
--- The one error object of the host: a table with `code`, `message`, `status` and what else is known
--- (sqlstate, detail, hint, constraint, table, column, query, line, attempts, operation, generation,
--- retryable, outcome_unknown, traceback).
+-- moonpool.errors: the error objects of the host. An error object is a table with `code`,
+-- `message`, `status` and any of these: sqlstate, detail, hint, constraint, table, column, query,
+-- line, attempts, operation, generation, retryable, outcome_unknown, traceback.
 
 local errors = {}
 
 local metatable = { __name = "moonpool.error" }
 errors.metatable = metatable
 
--- Text as one line: control characters become blanks.
+-- A text as one line: control characters become blanks.
 local function line(text)
   return (tostring(text):gsub("%c+", " "))
 end
 
---- Each error object of this state says from now on which generation of scripts/ it comes from.
+--- From now on each error object of this Lua state has `generation`, the number of its generation.
 function errors.set_generation(number) metatable.__index = { generation = number } end
 
 -- CODE: message (SQLSTATE 23505, constraint users_email_key) at scripts/create_user.lua:12
@@ -30,14 +30,14 @@ function metatable:__tostring()
   return text
 end
 
---- Makes an error object of a copy of `fields`; `code` and `status` have defaults.
+--- Makes an error object from a copy of `fields`; `code` and `status` have defaults.
 function errors.new(fields)
   local object = { code = "ERROR", status = 500 }
   for name, value in pairs(fields or {}) do object[name] = value end
   return setmetatable(object, metatable)
 end
 
---- Is `value` an error object?
+--- True if `value` is an error object.
 function errors.is(value)
   return type(value) == "table" and getmetatable(value) == metatable
 end

@@ -1,5 +1,5 @@
--- moonpool.generations: the generations of scripts/ in a host that serves; for the host's own jobs,
--- not for operations.
+-- moonpool.generations: the generations of scripts/ in a serving host; for the host's own jobs, not
+-- for operations.
 local host   = require "moonpool.host"
 local border = require "moonpool.operation.border"
 local errors = require "moonpool.errors"
@@ -10,16 +10,16 @@ local native = host.generations
 
 local generations = {
   reload  = native.reload,  -- () -> { ok, generation, files, changed, ms, report }
-  current = native.current, -- () -> the number of the generation that takes calls, 0: none
+  current = native.current, -- () -> the number of the generation that takes calls, 0 if none does
   list    = native.list,    -- () -> { { number, state, opened_at, age, calls, memory, files }, … }
-  watch   = native.watch,   -- (seconds between two looks at scripts/; 0: none)
+  watch   = native.watch,   -- (seconds between two checks of scripts/; 0: no checks)
   -- (name, JSON text, options) -> ok, JSON text, generation, status, detail
   call_json = native.call,
 }
 
--- call(name, input, options) -> result, generation: an operation of the current generation; its
--- failure is raised as its caller may see it. Values travel as JSON. Options: tenant, as, scopes,
--- key, timeout.
+-- call(name, input, options) -> result, generation. Calls an operation of the current generation.
+-- Its failure is raised with only those fields that a caller may see. Input and result are passed
+-- as JSON. Options: tenant, as, scopes, key, timeout.
 function generations.call(name, input, options)
   local ok, text, number = native.call(name, border.encode(input or json.decode "{}"), options)
   local value = json.decode(text, { decimals = true })
@@ -27,7 +27,8 @@ function generations.call(name, input, options)
   error(errors.new(value), 2)
 end
 
--- operations() -> what each operation of the current generation is: name, summary, every, …
+-- operations() -> a description of each operation of the current generation: name, summary, every,
+-- …
 function generations.operations()
   local ok, text = native.call("operations", nil, { entry = "moonpool.operation.describe" })
   local value = json.decode(text)

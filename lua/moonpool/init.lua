@@ -1,4 +1,4 @@
--- moonpool: what `require "moonpool"` gives.
+-- moonpool: the module that `require "moonpool"` returns.
 local call       = require "moonpool.operation.call".call
 local definition = require "moonpool.operation.definition"
 local errors     = require "moonpool.errors"
@@ -22,8 +22,8 @@ local moonpool = {
   operation = definition.define,
   uuid      = host.uuid,
   now       = host.now,
-  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } that this code
-  -- belongs to; nil in scripts that are run from the command line.
+  -- generation() -> { number, opened_at, files = { ["lib/tax.lua"] = hash } } of the generation
+  -- that this code belongs to; nil in scripts that are run from the command line.
   generation = host.generation or function() return nil end,
 
   all       = tasks.all,
@@ -32,8 +32,8 @@ local moonpool = {
   timeout   = tasks.timeout,
 }
 
--- fail(code, message, {status=, …}): ends an operation with a domain error; its transaction is
--- rolled back.
+-- fail(code, message, {status=, …}): ends an operation with an error of the application; its
+-- transaction is rolled back.
 function moonpool.fail(code, message, more)
   if type(more) == "number" then
     error(
@@ -52,14 +52,14 @@ function moonpool.fail(code, message, more)
   error(errors.new(fields), 2)
 end
 
--- call(name, input, options) -> result. `name` may be an operation's own definition. Options:
--- tenant, as (a user id), border (input is JSON as a caller sends it: camelCase). Inside an
--- operation it joins the caller's transaction.
+-- call(name, input, options) -> result. `name` may also be the object that moonpool.operation made.
+-- Options: tenant, as (a user id), border (the input is spelled as in a caller's JSON: camelCase).
+-- Inside an operation the call joins the running transaction.
 function moonpool.call(name, input, options)
   return (call(registry.get(name), input, options))
 end
 
--- The same, and what it took: attempts, round_trips, statements, duration_ms, lane_ms …
+-- The same, with a second result: attempts, round_trips, statements, duration_ms, lane_ms …
 function moonpool.call_info(name, input, options)
   return call(registry.get(name), input, options, true)
 end

@@ -1,14 +1,18 @@
 -- moonpool.is: schemas that check, convert and document values. Pure Lua, never waits.
 --
---   local is = require "moonpool.is"
---   local input = is.object { customer_id = is.uuid, price = is.decimal:scale(2):min(0):optional()
---   } local copy = input:check { customer_id = id, price = "28500.00" }   -- inside: snake_case
---   local copy = input:from_json(json.decode(body, { decimals = true })) -- at the border:
---   camelCase
+--   local is    = require "moonpool.is"
+--   local input = is.object {
+--     customer_id = is.uuid,
+--     price       = is.decimal:scale(2):min(0):optional(),
+--   }
+--   -- inside: snake_case
+--   local copy  = input:check { customer_id = id, price = "28500.00" }
+--   -- at the border: camelCase
+--   local other = input:from_json(json.decode(body, { decimals = true }))
 --
--- A schema is immutable: each method gives a new one. Checking gives a fresh, converted copy or
--- raises one error object that lists all failures. nil is "absent", is.null (json.null) is "given,
--- and null".
+-- A schema is immutable: each method returns a new schema. A check returns a new, converted copy of
+-- the value, or raises one error object that lists all failures. nil means "absent", is.null
+-- (json.null) means "given, and null".
 local schema = require "moonpool.is.schema"
 local values = require "moonpool.is.values"
 local containers = require "moonpool.is.containers"
@@ -35,7 +39,7 @@ local is = {
   one_of = containers.one_of,
 }
 
--- is.schema(v): is this a schema?
+-- is.schema(v) -> true if v is a schema.
 is.schema = schema.is
 
 return setmetatable(is, {

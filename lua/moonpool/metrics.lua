@@ -1,14 +1,14 @@
--- moonpool.metrics: what the host counts, and counters of a script's own.
+-- moonpool.metrics: the host's metrics, and metrics that scripts define.
 local host = require "moonpool.host"
 
 local metrics = {
   pool         = host.pool_stats,        -- connections, waiters, statements
   transactions = host.transaction_stats, -- totals
-  -- the host's state, and what to do about it
+  -- the host's state, with advice
   health       = function() return require "moonpool.watch.health".now() end,
   -- an array: one entry per operation and isolation, with percentiles
   operations   = host.operation_stats,
-  -- calls that failed: by operation, code and whose fault, with the last one's id
+  -- failed calls: by operation, code and fault, each with the id of the last call
   failures     = host.failed_calls,
   counter      = host.counter,
   gauge        = host.gauge,
@@ -16,8 +16,9 @@ local metrics = {
   text         = host.metrics_text,      -- the page that Prometheus reads
 }
 
--- An entry for each value of the label `first`, with the numbers of `gauges` (metric -> field) and
--- of the counter `results`: its series by their label `result`, which becomes the field.
+-- A list with one entry for each value of the label `first`. The fields of an entry are the values
+-- of `gauges` (metric -> field) and those of `counter`, whose label `result` is the field's name;
+-- `results` are the known results.
 local function entries_of(first, gauges, counter, results)
   local entries, list, metrics_read = {}, {}, { counter }
   local function set(of, field, value)
@@ -39,7 +40,7 @@ local function entries_of(first, gauges, counter, results)
 end
 
 -- messages() -> for each subscriber that this host has served: waiting, oldest (s), dead_letters;
--- deliveries so far: delivered, failed, dead, postponed.
+-- numbers of deliveries: delivered, failed, dead, postponed.
 function metrics.messages()
   return entries_of("subscriber", {
     moonpool_messages_waiting = "waiting", moonpool_messages_oldest_seconds = "oldest",
@@ -48,7 +49,7 @@ function metrics.messages()
 end
 
 -- schedules() -> for each operation with `every`: next_run, last_success (seconds since 1970),
--- failing (in a row), late (s), running; of this host's runs so far: ok, failed.
+-- failing (in a row), late (s), running; numbers of this host's runs: ok, failed.
 function metrics.schedules()
   return entries_of("operation", {
     moonpool_schedule_next_run_timestamp_seconds = "next_run",
@@ -81,9 +82,9 @@ end
 
 local parts = { failed = "failed", host = "host" }
 
--- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts hold no
--- values. With failed = true those that failed, whoever sent them; with host = true the host's own:
--- polls, tokens, schedules.
+-- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts have no
+-- values. With failed = true: the failed statements, of scripts and of the host. With host = true:
+-- the host's own statements (polls, tokens, schedules).
 function metrics.queries(options)
   local rest, part = {}, "scripts"
   for name, value in pairs(type(options) == "table" and options or {}) do
@@ -100,22 +101,22 @@ function metrics.queries(options)
   return host.statements(limit, 0, part)
 end
 
--- slow{threshold=, limit=} -> the last statements that took at least so many ms; default: the slow
--- log's threshold. The slow and the failed ones are kept apart, so that traffic does not wash them
--- away.
+-- slow{threshold=, limit=} -> the last statements that took at least `threshold` ms; default: the
+-- threshold of the slow log. Slow and failed statements are kept in separate buffers, so that fast
+-- ones do not displace them.
 function metrics.slow(options)
   local threshold, limit = options_of("slow", options, "threshold", host.slow_query_ms, 86400000)
   return host.statements(limit, math.max(threshold, 0.001), "any")
 end
 
--- A line of a plan without what may be a value: constants of the statement's text.
+-- A line of a plan without the constants of the statement's text, which may be values.
 local function without_values(line)
   line = line:gsub("'[^']*'", "'…'")
   if not line:find "[CK]%l+:" and not line:find "Filter:" then return line end
   return (line:gsub("%f[%w_$]%d[%d.]*", "…"))
 end
 
--- How many parameters the text has: the highest $n that is no part of a quote, a comment or a name.
+-- The number of parameters of a statement: the highest $n outside of quotes, comments and names.
 local function parameters_of(sql)
   local scan, code, at, highest = require "moonpool.migrate.scan", {}, 1, 0
   for _, from, to in scan.pieces(sql) do
@@ -141,13 +142,13 @@ local function explain(conn, sql)
   return lines
 end
 
--- plan(number) -> the lines of the plan that the server makes for a statement of the history as it
--- was sent, its values unknown; or nil and the reason. Nothing is run.
+-- plan(number) -> the lines of the server's plan for a statement of the history, as it was sent,
+-- without its values; or nil and the reason. The statement is not run.
 function metrics.plan(number)
   local sent = math.tointeger(number) and host.statement_sent(number)
   if not sent then return nil, "gone" end
   if sent == "" then return nil, "so long a text is not kept" end
-  local db = require "moonpool.db" -- here: it needs what this module is loaded by
+  local db = require "moonpool.db" -- here, because it requires modules that load this one
   local ok, plan = pcall(db.lease, function(conn) return explain(conn, sent) end)
   if ok then return plan end
   return nil, type(plan) == "table" and plan.message or tostring(plan)

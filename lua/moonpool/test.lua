@@ -1,4 +1,4 @@
--- moonpool.test: helpers for specs, which run inside the host on a throw-away cluster (`moonpool
+-- moonpool.test: helpers for specs, which run inside the host on a temporary cluster (`moonpool
 -- spec`).
 local db   = require "moonpool.db"
 local host = require "moonpool.host"
@@ -26,16 +26,16 @@ end
 
 local count, made = 0, {}
 
--- database{empty=, like=} -> { name=, app_url=, owner_url=, admin_url=, drop() }: a database of its
--- own, migrated like the project's unless `empty`, or a copy of the database `like`, which nobody
--- may be connected to. Dropped when the run ends.
+-- database{empty=, like=} -> { name=, app_url=, owner_url=, admin_url=, drop() }. Creates a
+-- database, migrated like the project's. With `empty` it is not migrated. With `like` it is a copy
+-- of that database, to which no session may be connected. It is dropped when the run ends.
 function test.database(options)
   need_cluster()
   count = count + 1
   local name = ("spec_%d"):format(count)
   local template = options and (options.like and options.like.name or options.empty and "template1")
     or "moonpool_template"
-  -- The log writes small templates slowly but disturbs nobody; copying files is fast, and forces a
+  -- wal_log is slower, but has no effect on other sessions; file_copy is faster, but forces a
   -- checkpoint.
   local strategy = options and options.like and "file_copy" or "wal_log"
   test.admin().exec(("create database %s template %s strategy %s owner moonpool_owner"):format(name,
@@ -63,7 +63,7 @@ function test.database(options)
   }
 end
 
--- Failures on order -------------------------------------------------------------------------------
+-- Injected failures -------------------------------------------------------------------------------
 
 local function positive(options, name)
   local value = options[name] == nil and 1 or options[name]
@@ -73,11 +73,11 @@ local function positive(options, name)
   return value
 end
 
--- fail_next{ sqlstate=, at= (a number or "commit"), attempt=1, times=1, transaction=1 }: in the
--- next transaction (or the n-th from now), the attempt `attempt`, and those behind it up to
--- `times`, fail with that SQLSTATE at the statement number `at` of the script, or at COMMIT. It
--- happens on the server, in front of the statement; 57P01 ends the connection's backend. One order
--- at a time: a new one replaces the last.
+-- fail_next{ sqlstate=, at= (a number or "commit"), attempt=1, times=1, transaction=1 }: lets a
+-- transaction fail: the next one, or the one with number `transaction` from now on. Its attempt
+-- `attempt` fails with that SQLSTATE, and so do the following ones, `times` attempts in all. The
+-- failure happens on the server, before the script's statement number `at` or before COMMIT; 57P01
+-- ends the connection's backend. Each call replaces the failure that was set before.
 function test.fail_next(options)
   need_cluster()
   local at = options.at == "commit" and 0 or positive(options, "at")
@@ -87,17 +87,17 @@ function test.fail_next(options)
     transaction = positive(options, "transaction") }
 end
 
--- failures() -> how often what was ordered last has happened
+-- failures() -> how often the failure that was set last has happened
 function test.failures()
   return host.fault.report().hits
 end
 
--- calm(): nothing is ordered any more.
+-- calm(): removes the failure that was set.
 function test.calm()
   host.fault.order { at = 0, attempt = 1, times = 1, transaction = 1 }
 end
 
--- Runs fn between two others; what fn gives or raises is the caller's.
+-- Calls before(), fn(…) and after(). Returns the results of fn, or raises its error.
 local function between(before, fn, after, ...)
   before()
   local results = table.pack(pcall(fn, ...))
@@ -106,8 +106,9 @@ local function between(before, fn, after, ...)
   return table.unpack(results, 2, results.n)
 end
 
--- fixed({ seed=1, now= (seconds since 1970; this moment) }, fn): what fn gives. The n-th
--- transaction that begins meanwhile has the same tx:uuid, tx:random and tx:now in each run.
+-- fixed({ seed=1, now= (seconds since 1970; default: the current time) }, fn) -> the results of fn.
+-- The n-th transaction that begins during fn has the same tx:uuid, tx:random and tx:now in each
+-- run.
 function test.fixed(options, fn)
   need_cluster()
   return between(function()
@@ -123,8 +124,8 @@ local function wait_until(what, fn)
   end
 end
 
--- on(database, fn): what fn(db, database) gives. Meanwhile operations and moonpool.db work on that
--- database (of test.database); `db` is it, too.
+-- on(database, fn) -> the results of fn(db, database). During fn, operations and moonpool.db use
+-- that database (made by test.database); `db` is a pool of it.
 function test.on(database, fn)
   need_cluster()
   local other = db.open { url = database.app_url, max = 4 }
@@ -145,7 +146,8 @@ function test.retry_safety(options)
   return require "moonpool.test.retry_safety" (test, options)
 end
 
--- 1 and a word about it if the specs left transactions or checked-out connections behind.
+-- Returns 1, and prints a message, if the specs did not end all transactions or did not release all
+-- connections.
 local function left_behind()
   local patience = host.clock() + 5 -- a rollback may still be under way
   local active, live
@@ -161,7 +163,8 @@ local function left_behind()
   return 1
 end
 
--- What fails on order: the application's role may not use plpgsql itself.
+-- Creates the function that injected failures call. The application's role may not use plpgsql
+-- itself.
 local function make_faults(name)
   local own = db.open { url = with_database(host.admin_url, name), max = 1 }
   own.exec "create schema moonpool_fault"
@@ -171,7 +174,7 @@ local function make_faults(name)
   own.close()
 end
 
--- Takes an argument that is ours, not busted's.
+-- Removes an argument that is for this module, not for busted. -> true if it was given
 local function take(arguments, name)
   for i, argument in ipairs(arguments) do
     if argument == name then return table.remove(arguments, i) ~= nil end
@@ -179,13 +182,14 @@ local function take(arguments, name)
   return false
 end
 
--- run_specs(arguments) -> exit code: what `moonpool spec` does once the cluster is there.
+-- run_specs(arguments) -> exit code. `moonpool spec` calls this once the cluster runs.
 function test.run_specs(arguments)
-  -- Specs of retry safety try every operation, and not only the one that matters most.
+  -- With it, specs of retry safety test every operation, not only the most important one.
   test.thorough = take(arguments, "--retry-safety")
   make_faults "template1"
   make_faults "moonpool"
-  -- The copy that databases are made of; later the pool's own connections would be in its way.
+  -- The template of test.database. Made now, because later the pool's connections to the original
+  -- would prevent the copy.
   test.admin().exec "create database moonpool_template template moonpool"
   local code = require "moonpool.test.spec" (arguments)
   code = math.max(code, left_behind())
