@@ -4,19 +4,19 @@
 
 ---@class moonpool.reload_report
 ---@field ok boolean
----@field generation integer  that takes calls now
+---@field generation integer  the one that takes calls now
 ---@field files integer
 ---@field changed integer
 ---@field ms number
----@field report string       a line for people; if not ok a line for each fault: "scripts/x.lua:12:
----   message"
+---A summary in one line; if not ok, one line for each fault: "scripts/x.lua:12: message".
+---@field report string
 
 ---@class moonpool.generation_state : moonpool.generation
 ---@field state "loading" | "current" | "retiring" | "closing"
 ---@field age number          seconds
----@field calls integer       under way
+---@field calls integer       running calls
 ---@field memory integer      bytes
----@field operations integer  that it has
+---@field operations integer  the number of its operations
 
 ---@class moonpool.generations_call_options
 ---@field tenant? string
@@ -24,14 +24,14 @@
 ---@field scopes? string
 ---@field key? string         idempotency key
 ---@field timeout? number     seconds
----@field entry? string       a module of the host that is called in the operation's place, in the
----   generation's state:
----                           function(name, json, options) -> json
+---A module of the host that is called instead of an operation, in the generation's Lua state. It
+---returns function(name, json, options) -> json.
+---@field entry? string
 
 ---@class moonpool.generations
 local generations = {}
 
----Loads scripts/ anew and waits for the verdict. A failed reload changes nothing.
+---Loads scripts/ again and waits for the result. A failed reload changes nothing.
 ---@return moonpool.reload_report
 function generations.reload() end
 
@@ -42,12 +42,12 @@ function generations.current() end
 ---@return moonpool.generation_state[]  the newest first
 function generations.list() end
 
----Looks at scripts/ every so many seconds and reloads what has changed; 0: no longer.
+---From now on checks scripts/ every `seconds` seconds, and reloads if it has changed; 0 ends this.
 ---@param seconds number
 function generations.watch(seconds) end
 
----Calls an operation of the current generation. Values travel as JSON: names come back in
----camelCase. Its failure is raised as a caller may see it.
+---Calls an operation of the current generation. Input and result are passed as JSON: the names in
+---the result are in camelCase. A failure is raised with only those fields that a caller may see.
 ---@param name string
 ---@param input? table
 ---@param options? moonpool.generations_call_options
@@ -55,7 +55,7 @@ function generations.watch(seconds) end
 ---@return integer generation
 function generations.call(name, input, options) end
 
----The same with texts, and without raising.
+---Like `call`, but with JSON texts, and a failure is returned, not raised.
 ---@param name string
 ---@param json? string
 ---@param options? moonpool.generations_call_options
@@ -74,7 +74,7 @@ function generations.call_json(name, json, options) end
 ---@field input? table
 ---@field output? table
 
----What each operation of the current generation is.
+---A description of each operation of the current generation.
 ---@return moonpool.generations.operation[]
 function generations.operations() end
 

@@ -1,12 +1,13 @@
 ---@meta moonpool.host
 -- The C side of lua/moonpool: every name of `moonpool.host`, once. It is for the host's own
--- modules, not for scripts; a file of src/ says in its comment what a function does in detail.
--- (generation): only in the Lua state of a generation, which lacks what stands below "The process".
+-- modules, not for scripts. The comments in src/ describe the functions in detail.
+-- (generation): only in the Lua state of a generation, which does not have the names below "The
+-- process".
 
 ---@class moonpool.host
 -- Constants
 ---@field app_dir string                 the project's folder
----@field body_values integer            how many values a request's JSON may have
+---@field body_values integer            the most values that a request's JSON may have
 ---@field development boolean            MOONPOOL_ENV=development
 ---@field load_limits moonpool.limits    of code that is loaded
 ---@field slow_query_ms number           DB_SLOW_QUERY_THRESHOLD
@@ -14,22 +15,23 @@
 -- Time, randomness, text
 ---@field clock fun(): number            seconds of a clock that only goes forward
 ---@field cpu fun(): number              CPU seconds of this process
----@field now fun(): string              the time, ISO 8601 in UTC; of a transaction: when it began
+---@field now fun(): string              ISO 8601 in UTC; in a transaction the time when it began
 ---@field uuid fun(version?: 4|7): string
----@field read_uuid fun(text: any): string?   in lower case; nil: the text is no UUID
+---@field read_uuid fun(text: any): string?   in lower case; nil if the text is not a UUID
 ---@field sha256 fun(text: string): string    hex
----@field json_text fun(text: string): userdata   JSON text that is encoded as it stands
+---@field json_text fun(text: string): userdata   JSON text that is written unchanged
 ---@field url_user fun(url: string): string?  the role that a connection string names
----@field url_host fun(url: string): string?, string?   without its secrets; nil and why not
+---@field url_host fun(url: string): string?, string?   without secrets; or nil and the fault
 -- Log
 ---@field log fun(level: string, text: string, topic?: string, about?: table)
----@field log_hold fun(on: boolean)      true: lines are kept back
----@field log_held fun(write: boolean)   writes, or drops, the lines kept back
+---@field log_hold fun(on: boolean)      true: lines are held, not written
+---@field log_held fun(write: boolean)   writes, or discards, the held lines
 -- Code
 ---@field load_file fun(path: string, shown: string, head?: string): function?, moonpool.error?
 ---@field list fun(dir: string): string[]?, string?   the sorted names; nil and the reason
----@field safe_metatables fun(): table   Lua's functions as scripts have them
----@field loading fun(now: boolean): boolean   the task runs the body of a file of scripts/
+---@field safe_metatables fun(): table   Lua's functions in the form that scripts get
+---Sets whether the task runs the body of a file of scripts/ -> the value before.
+---@field loading fun(now: boolean): boolean
 ---@field generation fun(): table        (generation) number, opened_at, files, before
 ---@field source fun(file: string): string?   (generation) the text of a file of scripts/
 -- Tasks; each of these suspends: all, sleep, a handle's wait
@@ -39,74 +41,75 @@
 ---@field spawn_limited fun(limits: moonpool.limits, fn: function, ...: any): table
 ---@field every fun(seconds: number, name: string, fn: function): table   a handle: stop
 ---@field signal fun(): table            set, wait
----@field short_at fun(): string?        where the task's code was when it was refused memory
+---@field short_at fun(): string?        the line at which the task was refused memory
 -- Calls and transactions
 ---@field transact fun(call: table): any, moonpool.call_info?   a call of an operation; suspends
----@field charge fun(operation: table)   the task works under the operation's limits from now on
+---@field charge fun(operation: table)   from now on the operation's limits apply to the task
 ---@field groups fun(width: integer): userdata   for `grouping` of a definition
 ---@field lanes fun(): table             active, waiting
----@field call_scope fun(): boolean, string?, table?   tenant and caller for calls made here
+---@field call_scope fun(): boolean, string?, table?   tenant and caller for calls of this task
 ---@field current_tx fun(): moonpool.tx?
----@field set_tenant_field fun(name: string)   app.<name> carries the tenant
+---@field set_tenant_field fun(name: string)   the setting app.<name> has the tenant
 ---@field own_error fun(failure: table, errors: table, input: table)   applies `errors`
 ---@field own_exec fun(tx: moonpool.tx, sql: string, ...: any)   a statement of the host
----@field on_publish fun(fn: function)   called once a transaction that published has committed
+---@field on_publish fun(fn: function)   called when a transaction that published has committed
 ---@field fault table                    injects failures, for specs (src/txn/fault.c)
 -- Databases
 ---@field database moonpool.db           over the host's own connection
----@field use_database fun(own: function, other?: function)   a stand-in, for specs
----@field powers fun(): table[]          what operations must not use
+---@field use_database fun(own: function, other?: function)   replaces the database, for specs
+---@field powers fun(): table[]          functions that operations must not use
 ---@field resize fun(min: integer, max: integer)   of the pool
----@field listen_soon fun(channel: string, fn: function)   when the database is there
+---@field listen_soon fun(channel: string, fn: function)   as soon as the database answers
 -- The cache (moonpool.cache)
 ---@field cache_get fun(key: string): any
 ---@field cache_set fun(key: string, value: any, ttl: number): boolean
 ---@field cache_delete fun(key: string, scope?: string): boolean
 ---@field cache_clear fun()
----@field cache_scope fun(key: string): string   the tenant whose key it is; "": none
+---@field cache_scope fun(key: string): string   the tenant that the key belongs to; "": none
 ---@field cache_stats fun(): table
--- Numbers and what happened
+-- Metrics, calls and state
 ---@field counter fun(name: string, options?: moonpool.metric_options): moonpool.counter
 ---@field gauge fun(name: string, options?: moonpool.metric_options): moonpool.gauge
 ---@field histogram fun(name: string, options?: moonpool.histogram_options): moonpool.histogram
 ---@field own_counter fun(name: string, options: table): moonpool.counter   the host's own
 ---@field own_gauge fun(name: string, options: table): moonpool.gauge   the host's own
 ---@field metrics_text fun(): string     the page that Prometheus reads
----By metric an array of its series: labels by name; value; of a histogram bounds and counts.
+---For each metric an array of its series: its labels by name; value; of a histogram also bounds and
+---counts.
 ---@field metric_values fun(...: string): table<string, table[]>
 ---@field transaction_stats fun(): moonpool.transaction_stats
 ---@field operation_stats fun(): moonpool.operation_stats[]
 ---@field pool_stats fun(): moonpool.pool_stats
 ---@field statements fun(limit: integer, at_least_ms: number, part: string): table[]   newest first
----@field statement_sent fun(number: integer): string?   the text as sent; never to be shown
+---@field statement_sent fun(number: integer): string?   the text as sent; must not be shown
 ---@field calls fun(limit: integer, notable?: boolean): table[]
 ---@field call_notes fun(id: string): table?
----Calls that have ended, oldest first; the next `from`; how many were lost in between.
+---The calls that have ended, oldest first; the next `from`; the number of calls that were missed.
 ---@field calls_ended fun(from?: integer, limit: integer): table[], integer, integer
----Counts a failed call -> whose fault it is: "caller", "operator" or "transient".
+---Counts a failed call -> its fault: "caller", "operator" or "transient".
 ---@field call_failed fun(name: string, code: string, status: integer, call_id?: string): string
 ---@field failed_calls fun(): table[]    the latest first
 ---@field codes fun(): table[]           the table of error codes
 ---@field outbound_counted fun(what: string, result: string, n?: integer)
----@field backends_waited_for fun(ms: number): integer[]   pids that have not answered for so long
+---@field backends_waited_for fun(ms: number): integer[]   pids that have not answered for `ms`
 ---@field blocked fun(backend: integer, holder: integer, text: string)
----@field alerts fun(): string           JSON, as set_alerts had it
+---@field alerts fun(): string           the JSON that set_alerts stored
 ---@field set_alerts fun(json: string)
 ---@field health fun(): table            state, works, since, reason, … (src/watch/health.c)
----@field look fun(timeout_ms: integer): boolean   is the database there? Suspends
+---@field look fun(timeout_ms: integer): boolean   true if the database answers. Suspends
 -- Specs: in `moonpool spec` only
 ---@field admin_url string               PostgreSQL's superuser
 ---@field owner_url string
 ---@field app_url string
 ---@field bin_dir string                 PostgreSQL's programs
----@field data_dir string                of the throw-away server
+---@field data_dir string                of the temporary server
 -- The process
 ---@field name string                    "host/pid"
 ---@field keep_hours integer             MOONPOOL_KEEP_HOURS
 ---@field tasks fun(): string[]          an entry for each task
----@field stop fun()                     the host drains and ends
----@field stopping fun(): boolean        was the host told to end?
----@field wait_stop fun(seconds: number): boolean   the same, after a wait; for the main task
+---@field stop fun()                     tells the host to drain and end
+---@field stopping fun(): boolean        true if the host was told to end
+---@field wait_stop fun(seconds: number): boolean   waits, then like `stopping`; for the main task
 ---@field control_open fun(handler: function): string   the path of the control socket
 ---Serves HTTP until the host stops -> the port.
 ---@field http_open fun(page: function, find: function, address: string, port: integer): integer

@@ -1,16 +1,17 @@
 ---@meta moonpool.is
--- Schemas: immutable; each method gives a new one.
+-- Schemas. A schema is immutable: each method returns a new schema.
 
 ---@class moonpool.schema
 local schema = {}
 
----A fresh, converted copy of a value spelled as inside (snake_case), or raises VALIDATION_ERROR.
+---Checks a value with names in snake_case, as they are used inside the host. Returns a new,
+---converted copy, or raises VALIDATION_ERROR.
 ---@param value any
----@param path? string stands in front of the paths in the error
+---@param path? string put in front of the paths in the error
 ---@return any
 function schema:check(value, path) end
 
----The same for decoded JSON of the border (camelCase, decimals); positions in error paths count
+---Like `check`, for decoded JSON from outside (camelCase, decimals); positions in error paths count
 ---from 0.
 ---@param value any
 ---@param path? string
@@ -24,16 +25,16 @@ function schema:json_schema() end
 ---@return moonpool.schema
 function schema:optional() end
 
----null may be given and arrives as is.null.
+---The value may be null; the copy has is.null then.
 ---@return moonpool.schema
 function schema:nullable() end
 
----What stands in for an absent value.
+---The value that replaces an absent value.
 ---@param value any
 ---@return moonpool.schema
 function schema:default(value) end
 
----Characters of a string, items of an array or map, value of a number.
+---The smallest number of characters (string) or items (array, map), or the smallest number.
 ---@param n integer|number|string|moonpool.decimal
 ---@return moonpool.schema
 function schema:min(n) end
@@ -48,12 +49,12 @@ function schema:max(n) end
 ---@return moonpool.schema
 function schema:pattern(pattern, what) end
 
----is.decimal only: digits behind the point, at most.
+---is.decimal only: the most digits after the decimal point.
 ---@param digits integer
 ---@return moonpool.schema
 function schema:scale(digits) end
 
----is.decimal only: digits in all, as in numeric(12, 2).
+---is.decimal only: the most digits in total, as in numeric(12, 2).
 ---@param digits integer
 ---@return moonpool.schema
 function schema:precision(digits) end
@@ -70,14 +71,14 @@ function schema:describe(text) end
 
 ---@class moonpool.is
 ---@field null lightuserdata
----@field any moonpool.schema data as it is; its names are left alone at the border (jsonb)
+---@field any moonpool.schema any value, unchanged; its names keep their spelling in JSON (jsonb)
 ---@field boolean moonpool.schema
 ---@field date moonpool.schema YYYY-MM-DD, a real day
 ---@field decimal moonpool.schema decimal, integer or plain text; floats are refused
 ---@field email moonpool.schema
 ---@field integer moonpool.schema
 ---@field number moonpool.schema
----@field row moonpool.schema a database row, passed on and not looked at
+---@field row moonpool.schema a database row, passed on without a check
 ---@field string moonpool.schema valid UTF-8 without NUL, at most 10,000 characters (:max: others)
 ---@field timestamp moonpool.schema ISO 8601 with its zone; becomes UTC
 ---@field uuid moonpool.schema becomes lower case
@@ -99,7 +100,7 @@ function is.map(value) end
 ---@return moonpool.schema
 function is.object(fields) end
 
----The first that fits.
+---The first schema that accepts the value.
 ---@param ... moonpool.schema
 ---@return moonpool.schema
 function is.one_of(...) end

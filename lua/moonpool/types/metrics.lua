@@ -1,10 +1,10 @@
 ---@meta moonpool.metrics
--- What the host counts, counters of a script's own, the monitoring pages and the alerts.
+-- The host's metrics, metrics that scripts define, calls and alerts.
 
 ---@class moonpool.metric_options
 ---@field help? string       one sentence
----@field labels? string[]   names, up to 4; 100 combinations of values are told apart, the rest is
----   "other"
+---Names, up to 4. Each metric has up to 100 combinations of values; all others become "other".
+---@field labels? string[]
 
 ---@class moonpool.histogram_options : moonpool.metric_options
 ---@field buckets? number[]  upper bounds, rising; default: seconds, 0.0001 to 30
@@ -38,7 +38,7 @@ local histogram = {}
 function histogram:observe(value, labels) end
 ---@param q number  0.99
 ---@param labels? table<string, any>
----@return number  guessed inside of a bucket
+---@return number  estimated inside a bucket
 function histogram:quantile(q, labels) end
 
 ---@class moonpool.pool_stats  times in ms
@@ -57,17 +57,17 @@ function histogram:quantile(q, labels) end
 
 ---@class moonpool.health
 ---@field state "healthy"|"saturated"|"read_only"|"unreachable"|"draining"
----@field works boolean    may this host take calls? (/health)
+---@field works boolean    true if this host may take calls (/health)
 ---@field sound boolean    healthy or saturated (/api/db/health)
----@field seconds number   in this state so far
----@field failures integer looks in a row that found the database unreachable
----@field message? string  what the state means; nil: healthy
+---@field seconds number   since the state began
+---@field failures integer checks in a row that found the database unreachable
+---@field message? string  the meaning of the state; nil if healthy
 ---@field advice? string   what to do
----@field reason? string   what the last look met
----@field sqlstate? string the same, if the server said it
----@field holders? string  who has connections of the pool, and for how long
----@field full_s number    so long all connections have been in use
----@field waited_s number  so long whoever waits longest has waited
+---@field reason? string   the failure of the last check
+---@field sqlstate? string of this failure, if the server reported it
+---@field holders? string  the holders of the pool's connections, and for how long they hold them
+---@field full_s number    seconds since which all connections have been in use
+---@field waited_s number  seconds of the longest current wait for a connection
 
 ---@class moonpool.transaction_stats  times in ms
 ---@field total_transactions integer
@@ -97,7 +97,7 @@ function histogram:quantile(q, labels) end
 ---@field p99 number
 
 ---@class moonpool.query_entry
----@field number integer      counts up over all statements
+---@field number integer      rises by one with each statement
 ---@field query string        without its values
 ---@field duration number     ms
 ---@field timestamp string    ISO 8601
@@ -109,13 +109,13 @@ function histogram:quantile(q, labels) end
 ---@field sqlstate? string
 
 ---@class moonpool.metrics
----@field failures fun(): table[]   calls that failed: by operation, code and whose fault
+---@field failures fun(): table[]   failed calls: by operation, code and fault
 local metrics = {}
 ---@return moonpool.pool_stats
 function metrics.pool() end
 ---@return moonpool.transaction_stats
 function metrics.transactions() end
---- The host's state, and what to do about it; looks at the database if nobody did within a second.
+---The host's state, with advice. Checks the database, unless it was checked within a second.
 ---@return moonpool.health
 function metrics.health() end
 ---@return moonpool.operation_stats[]
@@ -128,12 +128,12 @@ function metrics.queries(options) end
 ---@param options? { threshold?: number, limit?: integer }
 ---@return moonpool.query_entry[]
 function metrics.slow(options) end
----The plan of a statement of the history; nothing is run.
+---The plan of a statement of the history; the statement is not run.
 ---@param number integer
 ---@return string[]? lines
 ---@return string? why_not
 function metrics.plan(number) end
----@param name string  ends in _total
+---@param name string  must end in _total
 ---@param options? moonpool.metric_options
 ---@return moonpool.counter
 function metrics.counter(name, options) end
@@ -145,12 +145,12 @@ function metrics.gauge(name, options) end
 ---@param options? moonpool.histogram_options
 ---@return moonpool.histogram
 function metrics.histogram(name, options) end
----Of each subscriber that this host has served: waiting, oldest (s), dead_letters; delivered,
----failed, dead, postponed.
+---For each subscriber that this host has served: waiting, oldest (s), dead_letters; numbers of
+---deliveries: delivered, failed, dead, postponed.
 ---@return table[]
 function metrics.messages() end
----Of each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row),
----late (s), running; ok, failed.
+---For each operation with `every`: next_run, last_success (seconds since 1970), failing (in a row),
+---late (s), running; numbers of this host's runs: ok, failed.
 ---@return table[]
 function metrics.schedules() end
 ---The page that Prometheus reads.
@@ -166,11 +166,11 @@ function metrics.text() end
 ---@field message string
 ---@field action string   what to do
 ---@field since string    ISO 8601
----@field state? string  the state of the host that the alert is about: one of health states
+---@field state? string   the state of the host that the alert is about (moonpool.health)
 
 ---@class moonpool.alert_change : moonpool.alert
 ---@field from? "warning"|"critical"
----@field to? "warning"|"critical"  nil: it is over
+---@field to? "warning"|"critical"  nil: the alert is over
 
 ---@class moonpool.alerts
 ---@field private rules table[]
@@ -198,8 +198,8 @@ function alerts.on_change(fn) end
 ---@field lane? string
 ---@field began string
 ---@field duration number
----@field outcome string      "running", "committed", "recalled", "rolled_back", "unknown",
----   "resolved_committed", "failed" …
+---"running", "committed", "recalled", "rolled_back", "unknown", "resolved_committed", "failed" …
+---@field outcome string
 ---@field attempts? integer
 ---@field round_trips? integer
 ---@field group? integer      calls that shared the transaction
@@ -207,7 +207,7 @@ function alerts.on_change(fn) end
 ---@field notes? { at: number, kind: string, n?: integer, text?: string, query?: string }[]
 
 ---@class moonpool.calls
----@field say fun(note: table): string   a note as a line for people
+---@field say fun(note: table): string   a note as a line of text
 ---@field summary fun(options?: { limit?: integer, notable?: boolean }): string   one line per call
 local calls = {}
 ---@param options? { limit?: integer, notable?: boolean }

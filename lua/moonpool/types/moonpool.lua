@@ -7,8 +7,7 @@
 ---Every failure is one of these; `tostring(e)` reads well. Callers over HTTP see code, message and
 ---status only.
 ---@class moonpool.error
----@field code string               "VALIDATION_ERROR", "RESOURCE_NOT_FOUND", … or the operation's
----   own
+---@field code string               "VALIDATION_ERROR", …, or a code of the operation
 ---@field message string
 ---@field status integer            as in HTTP
 ---@field sqlstate? string
@@ -19,23 +18,23 @@
 ---@field column? string
 ---@field query? string             text of the statement
 ---@field position? string          of the error in the statement: characters, from 1
----@field line? string              place in the script that queued it
+---@field line? string              the line of the script that queued the statement
 ---@field attempts? integer
 ---@field operation? string
 ---@field call_id? string            for moonpool.calls and `moonpool why`
 ---@field generation? integer
 ---@field retryable boolean
----@field outcome_unknown boolean   the answer to COMMIT was lost: it may or may not have happened
+---@field outcome_unknown boolean   the answer to COMMIT was lost: the work may be stored or not
 ---@field traceback? string
 ---@field own_message? boolean      of moonpool.fail: no page shows the message
----@field shown? string             what pages show instead of a message that a function of the
----   database made
+---Shown on pages instead of the message, if a function of the database made the message.
+---@field shown? string
 
 -- Rows and parameters -----------------------------------------------------------------------------
 
----A row of a result: columns by name. An unknown column raises; SQL NULL reads as nil. What
----`tx:one` and `tx:insert` give is lazy: the first look at a field sends all that is queued and
----waits once.
+---A row of a result: columns by name. Reading an unknown column raises; SQL NULL reads as nil. The
+---rows of `tx:one` and `tx:insert` are lazy: the first read of a field flushes the queue and waits
+---once.
 ---@class moonpool.row
 ---@field [string] any
 
@@ -48,15 +47,15 @@
 ---@field user_id? string   `--as`, or the token's
 ---@field tenant? string    `--tenant`, or the token's
 
----One attempt of a transaction. It is dead once its function has returned.
+---One attempt of a transaction. It must not be used after its function has returned.
 ---@class moonpool.tx
----@field caller? moonpool.caller  who asks: from the token, or --as on the command line
+---@field caller? moonpool.caller  from the token, or from --as on the command line
 ---@field tenant? string           uuid that row level security is set to
----@field attempt integer          1 at first, higher when the host started again from the top
+---@field attempt integer          1 for the first attempt, higher for retries
 local tx = {}
 
----Queues a statement that gives one row. No row is an error of status 404, with this message;
----`$name`s in it are filled in.
+---Queues a statement that returns one row. If it returns no row, an error of status 404 is raised,
+---with this message; `$name`s in the message are filled in.
 ---@param sql string
 ---@param params? moonpool.params
 ---@param message? string
@@ -64,58 +63,58 @@ local tx = {}
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row
 function tx:one(sql, params, message) end
 
----Queues INSERT … RETURNING *. A key that is absent leaves the column to its default.
+---Queues INSERT … RETURNING *. A column whose key is absent gets its default.
 ---@param table_name string
 ---@param values table<string, any>
 ---@return moonpool.row lazy
 function tx:insert(table_name, values) end
 
----Sends all that is queued and waits for the rows.
+---Flushes the queue and waits for the rows.
 ---@param sql string
 ---@param params? moonpool.params
 ---@return moonpool.row[]
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row[]
 function tx:query(sql, params) end
 
----Sends all that is queued and waits for the first row, nil when there is none.
+---Flushes the queue and waits for the first row; nil if the statement returns no row.
 ---@param sql string
 ---@param params? moonpool.params
 ---@return moonpool.row?
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row?
 function tx:first(sql, params) end
 
----Sends all that is queued and waits for the first column of the first row.
+---Flushes the queue and waits for the first column of the first row.
 ---@param sql string
 ---@param params? moonpool.params
 ---@return any
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): any
 function tx:value(sql, params) end
 
----Queues a statement whose result nobody needs.
+---Queues a statement whose result is not needed.
 ---@param sql string
 ---@param params? moonpool.params
 ---@overload fun(self: moonpool.tx, sql: string, ...: any)
 function tx:exec(sql, params) end
 
----Sends all that is queued and waits for the number of rows that the statement affected.
+---Flushes the queue and waits for the number of rows that the statement affected.
 ---@param sql string
 ---@param params? moonpool.params
 ---@return integer
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): integer
 function tx:count(sql, params) end
 
----Runs fn within a savepoint. An error in fn undoes what fn did, and is raised; caught outside, the
----transaction goes on.
+---Runs fn within a savepoint. An error in fn undoes the changes of fn, and is raised. If the caller
+---catches it, the transaction goes on.
 ---@generic T
 ---@param fn fun(): T
 ---@param options? { read_only?: boolean } read_only: fn cannot write (25006)
 ---@return T
 function tx:savepoint(fn, options) end
 
----Queues a message for the subscribers of the topic; it exists if, and only if, the transaction
----commits. Messages of one key arrive in their order.
+---Queues a message for the subscribers of the topic. The message exists if, and only if, the
+---transaction commits. Messages of one key are delivered in order.
 ---@param topic string
----@param payload any   what JSON can say
+---@param payload any   a value that JSON can represent
 ---@param key? string|integer
 function tx:publish(topic, payload, key) end
 
@@ -129,8 +128,7 @@ function tx:on_rollback(fn) end
 
 ---A uuid, the same one on every attempt.
 ---@return string
----@param version? 4|7  default: 7 under READ COMMITTED, else 4 (random: fewer serialization
----   conflicts)
+---@param version? 4|7  default: 7 in read committed, else 4 (fewer serialization conflicts)
 function tx:uuid(version) end
 
 ---The time as ISO 8601 in UTC, the same one on every attempt.
@@ -156,8 +154,8 @@ function tx:random(lower, upper) end
 ---@field timeout? number                seconds over all attempts, default 30
 ---@field read_only? boolean
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
----@field witness? boolean               default true: a write leaves a row by which a lost COMMIT
----   is resolved
+---Default true: a transaction that writes leaves a row by which a lost COMMIT is resolved.
+---@field witness? boolean
 
 ---@class moonpool.db_options
 ---@field url? string                   default: the host's own database
@@ -168,8 +166,8 @@ function tx:random(lower, upper) end
 ---@field value fun(sql: string, ...: any): any
 ---@field exec fun(sql: string, ...: any): integer
 
----The pooled database, outside a transaction. Refused inside an operation: there the transaction is
----the only way.
+---The pooled database, outside of transactions. Inside an operation its functions raise: use the
+---transaction there.
 ---@class moonpool.db
 ---@field private check fun(sql: string, ...: any)      sends nothing; for the host's modules
 ---@field private own_lease fun(fn: function, options?: table): any   a lease for the host's modules
@@ -190,7 +188,7 @@ function db.first(sql, params) end
 
 ---@param sql string
 ---@param params? moonpool.params
----@param message? string  of the error when there is no row
+---@param message? string  of the error if no row is returned
 ---@return moonpool.row
 ---@overload fun(sql: string, ...: any): moonpool.row
 function db.one(sql, params, message) end
@@ -219,16 +217,16 @@ function db.count(sql, params) end
 ---@return moonpool.row
 function db.insert(table_name, values) end
 
----Runs fn in a transaction, again from the top when it fails for a reason that passes, and gives
----what fn returned once COMMIT is known.
+---Runs fn in a transaction. After a transient failure it runs fn again from the start. Returns the
+---result of fn after COMMIT.
 ---@generic T
 ---@param options moonpool.transaction_options
 ---@param fn fun(tx: moonpool.tx): T
 ---@return T
 function db.transaction(options, fn) end
 
----Keeps one connection for as long as fn runs; its statements are outside a transaction. `timeout`:
----seconds that one statement may take, instead of DB_QUERY_TIMEOUT; 0: as long as it takes.
+---Holds one connection while fn runs; its statements are outside of transactions. `timeout`:
+---seconds for one statement, instead of DB_QUERY_TIMEOUT; 0: no limit.
 ---@generic T
 ---@param fn fun(conn: moonpool.conn): T
 ---@param options? { timeout?: number }
@@ -244,10 +242,10 @@ function db.stream(sql, params) end
 
 ---COPY … FROM STDIN. `target`: "table", "table (column, …)" or the statement.
 ---@param target string
----@param source string|any[]|fun(): (string|any[]|nil)   text as COPY wants it or, without a
----   statement, rows
+---Text in COPY's format; or rows, if `target` is not a statement.
+---@param source string|any[]|fun(): (string|any[]|nil)
 ---@return integer rows
----@return integer? kept_away   of rows: how many a trigger or a rule did not let in
+---@return integer? kept_away   if all were rows: those not stored because of a trigger or a rule
 function db.copy_in(target, source) end
 
 ---COPY … TO STDOUT. `source`: a query or the statement.
@@ -269,17 +267,18 @@ function db.listen(channel, fn) end
 ---@param payload? string
 function db.notify(channel, payload) end
 
----A pool of its own, with the same functions.
+---A new pool, with the same functions.
 ---@param options moonpool.db_options
 ---@return moonpool.db
 function db.open(options) end
 
----Closes what `open` gave, once its connections are back.
+---Closes a pool that `open` made, once all its connections are released.
 function db.close() end
 
 -- moonpool ----------------------------------------------------------------------------------------
 
----What a subscriber gets. Its `input`, if it has one, describes the payload.
+---The message that a subscriber gets. The subscriber's `input`, if it has one, describes the
+---payload.
 ---@class moonpool.message
 ---@field id integer
 ---@field topic string
@@ -294,8 +293,8 @@ function db.close() end
 ---@class moonpool.call_options
 ---@field tenant? string   tenant of the caller
 ---@field as? string       user who calls
----@field key? string      idempotency key: the same call under it is done once, its answer kept as
----   JSON
+---Idempotency key: a call is run once for each key, and its answer is stored as JSON.
+---@field key? string
 ---@field timeout? number  seconds, instead of the operation's own
 ---@field border? boolean  the input is JSON as a caller sends it (camelCase)
 
@@ -308,15 +307,15 @@ function db.close() end
 
 ---@class moonpool.cache
 ---@field get fun(key: string): any
----@field set fun(key: string, value: any, options?: { ttl?: number }): boolean   ttl in seconds,
----   default 300
+---`ttl` in seconds, default 300.
+---@field set fun(key: string, value: any, options?: { ttl?: number }): boolean
 ---@field delete fun(key: string): boolean   on this host
----@field invalidate fun(key: string)        on all hosts; in a transaction with its commit
+---@field invalidate fun(key: string)        on all hosts; in a transaction when it commits
 ---@field stats fun(): table
 
 ---@class moonpool.errors
 ---@field new fun(fields?: table): moonpool.error   an error object of a copy of `fields`
----@field is fun(value: any): boolean               is it an error object?
+---@field is fun(value: any): boolean               true for an error object
 ---@field of fun(value: any): moonpool.error        the error object of any raised value
 ---@field private metatable table
 ---@field private set_generation fun(number: integer)
@@ -356,19 +355,19 @@ function db.close() end
 ---@field log { debug: function, info: function, warn: function, error: function }
 local moonpool = {}
 
----Defines an operation; what a file in scripts/ returns.
+---Defines an operation; a file of scripts/ returns it.
 ---@param definition moonpool.operation_definition
 ---@return moonpool.operation
 function moonpool.operation(definition) end
 
----Runs an operation and gives its result; its failure is raised.
+---Runs an operation and returns its result; its failure is raised.
 ---@param name string
 ---@param input table
 ---@param options? moonpool.call_options
 ---@return any result
 function moonpool.call(name, input, options) end
 
----The same, and what it took.
+---Like `call`; also returns numbers about the call.
 ---@param name string
 ---@param input table
 ---@param options? moonpool.call_options
@@ -376,13 +375,13 @@ function moonpool.call(name, input, options) end
 ---@return moonpool.call_info info
 function moonpool.call_info(name, input, options) end
 
----Raises an error of the operation's own. The transaction is rolled back and not retried.
+---Raises an error of the application. The transaction is rolled back and not retried.
 ---@param code string
 ---@param message string
 ---@param options? { status?: integer }
 function moonpool.fail(code, message, options) end
 
----Runs the functions concurrently and gives their results in order; the first failure is raised.
+---Runs the functions concurrently and returns their results in order; the first failure is raised.
 ---@param fns (fun(): any)[]
 ---@return any ...
 function moonpool.all(fns) end
@@ -390,23 +389,24 @@ function moonpool.all(fns) end
 ---@class moonpool.handle
 local handle = {}
 
----Waits for the end of the task: what it returned, or its error. A wait that could never end is
----refused.
+---Waits for the end of the task. Returns its results, or raises its error. A wait that could never
+---end is refused.
 ---@async
 ---@return any ...
 function handle:wait() end
 
 ---Ends the task: its wait is abandoned (a query is canceled on the server), its <close> variables
 ---run.
----@return boolean  was it still there?
+---@return boolean  true if the task was still running
 function handle:cancel() end
 
----Starts fn beside the caller.
+---Starts fn as a task that runs concurrently with the caller.
 ---@param fn fun(...: any): any
 ---@return moonpool.handle
 function moonpool.spawn(fn, ...) end
 
----What fn returns. It runs in a task of its own, canceled when the time is over: DEADLINE_EXCEEDED.
+---Runs fn in a separate task and returns its results. When the time is over, the task is canceled
+---and DEADLINE_EXCEEDED is raised.
 ---@async
 ---@param seconds number
 ---@param fn fun(...: any): any

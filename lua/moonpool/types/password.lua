@@ -1,27 +1,28 @@
 ---@meta moonpool.password
--- Passwords as argon2id hashes (64 MiB, 3 passes; RFC 9106, 4). The work is done on other threads,
--- two passwords at a time; the calling task waits, some 100 ms and longer when many wait. Inside an
--- operation it waits with the transaction's connection in hand: hash before the first statement,
--- and put such operations in a lane, so that a crowd waits there.
--- A password is text of at most 1024 bytes; no error repeats it. Lua's own copy lives until it is
--- collected.
+-- Passwords as argon2id hashes (64 MiB, 3 passes; RFC 9106, 4). Other threads do the work, two
+-- passwords at a time. The calling task waits about 100 ms, longer if many tasks wait. Inside an
+-- operation it may hold the transaction's connection during this wait: hash before the first
+-- statement, and give such operations a lane, so that many calls wait there.
+-- A password is a text of at most 1024 bytes; no error repeats it. Lua's own copy stays in memory
+-- until it is collected.
 
 ---@class moonpool.password
 local password = {}
 
----A hash with a salt of its own, to be stored: "$argon2id$v=19$m=65536,t=3,p=1$…". Waits.
+---A hash with a new salt, to be stored: "$argon2id$v=19$m=65536,t=3,p=1$…". Waits.
 ---@param text string
 ---@return string
 function password.hash(text) end
 
----Is this the password of the hash? Without a hash (nobody of that name) it takes as long, and says
----no. Waits.
+---True if this is the password of the hash. Without a hash (an unknown user) it takes the same time
+---and returns false. Waits.
 ---@param hash string|nil
 ---@param text string
 ---@return boolean
 function password.verify(hash, text) end
 
----Was the hash made with other settings than `hash` uses now (or is it none)? Does not wait.
+---True if the hash was made with other settings than `hash` uses now, or is not a hash. Does not
+---wait.
 ---@param hash string
 ---@return boolean
 function password.needs_rehash(hash) end

@@ -3,22 +3,21 @@
 -- editors; nothing here runs.
 
 ---@class moonpool.sql.statement
----@field sql string           without what stands before and after it
----@field line integer         that it begins on
+---@field sql string           without comments and blanks before and after it
+---@field line integer         the line on which it begins
 ---@field kind? string         the parser's name: "IndexStmt"
----@field tree? table          its node, with the parser's field names; nil where it is too big or
----   too deep
+---@field tree? table          its node, with the parser's names; nil if it is too big or too deep
 ---@field concurrent boolean   CONCURRENTLY
----@field unread? string       why the parser does not read it; only when split leniently
+---@field unread? string       why the parser cannot read it; only with `lenient`
 
 ---A text of more than 8 KiB is read while the task waits. One of more than 8 MiB (in an operation:
 ---1 MiB), or nested deeper than 10,000 operators and key words, raises.
 ---@class moonpool.sql
 local sql = {}
 
----Splits a text into statements. One that the parser does not read raises, with sql_line,
----sql_position (characters, from 1) and sql_message; leniently, it is split where the scanner sees
----a semicolon.
+---Splits a text into statements. Raises if the parser cannot read one, with sql_line, sql_position
+---(characters, from 1) and sql_message. With `lenient` it does not raise, but splits the text at
+---the semicolons that the scanner finds.
 ---@param text string
 ---@param lenient? boolean
 ---@return moonpool.sql.statement[]
@@ -29,7 +28,7 @@ function sql.split(text, lenient) end
 ---@return string
 function sql.checksum(text) end
 
----What kind of statement it is, and why an operation may not run it.
+---The kind of a statement, and the reason if an operation must not run it.
 ---@param text string
 ---@return string kind
 ---@return string? refused

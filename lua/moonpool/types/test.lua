@@ -24,33 +24,35 @@ function test.admin() end
 function test.database(options) end
 
 ---@class moonpool.test.failure
----@field sqlstate string           of an error; 57P01 ends the connection's backend
----@field at integer|"commit"       in front of that statement of the script, or of COMMIT; the
----   host's own do not count
----@field attempt? integer          in this attempt, default 1
----@field times? integer            and in those behind it: so many attempts, default 1
----@field transaction? integer      the how-manieth from now, default 1; each call of a group counts
+---@field sqlstate string           of the error; 57P01 ends the connection's backend
+---Before which of the script's statements (the host's own are not counted), or before COMMIT.
+---@field at integer|"commit"
+---@field attempt? integer          the first attempt that fails, default 1
+---@field times? integer            the number of attempts that fail, default 1
+---The number of the transaction from now on, default 1; each call of a group counts.
+---@field transaction? integer
 
----Makes a transaction of this host fail, on the server. A new order replaces the last.
+---Makes a transaction of this host fail, on the server. Each call replaces the failure that was set
+---before.
 ---@param options moonpool.test.failure
 function test.fail_next(options) end
 
----How often what was ordered last has happened.
+---How often the failure that was set last has happened.
 ---@return integer
 function test.failures() end
 
----Nothing is ordered any more.
+---Removes the failure that was set.
 function test.calm() end
 
----Runs fn; the n-th transaction that begins meanwhile draws the same (tx:uuid, tx:random, tx:now)
----in each run.
+---Runs fn. The n-th transaction that begins during fn has the same tx:uuid, tx:random and tx:now in
+---each run.
 ---@generic T
 ---@param options { seed?: integer, now?: number }   now: seconds since 1970
 ---@param fn fun(): T
 ---@return T
 function test.fixed(options, fn) end
 
----Runs fn; operations and moonpool.db work on that database meanwhile.
+---Runs fn. During fn, operations and moonpool.db use that database.
 ---@generic T
 ---@param database moonpool.test.database
 ---@param fn fun(db: moonpool.db, database: moonpool.test.database): T
@@ -59,14 +61,14 @@ function test.on(database, fn) end
 
 ---@class moonpool.test.retry_safety
 ---@field operation string|moonpool.operation
----@field input? table|fun(made: any): table   else what setup gave; of a subscriber: its message,
----   or the payload
----@field setup? fun(db: moonpool.db, database: moonpool.test.database): any   makes the state that
----   each call meets
+---Default: the result of `setup`. For a subscriber: its message, or the payload.
+---@field input? table|fun(made: any): table
+---Makes the state of the database before each call.
+---@field setup? fun(db: moonpool.db, database: moonpool.test.database): any
 ---@field options? moonpool.call_options
 ---@field tables? string[]     whose rows are compared; default: all of the schema public
----@field ignore? string[]     "table.column", or the name of an upvalue or a global, that may
----   differ
+---"table.column", or the name of an upvalue or a global, that may differ.
+---@field ignore? string[]
 
 ---@class moonpool.test.retry_safety.numbers
 ---@field calls integer
@@ -82,9 +84,9 @@ function test.on(database, fn) end
 ---@field failed boolean
 ---@field seconds number
 
----Calls the operation undisturbed, then with a 40001 in front of each of its statements and at
----COMMIT; what differs from the undisturbed call, and what was left behind in upvalues and globals,
----is told in texts. None: it is safe.
+---Calls the operation without failures, then with a 40001 before each of its statements and at
+---COMMIT. The texts describe the differences from the first call, and changed upvalues and globals.
+---If there are no texts, the operation is safe.
 ---@param options moonpool.test.retry_safety
 ---@return string[] findings
 ---@return moonpool.test.retry_safety.numbers numbers
