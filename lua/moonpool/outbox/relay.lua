@@ -170,7 +170,7 @@ function Subscriber:note_failure(conn, outcome, now)
   meters.deliveries:add { subscriber = self.name, result = noted.dead and "dead" or "failed" }
   if noted.dead then
     state.counts.dead = state.counts.dead + 1
-    self.measure_at = 0 -- which is told without delay
+    self.measure_at = 0 -- so that the metrics show the dead letter at once
     host.log("error", ("%s: message %d of %s is a dead letter, delivery %d was its last " ..
                        "(moonpool outbox list): %s")
       :format(self.name, row.id, self.topic, noted.deliveries, text))

@@ -30,7 +30,7 @@ local function hand_over(_, name, message, xid)
   if answer ~= "true" then error(errors.new(json.decode(answer)), 0) end
 end
 
-local nap -- the task that sleeps while there is nothing to do
+local nap -- the task that sleeps during a pause
 
 local function rest(seconds)
   nap = host.spawn(moonpool.sleep, seconds)
@@ -69,7 +69,7 @@ function jobs.run()
   end
 end
 
--- The host stops: it does not wait for one that sleeps.
+-- Ends a pause at once, because the host stops.
 function jobs.stop()
   if nap then nap:cancel() end
 end

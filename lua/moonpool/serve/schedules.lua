@@ -247,7 +247,7 @@ local function run(job, at)
   local ok, answer, _, _, detail = generations.call_json(name, nil, { tenant = tenant })
   local failure = not ok and reason(answer, detail) or nil
   meters.runs:add { operation = name, result = ok and "ok" or "failed" }
-  -- Whether it fails is measured at once when that has changed.
+  -- The metrics are updated at once if the job has begun or ceased to fail.
   if job.failed ~= (failure ~= nil) then
     job.failed, measure_at = failure ~= nil, 0
   end
