@@ -1,22 +1,19 @@
 -- Transactions of one operation that conflict with each other: fewer of them run at a time.
-local definition = require "moonpool.operation.definition"
-local inline     = require "spec.support.data.inline"
-local moonpool   = require "moonpool"
+local inline   = require "spec.support.data.inline"
+local moonpool = require "moonpool"
 
 describe("conflicts", function()
   local running, most, conflicting
 
   -- Of a name of its own: the calls of one name share a brake.
   local function operation(name)
-    local op = inline.define(function(tx)
+    return inline.define(function(tx)
       local _ <close> = setmetatable({}, { __close = function() running = running - 1 end })
       running = running + 1
       most = math.max(most, running)
       tx:value "select pg_sleep(0.01)"
       if conflicting then tx:value "select moonpool_fault.raise('40001')" end
-    end, { retries = 0, isolation = "serializable" })
-    definition.of(op).name = name
-    return op
+    end, { retries = 0, isolation = "serializable" }, name)
   end
 
   local function call_often(op, calls)

@@ -45,7 +45,7 @@ describe("a subscriber in a running host", function()
     host = serving.start(files(1))
     assert.is_true(host:call("say", { word = "one" }).ok)
     local row = heard "one"
-    assert.are.same({ "12.3", 1 }, { row.cents, row.version })
+    assert.are.same({ "12.30", 1 }, { row.cents, row.version })
     host:write(files(2))
     assert.is_true(host:reload().ok)
     assert.is_true(host:call("say", { word = "two" }).ok)

@@ -1,17 +1,24 @@
 -- Operations written inside of a spec, and what specs of transactions expect of them.
-local failure  = require "spec.support.data.failure"
-local host     = require "moonpool.host"
-local moonpool = require "moonpool"
-local pool     = require "moonpool.pool"
-local scratch  = require "spec.support.data.scratch"
+local definition = require "moonpool.operation.definition"
+local failure    = require "spec.support.data.failure"
+local host       = require "moonpool.host"
+local moonpool   = require "moonpool"
+local pool       = require "moonpool.pool"
+local scratch    = require "spec.support.data.scratch"
 
 local inline = {}
 
---- An operation of run(tx, input); `fields` are what else its definition has.
-function inline.define(run, fields)
-  local definition = { run = run }
-  for name, value in pairs(fields or {}) do definition[name] = value end
-  return moonpool.operation(definition)
+local defined = 0
+
+--- An operation of run(tx, input); `fields` are what else its definition has. Without `name` it has
+--- a name of its own: the calls of one name share a brake, also with those of another spec.
+function inline.define(run, fields, name)
+  local given = { run = run }
+  for field, value in pairs(fields or {}) do given[field] = value end
+  local op = moonpool.operation(given)
+  defined = defined + 1
+  definition.of(op).name = name or ("inline_%d"):format(defined)
+  return op
 end
 
 --- Runs it, and gives its result.
