@@ -154,7 +154,7 @@ function Subscriber:postpone(conn, outcome, now)
   end
   meters.deliveries:add { subscriber = self.name, result = "postponed" }
   host.log(
-    "warn", ("%s: message %d of %s could not be delivered now; again in %.1f s, not counted: %s")
+    "warn", ("%s: message %d of %s was not delivered; next try in %.1f s, not counted: %s")
       :format(self.name,
     row.id, self.topic, wait_s, text))
 end

@@ -64,7 +64,7 @@ function subscriptions.settle_all(operations)
     for name, op in pairs(subscribers) do subscriptions.settle(conn, name, op) end
   end)
   if not ok and not is_missing(failure) then
-    host.log("warn", "subscribers that are new begin when the database answers: "
+    host.log("warn", "new subscribers start as soon as the database answers: "
       .. tostring(failure))
   end
 end
