@@ -73,7 +73,10 @@ return moonpool.operation {
     local columns = {}
     for i, field in ipairs(changed) do columns[i] = ("%s = $%s, "):format(field, field) end
     after.dealership_id, after.scenario_id = input.dealership_id, input.scenario_id
-    return { scenario = tx:one("update deal_scenarios set " .. table.concat(columns) .. [[updated_at = now()
-      where dealership_id = $dealership_id and id = $scenario_id returning *]], after, "Scenario not found: $scenario_id") }
+    local updated = tx:one("update deal_scenarios set " .. table.concat(columns) .. [[
+        updated_at = now()
+      where dealership_id = $dealership_id and id = $scenario_id returning *]],
+      after, "Scenario not found: $scenario_id")
+    return { scenario = updated }
   end,
 }

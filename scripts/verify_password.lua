@@ -37,7 +37,8 @@ return moonpool.operation {
   run = function(tx, input)
     if tx.tenant then
       moonpool.fail("INVALID_ARGUMENT",
-                    "verify_password cannot be part of another operation: what it records must stay",
+                    "verify_password cannot be part of another operation: \z
+                     what it records must stay",
                     { status = 500 })
     end
     local outcome, account

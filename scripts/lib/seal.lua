@@ -130,12 +130,15 @@ select seq, entry_count, encode(prev_hash, 'hex') as prev_hash, encode(hash, 'he
 local listed_by = [[
 select s.seq, e.id::text as sealed_id, ]] .. us "e.at" ..
   [[ as sealed_us, encode(e.digest, 'hex') as digest,
-       encode(e.marks, 'hex') as marks, a.id is null as missing, a.dealership_id::text as dealership_id, a.id::text as id,
-       a.user_id::text as user_id, a.action, a.entity_type, a.entity_id::text as entity_id, a.deal_id::text as deal_id,
-       a.scenario_id::text as scenario_id, a.field_name, a.old_value, a.new_value, a.metadata::text as metadata,
+       encode(e.marks, 'hex') as marks, a.id is null as missing,
+       a.dealership_id::text as dealership_id, a.id::text as id, a.user_id::text as user_id,
+       a.action, a.entity_type, a.entity_id::text as entity_id, a.deal_id::text as deal_id,
+       a.scenario_id::text as scenario_id, a.field_name, a.old_value, a.new_value,
+       a.metadata::text as metadata,
        ]] .. us "a.timestamp" .. " as timestamp, " .. us "a.created_at" .. [[ as created_at
   from audit_seals s
- cross join unnest(s.entries, s.times, s.digests, s.marks) with ordinality as e (id, at, digest, marks, n)
+ cross join unnest(s.entries, s.times, s.digests, s.marks)
+       with ordinality as e (id, at, digest, marks, n)
   left join audit_log a on a.dealership_id = s.dealership_id and a.id = e.id
  where s.dealership_id = $dealership_id and s.seq between $first and $last
  order by s.seq, e.n]]
@@ -162,7 +165,8 @@ select distinct on (inserted) a.id::text as id, ]] .. us "a.timestamp" ..
 ---@return { seq: integer, hash: string, horizon_us: string }?
 function seal.head(query, dealership_id)
   return query("select seq, encode(hash, 'hex') as hash, " .. us "horizon" .. [[ as horizon_us
-                  from system.audit_heads where dealership_id = $dealership_id]], { dealership_id = dealership_id })[1]
+                  from system.audit_heads where dealership_id = $dealership_id]],
+               { dealership_id = dealership_id })[1]
 end
 
 ---@class seal.fault

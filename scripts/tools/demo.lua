@@ -83,7 +83,8 @@ end
 
 local function pasteable_call(vehicle)
   return string.format(
-    [[build/moonpool call create_deal '{"dealershipId":"%s","salespersonId":"%s","customerId":"%s","vehicleId":"%s"}']],
+    [[build/moonpool call create_deal '{"dealershipId":"%s","salespersonId":"%s",]]
+      .. [["customerId":"%s","vehicleId":"%s"}']],
     dealership_id, salesperson_id, example.customers[1].id, vehicle.id)
 end
 

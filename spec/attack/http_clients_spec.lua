@@ -161,7 +161,8 @@ describe("a host whose connections are all in use", function()
     local idle, busy = {}, {}
     for i = 1, 60 do idle[i] = assert(http.connect(host.port)) end
     local answer -- 503 for who comes in the same millisecond as they
-    repeat answer = service.ask(host, "POST", "/api/ops/hello", { token = token }) until answer.status ~= 503
+    repeat answer = service.ask(host, "POST", "/api/ops/hello", { token = token })
+        until answer.status ~= 503
     assert.are.equal(200, answer.status)
     repeat -- one whose call has not been read yet may have made room
       for i = 1, 20 do

@@ -58,7 +58,8 @@ end
 local function parse_case(name)
   local dealerships, isolation = name:match "^new%-(%d+)%-(%a+)$"
   dealerships = math.tointeger(tonumber(dealerships))
-  if not dealerships or dealerships < 1 or dealerships > 100 or (isolation ~= "rc" and isolation ~= "ser") then
+  if not dealerships or dealerships < 1 or dealerships > 100
+      or (isolation ~= "rc" and isolation ~= "ser") then
     options.refuse(
       "unknown case %s: a case is new-DEALERSHIPS-rc or new-DEALERSHIPS-ser, with 1 to 100 \z
         dealerships", name)

@@ -97,7 +97,8 @@ return sum]] },
 
   { "patterns", [[
 local sum = 0
-local line = "2024-03-01T12:30:00 order=12345 customer='Jane Doe' total=28500.00 note=none; tags=a,b,c"
+local line = "2024-03-01T12:30:00 order=12345 customer='Jane Doe' total=28500.00 note=none; "
+  .. "tags=a,b,c"
 for _ = 1, 6000 do
   local y, m, d = line:match "^(%d+)-(%d+)-(%d+)"
   for key, value in line:gmatch "(%w+)=([^%s;]+)" do sum = sum + #key + #value end

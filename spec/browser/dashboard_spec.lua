@@ -8,7 +8,8 @@ local scripts = {
   ["scripts/hello.lua"] =
     'return require "moonpool".operation { run = function(tx) return tx:value "select 42" end }',
   ["scripts/slow.lua"]  = [[return require "moonpool".operation { run = function(tx)
-    return tx:value("select count(*) from pg_class where pg_sleep(0.002) is not null and relname > $1 limit $2", "", 1)
+    return tx:value("select count(*) from pg_class \z
+      where pg_sleep(0.002) is not null and relname > $1 limit $2", "", 1)
   end }]],
   ["scripts/wrong.lua"] = [[return require "moonpool".operation { run = function(tx)
     require "moonpool".fail("NOT_TODAY", "<b>not today</b>", { status = 409 })

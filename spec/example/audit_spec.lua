@@ -254,7 +254,8 @@ describe("the audit log", function()
     local faults = {
       { "a head moved back", "update system.audit_heads set seq = 2 where dealership_id = $1",
         "the head was altered, or seals were added: it ends at seal 2, the seals at 3" },
-      { "another hash", "update system.audit_heads set hash = sha256(hash) where dealership_id = $1",
+      { "another hash", "update system.audit_heads set hash = sha256(hash) \z
+        where dealership_id = $1",
         "the seals up to 3 were rewritten, or the head was" },
       { "an earlier horizon", "update system.audit_heads set horizon = '-infinity' where \z
         dealership_id = $1",

@@ -81,7 +81,8 @@ describe("register_user", function()
         assert.are.equal(role, result.user.role)
         local expected = ours:transaction(function(tx)
           return tx:value(
-            "select array_agg(permission order by permission) from role_permissions where role = $1", role)
+            "select array_agg(permission order by permission) from role_permissions \z
+              where role = $1", role)
         end)
         assert.is_true(#expected > 3)
         assert.are.same({ table.unpack(expected) }, { table.unpack(result.permissions) })

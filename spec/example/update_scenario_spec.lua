@@ -153,7 +153,8 @@ describe("update_scenario", function()
         local result = moonpool.call("update_scenario", all, call)
         return json.encode(result, { camel = true, decimal_strings = true })
       end
-      local out = from_json [[{"scenarioData": {"vehiclePrice": 9007199254.93, "downPayment": "0.10", "totalTax": 0.1,
+      local out = from_json [[{"scenarioData": {"vehiclePrice": 9007199254.93,
+        "downPayment": "0.10", "totalTax": 0.1,
         "totalFees": 0.2, "tradeAllowance": 0, "tradePayoff": 0, "apr": 0.0001, "term": 120}}]]
       for _, part in ipairs { '"vehiclePrice":"9007199254.93"', '"downPayment":"0.10"',
                               '"totalTax":"0.10"',

@@ -191,7 +191,8 @@ describe("a deadline that passes", function()
     local base = test.database { empty = true }
     local own = db.open { url = base.admin_url, max = 2 }
     own.exec "create table notes (id int)"
-    own.exec [[create function nap() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return null; end $$]]
+    own.exec [[create function nap() returns trigger language plpgsql as $$
+      begin perform pg_sleep(60); return null; end $$]]
     own.exec [[create constraint trigger nap after insert on notes deferrable initially deferred
       for each row execute
                function nap()]]

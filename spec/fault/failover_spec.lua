@@ -20,7 +20,8 @@ local files = {
                                     'tx:exec "insert into failover_spec.t default values"; \z
                                       return { done = true }'),
   ["scripts/reads.lua"] = operation("read_only = true,",
-                                    'return { n = tx:value "select count(*) from failover_spec.t" }'),
+                                    'return { n = tx:value "select count(*) \z
+                                      from failover_spec.t" }'),
   ["scripts/wrongs.lua"] = operation("read_only = true,",
                                      'tx:exec "insert into failover_spec.t default values"; \z
                                        return {}'),

@@ -43,10 +43,8 @@ describe("a killed relay", function()
 
   -- A relay as a process of its own.
   local function start()
-    local handle = assert(
-      io.popen(("cd %s && echo $$ && exec %s relay 2>&1"):format(quoted(folder.path),
-                                                                                quoted(
-                                                                                  command.executable()))))
+    local line = "cd %s && echo $$ && exec %s relay 2>&1"
+    local handle = assert(io.popen(line:format(quoted(folder.path), quoted(command.executable()))))
     return { pid = assert(tonumber(handle:read "l")), handle = handle }
   end
 

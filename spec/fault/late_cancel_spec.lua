@@ -14,7 +14,8 @@ describe("a cancel that comes late", function()
     db.lease(function(conn)
       for i = 1, ROUNDS do
         local seconds = 0.001 + i % 10 / 2000
-        if not pcall(moonpool.timeout, seconds, conn.value, "select pg_sleep($1)::text", seconds) then
+        if not pcall(moonpool.timeout, seconds, conn.value, "select pg_sleep($1)::text",
+          seconds) then
           ended = ended + 1
         end
         assert.are.equal("", conn.value "select pg_sleep(0.003)::text")

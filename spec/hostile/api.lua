@@ -46,7 +46,8 @@ return {
         also = failed },
   { "gsub by a table that grows", any, [[
       local s = "x" while true do s = s:gsub("x", { x = "xx" }) end]] },
-  { "gsub by itself", any, [[local s = "ab" for i = 1, 60 do s = s:gsub(".", "%0%0") end return true]] },
+  { "gsub by itself", any, [[local s = "ab" for i = 1, 60 do s = s:gsub(".", "%0%0") end
+    return true]] },
   { "gmatch of nothing at all", "ok",
     [[local n = 0 for _ in ("x"):rep(1000):gmatch "()" do n = n + 1 end return n == 1001]] },
   { "wrap in wrap in wrap", any, [[
@@ -71,11 +72,13 @@ return {
     [[local t = {} setmetatable(t, { __index = t }) return t.x]] },
   { "a __close that closes another for ever", timeout, [[
       local mt mt = { __close = function() local _ <close> = setmetatable({}, mt) end }
-      while true do pcall(function() local _ <close> = setmetatable({}, mt) end) end]], also = failed },
+      while true do pcall(function() local _ <close> = setmetatable({}, mt) end) end]],
+        also = failed },
   { "a __close that is no function", failed,
     [[local _ <close> = setmetatable({}, { __close = 1 })]] },
   { "a goto through a <close>", timeout, [[
-      ::again:: do local _ <close> = setmetatable({}, { __close = function() end }) goto again end]] },
+      ::again:: do local _ <close> = setmetatable({}, { __close = function() end })
+        goto again end]] },
   { "concat of a chain", any,
     [[local s = {} for i = 1, 1e6 do s[i] = "x" end return #table.concat(s) > 0]] },
   { "concat with a separator of a megabyte", memory, [[
@@ -83,17 +86,20 @@ return {
         also = failed },
   { "pack of nothing much", failed, [[return string.pack("i17", 1)]] },
   { "pack of what is aligned", any, [[return #string.pack(("!16 Xi16"):rep(1000), 1) >= 0]] },
-  { "unpack of many", any, [[return select("#", string.unpack(("b"):rep(1 << 20), ("x"):rep(1 << 20)))]] },
+  { "unpack of many", any, [[return select("#", string.unpack(("b"):rep(1 << 20),
+    ("x"):rep(1 << 20)))]] },
   { "packsize of too much", failed, [[return string.packsize(("s"):rep(10))]] },
   { "rep of rep", memory, [[local s = "x" while true do s = s:rep(1000) end]], also = failed },
   { "utf8.char of the largest", "ok", [[return #utf8.char(0x7fffffff) == 6]] },
   { "utf8.offset from everywhere", any,
-    [[local s = ("\x80"):rep(1 << 16) for i = 1, 1 << 16 do pcall(utf8.offset, s, -i) end return true]] },
+    [[local s = ("\x80"):rep(1 << 16) for i = 1, 1 << 16 do pcall(utf8.offset, s, -i) end
+      return true]] },
   { "os.date of each letter", "ok",
     [[for c = 32, 126 do pcall(os.date, "%" .. string.char(c)) end return true]] },
   { "os.date of many times", any, [[return #os.date(("%c"):rep(1 << 16)) > 0]] },
   { "os.time of strange fields", "ok", [[
-      return not pcall(os.time, { year = math.maxinteger, month = 1, day = 1 }) and not pcall(os.time, { year = {}, month = 1, day = 1 })]] },
+      return not pcall(os.time, { year = math.maxinteger, month = 1, day = 1 })
+        and not pcall(os.time, { year = {}, month = 1, day = 1 })]] },
   { "math.random of all", "ok", [[return math.random(math.mininteger, math.maxinteger) ~= nil]] },
   { "an integer division by zero", failed, [[return 1 // 0]] },
   { "shifts by everything", "ok",
@@ -124,23 +130,27 @@ return {
         end) pcall(h.wait, h) return true]] },
   { "a cancel that is canceled", "ok", [[
       local moonpool = require "moonpool" local h h = moonpool.spawn(function()
-        local _ <close> = setmetatable({}, { __close = function() h:cancel() end }) moonpool.sleep(10) end)
+        local _ <close> = setmetatable({}, { __close = function() h:cancel() end })
+          moonpool.sleep(10) end)
       moonpool.sleep(0) h:cancel() return h:cancel() == false]] },
   { "a <close> that spawns", any, [[
       local moonpool = require "moonpool"
-      local function f() local _ <close> = setmetatable({}, { __close = function() moonpool.spawn(f) end }) while true do end end f()]] },
+      local function f() local _ <close> = setmetatable({}, { __close = function()
+        moonpool.spawn(f) end }) while true do end end f()]] },
   { "timeouts in timeouts", any, [[
       local moonpool = require "moonpool"
       local function deep(n) return n == 0 and 1 or moonpool.timeout(5, deep, n - 1) end
         return deep(100) == 1]] },
   { "a timeout of nothing", "ok",
-    [[local moonpool = require "moonpool" return not pcall(moonpool.timeout, 0, function() while true do moonpool.sleep(0) end end)]] },
+    [[local moonpool = require "moonpool" return not pcall(moonpool.timeout, 0, function()
+      while true do moonpool.sleep(0) end end)]] },
   { "json as deep as can be", "ok", [[
       local json = require "moonpool.json" local t = {} for i = 1, 10000 do t = { t } end
       return not pcall(json.encode, t)
         and not pcall(json.decode, ("["):rep(100000) .. ("]"):rep(100000))]] },
   { "json of a circle", "ok",
-    [[local json = require "moonpool.json" local t = {} t.t = t return not pcall(json.encode, t)]] },
+    [[local json = require "moonpool.json" local t = {} t.t = t
+      return not pcall(json.encode, t)]] },
   { "json as wide as can be", any, [[
       local json = require "moonpool.json" local t = {} for i = 1, 20000 do t["k" .. i] = i end
         return #json.encode(t) > 1000]] },
@@ -161,7 +171,8 @@ return {
   { "a power of decimals", any, [[local d = require "moonpool.decimal" return d "9" ^ 200000000]],
     also = any .. "|DECIMAL_ERROR" },
   { "powers of decimals", any,
-    [[local d = require "moonpool.decimal" local x = d "1.1" for i = 1, 40 do x = x * x end return x]] },
+    [[local d = require "moonpool.decimal" local x = d "1.1" for i = 1, 40 do x = x * x end
+      return x]] },
   { "a decimal of an exponent", any,
     [[local d = require "moonpool.decimal" return d "1e200000000" + d "1e-200000000"]] },
   { "a decimal of many digits", any,
@@ -190,11 +201,13 @@ return {
   { "a cache's key of a megabyte", any,
     [[local cache = require "moonpool.cache" return cache.set(("x"):rep(1 << 20), 1)]] },
   { "a cache's ttl of for ever", any,
-    [[local cache = require "moonpool.cache" return pcall(cache.set, "k", 1, { ttl = 1e308 }) or true]] },
+    [[local cache = require "moonpool.cache" return pcall(cache.set, "k", 1, { ttl = 1e308 })
+      or true]] },
   { "a flood of the log", timeout,
     [[local moonpool = require "moonpool" while true do moonpool.log.debug("hello %d", 1) end]] },
   { "a log's format that lies", "ok",
-    [[local moonpool = require "moonpool" return not pcall(moonpool.log.info, "%d", {}) and not pcall(moonpool.log.info, nil, 1)]] },
+    [[local moonpool = require "moonpool" return not pcall(moonpool.log.info, "%d", {})
+      and not pcall(moonpool.log.info, nil, 1)]] },
   { "a flood of uuids", timeout,
     [[local moonpool = require "moonpool" while true do moonpool.uuid() end]] },
   { "a counter of nonsense", "ok", [[

@@ -21,7 +21,8 @@ return {
       local b = coroutine.wrap(function() while true do a() coroutine.yield() end end)
       while true do b() end]] },
   { "a yield in a loop", timeout,
-    [[local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end]] },
+    [[local co = coroutine.wrap(function() while true do coroutine.yield() end end)
+      while true do co() end]] },
   { "new coroutines for ever", timeout,
     [[while true do coroutine.wrap(function() coroutine.yield() end)() end]],
     also = "OUT_OF_MEMORY" },
@@ -45,7 +46,8 @@ return {
       local function make(n)
         local co = coroutine.create(function()
           local inner = n > 0 and make(n - 1)
-          local _ <close> = setmetatable({}, { __close = function() if inner then coroutine.close(inner) end end })
+          local _ <close> = setmetatable({}, { __close = function() if inner then
+            coroutine.close(inner) end end })
           coroutine.yield()
         end)
         coroutine.resume(co)
@@ -58,12 +60,14 @@ return {
       for i = 1, 10000 do
         local last = inner
         inner = coroutine.create(function()
-          local _ <close> = setmetatable({}, { __close = function() if last then coroutine.close(last) end end })
+          local _ <close> = setmetatable({}, { __close = function() if last then
+            coroutine.close(last) end end })
           coroutine.yield()
         end)
         coroutine.resume(inner)
       end
-      return (pcall(coroutine.close, inner))]], also = "SCRIPT_ERROR|OUT_OF_MEMORY|SCRIPT_TIMEOUT" },
+      return (pcall(coroutine.close, inner))]],
+        also = "SCRIPT_ERROR|OUT_OF_MEMORY|SCRIPT_TIMEOUT" },
   { "resume of itself", "ok", [[
       local co co = coroutine.create(function() return coroutine.resume(co) end)
       local _, ok = coroutine.resume(co) return ok == false]] },
@@ -174,5 +178,6 @@ return {
   { "deep gsub", "SCRIPT_ERROR", [[local function f() return ("x"):gsub("x", f) end f()]] },
   { "deep sort", "SCRIPT_ERROR", [[local function f() table.sort({ 1, 2 }, f) end f()]] },
   { "deep <close>", "SCRIPT_ERROR", [[
-      local function f() local _ <close> = setmetatable({}, { __close = f }) end f()]], also = "SCRIPT_TIMEOUT" },
+      local function f() local _ <close> = setmetatable({}, { __close = f }) end f()]],
+        also = "SCRIPT_TIMEOUT" },
 }

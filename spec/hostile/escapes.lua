@@ -44,11 +44,14 @@ return {
     [[return rawget(_G, "io") == nil and rawget(_G, "_G") == nil]] },
   { "next of the environment", "ok", [[return next(_G) == nil]] },
   { "pairs of the environment", "ok",
-    [[for name in pairs(_G) do if name == "io" or name == "debug" then return false end end return true]] },
+    [[for name in pairs(_G) do if name == "io" or name == "debug" then return false end end
+      return true]] },
   { "a change to what pairs gives", "ok", [[
-      for name in pairs(string) do pcall(rawset, string, name, nil) end return string.rep ~= nil]] },
+      for name in pairs(string) do pcall(rawset, string, name, nil) end
+        return string.rep ~= nil]] },
   { "_G is the environment", "ok", [[return _G == _ENV]] },
-  { "an own _ENV", "ok", [[local print = print local _ENV = {} return io == nil and print ~= nil]] },
+  { "an own _ENV", "ok", [[local print = print local _ENV = {} return io == nil
+    and print ~= nil]] },
   { "a global is kept while the script loads", "ok", [[x = 5 return x == 5 and _G.x == 5]] },
   { "a library under another name", "ok",
     [[_ENV.string = nil return ("x"):rep(2) == "xx" and string ~= nil]] },
@@ -131,7 +134,8 @@ return {
   { "a module of the host, twice the same", "ok",
     [[return require "moonpool" == require "moonpool"]] },
   refused("db.open", [[require("moonpool.db").open { url = "postgres:///" }]]),
-  { "moonpool.host", "ok", [[return require("moonpool").host == nil and require("moonpool").app_dir == nil]] },
+  { "moonpool.host", "ok", [[return require("moonpool").host == nil
+    and require("moonpool").app_dir == nil]] },
   refused("a full collection", [[collectgarbage()]]),
   refused("the collector stopped", [[collectgarbage "stop"]]),
   refused("the collector's pace", [[collectgarbage("incremental", 1000, 1)]]),
@@ -157,7 +161,8 @@ return {
     also = "?" },
   { "moonpool.fail with a table", "ok", [[return not pcall(require("moonpool").fail, {}, {})]] },
   { "an operation that is no operation", "ok",
-    [[return not pcall(require("moonpool").call, setmetatable({}, { __index = { run = print } }), {})]] },
+    [[return not pcall(require("moonpool").call,
+      setmetatable({}, { __index = { run = print } }), {})]] },
   { "an operation with a name that is a table", "ok",
     [[return not pcall(require("moonpool").call, {}, {})]] },
   { "an operation's fields changed", "ok", [[

@@ -53,7 +53,8 @@ return {
       return table.concat(setmetatable({}, { __index = function() return "" end }), "", 1,
         math.maxinteger)]], also = slow },
   { "concat by a C function", timeout, [[
-      return table.concat(setmetatable({}, { __index = rawlen }), "", 1, math.maxinteger)]], also = slow .. "|OUT_OF_MEMORY" },
+      return table.concat(setmetatable({}, { __index = rawlen }), "", 1, math.maxinteger)]],
+        also = slow .. "|OUT_OF_MEMORY" },
   { "insert before a length without end", timeout, [[
       table.insert(setmetatable({}, { __len = function() return 1 << 60 end }), 1, "x")]],
         also = slow },
@@ -66,7 +67,8 @@ return {
     also = slow },
   { "move that wraps around", slow, [[table.move({}, 1, math.maxinteger, 2)]] },
   { "move by metamethods", timeout, [[
-      table.move(setmetatable({}, { __index = rawlen }), 1, 1 << 60, 1, setmetatable({}, { __newindex = rawequal }))]], also = slow },
+      table.move(setmetatable({}, { __index = rawlen }), 1, 1 << 60, 1,
+        setmetatable({}, { __newindex = rawequal }))]], also = slow },
   { "sort by rawequal", timeout, [[
       table.sort(setmetatable({}, { __len = function() return (1 << 31) - 2 end }), rawequal)]],
         also = slow },

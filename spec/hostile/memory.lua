@@ -22,7 +22,8 @@ return {
   { "a table in <close>", memory, [[
       while true do
         pcall(function()
-          local _ <close> = setmetatable({}, { __close = function() local t = {} while true do t[#t + 1] = {} end end })
+          local _ <close> = setmetatable({}, { __close = function() local t = {}
+            while true do t[#t + 1] = {} end end })
         end)
       end]] },
   { "a table in coroutines", memory, [[
@@ -37,7 +38,8 @@ return {
   { "string.rep with a separator", memory, [[return (""):rep(1 << 28, "xxxx")]] },
   { "string.format of a wide field", "SCRIPT_ERROR", [[return ("%99999d"):format(1)]] },
   { "string.format of many", memory,
-    [[local s = ("x"):rep(1 << 20) return (("%s"):rep(100)):format(table.unpack((function() local t = {} for i = 1, 100 do t[i] = s end return t end)()))]] },
+    [[local s = ("x"):rep(1 << 20) return (("%s"):rep(100)):format(table.unpack((function()
+      local t = {} for i = 1, 100 do t[i] = s end return t end)()))]] },
   { "string.format of %q", memory, [[local s = ("\0"):rep(3 << 20) return ("%q"):format(s)]] },
   { "string.pack of a wide field", memory, [[return string.pack("c1000000000", "")]] },
   { "string.pack of an alignment", "SCRIPT_ERROR", [[return string.pack("!1000000000 i", 1)]] },
@@ -49,7 +51,8 @@ return {
         return 1e9 end }))]] },
   { "gsub that multiplies", memory, [[return (("x"):rep(1 << 16)):gsub("x", ("y"):rep(1 << 16))]] },
   { "gsub by a function that multiplies", memory,
-    [[local s = ("y"):rep(1 << 16) return (("x"):rep(1 << 16)):gsub("x", function() return s end)]] },
+    [[local s = ("y"):rep(1 << 16) return (("x"):rep(1 << 16)):gsub("x", function()
+      return s end)]] },
   { "utf8.char of many", memory,
     [[local t = {} while true do t[#t + 1] = utf8.char(0x7fffffff, 0x7fffffff) .. #t end]] },
   { "table.pack of many", memory,

@@ -43,22 +43,28 @@ return {
   { "a loop in <close>", timeout, [[
       local _ <close> = setmetatable({}, { __close = function() while true do end end })]] },
   { "a loop in <close> after an error", timeout, [[
-      local _ <close> = setmetatable({}, { __close = function() while true do end end }) error "x"]] },
+      local _ <close> = setmetatable({}, { __close = function() while true do end end })
+        error "x"]] },
   { "a loop whose <close> loops", timeout, [[
-      local _ <close> = setmetatable({}, { __close = function() while true do end end }) while true do end]] },
+      local _ <close> = setmetatable({}, { __close = function() while true do end end })
+        while true do end]] },
   { "many <close> that loop", timeout, [[
       local function deep(n)
-        local _ <close> = setmetatable({}, { __close = function() while true do pcall(function() while true do end end) end end })
+        local _ <close> = setmetatable({}, { __close = function() while true do pcall(function()
+          while true do end end) end end })
         if n > 0 then deep(n - 1) end
         while true do end
       end
       deep(100)]] },
   { "a <close> that catches its end", timeout, [[
-      local _ <close> = setmetatable({}, { __close = function() while true do pcall(string.rep, "x", 10) end end })
+      local _ <close> = setmetatable({}, { __close = function() while true do
+        pcall(string.rep, "x", 10) end end })
       while true do end]] },
   { "a <close> that raises for ever", timeout, [[
-      while true do pcall(function() local _ <close> = setmetatable({}, { __close = function() error "x" end }) end) end]] },
-  { "__index", timeout, [[local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) return t[1] ]],
+      while true do pcall(function() local _ <close> = setmetatable({}, { __close = function()
+        error "x" end }) end) end]] },
+  { "__index", timeout, [[local t = setmetatable({}, { __index = function(t, k)
+    return t[k + 1] end }) return t[1] ]],
     also = "SCRIPT_ERROR" },
   { "__index that loops", timeout,
     [[return setmetatable({}, { __index = function() while true do end end }).x]] },
@@ -129,7 +135,8 @@ return {
   { "decimals in a loop", timeout,
     [[local d = require "moonpool.decimal" local x = d "1" while true do x = x + 1 end]] },
   { "json in a loop", timeout,
-    [[local json = require "moonpool.json" while true do json.decode(json.encode { 1, 2, { a = 3 } }) end]] },
+    [[local json = require "moonpool.json"
+      while true do json.decode(json.encode { 1, 2, { a = 3 } }) end]] },
   { "sleeps of nothing", timeout, [[
       local moonpool = require "moonpool" while true do for i = 1,
         1e5 do end moonpool.sleep(0) end]] },

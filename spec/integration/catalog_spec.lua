@@ -94,8 +94,10 @@ local queries = {
                                      pg_get_expr(p.polwithcheck, p.polrelid)])
               from pg_policy p where p.polrelid = tenant.oid)
            is distinct from array[array['tenant', '*', 'true', '{0}',
-             format('(%s = (NULLIF(current_setting(''app.dealership_id''::text, true), ''''::text))::uuid)', key_name),
-             format('(%s = (NULLIF(current_setting(''app.dealership_id''::text, true), ''''::text))::uuid)', key_name)]]]==],
+             format('(%s = (NULLIF(current_setting(''app.dealership_id''::text, true), '
+                    '''''::text))::uuid)', key_name),
+             format('(%s = (NULLIF(current_setting(''app.dealership_id''::text, true), '
+                    '''''::text))::uuid)', key_name)]]]==],
 
   -- Wherever the key of the dealership stands among the columns, it is paired with the dealership.
   ["foreign keys carry the dealership"] = [[
@@ -288,7 +290,8 @@ local function sound(part)
   local statements = {
     "create table things (" .. take("columns", [[
        dealership_id uuid not null, id uuid not null, deal_id uuid, name text,
-       created_at timestamptz not null default now(), updated_at timestamptz not null default now()]]) .. ")",
+       created_at timestamptz not null default now(),
+       updated_at timestamptz not null default now()]]) .. ")",
     take("key", "alter table things add constraint things_pkey primary key (dealership_id, id)"),
     take("reference", [[alter table things add constraint things_deal_fkey
       foreign key (dealership_id, deal_id) references deals (dealership_id, id)]]),

@@ -27,7 +27,8 @@ describe("moonpool", function()
           input   = is.object { first_name = is.string, how_often = is.integer:min(1):default(1),
             price = is.decimal:optional() },
           run     = function(tx, input)
-            return tx:one("select $text::text as full_greeting, $n::int as how_often, 28500.00 as unit_price, null as no_thing",
+            return tx:one("select $text::text as full_greeting, $n::int as how_often, \z
+                28500.00 as unit_price, null as no_thing",
               { text = "Hello, " .. input.first_name, n = input.how_often })
           end,
         }

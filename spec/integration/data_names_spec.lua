@@ -33,7 +33,8 @@ local files = {
     "in_it = json.object { a_b = { c_d = 1 } } }"),
   ["scripts/of_plain.lua"]  = operation("return { by_sku = " .. stock .. " }"),
   ["scripts/of_column.lua"] = operation([[
-    local row = tx:one "select '{\"tea_green\": {\"a_b\": 1}}'::jsonb as by_sku, '{\"c_d\": 1}'::json as as_text"
+    local row = tx:one "select '{\"tea_green\": {\"a_b\": 1}}'::jsonb as by_sku, \z
+      '{\"c_d\": 1}'::json as as_text"
     return { whole_row = row, one_column = row.by_sku, its_part = row.by_sku.tea_green, of_array =
       tx:value "select array['{\"e_f\": 1}'::jsonb]" }]]),
   ["scripts/echo.lua"]      = operation(

@@ -50,7 +50,8 @@ describe("a year that has not four digits", function()
     assert.are.same(expected, { row.d, row.bc, row.zero, row.last, row.first, row.t })
     assert.are.same(expected,
                     json.decode(
-                      (json.encode(json.array { row.d, row.bc, row.zero, row.last, row.first, row.t }))))
+                      (json.encode(json.array { row.d, row.bc, row.zero, row.last, row.first,
+                        row.t }))))
     assert.are.equal(row.last, json.decode(json.encode(row)).last)
     assert.are.equal(row.d, json.decode(json.encode(row)).d)
   end)

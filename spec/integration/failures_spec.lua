@@ -40,9 +40,11 @@ local files = {
   ["scripts/names.lua"]   = operation(INPUT .. [[errors = {
       things_code_key = { "DUPLICATE_CODE", 409, "there is a $name already" },
       things_size_check = { "BAD_SIZE" } }, ]],
-    [[tx:exec("insert into failures_spec.things values (1, $name, 5)", input) tx:exec(input.sql or "select 1")]]),
+    [[tx:exec("insert into failures_spec.things values (1, $name, 5)", input)
+      tx:exec(input.sql or "select 1")]]),
   ["scripts/odd.lua"]     = operation(nil, [[
-    moonpool.fail("ODD", "bytes \xff\xfe", { status = 409, fields = { print }, attempts = print, line = {} })]]),
+    moonpool.fail("ODD", "bytes \xff\xfe", { status = 409, fields = { print }, attempts = print,
+      line = {} })]]),
   ["scripts/bends.lua"]   = operation(nil, [[
     local _, e = pcall(tx.one, tx, "select 1 where false", nil, "none")
     e.status, e.code = 204, "no code"
@@ -293,7 +295,8 @@ describe("a fault of the caller's", function()
   end)
 
   it(
-    "is a number out of range in his input, whose field is named, and which the log does not repeat", function()
+    "is a number out of range in his input, whose field is named, \z
+      and which the log does not repeat", function()
     local answer = fails("bounded", { bigNumber = 3000000000 }, "NUMBER_OUT_OF_RANGE", 400,
                          "caller")
     assert.are.equal("bigNumber: a number is out of range", answer.json.error.message)

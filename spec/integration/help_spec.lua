@@ -173,7 +173,8 @@ describe("the texts", function()
       end
       for path in text:gmatch "`([%w_]+/[%w_./]+)`" do
         local top = not path:find "NAME" and path:match "^(%w+)/"
-        if (top == "src" or top == "spec" or top == "lua") and not lfs.attributes(moonpool.app_dir .. "/" .. path) then
+        if (top == "src" or top == "spec" or top == "lua")
+            and not lfs.attributes(moonpool.app_dir .. "/" .. path) then
           problems[#problems + 1] = name .. ": " .. path
         end
       end

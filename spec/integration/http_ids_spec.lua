@@ -66,7 +66,8 @@ describe("a request over HTTP", function()
   end
 
   it(
-    "has its ids in each log line of its call: the script's, its tasks', its hooks', the host's own", function()
+    "has its ids in each log line of its call: the script's, its tasks', its hooks', \z
+      the host's own", function()
     local answer = call("say", { ["X-Request-Id"] = "spec-1",
                                  traceparent = ("00-%s-%s-01"):format(TRACE, SPAN) })
     assert.are.equal(200, answer.status)

@@ -28,7 +28,8 @@ local files = {
   ["scripts/unwritable.lua"] =
     operation(nil, 'tx:publish("http_ops_spec", 1); return { ratio = 0 / 0 }'),
   ["scripts/none.lua"]   = operation(nil,
-                                     [[return { rows = tx:query "select 1 where false", first = tx:query "select 1 n" }]]),
+                                     [[return { rows = tx:query "select 1 where false",
+                                       first = tx:query "select 1 n" }]]),
   ["scripts/hears.lua"]  = operation('on = "http_ops_spec.nothing",', 'return nil'),
   ["scripts/nightly.lua"] = operation('every = "366d",', "return 1"),
   ["scripts/hourly.lua"] = operation('every = "366d", http = true,', "return 1"),

@@ -154,7 +154,8 @@ describe("over HTTP a token of dealership A", function()
           local before, told = everything(a, b), {}
           for i, user in ipairs { b.salesperson.id, moonpool.uuid() } do
             local answer = call(name, input,
-                                { token = service.token(("--tenant %s --user %s"):format(a.id, user)) })
+                                { token = service.token(
+                                  ("--tenant %s --user %s"):format(a.id, user)) })
             local e = answer.json.error or {}
             told[i] = { answer.status, e.code,
                         e.message and e.message:gsub(user:gsub("%-", "%%-"), "<user>") }

@@ -11,7 +11,8 @@ local seed = {
       $$]],
   [[insert into dealership_settings (id, dealership_name)
     select seed.id(0, n), 'Dealership ' || n from generate_series(1, 2000) n]],
-  [[insert into deal_number_sequences (dealership_id, current_sequence) select id, 100 from dealership_settings]],
+  [[insert into deal_number_sequences (dealership_id, current_sequence) select id, 100
+    from dealership_settings]],
   [[insert into dealership_stock_settings (dealership_id) select id from dealership_settings]],
   [[insert into users (dealership_id, id, username, email, full_name, is_active, email_verified,
     created_at)
@@ -160,7 +161,8 @@ local queries = {
                             "select * from deals where dealership_id = $d and salesperson_id = \z
                               $user" },
   idx_deals_customer = { "a customer's deals",
-                         "select * from deals where dealership_id = $d and customer_id = $customer" },
+                         "select * from deals where dealership_id = $d \z
+                           and customer_id = $customer" },
   idx_deals_created_at = { "the newest deals",
                            "select * from deals where dealership_id = $d order by created_at \z
                              desc limit 50" },

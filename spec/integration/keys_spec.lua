@@ -198,7 +198,8 @@ describe("an idempotency key", function()
     local function witnesses()
       return own.value([[
         select count(*) from moonpool.witness
-         where tenant = $1 and not void and operation <> 'db.transaction']], ours.id) -- not what the spec does
+         where tenant = $1 and not void and operation <> 'db.transaction']],
+           ours.id) -- not what the spec does
     end
 
     it("is one row", function()

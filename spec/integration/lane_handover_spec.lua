@@ -111,7 +111,8 @@ describe("the connection of a lane", function()
       conn.value("select pg_advisory_lock($1) is null", DOOR)
       local function waiting()
         return conn.value(
-          "select count(*) from pg_locks where locktype = 'advisory' and objid = $1 and not granted", DOOR) > 0
+          "select count(*) from pg_locks where locktype = 'advisory' and objid = $1 \z
+            and not granted", DOOR) > 0
       end
       fn(waiting, function() conn.value("select pg_advisory_unlock($1)", DOOR) end)
     end)

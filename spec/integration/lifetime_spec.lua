@@ -60,7 +60,8 @@ describe("the end of", function()
         local ok, e = pcall(db.transaction, function(tx)
           co = coroutine.create(function() tx:query "select pg_sleep(60)" end)
           moonpool.spawn(function()
-            while not db.value "select exists (select from pg_stat_activity where wait_event = 'PgSleep')" do
+            while not db.value "select exists (select from pg_stat_activity \z
+                                               where wait_event = 'PgSleep')" do
               moonpool.sleep(0)
             end
             closed = coroutine.close(co)
@@ -82,7 +83,8 @@ describe("the end of", function()
         local moonpool = require "moonpool"
         local co = coroutine.create(function() db.query "select pg_sleep(60)" end)
         moonpool.spawn(function() coroutine.resume(co) end)
-        while not db.value "select exists (select from pg_stat_activity where wait_event = 'PgSleep')" do
+        while not db.value "select exists (select from pg_stat_activity \z
+                                           where wait_event = 'PgSleep')" do
           moonpool.sleep(0)
         end
         print("closed", coroutine.close(co))

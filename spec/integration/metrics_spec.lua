@@ -284,7 +284,9 @@ describe("a script's own metrics", function()
     counter:add { v = "bad\xFFbyte\nbreak" }
     assert.are.equal(1, seen():value(name, { v = "bad?byte break" }))
     local values = {}
-    for _, series in ipairs(moonpool.host.metric_values(name)[name]) do values[series.v] = series.value end
+    for _, series in ipairs(moonpool.host.metric_values(name)[name]) do
+      values[series.v] = series.value
+    end
     assert.are.same({ ['a"b'] = 1, ["a\\b"] = 1, ["äß€𝄞"] = 1, [""] = 1, ["42"] = 1, ["true"] = 1,
                       ["bad?byte break"] = 1 }, values)
   end)

@@ -19,7 +19,8 @@ local function faults_of(document, calls)
                                   ["calls.json"] = json.encode(json.array(calls)) }
   local pipe = assert(
     io.popen(
-      ("cd '%s' && node '%s/spec/support/client/openapi.mjs' '%s/build/npm' openapi.json calls.json 2>&1")
+      ("cd '%s' && node '%s/spec/support/client/openapi.mjs' '%s/build/npm' openapi.json \z
+        calls.json 2>&1")
     :format(folder.path, moonpool.app_dir, moonpool.app_dir)))
   local said = pipe:read "a"
   pipe:close()

@@ -178,8 +178,8 @@ describe("traces", function()
 
   it("leave out calls whose caller does not sample the trace", function()
     there = receiver.start(function() return 200 end)
-    local served = service.start(files,
-                                 { env = { MOONPOOL_OTLP_ENDPOINT = ("http://127.0.0.1:%d"):format(there.port) } })
+    local endpoint = ("http://127.0.0.1:%d"):format(there.port)
+    local served = service.start(files, { env = { MOONPOOL_OTLP_ENDPOINT = endpoint } })
     local token = service.token "--scopes ops:*"
     for _, flags in ipairs { "00", "01" } do
       service.ask(served, "POST", "/api/ops/hello", { token = token, json = {},

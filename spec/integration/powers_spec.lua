@@ -181,7 +181,8 @@ describe("an operation cannot", function()
   it("is not in the way of texts and columns that only look alike", function()
     assert.are.equal("select pg_notify('a', 'b')", inline.call(function(tx)
       return tx:value(
-        [[select 'select pg_notify(''a'', ''b'')'::text as lo_price, 1 as pg_notify where $1 = 'setval']], "setval")
+        [[select 'select pg_notify(''a'', ''b'')'::text as lo_price, 1 as pg_notify
+          where $1 = 'setval']], "setval")
     end))
   end)
 end)

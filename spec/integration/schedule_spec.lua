@@ -222,7 +222,8 @@ describe("an operation with `every`", function()
           input = is.object { shop_id = is.uuid },
           run = function(tx, input)
             %s
-            tx:exec("insert into sched.visits (shop, setting) values ($1, current_setting('app.shop_id'))", input.shop_id)
+            tx:exec("insert into sched.visits (shop, setting) \z
+                     values ($1, current_setting('app.shop_id'))", input.shop_id)
           end }]]):format(every, more or "", body or "") }
     end
 
@@ -268,7 +269,8 @@ describe("an operation with `every`", function()
       await("two visits each", each_has(2))
       await("its failures", function()
         return db.value(
-          "select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule where tenant = $1", bad)
+          "select failing >= 2 and last_error like 'SHUT%' from moonpool.schedule \z
+            where tenant = $1", bad)
       end)
       assert.are.equal(0, visits(bad))
     end)

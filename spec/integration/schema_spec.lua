@@ -42,7 +42,8 @@ describe("the schema", function()
         select table_name || '.' || column_name as name from information_schema.columns
          where table_schema = 'public'
            and (data_type in ('real', 'double precision', 'money', 'timestamp without time zone')
-                or column_name ~ '(price|payment|allowance|payoff|_fee|amount|cost|msrp|total_tax|total_fees)$'
+                or column_name ~ '(price|payment|allowance|payoff|_fee|amount|cost|msrp|total_tax'
+                                 '|total_fees)$'
                    and (numeric_precision, numeric_scale) is distinct from (12, 2))]]
     end)
 

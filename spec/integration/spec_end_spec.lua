@@ -10,7 +10,8 @@ describe("moonpool spec", function()
           it("leaves processes behind that it cannot wait for", function()
             left_open = io.popen("echo $$ > one; exec sleep 1000")
             os.execute "(setsid sh -c 'echo $$ > two; exec sleep 1000' > /dev/null 2>&1 &) ; :"
-            os.execute "(setsid sh -c 'trap \"\" TERM; echo $$ > three; while :; do sleep 1; done' > /dev/null 2>&1 &) ; :"
+            os.execute "(setsid sh -c 'trap \"\" TERM; echo $$ > three; \z
+              while :; do sleep 1; done' > /dev/null 2>&1 &) ; :"
             while os.execute "test -s one -a -s two -a -s three" ~= true do require
               "moonpool".sleep(0.01) end
             error "and fails"

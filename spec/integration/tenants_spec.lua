@@ -69,7 +69,8 @@ describe("an operation", function()
       for _, path in ipairs(references(schemas.of(op.input), op.tenant)) do
         local field = path[#path]
         it("takes another dealership's " .. table.concat(path, ".") .. " for none", function()
-          assert.is_function(ids[field], ("spec/support/data/tenants.lua: make an id for the field %s")
+          assert.is_function(ids[field], ("spec/support/data/tenants.lua: make an id \z
+            for the field %s")
             :format(field))
           for _, pair in ipairs { { a, b }, { b, a } } do
             local ours, theirs = pair[1], pair[2]

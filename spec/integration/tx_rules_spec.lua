@@ -433,11 +433,12 @@ describe("a transaction", function()
         update pg_settings set setting = '00000000-0000-0000-0000-000000000000'
           where name = 'app.dealership_id']],
       ["SQL inside of a function"] = [[
-        select query_to_xml('select set_config(''app.dealership_id'', ''00000000-0000-0000-0000-000000000000'', true)',
-                            true, true, '')]],
+        select query_to_xml('select set_config(''app.dealership_id'', '
+                            '''00000000-0000-0000-0000-000000000000'', true)', true, true, '')]],
       ["SQL inside of ts_stat"] = [[
         select * from ts_stat(
-          'select set_config(''app.dealership_id'', ''00000000-0000-0000-0000-000000000000'', true)::tsvector')]],
+          'select set_config(''app.dealership_id'', '
+          '''00000000-0000-0000-0000-000000000000'', true)::tsvector')]],
     } do
       it("its tenant's change by " .. what, function()
         local id = moonpool.uuid()

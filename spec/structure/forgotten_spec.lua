@@ -58,7 +58,8 @@ describe("nothing is forgotten", function()
     local problems = {}
     for _, path in ipairs(found "src -name '*.c'") do
       for name in read(path):gmatch '"@(moonpool/[%w_/]+)"' do
-        local file = io.open(root .. "/lua/" .. name .. ".lua") -- a prefix: of a module and its room
+        -- a prefix: of a module and its room
+        local file = io.open(root .. "/lua/" .. name .. ".lua")
         if file then
           file:close()
         elseif name ~= "moonpool/" then
@@ -112,7 +113,8 @@ describe("nothing is forgotten", function()
       used(field, name)
     end
     for name,
-      field in read "src/app/config.c":gmatch '{"([%u_]+)",.-offsetof%(struct mp_config, ([%l_]+)%)' do
+      field in read "src/app/config.c":gmatch '{"([%u_]+)",.-offsetof%(struct mp_config, \z
+        ([%l_]+)%)' do
       used(field, name)
     end
     assert(count > 30, "the tables of settings are elsewhere now")

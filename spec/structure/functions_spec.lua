@@ -45,7 +45,8 @@ describe("functions", function()
   end)
 
   it("are measured by a reader that knows where they end", function()
-    assert.same({ { name = "f", first = 2, last = 6 }, { name = "g", first = 8, last = 8 } }, tree.c_functions [[
+    assert.same({ { name = "f", first = 2, last = 6 }, { name = "g", first = 8, last = 8 } },
+      tree.c_functions [[
 struct s {};
 static int f(int a,
              int b) {

@@ -19,7 +19,8 @@ return {
   alone = (struct mp_sync){.on_done = of_begin_alone};
   mp_conn_sync(mp_link_conn(s->link), &alone);
 ]], "static void send_begin(struct mp_segment *s) {", [[
-static void of_begin_alone(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {}
+static void of_begin_alone(struct mp_sync *sync, struct mp_result *result,
+                           const struct mp_err *err) {}
 static void send_begin(struct mp_segment *s) {]] },
     test = "spec/fault/wire_spec.lua", filter = "BEGIN travels" },
 

@@ -37,10 +37,10 @@ int mp_tx_publish(lua_State *L) {
     lua_replace(L, 4);
     check_name(L, 4, "key");
   }
-  struct mp_text *text = mp_text_own(
-      L,
-      "insert into moonpool.outbox (topic, payload, key, tenant) values ($1, $2::text::jsonb, $3, $4)",
-      "tx:publish");
+  struct mp_text *text = mp_text_own(L,
+                                     "insert into moonpool.outbox (topic, payload, key, tenant)"
+                                     " values ($1, $2::text::jsonb, $3, $4)",
+                                     "tx:publish");
   struct mp_buf *json = mp_json_buf_new(L, 0);
   if (!mp_json_encode(L, 3, json, MP_JSON_NO_NUL)) return luaL_error(L, "not enough memory");
   lua_pushlstring(L, mp_buf_text(json), json->len);

@@ -116,11 +116,11 @@ void mp_witness_claim_key(struct mp_witness *w, struct mp_conn *conn) {
   w->claim_values[1] = m->name;
   w->claim_values[2] = m->tenant;
   w->claim_values[3] = m->key.input_hash;
-  w->claim = (struct mp_req){
-      .sql =
-          "insert into moonpool.witness (id, operation, tenant, input_hash) values ($1, $2, $3, $4)",
-      .nparams = 4,
-      .values = w->claim_values,
-      .on_done = on_claim};
+  w->claim = (struct mp_req){.sql =
+                                 "insert into moonpool.witness (id, operation, tenant, input_hash)"
+                                 " values ($1, $2, $3, $4)",
+                             .nparams = 4,
+                             .values = w->claim_values,
+                             .on_done = on_claim};
   mp_conn_send(conn, &w->claim);
 }

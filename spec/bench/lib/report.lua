@@ -95,8 +95,9 @@ local function table_of(records, case)
 end
 
 local note = [[
-Medians of the runs. client us, server us: CPU microseconds (user and system) for each deal, of the client's process and of
-the whole cluster; others %: what further processes took of the machine. Retries and errors are sums over the runs.]]
+Medians of the runs. client us, server us: CPU microseconds (user and system) for each deal, of the
+client's process and of the whole cluster; others %: what further processes took of the machine.
+Retries and errors are sums over the runs.]]
 
 --- What the numbers are held against, for the case that says most.
 local function goals(records, peer_name)

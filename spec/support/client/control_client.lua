@@ -64,7 +64,8 @@ local function judge(line)
   local files = line:match '"files":(%b{})'
   if not hashes[generation] then seen.generations = seen.generations + 1 end
   hashes[generation] = hashes[generation] or files
-  if operation ~= lib or lib ~= late or own ~= generation or not files or hashes[generation] ~= files then
+  if operation ~= lib or lib ~= late or own ~= generation or not files
+      or hashes[generation] ~= files then
     seen.mixed = seen.mixed + 1
     first_failure = first_failure == "" and line or first_failure
   end

@@ -96,12 +96,14 @@ function ledger:check(db)
     end
   end
   for _, place in ipairs(db.query(places_sql, self.places)) do
-    if place.numbers ~= place.deals or place.highest ~= place.deals or place.sequence ~= place.deals then
+    if place.numbers ~= place.deals or place.highest ~= place.deals
+        or place.sequence ~= place.deals then
       fault("orphaned", "%d deals, %d numbers, the highest %d, the sequence at %d in %s",
             place.deals, place.numbers,
         place.highest, place.sequence, place.id)
     end
-    if place.customers ~= place.deals or place.scenarios ~= place.deals or place.entries ~= place.deals then
+    if place.customers ~= place.deals or place.scenarios ~= place.deals
+        or place.entries ~= place.deals then
       fault("orphaned", "%d deals, %d of their customers, %d scenarios, %d audit entries in %s",
             place.deals,
         place.customers, place.scenarios, place.entries, place.id)
@@ -112,7 +114,8 @@ function ledger:check(db)
     report.calls = report.calls + 1
     report[call.told] = report[call.told] + 1
     local row = stored[key]
-    if call.told == "made" and not (row and row.id == call.id and row.deal_number == call.number) then
+    if call.told == "made"
+        and not (row and row.id == call.id and row.deal_number == call.number) then
       fault("lost", "call %s was told of deal %s, number %s", key, call.id, call.number)
     elseif (call.told == "failed" or call.told == "refused") and row then
       fault("denied", "call %s was told that it failed, and is stored", key)

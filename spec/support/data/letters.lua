@@ -72,7 +72,8 @@ end
 function letters.schema(name)
   return scratch.schema(name, {
     "create table " .. name .. [[.received (
-       number bigint generated always as identity, subscriber text not null, message bigint not null, key text,
+       number bigint generated always as identity, subscriber text not null,
+       message bigint not null, key text,
        body text not null, primary key (number))]],
   })
 end

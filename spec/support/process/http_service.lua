@@ -85,7 +85,8 @@ end
 function service.among_slow(host, token, slow, more)
   local crowd = companion.start(function(fifo)
     return (
-      "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/client/slow_clients.lua' %d %d %s hello > \z
+      "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/client/slow_clients.lua' %d %d %s \z
+       hello > \z
         '%s'"):format(
       moonpool.app_dir, host.port, slow, token, fifo)
   end)
