@@ -69,7 +69,7 @@ describe("isolation:", function()
             scratch.await("the other", function() return inside == 2 end)
           end
           tx:exec("update isolation_spec.things set n = $2 + 1 where id = $1", id, sum)
-        end, { isolation = level }), {})))
+        end, { isolation = level }, "skew"), {})))
       end
     end
     local infos = moonpool.all { one(1), one(2) }

@@ -281,16 +281,19 @@ describe("the connection of a lane", function()
     for i = 1, 60 do inputs[i] = { name = "call " .. i } end
     local op = operation(function(tx, input)
       if input.name == "call 2" then -- we hold the lock: whoever stands behind us is another host
-        seen.key = tx:one [[select classid::bigint << 32 | objid::bigint as key from pg_locks
-                             where locktype = 'advisory' and pid = pg_backend_pid()
-                               and objid <> 815]].key
+        seen.pid = tx:value "select pg_backend_pid()"
         while not seen.others_wait do moonpool.host.sleep(0.001) end
       end
       tx:value "select 1"
       tx:after_commit(function() done = done + 1 end)
     end, { isolation = "serializable" })
     local tasks = start(op, inputs)
-    fault.eventually("the lock is known", function() return seen.key end)
+    fault.eventually("the lock is known", function()
+      seen.key = seen.pid and door.value([[
+        select classid::bigint << 32 | objid::bigint from pg_locks
+         where locktype = 'advisory' and pid = $1 and objid <> 815]], seen.pid)
+      return seen.key
+    end)
     local others_at
     local others = moonpool.spawn(function()
       door.lease(function(conn)

@@ -52,7 +52,7 @@ describe("a call that waits for", function()
     local operation = inline.define(function(tx)
       tx:value "update lock_waits.rows set n = n + 1 where id = 1 returning n"
       while not over do moonpool.sleep(0.001) end
-    end, fields, "operation")
+    end, fields)
     local handle = moonpool.spawn(moonpool.call, operation, {})
     local function let_go()
       over = true

@@ -100,7 +100,7 @@ describe("a transaction", function()
             await("the other transaction", function() return inside == 2 end)
           end
           tx:exec("update tx_retry_spec.counters set n = n + $2 + 1 where id = $1", own, sum)
-        end, { isolation = "serializable" })
+        end, { isolation = "serializable" }, "write_skew")
       end
       local infos = moonpool.all {
         function() return (select(2, moonpool.call_info(add(1), {}))) end,
@@ -120,7 +120,7 @@ describe("a transaction", function()
             await("the other transaction", function() return inside == 2 end)
           end
           tx:value("update tx_retry_spec.counters set n = n + 1 where id = $1 returning n", second)
-        end)
+        end, {}, "deadlock")
       end
       local before = host.transaction_stats().deadlock_retries
       local infos = moonpool.all {

@@ -8,16 +8,13 @@ local scratch    = require "spec.support.data.scratch"
 
 local inline = {}
 
-local defined = 0
-
---- An operation of run(tx, input); `fields` are what else its definition has. Without `name` it has
---- a name of its own: the calls of one name share a brake, also with those of another spec.
+--- An operation of run(tx, input); `fields` are what else its definition has. `name`: calls that
+--- wait for each other need a name of their own, for the calls of one name share a brake.
 function inline.define(run, fields, name)
   local given = { run = run }
   for field, value in pairs(fields or {}) do given[field] = value end
   local op = moonpool.operation(given)
-  defined = defined + 1
-  definition.of(op).name = name or ("inline_%d"):format(defined)
+  if name then definition.of(op).name = name end
   return op
 end
 
