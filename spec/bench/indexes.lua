@@ -37,7 +37,7 @@ local function progress(format, ...)
   io.stderr:write(string.format(format, ...), "\n")
 end
 
--- The database ------------------------------------------------------------------------------------
+-- The database -----------------------------------------------------------------------------------
 
 local function executable()
   local path = os.getenv "MOONPOOL_BIN" or "build/moonpool"
@@ -103,7 +103,7 @@ local function vacuum(pg)
   pg:psql("bench", "vacuum (analyze) deals", "checkpoint")
 end
 
--- A run -------------------------------------------------------------------------------------------
+-- A run ------------------------------------------------------------------------------------------
 
 local function median(values)
   table.sort(values)

@@ -108,14 +108,17 @@ describe("moonpool", function()
     it("tells what each benchmark is and takes, and has one line for an option that it does not",
        function()
       local app = "--app " .. quoted(host.app_dir) .. " bench "
-      for name in pairs { compare = 1, cpu = 1, deal = 1, indexes = 1, real = 1, scrape = 1 } do
+      for name in pairs { bulk = 1, compare = 1, cpu = 1, deal = 1, indexes = 1, real = 1,
+                           scrape = 1 } do
         local out, err, code = run(app .. name .. " --help", { DATABASE_URL = closed_port })
         assert.are.same({ "", 0 }, { err, code })
         contains(out, "Usage: moonpool bench " .. name, "moonpool bench ")
       end
-      for args, said in pairs { ["cpu --round 3"] = "unknown option --round",
-                                ["cpu --rounds"] = "--rounds needs a value",
-                                ["deal --isolation x"] = "--isolation is rc or ser, not x" } do
+      for args, said in pairs {
+        ["cpu --round 3"] = "unknown option --round", ["cpu --rounds"] = "--rounds needs a value",
+        ["deal --db postgres:/// --isolation x"] = "--isolation is rc or ser, not x",
+        ["bulk --cases 0"] = "unknown case 0", ["deal --peers x"] = "unknown peer x",
+      } do
         local out, err, code = run(app .. args)
         assert.are.same({ "", 2, 1 }, { out, code, select(2, err:gsub("\n", "")) })
         contains(err, "moonpool bench: " .. said)

@@ -10,6 +10,7 @@ local quoted = process.quoted
 ---@field port integer
 ---@field bin string       folder of PostgreSQL's programs
 ---@field version string
+---@field slow_disk string settings that make a flush slow, or none
 local cluster = {}
 cluster.__index = cluster
 
@@ -28,7 +29,7 @@ max_wal_size = 8GB
 jit = off
 timezone = 'UTC'
 log_timezone = 'UTC'
-]]
+%s]]
 
 -- Ignores what a terminal sends to the whole group, so that Ctrl-C does not stop it before its work
 -- is done.
@@ -80,7 +81,7 @@ function cluster:start_server()
   for _ = 1, 5 do
     self.port = free_port()
     local file = assert(io.open(data .. "/postgresql.conf", "wb"))
-    file:write(conf, string.format(settings, self.port, self.dir))
+    file:write(conf, string.format(settings, self.port, self.dir, self.slow_disk))
     file:close()
     local ok, message = pcall(self.as_server, self,
                               { self.bin .. "/pg_ctl", "start", "-D", data, "-l", log, "-w", "-s" })
@@ -91,9 +92,15 @@ function cluster:start_server()
 end
 
 --- Makes and starts a cluster. Hold it in a `<close>` variable.
+---@param flush_ms? number   what each flush of the log takes more, as on a slow disk
 ---@return bench.cluster
-function cluster.new()
-  local self = setmetatable({ bin = programs() }, cluster)
+function cluster.new(flush_ms)
+  local self = setmetatable({ bin = programs(), slow_disk = "" }, cluster)
+  if (flush_ms or 0) > 0 then
+    -- The server sleeps so long before each flush, however few others are about to commit.
+    self.slow_disk = string.format("commit_delay = %d\ncommit_siblings = 0\n",
+                                   math.floor(flush_ms * 1000))
+  end
   self.version = process.run(quoted(self.bin .. "/postgres") .. " --version"):match "[%d.]+"
   if tonumber(self.version:match "%d+") < 15 then
     error(

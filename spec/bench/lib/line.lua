@@ -4,9 +4,9 @@ local line = {}
 
 -- The order in which people want to read the fields; others follow by name.
 local order = {}
-for name in ([[case round peer failed check clients dealerships isolation workload ops errors
-  retries seconds ops_per_s p50_ms
-  p99_ms ops_total cpu_s rss_kb client_us server_us foreign last_error]]):gmatch "%S+" do
+for name in ([[case round peer failed check clients isolation ops errors retries retries_pct seconds
+  ops_per_s p50_ms p99_ms p999_ms max_ms ops_total cpu_s rss_kb client_us server_us foreign
+  last_error]]):gmatch "%S+" do
   order[#order + 1] = name
   order[name] = #order
 end

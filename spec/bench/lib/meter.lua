@@ -9,18 +9,29 @@ local process  = require "bench.lib.process"
 
 local meter = {}
 
-local defaults = { clients = 20, seconds = 4, warmup = 1, dealerships = 100, isolation = "rc",
-                   workload = "new", db = "",
-                   conns = 20, group = 1, groups = 0, lanes = 0, witness = "off" }
 local levels = { rc = "read committed", ser = "serializable" }
 
---- The peers' command line; `level` is the isolation as operations spell it.
-function meter.options(...)
-  local given = options(defaults, ...)
-  given.level = levels[given.isolation]
+--- A peer's options, with their defaults; each has these, and `more`.
+---@param more table<string, string | number>
+---@return table
+function meter.defaults(more)
+  local all = { clients = 20, seconds = 4, warmup = 1, isolation = "rc", db = "" }
+  for name, value in pairs(more) do all[name] = value end
+  return all
+end
+
+--- True if the arguments name a database, so that the bench is one run of the operation there.
+function meter.alone(...)
+  for _, word in ipairs { ... } do
+    if word == "--db" then return true end
+  end
+  return false
+end
+
+--- The isolation of `--isolation` as operations spell it.
+function meter.level(given)
+  return levels[given.isolation]
     or options.refuse("--isolation is rc or ser, not %s", given.isolation)
-  if given.workload ~= "new" then options.refuse("--workload is new, not %s", given.workload) end
-  return given
 end
 
 --- The ids of the seed as text, made once: dealerships[d] and sellers[d][i].
@@ -42,10 +53,10 @@ end
 
 --- Measures and prints the line. `new_client()` gives a function that does the work once; what it
 --- does besides counts as the host's.
----@param peer string
----@param given table              from meter.options
+---@param given table              the options
 ---@param new_client fun(): fun()
-function meter.run(peer, given, new_client)
+---@param labels? table<string, string | number>   further fields of the line
+function meter.run(given, new_client, labels)
   local clock = host.clock
   local latencies, measured, total, errors, last_error = {}, 0, 0, 0, ""
   local from = clock() + given.warmup
@@ -84,16 +95,16 @@ function meter.run(peer, given, new_client)
 
   table.sort(latencies)
   local status = process.read_file "/proc/self/status" or ""
-  print(line.encode {
-    peer = peer, clients = given.clients, dealerships = given.dealerships,
-    isolation = given.isolation,
-    workload = given.workload, ops = measured, errors = errors,
-    retries = metrics.transactions().retried_transactions,
-    seconds = given.seconds, ops_per_s = measured / given.seconds,
-    p50_ms = quantile(latencies, 0.5),
-    p99_ms = quantile(latencies, 0.99), ops_total = total, cpu_s = cpu_to - cpu_from,
+  local record = {
+    clients = given.clients, isolation = given.isolation, ops = measured, errors = errors,
+    retries = metrics.transactions().retried_transactions, seconds = given.seconds,
+    ops_per_s = measured / given.seconds, p50_ms = quantile(latencies, 0.5),
+    p99_ms = quantile(latencies, 0.99), p999_ms = quantile(latencies, 0.999),
+    max_ms = quantile(latencies, 1), ops_total = total, cpu_s = cpu_to - cpu_from,
     rss_kb = math.tointeger(status:match "VmHWM:%s*(%d+)") or 0, last_error = last_error,
-  })
+  }
+  for name, value in pairs(labels or {}) do record[name] = value end
+  print(line.encode(record))
 end
 
 return meter

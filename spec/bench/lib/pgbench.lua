@@ -1,6 +1,6 @@
--- The peers `pgbench` (statement by statement) and `plpgsql` (one call): pgbench with prepared
--- statements, its transaction log read for the quantiles. It tries a transaction again at once, at
--- most ten times.
+-- Peers that are pgbench with a script (statement by statement, or one call of a function):
+-- prepared statements, its transaction log read for the quantiles. It tries a transaction again at
+-- once, at most ten times.
 local process = require "bench.lib.process"
 
 local pgbench = {}
@@ -32,14 +32,14 @@ end
 local levels = { rc = "read\\ committed", ser = "serializable" }
 
 ---@class bench.pgbench_options
----@field peer string
 ---@field script string
 ---@field cluster bench.cluster
 ---@field folder string
 ---@field clients integer
 ---@field seconds number
 ---@field warmup number
----@field dealerships integer
+---@field defines table<string, number>   variables of the script
+---@field per_call? integer               ops that one transaction of the script is
 ---@field isolation "rc" | "ser"
 
 --- Runs pgbench with a script on the database `bench`.
@@ -49,17 +49,20 @@ local levels = { rc = "read\\ committed", ser = "serializable" }
 function pgbench.run(options)
   local total_s = math.max(1, math.floor(options.seconds + options.warmup + 0.5))
   process.run("rm -f " .. process.quoted(options.folder) .. "/log.*")
-  local measured = process.measure(options.folder, {
+  local words = {
     "env", "PGOPTIONS=-c default_transaction_isolation=" .. levels[options.isolation],
     options.cluster.bin .. "/pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1", "-p",
     options.cluster.port, "-U", "postgres",
-    "-c", options.clients, "-j", 1, "-T", total_s, "--max-tries", 11, "-D",
-    "dealerships=" .. options.dealerships,
-    "-l", "--log-prefix", options.folder .. "/log", "-f", options.script, "bench",
-  }, total_s, options.folder)
-  if measured.exit ~= 0 then
-    return { peer = options.peer, failed = measured.stderr:sub(-300) }, measured
+    "-c", options.clients, "-j", 1, "-T", total_s, "--max-tries", 11,
+    "-l", "--log-prefix", options.folder .. "/log", "-f", options.script,
+  }
+  for name, value in pairs(options.defines) do
+    words[#words + 1] = "-D"
+    words[#words + 1] = name .. "=" .. value
   end
+  words[#words + 1] = "bench"
+  local measured = process.measure(options.folder, words, total_s, options.folder)
+  if measured.exit ~= 0 then return { failed = measured.stderr:sub(-300) }, measured end
 
   local path = process.run("ls " .. process.quoted(options.folder) .. "/log.*"):match "[^\n]+"
   local done, failed, retries, first_us = read_log(path)
@@ -78,15 +81,15 @@ function pgbench.run(options)
       failed, last_error = failed + 1, text:sub(1, 200)
     end
   end
+  local per = options.per_call or 1
   return {
-    peer = options.peer, clients = options.clients, dealerships = options.dealerships,
-    isolation = options.isolation,
-    workload = "new", ops = #latencies, errors = failed, retries = retries,
-    seconds = options.seconds,
-    ops_per_s = #latencies / options.seconds, p50_ms = quantile(latencies, 0.5),
-    p99_ms = quantile(latencies, 0.99),
-    ops_total = #done, cpu_s = measured.cpu_s * options.seconds / total_s, rss_kb = measured.rss_kb,
-    last_error = last_error,
+    clients = options.clients, isolation = options.isolation, ops = #latencies * per,
+    errors = failed, retries = retries, seconds = options.seconds,
+    ops_per_s = #latencies * per / options.seconds,
+    p50_ms = quantile(latencies, 0.5), p99_ms = quantile(latencies, 0.99),
+    p999_ms = quantile(latencies, 0.999), max_ms = latencies[#latencies] or 0.0,
+    ops_total = #done * per, cpu_s = measured.cpu_s * options.seconds / total_s,
+    rss_kb = measured.rss_kb, last_error = last_error,
   }, measured
 end
 

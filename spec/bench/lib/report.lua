@@ -59,74 +59,95 @@ local function by_peer(records, case)
   return peers
 end
 
-local function table_of(records, case)
+local function table_of(records, case, workload)
   local peers = by_peer(records, case)
-  local rate = {}
+  local rate, bases = {}, {}
   for _, peer in ipairs(peers) do rate[peer] = median(column(peers[peer], "ops_per_s")) end
-  local rows = { { case, "deals/s", "min-max", "x pgbench", "x plpgsql", "p50 ms", "p99 ms",
-                   "client us", "server us", "retries",
-                   "errors", "MB", "others %", "runs", "check" } }
+  local head = { case, workload.unit .. "/s", "min-max" }
+  for _, name in ipairs(workload.bases) do
+    if rate[name] then
+      bases[#bases + 1] = name
+      head[#head + 1] = "x " .. name
+    end
+  end
+  for _, name in ipairs { "p50 ms", "p99 ms", "p99.9 ms", "max ms", "client us", "server us",
+                          "retries %", "errors", "MB", "others %", "runs", "check" } do
+    head[#head + 1] = name
+  end
+  local rows = { head }
   for _, peer in ipairs(peers) do
     local runs = peers[peer]
+    local row = { peer }
+    local function add(format, value) row[#row + 1] = string.format(format, value) end
     if #runs == 0 then
-      rows[#rows + 1] = { peer, "failed" }
+      row[2] = "failed"
     else
       local rates, check = column(runs, "ops_per_s"), "ok"
       table.sort(rates)
       for _, record in ipairs(runs) do
         if record.check ~= "ok" then check = record.check end
       end
-      rows[#rows + 1] = {
-        peer, string.format("%.0f", rate[peer]),
-        string.format("%.0f-%.0f", rates[1], rates[#rates]),
-        ratio(rate[peer], rate.pgbench), ratio(rate[peer], rate.plpgsql),
-        string.format("%.1f", median(column(runs, "p50_ms"))),
-        string.format("%.1f", median(column(runs, "p99_ms"))),
-        string.format("%.0f", median(column(runs, "client_us"))),
-        string.format("%.0f", median(column(runs, "server_us"))),
-        string.format("%d", sum(runs, "retries")), string.format("%d", sum(runs, "errors")),
-        string.format("%.0f", median(column(runs, "rss_kb")) / 1024),
-        string.format("%.0f", median(column(runs, "foreign"))),
-        tostring(#runs), check,
-      }
+      add("%.0f", rate[peer])
+      row[#row + 1] = string.format("%.0f-%.0f", rates[1], rates[#rates])
+      for _, name in ipairs(bases) do row[#row + 1] = ratio(rate[peer], rate[name]) end
+      for _, name in ipairs { "p50_ms", "p99_ms", "p999_ms", "max_ms" } do
+        add("%.2f", median(column(runs, name)))
+      end
+      add("%.0f", median(column(runs, "client_us")))
+      add("%.0f", median(column(runs, "server_us")))
+      add("%.1f", median(column(runs, "retries_pct")))
+      add("%d", sum(runs, "errors"))
+      add("%.0f", median(column(runs, "rss_kb")) / 1024)
+      add("%.0f", median(column(runs, "foreign")))
+      add("%d", #runs)
+      row[#row + 1] = check
     end
+    rows[#rows + 1] = row
   end
   return layout(rows)
 end
 
 local note = [[
-Medians of the runs. client us, server us: CPU microseconds (user and system) for each deal, of the
-client's process and of the whole cluster; others %: what further processes took of the machine.
-Retries and errors are sums over the runs.]]
+Medians of the runs. client us, server us: CPU microseconds (user and system) for each of the
+%s, of the client's process and of the whole cluster; retries %%: of all that ended; others
+%%: what further processes took of the machine. Errors are sums over the runs.]]
 
---- What the numbers are held against, for the case that says most.
-local function goals(records, peer_name)
-  local peers = by_peer(records, "new-100-rc")
-  local function value(peer, name) return peers[peer] and median(column(peers[peer], name)) end
-  local mine = value(peer_name, "ops_per_s")
-  if not mine then return nil end
-  local rows = { { "new-100-rc, " .. peer_name, "goal", "now", "" } }
-  local function goal(what, bound, now, format, higher)
-    local met = now and (higher and now >= bound or not higher and now <= bound)
-    rows[#rows + 1] = { what, (higher and ">= " or "<= ") .. string.format(format, bound),
-                        now and string.format(format, now) or "-",
-                        now and (met and "met" or "NOT MET") or "" }
+-- A goal: { case, peer, field, base, at_least = N } or { …, at_most = N }: the median of the field,
+-- in proportion to that of `base` ("PEER", or "CASE/PEER") if there is one.
+local function goals(records, workload)
+  local function value(case, peer, field)
+    local runs = by_peer(records, case)[peer]
+    return runs and median(column(runs, field))
   end
-  local pgbench, plpgsql = value("pgbench", "ops_per_s"), value("plpgsql", "ops_per_s")
-  goal("deals/s, x pgbench", 2.2, pgbench and mine / pgbench, "%.2f", true)
-  goal("deals/s, x plpgsql", 0.95, plpgsql and mine / plpgsql, "%.2f", true)
-  goal("client CPU us per deal", 120, value(peer_name, "client_us"), "%.0f", false)
-  return layout(rows)
+  local rows = { { "goals", "goal", "now", "" } }
+  for _, goal in ipairs(workload.goals) do
+    local case, peer, field, base = table.unpack(goal, 1, 4)
+    local now, what = value(case, peer, field), string.format("%s, %s: %s", case, peer, field)
+    if base then
+      local base_case, base_peer = base:match "^(.*)/(.*)$"
+      local against = value(base_case or case, base_peer or base, field)
+      now = now and against and against > 0 and now / against or nil
+      what = what .. " x " .. base
+    end
+    if now then
+      local bound = goal.at_least or goal.at_most
+      local met = goal.at_least and now >= bound or goal.at_most and now <= bound
+      rows[#rows + 1] = { what, string.format("%s %.4g", goal.at_least and ">=" or "<=", bound),
+                          string.format("%.2f", now), met and "met" or "NOT MET" }
+    end
+  end
+  return #rows > 1 and layout(rows) or nil
 end
 
 --- The whole report as text.
 ---@param records table[]   lines of all runs, each with case, round and check
 ---@param cases string[]
-function report.text(records, cases)
+---@param workload bench.workload
+function report.text(records, cases, workload)
   local parts = {}
-  for _, case in ipairs(cases) do parts[#parts + 1] = table_of(records, case) end
-  parts[#parts + 1] = note
-  for _, peer in ipairs { "moonpool", "groups" } do parts[#parts + 1] = goals(records, peer) end
+  for _, case in ipairs(cases) do parts[#parts + 1] = table_of(records, case, workload) end
+  parts[#parts + 1] = note:format(workload.unit)
+  parts[#parts + 1] = goals(records, workload)
   return table.concat(parts, "\n\n")
 end
 
