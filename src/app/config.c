@@ -8,6 +8,7 @@
 
 #include "app/judge.h"
 #include "cluster/cluster.h"
+#include "util/hash.h"
 #include "util/log.h"
 #include "util/nearest.h"
 #include "util/wrap.h"
@@ -201,6 +202,15 @@ static int judge_text(const struct mp_config *config, const struct text *t, stru
   return t->judge ? t->judge(t->name, given, err) : 0;
 }
 
+/* The fault of a value, behind the line of moonpool.conf that has it. */
+static int told_by_line(const struct mp_settings_file *file, const char *name, int rv,
+                        struct mp_err *err) {
+  const struct mp_setting_line *line = rv ? mp_settings_file_find(file, name) : NULL;
+  if (!line || !line->in_force) return rv;
+  struct mp_err fault = *err;
+  return mp_err_set(err, fault.code, MP_SETTINGS_FILE ":%u: %s", line->line, fault.msg);
+}
+
 static int judge_other(const struct other *o, struct mp_err *err) {
   const char *given = getenv(o->name);
   if (!given || !*given || !o->judge || (o->embedded && getenv("DATABASE_URL"))) return 0;
@@ -224,7 +234,8 @@ static int judge_minimum(struct mp_config *config, struct mp_err *err) {
   return 0;
 }
 
-int mp_config_read(struct mp_config *config, struct mp_err *err) {
+int mp_config_read(struct mp_config *config, const struct mp_settings_file *file,
+                   struct mp_err *err) {
   int rv = 0;
   *config = (struct mp_config){0};
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++)
@@ -232,12 +243,73 @@ int mp_config_read(struct mp_config *config, struct mp_err *err) {
   read_texts(config);
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers) && !rv; i++) {
     const char *given = getenv(numbers[i].name);
-    if (given) rv = read_number(config, &numbers[i], given, err);
+    if (given)
+      rv = told_by_line(file, numbers[i].name, read_number(config, &numbers[i], given, err), err);
   }
-  for (size_t i = 0; i < MP_ARRAY_LEN(texts) && !rv; i++) rv = judge_text(config, &texts[i], err);
-  for (size_t i = 0; i < MP_ARRAY_LEN(others) && !rv; i++) rv = judge_other(&others[i], err);
+  for (size_t i = 0; i < MP_ARRAY_LEN(texts) && !rv; i++)
+    rv = told_by_line(file, texts[i].name, judge_text(config, &texts[i], err), err);
+  for (size_t i = 0; i < MP_ARRAY_LEN(others) && !rv; i++)
+    rv = told_by_line(file, others[i].name, judge_other(&others[i], err), err);
   for (char **var = environ; *var && !rv; var++) rv = refuse_unknown(*var, err);
   return rv ? rv : judge_minimum(config, err);
+}
+
+/* ---- moonpool.conf ---- */
+
+static int judge_name(const struct mp_setting_line *line, struct mp_err *err) {
+  char folded[64];
+  if (!strcmp(line->name, "MOONPOOL_APP") || !strcmp(line->name, "MOONPOOL_BIN"))
+    return mp_err_set(err, MP_EINVAL,
+                      MP_SETTINGS_FILE ":%u: %s is for the environment only; remove the line",
+                      line->line, line->name);
+  if (known(line->name, strlen(line->name))) return 0;
+  const char *near = folded_name(line->name, strlen(line->name), folded)
+                         ? nearest_to(folded, own_part, strlen(own_part(folded)) / 3)
+                         : NULL;
+  return mp_err_set(err, MP_EINVAL,
+                    MP_SETTINGS_FILE
+                    ":%u: there is no setting %.60s%s%s%s; `moonpool help "
+                    "settings` lists them all",
+                    line->line, line->name, near ? "; did you mean " : "", near ? near : "",
+                    near ? "?" : "");
+}
+
+/* A folder that the file names is relative to the file. */
+static void set_variable(const struct mp_settings_file *file, struct mp_setting_line *line) {
+  char path[4200];
+  const char *value = line->value;
+  bool folder = !strcmp(line->name, "MOONPOOL_STATE") || !strcmp(line->name, "MOONPOOL_PGBIN");
+  if (folder && *value && *value != '/' &&
+      snprintf(path, sizeof path, "%s/%s", file->folder, value) < (int)sizeof path)
+    value = path;
+  line->in_force = !getenv(line->name) && !setenv(line->name, value, 1);
+}
+
+/* The embedded database of this project alone: a folder of the state directory that is named after
+ * the project, and told apart by its path. */
+static void own_state(const char *folder) {
+  enum { NAME = 16 }; /* a socket's path is at most 107 bytes long */
+  char state[MP_CLUSTER_PATH], own[MP_CLUSTER_PATH + 40];
+  struct mp_cluster_env env;
+  struct mp_err err;
+  if (getenv("MOONPOOL_STATE") || getenv("DATABASE_URL")) return;
+  mp_cluster_env_read(&env);
+  /* A command that needs the database tells why there is no place for it. */
+  if (mp_cluster_default_dir(&env, state, sizeof state, &err)) return;
+  const char *slash = strrchr(folder, '/'), *name = slash ? slash + 1 : folder;
+  uint64_t hash = mp_hash(MP_HASH_START, folder, strlen(folder));
+  snprintf(own, sizeof own, "%s/%.*s-%08x", state, NAME, *name ? name : "project",
+           (unsigned)(hash >> 32));
+  setenv("MOONPOOL_STATE", own, 1);
+}
+
+int mp_config_apply_file(struct mp_settings_file *file, const char *app_dir, struct mp_err *err) {
+  int rv = mp_settings_file_read(file, app_dir, err);
+  for (size_t i = 0; i < file->count && !rv; i++) rv = judge_name(&file->lines[i], err);
+  if (rv || !file->folder) return rv;
+  for (size_t i = 0; i < file->count; i++) set_variable(file, &file->lines[i]);
+  own_state(file->folder);
+  return 0;
 }
 
 void mp_config_fini(struct mp_config *config) {
@@ -245,12 +317,25 @@ void mp_config_fini(struct mp_config *config) {
   *config = (struct mp_config){0};
 }
 
-void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
+/* Where a value comes from. */
+static const char *origin_of(const struct mp_settings_file *file, const char *name, bool set,
+                             char out[40]) {
+  const struct mp_setting_line *line = mp_settings_file_find(file, name);
+  if (!set) return "default";
+  if (!line || !line->in_force) return "environment";
+  snprintf(out, 40, MP_SETTINGS_FILE ":%u", line->line);
+  return out;
+}
+
+void mp_config_print(const struct mp_config *config, const struct mp_settings_file *file, FILE *out,
+                     bool json) {
+  char from[40];
   const char *comma = "";
   if (json) fputs("{\n", out);
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
     char shown[3400] = "", password[1024];
     const char *value = *text_at(config, &texts[i]);
+    const char *origin = origin_of(file, texts[i].name, value != NULL, from);
     if (value && texts[i].shown == SECRET) {
       strcpy(shown, "(set)");
     } else if (value && texts[i].shown == HAS_PASSWORD) {
@@ -263,14 +348,14 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
     }
     if (json)
       fprintf(out, "%s  \"%s\": {\"value\": \"%s\", \"origin\": \"%s\"}", comma, texts[i].name,
-              shown, value ? "environment" : "default");
+              shown, origin);
     else
-      fprintf(out, "%-26s %-14s %-12s %s\n", texts[i].name, *shown ? shown : "-",
-              value ? "environment" : "default", texts[i].help);
+      fprintf(out, "%-26s %-14s %-16s %s\n", texts[i].name, *shown ? shown : "-", origin,
+              texts[i].help);
     comma = ",\n";
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++) {
-    const char *origin = getenv(numbers[i].name) ? "environment" : "default";
+    const char *origin = origin_of(file, numbers[i].name, getenv(numbers[i].name) != NULL, from);
     char value[40];
     snprintf(value, sizeof value, "%llu", (unsigned long long)*number_at(config, &numbers[i]));
     if (json) {
@@ -279,7 +364,7 @@ void mp_config_print(const struct mp_config *config, FILE *out, bool json) {
     } else {
       if (*numbers[i].unit)
         snprintf(value + strlen(value), sizeof value - strlen(value), " %s", numbers[i].unit);
-      fprintf(out, "%-26s %-14s %-12s %s\n", numbers[i].name, value, origin, numbers[i].help);
+      fprintf(out, "%-26s %-14s %-16s %s\n", numbers[i].name, value, origin, numbers[i].help);
     }
   }
   if (json) fputs("\n}\n", out);

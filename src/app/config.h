@@ -1,6 +1,6 @@
 /* config.h: the settings, in one table: name, default, unit and help give parsing, `moonpool
  * config` and the documentation. The only place (with cluster/env.c) that knows environment
- * variables. */
+ * variables; moonpool.conf sets those that are missing. */
 #ifndef MP_CONFIG_H
 #define MP_CONFIG_H
 
@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "app/settings_file.h"
 #include "util/err.h"
 
 /*    field                 environment name            default  lowest  highest   unit   help */
@@ -91,17 +92,27 @@ struct mp_config {
 #undef X
 };
 
+/* Reads moonpool.conf of the project. Each setting that the environment does not have becomes one
+ * of its variables, so that all who read the environment, also processes that a command starts,
+ * agree. A project with such a file has a state directory of its own unless MOONPOOL_STATE names
+ * one: its embedded database is private. -MP_EINVAL names file and line: a line that is none, a
+ * name that is no setting (with the nearest). Call it before any thread runs and before
+ * mp_config_read. */
+int mp_config_apply_file(struct mp_settings_file *file, const char *app_dir,
+                         struct mp_err *err) MP_MUST_CHECK;
 /* Reads the environment and judges all of it, for every command alike. MP_EINVAL names the first
- * setting that cannot be used, what it was and what it may be; unknown names that begin with
- * MOONPOOL_ or DB_ are refused too. Values of secrets are never repeated. `config` is filled in any
- * case, so that `moonpool config` can show it. */
-int mp_config_read(struct mp_config *config, struct mp_err *err) MP_MUST_CHECK;
+ * setting that cannot be used, what it was and what it may be, and its line of `file`; unknown
+ * names that begin with MOONPOOL_ or DB_ are refused too. Values of secrets are never repeated.
+ * `config` is filled in any case, so that `moonpool config` can show it. */
+int mp_config_read(struct mp_config *config, const struct mp_settings_file *file,
+                   struct mp_err *err) MP_MUST_CHECK;
 /* Logs a warning for each variable whose name is nearly a setting's that is not set. A variable
  * with another beginning than ours may be another program's, so it is not refused. */
 void mp_config_tell_strangers(void);
 void mp_config_fini(struct mp_config *config);
 /* One line per setting: value and origin; passwords masked. */
-void mp_config_print(const struct mp_config *config, FILE *out, bool json);
+void mp_config_print(const struct mp_config *config, const struct mp_settings_file *file, FILE *out,
+                     bool json);
 /* The list of lua/moonpool/help/settings.md: names, defaults and ranges; no values. */
 void mp_config_document(FILE *out);
 

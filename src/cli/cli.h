@@ -22,7 +22,8 @@ const struct mp_command *mp_command_find(const struct mp_command *commands, cons
 
 struct mp_cli {
   const struct mp_command *commands;
-  const char *app_dir; /* the project folder, absolute */
+  const char *app_dir;              /* the project folder, absolute */
+  struct mp_settings_file settings; /* moonpool.conf */
   struct mp_config config;
   void (*at_end)(void); /* done when the main task has ended, before the host closes; or NULL */
 };

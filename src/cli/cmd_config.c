@@ -46,7 +46,7 @@ int mp_cmd_config(struct mp_cli *cli, int argc, char **argv) {
     mp_config_document(stdout);
     return MP_EXIT_OK;
   }
-  mp_config_print(&cli->config, stdout, json);
+  mp_config_print(&cli->config, &cli->settings, stdout, json);
   /* A state directory that cannot be used is no fault of the settings. */
   if (!json) (void)!mp_hosts_ask(cli->app_dir, "{\"do\":\"generations\"}\n", on_host, NULL, NULL);
   return MP_EXIT_OK;

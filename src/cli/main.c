@@ -77,10 +77,19 @@ static void clean_environment(void) {
   unsetenv("PGTZ");
   unsetenv("PGDATESTYLE");
   unsetenv("PGGEQO");
-  if (getenv("DATABASE_URL")) return;
-  unsetenv("PGSERVICE"); /* the embedded database is not in a service file */
-  unsetenv("PGSERVICEFILE");
-  unsetenv("PGHOSTADDR");
+}
+
+/* The settings: those of moonpool.conf become variables of the environment. */
+static int read_settings(struct mp_cli *cli, struct mp_err *err) {
+  struct mp_err more;
+  int rv = mp_config_apply_file(&cli->settings, cli->app_dir, err);
+  if (!getenv("DATABASE_URL")) {
+    unsetenv("PGSERVICE"); /* the embedded database is not in a service file */
+    unsetenv("PGSERVICEFILE");
+    unsetenv("PGHOSTADDR");
+  }
+  int wrong = mp_config_read(&cli->config, &cli->settings, rv ? &more : err);
+  return rv ? rv : wrong;
 }
 
 static bool same_folder(const char *a, const char *b) {
@@ -166,7 +175,7 @@ int main(int argc, char **argv) {
   cli.app_dir = app_dir;
   const struct mp_command *command = mp_command_find(commands, argv[at]);
   if (!command) return mp_cli_unknown(&cli, "command", argv[at]);
-  bool refused = mp_config_read(&cli.config, &err) && needs_settings(command);
+  bool refused = read_settings(&cli, &err) && needs_settings(command);
   set_up_log(&cli.config);
   if (needs_settings(command)) mp_config_tell_strangers();
   int code = MP_EXIT_OK;
@@ -178,6 +187,7 @@ int main(int argc, char **argv) {
   }
   mp_cancels_wait(CANCELS_MS);
   mp_config_fini(&cli.config);
+  mp_settings_file_fini(&cli.settings);
   if ((fflush(stdout) || ferror(stdout)) && code == MP_EXIT_OK) {
     fputs("moonpool: the command was carried out, but its output could not be written\n", stderr);
     code = MP_EXIT_FAILED;
