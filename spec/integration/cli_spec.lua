@@ -109,7 +109,7 @@ describe("moonpool", function()
        function()
       local app = "--app " .. quoted(host.app_dir) .. " bench "
       for name in pairs { bulk = 1, compare = 1, cpu = 1, deal = 1, indexes = 1, real = 1,
-                           scrape = 1 } do
+                           scrape = 1, select = 1, transfer = 1 } do
         local out, err, code = run(app .. name .. " --help", { DATABASE_URL = closed_port })
         assert.are.same({ "", 0 }, { err, code })
         contains(out, "Usage: moonpool bench " .. name, "moonpool bench ")

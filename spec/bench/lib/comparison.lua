@@ -146,6 +146,7 @@ local function run_once(workload, pg, peer, case, given, folder)
   record.client_us = record.cpu_s / math.max(1, record.ops) * 1e6
   record.server_us = (server_to - server_from) / math.max(1, record.ops_total) * 1e6
   record.retries_pct = 100 * record.retries / math.max(1, record.ops_total)
+  record.p999_x = record.p999_ms / math.max(0.001, record.p50_ms)
   record.check = workload.check(pg, peer, record.ops_total, case)
   return record
 end
