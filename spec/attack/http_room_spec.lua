@@ -130,11 +130,19 @@ end)
 describe("memory for clients", function()
   after_each(function() assert.are.equal(0, server.stop()) end)
 
-  local function resident_kb()
-    local status = assert(io.open(("/proc/%d/status"):format(server.pid)))
-    local text = status:read "a"
-    status:close()
-    return tonumber(text:match "VmRSS:%s+(%d+)")
+  local function read(name)
+    local file = assert(io.open(("/proc/%d/%s"):format(server.pid, name)))
+    local text = file:read "a"
+    file:close()
+    return text
+  end
+
+  local function resident_kb() return tonumber(read "status":match "VmRSS:%s+(%d+)") end
+
+  -- A build with sanitizers keeps what was freed for a while.
+  local function assert_grown_less(kb, before)
+    if read "maps":find("libasan", 1, true) then return end
+    assert.is_true(resident_kb() - before < kb)
   end
 
   it("has a limit for bodies on their way: the oldest is refused", function()
@@ -152,7 +160,7 @@ describe("memory for clients", function()
       :format(#body))[1]
     whole.send(body)
     assert.are.equal(200, whole.answer().status)
-    assert.is_true(resident_kb() - before < 20000)
+    assert_grown_less(20000, before)
     whole.close()
     close(clients)
   end)
@@ -172,7 +180,7 @@ describe("memory for clients", function()
       good.send(get "/x")
       assert.are.equal(200, good.answer().status)
     until counter "dismissed" >= 20
-    assert.is_true(resident_kb() - before < 40000)
+    assert_grown_less(40000, before)
     good.close()
     close(clients)
   end)

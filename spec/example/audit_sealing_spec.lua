@@ -246,7 +246,9 @@ describe("the audit log", function()
       end
     end
 
-    setup(function() env = { DATABASE_URL = log.database.app_url } end)
+    setup(function()
+      env = { DATABASE_URL = log.database.app_url, MOONPOOL_LOG_LEVEL = "error" }
+    end)
 
     it("that seal, verify and name what is wrong", function()
       local which = dealership.new { db = app }

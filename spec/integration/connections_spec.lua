@@ -51,12 +51,25 @@ describe("a host under load", function()
     command.run("token revoke " .. id, { dir = moonpool.app_dir })
   end)
 
-  -- The most of each kind that the server has seen at once.
+  local allowed = { counted = POOL, ["counted host"] = 1, ["counted listen"] = 1 }
+
+  -- The most of each kind that the server has seen at once. A connection that the host has closed
+  -- and replaced can be seen for a moment longer: more than allowed counts when it stays.
   local most = {}
   local function count()
-    local rows = test.admin().query [[select application_name as name, count(*) as n
-      from pg_stat_activity where application_name like 'counted%' group by 1]]
-    for _, row in ipairs(rows) do most[row.name] = math.max(most[row.name] or 0, row.n) end
+    local now
+    pcall(scratch.await, "connections that were closed", function()
+      now = {}
+      local rows = test.admin().query [[select application_name as name, count(*) as n
+        from pg_stat_activity where application_name like 'counted%' group by 1]]
+      local within = true
+      for _, row in ipairs(rows) do
+        now[row.name] = row.n
+        within = within and row.n <= (allowed[row.name] or 0)
+      end
+      return within
+    end)
+    for name, n in pairs(now) do most[name] = math.max(most[name] or 0, n) end
   end
 
   local function send(client, name)
@@ -70,7 +83,8 @@ describe("a host under load", function()
       clients[i] = assert(http.connect(host.port))
       send(clients[i], i % 3 == 0 and "conn_lane" or "conn_call")
     end
-    while answers < ANSWERS do
+    local limit = moonpool.host.clock() + 60 -- a slow machine takes longer to fill the pool
+    while answers < ANSWERS or (most.counted or 0) < POOL and moonpool.host.clock() < limit do
       for i, client in ipairs(clients) do
         count()
         local answer = client.answer()
@@ -88,7 +102,6 @@ describe("a host under load", function()
       count()
       return schema.owner.value "select count(*) > 0 from connections_spec.ran"
     end)
-    local said = { counted = POOL, ["counted host"] = 1, ["counted listen"] = 1 }
-    assert.are.same(said, most, json.encode(most))
+    assert.are.same(allowed, most, json.encode(most))
   end)
 end)
