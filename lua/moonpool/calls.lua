@@ -30,7 +30,8 @@ local said = {
     return ("round trip %d%s"):format(note.n, note.text and ", with " .. note.text or "")
   end,
   statement = function(note)
-    return ("    %s  %s"):format(note.text or "(the host's own)", note.query)
+    return ("    %s%s  %s"):format(note.text or "(the host's own)",
+      note.n and (", %d inserts as one"):format(note.n) or "", note.query)
   end,
   answered  = function(note) return ("round trip %d is answered"):format(note.n) end,
   failed    = function(note) return "fails: " .. note.text end,

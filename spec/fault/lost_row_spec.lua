@@ -46,6 +46,26 @@ describe("a row that is lost with COMMIT's answer", function()
     assert.is_true(ok, tostring(result))
   end)
 
+  it("is read again when it had gone in one statement with others", function()
+    local op = inline.define(function(tx)
+      local rows = {}
+      for i = 11, 18 do
+        rows[#rows + 1] = tx:insert("lost_row.named", { id = i, name = "n" .. i })
+      end
+      return rows
+    end)
+    local rows
+    test.on({ app_url = wire:url(moonpool.host.app_url) }, function()
+      moonpool.call(inline.define(function(tx)
+        tx:insert("lost_row.keyless", { name = "warm" })
+      end), {})
+      wire:watch "B insert cut before"
+      rows = moonpool.call(op, {})
+      wire:watch()
+    end)
+    for i = 1, 8 do assert.are.equal("n" .. 10 + i, rows[i].name) end
+  end)
+
   for table_name, why in pairs {
     made = "did not name the primary key, which the database made",
     keyless = "its table has no primary key" } do

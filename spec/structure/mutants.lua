@@ -129,4 +129,19 @@ static void send_begin(struct mp_segment *s) {]] },
     file = "src/pool/policy_events.c",
     replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },
     test = "policy_test" },
+
+  { name = "merged_row_of_another", about = "a merged row is given to the wrong caller",
+    file = "src/txn/merge.c",
+    replace = { "if (!err) stmt->row = i;", "if (!err) stmt->row = m->n - 1 - i;" },
+    test = "spec/integration/merge_spec.lua", filter = "a handful of statements" },
+
+  { name = "merged_again", about = "after a merged statement has failed, they are merged again",
+    file = "src/txn/merge.c",
+    replace = { "    work->unmerged = true;\n", "" },
+    test = "spec/integration/merge_spec.lua", filter = "the error of the row" },
+
+  { name = "merge_unasked", about = "inserts whose rows see each other are merged",
+    file = "src/txn/merge.c",
+    replace = { "  if (!vouched && !", "  if (false && !" },
+    test = "spec/integration/merge_spec.lua", filter = "trigger would see them" },
 }

@@ -123,7 +123,7 @@ static void keep_scope(lua_State *L, struct mp_host *host, struct mp_txn_options
 /* A misspelled option must not silently be ignored. */
 static void check_options(lua_State *L, int idx) {
   static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout",
-                                      "retries",   "tenant",    "witness"};
+                                      "retries",   "tenant",    "witness",    "merge"};
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     bool found = false;
@@ -132,7 +132,7 @@ static void check_options(lua_State *L, int idx) {
       mp_luaerr_misuse(
           L, "db.transaction",
           "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, "
-          "tenant, witness",
+          "tenant, witness, merge",
           name);
   }
 }
@@ -192,6 +192,7 @@ int mp_db_transaction(lua_State *L) {
   options.tx.deferrable = flag_option(L, "deferrable");
   bool witness = flag_option(L, "witness") || lua_isnil(L, -1);
   options.tx.witness = witness && !options.tx.read_only;
+  options.merge = flag_option(L, "merge") || lua_isnil(L, -1);
   if (options.tx.deferrable && !(options.tx.read_only && options.tx.isolation == MP_SERIALIZABLE))
     mp_luaerr_misuse(L, "db.transaction",
                      "deferrable needs isolation = \"serializable\" and read_only = true");

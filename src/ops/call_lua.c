@@ -137,6 +137,7 @@ static const struct setting {
     SETTING("read_only", FLAG, tx.read_only),
     SETTING("deferrable", FLAG, tx.deferrable),
     SETTING("witness", FLAG, tx.witness),
+    SETTING("merge", FLAG, merge),
     SETTING("retries", COUNT, tx.max_attempts),
     SETTING("group", COUNT, group),
     SETTING("group_ms", MS, group_ms),

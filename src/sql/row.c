@@ -118,6 +118,7 @@ static bool settled(lua_State *L, struct mp_row *row) {
   struct mp_result *result = outcome(L, stmt);
   check_names(L, result->pg, stmt->where);
   row->result = mp_result_ref(result);
+  row->row = (int)stmt->row;
   row->stmt = NULL;
   mp_stmt_unref(stmt);
   return true;

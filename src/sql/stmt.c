@@ -149,6 +149,7 @@ static struct mp_stmt *make(lua_State *L, const char *what, struct mp_types *typ
   for (int i = 0; i < text->nparams; i++) values[i] = at[i] < 0 ? NULL : bytes + at[i];
   stmt->req.nparams = text->nparams;
   stmt->req.values = values;
+  stmt->bytes = out->len;
   stmt->one = one;
   if (missing) stmt->missing = memcpy(bytes + out->len, missing, message);
   if (out->cap > KEEP_BYTES) mp_buf_fini(out);
@@ -243,11 +244,13 @@ static void refuse_rows(struct mp_stmt *stmt) {
   stmt->result = bare;
 }
 
-/* The result is charged to the account of the statement as long as it is held. */
+/* The result is charged to the account of the statement as long as it is held. Of a shared one
+ * each row is measured, as if it had come alone. */
 static void charge_result(struct mp_host *host, struct mp_stmt *stmt) {
   struct mp_result *result = stmt->result;
-  size_t size = PQresultMemorySize(result->pg);
-  if (host->shared->result_limit && size > host->shared->result_limit) {
+  size_t size = PQresultMemorySize(result->pg), limit = host->shared->result_limit;
+  if (result->on_freed) return; /* by the first of those that share it */
+  if (limit && size / (stmt->shared ? stmt->shared : 1) > limit) {
     mp_err_set(&stmt->err, MP_EINVAL,
                "the result of the statement at %s is larger than MOONPOOL_RESULT_LIMIT: select "
                "less, or in parts",

@@ -35,10 +35,13 @@ struct mp_stmt {
   bool control;            /* the host's own: a savepoint's */
   bool patient;            /* it may take long: not reported as slow */
   struct mp_text *text;
+  size_t bytes;             /* of its values, without the statement itself */
   struct mp_result *result; /* DONE, or FAILED with what the server said */
-  struct mp_err err;        /* when FAILED, or refused */
-  unsigned depth;           /* of savepoints, where it was queued */
-  const char *missing;      /* message when `one` finds no row, or NULL; in the same block */
+  /* Its row in a result that `shared` inserts have in common; shared 0: the result is its own. */
+  unsigned row, shared;
+  struct mp_err err;   /* when FAILED, or refused */
+  unsigned depth;      /* of savepoints, where it was queued */
+  const char *missing; /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
   /* NULL: its rows are not lazy, or its driver has let go of it */
   const struct mp_stmt_driver *driver;

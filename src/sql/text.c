@@ -10,6 +10,7 @@
 #include "pg/redact.h"
 #include "script/luaerr.h"
 #include "script/offload.h"
+#include "sql/many.h"
 #include "sql/state.h"
 #include "sql/value.h"
 #include "util/buf.h"
@@ -28,6 +29,7 @@ void mp_text_unref(struct mp_text *text) {
   if (--text->refs) return;
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
   if (text->brief) mp_text_unref(text->brief);
+  mp_many_free(text->many);
   free(text->names);
   free(text->types);
   free(text->shown);
@@ -449,6 +451,7 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
   lua_remove(L, -2);
   if (!text->table && !(text->table = strdup(table))) luaL_error(L, "not enough memory");
+  if (!text->many && n) text->many = mp_many_new(text->sql, (unsigned)n);
   return text;
 }
 

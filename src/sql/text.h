@@ -28,6 +28,7 @@ struct mp_text {
   unsigned types_of;     /* in which database (mp_types_id); 0: in any */
   char *shown;           /* see mp_text_shown */
   struct mp_text *brief; /* see mp_text_brief, or NULL */
+  struct mp_many *many;  /* of an insert that the host wrote: see many.h; else NULL */
 };
 
 void mp_text_ref(struct mp_text *text);

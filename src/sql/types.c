@@ -55,7 +55,7 @@ static Oid usual_element(Oid type) {
     case 1182: return MP_OID_DATE;
     case 1185: return MP_OID_TIMESTAMPTZ;
     case 1231: return MP_OID_NUMERIC;
-    case 2951: return 2950; /* uuid */
+    case 2951: return MP_OID_UUID;
     case 199: return MP_OID_JSON;
     case 3807: return MP_OID_JSONB;
     default: return 0;
@@ -66,7 +66,7 @@ static bool usual(Oid type) {
   static const Oid scalars[] = {MP_OID_INT4,
                                 MP_OID_INT8,
                                 MP_OID_TEXT,
-                                2950,
+                                MP_OID_UUID,
                                 1043,
                                 MP_OID_NUMERIC,
                                 MP_OID_BOOL,

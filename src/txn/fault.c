@@ -107,9 +107,18 @@ static void on_failed(struct mp_req *req, struct mp_result *result, const struct
   f->result = result ? mp_result_ref(result) : NULL;
 }
 
+static bool ordered(const struct mp_fault *f, const struct mp_fault_mark *mark, unsigned attempt) {
+  return mark->number == f->before + f->transaction && f->armed && !f->under_way &&
+         attempt >= f->attempt && attempt - f->attempt < f->times;
+}
+
+bool mp_fault_comes(const struct mp_fault *f, const struct mp_fault_mark *mark, unsigned ahead,
+                    unsigned attempt) {
+  return mark->sent + ahead + 1 == f->at && ordered(f, mark, attempt);
+}
+
 bool mp_fault_due(struct mp_fault *f, struct mp_fault_mark *mark, const struct mp_stmt *stmt,
                   unsigned attempt) {
-  unsigned number = f->before + f->transaction;
   if (stmt) {
     if (stmt->control || mp_stmt_asks(stmt)) return false;
     mark->sent++;
@@ -118,8 +127,7 @@ bool mp_fault_due(struct mp_fault *f, struct mp_fault_mark *mark, const struct m
   } else if (f->at) {
     return false;
   }
-  return mark->number == number && f->armed && !f->under_way && attempt >= f->attempt &&
-         attempt - f->attempt < f->times;
+  return ordered(f, mark, attempt);
 }
 
 void mp_fault_send(struct mp_fault *f, const void *owner, const struct mp_stmt *stmt,

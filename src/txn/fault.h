@@ -39,6 +39,9 @@ void mp_fault_restart(struct mp_fault *fault, struct mp_fault_mark *mark);
  * the failure is due in front of it. */
 bool mp_fault_due(struct mp_fault *fault, struct mp_fault_mark *mark, const struct mp_stmt *stmt,
                   unsigned attempt);
+/* Would it be due in front of the statement that follows `ahead` others of the call? */
+bool mp_fault_comes(const struct mp_fault *fault, const struct mp_fault_mark *mark, unsigned ahead,
+                    unsigned attempt);
 /* Sends the failure. `owner`: the transaction; `retries` and `purse`: the budget that is not
  * charged. */
 void mp_fault_send(struct mp_fault *fault, const void *owner, const struct mp_stmt *stmt,

@@ -23,6 +23,7 @@ struct mp_txn_options {
   struct mp_own own;
   int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
   struct mp_flight *flight; /* where the call is recorded, or NULL; a reference is taken */
+  bool merge;               /* inserts of many rows may go as one statement (merge.h) */
   bool restricted;          /* an operation: only statements that an operation may send */
   uint64_t statement_timeout_ms,
       lock_timeout_ms; /* for this transaction; 0: as the session has it */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "txn/member.h"
+#include "txn/merge.h"
 #include "txn/txns.h"
 #include "util/pre.h"
 #include "watch/health.h"
@@ -299,19 +300,47 @@ static void send_fault(struct mp_segment *s, const struct mp_stmt *stmt) {
                   work->purse);
 }
 
-static void send_stmt(struct mp_segment *s, struct mp_stmt *stmt) {
+/* Notes the statement as sent. */
+static void note_stmt(struct mp_segment *s, struct mp_stmt *stmt) {
   struct mp_work *work = s->work;
-  bool asks = mp_stmt_asks(stmt);
   stmt->state = MP_STMT_SENT;
   stmt->sent_ns = mp_loop_clock_ns(work->host->loop);
-  stmt->req.on_done = on_stmt;
   if (work->host->txns->fault) send_fault(s, stmt);
-  send_req(s, &stmt->req);
-  if (asks) return;
+}
+
+/* The flight has it, and it counts. */
+static void count_stmt(struct mp_segment *s, struct mp_stmt *stmt, unsigned rows) {
   struct mp_member *member = stmt->part;
-  mp_flight_statement(member->options.flight, stmt);
+  mp_flight_statement(member->options.flight, stmt, rows);
   if (stmt == member->savepoint) member->savepoint = NULL;
-  work->statements++;
+  s->work->statements++;
+}
+
+static void send_stmt(struct mp_segment *s, struct mp_stmt *stmt) {
+  stmt->req.on_done = on_stmt;
+  send_req(s, &stmt->req);
+  if (!mp_stmt_asks(stmt)) count_stmt(s, stmt, 1);
+}
+
+/* The statements at the head of the queue that go as one, mostly a single one. */
+static struct mp_stmt *send_next(struct mp_segment *s) {
+  unsigned n = mp_merge_count(s->work, &s->queue);
+  struct mp_stmt *first = MP_LIST_ENTRY(s->queue.next, struct mp_stmt, node);
+  for (unsigned i = 0; i < n; i++) {
+    struct mp_list *node = mp_list_pop_front(&s->queue);
+    mp_list_push_back(&s->batch, node);
+    note_stmt(s, MP_LIST_ENTRY(node, struct mp_stmt, node));
+  }
+  bool vouched = s->vouched == first->text;
+  if (n > 1 && mp_merge_send(s->work, mp_link_conn(s->link), first, n, vouched)) {
+    s->vouched = first->text;
+    count_stmt(s, first, n);
+    return first;
+  }
+  struct mp_list *node = &first->node;
+  for (unsigned i = 0; i < n; i++, node = node->next)
+    send_stmt(s, MP_LIST_ENTRY(node, struct mp_stmt, node));
+  return first;
 }
 
 static void send_commit(struct mp_segment *s) {
@@ -343,21 +372,16 @@ static void begin_segment(struct mp_segment *s) {
 void mp_segment_send(struct mp_segment *s) {
   struct mp_work *work = s->work;
   const struct mp_tx *tx = &work->tx;
-  struct mp_list *node;
   bool asked = false;
   PRE(s->state == MP_SEGMENT_IDLE && mp_list_empty(&s->batch));
   begin_segment(s);
   work->failed.by_host = false;
+  s->vouched = NULL;
   s->only_asks = only_asks(&s->queue);
   move(s, MP_SEGMENT_SENT);
   if (!s->only_asks) mp_members_note(work, MP_NOTE_SENT, work->round_trips + 1, frame_name(tx));
   if (tx->frame.begin) send_begin(s);
-  while (!asked && (node = mp_list_pop_front(&s->queue))) {
-    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    mp_list_push_back(&s->batch, node);
-    asked = mp_stmt_asks(stmt);
-    send_stmt(s, stmt);
-  }
+  while (!asked && mp_segment_queued(s)) asked = mp_stmt_asks(send_next(s));
   if (tx->frame.commit) send_commit(s);
   s->sync = (struct mp_sync){.on_done = on_sync};
   mp_link_sync(s->link, &s->sync);

@@ -63,6 +63,7 @@ struct mp_segment {
       frame_err; /* BEGIN, a setting, the witness or COMMIT failed; code 0: they did not */
   enum mp_commit commit_state;
   bool committed;
+  const struct mp_text *vouched; /* the catalog was asked about its inserts in this segment */
   bool only_asks; /* all that was sent asks for parameter types: not counted as a round trip of
                      the script */
 };

@@ -46,6 +46,7 @@ struct mp_work {
   unsigned nmembers;
   enum mp_group_state group; /* group.h moves it */
   struct mp_work_failure failed;
+  bool unmerged; /* each statement goes by itself from now on: a merged one has failed (merge.h) */
   unsigned round_trips, statements; /* of this attempt */
 };
 

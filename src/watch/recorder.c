@@ -170,7 +170,7 @@ void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n
   mp_utf8_mend(note->text);
 }
 
-void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
+void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt, unsigned inserts) {
   if (!flight || flight->ended) return;
   memcpy(flight->where, stmt->where, sizeof stmt->where);
   struct kept_note *note = add(flight, MP_NOTE_STATEMENT);
@@ -178,6 +178,7 @@ void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt) {
   note->sql = mp_text_brief(stmt->text);
   mp_text_ref(note->sql);
   memcpy(note->text, stmt->where, sizeof stmt->where);
+  note->n = inserts > 1 ? inserts : 0;
 }
 
 static void keep(struct ring *ring, struct mp_flight *flight) {

@@ -28,7 +28,7 @@
   X(CONNECTED, "connected") /* has one: the backend's pid */                                 \
   X(ATTEMPT, "attempt")     /* the script starts: attempt number n, from 1 */                \
   X(SENT, "sent")           /* a round trip begins: its number; "begin", "commit" or both */ \
-  X(STATEMENT, "statement") /* travels in it: -, its place */                                \
+  X(STATEMENT, "statement") /* travels in it: its rows if it is merged, its place */         \
   X(BLOCKED, "blocked")     /* by a lock in the database: the backend that has it, who */    \
   X(ANSWERED, "answered")   /* the round trip is over: its number */                         \
   X(FAILED, "failed")       /* with this: -, SQLSTATE and message */                         \
@@ -56,7 +56,8 @@ void mp_recorder_unref(struct mp_recorder *recorder);
 struct mp_flight *mp_flight_begin(struct mp_recorder *recorder, struct mp_label *label,
                                   const char *caller, const char *lane);
 void mp_flight_note(struct mp_flight *flight, enum mp_note_kind kind, unsigned n, const char *text);
-void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt);
+/* `inserts`: so many go as this one; 1: it goes by itself. */
+void mp_flight_statement(struct mp_flight *flight, const struct mp_stmt *stmt, unsigned inserts);
 
 struct mp_flight_end {
   const char *outcome;      /* "committed", "failed" … static text */

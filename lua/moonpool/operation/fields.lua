@@ -79,6 +79,8 @@ local list = {
     "with \"serializable\" and `read_only`: waits for a safe snapshot" },
   { "witness", flag, default = true, host = true,
     "a write leaves a row by which a lost COMMIT is resolved" },
+  { "merge", flag, default = true, host = true,
+    "queued inserts into one table with the same columns go to the server as one statement" },
   { "timeout", seconds, default = 30, host = true, "seconds over all attempts, waits included" },
   { "statement_timeout", seconds, host = true, "seconds for one statement of this transaction" },
   { "lock_timeout", seconds, host = true, "seconds for one wait for a lock" },

@@ -156,6 +156,9 @@ function tx:random(lower, upper) end
 ---@field deferrable? boolean            with serializable and read_only: waits for a safe snapshot
 ---Default true: a transaction that writes leaves a row by which a lost COMMIT is resolved.
 ---@field witness? boolean
+---Default true: queued inserts into one table with the same columns go to the server as one
+---statement.
+---@field merge? boolean
 
 ---@class moonpool.db_options
 ---@field url? string                   default: the host's own database

@@ -22,6 +22,9 @@
 ---@field deferrable? boolean
 ---a write leaves a row by which a lost COMMIT is resolved; default true
 ---@field witness? boolean
+---queued inserts into one table with the same columns go to the server as one statement; default
+---true
+---@field merge? boolean
 ---seconds over all attempts, waits included; default 30
 ---@field timeout? number
 ---seconds for one statement of this transaction
