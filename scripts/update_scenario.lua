@@ -73,6 +73,7 @@ return moonpool.operation {
     local columns = {}
     for i, field in ipairs(changed) do columns[i] = ("%s = $%s, "):format(field, field) end
     after.dealership_id, after.scenario_id = input.dealership_id, input.scenario_id
+    -- check: the columns are those of scenarios.changes
     local updated = tx:one("update deal_scenarios set " .. table.concat(columns) .. [[
         updated_at = now()
       where dealership_id = $dealership_id and id = $scenario_id returning *]],

@@ -35,6 +35,7 @@ int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_check(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
@@ -48,6 +49,15 @@ int mp_cmd_db(int argc, char **argv);
 /* Opens a host, runs what `push` pushes (runtime.h) as its main task, closes it. The exit code. */
 int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime_options *given,
                 int (*push)(lua_State *L, void *data), void *data);
+/* What a command gives to Lua. */
+struct mp_cli_arguments {
+  const char *module; /* of lua/moonpool/cli: returns function(arguments) -> exit code; or NULL */
+  const char *path;   /* a script */
+  int argc;
+  char **argv;
+};
+/* For mp_cli_host: the module's function and the list of arguments. */
+int mp_cli_push_module(lua_State *L, void *arguments);
 /* The URL of the database, embedded or the user's own; `cluster` holds the memory. 0, or the exit
  * code. */
 int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *cluster,

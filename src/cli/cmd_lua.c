@@ -76,13 +76,6 @@ int mp_cli_database(struct mp_cli *cli, const char *command, struct mp_cluster *
 
 /* ---- Lua modules of lua/moonpool/cli: each returns function(arguments) -> exit code ---- */
 
-struct arguments {
-  const char *module; /* or NULL: a script */
-  const char *path;
-  int argc;
-  char **argv;
-};
-
 static void push_require(lua_State *L, const char *module) {
   lua_getglobal(L, "require");
   lua_pushstring(L, module);
@@ -97,8 +90,8 @@ static void push_list(lua_State *L, int argc, char **argv) {
   }
 }
 
-static int push_module(lua_State *L, void *data) {
-  const struct arguments *a = data;
+int mp_cli_push_module(lua_State *L, void *data) {
+  const struct mp_cli_arguments *a = data;
   push_require(L, a->module);
   push_list(L, a->argc, a->argv);
   return 1;
@@ -107,7 +100,7 @@ static int push_module(lua_State *L, void *data) {
 /* ---- run ---- */
 
 static int push_script(lua_State *L, void *data) {
-  const struct arguments *a = data;
+  const struct mp_cli_arguments *a = data;
   struct mp_err err;
   push_require(L, "moonpool.cli.run");
   push_list(L, a->argc, a->argv);
@@ -133,10 +126,11 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   }
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
-  struct arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  struct mp_cli_arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
   if (sandbox) {
-    a = (struct arguments){.module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
-    return with_host(cli, "run", url, 0, push_module, &a);
+    a = (struct mp_cli_arguments){
+        .module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
+    return with_host(cli, "run", url, 0, mp_cli_push_module, &a);
   }
   /* A script may run for long, so its pool opens DB_POOL_MIN connections; the other commands
    * connect when they need to. */
@@ -203,7 +197,7 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
 
 static int push_host_module(lua_State *L, void *data) {
   push_require(L, "moonpool.cli.run");
-  return push_module(L, data) + 1;
+  return mp_cli_push_module(L, data) + 1;
 }
 
 /* A command that is a Lua module. */
@@ -212,7 +206,7 @@ static int run_module(struct mp_cli *cli, const char *command, const char *modul
                       char **argv) {
   static struct mp_cluster cluster;
   const char *url = NULL;
-  struct arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};
+  struct mp_cli_arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};
   int code = find_database(cli, command, role, &cluster, &url);
   return code ? code : with_host(cli, command, url, 0, push, &a);
 }
@@ -224,7 +218,7 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
 
 int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("outbox");
-  return run_module(cli, "outbox", "moonpool.cli.outbox", APP, push_module, argc, argv);
+  return run_module(cli, "outbox", "moonpool.cli.outbox", APP, mp_cli_push_module, argc, argv);
 }
 
 /* ---- migrate ---- */
@@ -233,23 +227,24 @@ int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("migrate");
   /* Only files: nothing connects. */
   if (argc > 1 && !strcmp(argv[1], "new")) {
-    struct arguments a = {.module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
-    return with_host(cli, "migrate", "postgres:///", 0, push_module, &a);
+    struct mp_cli_arguments a = {
+        .module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
+    return with_host(cli, "migrate", "postgres:///", 0, mp_cli_push_module, &a);
   }
-  return run_module(cli, "migrate", "moonpool.cli.migrate", OWNER, push_module, argc, argv);
+  return run_module(cli, "migrate", "moonpool.cli.migrate", OWNER, mp_cli_push_module, argc, argv);
 }
 
 /* ---- token ---- */
 
 int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("token");
-  return run_module(cli, "token", "moonpool.cli.token", OWNER, push_module, argc, argv);
+  return run_module(cli, "token", "moonpool.cli.token", OWNER, mp_cli_push_module, argc, argv);
 }
 
 /* ---- spec ---- */
 
 struct spec {
-  struct arguments arguments;
+  struct mp_cli_arguments arguments;
   const struct mp_cluster *cluster;
 };
 
@@ -272,7 +267,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   static char self[PATH_MAX];
   char *up[] = {"up", "--quiet"};
-  struct arguments migrate = {.module = "moonpool.cli.migrate", .argc = 2, .argv = up};
+  struct mp_cli_arguments migrate = {.module = "moonpool.cli.migrate", .argc = 2, .argv = up};
   struct spec spec = {{.argc = argc - 1, .argv = argv + 1}, &cluster};
   struct mp_cluster_options options = {.throwaway = true};
   struct mp_err err;
@@ -287,7 +282,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   char migrations[PATH_MAX + 16];
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
   if (!access(migrations, R_OK))
-    code = with_host(cli, "spec", cluster.owner_url, 0, push_module, &migrate);
+    code = with_host(cli, "spec", cluster.owner_url, 0, mp_cli_push_module, &migrate);
   mp_children_mark();
   cli->at_end = mp_children_end;
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
@@ -344,6 +339,6 @@ int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv) {
     print_head(path, name);
     return MP_EXIT_OK;
   }
-  struct arguments a = {.path = path, .argc = argc - first, .argv = argv + first};
+  struct mp_cli_arguments a = {.path = path, .argc = argc - first, .argv = argv + first};
   return with_host(cli, "bench", url, 0, push_script, &a);
 }

@@ -45,6 +45,7 @@ static const struct mp_command commands[] = {
     {"token", "create | list | revoke", "manage the tokens of HTTP clients", mp_cmd_token},
     {"migrate", "[up | down | status | verify | new NAME]", "apply migrations/ to the database",
      mp_cmd_migrate},
+    {"check", "[PATHS] [--json]", "find mistakes in scripts/ before they run", mp_cmd_check},
     {"spec", "[PATHS] [busted options]",
      "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
     {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},

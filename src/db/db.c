@@ -316,8 +316,9 @@ static void add_module(lua_State *L, const char *module) {
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
-      {"query", db_query}, {"first", db_first}, {"value", db_value},   {"count", db_count},
-      {"exec", db_count},  {"one", db_one},     {"insert", db_insert}, {NULL, NULL},
+      {"query", db_query},   {"first", db_first},          {"value", db_value},
+      {"count", db_count},   {"exec", db_count},           {"one", db_one},
+      {"insert", db_insert}, {"describe", mp_db_describe}, {NULL, NULL},
   };
   static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
                                   {"lease", db_lease},

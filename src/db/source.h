@@ -69,5 +69,9 @@ void mp_db_stand_in_open(lua_State *L);
 
 /* transaction.c: db.transaction([options], fn) */
 int mp_db_transaction(lua_State *L);
+/* describe.c: describe(sql) -> { sql=, kind=, refused=, named=, parameters=, columns= }: what the
+ * server knows of a statement that is not executed. `sql` is the text as sent, with $1, $2 ...
+ * Suspends; raises what the server says of a wrong statement. */
+int mp_db_describe(lua_State *L);
 
 #endif

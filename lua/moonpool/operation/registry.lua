@@ -16,10 +16,17 @@ local function script_error(line, message)
   return errors.new { code = "SCRIPT_ERROR", status = 500, line = line, message = message }
 end
 
+--- The text of a file of scripts/.
+function registry.text(file)
+  if host.source then return host.source(file) or "" end
+  local handle <close> = io.open(host.app_dir .. "/scripts/" .. file, "rb")
+  return handle and handle:read "a" or ""
+end
+
 -- "scripts/x.lua:12": the line at which the file sets a field of the definition.
 local function place_of(field, file)
   local number = 0
-  for line in ((host.source and host.source(file) or "") .. "\n"):gmatch "(.-)\n" do
+  for line in (registry.text(file) .. "\n"):gmatch "(.-)\n" do
     number = number + 1
     if field and line:find("%f[%w_]" .. tostring(field):gsub("%W", "%%%0") .. "%s*=") then
       return ("scripts/%s:%d"):format(file, number)
@@ -88,32 +95,36 @@ local function load_operation(file)
   return nil, result
 end
 
+local DEEPEST = 16 -- folders below scripts/; a link may lead back
+
+-- Adds the *.lua files of a folder of scripts/ on disk, and of the folders in it.
+local function add_files(names, folder, depth)
+  for _, name in ipairs(host.list(host.app_dir .. "/scripts/" .. folder) or {}) do
+    if name:find "%.lua$" then
+      names[#names + 1] = folder .. name
+    elseif not name:find "^%." and depth < DEEPEST then
+      add_files(names, folder .. name .. "/", depth + 1) -- nothing if it is no folder
+    end
+  end
+end
+
 -- The *.lua files of scripts/ and its folders for this Lua state: those of its generation, or,
 -- outside of a generation, those on disk.
 function registry.files()
   local names = {}
   if host.generation then
     for name in pairs(host.generation().files) do names[#names + 1] = name end
-    table.sort(names)
   else
-    for _, name in ipairs(host.list(host.app_dir .. "/scripts") or {}) do
-      if name:find "%.lua$" then names[#names + 1] = name end
-    end
+    add_files(names, "", 0)
   end
+  table.sort(names)
   return names
-end
-
--- The text of a file of scripts/.
-local function text_of(file)
-  if host.source then return host.source(file) or "" end
-  local handle <close> = io.open(host.app_dir .. "/scripts/" .. file, "rb")
-  return handle and handle:read "a" or ""
 end
 
 -- True if a file whose name cannot be an operation's seems to return an operation. Only the text is
 -- searched: the file is not run, because it may be a module with any effect.
 local function gives_operation(file)
-  local text = "\n" .. text_of(file)
+  local text = "\n" .. registry.text(file)
   if text:find "\nreturn[^\n]-%f[%w_]operation%s*[%({]" then return true end
   local name = text:match "\nreturn%s+([%a_][%w_]*)%s*$"
   return name ~= nil and text:find("\nlocal%s+" .. name
