@@ -48,7 +48,7 @@ describe("a group", function()
   end
 
   -- Holds the lane until all of `names` wait behind, then lets them go. -> results or errors, infos
-  local function together(op, names, more)
+  local function together(op, names, more, options)
     local holder = operation(function()
       while not gate do moonpool.host.sleep(0.001) end
     end, { group = 1 })
@@ -57,8 +57,10 @@ describe("a group", function()
     tasks[1] = function() moonpool.call(holder, { dealership_id = ours.id, name = "holder" }) end
     for i, name in ipairs(names) do
       tasks[#tasks + 1] = function()
+        local tenant = more and more[i] or ours.id
+        local field = options and options.border and "dealershipId" or "dealership_id"
         local ok, result, info = pcall(moonpool.call_info, type(op) == "table" and op[i] or op,
-          { dealership_id = more and more[i] or ours.id, name = name })
+          { [field] = tenant, name = name }, options)
         answers[i], infos[i] = result, info
         if not ok then answers[i] = result end
       end
@@ -79,6 +81,19 @@ describe("a group", function()
     table.sort(names)
     return names
   end
+
+  it("undoes the member whose answer cannot be written, and no other", function()
+    local op = operation(function(tx, input)
+      return { customer = insert(tx, input), ratio = input.name == "b" and 0 / 0 or 1 }
+    end)
+    local answers, infos = together(op, { "a", "b", "c" }, nil,
+                                    { border = true, answer_text = true })
+    assert.matches('"firstName":"a"', answers[1], 1, true)
+    assert.equal("RESULT_UNWRITABLE", answers[2].code)
+    assert.matches('"firstName":"c"', answers[3], 1, true)
+    assert.equal(3, infos[1].group)
+    assert.same({ "a", "c" }, names_stored())
+  end)
 
   it("is one transaction, in order, and each gets its own answer", function()
     local op = operation(function(tx, input)

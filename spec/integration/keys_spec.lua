@@ -143,7 +143,7 @@ describe("an idempotency key", function()
       end }
     local e = failure(function() moonpool.call(odd, { dealership_id = ours.id }, { key = "k" }) end)
     assert.are.equal("RESULT_UNWRITABLE", e.code)
-    assert.matches("was undone: its result cannot be kept under the key", e.message, 1, true)
+    assert.matches("was undone: its result cannot be written as JSON", e.message, 1, true)
     assert.matches("$.f: a function cannot be JSON", e.message, 1, true)
     assert.are.equal(0, ours:count("customers"))
   end)

@@ -310,7 +310,8 @@ int mp_open_host(lua_State *L) {
   mp_metrics_lua(L);
   mp_signal_open(L);
   mp_publish_open(L);
-  mp_json_raw_open(L);
+  mp_tx_lua_host_open(L);
+  mp_json_host_open(L);
   mp_listen_open(L);
   mp_cache_open(L);
   mp_fault_open(L, mp_txns_fault(mp_host_of(L)));

@@ -35,7 +35,6 @@ void mp_call_free(struct call *call) {
   unref(call, &call->again_ref);
   unref(call, &call->answer.ref);
   unref(call, &call->tenant_ref);
-  unref(call, &call->encode_ref);
   unref(call, &call->groups_ref);
   unref(call, &call->options.own.errors_ref);
   unref(call, &call->options.caller_ref);
@@ -148,13 +147,6 @@ static int push_script(lua_State *L, void *data) {
   return 1;
 }
 
-static void encode_result(lua_State *L, void *data) {
-  struct call *call = data;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, call->encode_ref);
-  lua_insert(L, -2);
-  lua_call(L, 1, 1);
-}
-
 static void enter_transaction(struct call *call) {
   bool queued = call->pass.lane || call->groups || call->stage == AT_BRAKE;
   mp_timer_stop(&call->deadline);
@@ -212,7 +204,6 @@ static void *join_group(struct mp_txn *txn, void *data, struct mp_txn_options *o
 static void next_begins(struct mp_txn *txn, void *data);
 
 static const struct mp_txn_calls calls = {.push_script = push_script,
-                                          .encode_result = encode_result,
                                           .join = join_group,
                                           .committing = next_begins,
                                           .on_answer = on_answer};
@@ -304,7 +295,6 @@ void mp_call_init(struct call *call, struct mp_ops *ops) {
                         .again_ref = LUA_NOREF,
                         .answer.ref = LUA_NOREF,
                         .tenant_ref = LUA_NOREF,
-                        .encode_ref = LUA_NOREF,
                         .groups_ref = LUA_NOREF,
                         .options = {.own = {LUA_NOREF, LUA_NOREF}, .caller_ref = LUA_NOREF}};
   mp_timer_init(&call->deadline, ops->host->loop, on_deadline);

@@ -120,10 +120,10 @@ static int value_ref(lua_State *L, int idx) {
 
 /* The arguments of transact by name, and where they are on the stack then. */
 static const char *const arguments[] = {
-    "operation", "input",   "again", "lane",      "tenant",
+    "operation", "run",     "input", "again",     "lane",   "tenant",
     "caller",    "timeout", "key",   "want_info", "origin",
 };
-enum { OPERATION = 1, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, ORIGIN };
+enum { OPERATION = 1, RUN, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, ORIGIN };
 
 /* The fields of a definition that are settings of the transaction. See also read_operation. */
 enum setting_kind { FLAG, COUNT, MS, SECONDS };
@@ -189,8 +189,6 @@ static void read_operation(lua_State *L, struct call *call) {
   call->groups_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   o->tx.backoff_ms = MP_TX_BACKOFF_MS;
   o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
-  lua_getfield(L, OPERATION, "run");
-  call->run_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* Writes the length first, so that different lists of parts never give the same bytes; NULL differs
@@ -244,7 +242,7 @@ static uint64_t purse_of(lua_State *L, const struct call *call) {
   return purse;
 }
 
-/* { key = text, input = what the key stands for, encode = function } at KEY. */
+/* { key = text, input = what the key stands for } at KEY. */
 static void read_key(lua_State *L, struct call *call) {
   size_t key_len, input_len;
   unsigned char hash[32];
@@ -257,8 +255,6 @@ static void read_key(lua_State *L, struct call *call) {
   sodium_bin2hex(call->input_hash, sizeof call->input_hash, hash, sizeof hash);
   call->options.key_id = call->key_id;
   call->options.input_hash = call->input_hash;
-  lua_getfield(L, KEY, "encode");
-  call->encode_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pop(L, 2);
 }
 
@@ -287,9 +283,10 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   mp_label_unref(label);
 }
 
-/* transact { operation=, input=, again=, lane=, tenant=, caller=, timeout=, key=, want_info=,
- * origin= } -> result[, info]. `again` runs the operation on a fresh copy of the checked input.
- * With a key the result is JSON text. */
+/* transact { operation=, run=, input=, again=, lane=, tenant=, caller=, timeout=, key=, want_info=,
+ * origin= } -> result[, info]. `run` is the first attempt's script; `again` is that of further
+ * attempts, which makes a fresh copy of the checked input. With a key their result is the text that
+ * the key keeps. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
@@ -299,6 +296,7 @@ static int host_transact(lua_State *L) {
     lua_getfield(L, 1, arguments[i]);
   lua_remove(L, 1);
   luaL_checktype(L, OPERATION, LUA_TTABLE);
+  luaL_checktype(L, RUN, LUA_TFUNCTION);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
   double timeout_s = luaL_checknumber(L, TIMEOUT);
   mp_wait_check(L, "moonpool.call");
@@ -328,6 +326,7 @@ static int host_transact(lua_State *L) {
   o->purse = purse_of(L, call);
   call->tenant_ref = value_ref(L, TENANT);
   call->input_ref = o->own.input_ref = value_ref(L, INPUT);
+  call->run_ref = value_ref(L, RUN);
   call->again_ref = value_ref(L, AGAIN);
   o->caller_ref = value_ref(L, CALLER);
   if (!lua_isnil(L, KEY)) read_key(L, call);

@@ -34,7 +34,7 @@ struct call {
   char id[37];
   struct mp_txn_answer answer; /* ref: also the error of a call that had no transaction */
   struct call_box *box;        /* on the waiting task's stack */
-  int run_ref, input_ref, again_ref, tenant_ref, encode_ref, groups_ref; /* registry */
+  int run_ref, input_ref, again_ref, tenant_ref, groups_ref; /* registry */
 };
 
 /* Frees a call whose task was ended before it could take the answer, or a call that failed before

@@ -322,6 +322,10 @@ static void row_json(lua_State *L, int idx, struct mp_buf *out, unsigned flags) 
   struct mp_row *row = luaL_checkudata(L, idx, ROW_TYPE);
   if (!settled(L, row)) {
     if (row->stmt->state == MP_STMT_FAILED) mp_stmt_raise(L, row->stmt);
+    if (flags & MP_JSON_UNREAD) {
+      mp_buf_addc(out, MP_JSON_UNREAD_MARK);
+      return;
+    }
     luaL_error(L, "a row that was not read yet cannot be written as JSON");
   }
   const PGresult *pg = row->result->pg;

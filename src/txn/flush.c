@@ -45,6 +45,7 @@ void mp_txn_queue(struct mp_txn *txn, struct mp_stmt *stmt) {
 }
 
 bool mp_txn_queued(const struct mp_txn *txn) { return mp_segment_queued(&txn->segment); }
+bool mp_txn_promised(const struct mp_txn *txn) { return mp_segment_unchecked(&txn->segment); }
 
 struct waiter { /* how it goes on after a flush; lies on the Lua stack */
   struct mp_txn *txn;

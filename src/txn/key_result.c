@@ -16,7 +16,6 @@ static int keep_result_p(lua_State *L) {
   struct keeping *keeping = mp_member_argument(L);
   struct mp_member *member = keeping->member;
   lua_rawgeti(L, LUA_REGISTRYINDEX, member->result_ref);
-  member->work->calls.encode_result(L, member->data);
   char *stored = strdup(luaL_checkstring(L, -1));
   if (!stored) return luaL_error(L, "not enough memory");
   free(member->key.stored);

@@ -29,7 +29,8 @@ struct mp_txn_options {
       lock_timeout_ms; /* for this transaction; 0: as the session has it */
   uint64_t purse;      /* of the budget for retries (rules/budget.h); 0: by name and tenant */
   /* The call's idempotency key, NULL: none. The key's row is `key_id` (a UUID) and keeps the
-   * result; it stands for the input whose hash (text) is `input_hash`. Both copied. */
+   * result, for which the script gives a text; it stands for the input whose hash (text) is
+   * `input_hash`. Both copied. */
   const char *key_id, *input_hash;
   /* The script's limits; all 0: a trusted script. Its hooks get the same limits once more. wall_ms:
    * for tasks that the script leaves running, and for hooks. */
@@ -73,9 +74,6 @@ struct mp_txn_calls {
   /* Pushes the script's function and its arguments (without tx, which comes first); returns how
    * many. Called protected, once per attempt: what it gives must be fresh each time. */
   int (*push_script)(lua_State *L, void *data);
-  /* With a key: the script's result is on top; replaces it by the text that the key keeps. Called
-   * protected. */
-  void (*encode_result)(lua_State *L, void *data);
   /* Another call that may share the transaction of the call `data`, the last that joined: fills in
    * its options and gives its data, or NULL. May be NULL. */
   void *(*join)(struct mp_txn *txn, void *data, struct mp_txn_options *options);

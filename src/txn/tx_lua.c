@@ -338,6 +338,18 @@ static int tx_flush(lua_State *L) {
   return mp_txn_flush(L, self(L, "tx:flush"), "tx:flush", 0, flushed);
 }
 
+/* host.flush_promised(tx): sends what is queued if a row is promised in it (tx:one): that must be
+ * answered before COMMIT anyway. Raises if the promise is broken. */
+static int host_flush_promised(lua_State *L) {
+  struct mp_txn *txn = self(L, "flush_promised");
+  return mp_txn_promised(txn) ? mp_txn_flush(L, txn, "flush_promised", 0, flushed) : 0;
+}
+
+void mp_tx_lua_host_open(lua_State *L) {
+  lua_pushcfunction(L, host_flush_promised);
+  lua_setfield(L, -2, "flush_promised");
+}
+
 static void push_caller(lua_State *L, const struct mp_txn_options *options) {
   mp_scope_push_caller(L, options->scope);
   if (!lua_isnil(L, -1)) return;

@@ -70,6 +70,7 @@ double mp_txn_random(struct mp_txn *txn);
 /* Of the database that it speaks to. */
 struct mp_types *mp_txn_types(const struct mp_txn *txn);
 bool mp_txn_queued(const struct mp_txn *txn);
+bool mp_txn_promised(const struct mp_txn *txn); /* a queued statement promises a row (tx:one) */
 
 /* tx_lua.c: the transaction behind argument 1, a tx that is good; else it raises. */
 struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what);
@@ -77,6 +78,8 @@ struct mp_txn *mp_txn_of_tx(lua_State *L, const char *what);
 void mp_tx_lua_current(lua_State *L);
 /* tx_lua.c: the methods of tx. [-0, +0] */
 void mp_tx_lua_open(lua_State *L);
+/* tx_lua.c: adds flush_promised to the host's table, on top. [-0, +0] */
+void mp_tx_lua_host_open(lua_State *L);
 
 /* guard.c: replaces the globals pcall and xpcall. [-0, +0] */
 void mp_guard_open(lua_State *L);

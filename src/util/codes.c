@@ -111,7 +111,7 @@ static const struct mp_code_info table[] = {
      "suppressed it",
      "check the triggers and rules of the table; if this is intended, use tx:exec"},
     {"RESULT_UNWRITABLE", "", 500, OPERATOR, NO,
-     "the work is stored, but its result cannot be written; to call again would do it twice",
+     "the result of the operation cannot be written; the message says whether its work is stored",
      "the result of `run` cannot be written as JSON",
      "return values that JSON has; the log names the place in the result"},
     {"NUMBER_OUT_OF_RANGE", "22003", 500, OPERATOR, NO, "a number is out of range",

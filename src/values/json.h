@@ -40,8 +40,11 @@ enum {
   MP_JSON_PRETTY = 1u << 4, /* two blanks per level, keys sorted */
   MP_JSON_SORTED = 1u << 5,
   MP_JSON_NO_NUL = 1u << 8,   /* U+0000 is refused: jsonb cannot hold it */
+  MP_JSON_UNREAD = 1u << 10,  /* for a row that was not answered yet: MP_JSON_UNREAD_MARK */
   MP_JSON_SPECIALS = 1u << 6, /* NaN and infinite floats as strings: a column has them on purpose */
 };
+
+#define MP_JSON_UNREAD_MARK 1 /* a byte that no JSON text has */
 
 enum mp_json_mark {
   MP_JSON_ARRAY,     /* an array, even if empty */
@@ -64,9 +67,11 @@ int mp_open_json(lua_State *L);
 /* json_raw.c: JSON text that is written as it stands. Replaces the text on top by a value whose
  * JSON it is; it is not read before. [-1, +1] */
 void mp_json_text_wrap(lua_State *L);
-int mp_json_raw(lua_State *L); /* json.raw(text): the same, read before */
-void mp_json_raw_open(
-    lua_State *L); /* host.json_text, for texts that the host made itself; the table is on top */
+int mp_json_raw(lua_State *L);       /* json.raw(text): the same, read before */
+void mp_json_raw_open(lua_State *L); /* for mp_json_host_open */
+
+/* Adds json_text and json_answer to the host's table, on top. [-0, +0] */
+void mp_json_host_open(lua_State *L);
 
 /* Pushes the value and returns 0; or returns -code with "line 2, column 7: ..." (MP_EINVAL,
  * MP_ENOMEM), pushing nothing. Never raises, and needs no protected caller. `max_bytes` 0:

@@ -86,19 +86,9 @@ static void check_options(lua_State *L, int idx, const char *const *known) {
   }
 }
 
-/* json.encode(value, {pretty, sorted, camel, decimal_strings}). The buffer (upvalue 1) serves call
- * after call; its user value is true while it is in use: a finalizer may come in between, or an
- * error. */
-static int l_encode(lua_State *L) {
-  static const char *const known[] = {"pretty", "sorted", "camel", "decimal_strings", NULL};
-  unsigned flags = 0;
-  luaL_checkany(L, 1);
-  if (!lua_isnoneornil(L, 2)) {
-    check_options(L, 2, known);
-    flags = read_flag(L, 2, "pretty", MP_JSON_PRETTY) | read_flag(L, 2, "sorted", MP_JSON_SORTED) |
-            read_flag(L, 2, "camel", MP_JSON_CAMEL) |
-            read_flag(L, 2, "decimal_strings", MP_JSON_DECIMAL_STRINGS);
-  }
+/* The value at 1 as text. The buffer (upvalue 1) serves call after call; its user value is true
+ * while it is in use: a finalizer may come in between, or an error. */
+static int encode(lua_State *L, unsigned flags) {
   lua_settop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(1));
   bool busy = lua_getiuservalue(L, 2, 1) == LUA_TBOOLEAN && lua_toboolean(L, -1);
@@ -119,11 +109,51 @@ static int l_encode(lua_State *L) {
   if (!mp_json_encode(L, 1, buf, flags))
     return luaL_error(L, "json: the text would be longer than %I bytes, or memory is short",
                       (lua_Integer)buf->max);
-  lua_pushlstring(L, buf->data, buf->len);
+  if (flags & MP_JSON_UNREAD && memchr(buf->data, MP_JSON_UNREAD_MARK, buf->len))
+    lua_pushnil(L);
+  else
+    lua_pushlstring(L, buf->data, buf->len);
   if (buf->cap > KEEP_BYTES) mp_buf_fini(buf);
   lua_pushboolean(L, 0);
   lua_setiuservalue(L, 2, 1);
   return 1;
+}
+
+/* json.encode(value, {pretty, sorted, camel, decimal_strings}) */
+static int l_encode(lua_State *L) {
+  static const char *const known[] = {"pretty", "sorted", "camel", "decimal_strings", NULL};
+  unsigned flags = 0;
+  luaL_checkany(L, 1);
+  if (!lua_isnoneornil(L, 2)) {
+    check_options(L, 2, known);
+    flags = read_flag(L, 2, "pretty", MP_JSON_PRETTY) | read_flag(L, 2, "sorted", MP_JSON_SORTED) |
+            read_flag(L, 2, "camel", MP_JSON_CAMEL) |
+            read_flag(L, 2, "decimal_strings", MP_JSON_DECIMAL_STRINGS);
+  }
+  return encode(L, flags);
+}
+
+static int answer(lua_State *L) {
+  bool own = lua_toboolean(L, 2);
+  unsigned spelling = own ? 0 : MP_JSON_CAMEL | MP_JSON_DECIMAL_STRINGS;
+  return encode(L, MP_JSON_SORTED | MP_JSON_UNREAD | spelling);
+}
+
+/* json_answer(value, own) -> its text; nil: it has a row that was not answered yet; or nil and why
+ * it cannot be JSON. `own`: as Lua spells names and decimals, else as callers do. Raises error
+ * objects (of a row whose statement failed) and lack of memory. No pcall of Lua does: that of
+ * scripts sends what is queued. */
+static int host_json_answer(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_settop(L, 2);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  int status = lua_pcall(L, 2, 1, 0);
+  if (status == LUA_OK) return 1;
+  if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) return lua_error(L);
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
 }
 
 static size_t read_limit(lua_State *L, int idx, const char *name) {
@@ -148,6 +178,14 @@ static int l_decode(lua_State *L) {
     limits.values = read_limit(L, 2, "max_values");
   }
   return mp_json_read(L, &limits, flags);
+}
+
+void mp_json_host_open(lua_State *L) {
+  mp_json_buf_new(L, ENCODE_MAX_BYTES);
+  lua_pushcclosure(L, answer, 1);
+  lua_pushcclosure(L, host_json_answer, 1);
+  lua_setfield(L, -2, "json_answer");
+  mp_json_raw_open(L);
 }
 
 int mp_open_json(lua_State *L) {

@@ -22,11 +22,9 @@ local function read_input(source)
     status = 400 }, 0)
 end
 
--- Returns JSON for a terminal (pretty) or a program. Rows are encoded in one line, and pretty text
--- is made from that line. A document that is nested deeper, or has longer numbers, than Lua values
--- may have stays in one line.
-local function to_json(value, pretty)
-  local text = border.encode(value)
+-- The JSON text for a terminal (pretty) or a program. A document that is nested deeper, or has
+-- longer numbers, than Lua values may have stays in one line.
+local function laid_out(text, pretty)
   if not pretty then return text end
   local read, copy = pcall(json.decode, text,
                            { decimals = true, own = true, max_bytes = #text + 1 })
@@ -57,13 +55,9 @@ return function(options)
         as = options.as, key = options.key })
   end)
   if ok then
-    local done, text = pcall(to_json, result, options.pretty)
-    if done then
-      print(text)
-      return 0
-    end
-    result = border.unwritable(options.name, text)
+    print(laid_out(result, options.pretty))
+    return 0
   end
-  io.stderr:write(to_json({ error = shown(result) }, options.pretty), "\n")
+  io.stderr:write(laid_out(border.encode { error = shown(result) }, options.pretty), "\n")
   return errors.is(result) and exit_codes[result.code] or 1
 end

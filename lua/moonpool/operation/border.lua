@@ -143,23 +143,17 @@ function border.detail(e, input)
 end
 
 -- The error of an operation whose result cannot be written as JSON. The error has its own code,
--- because the caller's next step depends on the work. Either the work is stored, and a repeated
--- call would do it twice. Or it was undone (`undone`), because the answer could not be stored under
--- the call's idempotency key.
-function border.unwritable(name, fault, options)
+-- because the caller's next step depends on the work. Mostly the fault is found before COMMIT, and
+-- the work was undone (`undone`). A part of the result that came with COMMIT's answer is found too
+-- late: the work is stored, and a repeated call would do it twice.
+function border.unwritable(name, fault, undone)
   local why = errors.is(fault) and fault.message or (tostring(fault):gsub("^[^ ]-:%d+: ", ""))
   -- The connection was lost at COMMIT: the work is stored, but a row of the result did not arrive.
   local lost = errors.is(fault) and fault.code == "CONNECTION_LOST"
-  local told = name .. " is done and stored, but "
-    .. (lost and "a part of its result was lost with a connection"
-    or "its result cannot be written as JSON")
-  if options and options.undone then
-    told = name
-      .. " was undone: its result cannot be kept under the key, because it cannot be written as \z
-        JSON"
-  end
+  local told = name .. (undone and " was undone: its result cannot be written as JSON"
+    or lost and " is done and stored, but a part of its result was lost with a connection"
+    or " is done and stored, but its result cannot be written as JSON")
   return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = name,
-                      call_id = options and options.call_id,
     message = told .. ": " .. why, told = told }
 end
 

@@ -1,13 +1,13 @@
 -- moonpool.operation.call: what happens to a call of an operation before and after its transaction:
 -- its tenant, its idempotency key, its lane. A call inside a transaction joins that transaction.
-local deep_copy  = require "moonpool.is.copy"
-local errors     = require "moonpool.errors"
-local failures   = require "moonpool.operation.failures"
-local host       = require "moonpool.host"
-local json       = require "moonpool.json"
-local schema     = require "moonpool.is.schema"
-local spelling   = require "moonpool.is.spelling"
-local unwritable = require "moonpool.operation.border".unwritable
+local border    = require "moonpool.operation.border"
+local deep_copy = require "moonpool.is.copy"
+local errors    = require "moonpool.errors"
+local failures  = require "moonpool.operation.failures"
+local host      = require "moonpool.host"
+local json      = require "moonpool.json"
+local schema    = require "moonpool.is.schema"
+local spelling  = require "moonpool.is.spelling"
 
 local operation = {}
 
@@ -143,8 +143,8 @@ function operation.deliver(op, message, before)
 end
 
 -- At the border names become camelCase, except names that are data according to `output`.
-local function spelled(op, result, border)
-  return border and op.output and spelling.mark(op.output, result) or result
+local function spelled(op, result, options)
+  return options.border and op.output and spelling.mark(op.output, result) or result
 end
 
 -- What the host needs to know of a call's idempotency key; nil without one.
@@ -156,26 +156,34 @@ local function key_of(op, raw, options)
       message = "the idempotency key is a text of 1 to 255 bytes" }, 0)
   end
   if op.read_only then return nil end -- a repeated call changes nothing
-  local border = options.border or false
   return {
-    key    = (border and "border " or "lua ") .. key,
-    input  = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
-    encode = function(result)
-      local ok, text = pcall(json.encode,
-        result == nil and json.null or spelled(op, result, border),
-        { sorted = true, camel = border, decimal_strings = border })
-      if ok then return text end
-      -- The failure of a statement whose row is read here for the first time.
-      if errors.is(text) then error(text, 0) end
-      error(unwritable(op.name, text, { undone = true }), 0)
-    end,
+    key   = (options.border and "border " or "lua ") .. key,
+    input = op.name .. " " .. json.encode(raw == nil and json.null or raw, { sorted = true }),
   }
+end
+
+-- The script of a call. A result that has to become text becomes text here, before COMMIT and
+-- within the limits of the script: if it cannot, nothing is stored. A key keeps the text, so all
+-- rows of the result must be there. An answer is { text = }; or { value = } if it has a row of an
+-- insert that travels with COMMIT. All but such rows was written then, to see that it can be.
+local function script_of(op, key, options)
+  if not (key or options.answer_text) then return op.run end
+  local own = not options.border
+  return function(tx, input)
+    local result = op.run(tx, input)
+    if key then tx:flush() else host.flush_promised(tx) end
+    local value = spelled(op, result, options)
+    local text, why = host.json_answer(value == nil and json.null or value, own)
+    if why then error(border.unwritable(op.name, why, true), 0) end
+    if key then return text end
+    return text and { text = text } or { value = value }
+  end
 end
 
 -- The result that was stored under the key, as JSON. At the border this text is the answer,
 -- unchanged: its decimals are strings already, its numbers are numbers.
 local function recalled(text, options)
-  if options.answer_text then return host.json_text(text) end
+  if options.answer_text then return text end
   local result = json.decode(text, { decimals = true, own = not options.border, max_bytes = #text,
     raw = options.border })
   if result == json.null then return nil end
@@ -186,8 +194,22 @@ end
 -- `short` is the error for a lack of memory, made before the call.
 local function lost_answer(op, fault, short)
   if tostring(fault):find("memory", 1, true) then return short end
-  local ok, told = pcall(unwritable, op.name, fault)
+  local ok, told = pcall(border.unwritable, op.name, fault)
   return ok and told or short
+end
+
+-- What the caller gets of a call that is stored.
+local function stored(op, answer, key, short, options)
+  if key then
+    local ok, result = pcall(recalled, answer, options)
+    if ok then return result end
+    error(lost_answer(op, result, short), 0)
+  end
+  if not options.answer_text then return spelled(op, answer, options) end
+  if answer.text then return answer.text end
+  local ok, text = pcall(border.encode, answer.value)
+  if ok then return text end
+  error(border.unwritable(op.name, text), 0)
 end
 
 --- Raises NOT_CALLABLE for an operation that must not be called from outside.
@@ -197,7 +219,7 @@ function operation.check_outside(op)
     message = op.name .. " is internal: other operations call it, or it runs by itself" }, 0)
 end
 
--- -> result; with `want_info` also info, what the call consumed
+-- -> result (with options.answer_text: its JSON); with `want_info` also info, what it consumed
 local function call(op, input, options, want_info)
   options = in_scope(op, options)
   if op.on then
@@ -210,32 +232,25 @@ local function call(op, input, options, want_info)
   local tenant = tenant_of(op, checked, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
-  local again  = function(fresh) return op.run(fresh, check(op, raw, options)) end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
+  local run    = script_of(op, key, options)
+  local again  = function(fresh) return run(fresh, check(op, raw, options)) end
   -- Made before the call: after it there may be no memory for the text.
   local told   = op.name .. " is done and stored, but there was no memory for its answer; the \z
     same key gives it once more"
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
     message = told, told = told }
-  local result, info = host.transact { operation = op, input = checked, again = again,
+  local answer, info = host.transact { operation = op, run = run, input = checked, again = again,
     lane = lane_of(op, checked), tenant = tenant, caller = caller or nil,
     timeout = timeout_of(op, options), key = key, want_info = want_info, origin = options.origin }
-  if key then
-    local ok, answer = pcall(recalled, result, options)
-    if not ok then error(lost_answer(op, answer, short), 0) end
-    result = answer
-  else
-    local ok, shown = pcall(spelled, op, result, options.border)
-    if not ok then error(unwritable(op.name, shown), 0) end
-    result = shown
-  end
-  return result, info
+  return stored(op, answer, key, short, options), info
 end
 
--- Calls an operation; a failure is counted and reported. A call inside another call does not
--- report: the outer call reports its own failure.
+-- Calls an operation; a failure is counted and reported. With options.answer_text the result is
+-- JSON text, for a caller outside of any transaction. A call inside another call does not report:
+-- the outer call reports its own failure.
 function operation.call(op, input, options, want_info)
   options = options or {}
   if host.current_tx() then return call(op, input, options, want_info) end

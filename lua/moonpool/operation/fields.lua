@@ -65,7 +65,7 @@ isolation.type = "moonpool.isolation"
 
 local list = {
   { "run", lua_type("function", "fun(tx: moonpool.tx, input: table): any"), required = true,
-    host = true, "the transaction; the host may start it again from the top at any moment" },
+    "the transaction; the host may start it again from the top at any moment" },
   { "summary", text, "one line for people" },
   { "input", a_schema, "what the input must be; checked before `run` starts" },
   { "output", a_schema, "what the result is; for /openapi.json" },

@@ -73,13 +73,7 @@ end
 -- (name, JSON text, options) -> ok, JSON text, status, detail
 local function serve(name, input, options)
   local ok, result = pcall(options.entry and serve_entry or serve_operation, name, input, options)
-  if ok then
-    if options.entry then return true, result, 200 end
-    local done, text = pcall(border.encode, result)
-    if done then return true, text, 200 end
-    result = border.unwritable(name, text, { call_id = options.origin and options.origin.call_id })
-    failures.tell(name, result, input, options.origin)
-  end
+  if ok then return true, result, 200 end
   local told = options.far and border.far(result) or border.public(result)
   told.call_id = told.call_id or options.origin and options.origin.call_id
   return false, border.encode(border.writable(told)), told.status,

@@ -19,6 +19,7 @@
 ---@field uuid fun(version?: 4|7): string
 ---@field read_uuid fun(text: any): string?   in lower case; nil if the text is not a UUID
 ---@field sha256 fun(text: string): string    hex
+---@field json_answer fun(value: any, own: boolean?): string?, string?   or nil, and why not
 ---@field json_text fun(text: string): userdata   JSON text that is written unchanged
 ---@field url_user fun(url: string): string?  the role that a connection string names
 ---@field url_host fun(url: string): string?, string?   without secrets; or nil and the fault
@@ -51,6 +52,7 @@
 ---@field current_tx fun(): moonpool.tx?
 ---@field set_tenant_field fun(name: string)   the setting app.<name> has the tenant
 ---@field own_error fun(failure: table, errors: table, input: table)   applies `errors`
+---@field flush_promised fun(tx: moonpool.tx)   sends what is queued, if tx:one is in it; suspends
 ---@field own_exec fun(tx: moonpool.tx, sql: string, ...: any)   a statement of the host
 ---@field on_publish fun(fn: function)   called when a transaction that published has committed
 ---@field fault table                    injects failures, for specs (src/txn/fault.c)
