@@ -28,6 +28,12 @@ local all_constraints = [[
    where i.indisunique and c.relnamespace not in (
       select oid from pg_namespace where nspname in ('pg_catalog', 'information_schema'))]]
 
+-- Policies read the tenant from the setting app.<field>.
+local tenant_of_policies = [[
+  select substring(pg_get_expr(polqual, polrelid) from $re$'app[.]([a-z_0-9]+)'$re$) as field
+    from pg_policy where pg_get_expr(polqual, polrelid) ~ $re$'app[.]([a-z_0-9]+)'$re$
+   order by 1 limit 1]]
+
 local function read_tables(self)
   for _, row in ipairs(self.conn.query(all_columns)) do
     local made = self.numbered[row.number]
@@ -51,6 +57,7 @@ function catalog.read(conn)
                               constraints = {}, described = {}, statements = 0 }, Catalog)
   read_tables(self)
   for _, row in ipairs(conn.query(all_constraints)) do self.constraints[row.name] = true end
+  self.tenant = conn.value(tenant_of_policies)
   conn.exec "set plan_cache_mode = force_generic_plan"
   self.role = conn.value "select current_user"
   return self

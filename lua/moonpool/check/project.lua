@@ -2,6 +2,7 @@
 -- each operation from its `run`, and judges what it sends to the database.
 local access   = require "moonpool.check.access"
 local catalog  = require "moonpool.check.catalog"
+local definitions = require "moonpool.check.definitions"
 local errors   = require "moonpool.errors"
 local findings = require "moonpool.check.findings"
 local host     = require "moonpool.host"
@@ -10,6 +11,7 @@ local registry = require "moonpool.operation.registry"
 local sandbox  = require "moonpool.script.sandbox"
 local schema   = require "moonpool.is.schema"
 local syntax   = require "moonpool.check.syntax"
+local tenants  = require "moonpool.check.tenants"
 local values   = require "moonpool.check.values"
 local walk     = require "moonpool.check.walk"
 
@@ -130,8 +132,10 @@ function Project:check_call(at, name, call)
             access.advice(name, self.operations))
 end
 
---- A statement was judged.
-function Project:statement() self.statements = self.statements + 1 end
+--- A statement was judged: does it name the tenant?
+function Project:statement(at, info, call, number, tx)
+  if tx then tenants.judge(at, info, call.node[number + 1] or call.node, tx, self.tenant) end
+end
 
 -- What `run` gets as its input.
 local function input_of(op)
@@ -149,8 +153,11 @@ local function follow_operation(self, name, file)
   local tx = { kind = "tx", operation = op, read_only = op and op.read_only,
                tenant = op and op.tenant }
   local steps = walk.new(self)
-  steps:with({ phase = "run", file = file, operation = op or false, fn = { returns = {} } },
-             steps.enter, steps, run.value, { tx, input_of(op) })
+  if op then definitions.check(steps, op, made.table, self.tenant) end
+  local results = steps:with({ phase = "run", file = file, fn = { returns = {} } }, steps.enter,
+                             steps, run.value, { tx, input_of(op) })
+  steps.statement = nil
+  if op then definitions.check_result(steps, op, made.table, results) end
 end
 
 -- Functions that no operation calls are followed with values that are not known.
@@ -167,8 +174,17 @@ local function follow_rest(self)
   end
 end
 
+-- The application's tenant field: that of its operations, or of its policies.
+local function tenant_field(self)
+  for _, op in pairs(self.operations) do
+    if op.tenant then return op.tenant end
+  end
+  return self.catalog.tenant
+end
+
 local function load_operations(self)
   self.operations = registry.all()
+  self.tenant = tenant_field(self)
   for name, fault in pairs(registry.broken) do
     local file = self.files[name .. ".lua"]
     local text = errors.is(fault) and fault.message or tostring(fault)
@@ -230,7 +246,7 @@ end
 --- the findings of a file are wanted; nil: of all.
 ---@return moonpool.check.result
 function project.check(conn, wanted)
-  local self = setmetatable({ files = {}, findings = findings.new(), statements = 0,
+  local self = setmetatable({ files = {}, findings = findings.new(),
                               functions = {}, visited = {} }, Project)
   self.catalog = catalog.read(conn)
   check_all(self)

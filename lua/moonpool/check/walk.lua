@@ -13,9 +13,9 @@ Walk.__index = Walk
 local walk = {}
 
 -- project: see project.lua. `phase`: "load" while files are loaded, "run" inside of `run`, "after"
--- inside of a hook. `operation`: the definition that is followed, or nil.
+-- inside of a hook.
 function walk.new(project)
-  return setmetatable({ project = project, phase = "load", operation = nil, steps = 0, depth = 0,
+  return setmetatable({ project = project, phase = "load", steps = 0, depth = 0,
                         entered = {}, added = {} }, Walk)
 end
 
@@ -473,8 +473,7 @@ exec.Goto = exec.Break
 --- Follows the body of a file. -> the value that it returns
 function Walk:file_body(file)
   local fn = { returns = {}, main = true }
-  return self:with({ fn = fn, file = file, phase = "load", journal = false, operation = false },
-                   function()
+  return self:with({ fn = fn, file = file, phase = "load", journal = false }, function()
     self:block(file.tree, { vars = {} })
     return merge_returns(fn.returns, true)[1] or values.none
   end)

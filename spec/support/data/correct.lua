@@ -33,9 +33,14 @@ local plain = {
       select sum(o.quantity) as pieces, min(p.price) as least from orders o
         join products p on p.shop_id = o.shop_id and p.id = o.product_id
        where o.shop_id = $shop_id and total(o.quantity, 2) > 2 group by p.sku]=], input)
+    tx:exec([=[
+      with old as (select id, shop_id from products where shop_id = $shop_id and stock < 0)
+      update products p set stock = 0 from old where old.id = p.id and p.shop_id = old.shop_id]=],
+      input)
     if not first then return moonpool.null end
     return { pieces = first.pieces, cheap = first.least < moonpool.decimal "10",
-             free = first.least == moonpool.decimal "0" }]], "  read_only = true,"),
+             free = first.least == moonpool.decimal "0" }]], [[
+  output = is.object { pieces = is.integer, cheap = is.boolean, free = is.boolean }:nullable(),]]),
 }
 
 -- Helpers in lib/: queries put together of parts, methods of tables, functions that take functions.
@@ -112,26 +117,34 @@ local moonpool = require "moonpool"
 local is       = require "moonpool.is"
 
 return moonpool.operation {
-  on    = "order.made",
-  input = is.object { id = is.uuid },
-  run   = function(tx, message)
-    tx:exec("update orders set details = null where id = $id", { id = message.payload.id })
+  on     = "order.made",
+  tenant = "shop_id",
+  input  = is.object { shop_id = is.uuid, id = is.uuid },
+  run    = function(tx, message)
+    tx:exec("update orders set details = null where shop_id = $shop_id and id = $id",
+            message.payload)
   end,
 }
 ]],
   ["scripts/nightly.lua"] = [[
 local moonpool = require "moonpool"
+local is       = require "moonpool.is"
 local counted  = { "products", "orders" }
 
 return moonpool.operation {
-  every = "0 3 * * *",
-  run   = function(tx)
+  every    = "0 3 * * *",
+  for_each = "select id from shops",
+  tenant   = "shop_id",
+  input    = is.object { shop_id = is.uuid },
+  output   = is.timestamp:optional(),
+  run   = function(tx, input)
     for _, name in ipairs(counted) do
-      tx:value(("select count(*) from %s"):format(name))
+      tx:value(("select count(*) from %s where shop_id = $shop_id"):format(name), input)
     end
     local oldest
     repeat
-      oldest = tx:first "select made_at from orders order by made_at limit 1"
+      oldest = tx:first("select made_at from orders where shop_id = $1 order by made_at limit 1",
+                        input.shop_id)
     until not oldest or oldest.made_at
     goto done
     ::done::

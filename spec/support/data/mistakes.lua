@@ -226,6 +226,59 @@ mistake("database_inside", [=[
 mistake("cache_inside", [=[
     moonpool.cache.invalidate "products" --! effect: rolled back | tx:after_commit]=])
 
+-- -- tenants --------------------------------------------------------------------------------------
+
+mistake("tenant_not_named", [=[
+    return tx:query("select id from products where sku = $sku", input)
+    --^ tenant-key: does not compare the shop_id of `products` | shop_id = $shop_id]=])
+
+mistake("tenant_of_one_table", [=[
+    return tx:query([[
+      select p.id, o.number from products p join orders o on o.product_id = p.id
+       where p.shop_id = $shop_id]], input)]=])
+files["scripts/tenant_of_one_table.lua"] = files["scripts/tenant_of_one_table.lua"]:gsub(
+  "return tx:query%(%[%[", "%0 --! tenant-key: does not compare the shop_id of `orders`")
+
+mistake("tenant_in_subquery", [=[
+    return tx:exec([[ --! tenant-key: the shop_id of `orders`
+      delete from products p where p.shop_id = $shop_id
+         and not exists (select from orders o where o.product_id = p.id)]], input)]=])
+
+files["scripts/tenant_left_out.lua"] = [[
+local moonpool = require "moonpool"
+local is       = require "moonpool.is"
+return moonpool.operation {
+  input = is.object { shop_id = is.uuid }, --! tenant: has the tenant's field `shop_id` | tenant =
+  run   = function(tx, input)
+    return tx:query("select sku from products where shop_id = $shop_id", input)
+    --^ tenant: shows it no row of `products`
+  end,
+}
+]]
+
+-- -- the definition -------------------------------------------------------------------------------
+
+mistake("constraint_name", [=[
+    return nil]=], [=[
+  errors = { product_sku_key = { "SKU_TAKEN", 409 } },
+  --^ constraint: `product_sku_key` | `products_sku_key`]=])
+
+mistake("output_field", [=[
+    local product = tx:one("select * from products where shop_id = $shop_id and id = $product_id",
+                           input)
+    return { produkt = product, --! output: has no field `produkt` | `product`
+             product = product }]=], "  output = is.object { product = is.row },")
+
+mistake("output_missing", [=[
+    return { count = 1 } --! output: needs `product`]=],
+  "  output = is.object { product = is.row, count = is.integer },")
+
+mistake("output_kind", [=[
+    return {
+      product = tx:query("select sku from products where shop_id = $shop_id", input),
+      --^ output: `product` is is.row, and this is an array of rows
+    }]=], "  output = is.object { product = is.row },")
+
 -- -- files ----------------------------------------------------------------------------------------
 
 files["scripts/unfinished.lua"] = [[
