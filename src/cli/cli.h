@@ -31,10 +31,9 @@ struct mp_cli {
 /* Each takes its own arguments, argv[0] is the command's name; returns the exit code. */
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv);
-int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_run(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_module(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv);
-int mp_cmd_token(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_check(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
@@ -52,7 +51,8 @@ int mp_cli_host(struct mp_cli *cli, const char *command, const struct mp_runtime
 /* What a command gives to Lua. */
 struct mp_cli_arguments {
   const char *module; /* of lua/moonpool/cli: returns function(arguments) -> exit code; or NULL */
-  const char *path;   /* a script */
+  const char *path;   /* a script; "-": stdin */
+  const char *code;   /* not NULL: instead of a file */
   int argc;
   char **argv;
 };

@@ -46,13 +46,17 @@ static int with_host(struct mp_cli *cli, const char *command, const char *url, u
   return mp_cli_host(cli, command, &options, push, data);
 }
 
-enum as_role { APP, OWNER };
+enum as_role { NOBODY, APP, OWNER };
 
 static int find_database(struct mp_cli *cli, const char *command, enum as_role role,
                          struct mp_cluster *cluster, const char **url) {
   struct mp_cluster_options options = {.progress = on_progress,
                                        .progress_ctx = (void *)(uintptr_t)command};
   struct mp_err err;
+  if (role == NOBODY) {
+    *url = "postgres:///"; /* nothing connects */
+    return 0;
+  }
   if (cli->config.database_url) {
     *url = role == OWNER ? cli->config.owner_url : cli->config.database_url;
     if (*url) return 0;
@@ -97,17 +101,50 @@ int mp_cli_push_module(lua_State *L, void *data) {
   return 1;
 }
 
+/* A command that is a Lua module. */
+static int run_module(struct mp_cli *cli, const char *command, const char *module,
+                      enum as_role role, int (*push)(lua_State *L, void *data), int argc,
+                      char **argv) {
+  static struct mp_cluster cluster;
+  const char *url = NULL;
+  struct mp_cli_arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};
+  int code = find_database(cli, command, role, &cluster, &url);
+  return code ? code : with_host(cli, command, url, 0, push, &a);
+}
+
 /* ---- run ---- */
+
+/* What to run: a file; with -e code in the arguments; with - code from stdin. */
+static void load_script(lua_State *L, const struct mp_cli_arguments *a) {
+  struct mp_err err;
+  luaL_Buffer text;
+  size_t size;
+  if (a->code) {
+    if (luaL_loadbufferx(L, a->code, strlen(a->code), "=-e", "t")) lua_error(L);
+  } else if (strcmp(a->path, "-") != 0) {
+    if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, NULL, &err)) luaL_error(L, "%s", err.msg);
+  } else {
+    luaL_buffinit(L, &text);
+    do {
+      char *room = luaL_prepbuffsize(&text, BUFSIZ);
+      size = fread(room, 1, BUFSIZ, stdin);
+      luaL_addsize(&text, size);
+    } while (size);
+    luaL_pushresult(&text);
+    const char *code = lua_tolstring(L, -1, &size);
+    if (luaL_loadbufferx(L, code, size, "=stdin", "t")) lua_error(L);
+    lua_remove(L, -2);
+  }
+}
 
 static int push_script(lua_State *L, void *data) {
   const struct mp_cli_arguments *a = data;
-  struct mp_err err;
   push_require(L, "moonpool.cli.run");
   push_list(L, a->argc, a->argv);
-  lua_pushstring(L, a->path);
+  lua_pushstring(L, a->code ? "-e" : a->path);
   lua_rawseti(L, -2, 0);
   lua_setglobal(L, "arg");
-  if (mp_vm_load_file(mp_vm_of(L), L, a->path, a->path, NULL, &err)) luaL_error(L, "%s", err.msg);
+  load_script(L, a);
   luaL_checkstack(L, a->argc, "too many arguments");
   for (int i = 0; i < a->argc; i++) lua_pushstring(L, a->argv[i]);
   return a->argc + 1;
@@ -120,21 +157,26 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   bool sandbox = argc > 1 && !strcmp(argv[1], "--sandbox");
   if (sandbox) argc--, argv++;
   if (argc < 2) return mp_cli_usage("run", "the script is missing", "");
-  if (access(argv[1], R_OK)) {
+  bool code_given = !sandbox && !strcmp(argv[1], "-e");
+  if (code_given) argc--, argv++;
+  if (code_given && argc < 2) return mp_cli_usage("run", "the code behind -e is missing", "");
+  bool from_stdin = !sandbox && !code_given && !strcmp(argv[1], "-");
+  if (!code_given && !from_stdin && access(argv[1], R_OK)) {
     fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
     return MP_EXIT_USAGE;
   }
   int code = find_database(cli, "run", APP, &cluster, &url);
   if (code) return code;
   struct mp_cli_arguments a = {.path = argv[1], .argc = argc - 2, .argv = argv + 2};
+  if (code_given) a.code = argv[1];
   if (sandbox) {
     a = (struct mp_cli_arguments){
         .module = "moonpool.cli.sandbox", .argc = argc - 1, .argv = argv + 1};
     return with_host(cli, "run", url, 0, mp_cli_push_module, &a);
   }
-  /* A script may run for long, so its pool opens DB_POOL_MIN connections; the other commands
-   * connect when they need to. */
-  return with_host(cli, "run", url, (unsigned)cli->config.pool_min, push_script, &a);
+  /* A script may run for long, so its pool opens DB_POOL_MIN connections; the other commands, and a
+   * line of code, connect when they need to. */
+  return with_host(cli, "run", url, a.code ? 0 : (unsigned)cli->config.pool_min, push_script, &a);
 }
 
 /* ---- call ---- */
@@ -160,9 +202,10 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct command_call call = {.pretty = isatty(STDOUT_FILENO)};
   const char *url = NULL;
-  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("call");
+  bool help = mp_cli_wants_help(argc, argv);
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
+    if (help && (!strcmp(arg, "--help") || !strcmp(arg, "-h"))) continue;
     bool option = arg[0] == '-' && arg[1];
     if (!strcmp(arg, "--pretty"))
       call.pretty = true;
@@ -174,8 +217,6 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
       call.as = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--key"))
       call.key = argv[++i];
-    else if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) /* also behind the name */
-      return mp_cli_help("call");
     else if (option)
       return mp_cli_usage("call", "unknown option", arg);
     else if (!call.name)
@@ -185,7 +226,12 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
     else
       return mp_cli_usage("call", "too many arguments:", arg);
   }
+  if (help && !call.name) return mp_cli_help("call");
   if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
+  if (help) {
+    char *name[] = {(char *)(uintptr_t) "call", (char *)(uintptr_t)call.name};
+    return run_module(cli, "call", "moonpool.cli.describe", NOBODY, mp_cli_push_module, 2, name);
+  }
   int code = find_database(cli, "call", APP, &cluster, &url);
   if (code) return code;
   if (!cli->config.log_level)
@@ -193,22 +239,11 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   return with_host(cli, "call", url, 0, push_call, &call);
 }
 
-/* ---- relay, outbox ---- */
+/* ---- commands that are modules ---- */
 
 static int push_host_module(lua_State *L, void *data) {
   push_require(L, "moonpool.cli.run");
   return mp_cli_push_module(L, data) + 1;
-}
-
-/* A command that is a Lua module. */
-static int run_module(struct mp_cli *cli, const char *command, const char *module,
-                      enum as_role role, int (*push)(lua_State *L, void *data), int argc,
-                      char **argv) {
-  static struct mp_cluster cluster;
-  const char *url = NULL;
-  struct mp_cli_arguments a = {.module = module, .argc = argc - 1, .argv = argv + 1};
-  int code = find_database(cli, command, role, &cluster, &url);
-  return code ? code : with_host(cli, command, url, 0, push, &a);
 }
 
 int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
@@ -216,29 +251,31 @@ int mp_cmd_relay(struct mp_cli *cli, int argc, char **argv) {
   return run_module(cli, "relay", "moonpool.cli.relay", APP, push_host_module, argc, argv);
 }
 
-int mp_cmd_outbox(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("outbox");
-  return run_module(cli, "outbox", "moonpool.cli.outbox", APP, mp_cli_push_module, argc, argv);
+/* The commands that are a Lua module and nothing else. */
+int mp_cmd_module(struct mp_cli *cli, int argc, char **argv) {
+  static const struct {
+    const char *command, *module;
+    enum as_role role;
+  } modules[] = {
+      {"new", "moonpool.cli.new", NOBODY},
+      {"ops", "moonpool.cli.ops", NOBODY},
+      {"outbox", "moonpool.cli.outbox", APP},
+      {"token", "moonpool.cli.token", OWNER},
+  };
+  size_t i = 0;
+  while (strcmp(modules[i].command, argv[0]) != 0) i++;
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help(argv[0]);
+  return run_module(cli, argv[0], modules[i].module, modules[i].role, mp_cli_push_module, argc,
+                    argv);
 }
 
 /* ---- migrate ---- */
 
 int mp_cmd_migrate(struct mp_cli *cli, int argc, char **argv) {
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("migrate");
-  /* Only files: nothing connects. */
-  if (argc > 1 && !strcmp(argv[1], "new")) {
-    struct mp_cli_arguments a = {
-        .module = "moonpool.cli.migrate", .argc = argc - 1, .argv = argv + 1};
-    return with_host(cli, "migrate", "postgres:///", 0, mp_cli_push_module, &a);
-  }
-  return run_module(cli, "migrate", "moonpool.cli.migrate", OWNER, mp_cli_push_module, argc, argv);
-}
-
-/* ---- token ---- */
-
-int mp_cmd_token(struct mp_cli *cli, int argc, char **argv) {
-  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("token");
-  return run_module(cli, "token", "moonpool.cli.token", OWNER, mp_cli_push_module, argc, argv);
+  bool only_files = argc > 1 && !strcmp(argv[1], "new");
+  return run_module(cli, "migrate", "moonpool.cli.migrate", only_files ? NOBODY : OWNER,
+                    mp_cli_push_module, argc, argv);
 }
 
 /* ---- spec ---- */

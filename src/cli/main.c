@@ -29,9 +29,13 @@ static int cmd_db(struct mp_cli *cli, int argc, char **argv) {
 }
 
 static const struct mp_command commands[] = {
+    {"new", "PROJECT | op NAME | migration NAME", "make a project, an operation or a migration",
+     mp_cmd_module},
+    {"ops", "[--json]", "list the operations of scripts/", mp_cmd_module},
     {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout",
      mp_cmd_call},
-    {"run", "SCRIPT [ARGS...]", "run a Lua script with the host's modules", mp_cmd_run},
+    {"run", "SCRIPT | -e CODE | - [ARGS...]", "run a Lua script with the host's modules",
+     mp_cmd_run},
     {"serve", "[--listen ADDRESS:PORT] [--require-migrated]",
      "serve operations over HTTP until SIGTERM", mp_cmd_serve},
     {"reload", "[--json]", "tell the running hosts of this project to load scripts/ again",
@@ -41,8 +45,8 @@ static const struct mp_command commands[] = {
      mp_cmd_errors},
     {"relay", "[--once]", "deliver published messages to their subscribers", mp_cmd_relay},
     {"outbox", "[list | subscribers | retry | drop | forget NAME]",
-     "list and decide about failed messages", mp_cmd_outbox},
-    {"token", "create | list | revoke", "manage the tokens of HTTP clients", mp_cmd_token},
+     "list and decide about failed messages", mp_cmd_module},
+    {"token", "create | list | revoke", "manage the tokens of HTTP clients", mp_cmd_module},
     {"migrate", "[up | down | status | verify | new NAME]", "apply migrations/ to the database",
      mp_cmd_migrate},
     {"check", "[PATHS] [--json]", "find mistakes in scripts/ before they run", mp_cmd_check},

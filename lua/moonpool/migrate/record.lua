@@ -152,7 +152,7 @@ function record.pending(dir, list, by_version, rows)
         "this database was migrated from other files than %s: %s was applied to it at %s, where \z
           %s is here.\n" ..
                     "Another project's database? DATABASE_URL names this one's; \z
-                      MOONPOOL_STATE=FOLDER gives it a private one",
+                      a file moonpool.conf, even an empty one, gives it a private one",
                     dir, row.name, row.applied_at, file.name)
     end
     if changed then

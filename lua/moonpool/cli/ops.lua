@@ -1,0 +1,51 @@
+-- `moonpool ops`: the operations of scripts/, and the files that define none although they should.
+local describe = require "moonpool.operation.describe"
+local errors   = require "moonpool.errors"
+local columns  = require "moonpool.cli.table_text"
+local registry = require "moonpool.operation.registry"
+
+-- Who calls it, where that is not an HTTP client or `moonpool call`.
+local function called_by(op)
+  if op.on then return "on " .. op.on end
+  if op.every then return "every " .. op.every end
+  return op.internal and "internal" or ""
+end
+
+-- What a file that cannot be loaded says, in the form of compilers.
+local function tell_broken()
+  for _, name in ipairs(registry.broken_names()) do
+    local fault = registry.broken[name]
+    local message = errors.is(fault) and fault.message or tostring(fault)
+    local place = errors.is(fault) and fault.line or ("scripts/%s.lua"):format(name)
+    if message:find "^scripts/[^\n:]+:%d+: " then place = nil end
+    io.stderr:write("moonpool ops: ", place and place .. ": " or "", message, "\n")
+  end
+  for _, why in pairs(registry.unreachable) do io.stderr:write("moonpool ops: ", why, "\n") end
+end
+
+local function list()
+  local names, rows = {}, {}
+  for name in pairs(registry.operations) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local op = registry.operations[name]
+    rows[i] = { name, called_by(op), op.summary or "" }
+  end
+  for _, line in ipairs(columns(rows)) do print(line) end
+  if not names[1] and not registry.broken_names()[1] then
+    print "there is no operation yet; `moonpool new op NAME` writes one"
+  end
+end
+
+return function(arguments)
+  local json = arguments[1] == "--json"
+  if arguments[json and 2 or 1] then
+    io.stderr:write(("moonpool ops: unknown argument %q; see: moonpool ops --help\n")
+      :format(arguments[json and 2 or 1]))
+    return 2
+  end
+  registry.load()
+  if json then print(describe()) else list() end
+  tell_broken()
+  return registry.broken_names()[1] and 1 or 0
+end
