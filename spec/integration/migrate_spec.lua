@@ -121,7 +121,7 @@ describe("moonpool migrate", function()
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
       assert_says(output, "0001_apples.sql was applied to it at", "0001_accounts.sql is here",
-                  "MOONPOOL_STATE")
+                  "moonpool.conf")
       assert.is_false(exists "accounts")
     end)
 

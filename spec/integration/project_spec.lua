@@ -116,6 +116,7 @@ describe("moonpool", function()
   end)
 
   it("call NAME --help shows input and result", function()
+    local _
     local out, err, code = run "call place_order --help"
     assert.are.equal(0, code, err)
     contains(out, "place_order: Place an order", "Input:", "Result:",
@@ -136,6 +137,7 @@ describe("moonpool", function()
   end)
 
   it("run takes code as an argument and from stdin", function()
+    local _
     local out, err, code = run "run -e 'print(...) print(arg[0], arg[1])' one two"
     assert.are.same({ "one\ttwo\n-e\tone\n", "", 0 }, { out, err, code })
     out, err, code = run("run - three", "print(require 'moonpool.db'.value 'select 6 * 7', ...)\n")

@@ -184,6 +184,8 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
 struct command_call {
   const char *name, *input, *tenant, *as, *key;
   bool pretty;
+  bool people; /* a person reads stderr */
+  bool why;    /* the steps of the call are wanted */
 };
 
 static int push_call(lua_State *L, void *data) {
@@ -193,14 +195,15 @@ static int push_call(lua_State *L, void *data) {
 #define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
   SET(name), SET(input), SET(tenant), SET(as), SET(key);
 #undef SET
-  lua_pushboolean(L, call->pretty);
-  lua_setfield(L, -2, "pretty");
+#define SET(field) (lua_pushboolean(L, call->field), lua_setfield(L, -2, #field))
+  SET(pretty), SET(people), SET(why);
+#undef SET
   return 1;
 }
 
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
-  struct command_call call = {.pretty = isatty(STDOUT_FILENO)};
+  struct command_call call = {.pretty = isatty(STDOUT_FILENO), .people = isatty(STDERR_FILENO)};
   const char *url = NULL;
   bool help = mp_cli_wants_help(argc, argv);
   for (int i = 1; i < argc; i++) {
@@ -210,7 +213,9 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
     if (!strcmp(arg, "--pretty"))
       call.pretty = true;
     else if (!strcmp(arg, "--json"))
-      call.pretty = false;
+      call.pretty = call.people = false;
+    else if (!strcmp(arg, "--why"))
+      call.why = true;
     else if (option && i + 1 < argc && !strcmp(arg, "--tenant"))
       call.tenant = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--as"))

@@ -17,8 +17,7 @@ enum { CANCELS_MS = 1000 }; /* at the end, for requests to cancel that are on th
 
 static int cmd_version(struct mp_cli *cli, int argc, char **argv) {
   (void)cli;
-  (void)argc;
-  (void)argv;
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("version");
   puts("moonpool " MOONPOOL_VERSION);
   return MP_EXIT_OK;
 }

@@ -190,7 +190,8 @@ static void end(struct mp_segment *s, const struct mp_err *lost) {
     e.how = MP_END_ROLLED_BACK;
   else if (failed)
     e.how = was_not_run(s) ? MP_END_NOT_RUN : MP_END_FAILED;
-  if (!s->only_asks) mp_members_note(s->work, MP_NOTE_ANSWERED, s->work->round_trips, NULL);
+  if (!s->only_asks && !undoing)
+    mp_members_note(s->work, MP_NOTE_ANSWERED, s->work->round_trips, NULL);
   if (e.err.code) mp_members_note_error(s->work, MP_NOTE_FAILED, 0, &e.err);
   if (!lost) mp_segment_settle(s);
   s->only_asks = false;

@@ -1,9 +1,11 @@
 -- `moonpool call NAME [JSON | @FILE | -]`: calls one operation and prints its result as JSON on
 -- stdout.
 local border   = require "moonpool.operation.border"
+local calls    = require "moonpool.calls"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
+local told     = require "moonpool.cli.told"
 
 local function read_input(source)
   if source == nil then return "{}" end
@@ -34,30 +36,47 @@ end
 -- The public error, and for the author of the operation where it failed. Never SQL or DETAIL, which
 -- contain values.
 local function shown(e)
-  local told = border.public(e)
-  if not errors.is(e) then return border.writable(told) end
-  told.sqlstate, told.constraint, told.position = e.sqlstate, e.constraint,
+  local public = border.public(e)
+  if not errors.is(e) then return border.writable(public) end
+  public.sqlstate, public.constraint, public.position = e.sqlstate, e.constraint,
     math.tointeger(tonumber(e.position))
   if e.traceback and not e.own_message and (e.status or 500) >= 500 then
     local lines = json.array()
     for line in e.traceback:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^\t", "") end
-    told.traceback = lines
+    public.traceback = lines
   end
-  return border.writable(told)
+  return border.writable(public)
 end
 
 local exit_codes = { NO_DATABASE = 3, USAGE = 2, UNKNOWN_OPERATION = 2 }
 
+-- The steps of the call, on stderr.
+local function print_steps(id)
+  local steps = id and calls.timeline(id)
+  if steps then io.stderr:write(steps, "\n") end
+end
+
+local function print_error(e, options)
+  if options.people then
+    io.stderr:write(told(e, options))
+  else
+    io.stderr:write(laid_out(border.encode { error = shown(e) }, options.pretty), "\n")
+  end
+end
+
 return function(options)
-  local ok, result = pcall(function()
-    return moonpool.call(options.name, border.decode(read_input(options.input)),
+  local ok, result, info = pcall(function()
+    return moonpool.call_info(options.name, border.decode(read_input(options.input)),
       { border = true, answer_text = true, shown = true, tenant = options.tenant,
         as = options.as, key = options.key })
   end)
+  if options.why then
+    print_steps(ok and info and info.id or errors.is(result) and result.call_id)
+  end
   if ok then
     print(laid_out(result, options.pretty))
     return 0
   end
-  io.stderr:write(laid_out(border.encode { error = shown(result) }, options.pretty), "\n")
+  print_error(result, options)
   return errors.is(result) and exit_codes[result.code] or 1
 end

@@ -5,8 +5,8 @@ local templates = {}
 -- A new project, by path.
 templates.project = {
   ["moonpool.conf"] = [[
-# The settings of this project. `moonpool help settings` lists them all, `moonpool config` shows what
-# is in force. What the environment has wins. On a server of your own, give DATABASE_URL and
+# The settings of this project. `moonpool help settings` lists them all, `moonpool config` shows
+# what is in force. What the environment has wins. On a server of your own, give DATABASE_URL and
 # MOONPOOL_OWNER_URL there; without them this project has a private database on this machine.
 MOONPOOL_ENV = development
 ]],

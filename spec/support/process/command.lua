@@ -84,6 +84,25 @@ function command.streams(args, options)
   return out, err, code
 end
 
+--- Runs `moonpool ARGS` in a folder, on a terminal of its own.
+---@param args string
+---@param options { dir: string, env?: table<string, string>, stdin?: string }
+---@return string screen  both streams, as a person sees them
+---@return integer exit
+function command.terminal(args, options)
+  local words = { "exec env" }
+  for name, value in pairs(options.env or {}) do
+    words[#words + 1] = name .. "=" .. quoted(value)
+  end
+  words[#words + 1] = quoted(command.executable()) .. " " .. args
+  local line = ("cd %s && %s script -qec %s /dev/null"):format(quoted(options.dir),
+    options.stdin and "printf %s " .. quoted(options.stdin) .. " |" or "",
+    quoted(table.concat(words, " ")))
+  if not options.stdin then line = line .. " </dev/null" end
+  local screen, code = command.finish(assert(io.popen(line, "r")))
+  return (screen:gsub("\r\n", "\n")), code
+end
+
 --- A folder of its own, with these files (path -> text). `folder.remove()` takes it away.
 function command.folder(files)
   local path = os.tmpname()
