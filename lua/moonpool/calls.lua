@@ -1,18 +1,35 @@
 -- moonpool.calls: the steps of recorded calls of operations: of running calls, of the last calls,
 -- and of calls that failed, were retried or were slow. Only of this host, since its start.
+local crew = require "moonpool.serve.crew"
 local host = require "moonpool.host"
 
 local calls = {}
+
+-- Those under way first, then the newest.
+local function newer(a, b)
+  local first, second = a.outcome == "running", b.outcome == "running"
+  if first ~= second then return first end
+  return a.began > b.began
+end
 
 --- recent{limit=, notable=} -> an array, newest first. `notable`: only calls that failed, were
 --- retried or were slow.
 function calls.recent(options)
   options = options or {}
-  return host.calls(options.limit or 20, options.notable)
+  local limit, notable = options.limit or 20, options.notable or false
+  return crew.together(host.calls(limit, notable),
+                       { what = "calls", limit = limit, notable = notable }, newer)
 end
 
 --- find(id) -> the call with its `notes`; nil if the host does not have the call (any more).
-function calls.find(id) return host.call_notes(id) end
+function calls.find(id)
+  local found = host.call_notes(id)
+  if found then return found end
+  for _, one in ipairs(crew.ask { what = "call", id = id }) do
+    found = found or one.answer and one.answer.call
+  end
+  return found
+end
 
 -- ---- as text ----
 

@@ -1,4 +1,5 @@
 -- moonpool.metrics: the host's metrics, and metrics that scripts define.
+local crew = require "moonpool.serve.crew"
 local host = require "moonpool.host"
 
 local metrics = {
@@ -80,6 +81,32 @@ local function options_of(what, given, name, low, high)
   return number(name, low, 0, high), math.tointeger(number("limit", 100, 0, 200) // 1)
 end
 
+-- The statements of other workers have numbers of their own: a multiple of WORKERS and the worker.
+local WORKERS = 64
+
+local function newer(a, b) return a.timestamp > b.timestamp end
+
+local function renumber(entry, worker) entry.number = entry.number * WORKERS + worker end
+
+-- host.statements of all workers
+local function statements(limit, at_least, part)
+  local list = host.statements(limit, at_least, part)
+  if not crew.many() then return list end
+  for _, entry in ipairs(list) do renumber(entry, 0) end
+  return crew.together(list,
+    { what = "statements", limit = limit, at_least = at_least, part = part }, newer, renumber)
+end
+
+-- host.statement_sent of the worker that has it
+local function sent_of(number)
+  if not crew.many() then return host.statement_sent(number) end
+  local worker = number % WORKERS
+  if worker == 0 then return host.statement_sent(number // WORKERS) end
+  for _, one in ipairs(crew.ask { what = "sent", number = number // WORKERS }) do
+    if one.worker == worker then return one.answer and one.answer.sql end
+  end
+end
+
 local parts = { failed = "failed", host = "host" }
 
 -- queries{limit=} -> the last statements of scripts (up to 100), newest first. Their texts have no
@@ -98,7 +125,7 @@ function metrics.queries(options)
   end
   local _, limit = options_of("queries", type(options) == "table" and rest or options, "limit", 100,
                               200)
-  return host.statements(limit, 0, part)
+  return statements(limit, 0, part)
 end
 
 -- slow{threshold=, limit=} -> the last statements that took at least `threshold` ms; default: the
@@ -106,7 +133,7 @@ end
 -- ones do not displace them.
 function metrics.slow(options)
   local threshold, limit = options_of("slow", options, "threshold", host.slow_query_ms, 86400000)
-  return host.statements(limit, math.max(threshold, 0.001), "any")
+  return statements(limit, math.max(threshold, 0.001), "any")
 end
 
 -- A line of a plan without the constants of the statement's text, which may be values.
@@ -145,7 +172,7 @@ end
 -- plan(number) -> the lines of the server's plan for a statement of the history, as it was sent,
 -- without its values; or nil and the reason. The statement is not run.
 function metrics.plan(number)
-  local sent = math.tointeger(number) and host.statement_sent(number)
+  local sent = math.tointeger(number) and sent_of(math.tointeger(number))
   if not sent then return nil, "gone" end
   if sent == "" then return nil, "so long a text is not kept" end
   local db = require "moonpool.db" -- here, because it requires modules that load this one

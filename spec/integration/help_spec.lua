@@ -13,7 +13,9 @@ local function read(path)
   return text
 end
 
-local function run(args) return command.run(args, { dir = moonpool.app_dir }) end
+local function run(args)
+  return command.run(args, { dir = moonpool.app_dir, env = { MOONPOOL_LOG_LEVEL = "error" } })
+end
 
 local topics, texts = {}, {}
 for name in lfs.dir(moonpool.app_dir .. "/lua/moonpool/help") do

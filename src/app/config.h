@@ -18,6 +18,8 @@
   X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")  \
   X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms",            \
     "time for opening one connection, name look-up included")                    \
+  X(workers, "MOONPOOL_WORKERS", 1, 0, 64, "",                                   \
+    "threads of serve that carry out calls; 0: one for each core")               \
   X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms",                \
     "idle connections above DB_POOL_MIN are closed after it")                    \
   X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms",      \

@@ -9,6 +9,7 @@
 #include "app/open_files.h"
 #include "app/runtime_priv.h"
 #include "cluster/cluster.h"
+#include "ops/gather.h"
 #include "script/luaerr.h"
 #include "script/task.h"
 #include "svc/post.h"
@@ -139,6 +140,7 @@ int mp_runtime_open_lua(lua_State *L) {
   lua_pushstring(L, name);
   lua_setfield(L, -2, "name");
   mp_generations_lua(L, rt->generations);
+  mp_gather_lua(L, rt->seat.worker ? NULL : rt->seat.crew);
   mp_service_lua(L);
   mp_post_lua(L, rt->client);
   lua_pushlightuserdata(L, rt);

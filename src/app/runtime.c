@@ -39,8 +39,9 @@ static int open_pools(struct mp_runtime *rt, const struct mp_runtime_options *op
                       struct mp_err *err) {
   rt->pools.loop = rt->loop;
   struct mp_pool_meters meters = mp_meters_pool(rt->meters);
-  int rv = mp_pools_open(&rt->pools, options->database_url, options->pool_min,
-                         (unsigned)rt->config.pool_max, &meters, &rt->pool, err);
+  unsigned min = rt->serving ? (unsigned)rt->config.pool_min : options->pool_min;
+  int rv = mp_pools_open(&rt->pools, options->database_url, min, (unsigned)rt->config.pool_max,
+                         &meters, &rt->pool, err);
   return rv ? rv : mp_pools_open_own(&rt->pools, options->database_url, &rt->own, err);
 }
 
@@ -115,6 +116,8 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       NULL;
   rt->config.time_zone = rt->config.alert_webhook = rt->config.otlp_endpoint = NULL;
   rt->serving = options->serving;
+  if (options->seat) rt->seat = *options->seat;
+  if (rt->serving) mp_workers_share(&rt->config, 0);
   rt->app_dir = strdup(options->app_dir);
   struct mp_vm_options vm = {.app_dir = options->app_dir,
                              .lua_dir = options->lua_dir,
@@ -125,7 +128,9 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) mp_sched_hold_at_most(rt->sched, (size_t)rt->config.result_memory_mb << 20);
   if (!rv) rv = mp_http_client_new(&rt->client, rt->loop, err);
   if (!rv) rv = mp_vm_open(&rt->vm, rt->sched, &vm, err);
-  if (!rv) rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
+  rt->cache = rt->seat.cache;
+  if (!rv && !rt->cache)
+    rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
   if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
@@ -134,6 +139,12 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv)
     mp_loop_measure(rt->loop, mp_meters_loop_lag(rt->meters), mp_meters_loop_longest(rt->meters));
   if (!rv) rv = open_pools(rt, options, err);
+  if (!rv && rt->serving && rt->config.workers > 1) {
+    rt->seat.cache = rt->cache;
+    rt->seat.otlp_endpoint = options->config->otlp_endpoint;
+    rv = mp_workers_open(&rt->workers, rt->loop, options->config, options, &mp_worker_life,
+                         &rt->seat, err);
+  }
   if (rv) {
     (void)mp_runtime_close(rt, NULL);
     return rv;
@@ -147,7 +158,9 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (rt->pool) mp_health_watch(&rt->host);
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
   rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes, .brakes = {.lanes = rt->lanes}};
-  struct mp_generations_options generations = {.host = &rt->host,
+  struct mp_generations_options generations = {.crew = rt->seat.crew,
+                                               .worker = rt->seat.worker,
+                                               .host = &rt->host,
                                                .lanes = rt->lanes,
                                                .app_dir = rt->app_dir,
                                                .lua_dir = options->lua_dir,
@@ -257,7 +270,7 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
                    const char *name, struct mp_err *err) {
   lua_State *L = mp_vm_lua(rt->vm);
   struct runtime_start start = {rt, push, data, name};
-  if (!rt->signals) watch_signals(rt);
+  if (!rt->signals && !rt->seat.worker) watch_signals(rt);
   rt->ended = false;
   rt->exit_code = 0;
   lua_pushcfunction(L, start_main);
@@ -286,10 +299,12 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
 
 static void stop(struct mp_runtime *rt) {
   if (rt->stopping) return;
-  mp_log(MP_LOG_INFO, "host", "stopping: no new calls, %llu ms for the %zu in progress",
-         (unsigned long long)rt->config.drain_ms, rt->ops.live_calls);
+  if (!rt->seat.worker)
+    mp_log(MP_LOG_INFO, "host", "stopping: no new calls, %llu ms for the %zu in progress",
+           (unsigned long long)rt->config.drain_ms, rt->ops.live_calls);
   rt->stopping = rt->ops.draining = true;
   mp_generations_stop(rt->generations);
+  if (rt->workers) mp_workers_stop(rt->workers);
   if (rt->control) mp_control_drain(rt->control);
   mp_wait_ready(rt->sched, rt->stop_token);
   mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
@@ -326,6 +341,11 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
     if (rt->generations) mp_generations_kill(rt->generations);
     settle(rt, POOL_CLOSE_MS);
   }
+  rv = mp_workers_close(rt->workers, err);
+  if (rv) { /* its thread may still use what the workers share */
+    mp_log_flush();
+    return rv;
+  }
   mp_listen_stop(&rt->host);
   mp_pools_close(&rt->pools);
   while ((mp_pools_left(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
@@ -337,7 +357,7 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   mp_ops_fini(&rt->ops);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);
-  mp_cache_unref(rt->cache);
+  if (!rt->seat.worker) mp_cache_unref(rt->cache);
   if (rt->sched) mp_sched_unref(rt->sched);
   if (rt->signals) {
     close_signal(&rt->sigterm);

@@ -9,15 +9,17 @@
 #include "app/config.h"
 #include "util/err.h"
 
+struct mp_seat;
 struct mp_runtime;
 
 struct mp_runtime_options {
   const struct mp_config *config; /* borrowed while opening */
   const char *app_dir;
-  const char *database_url; /* what the pool connects to */
-  const char *lua_dir;      /* NULL, or a folder in front of the built-in modules */
-  unsigned pool_min;        /* connections opened at once, whatever the settings say */
-  bool serving;             /* SIGHUP reloads scripts/ */
+  const char *database_url;   /* what the pool connects to */
+  const char *lua_dir;        /* NULL, or a folder in front of the built-in modules */
+  unsigned pool_min;          /* connections opened at once, whatever the settings say */
+  bool serving;               /* SIGHUP reloads scripts/; config->workers counts */
+  const struct mp_seat *seat; /* NULL, or this is a worker of another runtime (ops/crew.h) */
 };
 
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,

@@ -7,6 +7,7 @@
 #include "app/control.h"
 #include "app/pools.h"
 #include "app/runtime.h"
+#include "app/workers.h"
 #include "host/host.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
@@ -37,6 +38,8 @@ struct mp_runtime {
   struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;
+  struct mp_workers *workers; /* NULL: this is the only one, or not the front */
+  struct mp_seat seat;        /* crew NULL: this is the only one */
   struct mp_control_channel *control;
   struct mp_service *service; /* NULL: no HTTP, or no longer */
   struct mp_http_client *client;
@@ -60,6 +63,9 @@ struct mp_runtime {
 
 /* runtime.c */
 void mp_runtime_service_closed(void *rt);
+
+/* worker.c */
+extern const struct mp_worker_life mp_worker_life;
 
 /* host_lua.c */
 /* A lua_CFunction: opens the host's modules in the state; its argument is the runtime. */

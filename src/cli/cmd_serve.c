@@ -1,6 +1,7 @@
 /* cmd_serve.c: `moonpool serve`, the host that stays, and `moonpool reload` and `moonpool why`,
  * which speak to it. */
 #include <lauxlib.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "app/judge.h"
 #include "cli/cli.h"
 #include "cli/hosts.h"
+#include "ops/crew.h"
 #include "util/log.h"
 
 /* ---- serve ---- */
@@ -45,15 +47,38 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
+/* A whole number of threads; 0: one for each core that this process may use. No more than there are
+ * connections for. */
+static bool read_workers(struct mp_config *config, const char *given) {
+  if (given) {
+    if (!*given || strlen(given) > 2 || given[strspn(given, "0123456789")]) return false;
+    config->workers = strtoul(given, NULL, 10);
+    if (config->workers > MP_WORKERS_MAX) return false;
+  }
+  if (!config->workers) {
+    cpu_set_t cores;
+    config->workers = sched_getaffinity(0, sizeof cores, &cores) ? 1 : (uint64_t)CPU_COUNT(&cores);
+    if (config->workers > MP_WORKERS_MAX) config->workers = MP_WORKERS_MAX;
+  }
+  if (config->workers > config->pool_max) config->workers = config->pool_max;
+  return true;
+}
+
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   struct serve serve = {.config = &cli->config};
-  const char *url = NULL, *listen = cli->config.listen ? cli->config.listen : "127.0.0.1:5000";
+  const char *url = NULL, *workers = NULL;
+  const char *listen = cli->config.listen ? cli->config.listen : "127.0.0.1:5000";
   struct mp_err err;
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("serve");
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--require-migrated")) {
       serve.require_migrated = true;
+      continue;
+    }
+    if (!strcmp(argv[i], "--workers")) {
+      if (++i == argc) return mp_cli_usage("serve", "a number is missing behind", "--workers");
+      workers = argv[i];
       continue;
     }
     if (strcmp(argv[i], "--listen") != 0) return mp_cli_usage("serve", "unknown argument", argv[i]);
@@ -64,6 +89,8 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
     fprintf(stderr, "moonpool serve: %s\n", err.msg);
     return MP_EXIT_USAGE;
   }
+  if (!read_workers(&cli->config, workers))
+    return mp_cli_usage("serve", "not a number from 0 to 64:", workers);
   signal(SIGPIPE, SIG_IGN); /* a write to a closed client must not end the process */
   /* The time zone of schedules and of os.date. */
   setenv("TZ", cli->config.time_zone ? cli->config.time_zone : "UTC", 1);

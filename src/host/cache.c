@@ -41,12 +41,14 @@ static const char *push_key(lua_State *L, const char *what, size_t *len) {
 /* cache_get(key) -> value, or nil */
 static int cache_get(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
-  size_t key_len, len;
-  const char *key = push_key(L, "cache.get", &key_len), *text;
+  size_t key_len;
+  const char *key = push_key(L, "cache.get", &key_len);
+  struct mp_buf *json = mp_json_buf_new(L, 0);
   struct mp_err err;
-  if (!mp_cache_get(host->shared->cache, key, key_len, mp_loop_now_ms(host->loop), &text, &len))
-    return 0;
-  if (mp_json_decode_max(L, text, len, len + 1, MP_JSON_DECIMALS | MP_JSON_OWN, &err)) {
+  if (!mp_cache_get(host->shared->cache, key, key_len, mp_loop_now_ms(host->loop), json)) return 0;
+  if (json->failed) return luaL_error(L, "not enough memory");
+  if (mp_json_decode_max(L, mp_buf_text(json), json->len, json->len + 1,
+                         MP_JSON_DECIMALS | MP_JSON_OWN, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }

@@ -208,7 +208,8 @@ static void set_average(lua_State *L, const char *name, uint64_t sum_us, uint64_
 
 static int host_transaction_stats(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
-  const struct mp_totals *totals = mp_meters_totals(host->shared->meters);
+  struct mp_totals sums, *totals = &sums;
+  mp_meters_totals(host->shared->meters, totals);
   lua_newtable(L);
   set_int(L, "total_transactions", totals->transactions);
   set_int(L, "committed_transactions", totals->committed);
@@ -230,10 +231,11 @@ static int host_transaction_stats(lua_State *L) {
 
 static int host_pool_stats(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
-  const struct mp_totals *totals = mp_meters_totals(host->shared->meters);
+  struct mp_totals sums, *totals = &sums;
   struct mp_pool_stats stats;
   if (!host->pool) return luaL_error(L, "the host is closing");
-  mp_pool_stats(host->pool, &stats);
+  mp_meters_totals(host->shared->meters, totals);
+  mp_meters_pool_stats(host->shared->meters, host->pool, &stats);
   lua_newtable(L);
   set_int(L, "total_connections", stats.total);
   set_int(L, "idle_connections", stats.idle);

@@ -11,6 +11,8 @@
 
 struct mp_ops {
   struct mp_host *host;
+  const struct mp_crew *crew; /* NULL, or the workers of the host (crew.h) ... */
+  unsigned worker;            /* ... and which one of them this is */
   struct mp_lanes *lanes;
   struct mp_brakes brakes;
   size_t live_calls;

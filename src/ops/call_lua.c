@@ -8,6 +8,7 @@
 #include "db/source.h"
 #include "loop/ids.h"
 #include "ops/call_priv.h"
+#include "ops/crew.h"
 #include "rules/budget.h"
 #include "script/account.h"
 #include "script/luaerr.h"
@@ -383,6 +384,17 @@ static int host_lanes(lua_State *L) {
   return 1;
 }
 
+/* lane_owner(lane) -> the number of the worker that owns it, or nil: it is this one's */
+static int host_lane_owner(lua_State *L) {
+  const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
+  size_t len;
+  const char *lane = luaL_checklstring(L, 1, &len);
+  unsigned owner = ops->crew ? mp_crew_owner(ops->crew, lane, len) : ops->worker;
+  if (owner == ops->worker) return 0;
+  lua_pushinteger(L, (lua_Integer)owner);
+  return 1;
+}
+
 /* call_scope() -> boolean, tenant or nil, caller (a table) or nil: the scope that a call made here
  * inherits, if any. Raises where no call may be made. */
 static int host_call_scope(lua_State *L) {
@@ -407,6 +419,9 @@ void mp_ops_open(struct mp_ops *ops, lua_State *L) {
   lua_pushlightuserdata(L, ops);
   lua_pushcclosure(L, host_lanes, 1);
   lua_setfield(L, -2, "lanes");
+  lua_pushlightuserdata(L, ops);
+  lua_pushcclosure(L, host_lane_owner, 1);
+  lua_setfield(L, -2, "lane_owner");
   lua_pushcfunction(L, host_call_scope);
   lua_setfield(L, -2, "call_scope");
 }

@@ -126,8 +126,11 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
     return rv;
   }
   mp_host_init(&gen->host, set->host, gen->vm);
-  gen->ops = (struct mp_ops){
-      .host = &gen->host, .lanes = set->options.lanes, .brakes = {.lanes = set->options.lanes}};
+  gen->ops = (struct mp_ops){.host = &gen->host,
+                             .crew = set->options.crew,
+                             .worker = set->options.worker,
+                             .lanes = set->options.lanes,
+                             .brakes = {.lanes = set->options.lanes}};
   lua_State *L = mp_vm_lua(gen->vm);
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, gen);

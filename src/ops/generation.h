@@ -21,7 +21,11 @@
 
 struct mp_generations;
 
+struct mp_crew;
+
 struct mp_generations_options {
+  struct mp_crew *crew;       /* NULL, or the workers of the host (crew.h) ... */
+  unsigned worker;            /* ... and which one of them this is */
   const struct mp_host *host; /* what the states share: loop, scheduler, pool, settings; borrowed */
   struct mp_lanes *lanes;     /* shared, so that a lane goes on across a reload */
   const char *app_dir, *lua_dir;

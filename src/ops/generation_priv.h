@@ -40,7 +40,15 @@ struct mp_generation {
   struct mp_timer drain; /* while RETIRING */
 };
 
-enum mp_reload_stage { MP_RELOAD_NONE, MP_RELOAD_READING, MP_RELOAD_SETTLING, MP_RELOAD_LOADING };
+enum mp_reload_stage {
+  MP_RELOAD_NONE,
+  MP_RELOAD_READING,
+  MP_RELOAD_SETTLING,
+  MP_RELOAD_LOADING,
+  MP_RELOAD_AGREEING /* loaded here; the other workers are asked */
+};
+
+struct mp_proposal;
 
 struct mp_generations {
   struct mp_generations_options options;
@@ -64,6 +72,11 @@ struct mp_generations {
     struct mp_timer timer; /* SETTLING: the pause; LOADING: the deadline */
     uint64_t began_ns;
     unsigned readings;
+
+    /* agree.c */
+    unsigned round, asked;        /* the front's: of workers that have not answered */
+    struct mp_list answers;       /* the front's: struct mp_proposal, until the decision */
+    struct mp_proposal *proposal; /* a worker's, while it loads */
   } reload;
   struct {
     uint64_t interval_ms, stamp;
@@ -96,5 +109,19 @@ void mp_generations_on_sweep(struct mp_timer *timer); /* set->sweep */
 
 void mp_reload_init(struct mp_generations *set);
 void mp_reload_stop(struct mp_generations *set);
+/* A worker loads what the front has read; the end is mp_agree_loaded or mp_agree_refused. */
+void mp_reload_load(struct mp_generations *set, struct mp_files *files, unsigned number);
+/* Forgets the generation that was loaded: the caller installs or closes it. */
+void mp_reload_clear(struct mp_generations *set);
+/* The end of the front's reload. */
+void mp_reload_succeed(struct mp_generations *set);
+void mp_reload_fail(struct mp_generations *set, const char *text);
+
+/* ---- agree.c: the host has several workers ---- */
+
+void mp_agree_loaded(struct mp_generations *set);
+void mp_agree_refused(struct mp_generations *set,
+                      const char *text);        /* a worker's files do not load */
+void mp_agree_stop(struct mp_generations *set); /* the front's reload ends without a decision */
 
 #endif

@@ -11,7 +11,12 @@
 
 static struct mp_metric *metric(struct mp_generations *set, const char *name,
                                 enum mp_metric_kind kind, const char *label, const char *help) {
-  struct mp_metric_options options = {.name = name, .help = help, .kind = kind, .labels = {label}};
+  struct mp_metric_options options = {
+      .name = name,
+      .help = help,
+      .kind = kind,
+      .merge = kind == MP_GAUGE ? MP_MERGE_MAX : MP_MERGE_SUM, /* all workers have the same */
+      .labels = {label}};
   struct mp_metric *found = NULL;
   if (mp_metrics_add(set->host->shared->metrics, &options, &found, NULL)) return NULL;
   return found;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "loop/ids.h"
+#include "ops/errand.h"
 #include "ops/generation_priv.h"
 #include "script/luaerr.h"
 #include "script/memory.h"
@@ -14,8 +15,10 @@
 struct mp_invocation {
   struct mp_list node;
   struct mp_generation *gen;
-  struct mp_task *task;
-  bool far; /* as in the options */
+  struct mp_task *task;     /* NULL: another worker has the call */
+  struct mp_errand *errand; /* what the worker is given; NULL: the host has no others */
+  unsigned worker;          /* that has the call */
+  bool far;                 /* as in the options */
   mp_invoke_cb on_answer;
   void *data;
 };
@@ -29,6 +32,7 @@ static void leave(struct mp_invocation *call) {
   struct mp_generation *gen = call->gen;
   mp_list_remove(&call->node);
   gen->call_count--;
+  if (call->errand) mp_crew_done(gen->set->options.crew, call->worker);
   MP_FREE_LISTED(call);
   if (gen->state == MP_GEN_RETIRING) mp_generations_sweep_soon(gen->set);
 }
@@ -36,9 +40,22 @@ static void leave(struct mp_invocation *call) {
 static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
   mp_invoke_cb on_answer = call->on_answer;
   void *data = call->data;
+  struct mp_errand *errand = call->errand;
   what->generation = call->gen->number;
   leave(call);
   on_answer(data, what);
+  if (errand) mp_errand_free(errand);
+}
+
+/* Ends the work, wherever it is done. The call is still to be answered, or left. */
+static void give_up(struct mp_invocation *call) {
+  if (call->task) {
+    mp_task_kill(call->task);
+  } else if (call->errand) {
+    mp_errand_cancel(call->errand);
+    mp_crew_done(call->gen->set->options.crew, call->worker);
+    call->errand = NULL;
+  }
 }
 
 /* Writes an error without Lua, whose memory, limits or state are used up. `why` is plain text
@@ -61,7 +78,7 @@ static void fail_calls(struct mp_generation *gen, const char *why) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&gen->calls))) {
     struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
-    mp_task_kill(call->task);
+    give_up(call);
     answer_plainly(call, mp_code_name(MP_ECANCELED), why);
   }
 }
@@ -95,9 +112,16 @@ static void answer_failure(struct mp_invocation *call, const struct mp_task *tas
   }
 }
 
-/* The entry gives: ok, text, status, detail. */
+static void send_on(struct mp_invocation *call, unsigned owner);
+
+/* The entry gives: ok, text, status, detail; or nil and the worker that owns the call's lane. */
 static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_invocation *call = data;
+  if (ok && lua_isnil(L, 1) && lua_isinteger(L, 2)) {
+    call->task = NULL;
+    send_on(call, (unsigned)lua_tointeger(L, 2));
+    return;
+  }
   if (!ok) {
     answer_failure(call, task, L);
     return;
@@ -129,6 +153,10 @@ static int start_p(lua_State *L) {
 #define SET(field, value) (lua_pushstring(L, value), lua_setfield(L, -2, field))
   SET("tenant", o->tenant), SET("as", o->user), SET("scopes", o->scopes), SET("key", o->key);
   SET("entry", o->entry);
+  if (call->gen->set->options.crew && !o->settled && !o->entry) {
+    lua_pushboolean(L, true);
+    lua_setfield(L, -2, "movable");
+  }
   if (o->about) {
     lua_createtable(L, 0, 4);
     SET("call_id", o->about->call_id), SET("request_id", o->about->request_id);
@@ -155,6 +183,98 @@ static int start_p(lua_State *L) {
   return 0;
 }
 
+static int start_here(struct mp_invocation *call, const struct mp_invoke_options *options,
+                      struct mp_err *err) {
+  lua_State *L = mp_vm_lua(call->gen->vm);
+  struct start start = {call, options};
+  lua_pushcfunction(L, start_p);
+  lua_pushlightuserdata(L, &start);
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return 0;
+  lua_pop(L, 1);
+  return mp_err_set(err, MP_ENOMEM, "no memory for a call of %.60s", options->name);
+}
+
+/* ---- other workers ---- */
+
+/* On the worker's thread: its answer goes home. */
+static void on_errand_done(void *data, const struct mp_invoke_answer *answer) {
+  mp_errand_answer(data, answer);
+}
+
+static void errand_begin(struct mp_errand *errand) {
+  struct mp_invocation *call;
+  struct mp_err err;
+  int rv = mp_invoke(&call, mp_errand_generations(errand), mp_errand_options(errand),
+                     on_errand_done, errand, &err);
+  if (!rv) {
+    *mp_errand_work(errand) = call;
+    return;
+  }
+  /* No text: the front makes one of the status. */
+  mp_errand_answer(errand, &(struct mp_invoke_answer){.status = mp_err_status(&err)});
+}
+
+static void errand_recall(struct mp_errand *errand) {
+  struct mp_invocation *call = *mp_errand_work(errand);
+  if (call) mp_invoke_cancel(call);
+}
+
+static void errand_back(struct mp_errand *errand, const struct mp_invoke_answer *given) {
+  struct mp_invocation *call = mp_errand_data(errand);
+  struct mp_invoke_answer what = *given;
+  if (given->moved)
+    send_on(call, given->owner);
+  else if (!given->text || !given->len)
+    answer_plainly(call, given->status == 503 ? mp_code_name(MP_ECLOSED) : "HOST_OUT_OF_MEMORY",
+                   "a worker of the host could not take the call");
+  else
+    answer(call, &what);
+}
+
+static const struct mp_errand_events errand_events = {errand_begin, errand_recall, errand_back};
+
+/* Begins the call at its worker, which may be this one. */
+static int begin_at_worker(struct mp_invocation *call, struct mp_err *err) {
+  if (call->worker == 0) return start_here(call, mp_errand_options(call->errand), err);
+  mp_errand_go(call->errand, call->worker);
+  return 0;
+}
+
+/* The call was not begun here, because its lane belongs to another worker. */
+static void send_on(struct mp_invocation *call, unsigned owner) {
+  struct mp_crew *crew = call->gen->set->options.crew;
+  struct mp_err err;
+  if (!call->errand) { /* this is a worker: the front sends the call on */
+    struct mp_invoke_answer what = {.moved = true, .owner = owner};
+    answer(call, &what);
+    return;
+  }
+  mp_crew_done(crew, call->worker);
+  mp_crew_take(crew, owner);
+  call->worker = owner;
+  mp_errand_options(call->errand)->settled = true;
+  if (begin_at_worker(call, &err)) answer_plainly(call, "HOST_OUT_OF_MEMORY", err.msg);
+}
+
+/* The front's calls go to the worker that has the least to do. */
+static int begin(struct mp_invocation *call, const struct mp_invoke_options *options,
+                 struct mp_err *err) {
+  const struct mp_generations_options *set = &call->gen->set->options;
+  bool here = !set->crew || set->worker || (options->entry && !options->worker);
+  if (here) return start_here(call, options, err);
+  int rv = mp_errand_new(&call->errand, set->crew, options, &errand_events, call, err);
+  if (rv) return rv;
+  if (options->worker) {
+    call->worker = options->worker;
+    mp_crew_take(set->crew, call->worker);
+  } else {
+    call->worker = mp_crew_choose(set->crew);
+  }
+  return begin_at_worker(call, err);
+}
+
+/* ---- from outside ---- */
+
 int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
               const struct mp_invoke_options *options, mp_invoke_cb on_answer, void *data,
               struct mp_err *err) {
@@ -174,14 +294,12 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
   gen->fail_calls = fail_calls;
   mp_list_push_back(&gen->calls, &call->node);
   gen->call_count++;
-  lua_State *L = mp_vm_lua(gen->vm);
-  struct start start = {call, options};
-  lua_pushcfunction(L, start_p);
-  lua_pushlightuserdata(L, &start);
-  if (lua_pcall(L, 1, 0, 0)) {
-    lua_pop(L, 1);
+  int rv = begin(call, options, err);
+  if (rv) {
+    struct mp_errand *errand = call->errand;
     leave(call);
-    return mp_err_set(err, MP_ENOMEM, "no memory for a call of %.60s", options->name);
+    if (errand) mp_errand_free(errand);
+    return rv;
   }
   *out = call;
   return 0;
@@ -190,7 +308,10 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
 void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_uuid_new(set->host->loop, id); }
 
 void mp_invoke_cancel(struct mp_invocation *call) {
+  struct mp_errand *errand = call->task ? call->errand : NULL; /* at home */
   struct mp_task *task = call->task;
+  if (!task) give_up(call);
   leave(call);
-  mp_task_kill(task);
+  if (errand) mp_errand_free(errand);
+  if (task) mp_task_kill(task);
 }

@@ -7,35 +7,9 @@
 #define MP_INVOKE_H
 
 #include "ops/generation.h"
+#include "ops/order.h"
 
 struct mp_invocation;
-
-struct mp_invoke_options {
-  const char *name;  /* of the operation */
-  const char *entry; /* NULL, or a module of the host that serves in the operation's place:
-                        function(name, input, options) -> text */
-  const char *input; /* JSON; NULL: {} */
-  size_t input_len;
-  const char *tenant, *user, *scopes; /* the caller's; NULL: not known */
-  const char *key;                    /* idempotency key; NULL: none */
-  double timeout_s;                   /* 0: the operation's own */
-  double waited_s;                    /* part of the timeout already used since the request came */
-  bool far; /* over the network: internal operations are refused, errors carry the texts of codes.h,
-               without place or detail */
-  const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */
-};
-
-struct mp_invoke_answer {
-  bool ok;
-  const char *text; /* JSON: the result, or the error as the caller may see it */
-  size_t len;
-  int status;         /* 200, or the error's */
-  const char *detail; /* the error for a log, with SQL and traceback; NULL if ok, or far */
-  unsigned generation;
-};
-
-/* Runs on the loop, outside of Lua. The answer is valid until it returns. */
-typedef void (*mp_invoke_cb)(void *data, const struct mp_invoke_answer *answer);
 
 /* MP_ECLOSED: the host is stopping, or has no generation yet. All strings are copied. */
 int mp_invoke(struct mp_invocation **out, struct mp_generations *set,

@@ -1,6 +1,6 @@
 /* reload.c: a reload: reads scripts/ twice, opens a Lua state, loads it, makes it current.
  *
- *   NONE --> READING --> SETTLING --> READING ... --> LOADING --> NONE
+ *   NONE --> READING --> SETTLING --> READING ... --> LOADING --> [AGREEING] --> NONE
  * The files are read on the thread pool. They are loaded when two readings in a row gave the same
  * bytes. */
 #include <lauxlib.h>
@@ -34,13 +34,17 @@ static void log_lines(const char *text) {
   }
 }
 
-static void finish(struct mp_generations *set, const struct mp_reload_report *report) {
-  struct mp_list told;
+void mp_reload_clear(struct mp_generations *set) {
   mp_timer_stop(&set->reload.timer);
   mp_files_unref(set->reload.read);
   set->reload.read = NULL;
   set->reload.loading = NULL;
   set->reload.stage = MP_RELOAD_NONE;
+}
+
+static void finish(struct mp_generations *set, const struct mp_reload_report *report) {
+  struct mp_list told;
+  mp_reload_clear(set);
   if (!report->ok || report->text[0]) count_reload(set, report->ok);
   if (!report->ok) {
     if (report->number)
@@ -70,11 +74,17 @@ static struct mp_reload_report report_now(struct mp_generations *set, bool ok, c
       .text = text};
 }
 
-static void fail(struct mp_generations *set, const char *text) {
+void mp_reload_fail(struct mp_generations *set, const char *text) {
   struct mp_reload_report report = report_now(set, false, text);
   struct mp_generation *gen = set->reload.loading;
   set->reload.loading = NULL;
-  finish(set, &report);
+  if (set->options.worker) { /* the front tells everybody */
+    mp_agree_refused(set, text);
+    mp_reload_clear(set);
+  } else {
+    mp_agree_stop(set);
+    finish(set, &report);
+  }
   if (!gen) return;
   set->last_number--; /* only generations that were current keep a number */
   mp_generation_close(gen, "it does not load");
@@ -82,7 +92,7 @@ static void fail(struct mp_generations *set, const char *text) {
 
 /* ---- loading ---- */
 
-static void succeed(struct mp_generations *set) {
+void mp_reload_succeed(struct mp_generations *set) {
   struct mp_generation *gen = set->reload.loading;
   struct mp_generation *old = set->current;
   struct mp_reload_report report = report_now(set, true, "");
@@ -133,16 +143,19 @@ static void on_loaded(struct mp_task *task, lua_State *L, bool ok, void *data) {
     gen->operations = (size_t)lua_tointeger(L, 2);
     lua_settop(L, 1);
     gen->entry_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    succeed(set);
+    if (set->options.crew)
+      mp_agree_loaded(set);
+    else
+      mp_reload_succeed(set);
     return;
   }
   if (lua_isstring(L, -1)) {
-    fail(set, lua_tostring(L, -1));
+    mp_reload_fail(set, lua_tostring(L, -1));
     return;
   }
   char text[800];
   tell_failure(gen, L, text, sizeof text);
-  fail(set, text);
+  mp_reload_fail(set, text);
 }
 
 static int start_loading(lua_State *L) {
@@ -163,7 +176,7 @@ static void load(struct mp_generations *set) {
   struct mp_err err;
   set->reload.stage = MP_RELOAD_LOADING;
   if (mp_generation_open(&set->reload.loading, set, set->reload.read, &err)) {
-    fail(set, err.msg);
+    mp_reload_fail(set, err.msg);
     return;
   }
   struct mp_generation *gen = set->reload.loading;
@@ -173,7 +186,14 @@ static void load(struct mp_generations *set) {
   if (lua_pcall(L, 1, 0, 0) == LUA_OK) return;
   mp_luaerr_get(L, -1, &err);
   lua_pop(L, 1);
-  fail(set, err.msg);
+  mp_reload_fail(set, err.msg);
+}
+
+void mp_reload_load(struct mp_generations *set, struct mp_files *files, unsigned number) {
+  set->reload.began_ns = mp_loop_clock_ns(set->host->loop);
+  set->reload.read = mp_files_ref(files);
+  set->last_number = number - 1;
+  load(set);
 }
 
 /* ---- reading ---- */
@@ -204,7 +224,8 @@ static void take_reading(struct mp_generations *set, struct mp_files *files) {
   set->watch.stamp = mp_files_stamp_of(files);
   if (!same) {
     if (++set->reload.readings > MAX_READINGS) {
-      fail(set, "files in scripts/ keep changing; reload again when all of them are written");
+      mp_reload_fail(set,
+                     "files in scripts/ keep changing; reload again when all of them are written");
       return;
     }
     set->reload.stage = MP_RELOAD_SETTLING;
@@ -227,9 +248,9 @@ static void on_read(void *data) {
     looked(set, reading);
   } else if (set->stopping) {
     mp_files_unref(reading->files);
-    fail(set, "the host is stopping");
+    mp_reload_fail(set, "the host is stopping");
   } else if (reading->rv) {
-    fail(set, reading->err.msg);
+    mp_reload_fail(set, reading->err.msg);
   } else {
     take_reading(set, reading->files);
   }
@@ -262,7 +283,7 @@ static void read_files(struct mp_generations *set) {
     mp_timer_start(&set->reload.timer, 1);
     return;
   }
-  if (read_aside(set, false, &err)) fail(set, err.msg);
+  if (read_aside(set, false, &err)) mp_reload_fail(set, err.msg);
 }
 
 static void on_timer(struct mp_timer *timer) {
@@ -270,7 +291,8 @@ static void on_timer(struct mp_timer *timer) {
   switch (set->reload.stage) {
     case MP_RELOAD_NONE:
     case MP_RELOAD_READING:
-    case MP_RELOAD_LOADING: break;
+    case MP_RELOAD_LOADING:
+    case MP_RELOAD_AGREEING: break;
     case MP_RELOAD_SETTLING: read_files(set); break;
   }
 }
@@ -335,6 +357,7 @@ void mp_generations_watch(struct mp_generations *set, uint64_t interval_ms) {
 void mp_reload_init(struct mp_generations *set) {
   mp_list_init(&set->reload.told);
   mp_list_init(&set->reload.next);
+  mp_list_init(&set->reload.answers);
   mp_timer_init(&set->reload.timer, set->host->loop, on_timer);
   mp_timer_init(&set->watch.timer, set->host->loop, on_watch);
 }
@@ -350,6 +373,7 @@ void mp_reload_stop(struct mp_generations *set) {
     case MP_RELOAD_NONE:
     case MP_RELOAD_READING: break;
     case MP_RELOAD_SETTLING:
-    case MP_RELOAD_LOADING: fail(set, "the host is stopping"); break;
+    case MP_RELOAD_LOADING:
+    case MP_RELOAD_AGREEING: mp_reload_fail(set, "the host is stopping"); break;
   }
 }

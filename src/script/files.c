@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 enum { MAX_DEPTH = 16, MAX_FILES = 10000, MAX_TOTAL = 64 << 20, MAX_NAMES = 8 };
 
 struct mp_files {
-  unsigned refs;
+  atomic_uint refs; /* the generations of several threads may have it */
   struct mp_file *files;
   size_t count, cap, total;
   uint64_t stamp;
@@ -188,12 +189,12 @@ int mp_files_stamp(const char *app_dir, uint64_t *out, struct mp_err *err) {
 uint64_t mp_files_stamp_of(const struct mp_files *files) { return files->stamp; }
 
 struct mp_files *mp_files_ref(struct mp_files *files) {
-  files->refs++;
+  atomic_fetch_add(&files->refs, 1);
   return files;
 }
 
 void mp_files_unref(struct mp_files *files) {
-  if (!files || --files->refs) return;
+  if (!files || atomic_fetch_sub(&files->refs, 1) > 1) return;
   for (size_t i = 0; i < files->count; i++) {
     free(files->files[i].name);
     free(files->files[i].text);

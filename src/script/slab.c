@@ -99,7 +99,7 @@ void *mp_slab_take_slow(struct mp_slab *slab, size_t size) {
     struct mp_slab_page *next =
         node ? MP_LIST_ENTRY(node, struct mp_slab_page, node) : empty_page(slab, class);
     if (!next) return NULL;
-    page->full = page != &nobody;
+    if (page != &nobody) page->full = true; /* all threads have that one */
     slab->current[class] = page = next;
   }
   void **block = page->free;

@@ -1,5 +1,6 @@
 #include "util/cache.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ struct entry {
 };
 
 struct mp_cache {
+  pthread_mutex_t lock; /* of all that follows */
   struct entry *entries;
   struct mp_list used;
   struct mp_cache_stats stats;
@@ -31,6 +33,7 @@ int mp_cache_new(struct mp_cache **out, size_t max_bytes, struct mp_err *err) {
   if (!cache) return mp_err_set(err, MP_ENOMEM, "no memory for a cache");
   cache->stats.max_bytes = max_bytes;
   mp_list_init(&cache->used);
+  pthread_mutex_init(&cache->lock, NULL);
   *out = cache;
   return 0;
 }
@@ -43,15 +46,22 @@ static void drop(struct mp_cache *cache, struct entry *entry) {
   MP_FREE_LISTED(entry);
 }
 
-void mp_cache_clear(struct mp_cache *cache) {
+static void drop_all(struct mp_cache *cache) {
   struct mp_list *node;
   while ((node = cache->used.next) != &cache->used)
     drop(cache, MP_LIST_ENTRY(node, struct entry, node));
 }
 
+void mp_cache_clear(struct mp_cache *cache) {
+  pthread_mutex_lock(&cache->lock);
+  drop_all(cache);
+  pthread_mutex_unlock(&cache->lock);
+}
+
 void mp_cache_unref(struct mp_cache *cache) {
   if (!cache) return;
-  mp_cache_clear(cache);
+  drop_all(cache);
+  pthread_mutex_destroy(&cache->lock);
   free(cache);
 }
 
@@ -61,8 +71,8 @@ static struct entry *find(struct mp_cache *cache, const char *key, size_t key_le
   return entry;
 }
 
-bool mp_cache_get(struct mp_cache *cache, const char *key, size_t key_len, uint64_t now_ms,
-                  const char **value, size_t *value_len) {
+static bool get(struct mp_cache *cache, const char *key, size_t key_len, uint64_t now_ms,
+                struct mp_buf *out) {
   struct entry *entry = find(cache, key, key_len);
   if (entry && now_ms >= entry->expires_ms) {
     drop(cache, entry);
@@ -75,14 +85,27 @@ bool mp_cache_get(struct mp_cache *cache, const char *key, size_t key_len, uint6
   cache->stats.hits++;
   mp_list_remove(&entry->node);
   mp_list_push_back(&cache->used, &entry->node);
-  *value = entry->bytes + key_len;
-  *value_len = entry->value_len;
+  mp_buf_add(out, entry->bytes + key_len, entry->value_len);
   return true;
 }
 
-bool mp_cache_set(struct mp_cache *cache, const char *key, size_t key_len, const char *value,
-                  size_t value_len, uint64_t expires_ms) {
-  mp_cache_delete(cache, key, key_len);
+bool mp_cache_get(struct mp_cache *cache, const char *key, size_t key_len, uint64_t now_ms,
+                  struct mp_buf *out) {
+  pthread_mutex_lock(&cache->lock);
+  bool found = get(cache, key, key_len, now_ms, out);
+  pthread_mutex_unlock(&cache->lock);
+  return found;
+}
+
+static bool take_out(struct mp_cache *cache, const char *key, size_t key_len) {
+  struct entry *entry = find(cache, key, key_len);
+  if (entry) drop(cache, entry);
+  return entry != NULL;
+}
+
+static bool set(struct mp_cache *cache, const char *key, size_t key_len, const char *value,
+                size_t value_len, uint64_t expires_ms) {
+  take_out(cache, key, key_len);
   size_t size = size_of(key_len, value_len), max = cache->stats.max_bytes;
   if (size > max) return false;
   while (cache->stats.bytes + size > max) {
@@ -108,12 +131,23 @@ bool mp_cache_set(struct mp_cache *cache, const char *key, size_t key_len, const
   return true;
 }
 
-bool mp_cache_delete(struct mp_cache *cache, const char *key, size_t key_len) {
-  struct entry *entry = find(cache, key, key_len);
-  if (entry) drop(cache, entry);
-  return entry != NULL;
+bool mp_cache_set(struct mp_cache *cache, const char *key, size_t key_len, const char *value,
+                  size_t value_len, uint64_t expires_ms) {
+  pthread_mutex_lock(&cache->lock);
+  bool kept = set(cache, key, key_len, value, value_len, expires_ms);
+  pthread_mutex_unlock(&cache->lock);
+  return kept;
 }
 
-void mp_cache_stats(const struct mp_cache *cache, struct mp_cache_stats *out) {
+bool mp_cache_delete(struct mp_cache *cache, const char *key, size_t key_len) {
+  pthread_mutex_lock(&cache->lock);
+  bool there = take_out(cache, key, key_len);
+  pthread_mutex_unlock(&cache->lock);
+  return there;
+}
+
+void mp_cache_stats(struct mp_cache *cache, struct mp_cache_stats *out) {
+  pthread_mutex_lock(&cache->lock);
   *out = cache->stats;
+  pthread_mutex_unlock(&cache->lock);
 }

@@ -4,41 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "util/metrics_priv.h"
 #include "util/utf8.h"
 
 /* 1, 2.5, 5: each about twice the one before, and typical limits are among them. */
 static const double seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                  0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
-
-struct labeled {
-  struct mp_series series; /* first: a handle is its series */
-  UT_hash_handle hh;
-  char labels[]; /* as they are written: operation="x",isolation="y"; the key */
-};
-
-struct mp_metric {
-  struct mp_metric *next;
-  char *name, *help;
-  enum mp_metric_kind kind;
-  char *labels[MP_METRIC_LABELS];
-  size_t nlabels, max_series, nseries;
-  double bounds[MP_METRIC_BOUNDS];
-  char le[MP_METRIC_BOUNDS + 1][24]; /* the bounds as they are written */
-  size_t nbounds;
-  struct labeled *by_labels;
-  struct labeled
-      *other;      /* counts all beyond the limit; in a metric without labels the only series */
-  bool other_used; /* it is on the page */
-  struct mp_series *first, **last;
-};
-
-struct mp_metrics {
-  struct mp_metric *first, **last;
-  size_t count;
-  struct mp_list sources;
-};
 
 /* ---- names ---- */
 
@@ -92,6 +64,8 @@ static void write_number(struct mp_buf *out, double value) {
 }
 
 static void labeled_free(struct labeled *one) {
+  for (size_t i = 0; i < one->nparts; i++) free(one->parts[i].buckets);
+  free(one->parts);
   free(one->series.buckets);
   free(one->series.seen);
   MP_FREE_LISTED(one);
@@ -122,12 +96,13 @@ static bool same(const struct mp_metric *metric, const struct mp_metric_options 
   return metric->nbounds == nbounds && !memcmp(metric->bounds, bounds, nbounds * sizeof *bounds);
 }
 
-static struct labeled *labeled_new(const struct mp_metric *metric, const char *labels, size_t len) {
+struct labeled *mp_labeled_new(const struct mp_metric *metric, const char *labels, size_t len) {
   struct labeled *made = calloc(1, sizeof *made + len + 1);
   if (!made) return NULL;
   memcpy(made->labels, labels, len);
   made->series.bounds = metric->bounds;
   made->series.nbounds = metric->nbounds;
+  made->series.largest = metric->merge == MP_MERGE_MAX;
   if (metric->kind != MP_HISTOGRAM) return made;
   made->series.buckets = calloc(metric->nbounds + 1, sizeof *made->series.buckets);
   made->series.seen = calloc(1, sizeof *made->series.seen);
@@ -165,6 +140,7 @@ static struct mp_metric *metric_new(const struct mp_metric_options *o) {
   struct mp_metric *metric = calloc(1, sizeof *metric);
   if (!metric) return NULL;
   metric->kind = o->kind;
+  metric->merge = o->merge;
   metric->max_series = o->max_series ? o->max_series : MP_METRIC_SERIES;
   metric->last = &metric->first;
   metric->name = strdup(o->name);
@@ -181,7 +157,7 @@ static struct mp_metric *metric_new(const struct mp_metric_options *o) {
   mp_buf_init(&others, 0);
   for (size_t i = 0; whole && i < metric->nlabels; i++)
     mp_buf_addf(&others, "%s%s=\"other\"", i ? "," : "", metric->labels[i]);
-  if (whole) metric->other = labeled_new(metric, mp_buf_text(&others), others.len);
+  if (whole) metric->other = mp_labeled_new(metric, mp_buf_text(&others), others.len);
   mp_buf_fini(&others);
   if (metric->other) {
     if (!metric->nlabels) (void)mp_metric_series(metric, NULL); /* shown as 0 from the start */
@@ -269,14 +245,14 @@ static char *write_value(char *out, const char *at) {
   return out;
 }
 
-static struct mp_series *use_other(struct mp_metric *metric) {
+struct mp_series *mp_metric_use_other(struct mp_metric *metric) {
   if (!metric->other_used) link_series(metric, metric->other);
   metric->other_used = true;
   return &metric->other->series;
 }
 
 struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *values) {
-  if (!metric->nlabels) return use_other(metric);
+  if (!metric->nlabels) return mp_metric_use_other(metric);
   char key[MP_METRIC_LABELS * (MP_METRIC_LABEL_BYTES + 130)], *end = key;
   for (size_t i = 0; i < metric->nlabels; i++) {
     if (i) *end++ = ',';
@@ -286,12 +262,15 @@ struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *
     end = write_value(end, values[i] ? values[i] : "");
     *end++ = '"';
   }
-  size_t len = (size_t)(end - key);
+  return mp_metric_series_of(metric, key, (size_t)(end - key));
+}
+
+struct mp_series *mp_metric_series_of(struct mp_metric *metric, const char *key, size_t len) {
   struct labeled *found;
   HASH_FIND(hh, metric->by_labels, key, len, found);
   if (found) return &found->series;
-  if (metric->nseries < metric->max_series) found = labeled_new(metric, key, len);
-  if (!found) return use_other(metric);
+  if (metric->nseries < metric->max_series) found = mp_labeled_new(metric, key, len);
+  if (!found) return mp_metric_use_other(metric);
   metric->nseries++;
   HASH_ADD_KEYPTR(hh, metric->by_labels, found->labels, len, found);
   link_series(metric, found);
@@ -415,7 +394,7 @@ void mp_metrics_text(const struct mp_metrics *metrics, struct mp_buf *out) {
         write_histogram(out, metric, it, labels);
       } else {
         write_line(out, metric, "", labels, NULL);
-        write_number(out, it->value);
+        write_number(out, mp_series_value(it));
         mp_buf_addc(out, '\n');
       }
     }

@@ -22,6 +22,13 @@ struct mp_metric;
 
 enum mp_metric_kind { MP_COUNTER, MP_GAUGE, MP_HISTOGRAM };
 
+/* What the page shows of a metric that several workers of one host count. */
+enum mp_metric_merge {
+  MP_MERGE_SUM,
+  MP_MERGE_MAX, /* of a counter or a gauge */
+  MP_MERGE_OWN, /* the front's value: of what the workers have in common */
+};
+
 #define MP_METRIC_LABELS 4        /* label names of one metric */
 #define MP_METRIC_BOUNDS 32       /* buckets of one histogram, the last (+Inf) not counted */
 #define MP_METRIC_SERIES 100      /* default limit */
@@ -33,6 +40,7 @@ struct mp_metric_options {
   const char *name; /* "moonpool_transactions_total"; copied, like all strings here */
   const char *help; /* one sentence */
   enum mp_metric_kind kind;
+  enum mp_metric_merge merge;
   const char *labels[MP_METRIC_LABELS]; /* names, NULL behind the last */
   size_t max_series;                    /* 0: MP_METRIC_SERIES */
   const double *bounds;                 /* of a histogram, rising; NULL: seconds, 100 µs to 30 s */
@@ -48,6 +56,8 @@ struct mp_seen {
 
 struct mp_series {
   double value;         /* counter, gauge; histogram: the sum of what was observed */
+  double others;        /* counter, gauge: what other workers have (mp_metrics_absorb) */
+  bool largest;         /* MP_MERGE_MAX */
   uint64_t *buckets;    /* histogram: by bound, the last is +Inf; not cumulative */
   const double *bounds; /* of its metric */
   size_t nbounds;
@@ -83,6 +93,11 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 
 /* ---- reading ---- */
 
+/* Of a counter or a gauge, with what other workers have. */
+static inline double mp_series_value(const struct mp_series *series) {
+  if (!series->largest) return series->value + series->others;
+  return series->value > series->others ? series->value : series->others;
+}
 uint64_t mp_series_count(const struct mp_series *series); /* of a histogram's observations */
 /* The q-quantile (0 to 1) of the observations: exact for up to MP_METRIC_LAST of them, else
  * interpolated inside its bucket, but never outside of the smallest and largest observation; 0 if
@@ -104,6 +119,11 @@ void mp_metrics_refresh(const struct mp_metrics *metrics);
 const struct mp_series *mp_metric_first(const struct mp_metric *metric);
 /* The label values as they are on the page: operation="x",isolation="y" */
 const char *mp_series_labels(const struct mp_series *series);
+
+/* A registry with the same values, for another thread to read. NULL: no memory. */
+struct mp_metrics *mp_metrics_copy(const struct mp_metrics *metrics);
+/* Replaces what worker `worker` (not 0) had counted by what its copy has. */
+void mp_metrics_absorb(struct mp_metrics *metrics, const struct mp_metrics *copy, unsigned worker);
 
 /* Writes all series in the text format 0.0.4, in the order in which the metrics were made. A metric
  * without series is listed by its help and kind, so that alert rules and dashboards can be checked

@@ -26,8 +26,9 @@ struct mp_failed_calls *mp_failed_calls_new(void); /* NULL: no memory */
 void mp_failed_calls_unref(struct mp_failed_calls *calls);
 /* False: counted under "other". */
 bool mp_failed_calls_add(struct mp_failed_calls *calls, const struct mp_failed_call *call);
-/* Pushes an array of { operation=, code=, fault=, count=, last=, call_id= }, the latest first. [-0,
- * +1] */
-void mp_failed_calls_push(lua_State *L, const struct mp_failed_calls *calls);
+struct mp_failed_calls *mp_failed_calls_copy(const struct mp_failed_calls *calls); /* or NULL */
+/* Pushes an array of { operation=, code=, fault=, count=, last=, call_id= }, the latest first, of
+ * `n` workers of a host together. [-0, +1] */
+void mp_failed_calls_push(lua_State *L, const struct mp_failed_calls *const *all, size_t n);
 
 #endif

@@ -15,32 +15,10 @@
 #include "watch/failed_calls.h"
 #include "watch/health.h"
 #include "watch/meter_map.h"
+#include "watch/metrics_priv.h"
 
-static const char *const refused_names[] = {
+static const char *const refused_names[MP_TX_RETRIES_KINDS] = {
     [MP_TX_OWN_RETRIES_SPENT] = "operation_budget", [MP_TX_HOST_RETRIES_SPENT] = "host_budget"};
-
-struct op { /* what an operation counts in */
-  UT_hash_handle hh;
-  char name[64];
-  struct mp_series *queries, *slow, *round_trips, *retries[MP_RETRY_COUNT];
-  struct mp_series *refused[MP_ARRAY_LEN(refused_names)];
-  struct {
-    struct mp_series *duration, *ends[MP_TX_END_COUNT];
-    uint64_t failed, retried;
-  } at[MP_SERIALIZABLE + 1]; /* by isolation */
-};
-
-struct mp_meters {
-  struct mp_metrics *metrics;
-#define X(field, name, kind, help, ...) struct mp_metric *field;
-  MP_METER_MAP(X)
-#undef X
-  struct op *ops, other; /* `other`: beyond the limit */
-  struct mp_totals totals;
-  struct mp_list binds; /* of the runtime's VMs */
-  struct mp_failed_calls *failed;
-  char *alerts;
-};
 
 static const char *const end_names[] = {
 #define X(name, text) text,
@@ -54,6 +32,22 @@ static const char *const reason_names[] = {"serialization", "deadlock", "connect
 #define ONLY(metric) mp_metric_series(metric, NULL) /* of a metric without labels */
 
 /* ---- life ---- */
+
+/* The process has one of each; and the front watches the database for all workers. */
+static enum mp_metric_merge merge_of(size_t field) {
+  static const size_t own[] = {offsetof(struct mp_meters, database_up),
+                               offsetof(struct mp_meters, health_state),
+                               offsetof(struct mp_meters, health_seconds),
+                               offsetof(struct mp_meters, health_failures),
+                               offsetof(struct mp_meters, build_info),
+                               offsetof(struct mp_meters, start_time),
+                               offsetof(struct mp_meters, cpu),
+                               offsetof(struct mp_meters, memory),
+                               offsetof(struct mp_meters, fds)};
+  for (size_t i = 0; i < MP_ARRAY_LEN(own); i++)
+    if (own[i] == field) return MP_MERGE_OWN;
+  return field == offsetof(struct mp_meters, loop_longest) ? MP_MERGE_MAX : MP_MERGE_SUM;
+}
 
 int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_err *err) {
   /* The usual ones are there from the start. */
@@ -89,6 +83,7 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
       options.bounds = sizes;
       options.nbounds = MP_ARRAY_LEN(sizes);
     }
+    options.merge = merge_of(table[i].offset);
     struct mp_metric **field = (struct mp_metric **)(void *)((char *)meters + table[i].offset);
     int rv = mp_metrics_add(metrics, &options, field, err);
     if (rv) {
@@ -109,18 +104,17 @@ int mp_meters_new(struct mp_meters **out, struct mp_metrics *metrics, struct mp_
 }
 
 void mp_meters_unref(struct mp_meters *meters) {
-  struct op *op, *next;
+  struct mp_op_meters *op, *next;
   if (!meters) return;
   HASH_ITER(hh, meters->ops, op, next) {
     HASH_DEL(meters->ops, op);
     MP_FREE_LISTED(op);
   }
+  for (size_t i = 0; i < MP_WATCH_PEERS; i++) mp_watch_report_free(meters->peers[i]);
   mp_failed_calls_unref(meters->failed);
   free(meters->alerts);
   free(meters);
 }
-
-const struct mp_totals *mp_meters_totals(const struct mp_meters *meters) { return &meters->totals; }
 
 struct mp_pool_meters mp_meters_pool(struct mp_meters *meters) {
   return (struct mp_pool_meters){.wait = ONLY(meters->pool_wait),
@@ -153,7 +147,7 @@ void mp_meters_set_alerts(struct mp_meters *meters, const char *json) {
 
 /* All series of an operation start at 0 together: Prometheus cannot see the increase of a series
  * that first appears with a count. */
-static void find_series(struct mp_meters *meters, struct op *op) {
+static void find_series(struct mp_meters *meters, struct mp_op_meters *op) {
   op->queries = SERIES(meters->query_duration, op->name);
   op->slow = SERIES(meters->slow_queries, op->name);
   op->round_trips = SERIES(meters->round_trips, op->name);
@@ -164,13 +158,13 @@ static void find_series(struct mp_meters *meters, struct op *op) {
       op->refused[i] = SERIES(meters->retries_refused, op->name, refused_names[i]);
 }
 
-static struct op *other_of(struct mp_meters *meters) {
+static struct mp_op_meters *other_of(struct mp_meters *meters) {
   if (!meters->other.queries) find_series(meters, &meters->other);
   return &meters->other;
 }
 
-static struct op *op_of(struct mp_meters *meters, const char *name) {
-  struct op *op;
+struct mp_op_meters *mp_meters_op(struct mp_meters *meters, const char *name) {
+  struct mp_op_meters *op;
   size_t len = strlen(name);
   HASH_FIND(hh, meters->ops, name, len, op);
   if (op) return op;
@@ -192,7 +186,8 @@ static const char *reason_of(const struct mp_err *err, char class[3]) {
   return class;
 }
 
-static void count_end(struct mp_meters *meters, struct op *op, const struct mp_tx_report *r) {
+static void count_end(struct mp_meters *meters, struct mp_op_meters *op,
+                      const struct mp_tx_report *r) {
   struct mp_totals *totals = &meters->totals;
   char class[3];
   switch (r->end) {
@@ -205,12 +200,20 @@ static void count_end(struct mp_meters *meters, struct op *op, const struct mp_t
   }
   if (!r->err || !r->err->code || mp_err_blame(r->err) == MP_BLAME_CALLER) return;
   totals->failed++;
-  op->at[r->isolation].failed++;
+  op->at[r->isolation].own.failed++;
   mp_series_add(SERIES(meters->transaction_failures, op->name, reason_of(r->err, class)), 1);
 }
 
+void mp_meters_op_series(struct mp_meters *meters, struct mp_op_meters *op,
+                         enum mp_isolation isolation) {
+  const char *name = mp_isolation_name(isolation);
+  op->at[isolation].duration = SERIES(meters->transaction_duration, op->name, name);
+  for (size_t i = 0; i < MP_TX_END_COUNT; i++)
+    op->at[isolation].ends[i] = SERIES(meters->transactions, op->name, name, end_names[i]);
+}
+
 void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report *r) {
-  struct op *op = op_of(meters, r->operation);
+  struct mp_op_meters *op = mp_meters_op(meters, r->operation);
   const char *isolation = mp_isolation_name(r->isolation);
   struct mp_series **duration = &op->at[r->isolation].duration,
                    **end = &op->at[r->isolation].ends[r->end];
@@ -230,13 +233,13 @@ void mp_metrics_transaction(struct mp_meters *meters, const struct mp_tx_report 
   meters->totals.deadlock_retries += r->retries[MP_RETRY_DEADLOCK];
   if (r->attempts > 1) {
     meters->totals.retried++;
-    op->at[r->isolation].retried++;
+    op->at[r->isolation].own.retried++;
   }
   count_end(meters, op, r);
 }
 
 void mp_metrics_statement(struct mp_meters *meters, const struct mp_stmt_report *r) {
-  struct op *op = op_of(meters, r->operation);
+  struct mp_op_meters *op = mp_meters_op(meters, r->operation);
   char class[3];
   mp_series_observe_us(op->queries, r->duration_us);
   meters->totals.statements++;
@@ -275,10 +278,6 @@ enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *opera
   if (!mp_failed_calls_add(meters->failed, &call)) operation = code = "other";
   mp_series_add(SERIES(meters->failed_calls, operation, code, mp_blame_name(call.blame)), 1);
   return call.blame;
-}
-
-const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters) {
-  return meters->failed;
 }
 
 void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
@@ -375,9 +374,9 @@ void mp_meters_refresh(struct mp_meters *meters, struct mp_host *host) {
 
 /* ---- for Lua ---- */
 
-static double ended(const struct op *op, int isolation, enum mp_tx_end end) {
+static double ended(const struct mp_op_meters *op, int isolation, enum mp_tx_end end) {
   const struct mp_series *series = op->at[isolation].ends[end];
-  return series ? series->value : 0;
+  return series ? mp_series_value(series) : 0;
 }
 
 /* The last durations, in ms, oldest first. [-0, +1] */
@@ -390,7 +389,7 @@ static void push_last(lua_State *L, const struct mp_seen *seen) {
   }
 }
 
-static void push_operation(lua_State *L, const struct op *op, int isolation) {
+static void push_operation(lua_State *L, const struct mp_op_meters *op, int isolation) {
   const struct mp_series *duration = op->at[isolation].duration;
   double total = (double)mp_series_count(duration);
   lua_createtable(L, 0, 13);
@@ -402,8 +401,12 @@ static void push_operation(lua_State *L, const struct op *op, int isolation) {
   SET(lua_pushinteger(L, ENDED(COMMITTED) + ENDED(RESOLVED_COMMITTED)), "committed");
   SET(lua_pushinteger(L, ENDED(ROLLED_BACK) + ENDED(RESOLVED_ROLLED_BACK)), "rolled_back");
   SET(lua_pushinteger(L, ENDED(UNKNOWN)), "unknown");
-  SET(lua_pushinteger(L, (lua_Integer)op->at[isolation].failed), "failed");
-  SET(lua_pushinteger(L, (lua_Integer)op->at[isolation].retried), "retried");
+  SET(lua_pushinteger(
+          L, (lua_Integer)(op->at[isolation].own.failed + op->at[isolation].others.failed)),
+      "failed");
+  SET(lua_pushinteger(
+          L, (lua_Integer)(op->at[isolation].own.retried + op->at[isolation].others.retried)),
+      "retried");
   SET(lua_pushnumber(L, duration->value * 1000 / total), "avg_duration");
   SET(lua_pushnumber(L, mp_series_quantile(duration, 0.5) * 1000), "p50");
   SET(lua_pushnumber(L, mp_series_quantile(duration, 0.95) * 1000), "p95");
@@ -415,7 +418,7 @@ static void push_operation(lua_State *L, const struct op *op, int isolation) {
 #undef SET
 }
 
-static void push_op(lua_State *L, const struct op *op) {
+static void push_op(lua_State *L, const struct mp_op_meters *op) {
   for (int i = 0; i <= MP_SERIALIZABLE; i++) {
     if (!op->at[i].duration) continue;
     push_operation(L, op, i);
@@ -426,6 +429,6 @@ static void push_op(lua_State *L, const struct op *op) {
 void mp_meters_push_operations(lua_State *L, struct mp_meters *meters) {
   luaL_checkstack(L, 8, NULL);
   lua_newtable(L);
-  for (const struct op *op = meters->ops; op; op = op->hh.next) push_op(L, op);
+  for (const struct mp_op_meters *op = meters->ops; op; op = op->hh.next) push_op(L, op);
   push_op(L, &meters->other);
 }

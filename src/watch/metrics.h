@@ -82,18 +82,17 @@ void mp_metrics_lane(struct mp_meters *meters, uint64_t waited_us);
 void mp_metrics_hook_error(struct mp_meters *meters);
 /* A call of an operation (or a page, or a hook) has failed with that code and status; gives whose
  * fault it is. */
-struct mp_failed_calls;
 enum mp_blame mp_metrics_call_failed(struct mp_meters *meters, const char *operation,
                                      const char *code, int status, const char *call_id,
                                      uint64_t wall_us);
-const struct mp_failed_calls *mp_meters_failed_calls(const struct mp_meters *meters);
 /* Counts changes of alerts, or calls sent as spans, that were "delivered", "failed" or "dropped".
  */
 enum mp_outbound { MP_OUTBOUND_WEBHOOK, MP_OUTBOUND_TRACES };
 void mp_metrics_outbound(struct mp_meters *meters, enum mp_outbound what, const char *result,
                          uint64_t n);
 
-/* Totals since the start, over all operations. */
+/* Totals since the start, over all operations; counters only. mp_meters_totals
+ * sums them over all workers. */
 struct mp_totals {
   uint64_t transactions, committed, rolled_back, failed, unknown, resolved, retried,
       deadlock_retries, refused_retries, transaction_us;
@@ -103,7 +102,6 @@ struct mp_totals {
   uint64_t unexpected_failures; /* of statements, except broken constraints and failures that are
                                    retried */
 };
-const struct mp_totals *mp_meters_totals(const struct mp_meters *meters);
 
 /* The active alerts as JSON, for all VMs; "[]" until they are set. Set copies, get borrows. */
 const char *mp_meters_alerts(const struct mp_meters *meters);
@@ -120,5 +118,34 @@ void mp_meters_push_operations(lua_State *L, struct mp_meters *meters);
 
 /* metrics_lua.c: adds counter, gauge, histogram and metrics_text to the table on top. [-0, +0] */
 void mp_metrics_lua(lua_State *L);
+
+/* ---- several workers, peers.c ----
+ *
+ * The numbers of a host with several workers (ops/crew.h), as one. Each worker makes a report on
+ * its own thread; the front absorbs it. What reads the front's meters, registry and pool then sees
+ * the sum. */
+
+#define MP_WATCH_PEERS 64 /* by the worker's number */
+
+struct mp_watch_report;
+
+/* Of the runtime of `host`. NULL: no memory. */
+struct mp_watch_report *mp_watch_report_new(struct mp_host *host);
+void mp_watch_report_free(struct mp_watch_report *report); /* NULL is fine */
+/* Takes the report in place of the worker's last one. */
+void mp_meters_absorb(struct mp_meters *meters, struct mp_watch_report *report, unsigned worker);
+
+/* ---- all workers together ---- */
+
+void mp_meters_totals(const struct mp_meters *meters, struct mp_totals *out);
+void mp_meters_pool_stats(const struct mp_meters *meters, const struct mp_pool *pool,
+                          struct mp_pool_stats *out);
+/* Pushes an array by worker, the front's first, of { total=, active=, waiting=, min=, max= }. [-0,
+ * +1] */
+void mp_meters_push_pools(lua_State *L, const struct mp_meters *meters, const struct mp_pool *pool);
+/* Whether calls wait because all connections of another worker are in use. */
+bool mp_meters_peer_saturated(const struct mp_meters *meters);
+/* failed_calls.h: pushes an array, the latest first. [-0, +1] */
+void mp_meters_push_failed(lua_State *L, const struct mp_meters *meters);
 
 #endif

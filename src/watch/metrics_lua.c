@@ -8,7 +8,6 @@
 #include "sql/failure.h"
 #include "sql/state.h"
 #include "values/json.h"
-#include "watch/failed_calls.h"
 #include "watch/history.h"
 #include "watch/metrics.h"
 #include "watch/recorder.h"
@@ -178,12 +177,12 @@ static int histogram_observe(lua_State *L) {
 }
 
 static int counter_value(lua_State *L) {
-  lua_pushnumber(L, series_of(L, MP_COUNTER, 2)->value);
+  lua_pushnumber(L, mp_series_value(series_of(L, MP_COUNTER, 2)));
   return 1;
 }
 
 static int gauge_value(lua_State *L) {
-  lua_pushnumber(L, series_of(L, MP_GAUGE, 2)->value);
+  lua_pushnumber(L, mp_series_value(series_of(L, MP_GAUGE, 2)));
   return 1;
 }
 
@@ -248,10 +247,11 @@ static void push_series(lua_State *L, const struct mp_metric *metric) {
     lua_newtable(L);
     set_labels(L, mp_series_labels(it));
     lua_Integer whole;
-    if (lua_numbertointeger(it->value, &whole) && (double)whole == it->value)
+    double value = mp_series_value(it);
+    if (lua_numbertointeger(value, &whole) && (double)whole == value)
       lua_pushinteger(L, whole);
     else
-      lua_pushnumber(L, it->value);
+      lua_pushnumber(L, value);
     lua_setfield(L, -2, "value");
     if (it->buckets) set_buckets(L, it);
     lua_rawseti(L, -2, ++n);
@@ -311,7 +311,7 @@ static int call_failed(lua_State *L) {
 
 /* failed_calls() -> array, the latest first */
 static int failed_calls(lua_State *L) {
-  mp_failed_calls_push(L, mp_meters_failed_calls(mp_host_of(L)->shared->meters));
+  mp_meters_push_failed(L, mp_host_of(L)->shared->meters);
   return 1;
 }
 

@@ -2,6 +2,7 @@
 -- HTTP, watches for changes, runs schedules.
 local alerts      = require "moonpool.alerts"
 local control     = require "moonpool.serve.control"
+local crew        = require "moonpool.serve.crew"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local health      = require "moonpool.watch.health"
@@ -75,23 +76,27 @@ return function(options)
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
-  local refused
-  pooler.check(function(fault)
-    refused = fault
+  local fault, code = nil, 0
+  local function give_up(why, exit_code)
+    fault, code = why, exit_code
     host.stop()
-  end)
+  end
+  pooler.check(function(why) give_up(why, 2) end)
   health.start()
   alerts.start()
   local looks = standing.start()
   locks.start()
   moonpool.spawn(jobs.run)
-  while not host.wait_stop(1) do schedules.tick() end
+  while not host.wait_stop(1) do
+    schedules.tick()
+    crew.lend()
+    if crew.hung() then give_up("a worker does not answer any more: the host ends", 1) end
+  end
   jobs.stop()
   looks:stop()
   health.stop()
   alerts.stop()
   locks.stop()
-  if not refused then return 0 end
-  io.stderr:write("moonpool serve: ", refused, "\n")
-  return 2
+  if fault then io.stderr:write("moonpool serve: ", fault, "\n") end
+  return code
 end

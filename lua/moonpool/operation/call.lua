@@ -11,6 +11,10 @@ local spelling  = require "moonpool.is.spelling"
 
 local operation = {}
 
+--- What operation.call returns, with the owner's number, for a call that was not begun because its
+--- lane belongs to another worker of the host.
+operation.moved = {}
+
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
 
 -- The name of the lane, with the input's values filled in.
@@ -219,7 +223,8 @@ function operation.check_outside(op)
     message = op.name .. " is internal: other operations call it, or it runs by itself" }, 0)
 end
 
--- -> result (with options.answer_text: its JSON); with `want_info` also info, what it consumed
+-- -> result (with options.answer_text: its JSON); with `want_info` also info, what it consumed. Or
+-- `moved`, and the owner.
 local function call(op, input, options, want_info)
   options = in_scope(op, options)
   if op.on then
@@ -232,6 +237,9 @@ local function call(op, input, options, want_info)
   local tenant = tenant_of(op, checked, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
+  local lane   = lane_of(op, checked)
+  local owner  = options.movable and lane and host.lane_owner(lane)
+  if owner then return operation.moved, owner end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
   local key    = key_of(op, raw, options)
@@ -243,7 +251,7 @@ local function call(op, input, options, want_info)
   local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
     message = told, told = told }
   local answer, info = host.transact { operation = op, run = run, input = checked, again = again,
-    lane = lane_of(op, checked), tenant = tenant, caller = caller or nil,
+    lane = lane, tenant = tenant, caller = caller or nil,
     timeout = timeout_of(op, options), key = key, want_info = want_info, origin = options.origin }
   return stored(op, answer, key, short, options), info
 end

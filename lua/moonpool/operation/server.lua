@@ -67,12 +67,15 @@ local function serve_operation(name, input, options)
     pcall(failures.tell, there and name or "unknown", op, nil, options.origin)
     error(op, 0)
   end
-  return (operation.call(op, value, options))
+  return operation.call(op, value, options)
 end
 
--- (name, JSON text, options) -> ok, JSON text, status, detail
+-- (name, JSON text, options) -> ok, JSON text, status, detail; or nil and the worker that owns the
+-- call's lane
 local function serve(name, input, options)
-  local ok, result = pcall(options.entry and serve_entry or serve_operation, name, input, options)
+  local ok, result, owner = pcall(options.entry and serve_entry or serve_operation, name, input,
+                                  options)
+  if ok and result == operation.moved then return nil, owner end
   if ok then return true, result, 200 end
   local told = options.far and border.far(result) or border.public(result)
   told.call_id = told.call_id or options.origin and options.origin.call_id

@@ -21,6 +21,7 @@
 --       {"ok":true}
 local border      = require "moonpool.operation.border"
 local calls       = require "moonpool.calls"
+local crew        = require "moonpool.serve.crew"
 local errors      = require "moonpool.errors"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
@@ -47,6 +48,7 @@ end
 function answers.schedules() return { ok = true, schedules = json.array(schedules.list()) } end
 
 function answers.status()
+  crew.numbers()
   return { ok = true, generation = generations.current(), pool = host.pool_stats(),
            transactions = host.transaction_stats() }
 end
@@ -63,7 +65,10 @@ function answers.why(order)
       "this host has no such call, or has forgotten it; `moonpool why` lists the last ones" }, 0)
 end
 
-function answers.metrics() return { ok = true, text = metrics.text() } end
+function answers.metrics()
+  crew.numbers()
+  return { ok = true, text = metrics.text() }
+end
 
 function answers.stop()
   host.stop()

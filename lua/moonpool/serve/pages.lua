@@ -2,6 +2,7 @@
 -- operations: the routes, and the scopes that they need.
 local errors      = require "moonpool.errors"
 local border      = require "moonpool.operation.border"
+local crew        = require "moonpool.serve.crew"
 local dashboard   = require "moonpool.serve.dashboard"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
@@ -130,6 +131,7 @@ local function serve(request)
   if not page then
     refuse(405, "METHOD_NOT_ALLOWED", "%s is not for %s", request.method, request.path)
   end
+  if route.scope == "monitor" then crew.numbers() end
   return page(request)
 end
 

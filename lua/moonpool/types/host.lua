@@ -48,6 +48,12 @@
 ---@field charge fun(operation: table)   from now on the operation's limits apply to the task
 ---@field groups fun(width: integer): userdata   for `grouping` of a definition
 ---@field lanes fun(): table             active, waiting
+---@field workers integer              (front) how many threads carry out the host's calls
+---Brings the numbers of all workers together -> one that did not answer in time; suspends.
+---@field gather fun(seconds: number): integer?
+---@field pools fun(): table[]           (front) the pool of each worker, the front's first
+---@field saturated_elsewhere fun(): boolean   (front) do calls of another worker wait?
+---@field lane_owner fun(lane: string): integer?   the other worker that owns it; nil: this one does
 ---@field call_scope fun(): boolean, string?, table?   tenant and caller for calls of this task
 ---@field current_tx fun(): moonpool.tx?
 ---@field set_tenant_field fun(name: string)   the setting app.<name> has the tenant

@@ -169,6 +169,14 @@ function tx:random(lower, upper) end
 ---@field value fun(sql: string, ...: any): any
 ---@field exec fun(sql: string, ...: any): integer
 
+---@class moonpool.description
+---@field sql string         with $1 for the first name
+---@field kind? string       the parser's name of the statement
+---@field refused? string    why an operation may not send it
+---@field named boolean      its parameters have names
+---@field parameters { type: integer, name?: string }[]
+---@field columns { name?: string, type: integer, table: integer, number: integer }[]
+
 ---The pooled database, outside of transactions. Inside an operation its functions raise: use the
 ---transaction there.
 ---@class moonpool.db
@@ -219,6 +227,12 @@ function db.count(sql, params) end
 ---@param values table<string, any>
 ---@return moonpool.row
 function db.insert(table_name, values) end
+
+---What the server knows of a statement, which is not executed. Raises its error if it has one.
+---Types and tables are OIDs; `number` is a column's place in its table, 0 for an expression.
+---@param sql string
+---@return moonpool.description
+function db.describe(sql) end
 
 ---Runs fn in a transaction. After a transient failure it runs fn again from the start. Returns the
 ---result of fn after COMMIT.

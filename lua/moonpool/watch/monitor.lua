@@ -176,7 +176,7 @@ function monitor.calls(params)
                 began = call.began,
       duration = call.duration, outcome = call.outcome, attempts = call.attempts,
       roundTrips = call.round_trips,
-      group = call.group, error = call.error }
+      group = call.group, error = call.error, worker = call.worker }
   end
   return { timestamp = now(), calls = list, count = #list }, 200
 end
