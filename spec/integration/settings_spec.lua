@@ -91,7 +91,8 @@ describe("moonpool", function()
       local bad = {
         DATABASE_URL = { " ", "\t\n", "postgres://", "postgres:///", "postgresql://someone@/",
                          "postgres://,/", "dbname=''", "port=5432", " postgres://127.0.0.1/x" },
-        MOONPOOL_ENV = { "develop", " " }, MOONPOOL_LOG = { "xml" },
+        MOONPOOL_CHECK = { "warning" }, MOONPOOL_ENV = { "develop", " " },
+        MOONPOOL_LOG = { "xml" },
         MOONPOOL_LOG_LEVEL = { "loud" },
         MOONPOOL_TZ = { "Europe/Atlantis", "Europe", "tzdata.zi", "../zoneinfo/UTC", " ",
                         "/usr/share/zoneinfo/UTC", ("x"):rep(400) },

@@ -40,6 +40,10 @@ static const struct text {
     {"MOONPOOL_ENV",
      "development opens pages for developers, such as /api/db/test; unset: production",
      "development production", offsetof(struct mp_config, env), PUBLIC, NULL},
+    {"MOONPOOL_CHECK",
+     "what serve, reload and spec do with what moonpool check finds: nothing, a warning in the "
+     "log, or refuse these scripts; unset: warn",
+     "off warn refuse", offsetof(struct mp_config, check), PUBLIC, NULL},
     {"MOONPOOL_LOG", "form of log lines; auto or unset: text on a terminal, json elsewhere",
      "auto text json", offsetof(struct mp_config, log_format), PUBLIC, NULL},
     {"MOONPOOL_LOG_LEVEL", "the least important level that is logged", "error warn info debug",

@@ -80,6 +80,7 @@
 struct mp_config {
   char *database_url;  /* DATABASE_URL; NULL: the embedded database */
   char *owner_url;     /* MOONPOOL_OWNER_URL */
+  char *check;         /* MOONPOOL_CHECK: off | warn | refuse; NULL: warn */
   char *env;           /* MOONPOOL_ENV: development | production; NULL: production */
   char *log_format;    /* MOONPOOL_LOG: text | json | auto */
   char *log_level;     /* MOONPOOL_LOG_LEVEL */

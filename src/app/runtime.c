@@ -94,6 +94,7 @@ static void share(struct mp_runtime *rt) {
       .lanes = rt->lanes,
       .opened_ms = mp_loop_now_ms(rt->loop),
       .development = config->env && !strcmp(config->env, "development"),
+      .check = config->check ? config->check : "warn",
       .query_timeout_ms = config->query_timeout_ms,
       .slow_query_ms = config->slow_query_ms,
       .commit_timeout_ms = config->commit_timeout_ms,

@@ -305,6 +305,19 @@ static int push_spec(lua_State *L, void *data) {
   return 2;
 }
 
+/* What `moonpool check` finds in scripts/ is told before the specs run; MOONPOOL_CHECK says whether
+ * they run then. */
+static int check_before(struct mp_cli *cli, const char *url, int argc, char **argv) {
+  char scripts[PATH_MAX + 16], *brief[] = {"--brief"};
+  const char *mode = cli->config.check ? cli->config.check : "warn";
+  struct mp_cli_arguments check = {.module = "moonpool.cli.check", .argc = 1, .argv = brief};
+  snprintf(scripts, sizeof scripts, "%s/scripts", cli->app_dir);
+  if (!strcmp(mode, "off") || access(scripts, R_OK) || mp_cli_wants_help(argc, argv))
+    return MP_EXIT_OK;
+  int code = with_host(cli, "spec", url, 0, mp_cli_push_module, &check);
+  return strcmp(mode, "refuse") ? MP_EXIT_OK : code;
+}
+
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   static char self[PATH_MAX];
@@ -325,6 +338,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
   if (!access(migrations, R_OK))
     code = with_host(cli, "spec", cluster.owner_url, 0, mp_cli_push_module, &migrate);
+  if (!code) code = check_before(cli, cluster.app_url, argc, argv);
   mp_children_mark();
   cli->at_end = mp_children_end;
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);

@@ -325,6 +325,8 @@ int mp_open_host(lua_State *L) {
   lua_setfield(L, -2, "load_limits");
   lua_pushinteger(L, (lua_Integer)mp_host_of(L)->shared->body_values);
   lua_setfield(L, -2, "body_values");
+  lua_pushstring(L, mp_host_of(L)->shared->check);
+  lua_setfield(L, -2, "check");
   lua_pushstring(L, MOONPOOL_VERSION);
   lua_setfield(L, -2, "version");
   return 1;

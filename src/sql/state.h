@@ -44,7 +44,8 @@ struct mp_shared {
   const struct mp_lanes *lanes; /* read for the report of lanes */
   uint64_t opened_ms;           /* loop time */
 
-  bool development; /* MOONPOOL_ENV */
+  bool development;  /* MOONPOOL_ENV */
+  const char *check; /* MOONPOOL_CHECK: what happens with scripts that have mistakes */
   /* Settings. Sizes in bytes, times in milliseconds; 0: no limit. */
   uint64_t query_timeout_ms; /* of a statement outside of transactions */
   uint64_t slow_query_ms;

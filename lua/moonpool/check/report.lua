@@ -1,4 +1,5 @@
 -- moonpool.check.report: findings for people (as compilers show them) and for programs (JSON).
+local host   = require "moonpool.host"
 local json   = require "moonpool.json"
 local syntax = require "moonpool.check.syntax"
 
@@ -73,6 +74,57 @@ function report.failed(result)
     if finding.severity ~= "note" then return true end
   end
   return false
+end
+
+local MOST_LINES = 20
+
+--- The faults as single lines for a log, the first ones only.
+function report.lines(result)
+  local lines, more = {}, 0
+  for _, finding in ipairs(result.findings) do
+    if finding.severity ~= "note" and #lines < MOST_LINES then
+      lines[#lines + 1] = ("%s:%d:%d: %s%s [%s]"):format(finding.file.shown, finding.line,
+        finding.column, finding.message, finding.help and "; " .. finding.help or "", finding.rule)
+    elseif finding.severity ~= "note" then
+      more = more + 1
+    end
+  end
+  if more > 0 then lines[#lines + 1] = ("and %d more: run moonpool check"):format(more) end
+  return lines
+end
+
+-- One finding in SARIF's words. Columns count from 1, in Unicode's code points.
+local function sarif_result(finding)
+  local text = finding.message .. (finding.help and "\n" .. finding.help or "")
+  return {
+    ruleId = finding.rule, level = finding.severity, message = { text = text },
+    locations = json.array { {
+      physicalLocation = {
+        artifactLocation = { uri = finding.file.shown, uriBaseId = "PROJECT" },
+        region = { startLine = finding.line, startColumn = finding.column,
+                   endColumn = finding.column + finding.length },
+      },
+    } },
+  }
+end
+
+--- The result as SARIF 2.1.0, which GitHub and others show beside the lines.
+function report.sarif(result)
+  local results, rules, known = json.array {}, json.array {}, {}
+  for i, finding in ipairs(result.findings) do
+    results[i] = sarif_result(finding)
+    if not known[finding.rule] then
+      known[finding.rule] = true
+      rules[#rules + 1] = { id = finding.rule }
+    end
+  end
+  return json.encode({
+    ["$schema"] = "https://json.schemastore.org/sarif-2.1.0.json", version = "2.1.0",
+    runs = json.array { {
+      tool = { driver = { name = "moonpool check", version = host.version, rules = rules } },
+      columnKind = "unicodeCodePoints", results = results,
+    } },
+  }, { sorted = true })
 end
 
 --- The result as JSON text.

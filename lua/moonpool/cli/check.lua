@@ -1,5 +1,6 @@
--- `moonpool check [PATHS] [--json]`: checks scripts/ before anything runs. The host is connected as
--- the application's role to a database with the project's migrations.
+-- `moonpool check [PATHS] [--json | --sarif]`: checks scripts/ before anything runs. The host is
+-- connected as the application's role to a database with the project's migrations. `--brief`, for
+-- `moonpool spec`: a line for each fault, on stderr, and nothing else.
 local db      = require "moonpool.db"
 local errors  = require "moonpool.errors"
 local host    = require "moonpool.host"
@@ -16,7 +17,8 @@ end
 local function read(arguments)
   local options, paths = {}, {}
   for _, argument in ipairs(arguments) do
-    if argument == "--json" then options.json = true
+    local name = argument:match "^%-%-(%l+)$"
+    if name == "json" or name == "sarif" or name == "brief" then options[name] = true
     elseif argument:find "^%-" then return nil, argument
     else paths[#paths + 1] = argument end
   end
@@ -77,8 +79,12 @@ return function(arguments)
     io.stderr:write("moonpool check: ", result.message, "\n")
     return result.code == "NO_DATABASE" and 3 or 1
   end
-  if options.json then
-    print(report.json(result))
+  if options.json or options.sarif then
+    print(options.sarif and report.sarif(result) or report.json(result))
+  elseif options.brief then
+    for _, line in ipairs(report.lines(result)) do
+      io.stderr:write("moonpool check: ", line, "\n")
+    end
   else
     local painted = colour()
     for _, finding in ipairs(result.findings) do

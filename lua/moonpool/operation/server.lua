@@ -1,6 +1,7 @@
 -- moonpool.operation.server: what the host runs in the Lua state of a generation: it loads
 -- scripts/ and serves calls.
 local border        = require "moonpool.operation.border"
+local checks        = require "moonpool.check.loading"
 local errors        = require "moonpool.errors"
 local failures      = require "moonpool.operation.failures"
 local host          = require "moonpool.host"
@@ -112,6 +113,7 @@ function generation.open()
   end
   local count = not texts[1] and look_at_operations(add)
   if not texts[1] then run_smoke(add) end
+  if not texts[1] then checks.judge(add) end
   if not texts[1] then subscriptions.settle_all(registry.all()) end
   if texts[1] then
     table.sort(texts)

@@ -8,6 +8,7 @@
 -- Constants
 ---@field app_dir string                 the project's folder
 ---@field body_values integer            the most values that a request's JSON may have
+---@field check "off"|"warn"|"refuse"  MOONPOOL_CHECK
 ---@field development boolean            MOONPOOL_ENV=development
 ---@field load_limits moonpool.limits    of code that is loaded
 ---@field slow_query_ms number           DB_SLOW_QUERY_THRESHOLD

@@ -182,6 +182,7 @@ function tx:random(lower, upper) end
 ---@class moonpool.db
 ---@field private check fun(sql: string, ...: any)      sends nothing; for the host's modules
 ---@field private own_lease fun(fn: function, options?: table): any   a lease for the host's modules
+---@field private describe fun(sql: string): table   what the server knows of a text; suspends
 ---@field private own_notify fun(channel: string, payload?: string)   any channel
 local db = {}
 

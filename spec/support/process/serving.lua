@@ -24,7 +24,7 @@ function serving.start(files, options)
   options = options or {}
   local self = setmetatable({ folder = command.folder(files) }, serving)
   local env = { MOONPOOL_STATE = self.folder.path .. "/state", MOONPOOL_WATCH = "0",
-                MOONPOOL_SETTLE = "1",
+                MOONPOOL_SETTLE = "1", MOONPOOL_CHECK = "off",
                 MOONPOOL_LISTEN = "off", DB_POOL_MIN = "0", DB_POOL_MAX = "8" }
   for name, value in pairs(options.env or {}) do env[name] = value end
   self.env = env
