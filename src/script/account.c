@@ -5,7 +5,6 @@
 enum {
   NARROW_LIMIT = 3,    /* collections that free less than an eighth of the limit */
   OVERDRAFT_PART = 32, /* of the limit: what tasks may still take until they are ended */
-  OVERDRAFT_BLOCK = 1024,
 };
 
 struct mp_account *mp_account_new(uint64_t cpu_ms, size_t memory) {
@@ -45,9 +44,9 @@ void mp_account_unref(struct mp_account *account) {
 }
 
 static bool grant(struct mp_account *account, size_t old, size_t size) {
-  /* The task ends at its next instruction anyway; refusing a block would first cost a full
-   * collection. */
-  if (mp_account_out_of_memory(account) && size - old <= OVERDRAFT_BLOCK &&
+  /* The task is being ended: only its <close> variables run, and a refused block would first cost
+   * a full collection. */
+  if (mp_account_out_of_memory(account) &&
       account->used - old + size <= account->limit + account->limit / OVERDRAFT_PART)
     return true;
   /* Lua asks for the same block again after a collection; the buffers of its library do not. */

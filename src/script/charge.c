@@ -60,7 +60,7 @@ void mp_charge_take(lua_State *L, struct mp_charge *charge, size_t size, const c
   if (!host_has_room(sched, size)) {
     refuse_for_host(sched, what, &err);
   } else if (account && account->limit && account->used + size > account->limit) {
-    if (++account->refused > 1) mp_task_out_of_memory(sched);
+    if (++account->refused > 1) mp_task_out_of_memory(sched, true);
     refuse_for_task(account, what, &err);
   } else {
     take(charge, sched, account, size);

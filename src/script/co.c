@@ -45,7 +45,7 @@ int mp_co_reset(lua_State *co) {
   bool first = task->state == MP_TASK_ENDED && !slice->close_ns;
   if (outside) mp_slice_begin(slice, co, false);
   lua_State *before = mp_slice_switch(slice, co);
-  if (first) slice->close_ns = mp_slice_clock_ns();
+  if (first) mp_slice_closing(slice);
   sched->owner = task->account;
   sched->closing++;
   int status = lua_resetthread(co);
@@ -120,9 +120,7 @@ static int run(lua_State *L, lua_State *co, int nargs) {
   if (task) {
     task->blocked = blocked;
     mp_slice_switch(&task->sched->slice, L);
-    if (task->fatal)
-      mp_slice_arm(&task->sched->slice,
-                   L); /* no code may handle the error of a task that is being ended */
+    if (task->fatal && !task->sched->slice.close_ns) mp_slice_arm(&task->sched->slice, L);
   }
   if (status == LUA_YIELD && (mp_co_waiting(co) || (task && task->preempted))) return WAITS;
   if (status != LUA_OK && status != LUA_YIELD) {
@@ -169,6 +167,7 @@ static int resume_k(lua_State *L, int status, lua_KContext ctx);
 
 static int resume_end(lua_State *L, int n) {
   if (n == WAITS) return mp_co_yield(L, 1, 0, resume_k);
+  if (n == FAILED) mp_task_caught(L);
   lua_pushboolean(L, n != FAILED);
   lua_insert(L, n == FAILED ? -2 : -(n + 1));
   return n == FAILED ? 2 : n + 1;

@@ -79,15 +79,12 @@ struct mp_trial mp_memory_trial(lua_State *L, enum mp_trial_kind kind, uint64_t 
 static bool ask(struct mp_memory *memory, struct mp_account *owner, size_t counted, size_t size,
                 const void *caller) {
   struct mp_sched *sched = memory->sched;
-  bool granted = true;
   if (memory->trial.kind && refuses(&memory->trial, caller)) return false;
-  if (owner) {
-    granted = mp_account_grant(owner, counted, size);
-    if (mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched);
-    if (granted && mp_account_wants_collection(owner)) mp_task_interrupt(sched);
-  }
+  bool granted = !owner || mp_account_grant(owner, counted, size);
   granted = granted && memory->used + size <= memory->limit;
   if (!granted) mp_task_short(sched);
+  if (owner && mp_account_out_of_memory(owner)) mp_task_out_of_memory(sched, !granted);
+  if (owner && granted && mp_account_wants_collection(owner)) mp_task_interrupt(sched);
   return granted;
 }
 
@@ -107,7 +104,7 @@ static bool use_reserve(struct mp_memory *memory) {
   if (!memory->reserve) return false;
   free(memory->reserve);
   memory->reserve = NULL;
-  if (sched->running && sched->running->account) mp_task_out_of_memory(sched);
+  if (sched->running && sched->running->account) mp_task_out_of_memory(sched, false);
   if (sched->running) mp_task_collect(sched->running);
   return true;
 }

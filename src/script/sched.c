@@ -201,6 +201,7 @@ static void step(struct mp_task *task) {
   int status = lua_resume(co, task->main, nargs, &nres);
   mp_slice_report(task, NULL);
   uint64_t cpu_ns = mp_slice_end(&sched->slice);
+  sched->slice.close_ns = 0;
   if (task->account) task->account->cpu_ns += cpu_ns;
   sched->owner = NULL;
   sched->running = NULL;

@@ -20,6 +20,14 @@ static uint64_t read_ns(clockid_t clock) {
 
 uint64_t mp_slice_clock_ns(void) { return read_ns(CLOCK_MONOTONIC); }
 
+void mp_slice_closing(struct mp_slice *slice) {
+  if (!slice->close_ns) slice->close_ns = read_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t mp_slice_closing_ns(const struct mp_slice *slice) {
+  return read_ns(CLOCK_THREAD_CPUTIME_ID) - slice->close_ns;
+}
+
 static bool membarrier_is(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
 
 /* ---- the watchdog ---- */

@@ -41,7 +41,9 @@ struct mp_slice {
   uint64_t begin_ns; /* the clock when the slice began; 0: not measured */
   uint64_t reported; /* number of the slice that was reported as too long */
   uint64_t report_ns;
-  uint64_t close_ns; /* not 0: since when <close> variables of a killed task run */
+  /* Not 0: only <close> variables of a task that is being ended run; CPU time of the thread when
+   * the first began. */
+  uint64_t close_ns;
   uint64_t overruns;
   lua_Hook hook;
   /* the watchdog */
@@ -84,6 +86,9 @@ uint64_t mp_slice_wall_ns(struct mp_slice *slice);
 
 /* The clock that slices are measured with. */
 uint64_t mp_slice_clock_ns(void);
+/* From here on only <close> variables run, and not for long. Nothing happens if that is so. */
+void mp_slice_closing(struct mp_slice *slice);
+uint64_t mp_slice_closing_ns(const struct mp_slice *slice); /* the CPU time that they have taken */
 
 /* The hook runs at L's next instruction. */
 static inline void mp_slice_arm(const struct mp_slice *slice, lua_State *L) {

@@ -1,7 +1,8 @@
 /* slice_hook.c: the hook that runs when a task's slice is over: the task yields or is ended; and
  * the report about tasks that held the loop too long. Killing is "yield and never resume": no pcall
  * sees it. Only where nothing can yield (table.sort, gsub, xpcall's handler ...) is an error
- * raised, again at each instruction until the code is out of there. */
+ * raised. While that error, or Lua's own for a lack of memory, unwinds a task that is being ended,
+ * only <close> variables run; whoever catches it is ended (mp_task_caught). */
 #include <lauxlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,7 +12,7 @@
 #include "util/log.h"
 
 enum {
-  CLOSE_MS = 10, /* for the <close> variables of a task that was killed */
+  CLOSE_MS = 10, /* of CPU time for the <close> variables of a task that is being ended */
   STUCK_MS = 20, /* CPU time that code which cannot yield may take from the loop */
   GIVE_WAY_MS =
       5, /* C code that checks the clock itself gives way after so long, without the watchdog */
@@ -106,6 +107,7 @@ void mp_task_reserve(lua_State *L, size_t size) {
   struct mp_account *account = task ? task->account : NULL;
   if (!account || !account->limit || size > account->limit) return;
   if (account->used + size <= account->limit || account->vain >= VAIN_LIMIT) return;
+  if (mp_account_out_of_memory(account)) return; /* its <close> variables have no time for that */
   collect(L, task);
   if (account->used + size > account->limit) account->vain++;
 }
@@ -204,7 +206,7 @@ static bool exhausted(lua_State *L, struct mp_task *task) {
 }
 
 static bool closing_too_long(const struct mp_task *task) {
-  return mp_slice_clock_ns() - task->sched->slice.close_ns >= CLOSE_MS * UINT64_C(1000000);
+  return mp_slice_closing_ns(&task->sched->slice) >= CLOSE_MS * UINT64_C(1000000);
 }
 
 static bool stuck(struct mp_task *task, uint64_t ms) {
@@ -216,8 +218,10 @@ void mp_task_checkpoint(lua_State *L, const char *what) {
   if (!task) return;
   bool closing = task->sched->slice.close_ns != 0;
   if (!closing && (task != task->sched->running || !task->account)) return;
-  if (closing ? closing_too_long(task) : exhausted(L, task)) {
+  if (closing && closing_too_long(task)) {
     mp_slice_arm(&task->sched->slice, L); /* for the instruction after the pcall that catches it */
+  } else if (!closing && exhausted(L, task)) {
+    mp_slice_closing(&task->sched->slice);
   } else if (closing || !stuck(task, STUCK_MS)) {
     return;
   }
@@ -238,6 +242,13 @@ int mp_task_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k) {
   task->account->spun_ns = mp_loop_clock_ns(task->sched->loop);
   mp_wait_ready(task->sched, token);
   return mp_wait_yield(L, ctx, k);
+}
+
+void mp_task_caught(lua_State *L) {
+  struct mp_task *task = mp_task_of(L);
+  if (!task || task != task->sched->running || !(task->fatal || task->doomed)) return;
+  task->sched->slice.close_ns = 0;
+  mp_slice_arm(&task->sched->slice, L);
 }
 
 /* Decides what happens to the code on L. */
@@ -264,8 +275,12 @@ static enum { GO_ON, YIELD, RAISE } verdict(lua_State *L, lua_Debug *ar, struct 
   } else if (task->fatal && task->fatal_ref == LUA_NOREF) {
     mp_task_condemn(task, L, L, task->fatal);
   }
-  mp_slice_arm(&task->sched->slice, L); /* for the next instruction */
-  return may_yield(L, task) ? YIELD : RAISE;
+  if (may_yield(L, task)) return YIELD;
+  if (task->fatal || task->doomed)
+    mp_slice_closing(slice);
+  else
+    mp_slice_arm(slice, L); /* for the next instruction */
+  return RAISE;
 }
 
 void mp_slice_hook(lua_State *L, lua_Debug *ar) {

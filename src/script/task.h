@@ -110,6 +110,9 @@ struct mp_task *mp_task_of(lua_State *L);
  * lua_pcallk itself (slice.h). */
 int mp_task_pcallk(lua_State *L, int nargs, int nresults, int handler, lua_KContext ctx,
                    lua_KFunction k);
+/* For what catches errors for scripts (pcall, coroutine.resume), when it has: if the task on L is
+ * being ended, its code ends at its next instruction. */
+void mp_task_caught(lua_State *L);
 /* Wraps the message handler at `idx` so that it is skipped when the error ends the task: Lua runs
  * handlers without hooks, so it could run for ever. [-0, +0] */
 void mp_task_shield_handler(lua_State *L, int idx);

@@ -121,9 +121,9 @@ void mp_slice_hook(lua_State *L, lua_Debug *ar);
 void mp_slice_report(struct mp_task *task, lua_State *L);
 /* The state is about to be closed. */
 void mp_sched_forget(struct mp_sched *sched, lua_State *main);
-/* Lua was refused memory for the second time: marks the running task, which ends as soon as it can.
- */
-void mp_task_out_of_memory(struct mp_sched *sched);
+/* The running task was refused memory for the second time: it ends as soon as it can. `raises`: Lua
+ * raises an error for that now. */
+void mp_task_out_of_memory(struct mp_sched *sched, bool raises);
 /* The error of L's task, which was refused memory, with the place where it was; without a task that
  * of mp_luaerr_push_nomem. Never raises. [-0, +1] */
 void mp_task_push_nomem(lua_State *L);

@@ -111,9 +111,12 @@ void mp_task_interrupt(struct mp_sched *sched) {
   if (sched->running && L) mp_slice_arm(&sched->slice, L);
 }
 
-void mp_task_out_of_memory(struct mp_sched *sched) {
+void mp_task_out_of_memory(struct mp_sched *sched, bool raises) {
   struct mp_task *task = sched->running;
-  if (task && !task->fatal) task->fatal = MP_ENOMEM;
+  if (task && !task->fatal) {
+    task->fatal = MP_ENOMEM;
+    if (raises) mp_slice_closing(&sched->slice);
+  }
   mp_task_interrupt(sched);
 }
 
@@ -121,7 +124,7 @@ void mp_task_short(struct mp_sched *sched) {
   lua_State *L = atomic_load_explicit(&sched->slice.current, memory_order_relaxed);
   struct mp_task *task = sched->running;
   char where[sizeof task->short_at];
-  if (!task || !L) return;
+  if (!task || !L || task->fatal) return; /* what its <close> variables want is not the reason */
   mp_task_where(L, 0, where, sizeof where);
   if (*where)
     memcpy(task->short_at, where,

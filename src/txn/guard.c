@@ -26,6 +26,7 @@ static int flushed(lua_State *L, int status, lua_KContext ctx) {
 
 static int done(lua_State *L, int status, lua_KContext ctx) {
   if (status != LUA_OK && status != LUA_YIELD) { /* the error is on top */
+    mp_task_caught(L);
     lua_pushboolean(L, 0);
     lua_insert(L, -2);
     return 2;
