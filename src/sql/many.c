@@ -9,62 +9,12 @@
 
 static const char into[] = "insert into ", values[] = " values (", returning[] = " returning *";
 
-/* The table with all of its partitions, and those of the table that it is a partition of. */
-#define TREE "any ((select ids from tree)::oid[])"
-
-/* The code that an insert runs: defaults and generated columns, checks, policies, domains. */
-#define CODE                                                                      \
-  "select d.oid from pg_catalog.pg_attrdef d where d.adrelid = " TREE             \
-  " union all select c.oid from pg_catalog.pg_constraint c where c.contype = 'c'" \
-  " and c.conrelid = " TREE                                                       \
-  " union all select p.oid from pg_catalog.pg_policy p where p.polrelid = " TREE  \
-  " union all select oid from domain"                                             \
-  " union all select c.oid from pg_catalog.pg_constraint c"                       \
-  " where c.contypid = any (array(select oid from domain))"
-
-/* The catalog does not list the functions that PostgreSQL itself brings among those that code
- * depends on; but statement_timestamp() differs from statement to statement. Arrays, not joins: so
- * the catalog's indexes are used. */
-const char mp_many_question[] =
-    "with recursive own as (select pg_catalog.to_regclass($1)::oid as oid),"
-    " tree as materialized (select array(select oid from own union all select relid from own,"
-    " pg_catalog.pg_partition_tree(pg_catalog.pg_partition_root(oid))) as ids),"
-    " domain as (select t.oid, t.typbasetype from pg_catalog.pg_type t where t.typtype = 'd'"
-    " and t.oid = any (array(select a.atttypid from pg_catalog.pg_attribute a"
-    " where a.attrelid = " TREE
-    " and a.attnum > 0 and not a.attisdropped))"
-    " union select t.oid, t.typbasetype from domain d"
-    " join pg_catalog.pg_type t on t.oid = d.typbasetype where t.typtype = 'd'),"
-    " code as materialized (select array(" CODE
-    ") as ids)"
-    "select 1 / (not ((select oid is null from own)"
-    " or exists (select from pg_catalog.pg_class c"
-    " where c.oid = " TREE
-    " and c.relkind not in ('r', 'p'))"
-    " or exists (select from pg_catalog.pg_trigger t"
-    " where t.tgrelid = " TREE
-    " and not t.tgisinternal)"
-    " or exists (select from pg_catalog.pg_rewrite r where r.ev_class = " TREE
-    ")"
-    " or exists (select from pg_catalog.pg_constraint c"
-    " where c.contype = 'f' and c.conrelid = " TREE " and c.confrelid = " TREE
-    ")"
-    " or exists (select from pg_catalog.pg_policy p where p.polrelid = " TREE
-    " and concat(p.polqual, p.polwithcheck) like '%{SUBLINK%')"
-    " or exists (select from pg_catalog.pg_attrdef d where d.adrelid = " TREE
-    " and pg_catalog.pg_get_expr(d.adbin, d.adrelid) like '%statement_timestamp%')"
-    " or exists (select from pg_catalog.pg_depend d left join pg_catalog.pg_proc f"
-    " on f.oid = d.refobjid and d.refclassid = 'pg_catalog.pg_proc'::regclass"
-    " where d.objid = any ((select ids from code)::oid[])"
-    " and d.classid in ('pg_catalog.pg_attrdef'::regclass, 'pg_catalog.pg_constraint'::regclass,"
-    " 'pg_catalog.pg_policy'::regclass, 'pg_catalog.pg_type'::regclass)"
-    " and (f.provolatile <> 'i' or d.refclassid = 'pg_catalog.pg_operator'::regclass))))::int";
-
-struct mp_many *mp_many_new(const char *insert, unsigned columns) {
+struct mp_many *mp_many_new(const char *insert, char *const *names, unsigned columns) {
   const char *table = insert + strlen(into);
   struct mp_many *many = calloc(1, sizeof *many);
   if (!many) return NULL;
   many->insert = insert;
+  many->names = names;
   many->columns = columns;
   many->table = strndup(table, strcspn(table, " "));
   if (many->table) return many;
@@ -73,13 +23,30 @@ struct mp_many *mp_many_new(const char *insert, unsigned columns) {
 }
 
 void mp_many_in(struct mp_many *many, unsigned database) {
-  if (many->known_of != database) many->known = MP_MANY_UNKNOWN;
+  if (many->known_of == database) return;
+  many->known = MP_MANY_UNKNOWN;
   many->known_of = database;
+  mp_facts_forget(&many->facts);
+}
+
+/* Refused, although it was true once: asked for anew next time. */
+void mp_many_learn(struct mp_many *many, const PGresult *answer, uint64_t now_ms) {
+  bool knew = many->facts.told;
+  many->known_ms = now_ms;
+  mp_facts_forget(&many->facts);
+  if (!answer)
+    many->known = knew ? MP_MANY_UNKNOWN : MP_MANY_DIFFERS;
+  else if (PQntuples(answer) == 1 && *PQgetvalue(answer, 0, 0) == '1')
+    many->known = MP_MANY_SAME;
+  else
+    many->known = MP_MANY_DIFFERS;
+  if (many->known == MP_MANY_SAME) mp_facts_learn(&many->facts, answer);
 }
 
 void mp_many_free(struct mp_many *many) {
   if (!many) return;
   for (unsigned i = 0; i < MP_MANY_SIZES; i++) free(many->sql[i]);
+  mp_facts_forget(&many->facts);
   free(many->table);
   free(many);
 }

@@ -451,7 +451,7 @@ static struct mp_text *write_insert(lua_State *L, const char *table, int idx, co
   if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
   lua_remove(L, -2);
   if (!text->table && !(text->table = strdup(table))) luaL_error(L, "not enough memory");
-  if (!text->many && n) text->many = mp_many_new(text->sql, (unsigned)n);
+  if (!text->many && n) text->many = mp_many_new(text->sql, text->names, (unsigned)n);
   return text;
 }
 

@@ -112,6 +112,8 @@ static bool ordered(const struct mp_fault *f, const struct mp_fault_mark *mark, 
          attempt >= f->attempt && attempt - f->attempt < f->times;
 }
 
+bool mp_fault_counts(const struct mp_fault *f) { return f->armed || f->noting; }
+
 bool mp_fault_comes(const struct mp_fault *f, const struct mp_fault_mark *mark, unsigned ahead,
                     unsigned attempt) {
   return mark->sent + ahead + 1 == f->at && ordered(f, mark, attempt);

@@ -39,6 +39,8 @@ void mp_fault_restart(struct mp_fault *fault, struct mp_fault_mark *mark);
  * the failure is due in front of it. */
 bool mp_fault_due(struct mp_fault *fault, struct mp_fault_mark *mark, const struct mp_stmt *stmt,
                   unsigned attempt);
+/* The order of statements counts: a failure is ordered, or they are noted. */
+bool mp_fault_counts(const struct mp_fault *fault);
 /* Would it be due in front of the statement that follows `ahead` others of the call? */
 bool mp_fault_comes(const struct mp_fault *fault, const struct mp_fault_mark *mark, unsigned ahead,
                     unsigned attempt);

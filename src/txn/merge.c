@@ -5,10 +5,11 @@
 #include <strings.h>
 
 #include "pg/oids.h"
+#include "sql/canonical.h"
 #include "sql/many.h"
-#include "sql/types.h"
 #include "txn/member.h"
 #include "txn/txns.h"
+#include "txn/vouch.h"
 #include "watch/statements.h"
 
 /* Of values together: beyond that a statement's own cost is nothing, and its rows are many to hold
@@ -17,12 +18,10 @@
 
 /* One statement for `n` inserts, which lie in a batch from `first` on. */
 struct merge {
-  struct mp_req question, rows;
+  struct mp_req rows;
   struct mp_work *work;
   struct mp_stmt *first;
   unsigned n;
-  struct mp_err doubt; /* the question failed */
-  const char *table[1];
   const char *values[];
 };
 
@@ -32,25 +31,14 @@ static struct mp_stmt *behind(const struct mp_stmt *stmt) {
 
 /* ---- the rows ---- */
 
-static bool plain_integer(const char *text) {
-  const char *at = text + (*text == '-');
-  return *at && strspn(at, "0123456789") == strlen(at) && (*at != '0' || !at[1]) &&
-         strcmp(text, "-0") != 0;
-}
-
-static bool plain_uuid(const char *text) {
-  return strlen(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' &&
-         text[23] == '-';
-}
-
 /* Is `got` what the server makes of `sent`? Only for values that have one form. */
 static bool same_value(Oid type, const char *sent, const char *got) {
   switch (type) {
     case MP_OID_INT2:
     case MP_OID_INT4:
-    case MP_OID_INT8: return !plain_integer(sent) || !strcmp(sent, got);
+    case MP_OID_INT8: return !mp_canonical_integer(sent) || !strcmp(sent, got);
     case MP_OID_TEXT: return !strcmp(sent, got);
-    case MP_OID_UUID: return !plain_uuid(sent) || !strcasecmp(sent, got);
+    case MP_OID_UUID: return !mp_canonical_uuid(sent) || !strcasecmp(sent, got);
     default: return true;
   }
 }
@@ -92,24 +80,6 @@ static bool rows_are_ours(const struct merge *m, const PGresult *pg) {
 
 /* ---- the answers ---- */
 
-static bool server_refused(const struct mp_err *err) {
-  return err && err->code == MP_ESQL && !(err->flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD));
-}
-
-static void on_question(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
-  struct merge *m = MP_CONTAINER_OF(req, struct merge, question);
-  struct mp_many *many = m->first->text->many;
-  (void)result;
-  if (!err) {
-    many->known = MP_MANY_SAME;
-    many->known_ms = mp_work_now_ms(m->work);
-    return;
-  }
-  if (!server_refused(err)) return;
-  many->known = MP_MANY_DIFFERS;
-  m->doubt = *err;
-}
-
 /* Each insert gets its row, or the failure that all of them have. */
 static void hand_out(struct merge *m, struct mp_result *result, const struct mp_err *err) {
   struct mp_stmt *stmt = m->first;
@@ -120,41 +90,39 @@ static void hand_out(struct merge *m, struct mp_result *result, const struct mp_
   }
 }
 
+static const char not_ours[] =
+    "the rows that the server has stored are not those that were sent to it, so none of them can "
+    "be read here; set `merge = false`";
+
 static void on_rows(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct merge *m = MP_CONTAINER_OF(req, struct merge, rows);
   struct mp_work *work = m->work;
   struct mp_fault *fault = work->host->txns->fault;
   struct mp_result *ordered_result = result;
   const struct mp_err *ordered = err; /* by a spec, in front: the first insert's; others skipped */
-  struct mp_err again = {0};
+  struct mp_err again, stray;
   if (fault) mp_fault_answer(fault, work, m->first, &ordered_result, &ordered);
-  if (m->doubt.code)
-    again = m->doubt;
-  else if (server_refused(err))
-    again = *err;
-  else if (!err && !rows_are_ours(m, result->pg))
-    mp_err_set(&again, MP_EINTERNAL,
-               "the rows that the server has stored are not those that were sent to it, so none of "
-               "them can be read here; set `merge = false`");
-  if (again.code) {
-    again.flags |= MP_ERRF_RETRYABLE | MP_ERRF_STALE;
-    work->unmerged = true;
+  bool ours = err || rows_are_ours(m, result->pg);
+  if (!ours) {
+    mp_err_set(&stray, MP_ESQL, "%s", not_ours);
+    err = &stray;
+  }
+  if (mp_vouch_again(work, err, &again)) {
     hand_out(m, NULL, &again);
   } else {
     hand_out(m, result, err);
     if (ordered != err) mp_stmt_answer(work->host, m->first, ordered_result, ordered);
-  }
-  if (!again.code)
     mp_statement_answered(work->host, m->first, work->m->name, mp_members_about(work));
+  }
   free(m);
 }
 
 /* ---- sending ---- */
 
-static bool may(const struct mp_work *work, const struct mp_stmt *stmt) {
+bool mp_merge_may(const struct mp_work *work, const struct mp_stmt *stmt) {
   const struct mp_member *member = stmt->part;
   return stmt->text->many && !stmt->control && !mp_stmt_asks(stmt) && member->options.merge &&
-         !work->unmerged;
+         work->merging != MP_MERGE_OFF;
 }
 
 static bool joins(const struct mp_stmt *first, const struct mp_stmt *stmt) {
@@ -169,12 +137,12 @@ static bool fault_comes(const struct mp_work *work, const struct mp_stmt *stmt, 
   return fault && mp_fault_comes(fault, &member->fault, ahead, work->tx.attempt);
 }
 
-unsigned mp_merge_count(struct mp_work *work, const struct mp_list *queue) {
+unsigned mp_merge_count(const struct mp_work *work, const struct mp_list *queue) {
   const struct mp_stmt *first = MP_LIST_ENTRY(queue->next, struct mp_stmt, node);
   struct mp_many *many = first->text->many;
   unsigned n = 0, rows = MP_MANY_LEAST;
   size_t bytes = 0;
-  if (!may(work, first)) return 1;
+  if (!mp_merge_may(work, first)) return 1;
   unsigned most = mp_many_most(many);
   MP_LIST_EACH(node, queue) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
@@ -184,28 +152,27 @@ unsigned mp_merge_count(struct mp_work *work, const struct mp_list *queue) {
     n++;
   }
   if (n < rows) return 1;
-  mp_many_in(many, mp_types_id(mp_types_of(work->host, work->options.pool)));
+  mp_vouch_in(work, first->text);
   if (many->known == MP_MANY_DIFFERS) return 1;
   while (rows * 2 <= n) rows *= 2;
   return rows;
 }
 
 bool mp_merge_send(struct mp_work *work, struct mp_conn *conn, struct mp_stmt *first, unsigned n,
-                   bool vouched) {
+                   uint64_t number, struct mp_err *fault) {
   struct mp_many *many = first->text->many;
   size_t columns = many->columns;
   const char *sql = mp_many_sql(many, n);
   struct merge *m = sql ? malloc(sizeof *m + sizeof *m->values * n * columns) : NULL;
   if (!m) return false;
-  *m = (struct merge){.work = work, .first = first, .n = n, .table = {many->table}};
+  if (!mp_vouch_demand(work, conn, first->text, number, fault)) {
+    free(m);
+    return false;
+  }
+  *m = (struct merge){.work = work, .first = first, .n = n};
   const struct mp_stmt *stmt = first;
   for (unsigned i = 0; i < n; i++, stmt = behind(stmt))
     memcpy(m->values + i * columns, stmt->req.values, sizeof *m->values * columns);
-  if (!vouched && !mp_many_fresh(many, mp_work_now_ms(work))) {
-    m->question = (struct mp_req){
-        .sql = mp_many_question, .nparams = 1, .values = m->table, .on_done = on_question};
-    mp_conn_send(conn, &m->question);
-  }
   m->rows = (struct mp_req){
       .sql = sql, .nparams = (int)(n * columns), .values = m->values, .on_done = on_rows};
   mp_conn_send(conn, &m->rows);

@@ -4,7 +4,7 @@
  * A merged statement either does what the inserts do one by one, or it undoes its attempt: if the
  * server refuses it, if the catalog says that its rows would see each other, or if its rows are not
  * those that were sent, then the attempt starts again, costs the call nothing, and sends each
- * statement by itself (work->unmerged). So a failure has the line, the constraint and the message
+ * statement by itself (work->merging). So a failure has the line, the constraint and the message
  * that it always has. */
 #ifndef MP_MERGE_H
 #define MP_MERGE_H
@@ -13,11 +13,13 @@
 
 struct mp_work;
 
+/* Is it an insert that may go together with others? */
+bool mp_merge_may(const struct mp_work *work, const struct mp_stmt *stmt);
 /* How many statements at the head of the queue go as one: 1, or a power of two. */
-unsigned mp_merge_count(struct mp_work *work, const struct mp_list *queue);
-/* Sends `n` statements, which lie behind one another in a batch, as one. `vouched`: the catalog was
- * asked about this text in the same segment. False: no memory, nothing is sent. */
+unsigned mp_merge_count(const struct mp_work *work, const struct mp_list *queue);
+/* Sends `n` statements, which lie behind one another in a batch, as one, in the segment `number`
+ * (see mp_vouch_demand). False: no memory, and they are not sent. */
 bool mp_merge_send(struct mp_work *work, struct mp_conn *conn, struct mp_stmt *first, unsigned n,
-                   bool vouched);
+                   uint64_t number, struct mp_err *fault);
 
 #endif

@@ -2,9 +2,11 @@
 
 #include <string.h>
 
+#include "txn/advance.h"
 #include "txn/member.h"
 #include "txn/merge.h"
 #include "txn/txns.h"
+#include "txn/vouch.h"
 #include "util/pre.h"
 #include "watch/health.h"
 #include "watch/statements.h"
@@ -72,9 +74,11 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   struct mp_segment *s = stmt->owner;
   struct mp_work *work = s->work;
   struct mp_fault *fault = work->host->txns->fault;
+  struct mp_err again;
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(s->link, MP_FATE_CLOSE_AFTER);
   if (fault) mp_fault_answer(fault, work, stmt, &result, &err);
+  if (stmt->moved && mp_vouch_again(work, err, &again)) err = &again;
   mp_stmt_answer(work->host, stmt, result, err);
   mp_statement_answered(work->host, stmt, work->m->name, mp_members_about(work));
 }
@@ -116,7 +120,10 @@ static void on_witness_failed(struct mp_witness *witness, const struct mp_err *e
 static void on_commit(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {
   struct mp_segment *s = MP_CONTAINER_OF(req, struct mp_segment, commit);
   struct mp_fault *fault = s->work->host->txns->fault;
+  struct mp_err again;
   if (fault) mp_fault_answer(fault, s->work, NULL, &result, &err);
+  /* Of several deferred constraints the first that was violated is told. */
+  if (s->work->merging == MP_MERGE_MOVED && mp_vouch_again(s->work, err, &again)) err = &again;
   fail_frame(s, result, err);
   /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
   s->committed = !err && !strcmp(PQcmdStatus(result->pg), "COMMIT");
@@ -318,6 +325,9 @@ static void count_stmt(struct mp_segment *s, struct mp_stmt *stmt, unsigned rows
 }
 
 static void send_stmt(struct mp_segment *s, struct mp_stmt *stmt) {
+  const struct mp_member *member = stmt->part;
+  if (mp_stmt_asks(stmt) && stmt->text->many && member->options.merge)
+    mp_vouch_ask(s->work, mp_link_conn(s->link), stmt->text, &s->frame_err);
   stmt->req.on_done = on_stmt;
   send_req(s, &stmt->req);
   if (!mp_stmt_asks(stmt)) count_stmt(s, stmt, 1);
@@ -332,9 +342,8 @@ static struct mp_stmt *send_next(struct mp_segment *s) {
     mp_list_push_back(&s->batch, node);
     note_stmt(s, MP_LIST_ENTRY(node, struct mp_stmt, node));
   }
-  bool vouched = s->vouched == first->text;
-  if (n > 1 && mp_merge_send(s->work, mp_link_conn(s->link), first, n, vouched)) {
-    s->vouched = first->text;
+  struct mp_conn *conn = mp_link_conn(s->link);
+  if (n > 1 && mp_merge_send(s->work, conn, first, n, s->number, &s->frame_err)) {
     count_stmt(s, first, n);
     return first;
   }
@@ -377,11 +386,12 @@ void mp_segment_send(struct mp_segment *s) {
   PRE(s->state == MP_SEGMENT_IDLE && mp_list_empty(&s->batch));
   begin_segment(s);
   work->failed.by_host = false;
-  s->vouched = NULL;
+  s->number = ++work->host->txns->segments;
   s->only_asks = only_asks(&s->queue);
   move(s, MP_SEGMENT_SENT);
   if (!s->only_asks) mp_members_note(work, MP_NOTE_SENT, work->round_trips + 1, frame_name(tx));
   if (tx->frame.begin) send_begin(s);
+  mp_advance(work, mp_link_conn(s->link), &s->queue, s->number, &s->frame_err);
   while (!asked && mp_segment_queued(s)) asked = mp_stmt_asks(send_next(s));
   if (tx->frame.commit) send_commit(s);
   s->sync = (struct mp_sync){.on_done = on_sync};

@@ -63,9 +63,9 @@ struct mp_segment {
       frame_err; /* BEGIN, a setting, the witness or COMMIT failed; code 0: they did not */
   enum mp_commit commit_state;
   bool committed;
-  const struct mp_text *vouched; /* the catalog was asked about its inserts in this segment */
-  bool only_asks; /* all that was sent asks for parameter types: not counted as a round trip of
-                     the script */
+  uint64_t number; /* of the one that was sent last, of all in this VM */
+  bool only_asks;  /* all that was sent asks for parameter types: not counted as a round trip of
+                      the script */
 };
 
 void mp_segment_init(struct mp_segment *segment, struct mp_work *work, struct mp_link *link,

@@ -109,6 +109,7 @@ static void resume_script(struct mp_txn *txn) {
 /* Forgets what earlier attempts left. */
 static void begin_attempt(struct mp_txn *txn) {
   txn->work.round_trips = txn->work.statements = 0;
+  if (txn->work.merging == MP_MERGE_MOVED) txn->work.merging = MP_MERGE_ON;
   mp_timer_stop(&txn->orphaned);
   mp_work_forgive(&txn->work);
   mp_outcome_forget(&txn->outcome);

@@ -18,6 +18,7 @@ struct mp_txns {
   struct mp_text *controls[MP_CONTROLS]; /* NULL until needed */
   void *spare[32];                       /* blocks of transactions that are over, all of one size */
   size_t nspare;
+  uint64_t segments;      /* that were sent */
   struct mp_fault *fault; /* NULL unless a spec wants something to fail */
 };
 

@@ -46,7 +46,9 @@ struct mp_work {
   unsigned nmembers;
   enum mp_group_state group; /* group.h moves it */
   struct mp_work_failure failed;
-  bool unmerged; /* each statement goes by itself from now on: a merged one has failed (merge.h) */
+  /* merge.h. MOVED: in this attempt inserts went before earlier statements. OFF: each statement
+   * goes by itself and in its place from now on, because one of the others has failed. */
+  enum { MP_MERGE_ON, MP_MERGE_MOVED, MP_MERGE_OFF } merging;
   unsigned round_trips, statements; /* of this attempt */
 };
 
