@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/control.h"
+#include "app/notify.h"
 #include "app/open_files.h"
 #include "app/runtime_priv.h"
 #include "cluster/cluster.h"
@@ -79,6 +80,14 @@ static int host_control_open(lua_State *L) {
   return 1;
 }
 
+/* notify(address, text) -> nil, or why it could not be sent (app/notify.h) */
+static int host_notify(lua_State *L) {
+  struct mp_err err;
+  if (!mp_notify(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err)) return 0;
+  lua_pushstring(L, err.msg);
+  return 1;
+}
+
 /* stopping(): was the host told to end? */
 static int host_stopping(lua_State *L) {
   struct mp_runtime *rt = rt_of(L);
@@ -124,10 +133,14 @@ static int host_http_open(lua_State *L) {
 }
 
 int mp_runtime_open_lua(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"tasks", host_tasks}, {"stopping", host_stopping},         {"wait_stop", host_wait_stop},
-      {"stop", host_stop},   {"control_open", host_control_open}, {"http_open", host_http_open},
-      {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"tasks", host_tasks},
+                                       {"stopping", host_stopping},
+                                       {"wait_stop", host_wait_stop},
+                                       {"stop", host_stop},
+                                       {"control_open", host_control_open},
+                                       {"http_open", host_http_open},
+                                       {"notify", host_notify},
+                                       {NULL, NULL}};
   struct mp_runtime *rt = lua_touserdata(L, 1);
   mp_host_open(&rt->host, L);
   lua_getglobal(L, "require");

@@ -21,6 +21,7 @@ struct serve {
   char address[64]; /* "": HTTP is off */
   int port;
   bool require_migrated;
+  char supervisor[128]; /* NOTIFY_SOCKET; "": nobody wants to know */
 };
 
 static int push_serve(lua_State *L, void *data) {
@@ -29,7 +30,7 @@ static int push_serve(lua_State *L, void *data) {
   lua_getglobal(L, "require");
   lua_pushliteral(L, "moonpool.cli.serve");
   lua_call(L, 1, 1);
-  lua_createtable(L, 0, 6);
+  lua_createtable(L, 0, 7);
   lua_pushnumber(L, (double)config->watch_ms / 1000);
   lua_setfield(L, -2, "watch");
   if (*serve->address) {
@@ -44,6 +45,8 @@ static int push_serve(lua_State *L, void *data) {
   lua_setfield(L, -2, "otlp_endpoint");
   lua_pushboolean(L, serve->require_migrated);
   lua_setfield(L, -2, "require_migrated");
+  if (*serve->supervisor) lua_pushstring(L, serve->supervisor);
+  if (*serve->supervisor) lua_setfield(L, -2, "supervisor");
   return 1;
 }
 
@@ -62,6 +65,13 @@ static bool read_workers(struct mp_config *config, const char *given) {
   }
   if (config->workers > config->pool_max) config->workers = config->pool_max;
   return true;
+}
+
+/* Taken out of the environment: a PostgreSQL that this process starts would speak for it. */
+static void take_supervisor(struct serve *serve) {
+  const char *address = getenv("NOTIFY_SOCKET");
+  if (address) snprintf(serve->supervisor, sizeof serve->supervisor, "%s", address);
+  unsetenv("NOTIFY_SOCKET");
 }
 
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
@@ -92,6 +102,7 @@ int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv) {
   if (!read_workers(&cli->config, workers))
     return mp_cli_usage("serve", "not a number from 0 to 64:", workers);
   signal(SIGPIPE, SIG_IGN); /* a write to a closed client must not end the process */
+  take_supervisor(&serve);
   /* The time zone of schedules and of os.date. */
   setenv("TZ", cli->config.time_zone ? cli->config.time_zone : "UTC", 1);
   int code = mp_cli_database(cli, "serve", &cluster, &url);

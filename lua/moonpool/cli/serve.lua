@@ -16,6 +16,7 @@ local pooler      = require "moonpool.serve.pooler"
 local role        = require "moonpool.serve.role"
 local schedules   = require "moonpool.serve.schedules"
 local standing    = require "moonpool.serve.standing"
+local supervisor  = require "moonpool.serve.supervisor"
 local tokens      = require "moonpool.serve.tokens"
 local webhook     = require "moonpool.watch.webhook"
 
@@ -40,8 +41,12 @@ local function open_http(address, port)
   return ("http://%s:%d"):format(address:find ":" and "[" .. address .. "]" or address, port)
 end
 
+-- Raises as open_http. Returns where clients find the host, for people.
 local function start_http(address, port)
-  if address then host.log("info", "listening on " .. open_http(address, port)) end
+  if not address then return "no HTTP" end
+  local place = "listening on " .. open_http(address, port)
+  host.log("info", place)
+  return place
 end
 
 -- Calls fn. Returns nil, or prints the error that fn raised and returns the exit code: 2 for a
@@ -71,7 +76,8 @@ return function(options)
   end
   status = options.require_migrated and failed(standing.require)
   if status then return status end
-  status = failed(start_http, options.address, options.port)
+  local place
+  status = failed(function() place = start_http(options.address, options.port) end)
   if status then return status end
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
@@ -87,11 +93,13 @@ return function(options)
   local looks = standing.start()
   locks.start()
   moonpool.spawn(jobs.run)
+  supervisor.start(options.supervisor, place)
   while not host.wait_stop(1) do
     schedules.tick()
     crew.lend()
     if crew.hung() then give_up("a worker does not answer any more: the host ends", 1) end
   end
+  supervisor.stop()
   jobs.stop()
   looks:stop()
   health.stop()

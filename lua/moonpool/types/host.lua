@@ -120,6 +120,7 @@
 ---@field stopping fun(): boolean        true if the host was told to end
 ---@field wait_stop fun(seconds: number): boolean   waits, then like `stopping`; for the main task
 ---@field control_open fun(handler: function): string   the path of the control socket
+---@field notify fun(address: string, text: string): string?   to a supervisor; why it failed
 ---Serves HTTP until the host stops -> the port.
 ---@field http_open fun(page: function, find: function, address: string, port: integer): integer
 ---@field built_in_text fun(name: string): string   a file of the dashboard
