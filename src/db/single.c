@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "db/batch.h"
 #include "db/source.h"
 #include "pool/reap.h"
 #include "script/luaerr.h"
@@ -22,7 +23,9 @@
 struct single {
   struct mp_source *source;
   struct mp_stmt *stmt;
-  struct mp_lease lease; /* unless the source keeps a connection */
+  struct mp_lease lease;     /* unless the source keeps a connection, or it shares one */
+  struct mp_list read;       /* of the source's reads that wait */
+  struct mp_batch_seat seat; /* while it shares one */
   struct mp_conn *conn;
   struct mp_sync sync;
   struct mp_types_question question; /* for unknown types of the result */
@@ -47,7 +50,7 @@ static void single_over(struct single *single) {
   mp_timer_stop(&single->parked);
   host->live_work--;
   single->source->users--;
-  if (!single->kept && single->conn) mp_pool_release(&single->lease, single->dirty);
+  if (!single->kept && single->lease.conn) mp_pool_release(&single->lease, single->dirty);
   if (!single->abandoned) mp_wait_ready(host->sched, single->token);
   luaL_unref(mp_vm_lua(host->vm), LUA_REGISTRYINDEX, single->self_ref);
 }
@@ -74,10 +77,13 @@ static bool stale(const struct single *single) {
          !sent_once(single->stmt) && mp_conn_tx_status(single->conn) == PQTRANS_IDLE;
 }
 
+static uint64_t wait_until_ms(const struct mp_source *source) {
+  return mp_loop_now_ms(source->host->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
+}
+
 static int acquire(struct single *single, struct mp_err *err) {
   const struct mp_source *source = single->source;
-  single->lease.deadline_ms =
-      mp_loop_now_ms(source->host->loop) + (source->timeout_ms ? source->timeout_ms : 30000);
+  single->lease.deadline_ms = wait_until_ms(source);
   single->conn = NULL;
   single->state = SINGLE_WAITING;
   return mp_pool_acquire(source->pool, &single->lease, err);
@@ -133,6 +139,13 @@ static void answered(struct single *single) {
   single_over(single);
 }
 
+static void set_timed_out(const struct single *single, struct mp_err *err) {
+  const struct mp_source *source = single->source;
+  bool usual = source->timeout_ms == source->host->shared->query_timeout_ms;
+  mp_err_set(err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
+             usual ? "DB_QUERY_TIMEOUT" : "its connection allows");
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct single *single = MP_CONTAINER_OF(sync, struct single, sync);
   struct mp_stmt *stmt = single->stmt;
@@ -158,10 +171,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
     stmt->err.flags = MP_ERRF_OUTCOME_UNKNOWN | MP_ERRF_CONN_DEAD;
   }
   if (single->timed_out && stmt->state == MP_STMT_FAILED && !strcmp(stmt->err.sqlstate, "57014"))
-    mp_err_set(&stmt->err, MP_ETIMEOUT, "the statement ran longer than %s and was canceled",
-               single->source->timeout_ms == single->source->host->shared->query_timeout_ms
-                   ? "DB_QUERY_TIMEOUT"
-                   : "its connection allows");
+    set_timed_out(single, &stmt->err);
   answered(single);
 }
 
@@ -169,6 +179,7 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
  * closed. */
 static void cancel(struct single *single) {
   struct mp_err err;
+  if (single->seat.place) mp_batch_disperse(&single->seat);
   (void)mp_conn_cancel(single->conn, &err);
   mp_timer_start(&single->timeout, CLEANUP_MS);
   single->given_up = true;
@@ -196,17 +207,21 @@ static void on_timeout(struct mp_timer *timer) {
             mp_conn_opened_ms(single->conn));
 }
 
-static void transmit(struct single *single) {
+static void on_its_way(struct single *single) {
   single->sent++;
   single->stmt->state = MP_STMT_SENT;
   single->stmt->sent_ns = mp_loop_clock_ns(single->source->host->loop);
+}
+
+static void transmit(struct single *single) {
+  on_its_way(single);
   single->stmt->req.on_done = on_stmt;
   single->sync.on_done = on_sync;
   mp_conn_send(single->conn, &single->stmt->req);
   mp_conn_sync(single->conn, &single->sync);
 }
 
-static void fire(struct single *single, struct mp_conn *conn) {
+static void begin_on(struct single *single, struct mp_conn *conn) {
   single->conn = conn;
   single->state = SINGLE_SENT;
   single->stmt->owner = single;
@@ -218,6 +233,10 @@ static void fire(struct single *single, struct mp_conn *conn) {
       single->dirty = true;
   }
   if (single->source->timeout_ms) mp_timer_start(&single->timeout, single->source->timeout_ms);
+}
+
+static void fire(struct single *single, struct mp_conn *conn) {
+  begin_on(single, conn);
   transmit(single);
 }
 
@@ -247,19 +266,100 @@ static void fire_kept(struct single *single) {
   mp_timer_start(&single->parked, PARK_POLL_MS);
 }
 
-static void on_grant(struct mp_lease *lease) { fire(lease->data, lease->conn); }
+static void stop_waiting(struct single *single) {
+  if (mp_list_empty(&single->read)) return;
+  mp_list_remove(&single->read);
+  single->source->nreads--;
+}
 
-static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
-  struct single *single = lease->data;
+static void give_up(struct single *single, const struct mp_err *err) {
   single->stmt->state = MP_STMT_FAILED;
   single->stmt->err = *err;
   single_over(single);
 }
 
+static void on_not_granted(struct mp_lease *lease, const struct mp_err *err) {
+  stop_waiting(lease->data);
+  give_up(lease->data, err);
+}
+
+/* ---- reads that share a connection ---- */
+
+static void on_seat_alone(struct mp_batch_seat *seat) {
+  struct single *single = MP_CONTAINER_OF(seat, struct single, seat);
+  struct mp_err err;
+  mp_timer_stop(&single->timeout);
+  if (single->timed_out)
+    set_timed_out(single, &err);
+  else if (!acquire(single, &err))
+    return;
+  give_up(single, &err);
+}
+
+static void on_seat_answer(struct mp_batch_seat *seat, struct mp_result *result) {
+  struct single *single = MP_CONTAINER_OF(seat, struct single, seat);
+  struct mp_stmt *stmt = single->stmt;
+  struct mp_types *types = mp_source_types(single->source);
+  if (mp_types_want(&single->question, types, result)) { /* asking takes a connection of its own */
+    on_seat_alone(seat);
+    return;
+  }
+  on_stmt(&stmt->req, result, NULL);
+  if (stmt->result) mp_types_settle(types, stmt->result);
+  single_over(single);
+}
+
+static void on_seat_last(struct mp_batch_seat *seat, struct mp_lease *lease,
+                         const struct mp_batch_end *end) {
+  struct single *single = MP_CONTAINER_OF(seat, struct single, seat);
+  mp_pool_pass_on(lease, &single->lease);
+  on_stmt(&single->stmt->req, end->result, end->err);
+  on_sync(&single->sync, end->sync_result, end->sync_err);
+}
+
+static void take_seat(struct single *single, struct mp_batch *batch, struct mp_conn *conn) {
+  static const struct mp_batch_events events = {
+      .on_alone = on_seat_alone, .on_answer = on_seat_answer, .on_last = on_seat_last};
+  stop_waiting(single);
+  begin_on(single, conn);
+  on_its_way(single);
+  single->seat = (struct mp_batch_seat){.stmt = single->stmt, .events = &events};
+  mp_batch_add(batch, &single->seat);
+}
+
+static bool may_share(const struct single *single) {
+  const struct mp_source *source = single->source;
+  return !single->stmt->req.flags && !source->brief && !source->patient &&
+         mp_batch_takes(single->stmt->text, mp_loop_now_ms(source->host->loop));
+}
+
+static void on_grant(struct mp_lease *lease) {
+  struct single *single = lease->data;
+  struct mp_source *source = single->source;
+  unsigned size = mp_list_empty(&single->read) ? 1 : mp_batch_size(source->nreads);
+  if (size > source->nreads) size = source->nreads;
+  struct mp_batch *batch = size > 1 ? mp_batch_new(source->host->loop) : NULL;
+  if (!batch) {
+    stop_waiting(single);
+    fire(single, lease->conn);
+    return;
+  }
+  take_seat(single, batch, lease->conn);
+  while (--size) {
+    struct single *other = MP_LIST_ENTRY(source->reads.next, struct single, read);
+    mp_pool_abandon(&other->lease);
+    take_seat(other, batch, lease->conn);
+  }
+  mp_batch_send(batch, lease);
+}
+
 static void on_abandon(void *data) {
   struct single *single = data;
   single->abandoned = true;
-  if (single->state == SINGLE_WAITING) {
+  if (single->seat.place && mp_batch_leave(&single->seat)) {
+    single_over(single);
+  } else if (single->state == SINGLE_WAITING) {
+    stop_waiting(single);
     mp_pool_abandon(&single->lease);
     single_over(single);
   } else if (single->state == SINGLE_PARKED) {
@@ -310,10 +410,15 @@ int mp_single_run(lua_State *L, struct mp_source *source, struct mp_stmt *stmt, 
         (struct mp_lease){.data = single, .on_grant = on_grant, .on_fail = on_not_granted};
     mp_list_init(&single->lease.node);
     snprintf(single->lease.where, sizeof single->lease.where, "%s", stmt->where);
+    mp_list_init(&single->read);
     if (acquire(single, &err)) {
       mp_luaerr_push(L, &err);
       return lua_error(L);
     }
+  }
+  if (!source->kept && may_share(single)) {
+    mp_list_push_back(&source->reads, &single->read);
+    source->nreads++;
   }
   host->live_work++;
   source->users++;

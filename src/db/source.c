@@ -71,6 +71,7 @@ struct mp_source *mp_source_push(lua_State *L, struct mp_host *host, struct mp_p
   struct mp_source *source = lua_newuserdatauv(L, sizeof *source, 1);
   *source =
       (struct mp_source){.host = host, .pool = pool, .timeout_ms = host->shared->query_timeout_ms};
+  mp_list_init(&source->reads);
   if (luaL_newmetatable(L, "moonpool.database")) {
     lua_pushcfunction(L, source_gc);
     lua_setfield(L, -2, "__gc");

@@ -24,7 +24,9 @@ struct mp_source {
   struct mp_copier *copier;                 /* kept: copy.h; NULL unless a COPY is under way */
   void (*on_end)(struct mp_source *source); /* kept: the lease ends; NULL: nothing to do */
   bool dirty;                               /* kept: session state was left on it */
-  uint64_t timeout_ms;                      /* of one statement; 0: none */
+  struct mp_list reads; /* wait for a connection, and may share one (batch.h); single.c's */
+  unsigned nreads;
+  uint64_t timeout_ms; /* of one statement; 0: none */
   bool brief; /* a statement not answered within timeout_ms loses its connection at once, without a
                  cancel */
   bool patient; /* kept: held for long, and its statements take long, on purpose */

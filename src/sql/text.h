@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 #include <lua.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "pg/parser.h"
 #include "util/err.h"
@@ -20,13 +21,18 @@ struct mp_text {
   int names_ref; /* registry: the names as an array of Lua strings; LUA_NOREF without names */
   char *table;   /* of an insert that the host wrote, else NULL */
   char kind[32]; /* PostgreSQL's node type: "SelectStmt"; "" if its parser does not know the text */
-  char refused[160];     /* why an operation may not run it, or "" */
-  bool host_schema;      /* it names the schema moonpool */
-  bool changes_data;     /* anything but a plain SELECT */
-  bool leaves_state;     /* it leaves a setting, lock, temporary table or listener in the session */
-  Oid *types;            /* of the parameters, once the server has been asked; else NULL */
-  unsigned types_of;     /* in which database (mp_types_id); 0: in any */
-  char *shown;           /* see mp_text_shown */
+  char refused[160]; /* why an operation may not run it, or "" */
+  bool host_schema;  /* it names the schema moonpool */
+  bool changes_data; /* anything but a plain SELECT */
+  bool shares;       /* a plain SELECT: may be one of several in a transaction, and run again */
+  bool leaves_state; /* it leaves a setting, lock, temporary table or listener in the session */
+  Oid *types;        /* of the parameters, once the server has been asked; else NULL */
+  unsigned types_of; /* in which database (mp_types_id); 0: in any */
+  char *shown;       /* see mp_text_shown */
+  struct {
+    unsigned late;           /* answers that kept others waiting, see db/batch.c */
+    uint64_t alone_until_ms; /* loop time */
+  } pace;
   struct mp_text *brief; /* see mp_text_brief, or NULL */
   struct mp_many *many;  /* of an insert that the host wrote: see many.h; else NULL */
 };

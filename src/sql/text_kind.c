@@ -34,51 +34,37 @@ static bool leaves_state(const char *kind, const char *tree) {
   return false;
 }
 
-/* Whether a SELECT may change data: it may if it calls a function that is not in the list of
- * harmless ones. */
-static bool calls_unknown(const char *tree) {
-  static const char *const harmless[] = {"count",
-                                         "sum",
-                                         "min",
-                                         "max",
-                                         "avg",
-                                         "now",
-                                         "lower",
-                                         "upper",
-                                         "length",
-                                         "round",
-                                         "abs",
-                                         "to_char",
-                                         "coalesce",
-                                         "concat",
-                                         "lpad",
-                                         "greatest",
-                                         "least",
-                                         "array_agg",
-                                         "string_agg",
-                                         "jsonb_agg",
-                                         "json_agg",
-                                         "date_trunc",
-                                         "timezone",
-                                         "extract",
-                                         "generate_series",
-                                         "pg_sleep",
-                                         "pg_backend_pid",
-                                         "pg_terminate_backend",
-                                         "version",
-                                         "current_setting"};
-  static const char head[] = "\"FuncCall\":{\"funcname\":[";
+/* Functions that change nothing, and do no more than they are handed; further ones that change
+ * nothing, but take as long as they like, or answer for their own backend. */
+static const char *const plain[] = {
+    "count",      "sum",      "min",     "max",       "avg",        "now",       "lower",
+    "upper",      "length",   "round",   "abs",       "to_char",    "coalesce",  "concat",
+    "lpad",       "greatest", "least",   "array_agg", "string_agg", "jsonb_agg", "json_agg",
+    "date_trunc", "timezone", "extract", "version",   NULL};
+static const char *const harmless[] = {"generate_series",      "pg_sleep",        "pg_backend_pid",
+                                       "pg_terminate_backend", "current_setting", NULL};
+
+static bool among(const char *const *names, const char *name) {
+  for (; *names; names++) {
+    size_t len = strlen(*names);
+    if (!strncmp(name, *names, len) && name[len] == '"') return true;
+  }
+  return false;
+}
+
+/* Whether the tree has a function that is in neither list (`more`: NULL, or the second). A name
+ * with a schema is another function's, unless the schema is the server's own. */
+static bool calls_other(const char *tree, const char *const *more) {
+  static const char head[] = "\"FuncCall\":{\"funcname\":[", own[] = "pg_catalog\"";
   for (const char *at = tree; (at = strstr(at, head));) {
     at += strlen(head);
     const char *end = strchr(at, ']'), *name = NULL;
-    for (const char *next = at; end && (next = strstr(next, "\"sval\":\"")) && next < end;)
+    bool known = true;
+    for (const char *next = at; end && (next = strstr(next, "\"sval\":\"")) && next < end;) {
+      known = known && (!name || !strncmp(name, own, strlen(own)));
       name = next += strlen("\"sval\":\"");
-    bool known = false;
-    for (size_t i = 0; name && i < MP_ARRAY_LEN(harmless); i++) {
-      size_t len = strlen(harmless[i]);
-      known = known || (!strncmp(name, harmless[i], len) && name[len] == '"');
     }
-    if (!known) return true;
+    if (!known || !name || !(among(plain, name) || (more && among(more, name)))) return true;
   }
   return false;
 }
@@ -149,7 +135,10 @@ bool mp_text_classify(struct mp_text *text, struct mp_sql_fault *fault) {
     text->leaves_state = leaves_state(text->kind, kind);
     text->changes_data = strcmp(text->kind, "SelectStmt") != 0 || strstr(kind, "\"InsertStmt\"") ||
                          strstr(kind, "\"UpdateStmt\"") || strstr(kind, "\"DeleteStmt\"") ||
-                         calls_unknown(kind);
+                         calls_other(kind, harmless);
+    text->shares = !text->changes_data && !text->leaves_state && !text->host_schema &&
+                   !strstr(kind, "\"lockingClause\"") && !strstr(kind, "\"intoClause\"") &&
+                   !calls_other(kind, NULL);
   }
   free(tree);
   return wrong ? fail(fault, wrong) : true;
