@@ -16,18 +16,18 @@ describe("connections of several workers", function()
                                                    pool(0, 0, 1, 6) }, 20))
   end)
 
-  it("are given on only when the lender has closed them", function()
+  it("are given on only when the lender has closed them; the front keeps two", function()
     local first = lending.shares({ pool(0, 0, 7, 7), pool(7, 20, 7, 7), pool(0, 0, 6, 6) }, 20)
-    assert.are.same({ 1, 7, 1 }, first)
-    assert.are.same({ 1, 18, 1 }, lending.shares({ pool(0, 0, 1, 1), pool(7, 20, 7, 7),
+    assert.are.same({ 2, 7, 1 }, first)
+    assert.are.same({ 2, 17, 1 }, lending.shares({ pool(0, 0, 2, 2), pool(7, 20, 7, 7),
                                                    pool(0, 0, 1, 1) }, 20))
   end)
 
   it("come back when they are not needed any more", function()
-    local pools = { pool(0, 0, 1, 1), pool(1, 0, 18, 18), pool(0, 5, 1, 1) }
-    assert.are.same({ 1, 6, 1 }, lending.shares(pools, 20))
-    pools[2] = pool(1, 0, 8, 6) -- two are still to be closed
-    assert.are.same({ 5, 6, 7 }, lending.shares(pools, 20))
+    local pools = { pool(0, 0, 2, 2), pool(1, 0, 17, 17), pool(0, 5, 1, 1) }
+    assert.are.same({ 2, 7, 1 }, lending.shares(pools, 20))
+    pools[2] = pool(1, 0, 8, 7) -- one is still to be closed
+    assert.are.same({ 7, 7, 5 }, lending.shares(pools, 20))
   end)
 
   it("are never more than the limit, whatever the workers need and have", function()

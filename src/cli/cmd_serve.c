@@ -50,8 +50,8 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
-/* A whole number of threads; 0: one for each core that this process may use. No more than there are
- * connections for. */
+/* A whole number of threads; 0: one for each core that this process may use. Each has at least two
+ * connections at the start. */
 static bool read_workers(struct mp_config *config, const char *given) {
   if (given) {
     if (!*given || strlen(given) > 2 || given[strspn(given, "0123456789")]) return false;
@@ -63,7 +63,9 @@ static bool read_workers(struct mp_config *config, const char *given) {
     config->workers = sched_getaffinity(0, sizeof cores, &cores) ? 1 : (uint64_t)CPU_COUNT(&cores);
     if (config->workers > MP_WORKERS_MAX) config->workers = MP_WORKERS_MAX;
   }
-  if (config->workers > config->pool_max) config->workers = config->pool_max;
+  /* The front needs two connections: the relay has one while it delivers over another. */
+  if (config->workers > config->pool_max / 2) config->workers = config->pool_max / 2;
+  if (!config->workers) config->workers = 1;
   return true;
 }
 

@@ -3,11 +3,12 @@
 local lending = {}
 
 -- What each pool is to have: first what it needs and one more, so that its next call finds a
--- connection, as far as all can have that; then an equal part of the rest.
+-- connection, as far as all can have that; the rest goes one by one to the pool that has least.
 local function parts(pools, limit)
   local shares, order, left = {}, {}, limit
   for i, pool in ipairs(pools) do
-    order[i] = { at = i, need = pool.active + pool.waiting + 1 }
+    local least = i == 1 and limit > #pools and 2 or 1 -- the relay of the front needs two
+    order[i] = { at = i, need = math.max(least, pool.active + pool.waiting + 1) }
   end
   table.sort(order, function(a, b)
     if a.need ~= b.need then return a.need < b.need end
@@ -17,9 +18,12 @@ local function parts(pools, limit)
     shares[one.at] = math.max(1, math.min(one.need, left // (#order - n + 1)))
     left = left - shares[one.at]
   end
-  for i = 1, #pools do
-    local more = -(-left // (#pools - i + 1)) -- rounded up
-    shares[i], left = shares[i] + more, left - more
+  for _ = 1, left do
+    local poorest = 1
+    for i = 2, #shares do
+      if shares[i] < shares[poorest] then poorest = i end
+    end
+    shares[poorest] = shares[poorest] + 1
   end
   return shares
 end
