@@ -107,10 +107,7 @@ static void share(struct mp_runtime *rt) {
       .app = rt};
 }
 
-int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
-                    struct mp_err *err) {
-  struct mp_runtime *rt = calloc(1, sizeof *rt);
-  if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
+static void take_options(struct mp_runtime *rt, const struct mp_runtime_options *options) {
   rt->config = *options->config;
   mp_pools_init(&rt->pools, &rt->config);
   rt->config.database_url = rt->config.owner_url = rt->config.log_format = rt->config.log_level =
@@ -119,6 +116,14 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   rt->serving = options->serving;
   if (options->seat) rt->seat = *options->seat;
   if (rt->serving) mp_workers_share(&rt->config, 0);
+  rt->interactive = options->interactive;
+}
+
+int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
+                    struct mp_err *err) {
+  struct mp_runtime *rt = calloc(1, sizeof *rt);
+  if (!rt) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
+  take_options(rt, options);
   rt->app_dir = strdup(options->app_dir);
   struct mp_vm_options vm = {.app_dir = options->app_dir,
                              .lua_dir = options->lua_dir,
@@ -241,7 +246,7 @@ static void watch_signals(struct mp_runtime *rt) {
   uv_signal_init(uv, &rt->sighup);
   rt->sigterm.data = rt->sigint.data = rt->sighup.data = rt;
   uv_signal_start(&rt->sigterm, on_signal, SIGTERM);
-  uv_signal_start(&rt->sigint, on_signal, SIGINT);
+  if (!rt->interactive) uv_signal_start(&rt->sigint, on_signal, SIGINT);
   if (rt->serving) uv_signal_start(&rt->sighup, on_hangup, SIGHUP);
   uv_unref((uv_handle_t *)&rt->sighup);
   uv_unref((uv_handle_t *)&rt->sigterm);

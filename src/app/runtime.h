@@ -20,6 +20,7 @@ struct mp_runtime_options {
   unsigned pool_min;          /* connections opened at once, whatever the settings say */
   bool serving;               /* SIGHUP reloads scripts/; config->workers counts */
   const struct mp_seat *seat; /* NULL, or this is a worker of another runtime (ops/crew.h) */
+  bool interactive;           /* SIGINT is the caller's: it ends what a person has started */
 };
 
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,

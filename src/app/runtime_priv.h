@@ -46,7 +46,7 @@ struct mp_runtime {
   struct mp_config config; /* numbers only */
   char *app_dir;
   uv_signal_t sigterm, sigint, sighup;
-  bool signals, serving;
+  bool signals, serving, interactive;
   struct mp_token stop_token; /* of the task that waits for the stop */
   struct mp_timer stop_timer;
   struct mp_timer drain_timer;

@@ -39,6 +39,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_bench(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_serve(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_reload(struct mp_cli *cli, int argc, char **argv);
+int mp_cmd_repl(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_why(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_errors(struct mp_cli *cli, int argc, char **argv);
 int mp_cmd_config(struct mp_cli *cli, int argc, char **argv);

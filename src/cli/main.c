@@ -35,6 +35,7 @@ static const struct mp_command commands[] = {
      mp_cmd_call},
     {"run", "SCRIPT | -e CODE | - [ARGS...]", "run a Lua script with the host's modules",
      mp_cmd_run},
+    {"repl", "[--tenant ID] [--as USER]", "try Lua and SQL line by line", mp_cmd_repl},
     {"serve", "[--listen ADDRESS:PORT] [--require-migrated]",
      "serve operations over HTTP until SIGTERM", mp_cmd_serve},
     {"reload", "[--json]", "tell the running hosts of this project to load scripts/ again",

@@ -22,8 +22,11 @@ function companion:hear()
   return (assert(self.answers:read "l", "the process beside the spec has ended"))
 end
 
-function companion:say(line)
-  self.orders:write(line, "\n")
+function companion:say(line) self:type(line .. "\n") end
+
+--- Without a line's end: keys, if it has a terminal.
+function companion:type(keys)
+  self.orders:write(keys)
   self.orders:flush()
 end
 
