@@ -31,6 +31,7 @@ return moonpool.operation {
   },
   output = is.object { user = is.row, permissions = is.array(is.string) },
 
+  tenant  = false,
   timeout = 30,
   lane    = "verify_password",
 

@@ -184,6 +184,7 @@ end
 
 -- run_specs(arguments) -> exit code. `moonpool spec` calls this once the cluster runs.
 function test.run_specs(arguments)
+  require "moonpool.operation.output".mode = "refuse"
   -- With it, specs of retry safety test every operation, not only the most important one.
   test.thorough = take(arguments, "--retry-safety")
   make_faults "template1"

@@ -91,7 +91,7 @@ describe("names that are data", function()
   it("are those of is.map and is.any in `output`", function()
     assert_result('{"bySku":{"TEA_1":3,"teaBlack":5,"tea_green":4},"readAt":1}', "of_map")
     assert_result('{"tea_shop":[{"tea_green":{"unitPrice":1}}]}', "of_maps")
-    assert_result('{"freeForm":{"tea_green":{"unit_price":[1]}},"noList":{}}', "of_any")
+    assert_result('{"freeForm":{"tea_green":{"unit_price":[1]}},"noList":[]}', "of_any")
     assert_result('{"someValue":{"tea_green":1}}', "of_choice")
   end)
 

@@ -270,6 +270,25 @@ static int l_eq(lua_State *L) {
   return 1;
 }
 
+/* d:eq(x): like ==, which Lua does not ask of a number; x may be an integer too */
+static int l_equals(lua_State *L) {
+  luaL_argexpected(L, mp_decimal_is(L, 1), 1, "decimal");
+  lua_pushboolean(L, compare(L) == 0);
+  return 1;
+}
+
+static int l_is_zero(lua_State *L) {
+  struct mp_num a;
+  luaL_argexpected(L, mp_decimal_is(L, 1), 1, "decimal");
+  bool zero = false;
+  if (!special_at(L, 1)) {
+    check_operand(L, 1, &a);
+    zero = a.n.ndigits == 0;
+  }
+  lua_pushboolean(L, zero);
+  return 1;
+}
+
 static int l_lt(lua_State *L) {
   lua_pushboolean(L, compare(L) < 0);
   return 1;
@@ -441,6 +460,8 @@ int mp_open_decimal(lua_State *L) {
                                      {"abs", l_abs},
                                      {"sign", l_sign},
                                      {"scale", l_scale},
+                                     {"eq", l_equals},
+                                     {"is_zero", l_is_zero},
                                      {"div", l_div},
                                      {"pow", l_pow},
                                      {"tointeger", l_tointeger},

@@ -283,7 +283,7 @@ function access.compare(self, node, left, right)
     if is_decimal(values.present(pair[1])) and pair[2].kind == "number" then
       self:report("error", "decimal", node,
         ("%s is a decimal, which never equals a number"):format(pair[1].path or "this"),
-        "compare with a decimal: decimal \"0\"")
+        pair[2].n == 0 and "write :is_zero()" or "write :eq(…), or compare with a decimal")
     end
   end
 end

@@ -114,7 +114,7 @@ function tenants.judge(self, info, node, tx, field)
     end
   end
   local name, op = first_of(info.touched), tx.operation
-  if name and op and not op.tenant then
+  if name and op and op.tenant == nil then
     self:report("warning", "tenant", node,
       ("the operation has no tenant, so row level security shows it no row of `%s`"):format(name),
       ("add tenant = %q"):format(field))

@@ -5,6 +5,7 @@ local calls    = require "moonpool.calls"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
+local output   = require "moonpool.operation.output"
 local told     = require "moonpool.cli.told"
 
 local function read_input(source)
@@ -65,6 +66,7 @@ local function print_error(e, options)
 end
 
 return function(options)
+  output.mode = "refuse"
   local ok, result, info = pcall(function()
     return moonpool.call_info(options.name, border.decode(read_input(options.input)),
       { border = true, answer_text = true, shown = true, tenant = options.tenant,

@@ -76,6 +76,21 @@ local function convert_object(self, value, run)
   return setmetatable(copy, self.metatable)
 end
 
+-- The metatable of checked copies. Reading a field that no schema names raises. __fields is for
+-- code that takes $name parameters from the copy: an absent field of the schema is NULL, and not a
+-- misspelled name. `also`: other fields that read as nil.
+local function strict(fields, also)
+  return {
+    __fields = fields,
+    __index = function(_, name)
+      if type(name) ~= "string" or fields[name] or also and also[name] then return nil end
+      local near = nearest(name, fields)
+      error(("there is no field `%s`%s"):format(name,
+        near and ("; did you mean `%s`?"):format(near) or "; the schema does not have it"), 2)
+    end,
+  }
+end
+
 -- is.object { name = schema, … }: an unknown field is an error.
 function containers.object(fields)
   if type(fields) ~= "table" then error("is.object: expected a table of fields", 2) end
@@ -99,9 +114,7 @@ function containers.object(fields)
     border_names = border_names,
     by_border_name = by_border_name,
     rules = {},
-    -- For code that takes $name parameters from the copy: an absent field of the schema is NULL,
-    -- and not a misspelled name.
-    metatable = { __fields = own },
+    metatable = strict(own),
     convert = convert_object,
   })
 end
@@ -188,6 +201,22 @@ local function convert_union(self, value, run)
     hint))
 end
 
+-- Which form a value has is asked by reading fields of the others.
+local function know_each_other(choices)
+  local all = {}
+  for _, choice in ipairs(choices) do
+    for name in next, choice.fields or {} do all[name] = true end
+  end
+  for i, choice in ipairs(choices) do
+    if choice.kind == "object" then
+      local own = {}
+      for name, value in next, choice do own[name] = value end
+      own.metatable = strict(choice.fields, all)
+      choices[i] = own
+    end
+  end
+end
+
 -- is.one_of(a, b, …): the first schema that accepts the value.
 function containers.one_of(...)
   local choices = { ... }
@@ -195,6 +224,7 @@ function containers.one_of(...)
   for i, choice in ipairs(choices) do
     choices[i] = check_schema(choice, "is.one_of: argument " .. i, 2)
   end
+  know_each_other(choices)
   return schema.new("one_of", { choices = choices, takes_null = true, convert = convert_union })
 end
 

@@ -84,6 +84,10 @@ function Run:child(step, schema, value)
 end
 
 function Run:visit(schema, value)
+  if self.of_result then -- NULL and a field that is not there are one
+    if value == null and schema.kind ~= "one_of" then value = nil end
+    if value == nil and schema.is_nullable then return nil end
+  end
   if value == nil then
     if schema.default_value ~= nil then return deep_copy(schema.default_value) end
     if not schema.is_optional then self:fail("is required") end
@@ -231,5 +235,16 @@ local function fits(definition, value)
   return #run.failures == 0
 end
 
+--- What is wrong with a result of an operation, as JSON has it (decoded; names as at the border);
+--- nil if it fits.
+local function result_fault(definition, value)
+  local run = new_run(true)
+  run.of_result = true
+  run:visit(definition, value)
+  local first = run.failures[1]
+  return first and (first.line:find(":", 1, true) and first.line or "it " .. first.line)
+end
+
 -- of: returns the definition of a schema, and nil for any other value.
-return { new = new, fits = fits, is = is_schema, of = open, null = null }
+return { new = new, fits = fits, result_fault = result_fault, is = is_schema, of = open,
+         null = null }

@@ -1,19 +1,20 @@
--- moonpool.is.spelling: marks the names in a value that are data according to its schema: the names
--- of is.map, and all names inside is.any. JSON keeps the spelling of data; other names become
--- camelCase.
+-- moonpool.is.spelling: marks in a value what its schema knows and Lua does not: the names that are
+-- data, which JSON spells as they are (those of is.map, and all inside is.any; other names become
+-- camelCase), and empty arrays, which would be written as {}.
 local json   = require "moonpool.json"
 local schema = require "moonpool.is.schema"
 
 local spelling = {}
 
-local known = setmetatable({}, { __mode = "k" }) -- definition -> does it contain is.map or is.any?
+local known = setmetatable({}, { __mode = "k" }) -- definition -> may it contain what is marked?
 
-local function speaks_of_data(definition)
+local function may_be_marked(definition)
   if known[definition] ~= nil then return known[definition] end
-  local found = definition.kind == "map" or definition.kind == "any"
-  if definition.item then found = found or speaks_of_data(definition.item) end
+  local kind = definition.kind
+  local found = kind == "map" or kind == "any" or kind == "array"
+  if definition.item then found = found or may_be_marked(definition.item) end
   for _, part in pairs(definition.fields or definition.choices or {}) do
-    found = speaks_of_data(part) or found
+    found = may_be_marked(part) or found
   end
   known[definition] = found
   return found
@@ -32,7 +33,11 @@ local kinds = {
   map    = function(self, value)
     return json.map(copy_of(value, function() return self.item end))
   end,
-  array  = function(self, value) return copy_of(value, function() return self.item end) end,
+  array  = function(self, value)
+    if next(value) == nil then return json.array() end
+    if not may_be_marked(self.item) then return value end
+    return copy_of(value, function() return self.item end)
+  end,
   object = function(self, value)
     return copy_of(value, function(name) return self.fields[name] end)
   end,
@@ -45,7 +50,7 @@ local kinds = {
 }
 
 function marked(definition, value)
-  if type(value) ~= "table" or not (definition and speaks_of_data(definition)) then return value end
+  if type(value) ~= "table" or not (definition and may_be_marked(definition)) then return value end
   return kinds[definition.kind](definition, value)
 end
 

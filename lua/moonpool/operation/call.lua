@@ -6,6 +6,7 @@ local errors    = require "moonpool.errors"
 local failures  = require "moonpool.operation.failures"
 local host      = require "moonpool.host"
 local json      = require "moonpool.json"
+local output    = require "moonpool.operation.output"
 local schema    = require "moonpool.is.schema"
 local spelling  = require "moonpool.is.spelling"
 
@@ -179,6 +180,7 @@ local function script_of(op, key, options)
     local value = spelled(op, result, options)
     local text, why = host.json_answer(value == nil and json.null or value, own)
     if why then error(border.unwritable(op.name, why, true), 0) end
+    if text then output.judge(op, text) end
     if key then return text end
     return text and { text = text } or { value = value }
   end
@@ -209,11 +211,23 @@ local function stored(op, answer, key, short, options)
     if ok then return result end
     error(lost_answer(op, result, short), 0)
   end
-  if not options.answer_text then return spelled(op, answer, options) end
+  if not options.answer_text then
+    output.judge_value(op, answer)
+    return spelled(op, answer, options)
+  end
   if answer.text then return answer.text end
   local ok, text = pcall(border.encode, answer.value)
   if ok then return text end
   error(border.unwritable(op.name, text), 0)
+end
+
+-- The caller has a tenant and the operation has none: told once, since row level security says
+-- nothing and shows no row. The registry sets `unguarded`, the application's tenant field.
+local function tell_unguarded(op)
+  host.log("warn", ("%s was called for a tenant and has no `tenant`: row level security shows it \z
+    no row of a tenant's table; add tenant = %q, or tenant = false if that is meant")
+    :format(op.name, op.unguarded))
+  op.unguarded = nil
 end
 
 --- Raises NOT_CALLABLE for an operation that must not be called from outside.
@@ -237,6 +251,7 @@ local function call(op, input, options, want_info)
   local tenant = tenant_of(op, checked, options)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
+  if options.tenant and op.unguarded then tell_unguarded(op) end
   local lane   = lane_of(op, checked)
   local owner  = options.movable and lane and host.lane_owner(lane)
   if owner then return operation.moved, owner end

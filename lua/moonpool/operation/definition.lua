@@ -153,7 +153,7 @@ function definition.check_whole(op)
   local input = op.input and schema.of(op.input).fields
   if not input then return end
   local function check_name(field, name)
-    if name == nil or input[name] then return end
+    if not name or input[name] then return end
     local near = nearest(name, input)
     refuse(field, "%s names `%s`, which is not a field of the input%s", field, name,
       near and ("; did you mean `%s`?"):format(near) or "")

@@ -9,7 +9,8 @@ return function()
   table.sort(names)
   for i, name in ipairs(names) do
     local op = registry.operations[name]
-    list[i] = { name = name, summary = op.summary, tenant = op.tenant, every = op.every, on = op.on,
+    list[i] = { name = name, summary = op.summary, tenant = op.tenant or nil,
+      every = op.every, on = op.on,
                 from = op.from, for_each = op.for_each, internal = op.internal,
                 renamed_from = op.renamed_from,
                 deliveries = op.deliveries, concurrency = op.concurrency, isolation = op.isolation,

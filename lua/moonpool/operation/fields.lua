@@ -45,6 +45,12 @@ local field_name = { type = "string", fault = function(value)
     and "must be the name of an input field" or nil
 end }
 
+local tenant_field = { type = "string|false", fault = function(value)
+  if value == false then return nil end
+  local fault = field_name.fault(value)
+  return fault and fault .. ", or false"
+end }
+
 local schedule = { type = "string", fault = function(value)
   return (select(2, due.parse(value)))
 end }
@@ -69,7 +75,8 @@ local list = {
   { "summary", text, "one line for people" },
   { "input", a_schema, "what the input must be; checked before `run` starts" },
   { "output", a_schema, "what the result is; for /openapi.json" },
-  { "tenant", field_name, host = true, "the input field that names the tenant" },
+  { "tenant", tenant_field, host = true,
+    "the input field that names the tenant; false: it has none, and that is meant" },
   { "actor", text, "the input field that names who acts, where the caller has no user id" },
   { "isolation", isolation, default = "read committed", host = true,
     "the isolation level of the transaction" },

@@ -182,7 +182,11 @@ function registry.load()
     end
   end
   check_renamed()
-  if field then host.set_tenant_field(field) end
+  if not field then return end
+  host.set_tenant_field(field)
+  for _, op in pairs(registry.operations) do
+    if op.tenant == nil then op.unguarded = field end
+  end
 end
 
 -- Runs scripts/smoke.lua, if it exists. -> true, or false and the error. The script raises, or

@@ -6,6 +6,7 @@ local errors        = require "moonpool.errors"
 local failures      = require "moonpool.operation.failures"
 local host          = require "moonpool.host"
 local operation     = require "moonpool.operation.call"
+local output        = require "moonpool.operation.output"
 local registry      = require "moonpool.operation.registry"
 local sandbox       = require "moonpool.script.sandbox"
 local subscriptions = require "moonpool.outbox.subscriptions"
@@ -104,6 +105,7 @@ end
 -- scripts/, one line each.
 function generation.open()
   generation.number = host.generation().number
+  output.mode = "tell"
   errors.set_generation(generation.number)
   local texts, add = collect()
   compile_all(add)

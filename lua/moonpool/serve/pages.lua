@@ -47,7 +47,9 @@ local function list_operations(request)
   local list = json.array()
   for _, op in ipairs(operations()) do
     local open = not op.internal and may_call(request.who, op.name)
-    if open then list[#list + 1] = { name = op.name, summary = op.summary, tenant = op.tenant } end
+    if open then
+      list[#list + 1] = { name = op.name, summary = op.summary, tenant = op.tenant or nil }
+    end
   end
   return { operations = list, generation = known_number }, 200
 end

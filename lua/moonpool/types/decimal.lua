@@ -56,6 +56,15 @@ function methods:sign() end
 ---@return boolean
 function methods:is_finite() end
 
+---True if the two are equal. `==` is false for a decimal and a number, whatever they are: Lua does
+---not ask further.
+---@param other moonpool.decimal|integer
+---@return boolean
+function methods:eq(other) end
+
+---@return boolean
+function methods:is_zero() end
+
 ---@return integer places digits behind the point
 function methods:scale() end
 

@@ -10,8 +10,8 @@
 ---@field input? moonpool.schema
 ---what the result is; for /openapi.json
 ---@field output? moonpool.schema
----the input field that names the tenant
----@field tenant? string
+---the input field that names the tenant; false: it has none, and that is meant
+---@field tenant? string|false
 ---the input field that names who acts, where the caller has no user id
 ---@field actor? string
 ---the isolation level of the transaction; default "read committed"
