@@ -12,7 +12,7 @@
 #include "script/luaerr.h"
 #include "script/scope.h"
 #include "sql/row.h"
-#include "sql/value.h"
+#include "sql/shape.h"
 #include "txn/txn.h"
 
 enum { OWN_TIMEOUT_MS = 2000 }; /* for what the host itself asks */
@@ -24,52 +24,6 @@ static int again(lua_State *L, int status, lua_KContext ctx) {
   mp_row_result(L, -1); /* a text that cannot be described fails here */
   lua_pop(L, 1);
   return ((lua_CFunction)ctx)(L);
-}
-
-static int shape_query(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  mp_row_push_all(L, mp_row_result(L, -1));
-  return 1;
-}
-
-static int shape_first(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  struct mp_result *result = mp_row_result(L, -1);
-  if (!PQntuples(result->pg)) return 0;
-  mp_row_push(L, result, 0);
-  return 1;
-}
-
-static int shape_one(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  mp_row_push(L, mp_row_result(L, -1), 0);
-  return 1;
-}
-
-static int shape_value(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  struct mp_result *result = mp_row_result(L, -1);
-  if (!PQntuples(result->pg) || !PQnfields(result->pg)) return 0;
-  mp_value_push(L, result, 0, 0);
-  return 1;
-}
-
-static int shape_count(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  lua_pushinteger(L, mp_row_affected(L, -1));
-  return 1;
-}
-
-static int shape_none(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  mp_row_result(L, -1); /* a failed statement raises here */
-  return 0;
 }
 
 static int run_single(lua_State *L, const char *what, struct mp_source *source,
@@ -88,10 +42,10 @@ static int run(lua_State *L, const char *what, lua_CFunction self, lua_KFunction
   return run_single(L, what, source, text, self, shape);
 }
 
-static int db_query(lua_State *L) { return run(L, "db.query", db_query, shape_query); }
-static int db_first(lua_State *L) { return run(L, "db.first", db_first, shape_first); }
-static int db_value(lua_State *L) { return run(L, "db.value", db_value, shape_value); }
-static int db_count(lua_State *L) { return run(L, "db.count", db_count, shape_count); }
+static int db_query(lua_State *L) { return run(L, "db.query", db_query, mp_shape_rows); }
+static int db_first(lua_State *L) { return run(L, "db.first", db_first, mp_shape_first); }
+static int db_value(lua_State *L) { return run(L, "db.value", db_value, mp_shape_value); }
+static int db_count(lua_State *L) { return run(L, "db.count", db_count, mp_shape_count); }
 
 /* one(sql, params, message) */
 static int db_one(lua_State *L) {
@@ -114,7 +68,7 @@ static int db_one(lua_State *L) {
   if (!stmt)
     return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.one",
                          (lua_KContext)db_one, again);
-  return mp_single_run(L, source, stmt, "db.one", 0, shape_one);
+  return mp_single_run(L, source, stmt, "db.one", 0, mp_shape_one);
 }
 
 /* insert(table, values) */
@@ -130,7 +84,7 @@ static int db_insert(lua_State *L) {
   if (!stmt)
     return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",
                          (lua_KContext)db_insert, again);
-  return mp_single_run(L, source, stmt, "db.insert", 0, shape_one);
+  return mp_single_run(L, source, stmt, "db.insert", 0, mp_shape_one);
 }
 
 /* check(sql): raises if the running code may not send that text */
@@ -143,7 +97,7 @@ static int db_check(lua_State *L) {
 static int send_notify(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.notify");
   return run_single(L, "db.notify", source, mp_text_get(L, 1, "db.notify"), send_notify,
-                    shape_none);
+                    mp_shape_none);
 }
 
 /* own_notify(channel, [payload]): any channel, for a module of the host */

@@ -188,26 +188,40 @@ static MP_NORETURN void raise_unknown(lua_State *L, const PGresult *pg, const ch
   __builtin_unreachable();
 }
 
-static void push_column(lua_State *L, struct mp_row *row, int col) {
+static bool is_table(const struct mp_row *row, int col) {
   struct mp_column type = mp_types_column(row->result, col);
-  bool table = type.type == MP_OID_JSON || type.type == MP_OID_JSONB || type.element;
-  if (!table || PQgetisnull(row->result->pg, row->row, col)) {
-    mp_value_push(L, row->result, row->row, col);
-    return;
+  bool may_be = type.type == MP_OID_JSON || type.type == MP_OID_JSONB || type.element;
+  return may_be && !PQgetisnull(row->result->pg, row->row, col);
+}
+
+/* Pushes the tables that were read from the row. */
+static void push_kept(lua_State *L) {
+  if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, 1, 1);
+}
+
+/* The value of the column `col` is on top. */
+static int keep_k(lua_State *L, int status, lua_KContext col) {
+  (void)status;
+  if (!is_table(lua_touserdata(L, 1), (int)col)) return 1;
+  push_kept(L);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, (lua_Integer)col);
+  lua_pop(L, 1);
+  return 1;
+}
+
+/* Continues with k, with the column's value on top; k gets `col`, and calls keep_k. */
+static int read_column(lua_State *L, struct mp_row *row, int col, lua_KFunction k) {
+  if (is_table(row, col)) {
+    push_kept(L);
+    if (lua_rawgeti(L, -1, col) != LUA_TNIL) return k(L, LUA_OK, col);
+    lua_pop(L, 2);
   }
-  if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, 1);
-  }
-  if (lua_rawgeti(L, -1, col) == LUA_TNIL) {
-    lua_pop(L, 1);
-    mp_value_push(L, row->result, row->row, col);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, col);
-  }
-  lua_remove(L, -2);
+  return mp_value_read(L, row->result, row->row, col, col, k);
 }
 
 static int index_k(lua_State *L, int status, lua_KContext ctx) {
@@ -219,8 +233,7 @@ static int index_k(lua_State *L, int status, lua_KContext ctx) {
   const char *name = lua_tostring(L, 2);
   int col = find_column(row->result->pg, name);
   if (col < 0) raise_unknown(L, row->result->pg, name);
-  push_column(L, row, col);
-  return 1;
+  return read_column(L, row, col, keep_k);
 }
 
 static int row_index(lua_State *L) { return with_row(L, index_k); }
@@ -230,15 +243,20 @@ static int row_newindex(lua_State *L) {
                     lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?");
 }
 
+static int next_k(lua_State *L, int status, lua_KContext col) {
+  const struct mp_row *row = lua_touserdata(L, 1);
+  keep_k(L, status, col);
+  lua_pushstring(L, PQfname(row->result->pg, (int)col));
+  lua_insert(L, -2);
+  return 2;
+}
+
 static int next_column(lua_State *L) {
   struct mp_row *row = luaL_checkudata(L, 1, ROW_TYPE);
   if (!settled(L, row)) luaL_error(L, "this row was not read yet: use pairs(row)");
   int n = PQnfields(row->result->pg);
   int col = lua_isnoneornil(L, 2) ? 0 : find_column(row->result->pg, luaL_checkstring(L, 2)) + 1;
-  if (col >= n) return 0;
-  lua_pushstring(L, PQfname(row->result->pg, col));
-  push_column(L, row, col);
-  return 2;
+  return col < n ? read_column(L, row, col, next_k) : 0;
 }
 
 /* pairs gives every column, those that are NULL with nil as the value. */

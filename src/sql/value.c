@@ -118,7 +118,7 @@ static const char *push_array(lua_State *L, const struct mp_column *type, const 
   return at;
 }
 
-enum { JSON_FLAGS = MP_JSON_RAW | MP_JSON_DECIMALS };
+enum { JSON_FLAGS = MP_JSON_RAW | MP_JSON_DECIMALS, LONG_JSON = 16 << 10 };
 
 static void push_json(lua_State *L, const char *text, size_t len, const char *column) {
   struct mp_err err;
@@ -177,6 +177,18 @@ void mp_value_push(lua_State *L, const struct mp_result *result, int row, int co
     push_array(L, &type, array_start(text) + 1, PQfname(pg, col));
   else
     push_scalar(L, type.type, text, (size_t)PQgetlength(pg, row, col), PQfname(pg, col));
+}
+
+int mp_value_read(lua_State *L, const struct mp_result *result, int row, int col, lua_KContext ctx,
+                  lua_KFunction k) {
+  const PGresult *pg = result->pg;
+  Oid type = mp_types_column(result, col).type;
+  size_t len = (size_t)PQgetlength(pg, row, col);
+  if ((type == MP_OID_JSON || type == MP_OID_JSONB) && len > LONG_JSON)
+    return mp_json_read_column(L, PQfname(pg, col), PQgetvalue(pg, row, col), len,
+                               JSON_FLAGS | MP_JSON_LAST_WINS, ctx, k);
+  mp_value_push(L, result, row, col);
+  return k(L, LUA_OK, ctx);
 }
 
 /* ---- as JSON ---- */

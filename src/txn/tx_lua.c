@@ -7,7 +7,7 @@
 #include "script/luaerr.h"
 #include "script/scope.h"
 #include "sql/row.h"
-#include "sql/value.h"
+#include "sql/shape.h"
 #include "txn/publish.h"
 #include "txn/tx_box.h"
 #include "txn/txn.h"
@@ -105,43 +105,6 @@ static int tx_insert(lua_State *L) {
 
 /* ---- with a result at once: query, first, value, count ---- */
 
-/* Shapes the result of the statement behind the row on top. */
-static int shape_query(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  mp_row_push_all(L, mp_row_result(L, -1));
-  return 1;
-}
-
-static int shape_first(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  struct mp_result *result = mp_row_result(L, -1);
-  if (PQntuples(result->pg))
-    mp_row_push(L, result, 0);
-  else
-    lua_pushnil(L);
-  return 1;
-}
-
-static int shape_value(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  struct mp_result *result = mp_row_result(L, -1);
-  if (PQntuples(result->pg) && PQnfields(result->pg))
-    mp_value_push(L, result, 0, 0);
-  else
-    lua_pushnil(L);
-  return 1;
-}
-
-static int shape_count(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  lua_pushinteger(L, mp_row_affected(L, -1));
-  return 1;
-}
-
 static int flush_for(lua_State *L, const char *what, lua_CFunction method, lua_KFunction shape) {
   struct mp_txn *txn = self(L, what);
   struct mp_text *text = check_text(L, txn, what);
@@ -153,10 +116,10 @@ static int flush_for(lua_State *L, const char *what, lua_CFunction method, lua_K
   return mp_txn_flush(L, txn, what, 0, shape);
 }
 
-static int tx_query(lua_State *L) { return flush_for(L, "tx:query", tx_query, shape_query); }
-static int tx_first(lua_State *L) { return flush_for(L, "tx:first", tx_first, shape_first); }
-static int tx_value(lua_State *L) { return flush_for(L, "tx:value", tx_value, shape_value); }
-static int tx_count(lua_State *L) { return flush_for(L, "tx:count", tx_count, shape_count); }
+static int tx_query(lua_State *L) { return flush_for(L, "tx:query", tx_query, mp_shape_rows); }
+static int tx_first(lua_State *L) { return flush_for(L, "tx:first", tx_first, mp_shape_first); }
+static int tx_value(lua_State *L) { return flush_for(L, "tx:value", tx_value, mp_shape_value); }
+static int tx_count(lua_State *L) { return flush_for(L, "tx:count", tx_count, mp_shape_count); }
 
 static int tx_exec(lua_State *L) {
   struct mp_txn *txn = self(L, "tx:exec");

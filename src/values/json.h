@@ -88,11 +88,21 @@ struct mp_json_limits {
   size_t bytes, values; /* 0: MP_JSON_MAX_BYTES; any number */
 };
 int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned flags);
+/* The same for a text that something on the stack keeps; continues with k, the value on top. */
+int mp_json_read_column(lua_State *L, const char *column, const char *text, size_t len,
+                        unsigned flags, lua_KContext ctx, lua_KFunction k);
 
 /* Appends the value at `idx`. Raises a Lua error with the value's path ("$.items[3].x: a function
  * cannot be JSON"); `out` then holds half a text and must be owned by a userdata (mp_json_buf_new),
  * or by a frame outside of the protected call. False if `out` failed (limit or memory). */
 bool mp_json_encode(lua_State *L, int idx, struct mp_buf *out, unsigned flags) MP_MUST_CHECK;
+
+/* The same for a C function that scripts call: gives way between two values, then continues with k,
+ * whose ctx is `out`. k asks out->failed. The writer, and what owns `out`, are on the stack. */
+struct mp_json_writer;
+struct mp_json_writer *mp_json_writer_new(lua_State *L); /* a userdata; one write at a time */
+int mp_json_write(lua_State *L, struct mp_json_writer *writer, int idx, struct mp_buf *out,
+                  unsigned flags, lua_KFunction k);
 
 /* json_number.c: pushes the number whose text it is; false: a decimal cannot have so many digits.
  */

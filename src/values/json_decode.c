@@ -1,8 +1,8 @@
 /* json_decode.c: JSON text to Lua values. yajl knows the grammar; what it lets through (vertical
  * tabs, overlong UTF-8, lone surrogates, duplicate keys, any depth) is refused here. What C asks
  * for is read inside one lua_pcall, so that "out of memory" comes back as an error and the parser
- * is always freed; json.decode reads piece by piece, the parser owned by a userdata, and gives way
- * between two. */
+ * is always freed; json.decode and long columns are read piece by piece, the parser owned by a
+ * userdata, and give way between two. */
 #include <lauxlib.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -305,7 +305,10 @@ enum { PIECE = 16 << 10, LARGE_PIECE = 64 << 10 };
 struct reader {
   struct decoder d;
   struct mp_json_limits limits;
-  bool in_token; /* the last piece had no value's beginning or end */
+  bool in_token;      /* the last piece had no value's beginning or end */
+  const char *column; /* whose value it is; NULL: json.decode */
+  lua_KFunction k;    /* NULL: the value is what the C function returns */
+  lua_KContext ctx;
 };
 
 static int reader_gc(lua_State *L) {
@@ -319,6 +322,7 @@ static int refused(lua_State *L, struct reader *reader, const char *msg) {
   struct mp_err err;
   bool many = reader->d.wrong == too_many;
   tell(&reader->d, msg, &err);
+  if (reader->column) return luaL_error(L, "column %s: %s", reader->column, err.msg);
   if (!many) return luaL_error(L, "json: %s", err.msg);
   mp_err_set(&err, MP_EINVAL, "the JSON text has more than %zu values", reader->limits.values);
   mp_luaerr_push(L, &err);
@@ -342,7 +346,20 @@ static int read_on(lua_State *L, int status, lua_KContext ctx) {
   } while (reader->d.fed < reader->d.len);
   yajl_free(reader->d.parser);
   reader->d.parser = NULL;
-  return 1;
+  return reader->k ? reader->k(L, LUA_OK, reader->ctx) : 1;
+}
+
+static int begin_reading(lua_State *L, struct reader begun) {
+  struct reader *reader = lua_newuserdatauv(L, sizeof *reader, 0);
+  *reader = begun;
+  if (luaL_newmetatable(L, "moonpool.json.reader")) {
+    lua_pushcfunction(L, reader_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  if (!scan(&reader->d)) return refused(L, reader, "");
+  begin(L, &reader->d);
+  return read_on(L, LUA_OK, (lua_KContext)reader);
 }
 
 int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned flags) {
@@ -352,16 +369,19 @@ int mp_json_read(lua_State *L, const struct mp_json_limits *limits, unsigned fla
   if (len > max_bytes)
     return luaL_error(L, "json: the JSON text has %I bytes, the limit is %I", (lua_Integer)len,
                       (lua_Integer)max_bytes);
-  struct reader *reader = lua_newuserdatauv(L, sizeof *reader, 0);
-  *reader =
+  return begin_reading(
+      L,
       (struct reader){.d = {.text = text, .len = len, .flags = flags, .max_values = limits->values},
-                      .limits = *limits};
-  if (luaL_newmetatable(L, "moonpool.json.reader")) {
-    lua_pushcfunction(L, reader_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_setmetatable(L, -2);
-  if (!scan(&reader->d)) return refused(L, reader, "");
-  begin(L, &reader->d);
-  return read_on(L, LUA_OK, (lua_KContext)reader);
+                      .limits = *limits});
+}
+
+int mp_json_read_column(lua_State *L, const char *column, const char *text, size_t len,
+                        unsigned flags, lua_KContext ctx, lua_KFunction k) {
+  if (len > MP_JSON_MAX_BYTES)
+    return luaL_error(L, "column %s: the JSON text has %I bytes, the limit is %I", column,
+                      (lua_Integer)len, (lua_Integer)MP_JSON_MAX_BYTES);
+  return begin_reading(
+      L,
+      (struct reader){
+          .d = {.text = text, .len = len, .flags = flags}, .column = column, .k = k, .ctx = ctx});
 }

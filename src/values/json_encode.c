@@ -1,6 +1,7 @@
-/* json_encode.c: Lua values to JSON text, appended to the caller's buffer. Nothing but the Lua
- * stack and that buffer is held while Lua may raise. No Lua code runs in here: tables are read raw;
- * values of other modules write themselves by their hook. */
+/* json_encode.c: Lua values to JSON text, appended to the caller's buffer. The open tables are
+ * frames of a writer, not of C's stack, so that writing can stop between two values and go on
+ * later. Nothing but the Lua stack and the buffer is held while Lua may raise. No Lua code runs in
+ * here: tables are read raw; values of other modules write themselves by their hook. */
 #include <lauxlib.h>
 #include <locale.h>
 #include <math.h>
@@ -9,25 +10,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "script/task.h"
 #include "util/utf8.h"
 #include "values/decimal.h"
 #include "values/json.h"
 #include "values/json_names.h"
 
+struct name {
+  const char *text; /* owned by the table, or by `anchor` */
+  size_t len;
+};
+
 struct frame { /* one open table; together they are the path of an error */
-  const struct frame *up;
+  enum { ARRAY, OBJECT, SORTED } kind;
+  int base; /* where on the stack it is; above it OBJECT: the last key; SORTED: the userdata `list`
+             */
   const void *table;
   const char *key; /* NULL: an array's element */
   size_t key_len;
-  lua_Integer index;
-  int depth;
-  int levels; /* of its document */
+  lua_Integer index, count; /* of ARRAY and SORTED: the elements written, and all */
+  struct name *list;        /* SORTED: its names */
+  bool anchored;            /* they are kept, whatever others do with the table */
+  int levels;               /* of its document */
   bool raw;
+  unsigned flags, names; /* of its values; that decide about its keys */
 };
 
-struct encoder {
+struct mp_json_writer {
   lua_State *L;
   struct mp_buf *out;
+  lua_KFunction k;
+  int depth;
+  struct frame frames[MP_JSON_DEPTH_IN_ALL + 1];
 };
 
 /* ---- bytes ---- */
@@ -156,30 +170,25 @@ static void add_step(luaL_Buffer *b, const struct frame *f) {
   if (!plain) luaL_addstring(b, f->key_len > 40 ? "...\"]" : "\"]");
 }
 
-static int fail(struct encoder *e, const struct frame *at, const char *what) {
-  const struct frame *steps[MP_JSON_DEPTH_IN_ALL + 2];
-  int n = 0;
-  for (const struct frame *f = at; f && n < MP_JSON_DEPTH_IN_ALL + 2; f = f->up) steps[n++] = f;
+/* Of what the first `depth` open tables lead to. */
+static int fail(struct mp_json_writer *e, int depth, const char *what) {
   luaL_Buffer b;
   luaL_buffinit(e->L, &b);
   luaL_addchar(&b, '$');
-  int first = n;
-  while (n > 0 && first - n < 8) add_step(&b, steps[--n]); /* a cycle's path would go on and on */
-  if (n > 0) luaL_addstring(&b, "...");
+  for (int i = 0; i < depth && i < 8; i++) add_step(&b, &e->frames[i]); /* a cycle's is longer */
+  if (depth > 8) luaL_addstring(&b, "...");
   luaL_pushresult(&b);
   return luaL_error(e->L, "%s: %s", lua_tostring(e->L, -1), what);
 }
 
-static int fail_type(struct encoder *e, const struct frame *at, const char *type, const char *why) {
+static int fail_type(struct mp_json_writer *e, const char *type, const char *why) {
   lua_pushfstring(e->L, "a %s %s", type, why);
-  return fail(e, at, lua_tostring(e->L, -1));
+  return fail(e, e->depth, lua_tostring(e->L, -1));
 }
 
 /* ---- values ---- */
 
 static const char no_nul[] = "text with a NUL character (U+0000) cannot be stored";
-
-static void put_value(struct encoder *e, int idx, const struct frame *at, unsigned flags);
 
 static void put_line(struct mp_buf *out, int depth, unsigned flags) {
   if (!(flags & MP_JSON_PRETTY)) return;
@@ -187,58 +196,27 @@ static void put_line(struct mp_buf *out, int depth, unsigned flags) {
   for (int i = 0; i < depth; i++) put(out, "  ", 2);
 }
 
+static const char holes[] =
+    "an array with holes (its keys are not 1..n) cannot be JSON; use json.null";
+
 /* A sequence has the keys 1..n and no other: anything else would lose elements. */
-static void put_array(struct encoder *e, int idx, struct frame *f, const struct frame *at,
-                      unsigned flags) {
+static void open_array(struct mp_json_writer *e, struct frame *f) {
   lua_State *L = e->L;
-  lua_Integer n = (lua_Integer)lua_rawlen(L, idx), seen = 0;
-  for (lua_pushnil(L); lua_next(L, idx); seen++) {
+  lua_Integer n = (lua_Integer)lua_rawlen(L, f->base), seen = 0;
+  for (lua_pushnil(L); lua_next(L, f->base); seen++) {
     lua_pop(L, 1);
     if (lua_isinteger(L, -1) && lua_type(L, -1) == LUA_TNUMBER) {
       lua_Integer i = lua_tointeger(L, -1);
-      if (i < 1 || i > n)
-        fail(e, at, "an array with holes (its keys are not 1..n) cannot be JSON; use json.null");
+      if (i < 1 || i > n) fail(e, e->depth - 1, holes);
     } else {
-      fail(e, at, "a table with both positions and names cannot be JSON");
+      fail(e, e->depth - 1, "a table with both positions and names cannot be JSON");
     }
   }
-  if (seen != n)
-    fail(e, at, "an array with holes (its keys are not 1..n) cannot be JSON; use json.null");
+  if (seen != n) fail(e, e->depth - 1, holes);
+  f->kind = ARRAY;
+  f->count = n;
   putc1(e->out, '[');
-  for (lua_Integer i = 1; i <= n && !e->out->failed; i++) {
-    if (i > 1) putc1(e->out, ',');
-    put_line(e->out, f->depth, flags);
-    f->index = i;
-    lua_rawgeti(L, idx, i);
-    put_value(e, lua_gettop(L), f, flags);
-    lua_pop(L, 1);
-  }
-  if (n > 0) put_line(e->out, f->depth - 1, flags);
-  putc1(e->out, ']');
 }
-
-/* The key's value is at the top of the stack. `names`: the flags that decide about the key. */
-static void put_member(struct encoder *e, int idx, struct frame *f, bool first, unsigned flags,
-                       unsigned names) {
-  struct mp_buf *out = e->out;
-  if (flags & MP_JSON_NO_NUL && memchr(f->key, 0, f->key_len)) fail(e, f, no_nul);
-  if (!first) putc1(out, ',');
-  put_line(out, f->depth, flags);
-  if (!(names & MP_JSON_CAMEL) || !put_camel(out, f->key, f->key_len)) {
-    if (names & MP_JSON_CAMEL && mp_json_name_clashes(e->L, idx, f->key, f->key_len))
-      fail(e, f, "the table has the same name in snake_case too, so JSON would have it twice");
-    if (!put_string(out, f->key, f->key_len))
-      fail(e, f, "a name that is not valid UTF-8 cannot be JSON");
-  }
-  putc1(out, ':');
-  if (flags & MP_JSON_PRETTY) putc1(out, ' ');
-  put_value(e, lua_gettop(e->L), f, flags);
-}
-
-struct name {
-  const char *text; /* owned by the table, which no one changes meanwhile */
-  size_t len;
-};
 
 static int compare_names(const void *a, const void *b) {
   const struct name *x = a, *y = b;
@@ -246,59 +224,44 @@ static int compare_names(const void *a, const void *b) {
   return c ? c : (x->len > y->len) - (x->len < y->len);
 }
 
-static void check_key(struct encoder *e, struct frame *f, const struct frame *at) {
-  if (lua_type(e->L, -2) != LUA_TSTRING)
-    fail(e, at,
-         lua_type(e->L, -2) == LUA_TNUMBER ? "a table with both positions and names cannot be JSON"
-                                           : "a key that is not a string cannot be JSON");
-  f->key = lua_tolstring(e->L, -2, &f->key_len);
+/* The key is at `idx`. */
+static void check_key(struct mp_json_writer *e, struct frame *f, int idx) {
+  int type = lua_type(e->L, idx);
+  if (type != LUA_TSTRING)
+    fail(e, e->depth - 1,
+         type == LUA_TNUMBER ? "a table with both positions and names cannot be JSON"
+                             : "a key that is not a string cannot be JSON");
+  f->key = lua_tolstring(e->L, idx, &f->key_len);
 }
 
-static void put_sorted(struct encoder *e, int idx, struct frame *f, const struct frame *at,
-                       unsigned flags, unsigned names) {
+static void sort_names(struct mp_json_writer *e, struct frame *f) {
   lua_State *L = e->L;
   size_t n = 0, i = 0;
-  for (lua_pushnil(L); lua_next(L, idx); n++) {
-    check_key(e, f, at);
+  for (lua_pushnil(L); lua_next(L, f->base); n++) {
+    check_key(e, f, -2);
     lua_pop(L, 1);
   }
-  struct name *list = lua_newuserdatauv(L, (n ? n : 1) * sizeof *list, 0);
-  for (lua_pushnil(L); i < n && lua_next(L, idx); i++) {
-    list[i].text = lua_tolstring(L, -2, &list[i].len);
+  f->list = lua_newuserdatauv(L, (n ? n : 1) * sizeof *f->list, 1);
+  for (lua_pushnil(L); i < n && lua_next(L, f->base); i++) {
+    f->list[i].text = lua_tolstring(L, -2, &f->list[i].len);
     lua_pop(L, 1);
   }
-  lua_pop(L, 1); /* the last key */
-  qsort(list, n, sizeof *list, compare_names);
-  for (i = 0; i < n && !e->out->failed; i++) {
-    f->key = list[i].text;
-    f->key_len = list[i].len;
-    lua_pushlstring(L, f->key, f->key_len);
-    lua_rawget(L, idx);
-    put_member(e, idx, f, i == 0, flags, names);
-    lua_pop(L, 1);
-  }
-  if (n > 0) put_line(e->out, f->depth - 1, flags);
-  lua_pop(L, 1);
+  lua_settop(L, f->base + 1); /* the last key */
+  qsort(f->list, n, sizeof *f->list, compare_names);
+  f->count = (lua_Integer)n;
 }
 
-static void put_object(struct encoder *e, int idx, struct frame *f, const struct frame *at,
-                       unsigned flags, unsigned names) {
-  lua_State *L = e->L;
+static void open_object(struct mp_json_writer *e, struct frame *f) {
+  f->kind = f->flags & (MP_JSON_SORTED | MP_JSON_PRETTY) ? SORTED : OBJECT;
+  if (f->kind == SORTED)
+    sort_names(e, f);
+  else
+    lua_pushnil(e->L);
   putc1(e->out, '{');
-  if (flags & (MP_JSON_SORTED | MP_JSON_PRETTY)) {
-    put_sorted(e, idx, f, at, flags, names);
-  } else {
-    bool first = true;
-    for (lua_pushnil(L); lua_next(L, idx); first = false, lua_pop(L, 1)) {
-      check_key(e, f, at);
-      if (!e->out->failed) put_member(e, idx, f, first, flags, names);
-    }
-  }
-  putc1(e->out, '}');
 }
 
 /* Calls the hook of the value's metatable; false if there is none. */
-static bool put_hooked(struct encoder *e, int idx, unsigned flags) {
+static bool put_hooked(struct mp_json_writer *e, int idx, unsigned flags) {
   lua_State *L = e->L;
   if (luaL_getmetafield(L, idx, "__json") == LUA_TNIL) return false;
   mp_json_hook hook = NULL;
@@ -314,39 +277,44 @@ static bool put_hooked(struct encoder *e, int idx, unsigned flags) {
   return true;
 }
 
-static void put_table(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
+/* Opens the table on top. False: its hook has written it. */
+static bool open_table(struct mp_json_writer *e, unsigned flags) {
   lua_State *L = e->L;
-  struct frame f = {.up = at, .table = lua_topointer(L, idx), .depth = at ? at->depth + 1 : 1};
-  for (const struct frame *up = at; up; up = up->up)
-    if (up->table == f.table) fail(e, at, "the table contains itself and cannot be JSON");
+  int base = lua_gettop(L);
+  const struct frame *at = e->depth ? &e->frames[e->depth - 1] : NULL;
+  const void *table = lua_topointer(L, base);
+  for (int i = 0; i < e->depth; i++)
+    if (e->frames[i].table == table)
+      fail(e, e->depth, "the table contains itself and cannot be JSON");
   luaL_checkstack(L, 12, "JSON");
-  int mark = mp_json_mark_of(L, idx);
+  int mark = mp_json_mark_of(L, base);
   bool inside = at && at->raw, raw = mark == MP_JSON_RAW_ARRAY || mark == MP_JSON_RAW_OBJECT;
-  f.raw = raw || inside;
-  f.levels = !at || f.raw != inside ? 1 : at->levels + 1;
-  if (f.levels > MP_JSON_DEPTH) fail(e, at, "tables nested deeper than 64 levels cannot be JSON");
-  unsigned names = flags;
-  bool array = false;
+  int levels = !at || (raw || inside) != inside ? 1 : at->levels + 1;
+  if (levels > MP_JSON_DEPTH)
+    fail(e, e->depth, "tables nested deeper than 64 levels cannot be JSON");
+  if (mark < 0 && put_hooked(e, base, flags)) return false;
+  struct frame *f = &e->frames[e->depth++];
+  *f = (struct frame){.base = base, .table = table, .raw = raw || inside, .levels = levels};
+  f->flags = raw ? flags & ~(unsigned)MP_JSON_CAMEL : flags;
+  f->names = mark == MP_JSON_OBJECT ? f->flags & ~(unsigned)MP_JSON_CAMEL : f->flags;
+  bool array = mark == MP_JSON_ARRAY || mark == MP_JSON_RAW_ARRAY;
   if (mark < 0) {
-    if (put_hooked(e, idx, flags)) return;
     lua_pushnil(L);
-    if (lua_next(L, idx)) {
+    if (lua_next(L, base)) {
       array = lua_type(L, -2) == LUA_TNUMBER;
       lua_pop(L, 2);
     }
-  } else {
-    array = mark == MP_JSON_ARRAY || mark == MP_JSON_RAW_ARRAY;
-    if (raw) flags &= ~(unsigned)MP_JSON_CAMEL;
-    names = mark == MP_JSON_OBJECT ? flags & ~(unsigned)MP_JSON_CAMEL : flags;
   }
   if (array)
-    put_array(e, idx, &f, at, flags);
+    open_array(e, f);
   else
-    put_object(e, idx, &f, at, flags, names);
+    open_object(e, f);
+  return true;
 }
 
-static void put_userdata(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
+static void put_userdata(struct mp_json_writer *e, unsigned flags) {
   size_t len;
+  int idx = lua_gettop(e->L);
   const char *text = mp_decimal_peek(e->L, idx, &len);
   bool string = flags & MP_JSON_DECIMAL_STRINGS && !mp_decimal_from_json(e->L, idx);
   if (text && (string || mp_decimal_text_special(text, len))) {
@@ -356,7 +324,7 @@ static void put_userdata(struct encoder *e, int idx, const struct frame *at, uns
   } else if (!put_hooked(e, idx, flags)) {
     const char *name =
         luaL_getmetafield(e->L, idx, "__name") == LUA_TSTRING ? lua_tostring(e->L, -1) : "userdata";
-    fail_type(e, at, name, "cannot be JSON");
+    fail_type(e, name, "cannot be JSON");
   }
 }
 
@@ -366,49 +334,166 @@ static void put_special(struct mp_buf *out, double value) {
   put(out, text, strlen(text));
 }
 
-static void put_value(struct encoder *e, int idx, const struct frame *at, unsigned flags) {
-  lua_State *L = e->L;
-  size_t len;
-  const char *text;
+static void put_number(struct mp_json_writer *e, unsigned flags) {
   char number[48];
-  int type = lua_type(L, idx);
+  if (lua_isinteger(e->L, -1)) {
+    put_integer(e->out, lua_tointeger(e->L, -1));
+    return;
+  }
+  size_t len = mp_json_format_number(lua_tonumber(e->L, -1), number);
+  if (len)
+    put(e->out, number, len);
+  else if (flags & MP_JSON_SPECIALS)
+    put_special(e->out, lua_tonumber(e->L, -1));
+  else
+    fail(e, e->depth, "a number that is NaN or infinite cannot be JSON");
+}
+
+static void put_text(struct mp_json_writer *e, unsigned flags) {
+  size_t len;
+  const char *text = lua_tolstring(e->L, -1, &len);
+  if (flags & MP_JSON_NO_NUL && memchr(text, 0, len)) fail(e, e->depth, no_nul);
+  if (!put_string(e->out, text, len))
+    fail(e, e->depth, "a string that is not valid UTF-8 cannot be JSON");
+}
+
+/* Takes the value on top: writes it, or opens it if it is a table. */
+static void put_value(struct mp_json_writer *e, unsigned flags) {
+  lua_State *L = e->L;
+  int type = lua_type(L, -1), top = lua_gettop(L);
   switch (type) {
     case LUA_TNIL: put(e->out, "null", 4); break;
     case LUA_TBOOLEAN:
-      lua_toboolean(L, idx) ? put(e->out, "true", 4) : put(e->out, "false", 5);
+      lua_toboolean(L, -1) ? put(e->out, "true", 4) : put(e->out, "false", 5);
       break;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, idx)) {
-        put_integer(e->out, lua_tointeger(L, idx));
-      } else {
-        len = mp_json_format_number(lua_tonumber(L, idx), number);
-        if (len == 0 && flags & MP_JSON_SPECIALS) {
-          put_special(e->out, lua_tonumber(L, idx));
-          break;
-        }
-        if (len == 0) fail(e, at, "a number that is NaN or infinite cannot be JSON");
-        put(e->out, number, len);
-      }
+    case LUA_TNUMBER: put_number(e, flags); break;
+    case LUA_TSTRING: put_text(e, flags); break;
+    case LUA_TTABLE:
+      if (open_table(e, flags)) return;
       break;
-    case LUA_TSTRING:
-      text = lua_tolstring(L, idx, &len);
-      if (flags & MP_JSON_NO_NUL && memchr(text, 0, len)) fail(e, at, no_nul);
-      if (!put_string(e->out, text, len))
-        fail(e, at, "a string that is not valid UTF-8 cannot be JSON");
-      break;
-    case LUA_TTABLE: put_table(e, idx, at, flags); break;
-    case LUA_TUSERDATA: put_userdata(e, idx, at, flags); break;
+    case LUA_TUSERDATA: put_userdata(e, flags); break;
     case LUA_TLIGHTUSERDATA:
-      if (lua_touserdata(L, idx) != NULL) fail(e, at, "a light userdata cannot be JSON");
+      if (lua_touserdata(L, -1) != NULL) fail(e, e->depth, "a light userdata cannot be JSON");
       put(e->out, "null", 4);
       break;
-    default: fail_type(e, at, lua_typename(L, type), "cannot be JSON");
+    default: fail_type(e, lua_typename(L, type), "cannot be JSON");
   }
+  lua_settop(L, top - 1);
 }
 
+/* The key in front of the value on top. */
+static void put_key(struct mp_json_writer *e, struct frame *f) {
+  struct mp_buf *out = e->out;
+  if (f->flags & MP_JSON_NO_NUL && memchr(f->key, 0, f->key_len)) fail(e, e->depth, no_nul);
+  if (!(f->names & MP_JSON_CAMEL) || !put_camel(out, f->key, f->key_len)) {
+    if (f->names & MP_JSON_CAMEL && mp_json_name_clashes(e->L, f->base, f->key, f->key_len))
+      fail(e, e->depth,
+           "the table has the same name in snake_case too, so JSON would have it twice");
+    if (!put_string(out, f->key, f->key_len))
+      fail(e, e->depth, "a name that is not valid UTF-8 cannot be JSON");
+  }
+  putc1(out, ':');
+  if (f->flags & MP_JSON_PRETTY) putc1(out, ' ');
+}
+
+/* Pushes the next value of the table and notes its key; false: there is none. */
+static bool next_value(struct mp_json_writer *e, struct frame *f) {
+  lua_State *L = e->L;
+  switch (f->kind) {
+    case ARRAY:
+      if (f->index >= f->count) return false;
+      lua_rawgeti(L, f->base, ++f->index);
+      return true;
+    case OBJECT:
+      if (!lua_next(L, f->base)) return false;
+      f->index++;
+      check_key(e, f, -2);
+      return true;
+    case SORTED: break;
+  }
+  if (f->index >= f->count) return false;
+  f->key = f->list[f->index].text;
+  f->key_len = f->list[f->index++].len;
+  lua_pushlstring(L, f->key, f->key_len);
+  lua_rawget(L, f->base);
+  return true;
+}
+
+/* Writes the next value of the innermost open table, or closes it. */
+static void put_next(struct mp_json_writer *e) {
+  struct frame *f = &e->frames[e->depth - 1];
+  if (!next_value(e, f)) {
+    if (f->index > 0 && f->kind != OBJECT) put_line(e->out, e->depth - 1, f->flags);
+    putc1(e->out, f->kind == ARRAY ? ']' : '}');
+    lua_settop(e->L, f->base - 1);
+    e->depth--;
+    return;
+  }
+  if (f->index > 1) putc1(e->out, ',');
+  put_line(e->out, e->depth, f->flags);
+  if (f->kind != ARRAY) put_key(e, f);
+  put_value(e, f->flags);
+}
+
+/* ---- all at once, or piece by piece ---- */
+
+enum { PIECE = 64 }; /* values between two looks at the clock */
+
 bool mp_json_encode(lua_State *L, int idx, struct mp_buf *out, unsigned flags) {
-  struct encoder e = {.L = L, .out = out};
+  struct mp_json_writer e;
+  e.L = L;
+  e.out = out;
+  e.depth = 0;
   luaL_checkstack(L, 8, "JSON");
-  put_value(&e, lua_absindex(L, idx), NULL, flags);
+  lua_pushvalue(L, idx);
+  put_value(&e, flags);
+  while (e.depth > 0 && !out->failed) put_next(&e);
+  if (e.depth > 0) lua_settop(L, e.frames[0].base - 1);
   return !out->failed;
+}
+
+struct mp_json_writer *mp_json_writer_new(lua_State *L) {
+  struct mp_json_writer *e = lua_newuserdatauv(L, sizeof *e, 0);
+  e->depth = 0;
+  return e;
+}
+
+/* Other code may change the tables now. */
+static void anchor_names(struct mp_json_writer *e, struct frame *f) {
+  lua_State *L = e->L;
+  f->anchored = true;
+  lua_createtable(L, (int)(f->count - f->index), 0);
+  for (lua_Integer i = f->index > 0 ? f->index - 1 : 0; i < f->count; i++) {
+    lua_pushlstring(L, f->list[i].text, f->list[i].len);
+    f->list[i].text = lua_tostring(L, -1);
+    lua_rawseti(L, -2, i + 1);
+  }
+  if (f->index > 0) f->key = f->list[f->index - 1].text;
+  lua_setiuservalue(L, f->base + 1, 1);
+}
+
+static int write_on(lua_State *L, int status, lua_KContext ctx) {
+  struct mp_json_writer *e = (struct mp_json_writer *)ctx;
+  (void)status;
+  e->L = L;
+  while (e->depth > 0 && !e->out->failed) {
+    for (int i = 0; i < PIECE && e->depth > 0 && !e->out->failed; i++) put_next(e);
+    if (e->depth == 0 || e->out->failed || !mp_task_slice_over(L)) continue;
+    for (int i = 0; i < e->depth; i++)
+      if (e->frames[i].kind == SORTED && !e->frames[i].anchored) anchor_names(e, &e->frames[i]);
+    return mp_task_give_way(L, ctx, write_on);
+  }
+  return e->k(L, LUA_OK, (lua_KContext)e->out);
+}
+
+int mp_json_write(lua_State *L, struct mp_json_writer *e, int idx, struct mp_buf *out,
+                  unsigned flags, lua_KFunction k) {
+  e->L = L;
+  e->out = out;
+  e->depth = 0;
+  e->k = k;
+  luaL_checkstack(L, 8, "JSON");
+  lua_pushvalue(L, idx);
+  put_value(e, flags);
+  return write_on(L, LUA_OK, (lua_KContext)e);
 }

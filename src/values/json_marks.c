@@ -119,7 +119,7 @@ static int buf_gc(lua_State *L) {
 }
 
 struct mp_buf *mp_json_buf_new(lua_State *L, size_t max) {
-  struct mp_buf *buf = lua_newuserdatauv(L, sizeof *buf, 1);
+  struct mp_buf *buf = lua_newuserdatauv(L, sizeof *buf, 2);
   mp_buf_init(buf, max);
   if (luaL_newmetatable(L, "moonpool.json.buffer")) {
     lua_pushcfunction(L, buf_gc);

@@ -86,37 +86,61 @@ static void check_options(lua_State *L, int idx, const char *const *known) {
   }
 }
 
-/* The value at 1 as text. The buffer (upvalue 1) serves call after call; its user value is true
- * while it is in use: a finalizer may come in between, or an error. */
-static int encode(lua_State *L, unsigned flags) {
-  lua_settop(L, 1);
+/* [-0, +1] */
+static void push_buffer(lua_State *L) {
+  mp_json_buf_new(L, ENCODE_MAX_BYTES);
+  mp_json_writer_new(L);
+  lua_setiuservalue(L, -2, 2);
+}
+
+/* The buffer that serves call after call, upvalue 1; its user values: true while it is in use
+ * (another task, a finalizer or an error may come in between), and the writer. [-0, +1] */
+static struct mp_buf *take_buffer(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1));
-  bool busy = lua_getiuservalue(L, 2, 1) == LUA_TBOOLEAN && lua_toboolean(L, -1);
+  bool busy = lua_getiuservalue(L, -1, 1) == LUA_TBOOLEAN && lua_toboolean(L, -1);
   lua_pop(L, 1);
   if (busy) {
-    lua_settop(L, 1);
-    mp_json_buf_new(L, ENCODE_MAX_BYTES);
-    lua_pushvalue(L, 2);
+    lua_pop(L, 1);
+    push_buffer(L);
+    lua_pushvalue(L, -1);
     lua_replace(L, lua_upvalueindex(1));
   }
   lua_pushboolean(L, 1);
-  lua_setiuservalue(L, 2, 1);
-  struct mp_buf *buf = lua_touserdata(L, 2);
+  lua_setiuservalue(L, -2, 1);
+  struct mp_buf *buf = lua_touserdata(L, -1);
   mp_buf_clear(buf);
-  /* The text stands here, and then once more as Lua's. */
-  size_t room = mp_task_room(L) / 2 + 1; /* 0 would be no limit */
-  buf->max = room < ENCODE_MAX_BYTES ? room : ENCODE_MAX_BYTES;
-  if (!mp_json_encode(L, 1, buf, flags))
+  return buf;
+}
+
+enum { VALUE = 1, FLAGS, BUFFER, WRITER };
+
+/* Replaces what is on the stack by the text. */
+static int written(lua_State *L, int status, lua_KContext ctx) {
+  struct mp_buf *buf = (struct mp_buf *)ctx;
+  (void)status;
+  if (buf->failed)
     return luaL_error(L, "json: the text would be longer than %I bytes, or memory is short",
                       (lua_Integer)buf->max);
-  if (flags & MP_JSON_UNREAD && memchr(buf->data, MP_JSON_UNREAD_MARK, buf->len))
+  if (lua_tointeger(L, FLAGS) & MP_JSON_UNREAD && memchr(buf->data, MP_JSON_UNREAD_MARK, buf->len))
     lua_pushnil(L);
   else
     lua_pushlstring(L, buf->data, buf->len);
   if (buf->cap > KEEP_BYTES) mp_buf_fini(buf);
   lua_pushboolean(L, 0);
-  lua_setiuservalue(L, 2, 1);
+  lua_setiuservalue(L, BUFFER, 1);
   return 1;
+}
+
+/* The value at 1 as text. */
+static int encode(lua_State *L, unsigned flags) {
+  lua_settop(L, VALUE);
+  lua_pushinteger(L, (lua_Integer)flags);
+  struct mp_buf *buf = take_buffer(L);
+  /* The text stands here, and then once more as Lua's. */
+  size_t room = mp_task_room(L) / 2 + 1; /* 0 would be no limit */
+  buf->max = room < ENCODE_MAX_BYTES ? room : ENCODE_MAX_BYTES;
+  lua_getiuservalue(L, BUFFER, 2);
+  return mp_json_write(L, lua_touserdata(L, WRITER), VALUE, buf, flags, written);
 }
 
 /* json.encode(value, {pretty, sorted, camel, decimal_strings}) */
@@ -139,6 +163,15 @@ static int answer(lua_State *L) {
   return encode(L, MP_JSON_SORTED | MP_JSON_UNREAD | spelling);
 }
 
+static int answered(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  if (status == LUA_OK || status == LUA_YIELD) return 1;
+  if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) return lua_error(L);
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
 /* json_answer(value, own) -> its text; nil: it has a row that was not answered yet; or nil and why
  * it cannot be JSON. `own`: as Lua spells names and decimals, else as callers do. Raises error
  * objects (of a row whose statement failed) and lack of memory. No pcall of Lua does: that of
@@ -148,12 +181,7 @@ static int host_json_answer(lua_State *L) {
   lua_settop(L, 2);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
-  int status = lua_pcall(L, 2, 1, 0);
-  if (status == LUA_OK) return 1;
-  if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) return lua_error(L);
-  lua_pushnil(L);
-  lua_insert(L, -2);
-  return 2;
+  return answered(L, mp_task_pcallk(L, 2, 1, 0, 0, answered), 0);
 }
 
 static size_t read_limit(lua_State *L, int idx, const char *name) {
@@ -181,7 +209,7 @@ static int l_decode(lua_State *L) {
 }
 
 void mp_json_host_open(lua_State *L) {
-  mp_json_buf_new(L, ENCODE_MAX_BYTES);
+  push_buffer(L);
   lua_pushcclosure(L, answer, 1);
   lua_pushcclosure(L, host_json_answer, 1);
   lua_setfield(L, -2, "json_answer");
@@ -194,7 +222,7 @@ int mp_open_json(lua_State *L) {
       {"map", l_object},    {"raw", l_raw},     {"is_array", l_is_array},
       {"camel", l_camel},   {"snake", l_snake}, {NULL, NULL}};
   luaL_newlib(L, module);
-  mp_json_buf_new(L, ENCODE_MAX_BYTES);
+  push_buffer(L);
   lua_pushcclosure(L, l_encode, 1);
   lua_setfield(L, -2, "encode");
   lua_pushlightuserdata(L, NULL);
