@@ -160,6 +160,29 @@ describe("queued inserts into several tables", function()
         from (select * from merge_order.a union all select * from merge_order.b) t]])
   end)
 
+  it("are as undone as they would be where a savepoint ends in an error", function()
+    local function run(tx)
+      local rows = {}
+      local _, e = pcall(tx.savepoint, tx, function()
+        tx:insert("merge_order.a", { id = 1, t = "first" })
+        tx:insert("merge_order.a", { id = 1, t = "twice" })
+        for i = 2, 6 do
+          rows[#rows + 1] = tx:insert("merge_order.b", { id = i, t = "behind" })
+          rows[#rows + 1] = tx:insert("merge_order.a", { id = i, t = "behind" })
+        end
+      end)
+      local codes = { e.constraint }
+      for i, row in ipairs(rows) do
+        codes[i + 1] = select(2, pcall(function() return row.id end)).code
+      end
+      return codes
+    end
+    local _, merged = statements(run)
+    local _, alone = statements(run, { merge = false })
+    assert.are.same(alone, merged)
+    assert.are.equal(11, #merged)
+  end)
+
   it("have the error of the deferred constraint that is violated first", function()
     local function late(tx)
       for i = 1, 6 do

@@ -5,7 +5,8 @@
 
 #include "util/buf.h"
 
-#define MAX_PARAMS 65535 /* the protocol's */
+/* Each costs the backend that prepared the text some 400 bytes; the protocol allows 65,535. */
+#define MOST_PARAMS 2048
 
 static const char into[] = "insert into ", values[] = " values (", returning[] = " returning *";
 
@@ -53,7 +54,7 @@ void mp_many_free(struct mp_many *many) {
 
 unsigned mp_many_most(const struct mp_many *many) {
   unsigned most = MP_MANY_MOST;
-  while (most * many->columns > MAX_PARAMS) most /= 2;
+  while (most * many->columns > MOST_PARAMS) most /= 2;
   return most;
 }
 

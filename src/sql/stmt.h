@@ -33,7 +33,6 @@ struct mp_stmt {
   struct mp_charge charge; /* what it takes itself */
   bool refused;            /* the rows were too large; reading them raises `err` */
   bool control;            /* the host's own: a savepoint's */
-  bool moved;              /* it was sent before a statement that was queued earlier */
   bool patient;            /* it may take long: not reported as slow */
   struct mp_text *text;
   size_t bytes;             /* of its values, without the statement itself */

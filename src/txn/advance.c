@@ -106,7 +106,6 @@ static bool passes(struct order *o, const struct run *own, struct mp_stmt *stmt)
 static void move(struct order *o, struct run *run, struct mp_stmt *stmt) {
   mp_list_remove(&stmt->node);
   mp_list_push_front(&run->last->node, &stmt->node);
-  stmt->moved = true;
   o->work->merging = MP_MERGE_MOVED;
 }
 

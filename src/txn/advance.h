@@ -2,7 +2,8 @@
  * other tables that can neither see them nor be seen by them (sql/facts.h), so that they go as one
  * statement (merge.h). Where anything is in doubt nothing moves: past a statement of another kind,
  * a savepoint, another call's statement; or where the catalog was not asked yet. If a statement is
- * refused that has moved, the attempt starts again in the order of the script. */
+ * refused after some have moved, the attempt starts again in the order of the script: what failed,
+ * and what had been done by then, is always the same. */
 #ifndef MP_ADVANCE_H
 #define MP_ADVANCE_H
 

@@ -78,7 +78,7 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(s->link, MP_FATE_CLOSE_AFTER);
   if (fault) mp_fault_answer(fault, work, stmt, &result, &err);
-  if (stmt->moved && mp_vouch_again(work, err, &again)) err = &again;
+  if (work->merging == MP_MERGE_MOVED && mp_vouch_again(work, err, &again)) err = &again;
   mp_stmt_answer(work->host, stmt, result, err);
   mp_statement_answered(work->host, stmt, work->m->name, mp_members_about(work));
 }
