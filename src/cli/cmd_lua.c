@@ -179,9 +179,10 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   return with_host(cli, "run", url, a.code ? 0 : (unsigned)cli->config.pool_min, push_script, &a);
 }
 
-/* ---- call ---- */
+/* ---- call, explain ---- */
 
 struct command_call {
+  const char *module;
   const char *name, *input, *tenant, *as, *key;
   bool pretty;
   bool people; /* a person reads stderr */
@@ -190,7 +191,7 @@ struct command_call {
 
 static int push_call(lua_State *L, void *data) {
   const struct command_call *call = data;
-  push_require(L, "moonpool.cli.call");
+  push_require(L, call->module);
   lua_newtable(L);
 #define SET(field) (lua_pushstring(L, call->field), lua_setfield(L, -2, #field))
   SET(name), SET(input), SET(tenant), SET(as), SET(key);
@@ -203,8 +204,11 @@ static int push_call(lua_State *L, void *data) {
 
 int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
-  struct command_call call = {.pretty = isatty(STDOUT_FILENO), .people = isatty(STDERR_FILENO)};
-  const char *url = NULL;
+  const char *command = argv[0], *url = NULL;
+  bool explain = !strcmp(command, "explain");
+  struct command_call call = {.module = explain ? "moonpool.cli.explain" : "moonpool.cli.call",
+                              .pretty = isatty(STDOUT_FILENO),
+                              .people = explain || isatty(STDERR_FILENO)};
   bool help = mp_cli_wants_help(argc, argv);
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
@@ -214,34 +218,34 @@ int mp_cmd_call(struct mp_cli *cli, int argc, char **argv) {
       call.pretty = true;
     else if (!strcmp(arg, "--json"))
       call.pretty = call.people = false;
-    else if (!strcmp(arg, "--why"))
+    else if (!explain && !strcmp(arg, "--why"))
       call.why = true;
     else if (option && i + 1 < argc && !strcmp(arg, "--tenant"))
       call.tenant = argv[++i];
     else if (option && i + 1 < argc && !strcmp(arg, "--as"))
       call.as = argv[++i];
-    else if (option && i + 1 < argc && !strcmp(arg, "--key"))
+    else if (!explain && option && i + 1 < argc && !strcmp(arg, "--key"))
       call.key = argv[++i];
     else if (option)
-      return mp_cli_usage("call", "unknown option", arg);
+      return mp_cli_usage(command, "unknown option", arg);
     else if (!call.name)
       call.name = arg;
     else if (!call.input)
       call.input = arg;
     else
-      return mp_cli_usage("call", "too many arguments:", arg);
+      return mp_cli_usage(command, "too many arguments:", arg);
   }
-  if (help && !call.name) return mp_cli_help("call");
-  if (!call.name) return mp_cli_usage("call", "the operation's name is missing", "");
+  if (help && (explain || !call.name)) return mp_cli_help(command);
+  if (!call.name) return mp_cli_usage(command, "the operation's name is missing", "");
   if (help) {
-    char *name[] = {(char *)(uintptr_t) "call", (char *)(uintptr_t)call.name};
-    return run_module(cli, "call", "moonpool.cli.describe", NOBODY, mp_cli_push_module, 2, name);
+    char *name[] = {argv[0], (char *)(uintptr_t)call.name};
+    return run_module(cli, command, "moonpool.cli.describe", NOBODY, mp_cli_push_module, 2, name);
   }
-  int code = find_database(cli, "call", APP, &cluster, &url);
+  int code = find_database(cli, command, APP, &cluster, &url);
   if (code) return code;
   if (!cli->config.log_level)
     mp_log_set_level(MP_LOG_INFO); /* what the operation prints and logs */
-  return with_host(cli, "call", url, 0, push_call, &call);
+  return with_host(cli, command, url, 0, push_call, &call);
 }
 
 /* ---- commands that are modules ---- */

@@ -33,6 +33,8 @@ static const struct mp_command commands[] = {
     {"ops", "[--json]", "list the operations of scripts/", mp_cmd_module},
     {"call", "NAME [JSON | @FILE | -]", "run one operation, its result as JSON on stdout",
      mp_cmd_call},
+    {"explain", "NAME [JSON | @FILE | -]", "show what a call costs: round trips, plans, locks",
+     mp_cmd_call},
     {"run", "SCRIPT | -e CODE | - [ARGS...]", "run a Lua script with the host's modules",
      mp_cmd_run},
     {"repl", "[--tenant ID] [--as USER]", "try Lua and SQL line by line", mp_cmd_repl},
