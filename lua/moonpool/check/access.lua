@@ -6,8 +6,6 @@ local values  = require "moonpool.check.values"
 
 local access = {}
 
-local NUMERIC = 1700 -- the type `numeric`
-
 local function names_of(...)
   local known = {}
   for i = 1, select("#", ...) do
@@ -269,21 +267,6 @@ function access.set_index(self, base, key, value, key_node)
       else
         member.open = true
       end
-    end
-  end
-end
-
-local function is_decimal(value)
-  return value.kind == "column" and value.type == NUMERIC
-    or value.kind == "data" and value.schema and value.schema.kind == "decimal"
-end
-
-function access.compare(self, node, left, right)
-  for _, pair in ipairs { { left, right }, { right, left } } do
-    if is_decimal(values.present(pair[1])) and pair[2].kind == "number" then
-      self:report("error", "decimal", node,
-        ("%s is a decimal, which never equals a number"):format(pair[1].path or "this"),
-        pair[2].n == 0 and "write :is_zero()" or "write :eq(…), or compare with a decimal")
     end
   end
 end

@@ -106,6 +106,26 @@ function definitions.check_result(self, op, given, results)
   check_value(self, wanted, result, node, given.file, "")
 end
 
+--- Judges the input that a script gives another operation.
+function definitions.check_input(self, op, given, node)
+  local wanted = op.input and schema.of(op.input)
+  if not (wanted and wanted.kind == "object") then return end
+  for name in pairs(given.fields) do
+    if type(name) == "string" and not wanted.fields[name] then
+      self:report("error", "call", given.keys and given.keys[name] or node,
+        ("the input of %s has no field `%s`"):format(op.name, name),
+        access.advice(name, wanted.fields, "it has: "))
+    end
+  end
+  for name, part in pairs(wanted.fields) do
+    local cell = given.fields[name]
+    if not given.open and not given.meta and name ~= op.tenant and not part.is_optional
+      and part.default_value == nil and (not cell or cell.value.kind == "none") then
+      self:report("error", "call", node, ("the input of %s needs `%s`"):format(op.name, name))
+    end
+  end
+end
+
 --- Judges a definition. `given`: the table of the script; `field`: the application's tenant field.
 function definitions.check(self, op, given, field)
   check_errors(self, op, given)

@@ -207,6 +207,15 @@ function own.all(self, call)
   return { open = true }
 end
 
+function own.sleep(self, call)
+  if self.phase == "run" then
+    self:report("warning", "sleep", call.node,
+      "the transaction, its connection and its locks are held while this sleeps",
+      "sleep before or behind the call, or let a schedule (`every`) come back")
+  end
+  return {}
+end
+
 local function effect(self, call)
   if self.phase == "run" then
     self:report("warning", "effect", call.node,
@@ -269,9 +278,17 @@ end
 
 local tx_methods = {}
 
+-- Rows know the function that asked for them.
+local function owned(self, value)
+  for _, member in ipairs(values.members(value)) do
+    if member.kind == "row" or member.kind == "rows" then member.fn = self.fn end
+  end
+  return value
+end
+
 for name in ("one query first value count exec insert"):gmatch "%S+" do
   tx_methods[name] = function(self, call, tx)
-    return { statements.judge(self, call, name, tx, 2) }
+    return { owned(self, statements.judge(self, call, name, tx, 2)) }
   end
 end
 
@@ -291,6 +308,11 @@ function tx_methods.random() return { { kind = "number" } } end
 
 local function call_tx(self, callee, call)
   local first = call.arguments[1]
+  if self.phase == "after" then
+    self:report("error", "over", call.node, "the transaction is over when this hook runs",
+                "use moonpool.db or moonpool.call here, or do it in `run`")
+    return { open = true }
+  end
   if not call.method and not (first and first.kind == "tx") then
     self:report("error", "name", call.node[1], ("tx.%s is called with a colon"):format(callee.name),
                 ("write tx:%s(…)"):format(callee.name))

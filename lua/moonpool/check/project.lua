@@ -127,9 +127,13 @@ end
 
 --- moonpool.call(name, …): is there such an operation?
 function Project:check_call(at, name, call)
-  if self.operations[name] or registry.broken[name] then return end
-  at:report("error", "call", call.node[2], ("there is no operation `%s`"):format(name),
-            access.advice(name, self.operations))
+  local op, given = self.operations[name], call.arguments[2]
+  if not op and not registry.broken[name] then
+    at:report("error", "call", call.node[2], ("there is no operation `%s`"):format(name),
+              access.advice(name, self.operations))
+  elseif op and given and given.kind == "table" then
+    definitions.check_input(at, op, given, call.node[3])
+  end
 end
 
 --- A statement was judged: does it name the tenant?

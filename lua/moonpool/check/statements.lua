@@ -2,6 +2,7 @@
 -- describes each, and its words are brought to the place in the script.
 local access     = require "moonpool.check.access"
 local inserts    = require "moonpool.check.inserts"
+local lints      = require "moonpool.check.lints"
 local nearest    = require "moonpool.is.nearest"
 local parameters = require "moonpool.check.parameters"
 local syntax     = require "moonpool.check.syntax"
@@ -197,6 +198,7 @@ local function describe(self, call, at, texts)
     local info, fault = self.project.catalog:describe((values.plain(text)))
     if info then
       good[#good + 1] = info
+      info.text = (values.plain(text))
     else
       faults[#faults + 1] = { text = text, fault = fault }
     end
@@ -268,6 +270,7 @@ function statements.judge(self, call, method, tx, at)
   local rows = {}
   for i, info in ipairs(infos) do
     check_rules(self, info, call, at, tx)
+    lints.judge(self, info, info.text, call.node[at + 1] or call.node, method)
     if method ~= "exec" and method ~= "count" then check_names(self, info, call, at) end
     parameters.check(self, info, call, at + 1, method)
     self.project:statement(self, info, call, at, tx)

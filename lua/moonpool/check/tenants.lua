@@ -1,7 +1,7 @@
 -- moonpool.check.tenants: whether statements name the tenant. Row level security is only the net:
 -- a statement without the key in its predicate reads other tenants' rows to throw them away, and
 -- one without a tenant sees no row at all.
-local sql = require "moonpool.sql"
+local lints = require "moonpool.check.lints"
 
 local tenants = {}
 
@@ -106,8 +106,7 @@ end
 function tenants.judge(self, info, node, tx, field)
   if not field then return end
   if info.touched == nil then
-    local ok, parsed = pcall(sql.split, info.sql)
-    local tree = ok and parsed[1] and parsed[1].tree
+    local tree = lints.tree(info)
     info.touched, info.lacking = {}, {}
     if tree then
       info.touched, info.lacking = look(tree, info.kind, self.project.catalog.tables, field)

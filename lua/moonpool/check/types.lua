@@ -74,8 +74,9 @@ local function data_fault(value, group, name)
   if not schema or schema.lua_pattern then return nil end
   local wrong = clashes[schema.kind]
   if not (wrong and wrong[group]) then return nil end
+  local list = schema.kind == "array" and "for a list write = any($name)"
   return ("`%s` is is.%s, and the database needs %s"):format(value.path, schema.kind, name),
-    schema_for[group] and ("make it %s in the input"):format(schema_for[group]) or nil
+    list or schema_for[group] and ("make it %s in the input"):format(schema_for[group]) or nil
 end
 
 --- What is wrong with a value for a type, and what to do; nil if nothing is known to be wrong.

@@ -2,6 +2,7 @@
 -- (values.lua). Nothing is run. Both branches of an `if` are followed, and what they assign is
 -- joined; functions are entered where they are called.
 local access = require "moonpool.check.access"
+local compared = require "moonpool.check.compared"
 local library = require "moonpool.check.library"
 local values = require "moonpool.check.values"
 
@@ -238,7 +239,7 @@ end
 
 local function compare(self, node, scope)
   local left, right = self:eval(node[2], scope), self:eval(node[3], scope)
-  access.compare(self, node, left, right)
+  compared.equal(self, node, left, right)
   return values.boolean
 end
 operators.eq, operators.ne = compare, compare
@@ -248,7 +249,9 @@ local booleans = { lt = true, le = true, gt = true, ge = true, ["not"] = true }
 function eval.Op(self, node, scope)
   local operator = operators[node[1]]
   if operator then return operator(self, node, scope) end
-  for i = 2, #node do self:eval(node[i], scope) end
+  local left, right = self:eval(node[2], scope), node[3] and self:eval(node[3], scope)
+  if node[1] == "not" then compared.absent(self, node, left) end
+  if right then compared.calculated(self, node, left, right) end
   return booleans[node[1]] and values.boolean or node[1] == "len" and { kind = "number" }
     or values.unknown
 end

@@ -226,6 +226,66 @@ mistake("database_inside", [=[
 mistake("cache_inside", [=[
     moonpool.cache.invalidate "products" --! effect: rolled back | tx:after_commit]=])
 
+-- -- taken by the server, and not what was meant --------------------------------------------------
+
+mistake("quoted_parameter", [=[
+    return tx:query("select id from products where shop_id = $shop_id and sku = '$sku'", input)
+    --^ quoted: '$sku' in quotes | $sku without quotes]=])
+
+mistake("equals_null", [=[
+    return tx:query("select id from products where shop_id = $shop_id and note = null", input)
+    --^ null: never true | is null]=])
+
+mistake("without_where", [=[
+    tx:exec "update shops set name = 'x'" --! sql: permission denied
+    tx:exec "delete from orders" --! no-where: all rows of the table]=])
+files["scripts/without_where.lua"] = files["scripts/without_where.lua"]:gsub(
+  '"delete from orders" %-%-!', '"delete from audit" --!')
+
+mistake("no_returning", [=[
+    return tx:one("update products set stock = 0 where shop_id = $shop_id and id = $product_id",
+    --^ no-rows: gives no rows | returning
+                  input)]=])
+
+mistake("list_in_parentheses", [=[
+    return tx:query("select id from products where shop_id = $shop_id and id in ($tags)", input)
+    --^ type: `input.tags` is is.array | any($name)]=])
+
+mistake("wrong_enum", [=[
+    if input.order == "prise" then return 1 end --! never: "prise" | "price"]=])
+
+mistake("wrong_lua_type", [=[
+    local product = tx:first("select stock from products where shop_id = $shop_id", input)
+    return product and product.stock == "0" --! never: number, which never equals a string]=])
+
+mistake("one_is_never_nil", [=[
+    local product = tx:one("select id from products where shop_id = $shop_id", input)
+    if not product then return moonpool.null end --! never-nil: this row is never nil | tx:first
+    return product]=])
+
+mistake("array_is_never_nil", [=[
+    local products = tx:query("select id from products where shop_id = $shop_id", input)
+    if products == nil then return 0 end --! never-nil: array of rows is never nil | #rows]=])
+
+mistake("float_and_decimal", [=[
+    return { price = input.price * 1.19 } --! decimal: with a float | decimal "1.19"]=])
+
+mistake("tx_in_hook", [=[
+    tx:after_commit(function()
+      tx:exec("update products set stock = 0 where shop_id = $shop_id", input) --! over: is over
+    end)]=])
+
+mistake("sleeps", [=[
+    moonpool.sleep(2) --! sleep: its locks are held]=])
+
+mistake("input_of_call", [=[
+    return moonpool.call("sleeps", { shop_id = input.shop_id, product_id = input.product_id,
+    --^ call: the input of sleeps needs `quantity`
+      sku = "a", price = "1.00",
+      quantty = 1 })]=])
+files["scripts/input_of_call.lua"] = files["scripts/input_of_call.lua"]:gsub("quantty = 1",
+  "%0 --! call: no field `quantty` | `quantity`\n")
+
 -- -- tenants --------------------------------------------------------------------------------------
 
 mistake("tenant_not_named", [=[

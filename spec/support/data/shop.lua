@@ -14,6 +14,7 @@ shop.schema = [[
     foreign key (shop_id, product_id) references products,
     constraint orders_quantity_check check (quantity > 0));
   create table secrets (id int primary key, word text not null);
+  create table audit (id int primary key, word text);
   create function total(int, int) returns int language sql immutable as 'select $1 * $2';
   alter table products enable row level security;
   alter table orders enable row level security;
@@ -22,6 +23,7 @@ shop.schema = [[
   create policy own on orders using (
     shop_id = nullif(current_setting('app.shop_id', true), '')::uuid);
   grant select on shops to moonpool_app;
+  grant select, insert, delete on audit to moonpool_app;
   grant select, insert, update, delete on products, orders to moonpool_app;
 ]]
 
