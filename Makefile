@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test-setup test bench asan tsan soak mutants fuzz lint format clean
+.PHONY: help setup build demo test-setup test bench asan tsan soak mutants fuzz lint format install deb clean
 
 # Node.js from Debian trusts a list of its own: the machine's counts as well.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -106,6 +106,23 @@ lint: ## clang-format, clang-tidy, luacheck
 format: ## rewrite the C files in the project's style
 	@.ci/setup lint
 	clang-format -i $(C_FILES)
+
+# What is installed is a build of its own: optimised, hardened, without tests.
+.PHONY: released
+released:
+	@.ci/setup package
+	@$(call reconfigure,release,build/release)
+	@$(call compile,build/release,--target moonpool)
+
+PREFIX ?= /usr/local
+install: setup released ## program, man pages, completion, systemd unit, into PREFIX (/usr/local) below DESTDIR
+	@DESTDIR=$(DESTDIR) cmake --install build/release --prefix $(PREFIX)
+
+deb: setup released ## a Debian package in build/release, looked at by lintian
+	@rm -f build/release/*.deb
+	@cd build/release && cpack >cpack.log 2>&1 || { cat cpack.log; exit 1; }
+	@lintian --fail-on error --suppress-tags bad-distribution-in-changes-file build/release/*.deb
+	@ls build/release/*.deb
 
 clean: ## remove build/
 	rm -rf build
