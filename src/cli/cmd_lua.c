@@ -266,10 +266,9 @@ int mp_cmd_module(struct mp_cli *cli, int argc, char **argv) {
     const char *command, *module;
     enum as_role role;
   } modules[] = {
-      {"new", "moonpool.cli.new", NOBODY},
-      {"ops", "moonpool.cli.ops", NOBODY},
-      {"outbox", "moonpool.cli.outbox", APP},
-      {"token", "moonpool.cli.token", OWNER},
+      {"new", "moonpool.cli.new", NOBODY},    {"ops", "moonpool.cli.ops", NOBODY},
+      {"outbox", "moonpool.cli.outbox", APP}, {"token", "moonpool.cli.token", OWNER},
+      {"types", "moonpool.cli.types", APP},
   };
   size_t i = 0;
   while (strcmp(modules[i].command, argv[0]) != 0) i++;
