@@ -2,6 +2,7 @@
 -- not even that, and never says a word. Each has its share of the time, then the next one; what was
 -- silent is tried last for a while.
 local command  = require "spec.support.process.command"
+local db       = require "moonpool.db"
 local moonpool = require "moonpool"
 local proxy    = require "spec.support.process.proxy"
 local scratch  = require "spec.support.data.scratch"
@@ -180,5 +181,27 @@ describe("a connection over TCP", function()
   it("has what the connection string says instead", function()
     local set = options_of("others", "&keepalives_idle=33&tcp_user_timeout=7000")
     assert.are.same({ alive = 1, idle = 33, interval = 5, count = 3, user_timeout = 7000 }, set)
+  end)
+end)
+
+describe("a pool of db.open whose server falls silent", function()
+  it("uses none of its other connections there, and goes to the next server", function()
+    local first, second = proxy.start(), proxy.start()
+    local url = first:url(moonpool.host.app_url)
+      :gsub("@127%.0%.0%.1:%d+/", ("@127.0.0.1:%d,127.0.0.1:%d/"):format(first.port, second.port))
+    local pool = db.open { url = url, max = 3 }
+    local function ask() return pool.value "select pg_sleep(0.05)::text" end
+    moonpool.all { ask, ask, ask }
+    second:watch()
+    first:watch "B 1 freeze"
+    local ok, e = pcall(pool.lease, function(conn) return conn.value "select 1" end,
+      { timeout = 0.1 })
+    assert.is_false(ok, e)
+    assert.are.same({}, second:list())
+    assert.are.equal(1, pool.value "select 1")
+    assert.truthy(#second:list() > 0)
+    pool.close()
+    first:stop()
+    second:stop()
   end)
 end)

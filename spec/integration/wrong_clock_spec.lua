@@ -155,6 +155,27 @@ describe("a host with a wrong clock", function()
     assert.are.equal("DEADLINE_EXCEEDED", hangs.finish().error.code)
   end)
 
+  it("gives a key its first answer, whatever the clock does meanwhile", function()
+    start(0)
+    local token = service.token "--scopes ops:clock_tells"
+    local function call(key)
+      local answer = service.ask(host, "POST", "/api/ops/clock_tells",
+                                 { token = token, headers = { ["Idempotency-Key"] = key } })
+      assert.are.equal(200, answer.status, answer.body)
+      return answer.json.result.n
+    end
+    local first = call "a"
+    for _, hours in ipairs { 400 * 24, -400 * 24, 6, 0 } do
+      set(hours)
+      assert.are.equal(first, call "a")
+      assert.are_not.equal(first, call("at " .. hours))
+    end
+    host:stop() -- with the deliveries of what was told
+    host = nil
+    owner.exec "delete from moonpool.outbox where topic = 'clock.told'"
+    owner.exec "truncate wrong_clock.heard"
+  end)
+
   it("delivers a message again when its pause is over", function()
     start(6)
     assert.is_true(host:call("clock_tells", moonpool.json.object()).ok)

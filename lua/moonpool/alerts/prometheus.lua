@@ -18,6 +18,10 @@ end
 local function add_rule(lines, rule, level)
   local expr = ("%s %s %s"):format(rule.promql, signs[rule.sense], rule[level])
   if rule.promql_only then expr = expr .. " " .. rule.promql_only end
+  if level == "warning" then
+    expr = ("(%s) unless ignoring (alertname, alertstate, severity) %s"):format(expr,
+      ('ALERTS{alertname="%s", alertstate="firing"}'):format(name_of(rule, "critical")))
+  end
   local shown = rule.unit == "s" and "{{ $value | humanizeDuration }}" or "{{ $value | humanize }}"
   local add = function(text, ...) lines[#lines + 1] = text:format(...) end
   add("      - alert: %s", name_of(rule, level))
@@ -30,7 +34,8 @@ local function add_rule(lines, rule, level)
   add("          description: %s", quoted(rule.message:format(shown) .. "; " .. rule.action))
 end
 
---- The whole file, as YAML. Its intervals are the same as those of the host's own evaluation.
+--- The whole file, as YAML. A critical alert comes first, because the warning, evaluated behind it,
+--- does not fire while that does. The intervals are the same as those of the host's own evaluation.
 return function()
   local lines = {
     "# Made from lua/moonpool/alerts/rules.lua by: moonpool run scripts/tools/alert_rules.lua",
@@ -48,8 +53,8 @@ return function()
     "          description: 'Nothing has answered at {{ $labels.instance }} for 30 seconds'",
   }
   for _, rule in ipairs(rules) do
-    add_rule(lines, rule, "warning")
     add_rule(lines, rule, "critical")
+    add_rule(lines, rule, "warning")
   end
   return table.concat(lines, "\n") .. "\n"
 end
