@@ -11,7 +11,7 @@ export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MOONPOOL := build/moonpool
-C_FILES = $(shell find src spec \( -name '*.c' -o -name '*.h' \) | sort)
+C_FILES = $(shell find include src spec \( -name '*.c' -o -name '*.h' \) | sort)
 
 # $(call configure,preset,build dir), unless that has been done; $(call reconfigure,…) in any case. CMake's own words are
 # for a configuration that fails.

@@ -161,7 +161,11 @@ describe("the texts", function()
     end
     for name, text in pairs(texts) do
       for setting in text:gmatch "%f[%w_](MOONPOOL_%u[%u_]*)" do
-        if not settings[setting] then problems[#problems + 1] = name .. ": " .. setting end
+        local public = setting:find "^MOONPOOL_E%u"
+          and read("include/moonpool.h"):find(setting, 1, true)
+        if not settings[setting] and not public then
+          problems[#problems + 1] = name .. ": " .. setting
+        end
       end
       for setting in text:gmatch "%f[%w_](DB_%u[%u_]*)" do
         if not settings[setting] then problems[#problems + 1] = name .. ": " .. setting end

@@ -90,7 +90,7 @@ describe("nothing is forgotten", function()
       elseif path:find "%.lua$" then
         file = lua:find("/" .. path:gsub("%p", "%%%0") .. "\n") -- any folder
       elseif path:find "^%l+/[%l_]+%.[ch]$" then
-        file = io.open(root .. "/src/" .. path)
+        file = io.open(root .. (path:find "^include/" and "/" or "/src/") .. path)
         if file then file:close() end
       else
         file = true

@@ -84,6 +84,14 @@ static char **text_at(const struct mp_config *config, const struct text *t) {
   return (char **)(void *)((char *)(uintptr_t)config + t->offset);
 }
 
+/* The value in a list of "NAME=value", or NULL. */
+static const char *given_in(const char *const *list, const char *name) {
+  size_t len = strlen(name);
+  for (; list && *list; list++)
+    if (!strncmp(*list, name, len) && (*list)[len] == '=') return *list + len + 1;
+  return NULL;
+}
+
 static bool among(const char *word, const char *list) {
   size_t len = strlen(word);
   for (const char *at = list; len && (at = strstr(at, word)); at += len)
@@ -186,8 +194,9 @@ void mp_config_tell_strangers(void) {
   }
 }
 
-static int judge_text(const struct mp_config *config, const struct text *t, struct mp_err *err) {
-  const char *given = getenv(t->name);
+static int judge_text(const struct mp_config *config, const char *const *list, const struct text *t,
+                      struct mp_err *err) {
+  const char *given = given_in(list, t->name);
   if (!given) return 0;
   /* The variable is set but empty, most likely by mistake: silently using the embedded database
    * would surprise. */
@@ -215,47 +224,52 @@ static int told_by_line(const struct mp_settings_file *file, const char *name, i
   return mp_err_set(err, fault.code, MP_SETTINGS_FILE ":%u: %s", line->line, fault.msg);
 }
 
-static int judge_other(const struct other *o, struct mp_err *err) {
-  const char *given = getenv(o->name);
-  if (!given || !*given || !o->judge || (o->embedded && getenv("DATABASE_URL"))) return 0;
+static int judge_other(const char *const *list, const struct other *o, struct mp_err *err) {
+  const char *given = given_in(list, o->name);
+  if (!given || !*given || !o->judge || (o->embedded && given_in(list, "DATABASE_URL"))) return 0;
   return o->judge(o->name, given, err);
 }
 
 /* An empty text is as good as none. */
-static void read_texts(struct mp_config *config) {
+static void read_texts(struct mp_config *config, const char *const *list) {
   for (size_t i = 0; i < MP_ARRAY_LEN(texts); i++) {
-    const char *given = getenv(texts[i].name);
+    const char *given = given_in(list, texts[i].name);
     if (given && *given) *text_at(config, &texts[i]) = strdup(given);
   }
 }
 
-static int judge_minimum(struct mp_config *config, struct mp_err *err) {
+static int judge_minimum(struct mp_config *config, const char *const *list, struct mp_err *err) {
   if (config->pool_min <= config->pool_max) return 0;
-  if (getenv("DB_POOL_MIN"))
+  if (given_in(list, "DB_POOL_MIN"))
     return mp_err_set(err, MP_EINVAL, "DB_POOL_MIN (%llu) is greater than DB_POOL_MAX (%llu)",
                       (unsigned long long)config->pool_min, (unsigned long long)config->pool_max);
   config->pool_min = config->pool_max; /* only the maximum was lowered */
   return 0;
 }
 
-int mp_config_read(struct mp_config *config, const struct mp_settings_file *file,
-                   struct mp_err *err) {
+int mp_config_read_list(struct mp_config *config, const char *const *list,
+                        const struct mp_settings_file *file, struct mp_err *err) {
   int rv = 0;
   *config = (struct mp_config){0};
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers); i++)
     *number_at(config, &numbers[i]) = numbers[i].def;
-  read_texts(config);
+  read_texts(config, list);
   for (size_t i = 0; i < MP_ARRAY_LEN(numbers) && !rv; i++) {
-    const char *given = getenv(numbers[i].name);
+    const char *given = given_in(list, numbers[i].name);
     if (given)
       rv = told_by_line(file, numbers[i].name, read_number(config, &numbers[i], given, err), err);
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(texts) && !rv; i++)
-    rv = told_by_line(file, texts[i].name, judge_text(config, &texts[i], err), err);
+    rv = told_by_line(file, texts[i].name, judge_text(config, list, &texts[i], err), err);
   for (size_t i = 0; i < MP_ARRAY_LEN(others) && !rv; i++)
-    rv = told_by_line(file, others[i].name, judge_other(&others[i], err), err);
-  for (char **var = environ; *var && !rv; var++) rv = refuse_unknown(*var, err);
-  return rv ? rv : judge_minimum(config, err);
+    rv = told_by_line(file, others[i].name, judge_other(list, &others[i], err), err);
+  for (const char *const *var = list; var && *var && !rv; var++) rv = refuse_unknown(*var, err);
+  return rv ? rv : judge_minimum(config, list, err);
+}
+
+int mp_config_read(struct mp_config *config, const struct mp_settings_file *file,
+                   struct mp_err *err) {
+  return mp_config_read_list(config, (const char *const *)environ, file, err);
 }
 
 /* ---- moonpool.conf ---- */

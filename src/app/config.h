@@ -109,6 +109,9 @@ int mp_config_apply_file(struct mp_settings_file *file, const char *app_dir,
  * `config` is filled in any case, so that `moonpool config` can show it. */
 int mp_config_read(struct mp_config *config, const struct mp_settings_file *file,
                    struct mp_err *err) MP_MUST_CHECK;
+/* The same for settings from elsewhere: "NAME=value" each, NULL at the end; `list` may be NULL. */
+int mp_config_read_list(struct mp_config *config, const char *const *list,
+                        const struct mp_settings_file *file, struct mp_err *err) MP_MUST_CHECK;
 /* Logs a warning for each variable whose name is nearly a setting's that is not set. A variable
  * with another beginning than ours may be another program's, so it is not refused. */
 void mp_config_tell_strangers(void);

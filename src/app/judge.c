@@ -15,7 +15,7 @@
 int mp_judge_database(const char *name, const char *value, struct mp_err *err) {
   struct mp_err fault;
   if (!mp_conninfo_check(value, &fault)) return 0;
-  return mp_err_set(err, MP_EINVAL, "%s: %s", name, fault.msg);
+  return mp_err_set(err, fault.code, "%s: %s", name, fault.msg);
 }
 
 /* libc silently treats an unknown name as UTC, and a file that is no time zone too. */

@@ -107,6 +107,14 @@ static void share(struct mp_runtime *rt) {
       .app = rt};
 }
 
+/* What was opened so far, of a runtime that cannot be opened. */
+static void discard(struct mp_runtime *rt, const struct mp_runtime_options *options) {
+  if (options->uv && rt->loop)
+    mp_runtime_close_start(rt, NULL, NULL);
+  else
+    (void)mp_runtime_close(rt, NULL);
+}
+
 static void take_options(struct mp_runtime *rt, const struct mp_runtime_options *options) {
   rt->config = *options->config;
   mp_pools_init(&rt->pools, &rt->config);
@@ -129,7 +137,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                              .lua_dir = options->lua_dir,
                              .memory_limit = (size_t)rt->config.memory_limit_mb << 20};
   int rv = rt->app_dir ? 0 : mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
-  if (!rv) rv = mp_loop_open(&rt->loop, NULL, err);
+  if (!rv) rv = mp_loop_open(&rt->loop, options->uv, err);
   if (!rv) rv = mp_sched_new(&rt->sched, rt->loop, err);
   if (!rv) mp_sched_hold_at_most(rt->sched, (size_t)rt->config.result_memory_mb << 20);
   if (!rv) rv = mp_http_client_new(&rt->client, rt->loop, err);
@@ -152,7 +160,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                          &rt->seat, err);
   }
   if (rv) {
-    (void)mp_runtime_close(rt, NULL);
+    discard(rt, options);
     return rv;
   }
   mp_health_init(&rt->health, mp_loop_now_ms(rt->loop));
@@ -176,7 +184,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
                                                .drain_ms = rt->config.generation_drain_ms};
   rv = mp_generations_new(&rt->generations, &generations, err);
   if (rv) {
-    (void)mp_runtime_close(rt, NULL);
+    discard(rt, options);
     return rv;
   }
   lua_State *L = mp_vm_lua(rt->vm);
@@ -186,7 +194,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     rv = mp_err_set(err, MP_EINTERNAL, "the host's own modules do not load: %s",
                     luaL_tolstring(L, -1, NULL));
     lua_pop(L, 2);
-    (void)mp_runtime_close(rt, NULL);
+    discard(rt, options);
     return rv;
   }
   *out = rt;
@@ -270,7 +278,7 @@ static void settle(struct mp_runtime *rt, uint64_t limit_ms) {
   mp_timer_stop(&guard);
 }
 
-static bool busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || unfinished(rt); }
+bool mp_runtime_busy(struct mp_runtime *rt) { return mp_sched_tasks(rt->sched) || unfinished(rt); }
 
 int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data), void *data,
                    const char *name, struct mp_err *err) {
@@ -289,9 +297,9 @@ int mp_runtime_run(struct mp_runtime *rt, int (*push)(lua_State *L, void *data),
   while (!rt->ended && mp_sched_tasks(rt->sched) && mp_loop_run_once(rt->loop, true)) {}
   /* Hooks, spawned tasks, rollbacks: what the task left behind ends too, within the drain
    * timeout. */
-  if (!mp_timer_running(&rt->drain_timer) && busy(rt))
+  if (!mp_timer_running(&rt->drain_timer) && mp_runtime_busy(rt))
     mp_timer_start(&rt->drain_timer, rt->config.drain_ms);
-  while (busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {}
+  while (mp_runtime_busy(rt) && !rt->killed && mp_loop_run_once(rt->loop, true)) {}
   if (rt->killed)
     settle(rt, POOL_CLOSE_MS); /* work that has not ended by then loses its connection */
   mp_timer_stop(&rt->drain_timer);
@@ -334,27 +342,50 @@ void mp_runtime_stop(struct mp_runtime *rt) {
   rt->service_ending = true;
 }
 
-/* Connections first, then the VM: nothing may call into Lua, or hold what Lua owns, after
- * lua_close. */
-int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
-  int rv = 0;
-  if (rt->service) mp_service_close(rt->service, 0);
-  while (rt->service && mp_loop_run_once(rt->loop, true)) {}
-  if (rt->vm) {
-    rt->ops.draining = true;
-    mp_control_close(rt->control);
-    mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
-    if (rt->generations) mp_generations_kill(rt->generations);
-    settle(rt, POOL_CLOSE_MS);
+/* ---- close ---- */
+
+static void end_tasks(struct mp_runtime *rt) {
+  rt->ops.draining = true;
+  mp_control_close(rt->control);
+  mp_task_kill_all(rt->sched, mp_vm_lua(rt->vm));
+  if (rt->generations) mp_generations_kill(rt->generations);
+}
+
+/* Goes as far as can be without waiting. Connections first, then the VM: nothing may call into Lua,
+ * or hold what Lua owns, after lua_close. True: nothing is left to wait for. */
+static bool close_step(struct mp_runtime *rt) {
+  switch (rt->closing) {
+    case MP_RUNTIME_OPEN:
+      if (rt->service) mp_service_close(rt->service, 0);
+      rt->closing = MP_RUNTIME_ENDING;
+      /* fall through */
+    case MP_RUNTIME_ENDING:
+      if (rt->service) return false;
+      if (rt->vm) end_tasks(rt);
+      mp_timer_init(&rt->settle_timer, rt->loop, nothing);
+      if (unfinished(rt)) mp_timer_start(&rt->settle_timer, POOL_CLOSE_MS);
+      rt->closing = MP_RUNTIME_SETTLING;
+      /* fall through */
+    case MP_RUNTIME_SETTLING:
+      if (unfinished(rt) && mp_timer_running(&rt->settle_timer)) return false;
+      mp_timer_stop(&rt->settle_timer);
+      if (mp_workers_close(rt->workers, &rt->failure)) {
+        rt->closing = MP_RUNTIME_HUNG;
+        return true;
+      }
+      mp_listen_stop(&rt->host);
+      mp_pools_close(&rt->pools);
+      rt->closing = MP_RUNTIME_PARTING;
+      /* fall through */
+    case MP_RUNTIME_PARTING:
+    case MP_RUNTIME_HUNG: break;
   }
-  rv = mp_workers_close(rt->workers, err);
-  if (rv) { /* its thread may still use what the workers share */
-    mp_log_flush();
-    return rv;
-  }
-  mp_listen_stop(&rt->host);
-  mp_pools_close(&rt->pools);
-  while ((mp_pools_left(&rt->pools) || unfinished(rt)) && mp_loop_run_once(rt->loop, true)) {}
+  return !mp_pools_left(&rt->pools) && !unfinished(rt);
+}
+
+static void free_parts(struct mp_runtime *rt) {
+  mp_timer_stop(&rt->drain_timer);
+  mp_timer_stop(&rt->stop_timer);
   rt->host.pool = rt->shared.own = NULL;
   mp_generations_free(rt->generations);
   if (rt->vm) mp_vm_close(rt->vm);
@@ -365,13 +396,9 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   if (rt->lanes) mp_lanes_unref(rt->lanes);
   if (!rt->seat.worker) mp_cache_unref(rt->cache);
   if (rt->sched) mp_sched_unref(rt->sched);
-  if (rt->signals) {
-    close_signal(&rt->sigterm);
-    close_signal(&rt->sigint);
-    close_signal(&rt->sighup);
-    mp_loop_run_once(rt->loop, false);
-  }
-  if (rt->loop) rv = mp_loop_close(rt->loop, err);
+}
+
+static void free_rest(struct mp_runtime *rt) {
   mp_log_flush();
   free(rt->app_dir);
   mp_recorder_unref(rt->recorder);
@@ -379,5 +406,47 @@ int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
   mp_meters_unref(rt->meters);
   mp_metrics_unref(rt->metrics);
   free(rt);
+}
+
+int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err) {
+  int rv = 0;
+  while (!close_step(rt) && mp_loop_run_once(rt->loop, true)) {}
+  if (rt->closing == MP_RUNTIME_HUNG) { /* its thread may still use what the workers share */
+    mp_log_flush();
+    if (err) *err = rt->failure;
+    return -(int)rt->failure.code;
+  }
+  free_parts(rt);
+  if (rt->signals) {
+    close_signal(&rt->sigterm);
+    close_signal(&rt->sigint);
+    close_signal(&rt->sighup);
+    mp_loop_run_once(rt->loop, false);
+  }
+  if (rt->loop) rv = mp_loop_close(rt->loop, err);
+  free_rest(rt);
   return rv;
+}
+
+static void on_left(void *data) {
+  struct mp_runtime *rt = data;
+  void (*on_closed)(void *) = rt->on_closed;
+  void *closed_data = rt->closed_data;
+  free_rest(rt);
+  if (on_closed) on_closed(closed_data);
+}
+
+static void go_on_closing(void *data) {
+  struct mp_runtime *rt = data;
+  if (!close_step(rt)) return;
+  mp_loop_at_end(rt->loop, NULL, NULL);
+  free_parts(rt);
+  mp_loop_leave(rt->loop, on_left, rt);
+}
+
+void mp_runtime_close_start(struct mp_runtime *rt, void (*on_closed)(void *data), void *data) {
+  rt->on_closed = on_closed;
+  rt->closed_data = data;
+  mp_loop_at_end(rt->loop, go_on_closing, rt);
+  go_on_closing(rt);
 }

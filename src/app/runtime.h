@@ -21,8 +21,10 @@ struct mp_runtime_options {
   bool serving;               /* SIGHUP reloads scripts/; config->workers counts */
   const struct mp_seat *seat; /* NULL, or this is a worker of another runtime (ops/crew.h) */
   bool interactive;           /* SIGINT is the caller's: it ends what a person has started */
+  struct uv_loop_s *uv;       /* the loop, if others run it; NULL: one of its own */
 };
 
+/* On a loop that others run, what a failure leaves of handles is closed by its next iterations. */
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
                     struct mp_err *err) MP_MUST_CHECK;
 /* Runs `push` (which pushes a function and its arguments, and returns how many) as a task, and the
@@ -37,5 +39,8 @@ const char *mp_runtime_report(struct mp_runtime *rt);
 void mp_runtime_stop(struct mp_runtime *rt);
 /* Ends everything and frees the memory. The error names what could not be ended. */
 int mp_runtime_close(struct mp_runtime *rt, struct mp_err *err);
+/* The same on a loop that others run; it must not be called from Lua or from a callback of a call.
+ * `on_closed` is the last thing. */
+void mp_runtime_close_start(struct mp_runtime *rt, void (*on_closed)(void *data), void *data);
 
 #endif

@@ -21,6 +21,15 @@
 #include "watch/metrics.h"
 #include "watch/recorder.h"
 
+/* A close, in its order: tasks are ended and roll back; the pools close; the rest is freed. */
+enum mp_runtime_closing {
+  MP_RUNTIME_OPEN,
+  MP_RUNTIME_ENDING, /* HTTP answers */
+  MP_RUNTIME_SETTLING,
+  MP_RUNTIME_PARTING, /* from its connections */
+  MP_RUNTIME_HUNG,    /* a worker does not end: nothing is freed */
+};
+
 struct mp_runtime {
   struct mp_loop *loop;
   struct mp_sched *sched;
@@ -53,6 +62,10 @@ struct mp_runtime {
   bool service_ending; /* the stop waits for it */
   bool stopping, killed;
   struct mp_pools pools;
+  enum mp_runtime_closing closing;
+  struct mp_timer settle_timer;
+  void (*on_closed)(void *data); /* NULL: nobody waits */
+  void *closed_data;
 
   /* the main task */
   bool ended;
@@ -63,6 +76,8 @@ struct mp_runtime {
 
 /* runtime.c */
 void mp_runtime_service_closed(void *rt);
+/* Whether a task, or work on a connection, is left. */
+bool mp_runtime_busy(struct mp_runtime *rt);
 
 /* worker.c */
 extern const struct mp_worker_life mp_worker_life;

@@ -20,6 +20,11 @@ struct mp_loop {
   uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
   uv_timer_t timer;            /* the earliest of `heap` */
   int handles_open;
+  size_t jobs; /* on the thread pool */
+  void (*at_end)(void *data);
+  void *at_end_data;
+  void (*on_left)(void *data); /* NULL: it is not leaving */
+  void *left_data;
   bool wanted;
   mp_turn_cb turn;
   void *turn_data;
@@ -59,9 +64,7 @@ uint64_t mp_loop_busy_ns(struct mp_loop *loop) {
   return waited_ns < passed_ns ? passed_ns - waited_ns : 0;
 }
 
-static void on_prepare(uv_prepare_t *prepare) {
-  struct mp_loop *loop = prepare->data;
-  if (!loop->lag) return;
+static void measure(struct mp_loop *loop) {
   uint64_t now_ns = uv_hrtime(), idle_ns = uv_metrics_idle_time(loop->uv);
   uint64_t passed_ns = now_ns - loop->polled_ns, waited_ns = idle_ns - loop->idle_ns;
   if (loop->polled_ns && waited_ns <= passed_ns) {
@@ -70,6 +73,17 @@ static void on_prepare(uv_prepare_t *prepare) {
   }
   loop->polled_ns = now_ns;
   loop->idle_ns = idle_ns;
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+  struct mp_loop *loop = prepare->data;
+  if (loop->lag) measure(loop);
+  if (loop->at_end) loop->at_end(loop->at_end_data);
+}
+
+void mp_loop_at_end(struct mp_loop *loop, void (*fn)(void *data), void *data) {
+  loop->at_end = fn;
+  loop->at_end_data = data;
 }
 
 void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_series *longest) {
@@ -197,9 +211,33 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) {
   return 0;
 }
 
+static void free_left(struct mp_loop *loop) {
+  if (!loop->on_left || loop->handles_open || loop->jobs) return;
+  void (*on_left)(void *) = loop->on_left;
+  void *data = loop->left_data;
+  free(loop->heap);
+  free(loop);
+  on_left(data);
+}
+
 static void on_own_closed(uv_handle_t *handle) {
   struct mp_loop *loop = handle->data;
   loop->handles_open--;
+  free_left(loop);
+}
+
+static void close_own(struct mp_loop *loop) {
+  loop->lag = NULL;
+  uv_close((uv_handle_t *)&loop->check, on_own_closed);
+  uv_close((uv_handle_t *)&loop->prepare, on_own_closed);
+  uv_close((uv_handle_t *)&loop->idle, on_own_closed);
+  uv_close((uv_handle_t *)&loop->timer, on_own_closed);
+}
+
+void mp_loop_leave(struct mp_loop *loop, void (*on_closed)(void *data), void *data) {
+  loop->on_left = on_closed;
+  loop->left_data = data;
+  close_own(loop);
 }
 
 static void name_open(uv_handle_t *handle, void *data) {
@@ -211,11 +249,7 @@ static void name_open(uv_handle_t *handle, void *data) {
 
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
   int rv = 0;
-  loop->lag = NULL;
-  uv_close((uv_handle_t *)&loop->check, on_own_closed);
-  uv_close((uv_handle_t *)&loop->prepare, on_own_closed);
-  uv_close((uv_handle_t *)&loop->idle, on_own_closed);
-  uv_close((uv_handle_t *)&loop->timer, on_own_closed);
+  close_own(loop);
   while (loop->handles_open) uv_run(loop->uv, UV_RUN_NOWAIT);
   if (loop->owned) {
     char names[200] = "";
@@ -290,6 +324,7 @@ bool mp_loop_run_once(struct mp_loop *loop, bool wait) {
 
 struct work {
   uv_work_t req;
+  struct mp_loop *loop;
   void (*work)(void *data);
   void (*done)(void *data);
   void *data;
@@ -304,19 +339,22 @@ static void work_done(uv_work_t *req, int status) {
   struct work work = *MP_CONTAINER_OF(req, struct work, req);
   (void)status; /* never canceled: no part keeps the request */
   free(MP_CONTAINER_OF(req, struct work, req));
+  work.loop->jobs--;
   work.done(work.data);
+  free_left(work.loop);
 }
 
 int mp_loop_work(struct mp_loop *loop, void (*run)(void *data), void (*done)(void *data),
                  void *data, struct mp_err *err) {
   struct work *work = malloc(sizeof *work);
   if (!work) return mp_err_set(err, MP_ENOMEM, "no memory for a job of the thread pool");
-  *work = (struct work){.work = run, .done = done, .data = data};
+  *work = (struct work){.loop = loop, .work = run, .done = done, .data = data};
   int rv = uv_queue_work(loop->uv, &work->req, work_run, work_done);
   if (rv) {
     free(work);
     return mp_err_set(err, MP_EINTERNAL, "cannot start a job of the thread pool: %s",
                       uv_strerror(rv));
   }
+  loop->jobs++;
   return 0;
 }

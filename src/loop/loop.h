@@ -22,6 +22,10 @@ int mp_loop_open(struct mp_loop **out, uv_loop_t *uv, struct mp_err *err) MP_MUS
  */
 int mp_loop_close(struct mp_loop *loop, struct mp_err *err);
 
+/* The same on a uv loop that others run: `on_closed` is called when all of it is gone, jobs of
+ * mp_loop_work included. */
+void mp_loop_leave(struct mp_loop *loop, void (*on_closed)(void *data), void *data);
+
 uv_loop_t *mp_loop_uv(struct mp_loop *loop);     /* borrowed */
 uint64_t mp_loop_now_ms(struct mp_loop *loop);   /* monotonic, the clock of timers */
 uint64_t mp_loop_clock_ns(struct mp_loop *loop); /* monotonic, read now */
@@ -32,6 +36,9 @@ typedef void (*mp_turn_cb)(void *data);
 void mp_loop_set_turn(struct mp_loop *loop, mp_turn_cb turn, void *data);
 /* Runs the turn callback once in this iteration of the loop, however often this is called. */
 void mp_loop_wake(struct mp_loop *loop);
+
+/* Calls `fn` at the end of each iteration, before the loop waits for events; NULL: no longer. */
+void mp_loop_at_end(struct mp_loop *loop, void (*fn)(void *data), void *data);
 
 /* Measures the loop's lag: observes for each iteration the time between two polls, in which no
  * event was handled, and keeps the longest of about the last 30 s. The series must outlive the

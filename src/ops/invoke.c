@@ -69,6 +69,7 @@ static void answer_plainly(struct mp_invocation *call, const char *code, const c
   if (!call->far)
     len += snprintf(text + len, sizeof text - (size_t)len, ",\"generation\":%u", call->gen->number);
   text[len++] = '}';
+  text[len] = '\0';
   struct mp_invoke_answer what = {
       .text = text, .len = (size_t)len, .status = status, .detail = call->far ? NULL : why};
   answer(call, &what);

@@ -26,7 +26,7 @@ struct mp_invoke_options {
 
 struct mp_invoke_answer {
   bool ok;
-  const char *text; /* JSON: the result, or the error as the caller may see it */
+  const char *text; /* JSON, terminated: the result, or the error as the caller may see it */
   size_t len;
   int status;         /* 200, or the error's */
   const char *detail; /* the error for a log, with SQL and traceback; NULL if ok, or far */

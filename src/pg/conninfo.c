@@ -26,10 +26,17 @@ static bool says_where(const PQconninfoOption *given) {
 PQconninfoOption *mp_conninfo_read(const char *url, struct mp_err *err) {
   static const char stop[] = "channel_binding";
   const char *keywords[] = {"dbname", stop, NULL}, *values[] = {url, "none of these", NULL};
-  PQconninfoOption *given = PQconninfoParse(url, NULL), *whole = NULL;
+  char *fault = NULL;
+  PQconninfoOption *given = PQconninfoParse(url, &fault), *whole = NULL;
   bool understood = given != NULL, by_service = mp_conninfo_get(given, "service") != NULL;
   bool complete = says_where(given);
+  bool no_memory = !understood && (!fault || strstr(fault, "out of memory"));
   PQconninfoFree(given);
+  PQfreemem(fault);
+  if (no_memory) {
+    mp_err_set(err, MP_ENOMEM, "no memory to read the connection string");
+    return NULL;
+  }
   if (!understood) {
     mp_err_set(err, MP_EINVAL,
                "the connection string cannot be understood; "
@@ -56,5 +63,5 @@ PQconninfoOption *mp_conninfo_read(const char *url, struct mp_err *err) {
 int mp_conninfo_check(const char *url, struct mp_err *err) {
   PQconninfoOption *whole = mp_conninfo_read(url, err);
   PQconninfoFree(whole);
-  return whole ? 0 : -MP_EINVAL;
+  return whole ? 0 : -(int)err->code;
 }

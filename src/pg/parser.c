@@ -63,6 +63,26 @@ static void *work(void *data) {
   return NULL;
 }
 
+/* A child of fork() has none of the threads, and may find a mutex locked by one of them. */
+static void before_fork(void) {
+  pthread_mutex_lock(&quick.mutex);
+  pthread_mutex_lock(&slow.mutex);
+}
+
+static void in_parent(void) {
+  pthread_mutex_unlock(&slow.mutex);
+  pthread_mutex_unlock(&quick.mutex);
+}
+
+static void in_child(void) {
+  static const struct worker fresh = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+                                      .work = PTHREAD_COND_INITIALIZER,
+                                      .done = PTHREAD_COND_INITIALIZER};
+  quick = slow = fresh;
+}
+
+static void expect_forks(void) { (void)pthread_atfork(before_fork, in_parent, in_child); }
+
 /* Under the mutex. Signals are for the program's own threads. */
 static bool start(struct worker *worker) {
   pthread_attr_t attr;
@@ -81,7 +101,9 @@ static bool start(struct worker *worker) {
 }
 
 static void *have_run(struct parse_job *job, size_t len) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
   struct worker *worker = len <= MP_SQL_QUICK ? &quick : &slow;
+  pthread_once(&once, expect_forks);
   pthread_mutex_lock(&worker->mutex);
   if (start(worker)) {
     if (worker->first)

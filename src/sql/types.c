@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "pg/conn.h"
@@ -151,6 +153,7 @@ static void enter(struct mp_types *types, const struct known_type *what) {
   if (!entry) return; /* the next result asks for it again */
   *entry = *what;
   HASH_ADD(hh, types->entries, oid, sizeof entry->oid, entry);
+  if (!entry->hh.tbl) free(entry); /* no memory for the table */
 }
 
 /* A domain over a domain over ... */

@@ -271,8 +271,12 @@ struct mp_series *mp_metric_series_of(struct mp_metric *metric, const char *key,
   if (found) return &found->series;
   if (metric->nseries < metric->max_series) found = mp_labeled_new(metric, key, len);
   if (!found) return mp_metric_use_other(metric);
-  metric->nseries++;
   HASH_ADD_KEYPTR(hh, metric->by_labels, found->labels, len, found);
+  if (!found->hh.tbl) { /* no memory for the table */
+    labeled_free(found);
+    return mp_metric_use_other(metric);
+  }
+  metric->nseries++;
   link_series(metric, found);
   return &found->series;
 }

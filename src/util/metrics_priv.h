@@ -2,6 +2,7 @@
 #ifndef MP_METRICS_PRIV_H
 #define MP_METRICS_PRIV_H
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "util/metrics.h"

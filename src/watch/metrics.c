@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "rules/lane.h"
 #include "sql/state.h"
@@ -175,7 +174,9 @@ struct mp_op_meters *mp_meters_op(struct mp_meters *meters, const char *name) {
   memcpy(op->name, name, len);
   find_series(meters, op);
   HASH_ADD_KEYPTR(hh, meters->ops, op->name, len, op);
-  return op;
+  if (op->hh.tbl) return op;
+  free(op); /* no memory for the table */
+  return other_of(meters);
 }
 
 /* "23", or a code of util/codes.h for what the host itself found. */

@@ -2,6 +2,7 @@
 #ifndef MP_METERS_PRIV_H
 #define MP_METERS_PRIV_H
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "watch/failed_calls.h"
