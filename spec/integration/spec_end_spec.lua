@@ -35,6 +35,74 @@ describe("moonpool spec", function()
     folder.remove()
   end)
 
+  local function of(files)
+    return setmetatable(command.folder(files), { __close = function(self) self.remove() end })
+  end
+
+  it("points at the line of the spec, and shows the statement and who called", function()
+    local folder <close> = of {
+      ["scripts/lib/stock.lua"] = [[
+local stock = {}
+function stock.take(tx) return (tx:value "select stok") end
+return stock
+]],
+      ["scripts/sell.lua"] = [[
+local stock = require "lib.stock"
+return require "moonpool".operation { run = function(tx)
+  stock.take(tx)
+end }
+]],
+      ["spec/sell_spec.lua"] = [[
+local moonpool = require "moonpool"
+it("sells", function()
+  moonpool.call("sell", {})
+end)
+it("computes", function()
+  local none
+  none.field = 1
+end)
+]],
+    }
+    local output, exit = command.run("spec spec/sell_spec.lua",
+                                     { dir = folder.path, env = { MOONPOOL_CHECK = "off" } })
+    assert.are.equal(1, exit)
+    for _, text in ipairs {
+      'spec/sell_spec.lua:3: scripts/lib/stock.lua:2: column "stok" does not exist\n',
+      "    select stok\n           ^\n", "called from:\n  scripts/sell.lua:3 ",
+      "SQLSTATE 42703", "spec/sell_spec.lua:7: attempt to index a nil value (local 'none')",
+    } do
+      assert.truthy(output:find(text, 1, true), text .. " is not in: " .. output)
+    end
+  end)
+
+  it("fails when a file of scripts/ does not load", function()
+    local folder <close> = of {
+      ["scripts/broken.lua"] = "\nx = = 1\n",
+      ["spec/one_spec.lua"] = "it('is fine', function() end)",
+    }
+    local output, exit = command.run("spec", { dir = folder.path,
+                                               env = { MOONPOOL_CHECK = "off" } })
+    assert.are.equal(1, exit)
+    assert.truthy(output:find("1 success / 0 failures", 1, true), output)
+    assert.truthy(output:find("moonpool spec: scripts/broken.lua:2: ", 1, true), output)
+  end)
+
+  it("ends a test that takes longer than --timeout", function()
+    local folder <close> = of {
+      ["spec/long_spec.lua"] = [[
+        describe("a spec", function()
+          it("waits for ever", function() require "moonpool".sleep(1000) end)
+        end)
+      ]],
+    }
+    local output, exit = command.run("spec --timeout 0.2", { dir = folder.path })
+    assert.are.equal(1, exit)
+    assert.truthy(output:find("a spec waits for ever takes longer than 0.2 s", 1, true), output)
+    output, exit = command.run("spec --timeout", { dir = folder.path })
+    assert.are.equal(2, exit)
+    assert.truthy(output:find("--timeout takes a number of seconds", 1, true), output)
+  end)
+
   it("says how a test that failed is run again", function()
     local folder <close> = setmetatable(command.folder {
       ["spec/odd_spec.lua"] = [[

@@ -1,8 +1,8 @@
 -- `moonpool ops`: the operations of scripts/, and the files that define none although they should.
-local describe = require "moonpool.operation.describe"
-local errors   = require "moonpool.errors"
-local columns  = require "moonpool.cli.table_text"
-local registry = require "moonpool.operation.registry"
+local columns    = require "moonpool.cli.table_text"
+local describe   = require "moonpool.operation.describe"
+local fault_text = require "moonpool.operation.fault_text"
+local registry   = require "moonpool.operation.registry"
 
 -- Who calls it, where that is not an HTTP client or `moonpool call`.
 local function called_by(op)
@@ -11,14 +11,10 @@ local function called_by(op)
   return op.internal and "internal" or ""
 end
 
--- What a file that cannot be loaded says, in the form of compilers.
+-- What files that cannot be loaded say.
 local function tell_broken()
   for _, name in ipairs(registry.broken_names()) do
-    local fault = registry.broken[name]
-    local message = errors.is(fault) and fault.message or tostring(fault)
-    local place = errors.is(fault) and fault.line or ("scripts/%s.lua"):format(name)
-    if message:find "^scripts/[^\n:]+:%d+: " then place = nil end
-    io.stderr:write("moonpool ops: ", place and place .. ": " or "", message, "\n")
+    io.stderr:write("moonpool ops: ", fault_text(registry.broken[name], name .. ".lua"), "\n")
   end
   for _, why in pairs(registry.unreachable) do io.stderr:write("moonpool ops: ", why, "\n") end
 end

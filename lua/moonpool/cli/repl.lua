@@ -26,7 +26,7 @@ local function say(text) print(text) end
 
 local function complain(e)
   io.stdout:flush()
-  local text = errors.is(e) and told(e, { name = e.operation or "it", why = true })
+  local text = errors.is(e) and told(e, { name = e.operation, why = true })
     or tostring(e) .. "\n"
   io.stderr:write(text)
 end

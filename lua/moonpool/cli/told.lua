@@ -84,7 +84,7 @@ local function add_end(add, e, options)
   if e.outcome_unknown then more[#more + 1] = "it may have been committed all the same" end
   add("\n%s", table.concat(more, "; "))
   if e.fields then
-    add("moonpool call %s --help shows the input", options.name)
+    if options.name then add("moonpool call %s --help shows the input", options.name) end
   elseif info or e.sqlstate then
     add("moonpool errors %s tells what it means", e.sqlstate or e.code)
   end
@@ -99,7 +99,7 @@ return function(e, options)
   local fault_of_script = not e.own_message and (e.status or 500) >= 500
   local message = plain(e.message or "")
   -- The message of a refused input is its faults in one line.
-  if e.fields then message = ("the input of %s is not accepted:"):format(options.name) end
+  if e.fields then message = ("the input of %s is not accepted:"):format(options.name or "it") end
   if e.line and not message:find(e.line, 1, true) and (fault_of_script or e.sqlstate) then
     add("%s: %s", plain(e.line), message)
   else

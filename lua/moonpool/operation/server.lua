@@ -4,6 +4,7 @@ local border        = require "moonpool.operation.border"
 local checks        = require "moonpool.check.loading"
 local errors        = require "moonpool.errors"
 local failures      = require "moonpool.operation.failures"
+local fault_text    = require "moonpool.operation.fault_text"
 local host          = require "moonpool.host"
 local operation     = require "moonpool.operation.call"
 local output        = require "moonpool.operation.output"
@@ -12,13 +13,6 @@ local sandbox       = require "moonpool.script.sandbox"
 local subscriptions = require "moonpool.outbox.subscriptions"
 
 local generation = {}
-
--- A fault in the form of compilers: "scripts/create_order.lua:12: message".
-local function fault_text(fault, file)
-  local message = errors.is(fault) and fault.message or tostring(fault)
-  if message:find "^scripts/[^\n:]+:%d+: " then return message end
-  return ("%s: %s"):format(errors.is(fault) and fault.line or "scripts/" .. file, message)
-end
 
 -- A list of faults, and a function that adds one. Equal faults are added once: each file that
 -- requires a broken module reports the fault of the module.

@@ -41,6 +41,7 @@ local function help()
   text = tostring(text):gsub("^moonpool spec: error: ", "")
     :gsub("; re%-run with %-%-help for usage%.$", "")
   print(text .. "\n\nmoonpool's own:\n"
+    .. "  --timeout SECONDS  ends the run when one test takes longer\n"
     .. "  --retry-safety   moonpool.test.thorough is true: specs of retry safety try every \z
       operation")
 end
@@ -104,6 +105,57 @@ local function on_fault(busted, fn)
       return nil, true
     end)
   end
+end
+
+-- Files of scripts/ that do not load: no call of them can be tested. -> how many
+local function tell_broken(host)
+  if not host then return 0 end
+  local registry = require "moonpool.operation.registry"
+  local fault_text = require "moonpool.operation.fault_text"
+  registry.all()
+  local names = registry.broken_names()
+  for _, name in ipairs(names) do
+    io.stderr:write("moonpool spec: ", fault_text(registry.broken[name], name .. ".lua"), "\n")
+  end
+  return #names
+end
+
+-- Ends the run when a test takes longer than that: a task that waits cannot be told from one that
+-- waits for ever. Signals as a person would send them: the second one ends what waits.
+local function limit_tests(host, seconds)
+  if not (host and seconds) then return end
+  local name, from, told
+  on_busted(function(busted)
+    busted.subscribe({ "test", "start" }, function(element, parent)
+      name, from = (parent.name or "") .. " " .. element.name, host.clock()
+      return nil, true
+    end)
+    busted.subscribe({ "test", "end" }, function()
+      from = nil
+      return nil, true
+    end)
+  end)
+  host.every(math.min(seconds, 1), "the limit of tests", function()
+    if not from or host.clock() - from < seconds then return end
+    if not told then
+      io.stderr:write(("moonpool spec: %s takes longer than %g s (--timeout); the run ends here\n")
+        :format(name, seconds))
+    end
+    told = true
+    os.execute "kill -TERM $PPID"
+  end)
+end
+
+-- Takes `--timeout SECONDS` out of the arguments. -> seconds, or nil; false: it is malformed
+local function take_timeout(args)
+  for i, arg in ipairs(args) do
+    if arg == "--timeout" then
+      table.remove(args, i)
+      local seconds = tonumber(table.remove(args, i))
+      return seconds and seconds > 0 and seconds or false
+    end
+  end
+  return nil
 end
 
 -- Holds the host's log lines while a test runs, and writes them only if the test fails. If
@@ -194,10 +246,19 @@ return function(args, app_dir)
     help()
     return 0
   end
+  local seconds = take_timeout(args)
+  if seconds == false then
+    io.stderr:write "moonpool spec: --timeout takes a number of seconds\n"
+    return 2
+  end
+  local inside = ok and type(host) == "table" and host or nil
+  limit_tests(inside, seconds)
   local before = tasks()
   local let_go = hold_log(host)
   local print_again = note_faults()
+  on_busted(require "moonpool.test.trace")
   local code = run(args, app_dir)
+  if tell_broken(inside) > 0 then code = math.max(code, 1) end
   let_go(code ~= 0)
   print_again()
   collectgarbage()
