@@ -79,7 +79,7 @@ int main(int argc, char **argv) {
   struct mp_runtime_options options = {
       .config = &config, .app_dir = ".", .database_url = "postgres://nobody@127.0.0.1:1/none"};
   int code = -1;
-  if (!mp_config_read(&config, &err) && !mp_runtime_open(&rt, &options, &err))
+  if (!mp_config_read(&config, NULL, &err) && !mp_runtime_open(&rt, &options, &err))
     code = mp_runtime_run(rt, push_fuzz, NULL, "fuzz", &err);
   if (code) fprintf(stderr, "fuzz_host: %s\n", err.msg);
   return code ? 1 : 0;
