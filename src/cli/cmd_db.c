@@ -11,28 +11,6 @@
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NODB = 3 };
 
-static const char help[] =
-    "Usage: moonpool db COMMAND [options]\n\n"
-    "The embedded database: a private PostgreSQL on a unix socket, used while DATABASE_URL\n"
-    "is unset. It is made on first need and keeps running when moonpool ends.\n\n"
-    "Commands:\n"
-    "  start                    make it if there is none, start it if it does not run\n"
-    "  stop                     stop it; the data stays\n"
-    "  reset --yes              throw ALL data away and start with an empty database\n"
-    "  status [--json]          where it is and whether it runs (exit status 3: it does not)\n"
-    "  url [--owner | --admin] [--json]\n"
-    "                           print a connection URL, for the application role unless told\n"
-    "  psql [--owner | --admin] [ARGUMENTS]\n"
-    "                           open psql; arguments behind the role are psql's own\n"
-    "  roles                    print the SQL that prepares roles on a server of your own\n\n"
-    "Roles: the application (row level security binds it), --owner (owns the tables,\n"
-    "migrates), --admin (PostgreSQL's superuser, embedded database only).\n\n"
-    "Environment: DATABASE_URL and MOONPOOL_OWNER_URL take precedence in url and psql.\n"
-    "  MOONPOOL_STATE   state directory (root: /var/lib/moonpool, else\n"
-    "                   $XDG_STATE_HOME/moonpool or ~/.local/state/moonpool)\n"
-    "  MOONPOOL_PGBIN   folder with PostgreSQL's programs\n\n"
-    "Exit status: 0 ok, 1 failed, 2 usage, 3 no database.\n";
-
 enum role { ROLE_APP, ROLE_OWNER, ROLE_ADMIN };
 
 struct args {
@@ -312,10 +290,7 @@ static int finish(int code) {
 int mp_cmd_db(int argc, char **argv) {
   struct args args;
   int code = parse(argc, argv, &args);
-  if (code < 0) {
-    fputs(help, stdout);
-    return finish(EXIT_OK);
-  }
+  if (code < 0) return finish(mp_cli_help("db"));
   if (code != EXIT_OK) return code;
   struct mp_cluster_options opts = {.progress = progress};
   mp_cluster_env_read(&opts.env);

@@ -310,13 +310,12 @@ static int push_spec(lua_State *L, void *data) {
 
 /* What `moonpool check` finds in scripts/ is told before the specs run; MOONPOOL_CHECK says whether
  * they run then. */
-static int check_before(struct mp_cli *cli, const char *url, int argc, char **argv) {
+static int check_before(struct mp_cli *cli, const char *url) {
   char scripts[PATH_MAX + 16], *brief[] = {"--brief"};
   const char *mode = cli->config.check ? cli->config.check : "warn";
   struct mp_cli_arguments check = {.module = "moonpool.cli.check", .argc = 1, .argv = brief};
   snprintf(scripts, sizeof scripts, "%s/scripts", cli->app_dir);
-  if (!strcmp(mode, "off") || access(scripts, R_OK) || mp_cli_wants_help(argc, argv))
-    return MP_EXIT_OK;
+  if (!strcmp(mode, "off") || access(scripts, R_OK)) return MP_EXIT_OK;
   int code = with_host(cli, "spec", url, 0, mp_cli_push_module, &check);
   return strcmp(mode, "refuse") ? MP_EXIT_OK : code;
 }
@@ -329,6 +328,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   struct spec spec = {{.argc = argc - 1, .argv = argv + 1}, &cluster};
   struct mp_cluster_options options = {.throwaway = true};
   struct mp_err err;
+  if (mp_cli_wants_help(argc, argv)) return mp_cli_help("spec");
   mp_cluster_env_read(&options.env);
   if (mp_cluster_ensure(&options, &cluster, &err)) return mp_cli_fail("spec", &err);
   /* Processes that a spec starts use the same throw-away database, never the user's. */
@@ -341,7 +341,7 @@ int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);
   if (!access(migrations, R_OK))
     code = with_host(cli, "spec", cluster.owner_url, 0, mp_cli_push_module, &migrate);
-  if (!code) code = check_before(cli, cluster.app_url, argc, argv);
+  if (!code) code = check_before(cli, cluster.app_url);
   mp_children_mark();
   cli->at_end = mp_children_end;
   if (!code) code = with_host(cli, "spec", cluster.app_url, 0, push_spec, &spec);
@@ -367,11 +367,7 @@ static void print_head(const char *path, const char *name) {
 static void print_benchmarks(const char *app_dir) {
   char pattern[PATH_MAX + 40];
   glob_t found;
-  puts(
-      "Usage: moonpool bench [NAME] [--db URL] [ARGS...]\n\n"
-      "Runs spec/bench/NAME.lua (default: compare). With --db URL the host's pool connects to\n"
-      "that database. moonpool bench NAME --help tells what NAME measures, and its options.\n"
-      "There are:\n");
+  mp_cli_help("bench");
   snprintf(pattern, sizeof pattern, "%s/spec/bench/*.lua", app_dir);
   if (glob(pattern, 0, NULL, &found)) return;
   for (size_t i = 0; i < found.gl_pathc; i++) {

@@ -27,25 +27,6 @@ local function has_path(args)
   return false
 end
 
-local function asks_help(args)
-  for _, arg in ipairs(args) do
-    if arg == "--help" or arg == "-h" then return true end
-  end
-  return false
-end
-
-local function help()
-  local cli = require "busted.modules.cli" { standalone = false, output = "plainTerminal" }
-  cli:set_name("moonpool spec")
-  local _, text = cli:parse { "--help" }
-  text = tostring(text):gsub("^moonpool spec: error: ", "")
-    :gsub("; re%-run with %-%-help for usage%.$", "")
-  print(text .. "\n\nmoonpool's own:\n"
-    .. "  --timeout SECONDS  ends the run when one test takes longer\n"
-    .. "  --retry-safety   moonpool.test.thorough is true: specs of retry safety try every \z
-      operation")
-end
-
 -- Returns the running tasks of the host: name -> number of tasks.
 local function tasks()
   local ok, host = pcall(require, "moonpool.host")
@@ -242,10 +223,6 @@ return function(args, app_dir)
   local ok, host = pcall(require, "moonpool.host")
   app_dir = app_dir or ok and type(host) == "table" and host.app_dir or "."
   local _ <close> = setmetatable({}, { __close = keep() })
-  if asks_help(args) then
-    help()
-    return 0
-  end
   local seconds = take_timeout(args)
   if seconds == false then
     io.stderr:write "moonpool spec: --timeout takes a number of seconds\n"
