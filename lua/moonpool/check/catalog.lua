@@ -9,7 +9,8 @@ Catalog.__index = Catalog
 
 local all_columns = [[
   select c.oid::bigint as number, n.nspname as schema, c.relname as name, a.attname as column,
-         a.attnum as position, a.atttypid::bigint as type, a.attnotnull as not_null,
+         a.attnum as position, c.relkind::text as kind, a.atttypmod as modifier,
+         a.atttypid::bigint as type, a.attnotnull as not_null,
          a.atthasdef or a.attidentity <> '' or a.attgenerated <> '' as filled,
          c.relrowsecurity as secured, pg_table_is_visible(c.oid) as visible
     from pg_class c
@@ -38,14 +39,15 @@ local function read_tables(self)
   for _, row in ipairs(self.conn.query(all_columns)) do
     local made = self.numbered[row.number]
     if not made then
-      made = { name = row.name, schema = row.schema, secured = row.secured, columns = {},
-               list = {} }
+      made = { name = row.name, schema = row.schema, secured = row.secured, kind = row.kind,
+               columns = {}, list = {}, by_number = {} }
       self.numbered[row.number] = made
       self.tables[row.schema .. "." .. row.name] = made
       if row.visible then self.tables[row.name] = made end
     end
     local column = { name = row.column, type = row.type, not_null = row.not_null,
-                     filled = row.filled }
+                     filled = row.filled, modifier = row.modifier }
+    made.by_number[row.position] = column
     made.columns[row.column], made.list[#made.list + 1] = column, column
     self.column_names[row.column] = true
   end

@@ -35,7 +35,8 @@ local function check_given(self, call, at, target, given)
         ("%s has no column `%s`"):format(target.name, tostring(name)),
         access.advice(tostring(name), target.columns, "it has: "))
     else
-      parameters.column(self, cell.node or call.node[at + 2] or call.node, cell.value, column)
+      parameters.column(self, cell.node or call.node[at + 2] or call.node, cell.value, column,
+                        target.name)
     end
   end
   return right
@@ -90,7 +91,9 @@ local function judge_one(self, call, at, name, given, tx)
     end
     if right then check_rights(self, call, at, name, given, tx) end
   end
-  return { kind = "row", columns = target.columns, list = target.list }
+  local columns = {} -- what of them is NULL is the script's to know
+  for _, column in ipairs(target.list) do columns[column.name] = { type = column.type } end
+  return { kind = "row", columns = columns, list = target.list }
 end
 
 --- Judges an insert. -> the row that it gives

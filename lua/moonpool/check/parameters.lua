@@ -108,9 +108,35 @@ function parameters.check(self, info, call, at, method)
   by_place(self, info, call, at, most)
 end
 
+-- A text that is longer than varchar(n) is an error of the database, and none of the caller's.
+local function check_length(self, node, value, column)
+  local schema, most = value.schema, column.modifier - 4
+  local long = schema and (schema.kind == "string" and (schema.max_value or 10000)
+    or schema.kind == "email" and 254)
+  if not types.has_length(column.type) or column.modifier < 4 or not long or long <= most then
+    return
+  end
+  self:report("warning", "length", node,
+    ("`%s` may have %d characters, and the column `%s` takes %d"):format(value.path, long,
+      column.name, most), ("add :max(%d) to the input"):format(most))
+end
+
+local function check_absent(self, node, value, column, table_name)
+  local schema = value.schema
+  if not (column.not_null and not column.filled and schema) then return end
+  if self.tests[value.path] then return end
+  if not (schema.is_optional or schema.is_nullable) or schema.default_value ~= nil then return end
+  self:report("warning", "insert", node,
+    ("`%s` may be absent, and %s.%s is NOT NULL without a default"):format(value.path, table_name,
+      column.name), "make it required in the input, or give it a :default(…)")
+end
+
 --- Judges the value of a column.
-function parameters.column(self, node, value, column)
+function parameters.column(self, node, value, column, table_name)
   check_type(self, node, value, column.name, column.type)
+  if value.kind ~= "data" then return end
+  check_length(self, node, value, column)
+  check_absent(self, node, value, column, table_name)
 end
 
 return parameters

@@ -4,6 +4,7 @@ local access     = require "moonpool.check.access"
 local inserts    = require "moonpool.check.inserts"
 local lints      = require "moonpool.check.lints"
 local nearest    = require "moonpool.is.nearest"
+local nullable   = require "moonpool.check.nullable"
 local parameters = require "moonpool.check.parameters"
 local syntax     = require "moonpool.check.syntax"
 local values     = require "moonpool.check.values"
@@ -185,9 +186,12 @@ local function check_names(self, info, call, at)
   end
 end
 
-local function row_of(info)
+local function row_of(self, info)
   local columns = {}
-  for _, column in ipairs(info.columns) do columns[column.name] = { type = column.type } end
+  for _, column in ipairs(info.columns) do
+    columns[column.name or ""] = { type = column.type,
+      nullable = nullable.reason(self.project.catalog, info, column) }
+  end
   return { kind = "row", columns = columns, list = info.columns }
 end
 
@@ -274,7 +278,7 @@ function statements.judge(self, call, method, tx, at)
     if method ~= "exec" and method ~= "count" then check_names(self, info, call, at) end
     parameters.check(self, info, call, at + 1, method)
     self.project:statement(self, info, call, at, tx)
-    rows[i] = shapes[method](row_of(info))
+    rows[i] = shapes[method](row_of(self, info))
   end
   if method == "one" then check_message(self, call, at + 2, infos) end
   if not rows[1] then return shapes[method] { kind = "row" } end

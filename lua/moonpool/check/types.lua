@@ -47,6 +47,9 @@ local schema_for = { uuid = "is.uuid", integer = "is.integer", number = "is.deci
 --- The name of a type; nil for one that is not among the usual ones.
 function types.name(number) return named[number] end
 
+--- Does the type have a length: char(n), varchar(n)?
+function types.has_length(number) return number == 1042 or number == 1043 end
+
 -- What of a column's type is known as a kind of value.
 local kind_of_type = { boolean = "boolean", integer = "integer", number = "number", date = "date",
                        time = "timestamp", uuid = "uuid" }

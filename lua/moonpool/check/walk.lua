@@ -4,6 +4,7 @@
 local access = require "moonpool.check.access"
 local compared = require "moonpool.check.compared"
 local library = require "moonpool.check.library"
+local nullable = require "moonpool.check.nullable"
 local values = require "moonpool.check.values"
 
 local MOST_STEPS, MOST_DEPTH = 200000, 24 -- of one operation
@@ -17,7 +18,7 @@ local walk = {}
 -- inside of a hook.
 function walk.new(project)
   return setmetatable({ project = project, phase = "load", steps = 0, depth = 0,
-                        entered = {}, added = {} }, Walk)
+                        entered = {}, added = {}, tests = {} }, Walk)
 end
 
 --- Adds a finding (findings.lua) about the statement that is followed.
@@ -151,6 +152,7 @@ function eval.String(self, node) return values.text(node[1], self.file, node) en
 
 function eval.Id(self, node, scope)
   local cell = find(scope, node[1])
+  if cell and self.testing then nullable.tested(self, cell.value) end
   if cell then return cell.value end
   return access.global(self, node)
 end
@@ -162,7 +164,10 @@ function eval.Function(self, node, scope)
 end
 
 function eval.Index(self, node, scope)
-  return access.index(self, node, self:eval(node[1], scope), self:eval(node[2], scope), node[2])
+  local value = access.index(self, node, self:eval(node[1], scope), self:eval(node[2], scope),
+                             node[2])
+  if self.testing then nullable.tested(self, value) end
+  return value
 end
 
 function eval.Table(self, node, scope)
@@ -192,8 +197,19 @@ end
 
 local operators = {}
 
+-- A value whose being nil is asked for, and one that must not be nil.
+local function eval_tested(self, node, scope)
+  return self:with({ testing = true }, self.eval, self, node, scope)
+end
+
+local function eval_used(self, node, scope)
+  local value = self:with({ testing = false }, self.eval, self, node, scope)
+  nullable.used(self, node, value)
+  return value
+end
+
 operators["and"] = function(self, node, scope)
-  local left = self:eval(node[2], scope)
+  local left = eval_tested(self, node[2], scope)
   local finals
   local right
   finals = branch(self, function() right = self:eval(node[3], scope) end)
@@ -205,7 +221,7 @@ operators["and"] = function(self, node, scope)
 end
 
 operators["or"] = function(self, node, scope)
-  local left = self:eval(node[2], scope)
+  local left = eval_tested(self, node[2], scope)
   local right
   local finals, dead = branch(self, function()
     local list, never = self:eval_list({ node[3] }, scope)
@@ -232,13 +248,13 @@ end
 function operators.concat(self, node, scope)
   local parts = {}
   for i, part in ipairs(operands(node, {})) do
-    parts[i] = { self:eval(part, scope), self.file, part }
+    parts[i] = { eval_used(self, part, scope), self.file, part }
   end
   return values.concat(parts)
 end
 
 local function compare(self, node, scope)
-  local left, right = self:eval(node[2], scope), self:eval(node[3], scope)
+  local left, right = eval_tested(self, node[2], scope), eval_tested(self, node[3], scope)
   compared.equal(self, node, left, right)
   return values.boolean
 end
@@ -249,9 +265,9 @@ local booleans = { lt = true, le = true, gt = true, ge = true, ["not"] = true }
 function eval.Op(self, node, scope)
   local operator = operators[node[1]]
   if operator then return operator(self, node, scope) end
-  local left, right = self:eval(node[2], scope), node[3] and self:eval(node[3], scope)
-  if node[1] == "not" then compared.absent(self, node, left) end
-  if right then compared.calculated(self, node, left, right) end
+  if node[1] == "not" then compared.absent(self, node, eval_tested(self, node[2], scope)) end
+  local left = node[1] ~= "not" and eval_used(self, node[2], scope)
+  if node[3] then compared.calculated(self, node, left, eval_used(self, node[3], scope)) end
   return booleans[node[1]] and values.boolean or node[1] == "len" and { kind = "number" }
     or values.unknown
 end
@@ -304,8 +320,7 @@ function Walk:enter(func, arguments)
   return merge_returns(fn.returns, dead), dead and not fn.returns[1]
 end
 
---- Enters the functions among the values as a branch that may not be taken: what calls them is not
---- known.
+--- Enters the functions among the values as a branch that may not be taken.
 function Walk:enter_perhaps(list)
   for _, value in ipairs(list) do
     for _, member in ipairs(values.members(value)) do
@@ -341,7 +356,7 @@ end
 function Walk:call(node, scope)
   local arguments, callee
   if node.tag == "Invoke" then
-    local object = self:eval(node[1], scope)
+    local object = eval_used(self, node[1], scope)
     arguments = self:eval_list(node, scope, 3)
     callee = access.method(self, node, object, node[2][1])
     table.insert(arguments, 1, object)
@@ -418,7 +433,7 @@ function exec.If(self, node, scope)
   local outcomes, complete = {}, false
   for i = 1, #node, 2 do
     local block = node[i + 1]
-    if block then self:eval(node[i], scope) else block, complete = node[i], true end
+    if block then eval_tested(self, node[i], scope) else block, complete = node[i], true end
     local finals, dead = branch(self, function() return self:block(block, inner(scope)) end)
     if not dead then outcomes[#outcomes + 1] = finals end
   end

@@ -23,7 +23,10 @@ local plain = {
     for i, row in ipairs(tx:query("select id, sku, price, note from products where "
       .. "shop_id = $shop_id and (sku = any($tags) or sku = $sku) order by "
       .. input.order .. " desc, id", input)) do
-      found[i] = { id = row.id, label = row.sku .. " " .. tostring(row.price), note = row.note }
+      local note = row.note
+      if not note then note = "" end
+      found[i] = { id = row.id, label = row.sku .. " " .. tostring(row.price),
+                   note = note:upper() .. (row.note or "") }
     end
     return { found = found, count = tx:value("select count(*) from products where shop_id = $1",
       input.shop_id) }]], "  read_only = true,"),

@@ -286,6 +286,33 @@ mistake("input_of_call", [=[
 files["scripts/input_of_call.lua"] = files["scripts/input_of_call.lua"]:gsub("quantty = 1",
   "%0 --! call: no field `quantty` | `quantity`\n")
 
+-- -- NULL and lengths -----------------------------------------------------------------------------
+
+mistake("null_column", [=[
+    local product = tx:first("select note from products where shop_id = $shop_id", input)
+    return product and product.note:upper() --! nullable: `row.note` may be NULL | no NOT NULL]=])
+
+mistake("null_of_outer_join", [=[
+    for _, row in ipairs(tx:query([[
+      select p.sku, o.quantity from products p
+        left join orders o on o.shop_id = p.shop_id and o.product_id = p.id
+       where p.shop_id = $shop_id]], input)) do
+      if row.quantity > 5 then return row.sku end --! nullable: `row.quantity` | outer join
+    end]=])
+
+mistake("null_inserted", [=[
+    return tx:insert("products", { shop_id = input.shop_id, id = tx:uuid(), price = input.price,
+      sku = input.code, --! insert: `input.code` may be absent | :default
+    })]=])
+files["scripts/null_inserted.lua"] = files["scripts/null_inserted.lua"]:gsub("is%.object {",
+  "%0 code = is.string:optional(),")
+
+mistake("too_long", [=[
+    return tx:insert("orders", { shop_id = input.shop_id, id = tx:uuid(), quantity = 1,
+      product_id = input.product_id,
+      number = input.sku, --! length: may have 20 characters, and the column `number` takes 12
+    })]=])
+
 -- -- tenants --------------------------------------------------------------------------------------
 
 mistake("tenant_not_named", [=[

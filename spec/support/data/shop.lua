@@ -8,7 +8,7 @@ shop.schema = [[
     price numeric(12, 2) not null, stock int not null default 0, sold_on date, note text,
     primary key (shop_id, id), constraint products_sku_key unique (shop_id, sku));
   create table orders (
-    shop_id uuid not null references shops, id uuid not null, number text not null,
+    shop_id uuid not null references shops, id uuid not null, number varchar(12) not null,
     product_id uuid not null, quantity int not null, made_at timestamptz not null default now(),
     details jsonb, primary key (shop_id, id),
     foreign key (shop_id, product_id) references products,
