@@ -168,6 +168,30 @@ return moonpool.operation {
     assert.are.equal(2, select(2, check(files, "--jsn")))
   end)
 
+  it("finds conditions on big tables that no index serves", function()
+    local owner = db.open { url = database.owner_url, max = 1 }
+    finally(function()
+      owner.exec "drop table entries"
+      owner.close()
+    end)
+    owner.exec "create table entries (id int primary key, kind text not null, made_on date)"
+    owner.exec "insert into entries select n, 'k' || n % 100 from generate_series(1, 20000) n"
+    owner.exec "grant select on entries to moonpool_app"
+    owner.exec "analyze entries"
+    local found = findings { ["scripts/a.lua"] = [[
+return require "moonpool".operation {
+  run = function(tx)
+    tx:value "select count(*) from entries where id = 5"
+    return tx:value "select count(*) from entries where kind = 'k1'"
+  end,
+}
+]] }
+    assert.are.equal(1, #found)
+    assert.are.same({ "plan", 4 }, { found[1].rule, found[1].line })
+    assert.matches("`entries`, which has about 20000 rows", found[1].message, 1, true)
+    assert.matches("create index concurrently on entries (kind)", found[1].help, 1, true)
+  end)
+
   it("needs a database", function()
     local folder = command.folder { ["scripts/a.lua"] = shop.operation "return 1" }
     local output, code = command.run("check", { dir = folder.path, env = {

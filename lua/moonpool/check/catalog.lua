@@ -12,7 +12,8 @@ local all_columns = [[
          a.attnum as position, c.relkind::text as kind, a.atttypmod as modifier,
          a.atttypid::bigint as type, a.attnotnull as not_null,
          a.atthasdef or a.attidentity <> '' or a.attgenerated <> '' as filled,
-         c.relrowsecurity as secured, pg_table_is_visible(c.oid) as visible
+         c.reltuples::bigint as rows, c.relrowsecurity as secured,
+         pg_table_is_visible(c.oid) as visible
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -40,6 +41,7 @@ local function read_tables(self)
     local made = self.numbered[row.number]
     if not made then
       made = { name = row.name, schema = row.schema, secured = row.secured, kind = row.kind,
+               rows = row.rows,
                columns = {}, list = {}, by_number = {} }
       self.numbered[row.number] = made
       self.tables[row.schema .. "." .. row.name] = made
@@ -61,6 +63,7 @@ function catalog.read(conn)
   for _, row in ipairs(conn.query(all_constraints)) do self.constraints[row.name] = true end
   self.tenant = conn.value(tenant_of_policies)
   conn.exec "set plan_cache_mode = force_generic_plan"
+  conn.exec "set enable_seqscan = off" -- see plans.lua
   self.role = conn.value "select current_user"
   return self
 end
@@ -71,9 +74,10 @@ local function plan(conn, info)
   for i = 1, #info.parameters do nulls[i] = "null" end
   local given = nulls[1] and ("(%s)"):format(table.concat(nulls, ", ")) or ""
   conn.exec("prepare moonpool_check as " .. info.sql)
-  local ok, fault = pcall(conn.query, "explain execute moonpool_check" .. given)
+  local ok, made = pcall(conn.value, "explain (format json) execute moonpool_check" .. given)
   conn.exec "deallocate moonpool_check"
-  if not ok then error(fault, 0) end
+  if not ok then error(made, 0) end
+  info.plan = made[1].Plan
 end
 
 local can_plan = { SelectStmt = true, InsertStmt = true, UpdateStmt = true, DeleteStmt = true,

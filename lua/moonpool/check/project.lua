@@ -6,7 +6,9 @@ local definitions = require "moonpool.check.definitions"
 local errors   = require "moonpool.errors"
 local findings = require "moonpool.check.findings"
 local host     = require "moonpool.host"
+local locks    = require "moonpool.check.locks"
 local nearest  = require "moonpool.is.nearest"
+local plans    = require "moonpool.check.plans"
 local registry = require "moonpool.operation.registry"
 local sandbox  = require "moonpool.script.sandbox"
 local schema   = require "moonpool.is.schema"
@@ -136,9 +138,13 @@ function Project:check_call(at, name, call)
   end
 end
 
---- A statement was judged: does it name the tenant?
+--- A statement was judged by itself: does it name the tenant, what does it lock, what does it cost?
 function Project:statement(at, info, call, number, tx)
-  if tx then tenants.judge(at, info, call.node[number + 1] or call.node, tx, self.tenant) end
+  local node = call.node[number + 1] or call.node
+  plans.judge(at, info, node)
+  if not tx then return end
+  tenants.judge(at, info, node, tx, self.tenant)
+  if tx.operation and at.phase == "run" then locks.note(self, at, info, node, tx.operation) end
 end
 
 -- What `run` gets as its input.
@@ -234,6 +240,7 @@ local function check_all(self)
       follow_operation(self, name:gsub("%.lua$", ""), file)
     end
   end
+  locks.compare_all(self)
   for _, name in ipairs(names) do
     if not self.files[name].broken then body_of(self, self.files[name]) end
   end
@@ -250,7 +257,7 @@ end
 --- the findings of a file are wanted; nil: of all.
 ---@return moonpool.check.result
 function project.check(conn, wanted)
-  local self = setmetatable({ files = {}, findings = findings.new(),
+  local self = setmetatable({ files = {}, findings = findings.new(), locks = {},
                               functions = {}, visited = {} }, Project)
   self.catalog = catalog.read(conn)
   check_all(self)

@@ -343,6 +343,17 @@ return moonpool.operation {
 }
 ]]
 
+-- -- locks ----------------------------------------------------------------------------------------
+
+mistake("locks_first", [=[
+    tx:exec("update orders set quantity = 1 where shop_id = $shop_id", input)
+    tx:exec("update products set stock = 1 where shop_id = $shop_id", input)]=])
+
+mistake("locks_other", [=[
+    tx:first("select id from products where shop_id = $shop_id for no key update", input)
+    tx:exec("delete from orders where shop_id = $shop_id", input)
+    --^ locks: the other way round in locks_first (scripts/locks_first.lua:13) | same lane]=])
+
 -- -- the definition -------------------------------------------------------------------------------
 
 mistake("constraint_name", [=[
