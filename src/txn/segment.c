@@ -88,7 +88,8 @@ void mp_segment_settle(struct mp_segment *s) {
   struct mp_list *node;
   while ((node = mp_list_pop_front(&s->batch))) {
     struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
-    if (stmt->state == MP_STMT_DONE && stmt->result) mp_types_settle(types, stmt->result);
+    if (stmt->state == MP_STMT_DONE && stmt->result && !stmt->row) /* once for a shared one */
+      mp_types_settle(types, stmt->result);
     mp_stmt_let_go(stmt);
   }
 }
@@ -225,7 +226,7 @@ static bool ask_types(struct mp_segment *s) {
   MP_LIST_EACH(node, &s->batch) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     if (stmt->state != MP_STMT_DONE) return false;
-    wanted |= mp_types_want(&s->question, types, stmt->result);
+    if (!stmt->row) wanted |= mp_types_want(&s->question, types, stmt->result);
   }
   if (!wanted) return false;
   move(s, MP_SEGMENT_TYPES);
