@@ -158,4 +158,10 @@ static void send_begin(struct mp_segment *s) {]] },
     replace = { "!key_differs(pairs, child, parent)) return false;",
                 "!key_differs(pairs, child, parent)) return true;" },
     test = "spec/integration/merge_order_spec.lua", filter = "a row that comes later" },
+
+  { name = "group_not_undone",
+    about = "without savepoints, what a failed call has written is stored with its group",
+    file = "src/txn/group.c",
+    replace = { "  if (member->wrote || mp_tx_doomed(", "  if (mp_tx_doomed(" },
+    test = "spec/integration/group_merge_spec.lua", filter = "behind what they have written" },
 }

@@ -8,6 +8,7 @@
 #include "rules/budget.h"
 #include "txn/answer.h"
 #include "txn/txns.h"
+#include "util/hash.h"
 #include "util/pre.h"
 
 static const char *unsound(const void *object) {
@@ -107,9 +108,33 @@ static struct mp_member *join(struct mp_group *g) {
   return member;
 }
 
+/* ---- savepoints ---- */
+
+/* Groups of an operation that begin with savepoints after one of its calls has failed: without, the
+ * failure of one costs all their work. */
+#define CAREFUL 50
+
+static uint8_t *careful_of(const struct mp_group *g) {
+  struct mp_txns *txns = g->work->host->txns;
+  const char *name = mp_member_at(g->work->members.next)->name;
+  return &txns->careful[mp_hash(MP_HASH_START, name, strlen(name)) % MP_ARRAY_LEN(txns->careful)];
+}
+
+/* A group begins without: that saves each call two statements and a witness. When one fails, the
+ * attempt starts again with savepoints, so that only that one is undone. */
+static void choose_savepoints(struct mp_group *g) {
+  struct mp_work *work = g->work;
+  uint8_t *careful = careful_of(g);
+  bool ordered = work->host->txns->fault && mp_fault_counts(work->host->txns->fault);
+  if (work->merging == MP_MERGE_OFF) *careful = CAREFUL;
+  work->savepoints = *careful || ordered;
+  if (*careful) --*careful;
+}
+
 static bool begin_member(struct mp_group *g, struct mp_member *member) {
   g->work->m = member;
   if (!set_tenant(g)) return false;
+  if (!g->work->savepoints) return mp_member_run(member);
   member->savepoint = queue_control(g, MP_CONTROL_SAVEPOINT);
   if (!member->savepoint) return false;
   mp_tx_savepoint(&g->work->tx);
@@ -128,6 +153,7 @@ bool mp_group_start(struct mp_group *g) {
     g->until_ms = mp_work_now_ms(work) + work->options.group_ms;
   }
   work->m = member;
+  if (mp_work_grouped(work)) choose_savepoints(g);
   return mp_work_grouped(work) ? begin_member(g, member) : mp_member_run(member);
 }
 
@@ -164,6 +190,10 @@ unsigned mp_group_returned(struct mp_group *g) {
   bool unsure = m->changed && mp_witness_unknown(work);
   if (mp_segment_queued(g->segment) && (unsure || mp_segment_unchecked(g->segment)))
     return mp_tx_flush(&work->tx);
+  if (!work->savepoints) {
+    mp_member_move(m, MP_MEMBER_RETURNED);
+    return next(g);
+  }
   bool witness = m->changed && mp_witness_there(work);
   if ((witness && !queue_control(g, MP_CONTROL_WITNESS)) || !queue_control(g, MP_CONTROL_RELEASE))
     return out_of_memory(g);
@@ -202,9 +232,34 @@ static void drop_from(struct mp_segment *segment, const struct mp_stmt *savepoin
   }
 }
 
+/* What it has queued since its tenant was set. */
+static void drop_queued(struct mp_segment *segment, const struct mp_member *member) {
+  while (mp_segment_queued(segment)) {
+    struct mp_stmt *last = MP_LIST_ENTRY(segment->queue.prev, struct mp_stmt, node);
+    if (last->part != member || last->control) return;
+    drop_from(segment, last);
+  }
+}
+
+/* Nothing that was sent of it changes anything, or else the others start again, and it with them.
+ */
+static unsigned failed_unguarded(struct mp_group *g, struct mp_member *member) {
+  if (member->wrote || mp_tx_doomed(&g->work->tx)) {
+    struct mp_err why;
+    mp_err_set(&why, MP_ESCRIPT, "%s failed: the group starts again, with savepoints",
+               member->name);
+    g->work->merging = MP_MERGE_OFF;
+    return mp_tx_restart(&g->work->tx, &why);
+  }
+  fail_member(g, member);
+  drop_queued(g->segment, member);
+  return next(g);
+}
+
 unsigned mp_group_failed(struct mp_group *g) {
   PRE(mp_work_grouped(g->work));
   struct mp_member *m = g->work->m;
+  if (!g->work->savepoints) return failed_unguarded(g, m);
   struct mp_stmt *savepoint = m->savepoint;
   fail_member(g, m);
   if (!savepoint) return undo(g);
@@ -217,6 +272,7 @@ unsigned mp_group_failed(struct mp_group *g) {
 unsigned mp_group_earlier_failed(struct mp_group *g) {
   PRE(mp_work_grouped(g->work) && g->work->failed.member);
   struct mp_member *failed = g->work->failed.member;
+  if (!g->work->savepoints) return failed_unguarded(g, failed);
   mp_member_kill(g->work->m);
   for (struct mp_list *node = failed->node.next; node != &g->work->members; node = node->next) {
     struct mp_member *later = mp_member_at(node);

@@ -142,6 +142,7 @@ void mp_member_reset(struct mp_member *member) {
   member->key.result = MP_KEY_OPEN;
   member->changed = mp_member_has_key(member);
   member->savepoint = NULL;
+  member->wrote = false;
   if (fault) mp_fault_restart(fault, &member->fault);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);

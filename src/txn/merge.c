@@ -125,9 +125,11 @@ bool mp_merge_may(const struct mp_work *work, const struct mp_stmt *stmt) {
          work->merging != MP_MERGE_OFF;
 }
 
-static bool joins(const struct mp_stmt *first, const struct mp_stmt *stmt) {
-  return stmt->text == first->text && stmt->part == first->part && stmt->depth == first->depth &&
-         !mp_stmt_asks(stmt);
+/* Inserts of several calls, too, where none of them can be undone by itself. */
+static bool joins(const struct mp_work *work, const struct mp_stmt *first,
+                  const struct mp_stmt *stmt) {
+  return stmt->text == first->text && (stmt->part == first->part || mp_work_bound(work)) &&
+         stmt->depth == first->depth && mp_merge_may(work, stmt);
 }
 
 /* A failure that a spec has ordered in front of a statement keeps its place. */
@@ -147,7 +149,7 @@ unsigned mp_merge_count(const struct mp_work *work, const struct mp_list *queue)
   MP_LIST_EACH(node, queue) {
     const struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
     bytes += stmt->bytes;
-    if (n == most || bytes > MOST_BYTES || !joins(first, stmt)) break;
+    if (n == most || bytes > MOST_BYTES || !joins(work, first, stmt)) break;
     if (n && fault_comes(work, stmt, n)) break;
     n++;
   }

@@ -78,7 +78,8 @@ static void on_stmt(struct mp_req *req, struct mp_result *result, const struct m
   /* The host's own savepoints end with the transaction. */
   if (stmt->text->leaves_state && !stmt->control) mp_link_spoil(s->link, MP_FATE_CLOSE_AFTER);
   if (fault) mp_fault_answer(fault, work, stmt, &result, &err);
-  if (work->merging == MP_MERGE_MOVED && mp_vouch_again(work, err, &again)) err = &again;
+  bool elsewhere = work->merging == MP_MERGE_MOVED || (mp_work_bound(work) && !stmt->control);
+  if (elsewhere && mp_vouch_again(work, err, &again)) err = &again;
   mp_stmt_answer(work->host, stmt, result, err);
   mp_statement_answered(work->host, stmt, work->m->name, mp_members_about(work));
 }
@@ -162,6 +163,7 @@ static struct mp_err *first_failure(struct mp_segment *s) {
     } else if (!found && mp_stmt_broken_promise(stmt, &broken)) {
       mp_failure_clear(&failed->failure);
       failed->failure = broken;
+      if (mp_work_bound(s->work)) mp_vouch_again(s->work, &broken.err, &failed->failure.err);
       blame(failed, stmt);
       failed->by_host = false;
       found = true;
@@ -322,6 +324,7 @@ static void count_stmt(struct mp_segment *s, struct mp_stmt *stmt, unsigned rows
   struct mp_member *member = stmt->part;
   mp_flight_statement(member->options.flight, stmt, rows);
   if (stmt == member->savepoint) member->savepoint = NULL;
+  member->wrote |= stmt->text->changes_data && !stmt->control;
   s->work->statements++;
 }
 
@@ -357,9 +360,9 @@ static struct mp_stmt *send_next(struct mp_segment *s) {
 static void send_commit(struct mp_segment *s) {
   struct mp_work *work = s->work;
   bool changed = mp_members_change_data(work);
-  /* In a group each member has sent its own. */
+  /* In a group with savepoints each member has sent its own. */
   work->tx.options.witness = changed && mp_witness_there(work);
-  if (work->tx.options.witness && !mp_work_grouped(work))
+  if (work->tx.options.witness && (!mp_work_grouped(work) || mp_work_bound(work)))
     mp_witness_send(&s->witness, mp_link_conn(s->link));
   if (work->host->txns->fault) send_fault(s, NULL);
   s->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};

@@ -19,6 +19,7 @@ struct mp_txns {
   void *spare[32];                       /* blocks of transactions that are over, all of one size */
   size_t nspare;
   uint64_t segments;      /* that were sent */
+  uint8_t careful[64];    /* by operation: groups to come that begin with savepoints (group.c) */
   struct mp_fault *fault; /* NULL unless a spec wants something to fail */
 };
 

@@ -16,8 +16,8 @@ struct vouching {
 };
 
 bool mp_vouch_again(struct mp_work *work, const struct mp_err *err, struct mp_err *again) {
-  if (!err || err->code != MP_ESQL || err->flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD))
-    return false;
+  bool refused = err && (err->code == MP_ESQL || err->code == MP_EINVAL);
+  if (!refused || err->flags & (MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD)) return false;
   *again = *err;
   again->flags |= MP_ERRF_RETRYABLE | MP_ERRF_STALE;
   work->merging = MP_MERGE_OFF;

@@ -45,6 +45,7 @@ struct mp_work {
   const struct mp_member_events *member_events;
   unsigned nmembers;
   enum mp_group_state group; /* group.h moves it */
+  bool savepoints;           /* in a group: each script of this attempt runs in one */
   struct mp_work_failure failed;
   /* merge.h. MOVED: in this attempt inserts went before earlier statements. OFF: each statement
    * goes by itself and in its place from now on, because one of the others has failed. */
@@ -59,6 +60,11 @@ static inline uint64_t mp_work_now_ms(const struct mp_work *work) {
 }
 static inline bool mp_work_grouped(const struct mp_work *work) {
   return work->group != MP_GROUP_SOLO;
+}
+/* Several scripts of which none can be undone by itself: if one fails, the attempt starts again
+ * with savepoints. */
+static inline bool mp_work_bound(const struct mp_work *work) {
+  return mp_work_grouped(work) && !work->savepoints;
 }
 /* For the answer to one question about a lost COMMIT: a part of what is left, so that another
  * connection can be asked when this one is silent. */
