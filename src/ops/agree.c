@@ -13,7 +13,8 @@
 #include "ops/crew.h"
 #include "ops/generation_priv.h"
 
-/* Owner: the front, and the worker that has it. Freed when it is back with the decision. */
+/* Owner: the front, and the worker that has it; from the decision on the worker's generation, with
+ * which it lives. Freed when it is home again. */
 struct mp_proposal {
   struct mp_letter letter;
   struct mp_list node; /* the front's, from the worker's answer to the decision */
@@ -39,8 +40,17 @@ static void send_home(struct mp_proposal *it, void (*open)(struct mp_letter *)) 
 
 /* ---- the end of a proposal, on the front ---- */
 
+/* A generation of the front lasts as long as that of a worker: its calls have one number. */
+static void worker_is_done(struct mp_generations *set, unsigned number) {
+  MP_LIST_EACH(node, &set->all) {
+    struct mp_generation *gen = MP_LIST_ENTRY(node, struct mp_generation, node);
+    if (gen->number == number && gen->elsewhere) gen->elsewhere--;
+  }
+}
+
 static void on_home(struct mp_letter *letter) {
   struct mp_proposal *it = MP_CONTAINER_OF(letter, struct mp_proposal, letter);
+  if (it->install) worker_is_done(it->front, it->number);
   mp_files_unref(it->files);
   MP_FREE_LISTED(it);
 }
@@ -52,11 +62,17 @@ static void on_decided(struct mp_letter *letter) {
   struct mp_generations *set = mp_crew_generations(it->crew, it->worker);
   struct mp_generation *gen = it->good ? set->reload.loading : NULL;
   if (gen) mp_reload_clear(set);
-  if (gen && it->install)
+  if (gen && it->install) {
+    gen->proposal = it;
     mp_generation_install(gen);
-  else if (gen)
-    mp_generation_close(gen, "another worker cannot load it");
+    return;
+  }
+  if (gen) mp_generation_close(gen, "another worker cannot load it");
   send_home(it, on_home);
+}
+
+void mp_agree_gone(struct mp_generation *gen) {
+  if (gen->proposal) send_home(gen->proposal, on_home);
 }
 
 static void on_answered(struct mp_letter *letter);
@@ -99,10 +115,12 @@ static void decide(struct mp_generations *set) {
     it->install = !fault;
     send_to_worker(it, on_decided);
   }
-  if (fault)
+  if (fault) {
     mp_reload_fail(set, text);
-  else
-    mp_reload_succeed(set);
+    return;
+  }
+  set->reload.loading->elsewhere = mp_crew_workers(set->options.crew) - 1;
+  mp_reload_succeed(set);
 }
 
 static void on_answered(struct mp_letter *letter) {

@@ -86,6 +86,7 @@ void mp_generation_free(struct mp_generation *gen) {
     mp_host_fini(&gen->host);
     mp_ops_fini(&gen->ops);
   }
+  mp_agree_gone(gen);
   mp_files_unref(gen->files);
   free(gen);
 }
@@ -94,11 +95,11 @@ static void on_drain_limit(struct mp_timer *timer) {
   struct mp_generation *gen = MP_CONTAINER_OF(timer, struct mp_generation, drain);
   char names[300];
   size_t count = tasks_of(gen, names, sizeof names);
-  mp_log(
-      MP_LOG_WARN, "host",
-      "generation %u was replaced %llu s ago, and %zu tasks still use it (%s); they are ended and "
-      "roll back",
-      gen->number, (unsigned long long)gen->set->options.drain_ms / 1000, count, names);
+  if (count || !gen->elsewhere)
+    mp_log(MP_LOG_WARN, "host",
+           "generation %u was replaced %llu s ago, and %zu tasks still use it (%s); they are ended "
+           "and roll back",
+           gen->number, (unsigned long long)gen->set->options.drain_ms / 1000, count, names);
   mp_generation_close(gen, "its generation was replaced and the drain limit has passed");
 }
 
@@ -171,7 +172,7 @@ void mp_generation_close(struct mp_generation *gen, const char *why) {
 
 /* Nothing of it is left: no task, no call, no transaction that still rolls back. */
 static bool is_free(const struct mp_generation *gen) {
-  return !gen->call_count && !gen->host.live_work && !gen->ops.live_calls &&
+  return !gen->call_count && !gen->elsewhere && !gen->host.live_work && !gen->ops.live_calls &&
          !tasks_of(gen, NULL, 0);
 }
 

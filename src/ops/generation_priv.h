@@ -33,11 +33,13 @@ struct mp_generation {
   size_t call_count;
   /* invoke.c: answers all calls with `why`; NULL until the first one */
   void (*fail_calls)(struct mp_generation *gen, const char *why);
-  int entry_ref;         /* the Lua function that serves calls */
-  size_t operations;     /* how many it has, once it is loaded */
-  uint64_t opened_us;    /* wall clock */
-  uint64_t opened_ms;    /* the loop's */
-  struct mp_timer drain; /* while RETIRING */
+  unsigned elsewhere;           /* the front's: workers that still have one of this number */
+  struct mp_proposal *proposal; /* a worker's: it goes home when this is freed; agree.c */
+  int entry_ref;                /* the Lua function that serves calls */
+  size_t operations;            /* how many it has, once it is loaded */
+  uint64_t opened_us;           /* wall clock */
+  uint64_t opened_ms;           /* the loop's */
+  struct mp_timer drain;        /* while RETIRING */
 };
 
 enum mp_reload_stage {
@@ -122,6 +124,7 @@ void mp_reload_fail(struct mp_generations *set, const char *text);
 void mp_agree_loaded(struct mp_generations *set);
 void mp_agree_refused(struct mp_generations *set,
                       const char *text);        /* a worker's files do not load */
+void mp_agree_gone(struct mp_generation *gen);  /* a worker frees what was agreed */
 void mp_agree_stop(struct mp_generations *set); /* the front's reload ends without a decision */
 
 #endif

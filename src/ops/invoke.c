@@ -47,17 +47,6 @@ static void answer(struct mp_invocation *call, struct mp_invoke_answer *what) {
   if (errand) mp_errand_free(errand);
 }
 
-/* Ends the work, wherever it is done. The call is still to be answered, or left. */
-static void give_up(struct mp_invocation *call) {
-  if (call->task) {
-    mp_task_kill(call->task);
-  } else if (call->errand) {
-    mp_errand_cancel(call->errand);
-    mp_crew_done(call->gen->set->options.crew, call->worker);
-    call->errand = NULL;
-  }
-}
-
 /* Writes an error without Lua, whose memory, limits or state are used up. `why` is plain text
  * without quotes. */
 static void answer_plainly(struct mp_invocation *call, const char *code, const char *why) {
@@ -75,11 +64,12 @@ static void answer_plainly(struct mp_invocation *call, const char *code, const c
   answer(call, &what);
 }
 
+/* Calls that another worker has are ended there, where the generation of this number ends too. */
 static void fail_calls(struct mp_generation *gen, const char *why) {
-  struct mp_list *node;
-  while ((node = mp_list_pop_front(&gen->calls))) {
+  MP_LIST_EACH_SAFE(node, &gen->calls) {
     struct mp_invocation *call = MP_LIST_ENTRY(node, struct mp_invocation, node);
-    give_up(call);
+    if (!call->task) continue;
+    mp_task_kill(call->task);
     answer_plainly(call, mp_code_name(MP_ECANCELED), why);
   }
 }
@@ -309,10 +299,12 @@ int mp_invoke(struct mp_invocation **out, struct mp_generations *set,
 void mp_invoke_new_id(struct mp_generations *set, char id[37]) { mp_uuid_new(set->host->loop, id); }
 
 void mp_invoke_cancel(struct mp_invocation *call) {
-  struct mp_errand *errand = call->task ? call->errand : NULL; /* at home */
+  struct mp_errand *errand = call->errand;
   struct mp_task *task = call->task;
-  if (!task) give_up(call);
   leave(call);
-  if (errand) mp_errand_free(errand);
   if (task) mp_task_kill(task);
+  if (errand && task)
+    mp_errand_free(errand);
+  else if (errand)
+    mp_errand_cancel(errand);
 }
