@@ -119,11 +119,7 @@ static int value_ref(lua_State *L, int idx) {
 
 #define GROUPS_TYPE "moonpool.groups"
 
-/* The arguments of transact by name, and where they are on the stack then. */
-static const char *const arguments[] = {
-    "operation", "run",     "input", "again",     "lane",   "tenant",
-    "caller",    "timeout", "key",   "want_info", "origin",
-};
+/* Where the arguments of transact are on the stack. */
 enum { OPERATION = 1, RUN, INPUT, AGAIN, LANE, TENANT, CALLER, TIMEOUT, KEY, INFO, ORIGIN };
 
 /* The fields of a definition that are settings of the transaction. See also read_operation. */
@@ -174,7 +170,6 @@ static void read_operation(lua_State *L, struct call *call) {
   o->name = string_field(L, OPERATION, "name", call->name, sizeof call->name);
   o->tenant_field =
       string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
-  o->own.errors_ref = table_ref(L, OPERATION, "errors");
   o->restricted = true;
   mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation),
                      &o->tx.isolation);
@@ -185,11 +180,40 @@ static void read_operation(lua_State *L, struct call *call) {
     o->limits = read_limits(L, call->ops);
     o->limits.wall_ms = ms_field(L, "timeout");
   }
+  o->tx.backoff_ms = MP_TX_BACKOFF_MS;
+  o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
+}
+
+/* What read_operation finds. A definition does not change once it is called, so it is read once and
+ * keeps this in its field `plan`. */
+struct plan {
+  struct mp_txn_options options;
+  char name[sizeof((struct call *)0)->name], tenant_field[sizeof((struct call *)0)->tenant_field];
+};
+
+static void plan_call(lua_State *L, struct call *call) {
+  struct mp_txn_options *o = &call->options;
+  lua_getfield(L, OPERATION, "plan");
+  struct plan *plan = lua_touserdata(L, -1);
+  if (!plan) {
+    read_operation(L, call);
+    plan = lua_newuserdatauv(L, sizeof *plan, 0);
+    plan->options = *o;
+    memcpy(plan->name, call->name, sizeof plan->name);
+    memcpy(plan->tenant_field, call->tenant_field, sizeof plan->tenant_field);
+    lua_setfield(L, OPERATION, "plan");
+  } else {
+    *o = plan->options;
+    memcpy(call->name, plan->name, sizeof plan->name);
+    memcpy(call->tenant_field, plan->tenant_field, sizeof plan->tenant_field);
+    o->name = o->name ? call->name : NULL;
+    o->tenant_field = o->tenant_field ? call->tenant_field : NULL;
+  }
+  lua_pop(L, 1);
+  o->own.errors_ref = table_ref(L, OPERATION, "errors");
   lua_getfield(L, OPERATION, "grouping");
   call->groups = luaL_testudata(L, -1, GROUPS_TYPE);
   call->groups_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  o->tx.backoff_ms = MP_TX_BACKOFF_MS;
-  o->tx.backoff_cap_ms = MP_TX_BACKOFF_CAP_MS;
 }
 
 /* Writes the length first, so that different lists of parts never give the same bytes; NULL differs
@@ -284,18 +308,14 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   mp_label_unref(label);
 }
 
-/* transact { operation=, run=, input=, again=, lane=, tenant=, caller=, timeout=, key=, want_info=,
- * origin= } -> result[, info]. `run` is the first attempt's script; `again` is that of further
+/* transact(operation, run, input, again, lane, tenant, caller, timeout, key, want_info, origin)
+ * -> result[, info]. `run` is the first attempt's script; `again` is that of further
  * attempts, which makes a fresh copy of the checked input. With a key their result is the text that
  * the key keeps. */
 static int host_transact(lua_State *L) {
   struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   struct mp_err err;
-  luaL_checktype(L, 1, LUA_TTABLE);
-  lua_settop(L, 1);
-  for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
-    lua_getfield(L, 1, arguments[i]);
-  lua_remove(L, 1);
+  lua_settop(L, ORIGIN);
   luaL_checktype(L, OPERATION, LUA_TTABLE);
   luaL_checktype(L, RUN, LUA_TFUNCTION);
   luaL_checktype(L, AGAIN, LUA_TFUNCTION);
@@ -322,7 +342,7 @@ static int host_transact(lua_State *L) {
   call->box = box;
   box->call = call;
   struct mp_txn_options *o = &call->options;
-  read_operation(L, call);
+  plan_call(L, call);
   o->tenant = lua_tostring(L, TENANT);
   o->purse = purse_of(L, call);
   call->tenant_ref = value_ref(L, TENANT);

@@ -48,7 +48,8 @@ static void forget(struct mp_stmt_cache *cache, struct mp_prepared *stmt, bool o
       cache->dropped[cache->dropped_len++] = stmt->number;
   }
   for (size_t i = 0; i < MP_ARRAY_LEN(cache->front); i++)
-    if (cache->front[i].stmt == stmt) cache->front[i].stmt = NULL;
+    for (int way = 0; way < 2; way++)
+      if (cache->front[i][way].stmt == stmt) cache->front[i][way].stmt = NULL;
   HASH_DEL(cache->table, stmt);
   mp_list_remove(&stmt->lru);
   cache->count--;
@@ -67,13 +68,16 @@ void mp_stmt_cache_fini(struct mp_stmt_cache *cache) {
 }
 
 static struct mp_prepared *lookup(struct mp_stmt_cache *cache, const char *sql) {
-  size_t slot = ((uintptr_t)sql >> 4) % MP_ARRAY_LEN(cache->front);
-  struct mp_prepared *stmt = cache->front[slot].stmt;
+  size_t slot =
+      ((uint64_t)(uintptr_t)sql * UINT64_C(0x9e3779b97f4a7c15) >> 32) % MP_ARRAY_LEN(cache->front);
+  struct mp_prepared_at *way = cache->front[slot];
   /* Compared anyway: another text may now be at the same address. */
-  if (stmt && cache->front[slot].address == sql && !strcmp(stmt->sql, sql)) return stmt;
+  for (int i = 0; i < 2; i++)
+    if (way[i].address == sql && way[i].stmt && !strcmp(way[i].stmt->sql, sql)) return way[i].stmt;
+  struct mp_prepared *stmt;
   HASH_FIND(hh, cache->table, sql, strlen(sql), stmt);
-  cache->front[slot].address = sql;
-  cache->front[slot].stmt = stmt;
+  way[1] = way[0];
+  way[0] = (struct mp_prepared_at){sql, stmt};
   return stmt;
 }
 

@@ -14,11 +14,12 @@ struct mp_prepared; /* stmt_cache.c */
 
 struct mp_stmt_cache {
   struct mp_prepared *table;
-  /* A cache in front of the table: texts live long, so a text's address mostly identifies it. */
-  struct {
+  /* A cache in front of the table: texts live long, so a text's address mostly identifies it.
+   * Pairs: two texts that meet in a place do not drive each other out. */
+  struct mp_prepared_at {
     const char *address;
     struct mp_prepared *stmt;
-  } front[64];
+  } front[64][2];
   struct mp_list lru;
   size_t count, limit;
   unsigned next_number;

@@ -23,8 +23,6 @@
 #define MAX_NAMES 1600   /* so that their numbers fit into a table on the stack */
 #define MAX_COLUMNS 1600 /* PostgreSQL's, of a table */
 
-void mp_text_ref(struct mp_text *text) { text->refs++; }
-
 void mp_text_unref(struct mp_text *text) {
   if (--text->refs) return;
   for (int i = 0; text->names && i < text->nparams; i++) free(text->names[i]);
@@ -44,7 +42,7 @@ const char *mp_text_shown(struct mp_text *text) {
 }
 
 struct mp_text *mp_text_brief(struct mp_text *text) {
-  if (strnlen(text->sql, MP_SQL_QUICK + 1) <= MP_SQL_QUICK) return text;
+  if (text->len <= MP_SQL_QUICK) return text;
   if (text->brief || !(text->brief = mp_text_raw(""))) return text->brief ? text->brief : text;
   const char *shown = mp_text_shown(text);
   if (shown) text->brief->shown = strdup(shown);
@@ -57,6 +55,7 @@ struct mp_text *mp_text_raw(const char *sql) {
   text->refs = 1;
   text->names_ref = LUA_NOREF;
   text->sql = strdup(sql);
+  text->len = strlen(sql);
   if (text->sql) return text;
   free(text);
   return NULL;
@@ -194,6 +193,7 @@ static const char *number_params(struct mp_text *text, const char *sql) {
   if (!fault && highest && text->names) fault = "mixes $name with $1: use one of the two";
   if (!text->names) text->nparams = highest;
   if (!fault && !out.failed) text->sql = strdup(mp_buf_text(&out));
+  text->len = out.len;
   mp_buf_fini(&out);
   return fault ? fault : text->sql ? NULL : no_memory;
 }

@@ -16,6 +16,7 @@
 struct mp_text {
   int refs;
   char *sql;    /* with $1, $2 ... */
+  size_t len;   /* of sql */
   char **names; /* nparams names, without the $; NULL: the text is positional itself */
   int nparams;
   int names_ref; /* registry: the names as an array of Lua strings; LUA_NOREF without names */
@@ -37,7 +38,7 @@ struct mp_text {
   struct mp_many *many;  /* of an insert that the host wrote: see many.h; else NULL */
 };
 
-void mp_text_ref(struct mp_text *text);
+static inline void mp_text_ref(struct mp_text *text) { text->refs++; }
 void mp_text_unref(struct mp_text *text);
 /* The text without values (redact.h); made on first use. NULL: no memory. */
 const char *mp_text_shown(struct mp_text *text);

@@ -91,7 +91,9 @@ const char *mp_buf_text(struct mp_buf *buf) {
 }
 
 void mp_copy_text(char *out, size_t size, const char *text) {
-  size_t len = strnlen(text, size - 1);
+  /* Not strnlen: libpg_query brings a slow one of its own, which would be taken. */
+  const char *end = memchr(text, '\0', size - 1);
+  size_t len = end ? (size_t)(end - text) : size - 1;
   memcpy(out, text, len);
   out[len] = '\0';
 }

@@ -52,13 +52,10 @@ local function convert_object(self, value, run)
   local copy, border = {}, run.border
   local names, border_names, fields = self.names, self.border_names, self.fields
   local known = border and self.by_border_name or fields
-  local seen = 0
   for i = 1, #names do
     local name = names[i]
     local key = border and border_names[name] or name
-    local v = rawget(value, key)
-    if v ~= nil then seen = seen + 1 end
-    copy[name] = run:child(key, fields[name], v)
+    copy[name] = run:child(key, fields[name], rawget(value, key))
   end
   local unknown = nil
   for key in next, value do
@@ -72,7 +69,8 @@ local function convert_object(self, value, run)
     table.sort(unknown, function(a, b) return tostring(a) < tostring(b) end)
     for _, key in ipairs(unknown) do report_unknown(self, run, key) end
   end
-  for _, rule in ipairs(self.rules) do check_rule(self, rule, value, run) end
+  local rules = self.rules
+  for i = 1, #rules do check_rule(self, rules[i], value, run) end
   return setmetatable(copy, self.metatable)
 end
 
@@ -188,11 +186,11 @@ local function convert_union(self, value, run)
   local outer, best = run.failures, nil
   local depth = run.depth
   for _, choice in ipairs(self.choices) do
-    run.failures = {}
+    run.failures = nil
     local copy = run:visit(choice, value)
     local failed = run.failures
     run.failures, run.depth = outer, depth
-    if #failed == 0 then return copy end
+    if not failed then return copy end
     best = best and #best <= #failed and best or failed -- report the form with the fewest failures
   end
   local own = run:path()

@@ -36,7 +36,7 @@ end
 
 -- border: names are camelCase and positions count from 0, as in the JSON of the caller.
 local function new_run(border, prefix)
-  return setmetatable({ depth = 0, border = border or false, prefix = prefix, failures = {} }, Run)
+  return setmetatable({ depth = 0, border = border or false, prefix = prefix }, Run)
 end
 
 function Run:path(last)
@@ -61,10 +61,11 @@ end
 local MOST_FAILURES = 100 -- reported for a value
 
 --- Has the run as many failures as are reported? Then the caller may stop.
-function Run:full() return #self.failures >= MOST_FAILURES end
+function Run:full() return self.failures and #self.failures >= MOST_FAILURES end
 
 function Run:report(path, message, line)
-  local failures = self.failures
+  local failures = self.failures or {}
+  self.failures = failures -- most runs have none
   if not self:full() then
     failures[#failures + 1] = { path = path, message = message, line = line }
   end
@@ -78,7 +79,12 @@ function Run:child(step, schema, value)
     return nil
   end
   self.depth, self[depth] = depth, step
-  local copy = self:visit(schema, value)
+  local copy
+  if value == nil or value == null then
+    copy = self:visit(schema, value)
+  else -- most values: without a further call
+    copy = schema.convert(schema, value, self)
+  end
   self.depth = depth - 1
   return copy
 end
@@ -103,7 +109,7 @@ end
 
 function Run:finish(copy)
   local failures = self.failures
-  if #failures == 0 then return copy end
+  if not failures then return copy end
   local lines, fields = {}, {}
   for i, f in ipairs(failures) do
     if i <= 3 then lines[i] = f.line end
@@ -158,7 +164,7 @@ function methods.default(object, value)
   if value == nil then error("default(nil): use :optional()", 2) end
   local run = new_run(false)
   local copy = run:visit(self, value)
-  if #run.failures > 0 then error("the default itself " .. run.failures[1].line, 2) end
+  if run.failures then error("the default itself " .. run.failures[1].line, 2) end
   return derive(self, { default_value = copy })
 end
 
@@ -232,7 +238,7 @@ local function is_schema(value) return open(value) ~= nil end
 local function fits(definition, value)
   local run = new_run(false)
   run:visit(definition, value)
-  return #run.failures == 0
+  return not run.failures
 end
 
 --- What is wrong with a result of an operation, as JSON has it (decoded; names as at the border);
@@ -241,8 +247,8 @@ local function result_fault(definition, value)
   local run = new_run(true)
   run.of_result = true
   run:visit(definition, value)
-  local first = run.failures[1]
-  return first and (first.line:find(":", 1, true) and first.line or "it " .. first.line)
+  local first = run.failures and run.failures[1]
+  return first and (first.line:find(":", 1, true) and first.line or "it " .. first.line) or nil
 end
 
 -- of: returns the definition of a schema, and nil for any other value.

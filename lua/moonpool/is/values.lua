@@ -137,14 +137,17 @@ values.integer = schema.new("integer", {
   allows = set("min", "max"),
   bound = integer_bound,
   convert = function(self, value, run)
-    local i = nil
-    if math.type(value) then
+    local i, kind = nil, math.type(value)
+    if kind == "integer" then
+      i = value
+    elseif kind then
       i = math.tointeger(value)
     elseif decimal.is(value) then -- 3.0 or 3e0 in JSON
       local ok, integral = pcall(value.tointeger, value)
       i = ok and integral or nil
     end
     if not i then return run:fail("must be an integer") end
+    if not (self.min_value or self.max_value) then return i end
     return in_range(self, i, run)
   end,
 })
@@ -238,7 +241,7 @@ local function copy_any(value, run, depth)
       run.depth, run[at] = at, k
       copy[k] = copy_any(v, run, depth + 1)
       run.depth = at - 1
-      if #run.failures > 0 then return nil end
+      if run.failures then return nil end
     end
     -- the copy of an array is an array even if empty; other metatables are not copied
     if json.is_array(value) then json.array(copy) end

@@ -204,6 +204,14 @@ local function lost_answer(op, fault, short)
   return ok and told or short
 end
 
+-- Made before the call: after it there may be no memory for the text.
+local function no_memory_for_answer(op)
+  local told = op.name .. " is done and stored, but there was no memory for its answer; the \z
+    same key gives it once more"
+  return errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
+    message = told, told = told }
+end
+
 -- What the caller gets of a call that is stored.
 local function stored(op, answer, key, short, options)
   if key then
@@ -260,14 +268,9 @@ local function call(op, input, options, want_info)
   local key    = key_of(op, raw, options)
   local run    = script_of(op, key, options)
   local again  = function(fresh) return run(fresh, check(op, raw, options)) end
-  -- Made before the call: after it there may be no memory for the text.
-  local told   = op.name .. " is done and stored, but there was no memory for its answer; the \z
-    same key gives it once more"
-  local short  = key and errors.new { code = "RESULT_UNWRITABLE", status = 500, operation = op.name,
-    message = told, told = told }
-  local answer, info = host.transact { operation = op, run = run, input = checked, again = again,
-    lane = lane, tenant = tenant, caller = caller or nil,
-    timeout = timeout_of(op, options), key = key, want_info = want_info, origin = options.origin }
+  local short  = key and no_memory_for_answer(op)
+  local answer, info = host.transact(op, run, checked, again, lane, tenant, caller or nil,
+                                     timeout_of(op, options), key, want_info, options.origin)
   return stored(op, answer, key, short, options), info
 end
 

@@ -45,7 +45,9 @@
 ---@field signal fun(): table            set, wait
 ---@field short_at fun(): string?        the line at which the task was refused memory
 -- Calls and transactions
----@field transact fun(call: table): any, moonpool.call_info?   a call of an operation; suspends
+-- transact(op, run, input, again, lane, tenant, caller, timeout, key, want_info, origin): a call of
+-- an operation; suspends
+---@field transact fun(op: table, run: function, ...: any): any, moonpool.call_info?
 ---@field charge fun(operation: table)   from now on the operation's limits apply to the task
 ---@field groups fun(width: integer): userdata   for `grouping` of a definition
 ---@field lanes fun(): table             active, waiting
