@@ -1,6 +1,7 @@
 -- moonpool.check.access: what a script may read and set: globals, fields of the input, columns of
 -- rows, names of modules and of tx.
 local nearest = require "moonpool.is.nearest"
+local nullable = require "moonpool.check.nullable"
 local sandbox = require "moonpool.script.sandbox"
 local values  = require "moonpool.check.values"
 
@@ -192,6 +193,7 @@ function access.index(self, _, base, key, key_node)
     local reader = read[member.kind]
     local value, wrong = values.unknown, nil
     if reader then value, wrong = reader(member, name, known, self) end
+    if member.perhaps and base.kind == "union" then nullable.read(self, key_node, member) end
     if member.kind ~= "none" then
       list[#list + 1] = value or values.unknown
       first, good = first or wrong, good or not wrong

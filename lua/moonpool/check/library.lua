@@ -2,6 +2,7 @@
 -- Lua's, the host's and the methods of tx.
 local access     = require "moonpool.check.access"
 local own_errors = require "moonpool.operation.own_errors"
+local nullable   = require "moonpool.check.nullable"
 local statements = require "moonpool.check.statements"
 local values     = require "moonpool.check.values"
 
@@ -30,7 +31,10 @@ local basic = functions._G
 function basic.error() return {}, true end
 function basic.tostring(_, call) return { first_of(call) } end
 function basic.tonumber() return { { kind = "number" } } end
-function basic.assert(_, call) return { first_of(call) } end
+function basic.assert(self, call)
+  nullable.tested(self, call.arguments[1] or values.unknown)
+  return { first_of(call) }
+end
 
 function basic.setmetatable(_, call)
   local object, meta = first_of(call), first_of(call, 2)

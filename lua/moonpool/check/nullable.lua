@@ -64,7 +64,7 @@ end
 --- Notes that a script tests a value.
 function nullable.tested(self, value)
   for _, member in ipairs(values.members(value)) do
-    if member.path then self.tests[member.path] = true end
+    if member.path or member.perhaps then self.tests[member.path or member] = true end
   end
 end
 
@@ -74,6 +74,14 @@ function nullable.used(self, node, value)
   self:report("warning", "nullable", node,
     ("`%s` may be NULL, which is nil here and raises an error"):format(value.path),
     ("%s; test it first, or write coalesce(…) in the SQL"):format(value.nullable))
+end
+
+--- A field is read of a row that tx:first may not have found.
+function nullable.read(self, node, row)
+  if not row.perhaps or row.fn ~= self.fn or self.tests[row] then return end
+  self:report("warning", "nullable", node,
+    "there may be no row: tx:first gives nil then, and this raises an error",
+    "test it first; or use tx:one, which raises RESOURCE_NOT_FOUND with your message")
 end
 
 return nullable

@@ -219,7 +219,10 @@ end
 
 local shapes = {
   one   = function(row) return row end,
-  first = function(row) return values.union(row, values.none) end,
+  first = function(row)
+    row.perhaps = true
+    return values.union(row, values.none)
+  end,
   query = function(row) return { kind = "rows", row = row } end,
   count = function() return { kind = "number" } end,
   exec  = function() return values.none end,

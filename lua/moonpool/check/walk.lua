@@ -1,11 +1,12 @@
 -- moonpool.check.walk: follows a script through its syntax tree, with what is known of each value
 -- (values.lua). Nothing is run. Both branches of an `if` are followed, and what they assign is
 -- joined; functions are entered where they are called.
-local access = require "moonpool.check.access"
+local access   = require "moonpool.check.access"
+local branches = require "moonpool.check.branches"
 local compared = require "moonpool.check.compared"
-local library = require "moonpool.check.library"
+local library  = require "moonpool.check.library"
 local nullable = require "moonpool.check.nullable"
-local values = require "moonpool.check.values"
+local values   = require "moonpool.check.values"
 
 local MOST_STEPS, MOST_DEPTH = 200000, 24 -- of one operation
 
@@ -13,6 +14,8 @@ local Walk = {}
 Walk.__index = Walk
 
 local walk = {}
+
+local branch, join, loop = branches.branch, branches.join, branches.loop
 
 -- project: see project.lua. `phase`: "load" while files are loaded, "run" inside of `run`, "after"
 -- inside of a hook.
@@ -66,48 +69,6 @@ function Walk:write(cell, value)
   local journal = self.journal
   if journal and journal[cell] == nil then journal[cell] = cell.value end
   cell.value = value
-end
-
--- Runs fn() as a branch. -> what it assigned (cell -> value), and what fn returned. The cells have
--- their values from before.
-local function branch(self, fn)
-  local journal, finals = {}, {}
-  local dead = self:with({ journal = journal }, fn)
-  for cell, before in pairs(journal) do
-    finals[cell], cell.value = cell.value, before
-  end
-  return finals, dead
-end
-
--- Goes on after one of several branches.
-local function join(self, outcomes)
-  local cells = {}
-  for _, finals in ipairs(outcomes) do
-    for cell in pairs(finals) do cells[cell] = true end
-  end
-  for cell in pairs(cells) do
-    local list = {}
-    for i, finals in ipairs(outcomes) do list[i] = finals[cell] or cell.value end
-    self:write(cell, values.union(table.unpack(list)))
-  end
-end
-
--- A text that each turn of a loop makes longer is not seen.
-local function is_text(value)
-  for _, member in ipairs(values.members(value)) do
-    if member.kind == "text" then return true end
-  end
-  return false
-end
-
-local function loop(self, node, body)
-  local finals = branch(self, function() return self:with({ looping = true }, body) end)
-  for cell, value in pairs(finals) do
-    if is_text(value) and is_text(cell.value) then
-      finals[cell] = values.hole(self.file, node, "a text that a loop makes")
-    end
-  end
-  join(self, { finals, {} })
 end
 
 -- -- expressions ----------------------------------------------------------------------------------
@@ -372,14 +333,27 @@ end
 
 local exec = {}
 
+-- The place of a label in a block, or nil.
+local function label_of(block, name)
+  for i, statement in ipairs(block) do
+    if statement.tag == "Label" and statement[1] == name then return i end
+  end
+end
+
 --- Follows statements. -> true if what stands behind them is never reached.
 function Walk:block(block, scope)
-  for _, statement in ipairs(block) do
-    self.steps = self.steps + 1
+  local at = 1
+  while block[at] do
+    local statement = block[at]
+    self.steps, self.statement = self.steps + 1, statement
     if self.steps > MOST_STEPS then return false end
     local handler = exec[statement.tag]
-    self.statement = statement
-    if handler and handler(self, statement, scope) then return true end
+    if handler and handler(self, statement, scope) then
+      local label = statement.tag == "Goto" and label_of(block, statement[1])
+      if not label or label < at then return true end
+      at = label
+    end
+    at = at + 1
   end
   return false
 end

@@ -147,7 +147,7 @@ mistake("insert_right", [=[
 -- -- what is read ---------------------------------------------------------------------------------
 
 mistake("row_field", [=[
-    local product = tx:first("select id, sku from products where shop_id = $shop_id", input)
+    local product = tx:one("select id, sku from products where shop_id = $shop_id", input)
     return { sku = product.skuu } --! row-field: no column `skuu` | `sku`]=])
 
 mistake("rows_field", [=[
@@ -291,6 +291,10 @@ files["scripts/input_of_call.lua"] = files["scripts/input_of_call.lua"]:gsub("qu
 mistake("null_column", [=[
     local product = tx:first("select note from products where shop_id = $shop_id", input)
     return product and product.note:upper() --! nullable: `row.note` may be NULL | no NOT NULL]=])
+
+mistake("perhaps_no_row", [=[
+    local product = tx:first("select sku from products where shop_id = $shop_id", input)
+    return { sku = product.sku } --! nullable: there may be no row | tx:one]=])
 
 mistake("null_of_outer_join", [=[
     for _, row in ipairs(tx:query([[
