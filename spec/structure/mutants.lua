@@ -70,10 +70,20 @@ static void send_begin(struct mp_segment *s) {]] },
     test = "spec/fault/deadline_spec.lua", filter = "while a statement runs" },
 
   { name = "savepoint_kept", about = "the work inside of a savepoint that failed stays",
-    file = "src/rules/attempts.c",
+    file = "src/rules/restarts.c",
     replace = { "  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {",
                 "  if (false) {" },
     test = "tx_test" },
+
+  { name = "answered_unflushed", about = "a caller hears of its work before its flush",
+    file = "src/rules/attempts.c",
+    replace = { "  if (tx->flush != MP_TX_FLUSHES_LATER) {", "  if (tx) {" },
+    test = "spec/integration/shared_flush_spec.lua", filter = "waited for by the caller" },
+
+  { name = "unflushed_seen", about = "who has seen work that a crash can undo is answered at once",
+    file = "src/rules/attempts.c",
+    replace = { "  bool held = now.unflushed && !tx->answered;", "  bool held = false;" },
+    test = "spec/integration/shared_flush_spec.lua", filter = "holds back who" },
 
   { name = "lane_jumped", about = "who comes last to a lane is served first",
     file = "src/rules/lane.c",
@@ -108,7 +118,7 @@ static void send_begin(struct mp_segment *s) {]] },
 
   { name = "rolled_back_twice",
     about = "a COMMIT that failed is rolled back behind what the next one has sent already",
-    file = "src/txn/txn.c",
+    file = "src/txn/ended.c",
     replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has",
                 "  if (actions & MP_TX_DO_ROLLBACK) send_rollback(of_link(behind));\n"
                 .. "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has" },

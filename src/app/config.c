@@ -44,6 +44,9 @@ static const struct text {
      "what serve, reload and spec do with what moonpool check finds: nothing, a warning in the "
      "log, or refuse these scripts; unset: warn",
      "off warn refuse", offsetof(struct mp_config, check), PUBLIC, NULL},
+    {"MOONPOOL_FLUSH",
+     "shared: the COMMITs of all calls share one flush of the server's disk; unset: own",
+     "own shared", offsetof(struct mp_config, flush), PUBLIC, NULL},
     {"MOONPOOL_LOG", "form of log lines; auto or unset: text on a terminal, json elsewhere",
      "auto text json", offsetof(struct mp_config, log_format), PUBLIC, NULL},
     {"MOONPOOL_LOG_LEVEL", "the least important level that is logged", "error warn info debug",

@@ -14,7 +14,7 @@
 /*    field                 environment name            default  lowest  highest   unit   help */
 #define MP_CONFIG_NUMBERS(X)                                                     \
   X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "",                                    \
-    "connections of the pool at most; the host has one or two more")             \
+    "connections of the pool at most; the host has one to three more")           \
   X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")  \
   X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms",            \
     "time for opening one connection, name look-up included")                    \
@@ -85,6 +85,7 @@ struct mp_config {
   char *log_format;    /* MOONPOOL_LOG: text | json | auto */
   char *log_level;     /* MOONPOOL_LOG_LEVEL */
   char *time_zone;     /* MOONPOOL_TZ */
+  char *flush;         /* MOONPOOL_FLUSH: own | shared; NULL: own */
   char *listen;        /* MOONPOOL_LISTEN */
   char *cors_origins;  /* MOONPOOL_CORS_ORIGINS */
   char *hosts;         /* MOONPOOL_HOSTS */

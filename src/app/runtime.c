@@ -93,6 +93,8 @@ static void share(struct mp_runtime *rt) {
       .health = &rt->health,
       .lanes = rt->lanes,
       .opened_ms = mp_loop_now_ms(rt->loop),
+      .wal_flush = rt->wal_flush,
+      .shared_flush = config->flush && !strcmp(config->flush, "shared"),
       .development = config->env && !strcmp(config->env, "development"),
       .check = config->check ? config->check : "warn",
       .query_timeout_ms = config->query_timeout_ms,
@@ -123,6 +125,7 @@ static void take_options(struct mp_runtime *rt, const struct mp_runtime_options 
   rt->config.time_zone = rt->config.alert_webhook = rt->config.otlp_endpoint = NULL;
   rt->serving = options->serving;
   if (options->seat) rt->seat = *options->seat;
+  if (!rt->seat.flushes) rt->seat.flushes = &rt->flushes;
   if (rt->serving) mp_workers_share(&rt->config, 0);
   rt->interactive = options->interactive;
 }
@@ -159,6 +162,9 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
     rv = mp_workers_open(&rt->workers, rt->loop, options->config, options, &mp_worker_life,
                          &rt->seat, err);
   }
+  if (!rv)
+    rv = mp_wal_flush_new(&rt->wal_flush, rt->loop, rt->pool, rt->seat.flushes,
+                          rt->config.commit_timeout_ms, err);
   if (rv) {
     discard(rt, options);
     return rv;
@@ -374,13 +380,14 @@ static bool close_step(struct mp_runtime *rt) {
         return true;
       }
       mp_listen_stop(&rt->host);
+      mp_wal_flush_close(rt->wal_flush);
       mp_pools_close(&rt->pools);
       rt->closing = MP_RUNTIME_PARTING;
       /* fall through */
     case MP_RUNTIME_PARTING:
     case MP_RUNTIME_HUNG: break;
   }
-  return !mp_pools_left(&rt->pools) && !unfinished(rt);
+  return !mp_pools_left(&rt->pools) && mp_wal_flush_closed(rt->wal_flush) && !unfinished(rt);
 }
 
 static void free_parts(struct mp_runtime *rt) {
@@ -391,6 +398,7 @@ static void free_parts(struct mp_runtime *rt) {
   if (rt->vm) mp_vm_close(rt->vm);
   mp_http_client_free(rt->client);
   mp_host_fini(&rt->host);
+  mp_wal_flush_free(rt->wal_flush);
   mp_ops_fini(&rt->ops);
   mp_buf_fini(&rt->report);
   if (rt->lanes) mp_lanes_unref(rt->lanes);

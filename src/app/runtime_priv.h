@@ -15,6 +15,7 @@
 #include "rules/budget.h"
 #include "script/vm.h"
 #include "svc/service.h"
+#include "txn/wal_flush.h"
 #include "util/buf.h"
 #include "util/cache.h"
 #include "watch/history.h"
@@ -42,8 +43,10 @@ struct mp_runtime {
   struct mp_history *history;
   struct mp_recorder *recorder;
   struct mp_cache *cache;
-  struct mp_shared shared; /* by all VMs */
-  struct mp_host host;     /* of the host's own VM */
+  struct mp_wal_flush *wal_flush;
+  struct mp_flush_crew flushes; /* of the workers; theirs is the front's */
+  struct mp_shared shared;      /* by all VMs */
+  struct mp_host host;          /* of the host's own VM */
   struct mp_budget retries;
   struct mp_ops ops;
   struct mp_generations *generations;

@@ -122,8 +122,8 @@ static void keep_scope(lua_State *L, struct mp_host *host, struct mp_txn_options
 
 /* A misspelled option must not silently be ignored. */
 static void check_options(lua_State *L, int idx) {
-  static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout",
-                                      "retries",   "tenant",    "witness",    "merge"};
+  static const char *const known[] = {"isolation", "read_only", "deferrable", "timeout", "retries",
+                                      "tenant",    "witness",   "merge",      "flush"};
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     bool found = false;
@@ -132,7 +132,7 @@ static void check_options(lua_State *L, int idx) {
       mp_luaerr_misuse(
           L, "db.transaction",
           "unknown option `%s`; there are isolation, read_only, deferrable, timeout, retries, "
-          "tenant, witness, merge",
+          "tenant, witness, merge, flush",
           name);
   }
 }
@@ -152,6 +152,15 @@ static void isolation_option(lua_State *L, enum mp_isolation *out) {
         luaL_tolstring(L, -1, NULL));
 }
 
+static bool flush_option(lua_State *L, const struct mp_host *host) {
+  if (lua_getfield(L, 1, "flush") == LUA_TNIL) return host->shared->shared_flush;
+  const char *flush = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+  bool shared = !strcmp(flush, "shared");
+  if (!shared && strcmp(flush, "own") != 0)
+    mp_luaerr_misuse(L, "db.transaction", "flush is \"own\" or \"shared\"");
+  return shared;
+}
+
 static uint64_t timeout_option(lua_State *L) {
   if (lua_getfield(L, 1, "timeout") == LUA_TNIL) return 30000;
   double seconds = lua_tonumber(L, -1);
@@ -168,7 +177,8 @@ static unsigned retries_option(lua_State *L) {
   return (unsigned)retries;
 }
 
-/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=, witness=}], fn)
+/* transaction([{isolation=, read_only=, deferrable=, tenant=, timeout=, retries=, witness=, merge=,
+ * flush=}], fn)
  * -> what fn(tx) returns */
 int mp_db_transaction(lua_State *L) {
   struct mp_source *source = mp_source_usable(L, "db.transaction");
@@ -193,6 +203,7 @@ int mp_db_transaction(lua_State *L) {
   bool witness = flag_option(L, "witness") || lua_isnil(L, -1);
   options.tx.witness = witness && !options.tx.read_only;
   options.merge = flag_option(L, "merge") || lua_isnil(L, -1);
+  options.shared_flush = flush_option(L, host);
   if (options.tx.deferrable && !(options.tx.read_only && options.tx.isolation == MP_SERIALIZABLE))
     mp_luaerr_misuse(L, "db.transaction",
                      "deferrable needs isolation = \"serializable\" and read_only = true");

@@ -53,24 +53,27 @@ static void leave_groups(struct call *call) {
   if (next) start_transaction(MP_CONTAINER_OF(next, struct call, group_pass));
 }
 
-static void leave_brake(struct call *call) {
+static void leave_brake(struct call *call, unsigned conflicts) {
   struct mp_brakes *brakes = &call->ops->brakes;
   struct mp_brake_pass *next;
   bool ended = call->stage == IN_TRANSACTION;
-  unsigned conflicts = call->answer.retries_serialization + call->answer.retries_deadlock;
-  if (!call->committed && mp_tx_conflict(&call->answer.err)) conflicts++;
   uint64_t key = mp_brake_leave(brakes, &call->brake_pass, ended, conflicts);
   while (key && (next = mp_brake_next(brakes, key)))
     start_transaction(MP_CONTAINER_OF(next, struct call, brake_pass));
 }
 
-/* The next calls start before this one is answered: they must not wait for its answer. */
-static void make_way(struct call *call) {
+/* The next calls start before this one is answered: they must not wait for its answer. Nothing is
+ * left to do when the call has made way before. */
+static void make_way(struct call *call, unsigned conflicts) {
   struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
   if (next) turn_came(MP_CONTAINER_OF(next, struct call, pass));
   leave_groups(call);
-  leave_brake(call);
+  leave_brake(call, conflicts);
 }
+
+/* Only its flush is waited for. Should that be lost, the call may run again, beside its lane: lanes
+ * save waits, and the database alone keeps calls apart. */
+static void on_over(void *data, unsigned conflicts) { make_way(data, conflicts); }
 
 static int push_error_p(lua_State *L) {
   mp_luaerr_push(L, lua_touserdata(L, 1));
@@ -82,7 +85,7 @@ static void fail(struct call *call, const struct mp_err *err) {
   lua_State *L = lua_of(call);
   struct mp_err copy = *err;
   end_flight(call, "failed", err);
-  make_way(call);
+  make_way(call, 0);
   if (call->abandoned) {
     mp_call_free(call);
     return;
@@ -126,7 +129,8 @@ static void on_answer(void *data, struct mp_txn_answer *answer) {
   }
   call->committed = answer->outcome == MP_TX_COMMITTED;
   end_flight(call, mp_txn_outcome_text(answer), call->committed ? NULL : &answer->err);
-  make_way(call);
+  bool conflict = !call->committed && mp_tx_conflict(&answer->err);
+  make_way(call, answer->retries_serialization + answer->retries_deadlock + conflict);
   if (call->abandoned) {
     mp_call_free(call);
     return;
@@ -163,7 +167,7 @@ static void enter_transaction(struct call *call) {
 static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b) {
   return b->group > 1 && a->tx.isolation == b->tx.isolation && a->tx.read_only == b->tx.read_only &&
          a->tx.witness == b->tx.witness && !a->tenant == !b->tenant && !b->key_id &&
-         !b->statement_timeout_ms && !b->lock_timeout_ms;
+         a->shared_flush == b->shared_flush && !b->statement_timeout_ms && !b->lock_timeout_ms;
 }
 
 static struct call *behind_in_lane(struct call *last) {
@@ -206,6 +210,7 @@ static void next_begins(struct mp_txn *txn, void *data);
 static const struct mp_txn_calls calls = {.push_script = push_script,
                                           .join = join_group,
                                           .committing = next_begins,
+                                          .over = on_over,
                                           .on_answer = on_answer};
 
 /* COMMIT is under way: the next call of the lane goes on with the connection without waiting for

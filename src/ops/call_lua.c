@@ -166,7 +166,7 @@ static void read_settings(lua_State *L, struct mp_txn_options *o) {
 /* The transaction's settings in the definition; the strings live as long as the operation. */
 static void read_operation(lua_State *L, struct call *call) {
   struct mp_txn_options *o = &call->options;
-  char isolation[32];
+  char isolation[32], flush_text[8];
   o->name = string_field(L, OPERATION, "name", call->name, sizeof call->name);
   o->tenant_field =
       string_field(L, OPERATION, "tenant", call->tenant_field, sizeof call->tenant_field);
@@ -174,6 +174,8 @@ static void read_operation(lua_State *L, struct call *call) {
   mp_isolation_parse(string_field(L, OPERATION, "isolation", isolation, sizeof isolation),
                      &o->tx.isolation);
   read_settings(L, o);
+  const char *flush = string_field(L, OPERATION, "flush", flush_text, sizeof flush_text);
+  o->shared_flush = flush ? !strcmp(flush, "shared") : call->ops->host->shared->shared_flush;
   o->tx.witness = o->tx.witness && !o->tx.read_only;
   o->tx.max_attempts++; /* the first, and the retries */
   if (flag_field(L, "limited")) {

@@ -24,6 +24,7 @@
 
 struct mp_cache;
 struct mp_crew;
+struct mp_flush_crew;
 struct mp_generations;
 
 /* A worker's place in the crew, for its runtime. */
@@ -32,6 +33,7 @@ struct mp_seat {
   unsigned worker; /* 0: the front */
   /* The front's, borrowed: */
   struct mp_cache *cache;
+  struct mp_flush_crew *flushes;
   const char *otlp_endpoint; /* where each worker sends the traces of its calls; NULL: nowhere */
 };
 

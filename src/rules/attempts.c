@@ -18,15 +18,14 @@ static const char *unsound(const void *object) {
 
 MP_SM_TABLE(sm, "tx", MP_TX_STATE_MAP, unsound);
 
-static unsigned answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
+unsigned mp_tx_answer(struct mp_tx *tx, enum mp_tx_outcome outcome) {
   if (tx->answered) return 0;
   tx->answered = true;
   tx->outcome = outcome;
   return MP_TX_DO_ANSWER;
 }
 
-/* A forbidden move is a fault of the host: this one transaction ends, its connection with it. */
-static bool move(struct mp_tx *tx, enum mp_tx_state to) {
+bool mp_tx_move(struct mp_tx *tx, enum mp_tx_state to) {
   enum mp_tx_state from = tx->state;
   bool right = mp_sm_may(&sm, from, to);
   tx->state = to;
@@ -40,7 +39,7 @@ static bool move(struct mp_tx *tx, enum mp_tx_state to) {
 }
 
 static unsigned broken(struct mp_tx *tx) {
-  return MP_TX_DO_KILL | MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+  return MP_TX_DO_KILL | MP_TX_DO_DISCARD | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
 }
 
 static void keep_first(struct mp_tx *tx, const struct mp_err *err) {
@@ -65,13 +64,23 @@ static bool will_retry(struct mp_tx *tx, struct mp_err *err) {
   return true;
 }
 
+/* The attempt has ended, with this outcome; `now.unflushed`: nobody may hear of it yet. */
+static unsigned end(struct mp_tx *tx, unsigned release, enum mp_tx_outcome outcome,
+                    struct mp_tx_now now) {
+  bool held = now.unflushed && !tx->answered;
+  if (!mp_tx_move(tx, held ? MP_TX_HELD : MP_TX_ENDED)) return broken(tx);
+  if (!held) return release | mp_tx_answer(tx, outcome);
+  tx->outcome = outcome;
+  return release | MP_TX_DO_HOLD;
+}
+
 static unsigned begin_attempt(struct mp_tx *tx, struct mp_tx_now now) {
   tx->attempt++;
   tx->began_ms = now.ms;
   tx->err = (struct mp_err){0};
   tx->retry = tx->in_flight = false;
   tx->savepoints = tx->waits = 0;
-  return move(tx, MP_TX_FRESH) ? MP_TX_DO_RUN : broken(tx);
+  return mp_tx_move(tx, MP_TX_FRESH) ? MP_TX_DO_RUN : broken(tx);
 }
 
 /* The attempt is over and undone; the connection has been dealt with by `release`. */
@@ -87,13 +96,12 @@ static unsigned again_or_end(struct mp_tx *tx, unsigned release, struct mp_tx_no
     mp_err_wrap(&tx->err, "not retried, because the %s budget for retries is used up",
                 now.retries == MP_TX_HOST_RETRIES_SPENT ? "host's" : "operation's");
   if (again) {
-    if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+    if (!mp_tx_move(tx, MP_TX_BACKOFF)) return broken(tx);
     if (failed) mp_tx_count_retry(tx);
     tx->delay_ms = failed ? delay : 0;
     return release | MP_TX_DO_WAIT;
   }
-  if (!move(tx, MP_TX_ENDED)) return broken(tx);
-  return release | answer(tx, MP_TX_ROLLED_BACK);
+  return end(tx, release, MP_TX_ROLLED_BACK, now);
 }
 
 /* ---- in doubt ---- */
@@ -106,8 +114,8 @@ static unsigned unknown(struct mp_tx *tx, unsigned release, const struct mp_err 
              why->msg);
   err.flags = MP_ERRF_OUTCOME_UNKNOWN;
   tx->err = err;
-  if (!move(tx, MP_TX_ENDED)) return broken(tx);
-  return release | answer(tx, MP_TX_UNKNOWN);
+  if (!mp_tx_move(tx, MP_TX_ENDED)) return broken(tx);
+  return release | mp_tx_answer(tx, MP_TX_UNKNOWN);
 }
 
 /* The outcome must be known before anything else is done: another attempt could do the work twice.
@@ -121,7 +129,7 @@ static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *e
   if (!tx->in_doubt) tx->retry = tx->attempt < tx->options.max_attempts;
   tx->in_doubt = true;
   tx->err = *err;
-  if (!move(tx, MP_TX_BACKOFF)) return broken(tx);
+  if (!mp_tx_move(tx, MP_TX_BACKOFF)) return broken(tx);
   tx->waits++;
   tx->delay_ms = delay;
   return release | MP_TX_DO_WAIT;
@@ -138,6 +146,8 @@ static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
 unsigned mp_tx_grace_over(struct mp_tx *tx) {
   switch (tx->state) {
     case MP_TX_COMMITTING: return unknown(tx, MP_TX_DO_DISCARD, &tx->late);
+    case MP_TX_UNFLUSHED: return unknown(tx, 0, &tx->late);
+    case MP_TX_HELD: return mp_tx_abort(tx, &tx->late);
     case MP_TX_RESOLVING: return tx->in_doubt ? unknown(tx, MP_TX_DO_DISCARD, &tx->late) : 0;
     case MP_TX_WAITING:
     case MP_TX_BACKOFF: return tx->in_doubt ? unknown(tx, 0, &tx->late) : 0;
@@ -163,40 +173,65 @@ unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const stru
   bool doubted = tx->in_doubt;
   tx->in_doubt = tx->in_flight = false;
   tx->resolved |= doubted;
-  if (verdict == MP_TX_DONE) {
-    move(tx, MP_TX_ENDED);
-    return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
-  }
+  if (doubted) now.unflushed = false; /* the question's COMMIT, or the lost one, has flushed */
+  if (verdict == MP_TX_DONE) return end(tx, MP_TX_DO_RELEASE, MP_TX_COMMITTED, now);
   if (verdict == MP_TX_REFUSED) tx->err = *refused;
   if (doubted) mp_tx_note_failure(tx, 0);
   if (verdict == MP_TX_REFUSED ||
       (doubted && (!tx->retry || tx->overdue || now.retries != MP_TX_MAY_RETRY))) {
     if (tx->overdue && verdict != MP_TX_REFUSED) tx->err = tx->late;
     if (verdict != MP_TX_REFUSED) mp_err_wrap(&tx->err, "nothing was stored");
-    move(tx, MP_TX_ENDED);
-    return MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+    return end(tx, MP_TX_DO_RELEASE, MP_TX_ROLLED_BACK, now);
   }
   if (doubted) tx->retries_connection++;
   return begin_attempt(tx, now);
+}
+
+/* ---- the shared flush ---- */
+
+static unsigned commit_answered(struct mp_tx *tx, struct mp_tx_now now) {
+  if (tx->flush != MP_TX_FLUSHES_LATER) {
+    now.unflushed = now.unflushed && tx->flush == MP_TX_CHANGES_NOTHING;
+    return end(tx, MP_TX_DO_RELEASE, MP_TX_COMMITTED, now);
+  }
+  if (!mp_tx_move(tx, MP_TX_UNFLUSHED)) return broken(tx);
+  return MP_TX_DO_RELEASE | MP_TX_DO_HOLD;
+}
+
+unsigned mp_tx_flushed(struct mp_tx *tx) {
+  bool own = tx->state == MP_TX_UNFLUSHED;
+  if (!own && tx->state != MP_TX_HELD) return 0;
+  mp_tx_move(tx, MP_TX_ENDED);
+  return mp_tx_answer(tx, own ? MP_TX_COMMITTED : tx->outcome);
+}
+
+unsigned mp_tx_flush_lost(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now) {
+  if (tx->state == MP_TX_UNFLUSHED) return doubt(tx, 0, err, now);
+  if (tx->state != MP_TX_HELD) return 0;
+  now.unflushed = false;
+  tx->outcome = MP_TX_PENDING;
+  tx->err = *err;
+  tx->retry = may_retry(tx, err);
+  return again_or_end(tx, 0, now);
 }
 
 /* ---- events ---- */
 
 unsigned mp_tx_start(struct mp_tx *tx, const struct mp_tx_options *options) {
   *tx = (struct mp_tx){.options = *options, .state = MP_TX_START};
-  move(tx, MP_TX_WAITING);
+  mp_tx_move(tx, MP_TX_WAITING);
   return MP_TX_DO_ACQUIRE;
 }
 
 unsigned mp_tx_waited(struct mp_tx *tx) {
   if (tx->state != MP_TX_BACKOFF) return 0;
-  move(tx, MP_TX_WAITING);
+  mp_tx_move(tx, MP_TX_WAITING);
   return MP_TX_DO_ACQUIRE;
 }
 
 unsigned mp_tx_granted(struct mp_tx *tx, struct mp_tx_now now) {
   if (!tx->in_doubt && !tx->options.keyed) return begin_attempt(tx, now);
-  if (!move(tx, MP_TX_RESOLVING)) return broken(tx);
+  if (!mp_tx_move(tx, MP_TX_RESOLVING)) return broken(tx);
   tx->in_flight = true;
   return MP_TX_DO_RESOLVE;
 }
@@ -208,14 +243,14 @@ unsigned mp_tx_not_granted(struct mp_tx *tx, const struct mp_err *err, struct mp
   if (tx->attempt)
     mp_err_set(&tx->err, err->code, "%s (attempt %u had failed: %.160s)", err->msg, tx->attempt,
                before.msg);
-  if (!move(tx, MP_TX_ENDED)) return broken(tx);
-  return answer(tx, MP_TX_ROLLED_BACK);
+  if (!mp_tx_move(tx, MP_TX_ENDED)) return broken(tx);
+  return mp_tx_answer(tx, MP_TX_ROLLED_BACK);
 }
 
 static unsigned send(struct mp_tx *tx, bool commit) {
   tx->frame.begin = tx->state == MP_TX_FRESH;
   tx->frame.commit = commit;
-  if (!move(tx, commit ? MP_TX_COMMITTING : MP_TX_OPEN)) return broken(tx);
+  if (!mp_tx_move(tx, commit ? MP_TX_COMMITTING : MP_TX_OPEN)) return broken(tx);
   tx->in_flight = true;
   return MP_TX_DO_SEND;
 }
@@ -230,8 +265,8 @@ unsigned mp_tx_flush(struct mp_tx *tx) {
   return send(tx, false);
 }
 
-static unsigned roll_back(struct mp_tx *tx) {
-  if (!move(tx, MP_TX_ROLLING_BACK)) return broken(tx);
+unsigned mp_tx_roll_back(struct mp_tx *tx) {
+  if (!mp_tx_move(tx, MP_TX_ROLLING_BACK)) return broken(tx);
   tx->in_flight = true;
   return MP_TX_DO_ROLLBACK;
 }
@@ -240,7 +275,7 @@ static unsigned roll_back(struct mp_tx *tx) {
 static unsigned restart(struct mp_tx *tx, const struct mp_err *err) {
   tx->err = *err;
   tx->retry = will_retry(tx, &tx->err);
-  return MP_TX_DO_KILL | roll_back(tx);
+  return MP_TX_DO_KILL | mp_tx_roll_back(tx);
 }
 
 unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool committed,
@@ -254,10 +289,7 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
       return mp_tx_fail(tx, failed) | MP_TX_DO_RESUME;
     case MP_TX_FAILED: /* a ROLLBACK TO that failed itself */ return MP_TX_DO_RESUME;
     case MP_TX_COMMITTING:
-      if (!failed && committed) {
-        move(tx, MP_TX_ENDED);
-        return MP_TX_DO_RELEASE | answer(tx, MP_TX_COMMITTED);
-      }
+      if (!failed && committed) return commit_answered(tx, now);
       /* transaction_resolution_unknown, statement_completion_unknown: the server does not know the
        * outcome itself */
       if (failed && (!strcmp(failed->sqlstate, "08007") || !strcmp(failed->sqlstate, "40003")))
@@ -270,14 +302,16 @@ unsigned mp_tx_segment(struct mp_tx *tx, const struct mp_err *failed, bool commi
         mp_err_set(&tx->err, MP_EINTERNAL, "COMMIT was answered with ROLLBACK: nothing was stored");
       tx->retry = will_retry(tx, &tx->err);
       /* Harmless where the server has rolled back already. */
-      return roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
-    case MP_TX_CANCELING: return roll_back(tx);
+      return mp_tx_roll_back(tx) | (tx->overdue ? mp_tx_answer(tx, MP_TX_ROLLED_BACK) : 0);
+    case MP_TX_CANCELING: return mp_tx_roll_back(tx);
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_FRESH:
     case MP_TX_ROLLING_BACK:
     case MP_TX_BACKOFF:
     case MP_TX_RESOLVING:
+    case MP_TX_UNFLUSHED:
+    case MP_TX_HELD:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -287,7 +321,7 @@ unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err) {
   keep_first(tx, err);
   if (tx->state != MP_TX_OPEN) return 0;
   tx->failed_at = tx->savepoints;
-  move(tx, MP_TX_FAILED);
+  mp_tx_move(tx, MP_TX_FAILED);
   return 0;
 }
 
@@ -305,17 +339,17 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
     case MP_TX_FRESH:
       if (!err && queued) return send(tx, !unchecked);
       if (err) tx->err = *err;
-      move(tx, MP_TX_ENDED); /* nothing was sent: nothing to undo, nothing to commit */
-      return MP_TX_DO_RELEASE | answer(tx, err ? MP_TX_ROLLED_BACK : MP_TX_COMMITTED);
+      mp_tx_move(tx, MP_TX_ENDED); /* nothing was sent: nothing to undo, nothing to commit */
+      return MP_TX_DO_RELEASE | mp_tx_answer(tx, err ? MP_TX_ROLLED_BACK : MP_TX_COMMITTED);
     case MP_TX_OPEN:
       if (!err) return unchecked ? mp_tx_flush(tx) : send(tx, true);
       tx->err = *err;
-      return roll_back(tx);
+      return mp_tx_roll_back(tx);
     case MP_TX_FAILED:
       /* No error: the script caught the failure and went on. The transaction is lost all the same.
        */
       if (err) tx->err = *err;
-      return roll_back(tx);
+      return mp_tx_roll_back(tx);
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_CANCELING:
@@ -323,6 +357,8 @@ unsigned mp_tx_finished(struct mp_tx *tx, const struct mp_err *err, bool queued,
     case MP_TX_ROLLING_BACK:
     case MP_TX_BACKOFF:
     case MP_TX_RESOLVING:
+    case MP_TX_UNFLUSHED:
+    case MP_TX_HELD:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -336,7 +372,7 @@ unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now) {
 
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now) {
-  tx->in_flight = false;
+  tx->in_flight = now.unflushed = false; /* that a connection was lost tells of nobody's work */
   switch (tx->state) {
     case MP_TX_FRESH:
     case MP_TX_OPEN:
@@ -363,6 +399,8 @@ unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent
     case MP_TX_START:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
+    case MP_TX_UNFLUSHED:
+    case MP_TX_HELD:
     case MP_TX_ENDED: break;
   }
   return 0;
@@ -380,114 +418,38 @@ unsigned mp_tx_abort(struct mp_tx *tx, const struct mp_err *err) {
       }
       tx->err = *err;
       tx->state = MP_TX_ENDED;
-      return answer(tx, MP_TX_ROLLED_BACK);
+      return mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_FRESH:
       tx->err = *err;
-      move(tx, MP_TX_ENDED);
-      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | answer(tx, MP_TX_ROLLED_BACK);
+      mp_tx_move(tx, MP_TX_ENDED);
+      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_OPEN:
     case MP_TX_FAILED:
       tx->err = *err;
-      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx) | answer(tx, MP_TX_ROLLED_BACK);
-      move(tx, MP_TX_CANCELING);
-      return MP_TX_DO_KILL | MP_TX_DO_CANCEL | answer(tx, MP_TX_ROLLED_BACK);
+      if (!tx->in_flight)
+        return MP_TX_DO_KILL | mp_tx_roll_back(tx) | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
+      mp_tx_move(tx, MP_TX_CANCELING);
+      return MP_TX_DO_KILL | MP_TX_DO_CANCEL | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_COMMITTING: return tx->overdue ? 0 : MP_TX_DO_CANCEL | grace(tx, err);
+    case MP_TX_UNFLUSHED: return grace(tx, err);
+    case MP_TX_HELD:
+      tx->err = *err;
+      mp_tx_move(tx, MP_TX_ENDED);
+      return mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_RESOLVING:
       if (tx->in_doubt) return grace(tx, err);
       tx->err = *err;
-      move(tx, MP_TX_ENDED);
-      return MP_TX_DO_DISCARD | answer(tx, MP_TX_ROLLED_BACK);
+      mp_tx_move(tx, MP_TX_ENDED);
+      return MP_TX_DO_DISCARD | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_ROLLING_BACK:
       tx->retry = false;
       keep_first(tx, err);
-      return answer(tx, MP_TX_ROLLED_BACK);
+      return mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_CANCELING: /* for a restart that is no longer wanted */
       if (tx->retry) tx->err = *err;
       tx->retry = false;
-      return answer(tx, MP_TX_ROLLED_BACK);
+      return mp_tx_answer(tx, MP_TX_ROLLED_BACK);
     case MP_TX_ENDED: break;
   }
   return 0;
-}
-
-unsigned mp_tx_restart(struct mp_tx *tx, const struct mp_err *why) {
-  tx->err = *why;
-  tx->err.flags = 0;
-  tx->retry = true;
-  switch (tx->state) {
-    case MP_TX_FRESH:
-      move(tx, MP_TX_BACKOFF);
-      tx->delay_ms = 0;
-      return MP_TX_DO_KILL | MP_TX_DO_RELEASE | MP_TX_DO_WAIT;
-    case MP_TX_OPEN:
-    case MP_TX_FAILED:
-      if (!tx->in_flight) return MP_TX_DO_KILL | roll_back(tx);
-      move(tx, MP_TX_CANCELING);
-      return MP_TX_DO_KILL | MP_TX_DO_CANCEL;
-    case MP_TX_START:
-    case MP_TX_WAITING:
-    case MP_TX_COMMITTING:
-    case MP_TX_ROLLING_BACK:
-    case MP_TX_CANCELING:
-    case MP_TX_BACKOFF:
-    case MP_TX_RESOLVING:
-    case MP_TX_ENDED: break;
-  }
-  return 0;
-}
-
-unsigned mp_tx_not_run(struct mp_tx *tx, const struct mp_err *why) {
-  tx->in_flight = false;
-  switch (tx->state) {
-    case MP_TX_FRESH: tx->attempt--; return mp_tx_restart(tx, why);
-    case MP_TX_OPEN:
-    case MP_TX_COMMITTING:
-      tx->err = tx->overdue ? tx->late : *why;
-      tx->err.flags = 0;
-      tx->retry = !tx->overdue;
-      tx->attempt--;
-      return MP_TX_DO_KILL | roll_back(tx) | (tx->overdue ? answer(tx, MP_TX_ROLLED_BACK) : 0);
-    case MP_TX_CANCELING: return roll_back(tx);
-    case MP_TX_START:
-    case MP_TX_WAITING:
-    case MP_TX_FAILED:
-    case MP_TX_ROLLING_BACK:
-    case MP_TX_BACKOFF:
-    case MP_TX_RESOLVING:
-    case MP_TX_ENDED: break;
-  }
-  return 0;
-}
-
-void mp_tx_savepoint(struct mp_tx *tx) { tx->savepoints++; }
-void mp_tx_savepoint_released(struct mp_tx *tx) { tx->savepoints--; }
-
-void mp_tx_savepoint_undone(struct mp_tx *tx) {
-  if (tx->state == MP_TX_FAILED && tx->failed_at >= tx->savepoints) {
-    tx->err = (struct mp_err){0};
-    move(tx, MP_TX_OPEN);
-  }
-  tx->savepoints--;
-}
-
-void mp_tx_rewound(struct mp_tx *tx) {
-  if (tx->state == MP_TX_FAILED) {
-    tx->err = (struct mp_err){0};
-    move(tx, MP_TX_OPEN);
-  }
-  tx->savepoints = 0;
-}
-
-const char *mp_tx_begin_sql(const struct mp_tx_options *o) {
-#define LEVEL(level)                                                                     \
-  (o->read_only ? o->deferrable ? "BEGIN ISOLATION LEVEL " level " READ ONLY DEFERRABLE" \
-                                : "BEGIN ISOLATION LEVEL " level " READ ONLY"            \
-                : "BEGIN ISOLATION LEVEL " level)
-  switch (o->isolation) {
-    case MP_READ_COMMITTED: return LEVEL("READ COMMITTED");
-    case MP_REPEATABLE_READ: return LEVEL("REPEATABLE READ");
-    case MP_SERIALIZABLE: return LEVEL("SERIALIZABLE");
-  }
-#undef LEVEL
-  return "BEGIN";
 }

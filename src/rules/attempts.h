@@ -12,6 +12,13 @@
  *                              ENDED                   ENDED: the caller has its answer and the
  *                                                        connection is given back
  *
+ * With a shared flush (rules/durable.h) two states stand in front of ENDED, without a connection:
+ *
+ *   COMMITTING --> UNFLUSHED --> ENDED                       UNFLUSHED: committed, and a crash can
+ *                      \--> BACKOFF (in doubt)                 undo it
+ *   COMMITTING, ROLLING_BACK, RESOLVING --> HELD --> ENDED   HELD: the answer tells of others' work
+ *                                            \--> BACKOFF      that a crash can undo
+ *
  * Rules that it keeps:
  * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN
  * would leave the statements behind it to commit one by one.
@@ -25,6 +32,9 @@
  * in doubt. If it left a witness (options.witness), a new connection resolves the doubt before
  * anything else is done; without a witness, or if the deadline passes first, the outcome is
  * unknown.
+ * - Nobody hears of work that a crash can undo. If the flush that would have covered it is lost,
+ * the transaction's own work is in doubt as after a lost COMMIT; an answer that only tells of
+ * others' work is not given: the attempt is repeated.
  * - If the deadline passes while COMMIT is under way or in doubt, MP_TX_GRACE_MS are left for the
  * server or the witness to tell the outcome. No new work begins in that time.
  * - After a failed statement the transaction can only roll back, even if the script catches the
@@ -59,21 +69,24 @@ struct mp_tx_options {
   bool keyed;           /* each attempt first asks whether the work was done before (RESOLVING) */
 };
 
-#define MP_TX_STATE_MAP(X)                                                                   \
-  X(START, MP_TO(MP_TX_WAITING))                                                             \
-  X(WAITING,                                                                                 \
-    MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_RESOLVING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
-  X(FRESH,                                                                                   \
-    MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED)) \
-  X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |        \
-              MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))            \
-  X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |         \
-                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                   \
-  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))        \
-  X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
-  X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                 \
-  X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                      \
-  X(RESOLVING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))               \
+#define MP_TX_STATE_MAP(X)                                                                         \
+  X(START, MP_TO(MP_TX_WAITING))                                                                   \
+  X(WAITING,                                                                                       \
+    MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_RESOLVING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
+  X(FRESH,                                                                                         \
+    MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))       \
+  X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |              \
+              MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                  \
+  X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |               \
+                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                         \
+  X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))              \
+  X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_UNFLUSHED) |        \
+                    MP_TO(MP_TX_HELD) | MP_TO(MP_TX_ENDED))                                        \
+  X(ROLLING_BACK, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_HELD) | MP_TO(MP_TX_ENDED))                   \
+  X(BACKOFF, MP_TO(MP_TX_WAITING) | MP_TO(MP_TX_ENDED))                                            \
+  X(RESOLVING, MP_TO(MP_TX_FRESH) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_HELD) | MP_TO(MP_TX_ENDED)) \
+  X(UNFLUSHED, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                          \
+  X(HELD, MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                               \
   X(ENDED, 0u)
 
 enum mp_tx_state {
@@ -101,6 +114,14 @@ enum {
   MP_TX_DO_ANSWER = 1u << 10, /* tell the caller tx->outcome and, unless committed, tx->err; once */
   MP_TX_DO_RESOLVE = 1u << 11, /* find out whether the work is committed; then mp_tx_resolved */
   MP_TX_DO_GRACE = 1u << 12,   /* tell mp_tx_grace_over after MP_TX_GRACE_MS unless it has ended */
+  MP_TX_DO_HOLD = 1u << 13,    /* what it held is free; tell mp_tx_flushed or mp_tx_flush_lost */
+};
+
+/* What the COMMIT that was sent does for the work that it commits, and that it has seen. */
+enum mp_tx_flush {
+  MP_TX_FLUSHES,        /* it flushes both */
+  MP_TX_FLUSHES_LATER,  /* it leaves that to the shared flush */
+  MP_TX_CHANGES_NOTHING /* there is nothing to flush, and so it flushes nothing */
 };
 
 /* Why an attempt failed, and the wait before the next one. */
@@ -133,6 +154,7 @@ struct mp_tx {
   struct {
     bool begin, commit;
   } frame;
+  enum mp_tx_flush flush; /* the driver's to say, with each COMMIT */
   unsigned retries_serialization, retries_deadlock, retries_connection;
   enum mp_tx_retries refused; /* why no further attempt followed; MAY_RETRY: none was refused */
   unsigned stale;             /* attempts that ended because a prepared statement was out of date */
@@ -148,6 +170,7 @@ struct mp_tx_now {
   uint64_t ms;
   uint32_t random;
   enum mp_tx_retries retries;
+  bool unflushed; /* a crash could undo work that others can see (mp_durable_pending) */
 };
 
 /* The server refused the work because of another transaction (40001, 40P01). The two may succeed
@@ -177,6 +200,10 @@ void mp_tx_failed_at(struct mp_tx *tx, unsigned depth);
 enum mp_tx_verdict { MP_TX_DONE, MP_TX_NOT_DONE, MP_TX_REFUSED };
 unsigned mp_tx_resolved(struct mp_tx *tx, enum mp_tx_verdict verdict, const struct mp_err *refused,
                         struct mp_tx_now now);
+/* UNFLUSHED, HELD: the flush that covers what it did and saw was answered. */
+unsigned mp_tx_flushed(struct mp_tx *tx);
+/* The same states: no flush will tell; `err` is marked as a lost connection. */
+unsigned mp_tx_flush_lost(struct mp_tx *tx, const struct mp_err *err, struct mp_tx_now now);
 /* The host fails the transaction, for example because a promised row is missing. */
 unsigned mp_tx_fail(struct mp_tx *tx, const struct mp_err *err);
 /* The script returned (err NULL) or raised. `queued`: statements are still queued; `unchecked`: one

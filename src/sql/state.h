@@ -28,12 +28,14 @@ struct mp_pool;
 struct mp_recorder;
 struct mp_text;
 struct mp_txns;
+struct mp_wal_flush;
 
 /* Of one runtime, and the same for all its VMs. */
 struct mp_shared {
   struct mp_pool *own; /* one connection to the default database, for the host's own queries */
-  struct mp_budget *retries; /* rules/budget.h */
-  struct mp_cache *cache;    /* moonpool.cache */
+  struct mp_budget *retries;      /* rules/budget.h */
+  struct mp_cache *cache;         /* moonpool.cache */
+  struct mp_wal_flush *wal_flush; /* txn/wal_flush.h: of the default database */
 
   /* Where work is reported. */
   struct mp_metrics *metrics;   /* the host's and the scripts' own, for the page */
@@ -46,6 +48,7 @@ struct mp_shared {
 
   bool development;  /* MOONPOOL_ENV */
   const char *check; /* MOONPOOL_CHECK: what happens with scripts that have mistakes */
+  bool shared_flush; /* MOONPOOL_FLUSH: of transactions that do not say it themselves */
   /* Settings. Sizes in bytes, times in milliseconds; 0: no limit. */
   uint64_t query_timeout_ms; /* of a statement outside of transactions */
   uint64_t slow_query_ms;

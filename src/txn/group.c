@@ -301,7 +301,7 @@ unsigned mp_group_drop(struct mp_group *g, struct mp_member *member, const struc
   struct mp_tx *tx = &g->work->tx;
   bool begun = member->state != MP_MEMBER_WAITING;
   mp_member_unref(member, &member->error_ref); /* the caller gets `err` instead */
-  if (tx->state == MP_TX_COMMITTING || tx->in_doubt) {
+  if (tx->state == MP_TX_COMMITTING || tx->state == MP_TX_UNFLUSHED || tx->in_doubt) {
     if (member->due == MP_DUE_GRACE)
       answer_unknown(member, err);
     else
@@ -315,6 +315,8 @@ unsigned mp_group_drop(struct mp_group *g, struct mp_member *member, const struc
     case MP_TX_OPEN:
     case MP_TX_FAILED: return begun ? mp_tx_restart(tx, err) : 0;
     case MP_TX_COMMITTING:
+    case MP_TX_UNFLUSHED:
+    case MP_TX_HELD:
     case MP_TX_WAITING:
     case MP_TX_BACKOFF:
     case MP_TX_RESOLVING:

@@ -308,6 +308,15 @@ void mp_members_reset(struct mp_work *work) {
   }
 }
 
+void mp_members_over(struct mp_work *work) {
+  unsigned conflicts = work->tx.retries_serialization + work->tx.retries_deadlock;
+  if (!work->calls.over) return;
+  MP_LIST_EACH(node, &work->members) {
+    const struct mp_member *member = mp_member_at(node);
+    if (member->state != MP_MEMBER_ANSWERED) work->calls.over(member->data, conflicts);
+  }
+}
+
 struct mp_member *mp_members_only(struct mp_work *work) {
   struct mp_member *only = NULL;
   MP_LIST_EACH(node, &work->members) {

@@ -114,6 +114,8 @@ void mp_members_note_error(struct mp_work *work, enum mp_note_kind kind, unsigne
                            const struct mp_err *err);
 void mp_members_reset(struct mp_work *work); /* a new attempt begins */
 bool mp_members_change_data(const struct mp_work *work);
+/* They only wait for the shared flush. */
+void mp_members_over(struct mp_work *work);
 /* The only one that has no answer yet; NULL: there are several, or none. */
 struct mp_member *mp_members_only(struct mp_work *work);
 

@@ -24,6 +24,7 @@ struct mp_txn_options {
   int caller_ref;           /* registry reference of the table tx.caller, or LUA_NOREF; borrowed */
   struct mp_flight *flight; /* where the call is recorded, or NULL; a reference is taken */
   bool merge;               /* inserts of many rows may go as one statement (merge.h) */
+  bool shared_flush;        /* its COMMIT leaves the flush to a shared one (rules/durable.h) */
   bool restricted;          /* an operation: only statements that an operation may send */
   uint64_t statement_timeout_ms,
       lock_timeout_ms; /* for this transaction; 0: as the session has it */
@@ -80,6 +81,9 @@ struct mp_txn_calls {
   /* COMMIT of the call `data` is on its way, and another transaction may be started behind it, with
    * mp_txn_start_behind. May be NULL. */
   void (*committing)(struct mp_txn *txn, void *data);
+  /* The call `data` only waits for the shared flush: all that its transaction held is free.
+   * `conflicts`: retries because of other transactions. May be NULL. */
+  void (*over)(void *data, unsigned conflicts);
   /* The answer to the call `data`, which has nothing to do with the transaction any more. */
   void (*on_answer)(void *data, struct mp_txn_answer *answer);
 };

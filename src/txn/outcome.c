@@ -187,10 +187,19 @@ static void on_reread(struct mp_reread *reread, const struct mp_err *lost) {
     end_known(o, MP_TX_DONE, NULL);
 }
 
+/* The lost COMMIT did not flush. The question must: it writes in any case, or its own COMMIT would
+ * not flush what it has found, nor wait for standbys. */
+static bool unflushed(const struct mp_outcome *o) {
+  return o->work->tx.flush == MP_TX_FLUSHES_LATER;
+}
+
 static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err) {
   struct mp_question *q = MP_CONTAINER_OF(sync, struct mp_question, sync);
   struct mp_outcome *o = q->outcome;
+  struct mp_wal_flush *flush = mp_work_wal_flush(o->work);
   mp_link_answered(o->link);
+  if (flush && q->committed && q->witness != WITNESS_NOT_ASKED && unflushed(o))
+    mp_wal_flush_own(flush, &o->work->flush);
   if (err && !result)
     end_lost(o, err);
   else if (q->err.code || err || !q->committed)
@@ -221,6 +230,10 @@ static void end_old(struct mp_question *q) {
   mp_link_sync(o->link, &q->end_sync);
 }
 
+#define CLAIM                                                                             \
+  "insert into moonpool.witness (id, operation, tenant, void) values ($1, $2, $3, true) " \
+  "on conflict (id) do "
+
 static void ask_witness(struct mp_question *q) {
   const struct mp_outcome *o = q->outcome;
   const char *id = o->witness->id;
@@ -237,9 +250,7 @@ static void ask_witness(struct mp_question *q) {
   q->claim_values[1] = o->work->m->name;
   q->claim_values[2] = o->work->m->tenant;
   q->claim = (struct mp_req){
-      .sql =
-          "insert into moonpool.witness (id, operation, tenant, void) values ($1, $2, $3, true) "
-          "on conflict (id) do nothing",
+      .sql = unflushed(o) ? CLAIM "update set result = witness.result" : CLAIM "nothing",
       .nparams = 3,
       .values = q->claim_values,
       .on_done = on_claim};
@@ -278,6 +289,8 @@ int mp_outcome_ask(struct mp_outcome *o, struct mp_err *err) {
   send_req(q, &q->begin);
   if (o->work->tx.in_doubt) ask_witness(q);
   if (mp_member_has_key(o->work->m)) ask_key(q);
+  struct mp_wal_flush *flush = mp_work_wal_flush(o->work);
+  if (flush) (void)mp_wal_flush_note(flush, &o->work->flush, mp_link_conn(o->link), false);
   q->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   send_req(q, &q->commit);
   mp_link_expect(o->link, MP_AWAITS_QUESTION, mp_work_question_ms(o->work));
@@ -292,6 +305,8 @@ void mp_outcome_note_connection(struct mp_outcome *o) {
   o->old_backend = (int)mp_link_backend(o->link);
   o->old_opened_ms = mp_conn_opened_ms(mp_link_conn(o->link));
 }
+
+void mp_outcome_forget_connection(struct mp_outcome *o) { o->old_backend = 0; }
 
 /* Only inserts have rows that can be lost: `one` is answered before COMMIT, exec gives no row. */
 static bool worth_keeping(const struct mp_stmt *stmt) {

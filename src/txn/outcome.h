@@ -58,6 +58,8 @@ void mp_outcome_fini(struct mp_outcome *outcome);
 
 /* COMMIT is about to be sent: notes its backend, which a later question ends. */
 void mp_outcome_note_connection(struct mp_outcome *outcome);
+/* COMMIT was answered: its backend has other work now. */
+void mp_outcome_forget_connection(struct mp_outcome *outcome);
 /* Statements (struct mp_stmt) whose rows a script holds are kept until the outcome is known; the
  * others are let go of. */
 void mp_outcome_keep(struct mp_outcome *outcome, struct mp_list *statements);

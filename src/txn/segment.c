@@ -114,6 +114,7 @@ FRAME_CALLBACK(begin)
 FRAME_CALLBACK(set_tenant)
 FRAME_CALLBACK(set_timeout)
 FRAME_CALLBACK(set_lock_timeout)
+FRAME_CALLBACK(set_flush)
 
 static void on_witness_failed(struct mp_witness *witness, const struct mp_err *err) {
   fail_frame(MP_CONTAINER_OF(witness, struct mp_segment, witness), NULL, err);
@@ -187,6 +188,19 @@ static bool was_not_run(const struct mp_segment *s) {
   return s->link->front_failed && !strcmp(s->frame_err.sqlstate, "25P02");
 }
 
+/* The shared flush must know of all work that it has to cover. */
+static void tell_flush(struct mp_segment *s) {
+  struct mp_wal_flush *flush = mp_work_wal_flush(s->work);
+  if (!flush || s->commit_state == MP_COMMIT_NONE) return;
+  switch (s->work->tx.flush) {
+    case MP_TX_FLUSHES_LATER: mp_wal_flush_answered(flush); break;
+    case MP_TX_FLUSHES:
+      if (s->committed) mp_wal_flush_own(flush, &s->work->flush);
+      break;
+    case MP_TX_CHANGES_NOTHING: break;
+  }
+}
+
 static void end(struct mp_segment *s, const struct mp_err *lost) {
   struct mp_segment_end e = {.commit = s->commit_state, .committed = s->committed};
   bool undoing = s->state == MP_SEGMENT_UNDOING;
@@ -204,6 +218,7 @@ static void end(struct mp_segment *s, const struct mp_err *lost) {
     mp_members_note(s->work, MP_NOTE_ANSWERED, s->work->round_trips, NULL);
   if (e.err.code) mp_members_note_error(s->work, MP_NOTE_FAILED, 0, &e.err);
   if (!lost) mp_segment_settle(s);
+  tell_flush(s);
   s->only_asks = false;
   s->link->front_failed = false;
   move(s, MP_SEGMENT_IDLE);
@@ -357,6 +372,23 @@ static struct mp_stmt *send_next(struct mp_segment *s) {
   return first;
 }
 
+/* What the transaction has changed or seen may be flushed by its COMMIT, or later. Without a
+ * witness a lost flush could not be resolved, so such work always flushes by itself. */
+static void choose_flush(struct mp_segment *s, bool changed) {
+  struct mp_work *work = s->work;
+  struct mp_wal_flush *flush = mp_work_wal_flush(work);
+  bool shared = changed && work->options.shared_flush && work->tx.options.witness;
+  work->tx.flush = changed ? MP_TX_FLUSHES : MP_TX_CHANGES_NOTHING;
+  if (!flush) return;
+  bool there = mp_wal_flush_note(flush, &work->flush, mp_link_conn(s->link), shared);
+  if (!shared || !there) return;
+  work->tx.flush = MP_TX_FLUSHES_LATER;
+  s->set_flush =
+      (struct mp_req){.sql = "SET LOCAL synchronous_commit = off", .on_done = on_set_flush};
+  send_req(s, &s->set_flush);
+  mp_wal_flush_sent(flush);
+}
+
 static void send_commit(struct mp_segment *s) {
   struct mp_work *work = s->work;
   bool changed = mp_members_change_data(work);
@@ -364,6 +396,7 @@ static void send_commit(struct mp_segment *s) {
   work->tx.options.witness = changed && mp_witness_there(work);
   if (work->tx.options.witness && (!mp_work_grouped(work) || mp_work_bound(work)))
     mp_witness_send(&s->witness, mp_link_conn(s->link));
+  choose_flush(s, changed);
   if (work->host->txns->fault) send_fault(s, NULL);
   s->commit = (struct mp_req){.sql = "COMMIT", .on_done = on_commit};
   s->commit_state =
@@ -404,10 +437,12 @@ void mp_segment_send(struct mp_segment *s) {
 }
 
 void mp_segment_send_rollback(struct mp_segment *s) {
+  struct mp_wal_flush *flush = mp_work_wal_flush(s->work);
   mp_segment_drop_queue(s);
   begin_segment(s);
   move(s, MP_SEGMENT_UNDOING);
   mp_members_note(s->work, MP_NOTE_ROLLBACK, 0, NULL);
+  if (flush) (void)mp_wal_flush_note(flush, &s->work->flush, mp_link_conn(s->link), false);
   s->rollback = (struct mp_req){.sql = "ROLLBACK", .on_done = on_rollback};
   send_req(s, &s->rollback);
   s->sync = (struct mp_sync){.on_done = on_sync};

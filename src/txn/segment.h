@@ -55,7 +55,7 @@ struct mp_segment {
   struct mp_list queue;              /* struct mp_stmt: not sent */
   struct mp_list batch;              /* sent */
   struct mp_types_question question; /* what the types of its results are */
-  struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, commit, rollback;
+  struct mp_req begin, set_tenant, set_timeout, set_lock_timeout, set_flush, commit, rollback;
   char timeout_sql[64], lock_timeout_sql[64];
   struct mp_sync sync;
   struct mp_witness witness;

@@ -16,6 +16,7 @@ static void free_if_done(struct mp_txn *txn) {
   if (!txn->answered || !mp_link_quiet(&txn->link)) return;
   struct mp_list *node;
   mp_link_fini(&txn->link);
+  mp_flush_wait_stop(&txn->work.flush);
   mp_timer_stop(&txn->backoff);
   mp_timer_stop(&txn->grace);
   mp_timer_stop(&txn->orphaned);
@@ -161,6 +162,15 @@ static unsigned resolve(struct mp_txn *txn) {
   return mp_tx_lost(&txn->work.tx, &err, false, mp_work_now(&txn->work));
 }
 
+/* It has its end, and waits for the flush. Returns the actions that follow if that is lost. */
+static unsigned hold(struct mp_txn *txn) {
+  struct mp_err lost;
+  mp_outcome_forget_connection(&txn->outcome);
+  mp_members_note(&txn->work, MP_NOTE_FLUSH, 0, NULL);
+  if (!mp_wal_flush_wait(mp_work_wal_flush(&txn->work), &txn->work.flush, &lost)) return 0;
+  return mp_tx_flush_lost(&txn->work.tx, &lost, mp_work_now(&txn->work));
+}
+
 static void acquire(struct mp_txn *txn) {
   mp_members_note(&txn->work, MP_NOTE_WAITS, 0, NULL);
   mp_link_acquire(&txn->link, mp_tx_until_ms(&txn->work.tx, mp_work_now_ms(&txn->work)),
@@ -176,6 +186,7 @@ static void act(struct mp_txn *txn, unsigned actions) {
     mp_members_note(&txn->work, MP_NOTE_RESOLVE, 0, NULL);
     actions |= resolve(txn);
   }
+  if (actions & MP_TX_DO_HOLD) actions |= hold(txn);
   if (actions & MP_TX_DO_SEND) send_segment(txn);
   if (actions & MP_TX_DO_ROLLBACK) {
     /* Behind a cancel: within the time for that. */
@@ -203,6 +214,7 @@ static void act(struct mp_txn *txn, unsigned actions) {
       if (actions & MP_TX_DO_RELEASE) mp_link_release(&txn->link);
     }
   }
+  if (actions & MP_TX_DO_HOLD) mp_members_over(&txn->work);
   /* The caller first: giving the connection back may start others. */
   if (actions & MP_TX_DO_ANSWER) {
     txn->answered = true; /* an answer may start others, but never frees us */
@@ -339,68 +351,14 @@ static const struct mp_link_events link_events = {.on_granted = on_granted,
                                                   .on_overdue = on_overdue,
                                                   .on_unlocked = on_unlocked};
 
-/* COMMIT was answered, or is lost with its connection: the one behind has the connection now.
- * Returns what is left to do of `actions`. */
-static unsigned hand_over(struct mp_txn *txn, const struct mp_segment_end *end, unsigned actions) {
-  struct mp_link *link = &txn->link, *behind = link->behind;
-  bool lost = end->how == MP_END_LOST;
-  if (!behind) return actions;
-  if (!behind->unanswered && (lost || !end->committed)) {
-    mp_link_evict(link);
-    return actions;
-  }
-  if (lost) { /* the successor's own statements fail next */
-    mp_link_leave_behind(link);
-    return actions;
-  }
-  if (actions & MP_TX_DO_DISCARD) mp_link_spoil(behind, MP_FATE_CLOSE_AFTER);
-  if (actions & MP_TX_DO_ROLLBACK) { /* the server has rolled back, or the successor will */
-    behind->front_failed = true;
-    actions &= ~(unsigned)MP_TX_DO_ROLLBACK;
-    actions |= mp_tx_rolled_back(&txn->work.tx, true, mp_work_now(&txn->work));
-  }
-  mp_link_hand_over(link);
-  return actions;
-}
-
 /* ---- what becomes of what it sent ---- */
-
-static unsigned segment_lost(struct mp_txn *txn, const struct mp_segment_end *end) {
-  struct mp_tx *tx = &txn->work.tx;
-  struct mp_err lost = end->err;
-  if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
-  mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
-  mp_failure_clear(&txn->work.failed.failure);
-  /* Whoever resolves the COMMIT ends its backend. */
-  if (tx->state != MP_TX_COMMITTING || !tx->options.witness) mp_link_reap(&txn->link, &end->err);
-  if (end->commit == MP_COMMIT_SENT) mp_outcome_keep(&txn->outcome, &txn->segment.batch);
-  mp_segment_settle(&txn->segment);
-  return mp_tx_lost(tx, &lost, end->commit == MP_COMMIT_SENT, mp_work_now(&txn->work));
-}
-
-static unsigned segment_ended(struct mp_txn *txn, const struct mp_segment_end *end) {
-  struct mp_tx *tx = &txn->work.tx;
-  const struct mp_err *failed = NULL;
-  unsigned actions = 0;
-  switch (end->how) {
-    case MP_END_LOST: return segment_lost(txn, end);
-    case MP_END_ROLLED_BACK:
-      return mp_tx_rolled_back(tx, txn->link.fate != MP_FATE_CLOSE_NOW, mp_work_now(&txn->work));
-    case MP_END_NOT_RUN: return mp_tx_not_run(tx, &end->err);
-    case MP_END_FAILED: failed = &end->err; break;
-    case MP_END_DONE: break;
-  }
-  actions = mp_tx_segment(tx, failed, end->committed, mp_work_now(&txn->work));
-  if (failed) mp_tx_failed_at(tx, txn->work.failed.depth);
-  return actions;
-}
 
 static void on_segment_end(struct mp_segment *segment, const struct mp_segment_end *end) {
   struct mp_txn *txn = MP_CONTAINER_OF(segment, struct mp_txn, segment);
   if (txn->work.tx.state == MP_TX_COMMITTING) mp_link_expect_nothing(&txn->link);
-  unsigned actions = segment_ended(txn, end);
+  unsigned actions = mp_txn_segment_ended(txn, end);
   if (end->commit != MP_COMMIT_NONE) {
-    actions = hand_over(txn, end, actions);
+    actions = mp_txn_hand_over(txn, end, actions);
     if (end->committed && txn->link.lock.state == MP_LANE_LOCK_HELD) mp_link_unlock(&txn->link);
   }
   act(txn, actions);
@@ -414,6 +372,12 @@ static void on_outcome(struct mp_outcome *outcome, const struct mp_outcome_end *
     case MP_OUTCOME_KNOWN: act(txn, mp_tx_resolved(tx, end->verdict, &end->err, now)); return;
     case MP_OUTCOME_LOST: act(txn, mp_tx_lost(tx, &end->err, false, now)); return;
   }
+}
+
+static void on_flushed(struct mp_flush_wait *wait, const struct mp_err *lost) {
+  struct mp_txn *txn = MP_CONTAINER_OF(wait, struct mp_work, flush)->txn;
+  struct mp_tx *tx = &txn->work.tx;
+  act(txn, lost ? mp_tx_flush_lost(tx, lost, mp_work_now(&txn->work)) : mp_tx_flushed(tx));
 }
 
 void mp_txn_send_queued(struct mp_txn *txn) { act(txn, mp_tx_flush(&txn->work.tx)); }
@@ -440,6 +404,8 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
   work->options.caller_ref = LUA_NOREF;
   work->options.flight = NULL;
   mp_list_init(&work->members);
+  mp_list_init(&work->flush.wait.node);
+  work->flush.on_end = on_flushed;
   int rv = mp_member_init(&txn->first, work, options, data, err);
   if (rv) {
     mp_txns_block_free(host->txns, txn);

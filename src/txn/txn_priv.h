@@ -1,4 +1,5 @@
-/* txn_priv.h: struct mp_txn, for txn.c (the driver) and flush.c (what its scripts wait for). */
+/* txn_priv.h: struct mp_txn, for txn.c (the driver), ended.c and flush.c (what its scripts wait
+ * for). */
 #ifndef MP_TXN_PRIV_H
 #define MP_TXN_PRIV_H
 
@@ -22,6 +23,10 @@ struct mp_txn {
   struct mp_timer orphaned;
 };
 
+/* ended.c: a segment has ended; COMMIT was answered, or is lost with its connection, and the one
+ * behind has it now. Both return MP_TX_DO_* bits: what is left to do. */
+unsigned mp_txn_segment_ended(struct mp_txn *txn, const struct mp_segment_end *end);
+unsigned mp_txn_hand_over(struct mp_txn *txn, const struct mp_segment_end *end, unsigned actions);
 /* The script waits for what is queued: it is sent. */
 void mp_txn_send_queued(struct mp_txn *txn);
 

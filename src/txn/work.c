@@ -18,8 +18,14 @@ static enum mp_tx_retries retries_left(const struct mp_work *work) {
   return MP_TX_MAY_RETRY;
 }
 
+struct mp_wal_flush *mp_work_wal_flush(const struct mp_work *work) {
+  return work->options.pool == work->host->pool ? work->host->shared->wal_flush : NULL;
+}
+
 struct mp_tx_now mp_work_now(const struct mp_work *work) {
-  struct mp_tx_now n = {.ms = mp_work_now_ms(work), .retries = retries_left(work)};
+  struct mp_tx_now n = {.ms = mp_work_now_ms(work),
+                        .retries = retries_left(work),
+                        .unflushed = mp_wal_flush_pending(mp_work_wal_flush(work))};
   mp_loop_random(work->host->loop, &n.random, sizeof n.random);
   return n;
 }

@@ -4,6 +4,7 @@
 #define MP_TXN_WORK_H
 
 #include "txn/options.h"
+#include "txn/wal_flush.h"
 #include "util/list.h"
 #include "util/sm.h"
 
@@ -51,6 +52,7 @@ struct mp_work {
    * goes by itself and in its place from now on, because one of the others has failed. */
   enum { MP_MERGE_ON, MP_MERGE_MOVED, MP_MERGE_OFF } merging;
   unsigned round_trips, statements; /* of this attempt */
+  struct mp_flush_wait flush;       /* its wait for the shared flush */
 };
 
 uint64_t mp_work_purse(const struct mp_txn_options *options);
@@ -69,6 +71,8 @@ static inline bool mp_work_bound(const struct mp_work *work) {
 /* For the answer to one question about a lost COMMIT: a part of what is left, so that another
  * connection can be asked when this one is silent. */
 uint64_t mp_work_question_ms(const struct mp_work *work);
+/* That of the database that it works in; NULL: it has none. */
+struct mp_wal_flush *mp_work_wal_flush(const struct mp_work *work);
 void mp_work_forgive(struct mp_work *work); /* nothing has failed */
 
 #endif

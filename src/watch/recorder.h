@@ -34,7 +34,8 @@
   X(FAILED, "failed")       /* with this: -, SQLSTATE and message */                         \
   X(ROLLBACK, "rollback")   /* is sent */                                                    \
   X(BACKOFF, "backoff")     /* before the next attempt: ms, why */                           \
-  X(RESOLVE, "resolve")     /* COMMIT's answer was lost: its outcome is asked for */
+  X(RESOLVE, "resolve")     /* COMMIT's answer was lost: its outcome is asked for */         \
+  X(FLUSH, "flush")         /* it is over, and waits for the shared flush */
 
 enum mp_note_kind {
 #define X(name, text) MP_NOTE_##name,

@@ -86,6 +86,8 @@ local list = {
     "with \"serializable\" and `read_only`: waits for a safe snapshot" },
   { "witness", flag, default = true, host = true,
     "a write leaves a row by which a lost COMMIT is resolved" },
+  { "flush", one_of("own", "shared"), host = true,
+    "\"shared\": many COMMITs share one flush of the server's disk; default MOONPOOL_FLUSH" },
   { "merge", flag, default = true, host = true,
     "queued inserts into one table with the same columns go to the server as one statement" },
   { "timeout", seconds, default = 30, host = true, "seconds over all attempts, waits included" },

@@ -159,6 +159,7 @@ function tx:random(lower, upper) end
 ---Default true: queued inserts into one table with the same columns go to the server as one
 ---statement.
 ---@field merge? boolean
+---@field flush? "own" | "shared"       default MOONPOOL_FLUSH
 
 ---@class moonpool.db_options
 ---@field url? string                   default: the host's own database

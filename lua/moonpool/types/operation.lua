@@ -22,6 +22,8 @@
 ---@field deferrable? boolean
 ---a write leaves a row by which a lost COMMIT is resolved; default true
 ---@field witness? boolean
+---"shared": many COMMITs share one flush of the server's disk; default MOONPOOL_FLUSH
+---@field flush? "own"|"shared"
 ---queued inserts into one table with the same columns go to the server as one statement; default
 ---true
 ---@field merge? boolean

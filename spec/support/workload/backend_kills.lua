@@ -37,9 +37,10 @@ local function plan(options, calls)
 end
 
 --- On a cluster of its own; or on the given one, which then stays.
---- last: called when all is done, before the check.
+--- last: called when all is done, before the check. env: further settings of the callers' host.
 ---@param options { callers: integer, each: integer, seed: integer, terminate?: integer,
----                 kill?: integer, stop?: integer, own?: table, last?: fun(own: table) }
+---                 kill?: integer, stop?: integer, own?: table, last?: fun(own: table),
+---                 env?: table<string, string> }
 ---@return table<string, integer> report of the ledger, and: harmed, retried
 ---@return string[] details
 function backend_kills.run(options)
@@ -51,7 +52,7 @@ function backend_kills.run(options)
   local at, answered, harmed, failures, told = plan(options, options.callers * options.each), 0, 0,
     {}, nil
   local stream = own:script(("spec/support/workload/deal_stream.lua %d %d"):format(options.callers,
-    options.each))
+    options.each), options.env)
   for line in stream:lines() do
     local id, number, key = line:match "^made (%S+) (%S+) (%S+)$"
     local code, open, of = line:match "^failed (%S+) (%S+) (%S+)"
