@@ -16,7 +16,8 @@ describe("MOONPOOL_CHECK", function()
 
   local function serve(text, mode, options)
     options = options or {}
-    options.env = { MOONPOOL_CHECK = mode, MOONPOOL_LOG = "text" }
+    options.env = { MOONPOOL_CHECK = mode, MOONPOOL_LOG = "text",
+                    MOONPOOL_WORKERS = options.workers }
     host = serving.start({ ["scripts/a.lua"] = text }, options)
     return host
   end
@@ -30,6 +31,19 @@ describe("MOONPOOL_CHECK", function()
     serve(wrong, "warn")
     scratch.await("the warning", function() return host:log():find(fault, 1, true) end)
     assert.matches("warn", host:log():match("[^\n]*" .. fault:gsub("%p", "%%%0")))
+  end)
+
+  it("=warn tells them once, however many workers there are", function()
+    serve(wrong, "warn", { workers = "3" })
+    host:reload()
+    scratch.await("both warnings", function()
+      return select(2, host:log():gsub(fault:gsub("%p", "%%%0"), "")) == 2
+    end)
+    host:reload()
+    scratch.await("the third", function()
+      return select(2, host:log():gsub(fault:gsub("%p", "%%%0"), "")) >= 3
+    end)
+    assert.are.equal(3, select(2, host:log():gsub(fault:gsub("%p", "%%%0"), "")))
   end)
 
   it("=refuse keeps serve from starting", function()

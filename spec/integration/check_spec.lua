@@ -86,6 +86,15 @@ describe("moonpool check", function()
     assert.are.equal("", table.concat(wrong, "\n"))
   end)
 
+  it("has a word about each rule in its help", function()
+    local help = command.run("help checking", { dir = moonpool.app_dir })
+    for path, text in pairs(mistakes) do
+      for _, mark in pairs(marks_of(text)) do
+        assert.truthy(help:find("`" .. mark[1] .. "`", 1, true), path .. ": " .. mark[1])
+      end
+    end
+  end)
+
   it("shows the line, a caret and what to do", function()
     local output, code = check { ["scripts/unknown_column.lua"] = [[
 local moonpool = require "moonpool"

@@ -81,6 +81,7 @@ static void close_signal(uv_signal_t *handle) {
 /* What all VMs have in common. */
 static void share(struct mp_runtime *rt) {
   const struct mp_config *config = &rt->config;
+  const char *check = config->check ? config->check : "warn";
   size_t memory = (size_t)config->task_memory_mb << 20;
   rt->shared = (struct mp_shared){
       .own = rt->own,
@@ -96,7 +97,7 @@ static void share(struct mp_runtime *rt) {
       .wal_flush = rt->wal_flush,
       .shared_flush = config->flush && !strcmp(config->flush, "shared"),
       .development = config->env && !strcmp(config->env, "development"),
-      .check = config->check ? config->check : "warn",
+      .check = rt->seat.worker ? "off" : check, /* the front checks for all */
       .query_timeout_ms = config->query_timeout_ms,
       .slow_query_ms = config->slow_query_ms,
       .commit_timeout_ms = config->commit_timeout_ms,
