@@ -118,7 +118,7 @@ describe("moonpool explain", function()
 
   it("counts a COMMIT that nothing travels with", function()
     local out = run "explain look"
-    contains(out, "look: 2 round trips, 1 statements", "round trip 2: travels with COMMIT",
+    contains(out, "look: 2 round trips, 1 statement;", "round trip 2: travels with COMMIT",
              "BEGIN (read committed, read only)")
     assert.is_nil(out:find "witness")
   end)

@@ -143,11 +143,14 @@ local function add_statement(add, one)
   if locks[1] then add("      locks: %s", table.concat(locks, ", ")) end
 end
 
+-- "1 statement", "2 statements"
+local function counted(n, what) return ("%d %s%s"):format(n, what, n == 1 and "" or "s") end
+
 function report.text(costs)
   local lines = {}
   local function add(text, ...) lines[#lines + 1] = text:format(...) end
-  add("%s: %d round trips, %d statements; rolled back, nothing is stored", costs.operation,
-      #costs.round_trips, costs.statements)
+  add("%s: %s, %s; rolled back, nothing is stored", costs.operation,
+      counted(#costs.round_trips, "round trip"), counted(costs.statements, "statement"))
   for _, wait in ipairs(costs.waits) do add("waited: %s", wait.why) end
   for _, trip in ipairs(costs.round_trips) do
     add("\nround trip %d%s: %s", trip.number, trip.ms and (", %.3f ms"):format(trip.ms) or "",
