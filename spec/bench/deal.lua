@@ -3,11 +3,12 @@
 -- tables hold afterwards; JSON lines, then a table.
 --   moonpool bench deal [--rounds 3] [--seconds 4] [--warmup 1] [--clients 20] [--noise 8]
 --                       [--flush-ms 0] [--cases new-100-rc,new-100-ser,new-1-ser]
---                       [--peers moonpool,witness,groups,pgbench,plpgsql,create_deal]
+--                       [--peers moonpool,witness,shared,groups,pgbench,plpgsql,create_deal]
 -- A case is new-DEALERSHIPS-rc or new-DEALERSHIPS-ser; on one dealership every deal needs the same
 -- row. --flush-ms N: each flush of the log takes N ms more, as on a slow disk. Peers:
 --   moonpool     a transaction for each deal
 --   witness      the same with a witness, so that a lost COMMIT could be resolved (no other can)
+--   shared       with a witness and flush = "shared": many COMMITs share one flush of the log
 --   groups       group = 20: calls that wait share a transaction, with rc also those of other lanes
 --                (groups = 5)
 --   pgbench      new.sql, statement by statement
@@ -19,7 +20,7 @@
 -- Debian's newest; MOONPOOL_BIN the executable, if not build/moonpool.
 --   moonpool bench deal --db URL [--clients 20] [--seconds 4] [--warmup 1] [--dealerships 100]
 --                       [--isolation rc|ser] [--group 1] [--groups 0] [--lanes 0]
---                       [--witness off|on]
+--                       [--witness off|on] [--flush own|shared]
 -- is one run of the operation alone, on the tables of schema.sql: one JSON line. --group: calls
 -- that may share a transaction, with --groups N those of other lanes too; --lanes N: dealerships
 -- share N lanes instead of having their own.
@@ -45,6 +46,7 @@ local function create_deal(given)
     group     = given.group > 1 and given.group or nil,
     groups    = given.groups > 0 and given.groups or nil,
     witness   = given.witness == "on",
+    flush     = given.flush,
 
     run = function(tx, input)
       local customer_id, deal_id, scenario_id = tx:uuid(), tx:uuid(), tx:uuid()
@@ -169,6 +171,7 @@ end
 
 function workload.seed(pg)
   pg:psql("bench_seed", "@" .. comparison.app_dir .. "/spec/bench/schema.sql",
+          "@" .. comparison.app_dir .. "/spec/bench/witness.sql",
           "vacuum (freeze, analyze)")
 end
 
@@ -229,9 +232,12 @@ local function compare(given)
     end })
   end
   workload.peers = {
-    "moonpool", "witness", "groups", "pgbench", "plpgsql", "create_deal",
+    "moonpool", "witness", "shared", "groups", "pgbench", "plpgsql", "create_deal",
     moonpool    = { run = moonpool_peer "deal" },
     witness     = { run = moonpool_peer("deal", nil, function() return { "--witness", "on" } end) },
+    shared      = { run = moonpool_peer("deal", nil, function()
+      return { "--witness", "on", "--flush", "shared" }
+    end) },
     groups      = { run = moonpool_peer("deal", nil, function(case)
       -- With a snapshot isolation only the calls of one lane share a transaction.
       return { "--group", 20, "--groups", case.isolation == "rc" and 5 or 0 }
@@ -247,7 +253,8 @@ end
 
 if meter.alone(...) then
   local given = options(meter.defaults { dealerships = 100, group = 1, groups = 0, lanes = 0,
-                                         witness = "off", conns = 20, workload = "new" }, ...)
+                                         witness = "off", flush = "own", conns = 20,
+                                         workload = "new" }, ...)
   given.level = meter.level(given)
   run_operation(given)
 else

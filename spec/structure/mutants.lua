@@ -85,6 +85,18 @@ static void send_begin(struct mp_segment *s) {]] },
     replace = { "  bool held = now.unflushed && !tx->answered;", "  bool held = false;" },
     test = "spec/integration/shared_flush_spec.lua", filter = "holds back who" },
 
+  { name = "other_connection", about = "a flush counts for work from before its connection",
+    file = "src/rules/durable.c",
+    replace = { "wait->epoch != d->epoch", "!wait" },
+    test = "durable_test" },
+
+  { name = "early_flush", about = "a flush counts for who came after it had begun",
+    file = "src/rules/durable.c",
+    replace = { "  mp_list_push_back(&d->next, &wait->node);",
+                "  mp_list_push_back(d->state == MP_DURABLE_FLUSHING ? &d->current : &d->next,\n\
+                    &wait->node);" },
+    test = "durable_test" },
+
   { name = "lane_jumped", about = "who comes last to a lane is served first",
     file = "src/rules/lane.c",
     replace = { "mp_list_push_back(&lane->passes, &pass->node);",
