@@ -111,3 +111,26 @@ it(
   assert.is_true(told[200] >= 1 and told[503] >= 1, ("%d, %d"):format(told[200], told[503]))
   scratch.await("room again", function() return call "waits".status == 200 end)
 end)
+
+it("a result that does not end is not received to its end, nor asked for again", function()
+  local output = scratch.script([[
+    local db, moonpool = require "moonpool.db", require "moonpool"
+    local text = "select repeat('x', 1000) as t from generate_series(1, 300000)"
+    local op = moonpool.operation { run = function(tx) return #tx:query(text) end }
+    for what, fn in pairs { db = function() return db.query(text) end,
+                            op = function() return moonpool.call(op, {}) end } do
+      local ok, e = pcall(fn)
+      print(what, ok, e.code, e.attempts, e.message)
+    end
+    for line in io.lines "/proc/self/status" do
+      if line:find "VmHWM" then print("most", line:match "%d+") end
+    end
+    print("then", db.value "select 42")
+  ]], { MOONPOOL_RESULT_LIMIT = "1" })
+  for _, what in ipairs { "db\tfalse\tINVALID_ARGUMENT\tnil", "op\tfalse\tINVALID_ARGUMENT\t1" } do
+    assert.matches(what .. "\t[^\n]*a result is far larger than MOONPOOL_RESULT_LIMIT", output)
+  end
+  local most = tonumber(output:match "most\t(%d+)")
+  assert.is_true(most < 300000, output) -- KB, of two results of 300 MB
+  assert.matches("then\t42", output, 1, true)
+end)

@@ -44,12 +44,17 @@ static int add(struct mp_pools *pools, const struct mp_pool_options *options, st
   return 0;
 }
 
+/* Beyond the limit of a result: a result that is a little larger is refused by itself, and its
+ * connection goes on. */
+enum { FLOOD_MB = 32 };
+
 static struct mp_pool_options options_of(struct mp_pools *pools, const char *url) {
   const struct mp_config *config = pools->config;
   return (struct mp_pool_options){
       .conn = {.url = url,
                .connect_timeout_ms = config->connect_timeout_ms,
                .servers = &pools->servers,
+               .answer_limit = ((uint64_t)config->result_limit_mb + FLOOD_MB) << 20,
                .statement_cache = (unsigned)config->statement_cache},
       .queue_limit = (unsigned)config->queue_limit,
       .idle_timeout_ms = config->idle_timeout_ms,

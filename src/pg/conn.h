@@ -32,6 +32,9 @@ struct mp_conn_options {
   uint64_t connect_timeout_ms; /* for the whole of resolving and connecting, over all servers */
   struct mp_servers
       *servers; /* the servers that were silent lately; outlives the connection; may be NULL */
+  /* Bytes of one answer; one that is longer ends the connection, because libpq keeps all of it. 0:
+   * any number. */
+  uint64_t answer_limit;
   unsigned statement_cache; /* prepared statements kept per connection; 0: prepare nothing */
 };
 

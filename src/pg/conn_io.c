@@ -2,6 +2,7 @@
  * still owes; each answer belongs to the op at its head. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "pg/conn_internal.h"
 #include "pg/sqlstate.h"
@@ -28,6 +29,7 @@ static struct mp_op ops_pop(struct mp_conn *conn) {
   struct mp_op op = ops->at[ops->head];
   ops->head = (ops->head + 1) % ops->cap;
   ops->len--;
+  conn->arrived = 0;
   if (++conn->answered == conn->cancel_upto) mp_timer_stop(&conn->cancel_timer);
   return op;
 }
@@ -239,6 +241,34 @@ static void notifications(struct mp_conn *conn) {
   }
 }
 
+static size_t unread(const struct mp_conn *conn) {
+  int bytes = 0;
+  return ioctl(PQsocket(conn->pg), FIONREAD, &bytes) || bytes < 0 ? 0 : (size_t)bytes;
+}
+
+/* Has libpq read what there is? libpq does not tell how much that was: at least what is missing in
+ * the socket now, and at least the room that its buffer has at the least. */
+static bool consume(struct mp_conn *conn) {
+  enum { LIBPQ_READS = 8 << 10 };
+  size_t before = unread(conn);
+  if (!PQconsumeInput(conn->pg)) return false;
+  size_t after = before > LIBPQ_READS ? unread(conn) : 0;
+  size_t read = before > after ? before - after : 0;
+  conn->arrived += read > LIBPQ_READS || before < LIBPQ_READS ? read : LIBPQ_READS;
+  return true;
+}
+
+/* The server would go on sending. A cancel request could meet a later statement. */
+static void end_flood(struct mp_conn *conn) {
+  struct mp_err err;
+  if (!conn->answer_limit || conn->arrived <= conn->answer_limit || !conn->ops.len) return;
+  mp_err_set(&err, MP_EINVAL,
+             "a result is far larger than MOONPOOL_RESULT_LIMIT, and its connection was closed: "
+             "select less, or in parts");
+  err.flags = MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
+}
+
 void mp_conn_on_io(uv_poll_t *poll, int status, int events) {
   struct mp_conn *conn = poll->data;
   conn->pins++; /* a callback may close us */
@@ -250,8 +280,9 @@ void mp_conn_on_io(uv_poll_t *poll, int status, int events) {
     bool alive = true;
     do {
       /* Also on "writable": a server that waits for us to read would never read. */
-      alive = PQconsumeInput(conn->pg) == 1;
+      alive = consume(conn);
       take_answers(conn);
+      if (alive && mp_conn_alive(conn)) end_flood(conn);
     } while (alive && !conn->ending && mp_conn_tls_pending(conn));
     if (mp_conn_alive(conn)) {
       notifications(conn);

@@ -376,6 +376,7 @@ int mp_conn_open(struct mp_conn **out, struct mp_loop *loop, const struct mp_con
   mp_conn_init(conn, loop);
   mp_timer_init(&conn->connect_timer, loop, on_connect_timeout);
   mp_stmt_cache_init(&conn->stmts, options->statement_cache);
+  conn->answer_limit = options->answer_limit;
   conn->servers = options->servers;
   int rv = start(conn, options, err);
   if (rv) {

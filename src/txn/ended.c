@@ -30,7 +30,9 @@ unsigned mp_txn_hand_over(struct mp_txn *txn, const struct mp_segment_end *end, 
 static unsigned segment_lost(struct mp_txn *txn, const struct mp_segment_end *end) {
   struct mp_tx *tx = &txn->work.tx;
   struct mp_err lost = end->err;
-  if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD | MP_ERRF_RETRYABLE;
+  if (txn->link.state == MP_LINK_LOST) lost.flags |= MP_ERRF_CONN_DEAD;
+  /* Not what ended the connection by its own fault: a flood of rows would come again. */
+  if (txn->link.state == MP_LINK_LOST && lost.code != MP_EINVAL) lost.flags |= MP_ERRF_RETRYABLE;
   mp_link_spoil(&txn->link, MP_FATE_CLOSE_NOW);
   mp_failure_clear(&txn->work.failed.failure);
   /* Whoever resolves the COMMIT ends its backend. */
