@@ -137,9 +137,92 @@ typedef void (*moonpool_log_cb)(enum moonpool_log_level level, const char *topic
  * call it before the first is opened. */
 MOONPOOL_API void moonpool_log_to(moonpool_log_cb log, enum moonpool_log_level level, void *data);
 
-/* ---- opening ---- */
-
 struct moonpool; /* one runtime */
+
+/* ---- functions in C for scripts ---- */
+
+/* A value that passes between a script and a C function. */
+enum moonpool_type {
+  MOONPOOL_NIL = 0,
+  MOONPOOL_BOOLEAN = 1, /* integer: 0 or 1 */
+  MOONPOOL_INTEGER = 2,
+  MOONPOOL_NUMBER = 3,
+  MOONPOOL_TEXT = 4, /* any bytes */
+  MOONPOOL_JSON = 5  /* text: a table as JSON, and so any value of another type, as a decimal */
+};
+
+struct moonpool_value {
+  enum moonpool_type type;
+  int64_t integer;
+  double number;    /* of an INTEGER too, when it is an argument */
+  const char *text; /* with a NUL behind it when it is an argument */
+  size_t len;       /* without that NUL */
+};
+
+struct moonpool_frame; /* one call of a C function by a script, until the function returns */
+struct moonpool_wait;  /* a call that is answered later */
+
+/* The function. It runs on the loop's thread and must not block: what takes long waits
+ * (moonpool_wait_begin) or asks moonpool_checkpoint now and then. Of this library it calls only the
+ * functions of this section, and no script's error ever jumps over it. `data` is the module's. It
+ * gives its result with moonpool_return (the last one counts; without any it is nil), or an error
+ * with moonpool_raise, or waits for either. */
+typedef void (*moonpool_function)(struct moonpool_frame *frame, void *data);
+
+/* How many arguments the script gave. */
+MOONPOOL_API size_t moonpool_argument_count(const struct moonpool_frame *frame);
+/* The argument with this number, from 0 on; NIL behind the last. Its text is valid until the
+ * function returns. 0; MOONPOOL_EINVAL: a value that cannot be JSON, such as a function;
+ * MOONPOOL_ENOMEM. */
+MOONPOOL_API int moonpool_argument(struct moonpool_frame *frame, size_t number,
+                                   struct moonpool_value *value);
+/* The result; its text is copied. 0; MOONPOOL_ENOMEM: then the script gets that error. A text of
+ * JSON that is none is an error of the script's call. */
+MOONPOOL_API int moonpool_return(struct moonpool_frame *frame, const struct moonpool_value *value);
+/* The script's call raises an error with this code ("CARD_REFUSED": capitals, digits and _), HTTP
+ * status (400 to 599) and message. */
+MOONPOOL_API void moonpool_raise(struct moonpool_frame *frame, const char *code, int status,
+                                 const char *message);
+/* For work of more than a millisecond, every now and then. 0: go on. Else the function has kept the
+ * loop for 20 ms of CPU time, or the call's own CPU time is used up: release what you hold and
+ * return; the script gets the error. Work that needs longer belongs on a thread, with a wait. */
+MOONPOOL_API int moonpool_checkpoint(struct moonpool_frame *frame);
+
+/* Called when nobody waits any longer: the time is over, the call was canceled, the runtime closes.
+ * On the loop's thread; it must not call the library but moonpool_complete and
+ * moonpool_complete_error. */
+typedef void (*moonpool_abandoned_cb)(struct moonpool_wait *wait, void *data);
+
+/* Only in a function with a timeout: the script waits after the function has returned, while other
+ * calls run. The wait must be completed exactly once, in any case and at any time, also after
+ * on_abandoned (may be NULL) or the runtime's end: that frees it. NULL: no memory (the script gets
+ * that error), or the function has no timeout. */
+MOONPOOL_API struct moonpool_wait *moonpool_wait_begin(struct moonpool_frame *frame,
+                                                       moonpool_abandoned_cb on_abandoned,
+                                                       void *data);
+/* Ends the wait with a result (copied; NULL: nil). Any thread. */
+MOONPOOL_API void moonpool_complete(struct moonpool_wait *wait, const struct moonpool_value *value);
+/* Ends the wait with an error, as moonpool_raise. Any thread. */
+MOONPOOL_API void moonpool_complete_error(struct moonpool_wait *wait, const char *code, int status,
+                                          const char *message);
+
+struct moonpool_entry {
+  const char *name; /* NULL ends a list */
+  moonpool_function function;
+  /* 0: it never waits. Else the longest wait, after which the script gets DEADLINE_EXCEEDED; the
+   * function can then be called only where a script may wait. */
+  uint64_t timeout_ms;
+};
+
+/* What require(name) gives to the operations of this runtime, and to no others: a table of these
+ * functions, which no script can change. */
+struct moonpool_module {
+  const char *name; /* "desk", "desk.cards": words of a-z, 0-9 and _; not "moonpool" */
+  const struct moonpool_entry *entries; /* not copied: lives as long as the runtime */
+  void *data;                           /* for its functions */
+};
+
+/* ---- opening ---- */
 
 /* How a loading of scripts/ ended. */
 struct moonpool_verdict {
@@ -176,6 +259,9 @@ struct moonpool_options {
    * NULL. Not called when the runtime is closed before. */
   moonpool_verdict_cb on_ready;
   void *data; /* for on_ready */
+
+  /* Modules of C functions, NULL behind the last; NULL: none. They live as long as the runtime. */
+  const struct moonpool_module *const *modules;
 };
 
 static inline void moonpool_options_init(struct moonpool_options *options) {

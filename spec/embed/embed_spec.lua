@@ -30,11 +30,24 @@ local workshop_files = {
   ["broken.lua.off"] = "return return",
 }
 
-local function make_workshop()
-  local dir = place .. "/workshop"
+local native_files = {
+  ["native.lua"] = [[
+local cards, is = require "desk.cards", require "moonpool.is"
+return require("moonpool").operation {
+  input = is.object { fn = is.string, a = is.any:optional(), b = is.any:optional() },
+  run = function(tx, input)
+    assert(not pcall(function() cards.add = 1 end), "no script changes the module")
+    if input.fn == "function" then return cards.echo(print) end
+    if input.b ~= nil then return cards[input.fn](input.a, input.b) end
+    return cards[input.fn](input.a)
+  end }]],
+}
+
+local function make_project(name, files)
+  local dir = place .. "/" .. name
   sh(("rm -rf '%s' && mkdir -p '%s/scripts'"):format(dir, dir))
-  for name, text in pairs(workshop_files) do
-    local file = assert(io.open(dir .. "/scripts/" .. name, "w"))
+  for file_name, text in pairs(files) do
+    local file = assert(io.open(dir .. "/scripts/" .. file_name, "w"))
     file:write(text)
     file:close()
   end
@@ -76,7 +89,7 @@ local function build_desk()
 end
 
 describe("libmoonpool in a program", function()
-  local workshop, arguments, url, deal
+  local workshop, natives, arguments, url, deal
 
   local function run(program, words)
     local line = { "timeout -k 2 100", quoted(place .. "/build/" .. program) }
@@ -84,14 +97,16 @@ describe("libmoonpool in a program", function()
     return sh(table.concat(line, " "))
   end
 
-  local function desk(part)
+  local function desk(part, project)
     local words = { part }
     table.move(arguments, 1, #arguments, 2, words)
+    words[3] = project or words[3]
     assert.matches(part .. " is as expected", run("desk", words))
   end
 
   setup(function()
-    workshop = make_workshop()
+    workshop = make_project("workshop", workshop_files)
+    natives = make_project("natives", native_files)
     local first, second = test.database(), test.database()
     local deals = {}
     for i, database in ipairs { first, second } do
@@ -104,6 +119,7 @@ describe("libmoonpool in a program", function()
 
   it("has two runtimes on one loop, and reloads while it calls", function() desk "loops" end)
   it("closes, drains, forks and refuses as the header says", function() desk "ends" end)
+  it("gives scripts functions in C", function() desk("natives", natives) end)
   it("goes on when memory is refused", function() desk "memory" end)
   it("is small with a blocking call, found by pkg-config", function()
     assert.matches('"deal":{', run("desk_pc", { moonpool.app_dir, url, deal }), 1, true)

@@ -157,6 +157,8 @@ static void on_alive_closed(uv_handle_t *handle) {
 static void on_runtime_closed(void *data) {
   struct moonpool *mp = data;
   mp->rt = NULL;
+  mp_api_mail_close(mp->mail);
+  mp->mail = NULL;
   uv_close((uv_handle_t *)&mp->alive, on_alive_closed);
 }
 
@@ -221,8 +223,13 @@ static int make_own_loop(struct moonpool *mp, struct mp_err *err) {
   return 0;
 }
 
+static void on_alive(uv_async_t *handle) {
+  const struct moonpool *mp = handle->data;
+  if (mp->mail) mp_api_mail_open(mp->mail);
+}
+
 static int open_alive(struct moonpool *mp, struct mp_err *err) {
-  int rv = uv_async_init(mp->uv, &mp->alive, NULL);
+  int rv = uv_async_init(mp->uv, &mp->alive, on_alive);
   if (rv)
     return mp_err_set(err, rv == UV_ENOMEM ? MP_ENOMEM : MP_EIO, "no handle on the loop: %s",
                       uv_strerror(rv));
@@ -232,13 +239,19 @@ static int open_alive(struct moonpool *mp, struct mp_err *err) {
 
 static int open_runtime(struct moonpool *mp, const struct moonpool_options *options,
                         struct mp_err *err) {
+  mp->modules = options->modules;
+  mp->mail = mp_api_mail_new(&mp->alive);
+  if (!mp->mail) return mp_err_set(err, MP_ENOMEM, "no memory for a runtime");
   const struct mp_settings_file no_file = {0};
-  struct mp_config config;
+  struct mp_config config = {0};
   struct mp_runtime_options runtime = {.config = &config,
                                        .app_dir = options->app_dir,
                                        .database_url = options->database_url,
+                                       .open_vm = mp_api_open_vm,
+                                       .open_vm_data = mp,
                                        .uv = mp->uv};
-  int rv = mp_config_read_list(&config, options->settings, &no_file, err);
+  int rv = mp_api_check_modules(mp->modules, err);
+  if (!rv) rv = mp_config_read_list(&config, options->settings, &no_file, err);
   if (!rv) rv = mp_judge_database("database_url", options->database_url, err);
   if (!rv) rv = mp_runtime_open(&mp->rt, &runtime, err);
   mp_config_fini(&config);

@@ -8,6 +8,7 @@
 #ifndef MP_API_PRIV_H
 #define MP_API_PRIV_H
 
+#include <pthread.h>
 #include <sys/types.h>
 #include <uv.h>
 
@@ -57,11 +58,21 @@ struct mp_api_kept {
   char call_id[37];
 };
 
+/* Between the loop and other threads, which may use it when the runtime is gone. */
+struct mp_api_mail {
+  pthread_mutex_t lock;
+  unsigned owners;     /* the runtime, and each wait */
+  uv_async_t *wake;    /* NULL: the runtime is closed */
+  struct mp_list came; /* struct moonpool_wait: completed */
+};
+
 struct moonpool {
   struct mp_runtime *rt;
   uv_loop_t *uv;
-  uv_loop_t *own;     /* NULL: the caller's loop */
-  uv_async_t alive;   /* keeps the loop alive, and wakes it */
+  uv_loop_t *own;   /* NULL: the caller's loop */
+  uv_async_t alive; /* keeps the loop alive, and wakes it */
+  struct mp_api_mail *mail;
+  const struct moonpool_module *const *modules;
   pid_t pid;          /* of the process that opened it */
   unsigned callbacks; /* the caller's, under way: a blocking function would wait for itself */
   enum mp_api_state state;
@@ -106,6 +117,18 @@ void mp_api_forget_kept(struct mp_api_kept *kept);
 void mp_api_start_held(struct moonpool *mp);
 void mp_api_end_canceled(struct moonpool *mp);
 void mp_api_end_calls(struct moonpool *mp); /* the runtime closes */
+
+/* ---- api_module.c ---- */
+
+int mp_api_check_modules(const struct moonpool_module *const *modules, struct mp_err *err);
+void mp_api_open_vm(struct mp_host *host, lua_State *L); /* the open_vm of struct mp_shared */
+
+/* ---- api_wait.c ---- */
+
+/* The functions below `mail` on the loop's thread; completed waits are handed over there. */
+struct mp_api_mail *mp_api_mail_new(uv_async_t *wake);
+void mp_api_mail_open(struct mp_api_mail *mail);
+void mp_api_mail_close(struct mp_api_mail *mail); /* NULL is fine */
 
 /* ---- api_reload.c ---- */
 

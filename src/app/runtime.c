@@ -174,6 +174,8 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   mp_timer_init(&rt->drain_timer, rt->loop, on_drain_timeout);
   mp_timer_init(&rt->stop_timer, rt->loop, mp_runtime_stop_timer);
   share(rt);
+  rt->shared.open_vm = options->open_vm;
+  rt->shared.open_vm_data = options->open_vm_data;
   rt->host = (struct mp_host){
       .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
   if (rt->pool) mp_health_watch(&rt->host);

@@ -10,6 +10,7 @@
 #include "util/err.h"
 
 struct mp_seat;
+struct mp_host;
 struct mp_runtime;
 
 struct mp_runtime_options {
@@ -21,7 +22,9 @@ struct mp_runtime_options {
   bool serving;               /* SIGHUP reloads scripts/; config->workers counts */
   const struct mp_seat *seat; /* NULL, or this is a worker of another runtime (ops/crew.h) */
   bool interactive;           /* SIGINT is the caller's: it ends what a person has started */
-  struct uv_loop_s *uv;       /* the loop, if others run it; NULL: one of its own */
+  void (*open_vm)(struct mp_host *host, lua_State *L); /* see struct mp_shared; or NULL */
+  void *open_vm_data;                                  /* for open_vm */
+  struct uv_loop_s *uv; /* the loop, if others run it; NULL: one of its own */
 };
 
 /* On a loop that others run, what a failure leaves of handles is closed by its next iterations. */

@@ -323,6 +323,8 @@ int mp_open_host(lua_State *L) {
   lua_setfield(L, -2, "app_dir");
   push_limits(L, &mp_host_of(L)->shared->loading);
   lua_setfield(L, -2, "load_limits");
+  lua_newtable(L); /* modules of a program around the host: mp_shared's open_vm */
+  lua_setfield(L, -2, "native");
   lua_pushinteger(L, (lua_Integer)mp_host_of(L)->shared->body_values);
   lua_setfield(L, -2, "body_values");
   lua_pushstring(L, mp_host_of(L)->shared->check);

@@ -74,6 +74,7 @@ static int open_modules(lua_State *L) {
   mp_ops_open(&gen->ops, L);
   lua_pushlightuserdata(L, gen);
   luaL_setfuncs(L, functions, 1);
+  if (gen->host.shared->open_vm) gen->host.shared->open_vm(&gen->host, L);
   return 0;
 }
 

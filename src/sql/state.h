@@ -64,6 +64,11 @@ struct mp_shared {
   int (*open_pool)(struct mp_host *host, const char *url, unsigned max, struct mp_pool **out,
                    struct mp_err *err);
   void (*close_pool)(struct mp_host *host, struct mp_pool *pool);
+  /* What else the VMs of scripts/ have; the module "moonpool.host" is on top. Raises. NULL: no
+   * more.
+   */
+  void (*open_vm)(struct mp_host *host, lua_State *L);
+  void *open_vm_data;
   void *app;
 };
 

@@ -62,6 +62,9 @@ sandbox.modules = {
   ["cjson"]             = "decode encode null",
 }
 
+-- Modules of C functions that the program around the host has registered for its operations.
+for name, names in next, host.native do sandbox.modules[name] = names end
+
 -- The other modules with a stable interface: for tools, specs and the host itself. All other
 -- modules below `moonpool.` are internal and may change at any time.
 sandbox.trusted = "alerts calls errors generations outbox pool sql test"

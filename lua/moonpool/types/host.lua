@@ -11,6 +11,7 @@
 ---@field check "off"|"warn"|"refuse"  MOONPOOL_CHECK
 ---@field development boolean            MOONPOOL_ENV=development
 ---@field load_limits moonpool.limits    of code that is loaded
+---@field native table<string, string>  modules in C of a program around the host: their functions
 ---@field slow_query_ms number           DB_SLOW_QUERY_THRESHOLD
 ---@field version string                 of moonpool
 -- Time, randomness, text

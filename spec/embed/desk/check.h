@@ -23,8 +23,9 @@ void desk_options(struct moonpool_options *options, const char *app, const char 
 /* A request; `input` may be NULL. */
 struct moonpool_request desk_request(const char *operation, const char *input);
 
-void desk_loops(const struct desk *desk);  /* loops.c */
-void desk_ends(const struct desk *desk);   /* ends.c */
-void desk_memory(const struct desk *desk); /* memory.c */
+void desk_loops(const struct desk *desk);   /* loops.c */
+void desk_ends(const struct desk *desk);    /* ends.c */
+void desk_memory(const struct desk *desk);  /* memory.c */
+void desk_natives(const struct desk *desk); /* natives.c */
 
 #endif
