@@ -87,6 +87,40 @@ end)
     assert.truthy(output:find("moonpool spec: scripts/broken.lua:2: ", 1, true), output)
   end)
 
+  it("divides the files among processes, each with a server of its own", function()
+    local folder <close> = of {
+      ["spec/a_spec.lua"] = [[
+        it("knows its server", function()
+          print("server " .. require "moonpool.host".data_dir)
+        end)
+      ]],
+      ["spec/below/b_spec.lua"] = [[
+        it("knows its server", function()
+          print("server " .. require "moonpool.host".data_dir)
+        end)
+        it("fails", function() error "oh" end)
+        pending("later")
+      ]],
+      ["spec/below/helper.lua"] = "error 'is no spec'",
+    }
+    local output, exit = command.run("spec -j 3", { dir = folder.path })
+    assert.are.equal(1, exit)
+    local first, second = output:match "server (%S+).*server (%S+)"
+    assert.is_string(second, output)
+    assert.are_not.equal(first, second)
+    assert.truthy(output:find("\nall together: 2 successes / 0 failures / 1 errors / 1 pending : ",
+                              1, true), output)
+    assert.truthy(output:find("b_spec.lua --filter 'fails'", 1, true), output)
+    output, exit = command.run("spec -j 2 --filter knows", { dir = folder.path })
+    assert.are.equal(0, exit, output)
+    for args, told in pairs { ["-j"] = "-j takes a number", ["-j none"] = "-j takes a number",
+                              ["-j 2 nowhere"] = "nowhere does not exist" } do
+      output, exit = command.run("spec " .. args, { dir = folder.path })
+      assert.are.equal(2, exit)
+      assert.truthy(output:find(told, 1, true), output)
+    end
+  end)
+
   it("ends a test that takes longer than --timeout", function()
     local folder <close> = of {
       ["spec/long_spec.lua"] = [[

@@ -320,22 +320,31 @@ static int check_before(struct mp_cli *cli, const char *url) {
   return strcmp(mode, "refuse") ? MP_EXIT_OK : code;
 }
 
+/* With -j other processes run the specs. */
+static bool is_split(int argc, char **argv) {
+  for (int i = 1; i < argc; i++)
+    if (!strcmp(argv[i], "-j") || !strcmp(argv[i], "--jobs")) return true;
+  return false;
+}
+
 int mp_cmd_spec(struct mp_cli *cli, int argc, char **argv) {
   static struct mp_cluster cluster;
   static char self[PATH_MAX];
+  ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (len > 0 && !getenv("MOONPOOL_BIN")) setenv("MOONPOOL_BIN", self, 1);
   char *up[] = {"up", "--quiet"};
   struct mp_cli_arguments migrate = {.module = "moonpool.cli.migrate", .argc = 2, .argv = up};
   struct spec spec = {{.argc = argc - 1, .argv = argv + 1}, &cluster};
   struct mp_cluster_options options = {.throwaway = true};
   struct mp_err err;
   if (mp_cli_wants_help(argc, argv)) return mp_cli_help("spec");
+  if (is_split(argc, argv))
+    return run_module(cli, "spec", "moonpool.test.shares", NOBODY, mp_cli_push_module, argc, argv);
   mp_cluster_env_read(&options.env);
   if (mp_cluster_ensure(&options, &cluster, &err)) return mp_cli_fail("spec", &err);
   /* Processes that a spec starts use the same throw-away database, never the user's. */
   setenv("DATABASE_URL", cluster.app_url, 1);
   setenv("MOONPOOL_OWNER_URL", cluster.owner_url, 1);
-  ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (len > 0 && !getenv("MOONPOOL_BIN")) setenv("MOONPOOL_BIN", self, 1);
   int code = MP_EXIT_OK;
   char migrations[PATH_MAX + 16];
   snprintf(migrations, sizeof migrations, "%s/migrations", cli->app_dir);

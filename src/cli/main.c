@@ -54,7 +54,7 @@ static const struct mp_command commands[] = {
     {"check", "[PATHS] [--json | --sarif]", "find mistakes in scripts/ before they run",
      mp_cmd_check},
     {"types", "[DIR]", "write definitions of tables and operations for editors", mp_cmd_module},
-    {"spec", "[PATHS] [busted options]",
+    {"spec", "[PATHS] [-j N] [busted options]",
      "run busted specs inside the host, on a throw-away database", mp_cmd_spec},
     {"bench", "[NAME] [ARGS...]", "run spec/bench/NAME.lua (default: compare)", mp_cmd_bench},
     {"db", "start | stop | reset | status | url | psql | roles", "manage the embedded database",

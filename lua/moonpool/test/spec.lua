@@ -1,31 +1,12 @@
 -- moonpool.test.spec: runs an unchanged busted inside the host: a spec may wait wherever a script
 -- may. Returns function(args, app_dir) -> exit code; `args` are the arguments of busted.
 
--- The options of busted whose value may be the next argument.
-local takes_value = {}
-for name in ([[-p --pattern --exclude-pattern -e -o --output -C --directory -f --config-file
-  --coverage-config-file -t --tags --exclude-tags --filter --filter-out -m --lpath --cpath -r --run
-  --repeat --seed --lang --loaders --helper --lua -Xoutput -Xhelper]]):gmatch("%S+") do
-  takes_value[name] = true
-end
+local arguments = require "moonpool.test.arguments"
 
 -- os.exit raises this value and does not end the process.
 local exit = setmetatable({}, { __tostring = function()
   return "os.exit was called inside a spec"
 end })
-
-local function has_path(args)
-  local i = 1
-  while args[i] do
-    if takes_value[args[i]] then
-      i = i + 1
-    elseif args[i]:sub(1, 1) ~= "-" then
-      return true
-    end
-    i = i + 1
-  end
-  return false
-end
 
 -- Returns the running tasks of the host: name -> number of tasks.
 local function tasks()
@@ -127,18 +108,6 @@ local function limit_tests(host, seconds)
   end)
 end
 
--- Takes `--timeout SECONDS` out of the arguments. -> seconds, or nil; false: it is malformed
-local function take_timeout(args)
-  for i, arg in ipairs(args) do
-    if arg == "--timeout" then
-      table.remove(args, i)
-      local seconds = tonumber(table.remove(args, i))
-      return seconds and seconds > 0 and seconds or false
-    end
-  end
-  return nil
-end
-
 -- Holds the host's log lines while a test runs, and writes them only if the test fails. If
 -- MOONPOOL_LOG_LEVEL is set, all lines are written at once. Returns the function that ends this.
 local function hold_log(host)
@@ -202,7 +171,9 @@ local function run(args, app_dir)
     error(exit, 0)
   end)
   _G.arg = { [0] = "busted", table.unpack(args) }
-  if not has_path(args) and app_dir ~= "." then table.insert(_G.arg, app_dir .. "/spec") end
+  if not arguments.split(args)[1] and app_dir ~= "." then
+    table.insert(_G.arg, app_dir .. "/spec")
+  end
   package.path = ("%s/?.lua;%s/spec/?.lua;%s"):format(app_dir, app_dir, package.path)
 
   local ok, message = xpcall(function()
@@ -223,8 +194,9 @@ return function(args, app_dir)
   local ok, host = pcall(require, "moonpool.host")
   app_dir = app_dir or ok and type(host) == "table" and host.app_dir or "."
   local _ <close> = setmetatable({}, { __close = keep() })
-  local seconds = take_timeout(args)
-  if seconds == false then
+  local given = arguments.take(args, "--timeout")
+  local seconds = tonumber(given or nil)
+  if given ~= nil and not (seconds and seconds > 0) then
     io.stderr:write "moonpool spec: --timeout takes a number of seconds\n"
     return 2
   end
