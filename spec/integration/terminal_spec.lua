@@ -18,6 +18,10 @@ function stock.take(tx, count)
                   { count = count })
 end
 
+function stock.divide(tx, by)
+  tx:exec("select 1 / $by::int", { by = by })
+end
+
 return stock
 ]],
       ["scripts/sell.lua"] = [[
@@ -26,7 +30,7 @@ local is       = require "moonpool.is"
 local stock    = require "lib.stock"
 
 return moonpool.operation {
-  input = is.object { how = is.enum { "sql", "lua", "fail", "key", "fine" },
+  input = is.object { how = is.enum { "sql", "lua", "fail", "late", "fine" },
                       count = is.integer:default(1) },
   run = function(tx, input)
     print("selling", input.count)
@@ -34,6 +38,7 @@ return moonpool.operation {
     if input.how == "sql" then stock.take(tx, input.count) end
     if input.how == "lua" then input.count = input.count.x.y end
     if input.how == "fail" then moonpool.fail("SOLD_OUT", "nothing is left", { status = 409 }) end
+    if input.how == "late" then stock.divide(tx, 0) end
     return { sold = tx:value "select 5" }
   end,
 }
@@ -66,6 +71,12 @@ scripts/lib/stock.lua:4: column "stok" does not exist]], [[
     assert.is_nil(screen:find("moonpool/", 1, true))
   end)
 
+  it("shows who called the module whose statement failed later", function()
+    local screen = call { how = "late" }
+    contains(screen, "scripts/lib/stock.lua:9: division by zero", "    select 1 / $1::int\n",
+             "called from:\n  scripts/sell.lua:14\n", "SQLSTATE 22012")
+  end)
+
   it("shows the line of a fault in a script", function()
     local screen = call { how = "lua" }
     contains(screen,
@@ -95,7 +106,7 @@ scripts/lib/stock.lua:4: column "stok" does not exist]], [[
   it("shows the steps of the call with --why, also of one that fails", function()
     local screen = call({ how = "fine" }, "--why")
     contains(screen, "the script starts, attempt 1", "round trip 1, with begin",
-             "scripts/sell.lua:14  select ", "committed", '"sold": 5')
+             "scripts/sell.lua:15  select ", "committed", '"sold": 5')
     screen = call({ how = "sql" }, "--why")
     contains(screen, "fails: ", "rolls back", 'column "stok" does not exist')
     assert.is_nil(screen:find("with --why", 1, true))

@@ -129,6 +129,9 @@ bool mp_task_beside(const struct mp_task *task);
 /* "scripts/create_deal.lua:41" of the innermost Lua function at or above `level`, "" if there is
  * none. */
 void mp_task_where(lua_State *L, int level, char *out, size_t size);
+/* If `where`, from mp_task_where, is in a module below a folder of scripts/: the line of another
+ * file that called into it; else "". */
+void mp_task_caller(lua_State *L, int level, const char *where, char *out, size_t size);
 
 struct mp_token {
   uint32_t slot, id;

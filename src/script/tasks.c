@@ -164,6 +164,16 @@ struct mp_scope *mp_task_scope(const struct mp_task *task) {
   return task ? task->scope : NULL;
 }
 
+/* On the path of every statement, so without snprintf. */
+static void write_place(const lua_Debug *ar, char *out, size_t size) {
+  const char *source = *ar->source == '@' ? ar->source + 1 : ar->short_src;
+  size_t len = strlen(source);
+  if (len > size - 24) len = size - 24;
+  memcpy(out, source, len);
+  out[len++] = ':';
+  out[len + mp_format_int(out + len, ar->currentline)] = '\0';
+}
+
 void mp_task_where(lua_State *L, int level, char *out, size_t size) {
   lua_Debug ar;
   out[0] = '\0';
@@ -173,13 +183,23 @@ void mp_task_where(lua_State *L, int level, char *out, size_t size) {
     bool own = strncmp(ar.source, "@moonpool/", 10) == 0;
     /* A module of the host counts for its caller: it is named only if there is no other code. */
     if (own && out[0]) continue;
-    /* On the path of every statement, so without snprintf. */
-    const char *source = *ar.source == '@' ? ar.source + 1 : ar.short_src;
-    size_t len = strlen(source);
-    if (len > size - 24) len = size - 24;
-    memcpy(out, source, len);
-    out[len++] = ':';
-    out[len + mp_format_int(out + len, ar.currentline)] = '\0';
+    write_place(&ar, out, size);
     if (!own) return;
+  }
+}
+
+void mp_task_caller(lua_State *L, int level, const char *where, char *out, size_t size) {
+  static const char scripts[] = "scripts/";
+  lua_Debug ar;
+  size_t file = strcspn(where, ":");
+  out[0] = '\0';
+  if (strncmp(where, scripts, sizeof scripts - 1) != 0 || !strchr(where + sizeof scripts - 1, '/'))
+    return;
+  for (; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline <= 0 || *ar.source != '@' || !strncmp(ar.source, "@moonpool/", 10)) continue;
+    if (!strncmp(ar.source + 1, where, file) && !ar.source[1 + file]) continue;
+    write_place(&ar, out, size);
+    return;
   }
 }

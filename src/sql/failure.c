@@ -205,6 +205,7 @@ void mp_failure_push(lua_State *L, const struct mp_failure *failure, const struc
   int e = lua_gettop(L);
   set_text(L, "message", failure->message);
   set_text(L, "line", failure->where);
+  set_text(L, "caller", failure->caller);
   if (failure->text) set_text(L, "query", failure->text->sql);
   advise(L, failure);
   if (failure->result) {

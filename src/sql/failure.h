@@ -14,7 +14,7 @@ struct mp_failure {
   char *message;            /* where it is longer than err holds, or NULL */
   struct mp_result *result; /* the server's report, or NULL */
   struct mp_text *text;
-  char where[96];
+  char where[96], caller[96]; /* stmt.h */
 };
 
 /* An operation's own errors for constraints; registry references, borrowed, or LUA_NOREF. */

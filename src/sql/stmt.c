@@ -112,6 +112,7 @@ static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more)
   stmt->req.sql = text->sql;
   mp_list_init(&stmt->node);
   mp_task_where(L, 1, stmt->where, sizeof stmt->where);
+  mp_task_caller(L, 1, stmt->where, stmt->caller, sizeof stmt->caller);
   return stmt;
 }
 
@@ -321,6 +322,7 @@ static void place(struct mp_failure *out, struct mp_stmt *stmt) {
   out->text = stmt->text;
   mp_text_ref(stmt->text);
   memcpy(out->where, stmt->where, sizeof out->where);
+  memcpy(out->caller, stmt->caller, sizeof out->caller);
 }
 
 void mp_failure_of_stmt(struct mp_failure *out, struct mp_stmt *stmt) {

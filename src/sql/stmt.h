@@ -49,6 +49,7 @@ struct mp_stmt {
   unsigned types_of; /* of a description: mp_types_id of its database */
   void *part;        /* the driver's: the call that it belongs to */
   char where[96];    /* "scripts/create_deal.lua:41" */
+  char caller[96];   /* of a module that `where` is in; or "" */
 };
 
 /* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one

@@ -49,9 +49,13 @@ local function add_query(add, query, position)
   if #lines > SHOWN + (caret_line or 1) then add "    ..." end
 end
 
--- The lines of the traceback in the project's files, without the first one's place.
+-- The lines of the traceback in the project's files, without the first one's place. A statement
+-- that failed after its line was left has only the line that called the module.
 local function callers(e)
   local list = {}
+  if e.caller and not tostring(e.traceback or ""):find(e.caller, 1, true) then
+    list[1] = { plain(e.caller), "" }
+  end
   for line in tostring(e.traceback or ""):gmatch "[^\n]+" do
     local place, what = line:match "^%s*([^%s%[][^:]*:%d+): (.*)$"
     if place and not place:find "^moonpool/" and place ~= e.line then
@@ -112,7 +116,7 @@ return function(e, options)
   end
   if e.detail then add("\ndetail: %s", plain(e.detail)) end
   if e.hint and not message:find(e.hint, 1, true) then add("hint: %s", plain(e.hint)) end
-  if fault_of_script then add_callers(add, e) end
+  if fault_of_script or e.sqlstate then add_callers(add, e) end
   add_end(add, e, options)
   return table.concat(lines, "\n") .. "\n"
 end

@@ -26,6 +26,7 @@
 ---@field retryable boolean
 ---@field outcome_unknown boolean   the answer to COMMIT was lost: the work may be stored or not
 ---@field traceback? string
+---@field caller? string            of the module below scripts/ that `line` is in
 ---@field own_message? boolean      of moonpool.fail: no page shows the message
 ---Shown on pages instead of the message, if a function of the database made the message.
 ---@field shown? string
