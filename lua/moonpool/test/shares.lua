@@ -1,5 +1,5 @@
--- moonpool.test.shares: `moonpool spec -j N`: N processes, each with a server of its own and a share
--- of the spec files. Returns function(arguments) -> exit code.
+-- moonpool.test.shares: `moonpool spec -j N`: N processes, each with a server of its own and a
+-- share of the spec files. Returns function(arguments) -> exit code.
 local arguments = require "moonpool.test.arguments"
 local host      = require "moonpool.host"
 local lfs       = require "lfs"
