@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test-setup test bench asan tsan soak mutants fuzz lint format install deb clean
+.PHONY: help setup build demo test-setup test test-servers bench asan tsan soak mutants fuzz lint format install deb clean
 
 # Node.js from Debian trusts a list of its own: the machine's counts as well.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -33,7 +33,7 @@ grep -h 'tests passed' $(1)/test.log | tail -n 1; exit $$status
 endef
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install missing Debian packages (nothing to do when all are there)
 	@.ci/setup
@@ -65,6 +65,11 @@ test: test-setup build/npm/node_modules ## all specs and C unit tests
 	@$(call compile,build)
 	@if command -v clang >/dev/null; then $(call compile,build,--target fuzz_targets); fi
 	@$(call ctest,build)
+
+# The same specs with other servers: one after another, each about as long as `make test`.
+SERVERS ?= 14 16 17 18
+test-servers: test-setup build/npm/node_modules compiled ## the suite against PostgreSQL 14, 16, 17 and 18 (from npm)
+	@spec/support/servers/run $(SERVERS) $(SPECS)
 
 bench: setup compiled ## the deal workload beside pgbench and PL/pgSQL
 	@$(MOONPOOL) bench

@@ -255,7 +255,12 @@ select p.oid::regprocedure::text as name from pg_proc p join own on own.oid = p.
 local function findings(query)
   local found = {}
   local function find(rule, name) found[#found + 1] = rule .. ": " .. name end
+  local parameters = query("select to_regclass('pg_parameter_acl') is not null as known")[1].known
   for rule, sql in pairs(queries) do
+    -- PostgreSQL 14 knows no rights on parameters.
+    if not parameters then
+      sql = sql:gsub("pg_parameter_acl", "(select null, null::aclitem[]) as p (parname, paracl)")
+    end
     for _, row in ipairs(query(prelude .. sql)) do
       -- Rows of two of the rules name a key, which may be an exception.
       local values = {}
@@ -477,7 +482,7 @@ local broken = {
     "the application role makes nothing and changes no settings: language: plpgsql" },
   { "a server's parameter", { "grant set on parameter session_replication_role to moonpool_app" },
     "the application role makes nothing and changes no settings: parameter: \z
-      session_replication_role" },
+      session_replication_role", since = 15 },
   { "a system role to log in as", { "alter role moonpool_system login" },
     "nobody logs in as moonpool_system: moonpool_system" },
 }
@@ -526,6 +531,8 @@ describe("the catalogue", function()
   for _, case in ipairs(broken) do
     local what, statements, finding = table.unpack(case)
     it("does not pass over " .. what, function()
+      local version = admin.value "select current_setting('server_version_num')::int / 10000"
+      if version < (case.since or 0) then return pending("not in PostgreSQL " .. version) end
       local found = findings_after(statements)
       for _, one in ipairs(found) do
         if one == finding then return end

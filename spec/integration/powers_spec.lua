@@ -50,7 +50,12 @@ for name in ([[
     pg_tablespace_size
   pg_total_relation_size pg_trigger_depth pg_xact_commit_timestamp pg_xact_commit_timestamp_origin
     pg_xact_status
-  plpgsql_validator random timeofday txid_current txid_current_if_assigned txid_status]]):gmatch
+  plpgsql_validator random timeofday txid_current txid_current_if_assigned txid_status
+  pg_is_in_backup pg_log_backend_memory_contexts timezone
+  array_sample array_shuffle random_normal uuidv4 uuidv7 pg_get_loaded_modules pg_get_sequence_data
+    pg_get_wait_events
+  pg_clear_attribute_stats pg_clear_relation_stats pg_restore_attribute_stats
+    pg_restore_relation_stats]]):gmatch
     "%S+" do
   harmless[name] = true
 end
@@ -91,7 +96,7 @@ describe("what the application's role may do", function()
   for name in ([[pg_available_extension_versions pg_available_extensions pg_cursors pg_group
     pg_indexes pg_matviews pg_policies pg_publication_tables pg_roles pg_rules pg_seclabels
     pg_sequences pg_tables pg_timezone_abbrevs pg_timezone_names pg_user pg_user_mappings
-    pg_views]]):gmatch "%S+" do
+    pg_views pg_wait_events]]):gmatch "%S+" do
     harmless_views[name] = true
   end
 

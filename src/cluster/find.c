@@ -31,7 +31,7 @@ static bool find_debian(int wanted, char *out, size_t size) {
     char *end;
     long v = strtol(e->d_name, &end, 10);
     if (*end || v < MP_CLUSTER_MIN_VERSION || v > 999 || (wanted && v != wanted)) continue;
-    if (best == MP_CLUSTER_MIN_VERSION || (best > v && v != MP_CLUSTER_MIN_VERSION)) continue;
+    if (best == MP_CLUSTER_BEST_VERSION || (best > v && v != MP_CLUSTER_BEST_VERSION)) continue;
     char path[64];
     snprintf(path, sizeof path, "/usr/lib/postgresql/%ld/bin", v);
     if (mp_cluster_has_server(path)) best = v;
@@ -78,7 +78,7 @@ int mp_cluster_find_bin(struct mp_cluster *c, const struct mp_cluster_env *env,
   if (find_debian(c->version, out, size)) return 0;
   if (find_pg_config(out, size) || find_path(env->path, out, size)) return 0;
   out[0] = '\0';
-  int version = c->version ? c->version : MP_CLUSTER_MIN_VERSION;
+  int version = c->version ? c->version : MP_CLUSTER_BEST_VERSION;
   return mp_err_set(err, MP_ENODB,
                     "PostgreSQL %d%s is not installed (looked in /usr/lib/postgresql/*/bin, "
                     "pg_config --bindir and PATH); install it with: apt-get install postgresql-%d, "

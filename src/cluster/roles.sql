@@ -95,6 +95,7 @@ begin
      where pronamespace = 'pg_catalog'::regnamespace
        and (proname ~ '^(query|cursor|table|schema|database)_to_xml' or proname ~ '^(ts_stat|pg_cancel_backend|pg_export_snapshot)$'
             or proname ~ '^pg_(logical_|replication_|(create|copy|drop)_.*replication_slot|rotate_logfile|read_|ls_)'
+            or proname ~ '^pg_(sync_replication_slots|available_wal_summaries|wal_summary_contents|get_wal_summarizer_state)$'
             or (proname = 'ts_rewrite' and 'text'::regtype = any (proargtypes::oid[])))
   loop
     execute format('revoke execute on function %s from public', power);
