@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test-setup test test-servers bench asan tsan soak mutants fuzz lint format install deb clean
+.PHONY: help setup build demo test-setup test test-servers bench asan tsan soak mutants fuzz lint format install deb deb-test clean
 
 # Node.js from Debian trusts a list of its own: the machine's counts as well.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -128,6 +128,10 @@ deb: setup released ## a Debian package in build/release, looked at by lintian
 	@cd build/release && cpack >cpack.log 2>&1 || { cat cpack.log; exit 1; }
 	@lintian --fail-on error --suppress-tags bad-distribution-in-changes-file build/release/*.deb
 	@ls build/release/*.deb
+
+deb-test: deb ## install, start, reload, upgrade and remove the package in a Debian 12 under systemd (needs root)
+	@command -v debootstrap >/dev/null || .ci/setup root
+	@src/install/debian/test build/release/*.deb
 
 clean: ## remove build/
 	rm -rf build

@@ -27,7 +27,7 @@ set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
 set(CPACK_DEBIAN_PACKAGE_SECTION database)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
-set(CPACK_DEBIAN_HOST_PACKAGE_DEPENDS "adduser")
+set(CPACK_DEBIAN_HOST_PACKAGE_DEPENDS "adduser, lua-filesystem")
 # The embedded database, and what `moonpool spec` runs specs with.
 set(CPACK_DEBIAN_HOST_PACKAGE_SUGGESTS "postgresql-15, lua-busted, lua-cjson, lua-luv")
 set(CPACK_COMPONENT_HOST_DESCRIPTION
