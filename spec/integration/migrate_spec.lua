@@ -34,6 +34,11 @@ describe("moonpool migrate", function()
 
   after_each(function() project.remove() end)
 
+  -- Texts are read with the grammar of PostgreSQL 15; a newer server judges what that cannot read.
+  local function newer()
+    return owner.value "select current_setting('server_version_num')::int / 10000" > 15
+  end
+
   describe("up", function()
     it("applies what is pending and records it", function()
       local output, exit = migrate "up"
@@ -95,8 +100,10 @@ describe("moonpool migrate", function()
       local output, exit = migrate "up"
       assert.are.equal(1, exit)
       assert_says(output, "0001_apples.sql:2: syntax error at or near \"creat\"",
-                  "     2 | creat table pears (id integer);\n       | ^\n",
-                  "nothing of this file was applied")
+                  "     2 | creat table pears (id integer)" .. (newer() and "" or ";")
+                    .. "\n       | ^\n",
+                  newer() and "nothing of 0001_apples.sql is applied"
+                    or "nothing of this file was applied")
       assert.is_false(exists "apples")
     end)
 
@@ -515,6 +522,7 @@ describe("moonpool migrate", function()
 
   describe("verify", function()
     it("also reads what is pending, and what would undo it", function()
+      if newer() then return pending "the server alone judges what its parser may know" end
       assert.are.equal("sound: 1 migration, 1 pending, no INVALID index\n", project.must "verify")
       folder.write("migrations/0002_pears.sql", "creat table pears (id integer);\n")
       folder.write("migrations/0003_plums.sql",

@@ -45,7 +45,7 @@ local PARTS = {
   [[select 'constraint', format('%I on %s', conname, coalesce(name, contypid::regtype::text)),
            coalesce(name, contypid::regtype::text), pg_get_constraintdef(k.oid)
       from pg_constraint k left join relations c on c.oid = conrelid
-     where contype <> 't' and conparentid = 0
+     where contype not in ('t', 'n') and conparentid = 0 -- n: from 18 on also told by its column
        and (c.oid is not null or contypid in (select oid from types))]],
 
   [[select 'index', format('%I.%I', space, i.relname), c.name,
