@@ -10,7 +10,7 @@ enum {
   MP_CLUSTER_PORT = 5432,
   MP_CLUSTER_MIN_VERSION = 14,
   MP_CLUSTER_BEST_VERSION = 15, /* Debian 12's: where there are several, and no data yet */
-  MP_CLUSTER_WAIT_MS = 30000, /* start, stop */
+  MP_CLUSTER_WAIT_MS = 30000,   /* start, stop */
   MP_CLUSTER_LOCK_WAIT_MS = 60000,
   MP_CLUSTER_GROUPS = 32
 };
