@@ -50,14 +50,18 @@ function output.judge(op, text)
   if fault then handle(op, fault, "") end
 end
 
---- Judges a result that a caller in Lua gets, after its work was stored.
+local function fault_of_value(op, value)
+  local marked = spelling.mark(op.output, value)
+  return look(op, json.encode(marked == nil and json.null or marked,
+                              { camel = true, decimal_strings = true }))
+end
+
+--- Judges a result that a caller in Lua gets, after its work was stored. If that fails (for lack of
+--- memory, say), the result counts as right: the call is done.
 function output.judge_value(op, value)
   if output.mode ~= "refuse" or not op.output then return end
-  local marked = spelling.mark(op.output, value)
-  local ok, text = pcall(json.encode, marked == nil and json.null or marked,
-                         { camel = true, decimal_strings = true })
-  local fault = ok and look(op, text)
-  if fault then handle(op, fault, " (its work is stored)") end
+  local ok, fault = pcall(fault_of_value, op, value)
+  if ok and fault then handle(op, fault, " (its work is stored)") end
 end
 
 return output
