@@ -2,15 +2,16 @@
 -- and COPY. A private durable cluster, interleaved rounds, checks; JSON lines, then a table.
 --   moonpool bench bulk [--rounds 3] [--seconds 4] [--warmup 1] [--clients 1] [--noise 8]
 --                       [--flush-ms 0] [--cases 10,100,1000]
---                       [--peers moonpool,one-by-one,copy,psql-copy]
+--                       [--peers moonpool,one-by-one,exec,copy,psql-copy]
 -- A case is the number of rows in one transaction. Peers:
---   moonpool    an operation with a loop of tx:insert
---   one-by-one  the same loop with tx:exec: one statement for each row, in the same pipeline
+--   moonpool    an operation with a loop of tx:insert, which goes as few statements of many rows
+--   one-by-one  the same with `merge = false`: one statement for each row, in the same pipeline
+--   exec        the same loop with tx:exec, which gives no rows back
 --   copy        db.copy_in of the same rows, by the host
 --   psql-copy   COPY of a text file by psql, which has nothing to compute
---   moonpool bench bulk --db URL --rows N [--way insert|exec|copy] [--clients 1] [--seconds 4]
---                       [--warmup 1]
--- is one run of the first three on a database that has the table bulk_rows: one JSON line.
+--   moonpool bench bulk --db URL --rows N [--way insert|one-by-one|exec|copy] [--clients 1]
+--                       [--seconds 4] [--warmup 1]
+-- is one run of the first four on a database that has the table bulk_rows: one JSON line.
 local db         = require "moonpool.db"
 local moonpool   = require "moonpool"
 package.path     = moonpool.app_dir .. "/spec/?.lua;" .. package.path
@@ -37,15 +38,18 @@ end
 
 local ways = {}
 
-function ways.insert(rows)
+local function insert(rows, merge)
   local store = moonpool.operation {
-    summary = "Rows by tx:insert", timeout = 30,
+    summary = "Rows by tx:insert", timeout = 30, merge = merge,
     run = function(tx)
       for i = 1, rows do tx:insert("bulk_rows", row_of(i)) end
     end,
   }
   return function() moonpool.call(store) end
 end
+
+ways.insert = insert
+ways["one-by-one"] = function(rows) return insert(rows, false) end
 
 function ways.exec(rows)
   local store = moonpool.operation {
@@ -143,9 +147,10 @@ local function compare(given)
     end }) }
   end
   workload.peers = {
-    "moonpool", "one-by-one", "copy", "psql-copy",
+    "moonpool", "one-by-one", "exec", "copy", "psql-copy",
     moonpool       = way "insert",
-    ["one-by-one"] = way "exec",
+    ["one-by-one"] = way "one-by-one",
+    exec           = way "exec",
     copy           = way "copy",
     ["psql-copy"]  = { run = psql_copy(given) },
   }
@@ -155,7 +160,7 @@ end
 if meter.alone(...) then
   local given = options(meter.defaults { rows = 1000, way = "insert", clients = 1 }, ...)
   local make = ways[given.way]
-    or options.refuse("--way is insert, exec or copy, not %s", given.way)
+    or options.refuse("--way is insert, one-by-one, exec or copy, not %s", given.way)
   local once = make(given.rows)
   meter.run(given, function() return once end, { rows = given.rows, way = given.way })
 else

@@ -173,6 +173,7 @@ function workload.seed(pg)
   pg:psql("bench_seed", "@" .. comparison.app_dir .. "/spec/bench/schema.sql",
           "@" .. comparison.app_dir .. "/spec/bench/witness.sql",
           "vacuum (freeze, analyze)")
+  comparison.seed_witness(pg)
 end
 
 local roles -- SQL that makes the roles of the project

@@ -3,17 +3,18 @@
 -- interleaved rounds; sum of balances and number of updates are checked; JSON lines, then a table.
 --   moonpool bench transfer [--rounds 3] [--seconds 4] [--warmup 1] [--clients 20] [--noise 8]
 --                           [--flush-ms 0] [--cases zipf0-1,zipf1.5-1,zipf0-5,zipf1.5-5]
---                           [--peers moonpool,lane,statements,plpgsql,batch]
+--                           [--peers moonpool,witness,lane,statements,plpgsql,batch]
 -- A case is zipfS-HOSTS: S is 0 (each account as often as any other) or the exponent, above 1,
 -- of Zipf's law; HOSTS share the clients and 20 connections. Peers:
 --   moonpool    an operation, a transaction for each transfer
---   lane        the same in the lane of the first account: calls wait in memory for its lock
+--   witness     the same with a witness, so that a lost COMMIT could be resolved (no other can)
+--   lane        as `moonpool`, in the lane of the first account: calls wait in memory for its lock
 --   statements  the four statements by pgbench, prepared
 --   plpgsql     transfer.sql: one call of a function, by pgbench: the practical upper limit
 --   batch       one call of a function for 100 transfers in one transaction, all accounts locked in
 --               the order of their keys: the upper limit of those who can wait for a hundred
---   moonpool bench transfer --db URL [--zipf 0] [--lane off|on] [--clients 20] [--seconds 4]
---                           [--warmup 1]
+--   moonpool bench transfer --db URL [--zipf 0] [--lane off|on] [--witness off|on]
+--                           [--clients 20] [--seconds 4] [--warmup 1]
 -- is one run of the operation alone, on the comparison's table: one JSON line.
 local moonpool   = require "moonpool"
 package.path     = moonpool.app_dir .. "/spec/?.lua;" .. package.path
@@ -76,6 +77,7 @@ local function transfer(given)
                           low = is.integer },
     timeout = 10,
     lane    = given.lane == "on" and "account:$low" or nil,
+    witness = given.witness == "on",
     run     = function(tx, input)
       local from, to, amount = input.from, input.to, input.amount
       local low, high = from, to
@@ -127,7 +129,10 @@ function workload.parse(name)
   return { zipf = s, hosts = hosts }
 end
 
-function workload.seed(pg) pg:psql("bench_seed", schema, "vacuum (freeze, analyze)") end
+function workload.seed(pg)
+  pg:psql("bench_seed", schema, "vacuum (freeze, analyze)")
+  comparison.seed_witness(pg)
+end
 
 function workload.check(pg, _, commits)
   local found = pg:psql("bench", "select sum(balance), sum(moves) from accounts")
@@ -166,9 +171,10 @@ local function scripts(folder)
 end
 
 local function compare(given)
-  local function operation(lane)
+  local function operation(...)
+    local more = { ... }
     return { run = comparison.moonpool_peer("transfer", given, { extra = function(case)
-      return { "--zipf", case.zipf, "--lane", lane }
+      return { "--zipf", case.zipf, table.unpack(more) }
     end }) }
   end
   local function by_pgbench(script, per_call)
@@ -180,15 +186,16 @@ local function compare(given)
     end }
   end
   workload.peers = {
-    "moonpool", "lane", "statements", "plpgsql", "batch",
-    moonpool = operation "off", lane = operation "on",
+    "moonpool", "witness", "lane", "statements", "plpgsql", "batch",
+    moonpool = operation(), witness = operation("--witness", "on"),
+    lane = operation("--lane", "on"),
     statements = by_pgbench(1), plpgsql = by_pgbench "transfer.sql", batch = by_pgbench(2, 100),
   }
   comparison.run(workload, given)
 end
 
 if meter.alone(...) then
-  local given = options(meter.defaults { zipf = 0, lane = "off" }, ...)
+  local given = options(meter.defaults { zipf = 0, lane = "off", witness = "off" }, ...)
   if given.zipf ~= 0 and given.zipf <= 1 then options.refuse("--zipf is 0 or above 1") end
   run_operation(given)
 else

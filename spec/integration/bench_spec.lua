@@ -15,10 +15,10 @@ end
 
 describe("moonpool bench", function()
   for name, run in pairs {
-    bulk = { cases = "10", peers = { "moonpool", "one-by-one", "copy", "psql-copy" } },
+    bulk = { cases = "10", peers = { "moonpool", "one-by-one", "exec", "copy", "psql-copy" } },
     select = { cases = "8", peers = { "moonpool", "pgbench", "pgbench64" } },
-    transfer = { cases = "zipf1.5-2", peers = { "moonpool", "lane", "statements", "plpgsql",
-                                                "batch" } },
+    transfer = { cases = "zipf1.5-2", peers = { "moonpool", "witness", "lane", "statements",
+                                                "plpgsql", "batch" } },
     deal = { cases = "new-1-ser", peers = { "moonpool", "plpgsql", "create_deal" } },
   } do
     it(name .. " has each peer work on a database of its own, and checks what it left", function()

@@ -7,6 +7,7 @@ local options    = require "bench.lib.options"
 local pgbench    = require "bench.lib.pgbench"
 local process    = require "bench.lib.process"
 local report     = require "bench.lib.report"
+local versions   = require "moonpool.migrate.system_versions"
 
 ---@class bench.peer
 ---@field run fun(pg: bench.cluster, case: table, folder: string): table, bench.measured
@@ -128,6 +129,15 @@ function comparison.pgbench_peer(script, given, how)
                   defines = how.defines and how.defines(case) or {} }
     return pgbench.run(run)
   end
+end
+
+--- Makes the table by which a lost COMMIT is resolved, in the database `bench_seed`.
+function comparison.seed_witness(pg)
+  local statements = { "create schema moonpool" }
+  for _, sql in ipairs(versions[1].statements) do
+    if not sql:find ":definer" then statements[#statements + 1] = sql end
+  end
+  pg:psql("bench_seed", table.unpack(statements))
 end
 
 -- A run -------------------------------------------------------------------------------------------
