@@ -316,7 +316,9 @@ static int check_before(struct mp_cli *cli, const char *url) {
   struct mp_cli_arguments check = {.module = "moonpool.cli.check", .argc = 1, .argv = brief};
   snprintf(scripts, sizeof scripts, "%s/scripts", cli->app_dir);
   if (!strcmp(mode, "off") || access(scripts, R_OK)) return MP_EXIT_OK;
+  if (!cli->config.log_level) mp_log_set_level(MP_LOG_ERROR); /* findings only */
   int code = with_host(cli, "spec", url, 0, mp_cli_push_module, &check);
+  if (!cli->config.log_level) mp_log_set_level(MP_LOG_WARN);
   return strcmp(mode, "refuse") ? MP_EXIT_OK : code;
 }
 
