@@ -136,7 +136,8 @@ describe("a transaction", function()
     it("with fresh input, though the script changed it", function()
       local seen = {}
       call(function(tx, input)
-        seen[#seen + 1] = ("%s %d %s"):format(input.name, #input.list, tostring(input.extra))
+        local extra = rawget(input, "extra")
+        seen[#seen + 1] = ("%s %d %s"):format(input.name, #input.list, tostring(extra))
         input.name, input.list[2], input.extra = "changed", "more", "new"
         if tx.attempt == 1 then conflict(tx) end
       end, { isolation = "repeatable read",
