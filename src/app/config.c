@@ -278,20 +278,21 @@ int mp_config_read(struct mp_config *config, const struct mp_settings_file *file
 /* ---- moonpool.conf ---- */
 
 static int judge_name(const struct mp_setting_line *line, struct mp_err *err) {
+  const char *name = line->name;
   char folded[64];
-  if (!strcmp(line->name, "MOONPOOL_APP") || !strcmp(line->name, "MOONPOOL_BIN"))
+  if (!strcmp(name, "MOONPOOL_APP") || !strcmp(name, "MOONPOOL_BIN"))
     return mp_err_set(err, MP_EINVAL,
                       MP_SETTINGS_FILE ":%u: %s is for the environment only; remove the line",
-                      line->line, line->name);
-  if (known(line->name, strlen(line->name))) return 0;
-  const char *near = folded_name(line->name, strlen(line->name), folded)
+                      line->line, name);
+  if (known(name, strlen(name))) return 0;
+  const char *near = folded_name(name, strlen(name), folded)
                          ? nearest_to(folded, own_part, strlen(own_part(folded)) / 3)
                          : NULL;
   return mp_err_set(err, MP_EINVAL,
                     MP_SETTINGS_FILE
                     ":%u: there is no setting %.60s%s%s%s; `moonpool help "
                     "settings` lists them all",
-                    line->line, line->name, near ? "; did you mean " : "", near ? near : "",
+                    line->line, name, near ? "; did you mean " : "", near ? near : "",
                     near ? "?" : "");
 }
 
