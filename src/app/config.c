@@ -300,11 +300,12 @@ static int judge_name(const struct mp_setting_line *line, struct mp_err *err) {
 static void set_variable(const struct mp_settings_file *file, struct mp_setting_line *line) {
   char path[4200];
   const char *value = line->value;
-  bool folder = !strcmp(line->name, "MOONPOOL_STATE") || !strcmp(line->name, "MOONPOOL_PGBIN");
+  const char *name = line->name;
+  bool folder = !strcmp(name, "MOONPOOL_STATE") || !strcmp(name, "MOONPOOL_PGBIN");
   if (folder && *value && *value != '/' &&
       snprintf(path, sizeof path, "%s/%s", file->folder, value) < (int)sizeof path)
     value = path;
-  line->in_force = !getenv(line->name) && !setenv(line->name, value, 1);
+  line->in_force = !getenv(name) && !setenv(name, value, 1);
 }
 
 /* The embedded database of this project alone: a folder of the state directory that is named after
