@@ -367,14 +367,14 @@ static bool close_step(struct mp_runtime *rt) {
     case MP_RUNTIME_OPEN:
       if (rt->service) mp_service_close(rt->service, 0);
       rt->closing = MP_RUNTIME_ENDING;
-      /* fall through */
+      __attribute__((fallthrough));
     case MP_RUNTIME_ENDING:
       if (rt->service) return false;
       if (rt->vm) end_tasks(rt);
       mp_timer_init(&rt->settle_timer, rt->loop, nothing);
       if (unfinished(rt)) mp_timer_start(&rt->settle_timer, POOL_CLOSE_MS);
       rt->closing = MP_RUNTIME_SETTLING;
-      /* fall through */
+      __attribute__((fallthrough));
     case MP_RUNTIME_SETTLING:
       if (unfinished(rt) && mp_timer_running(&rt->settle_timer)) return false;
       mp_timer_stop(&rt->settle_timer);
@@ -386,7 +386,7 @@ static bool close_step(struct mp_runtime *rt) {
       mp_wal_flush_close(rt->wal_flush);
       mp_pools_close(&rt->pools);
       rt->closing = MP_RUNTIME_PARTING;
-      /* fall through */
+      __attribute__((fallthrough));
     case MP_RUNTIME_PARTING:
     case MP_RUNTIME_HUNG: break;
   }

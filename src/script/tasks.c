@@ -126,9 +126,9 @@ void mp_task_short(struct mp_sched *sched) {
   char where[sizeof task->short_at];
   if (!task || !L || task->fatal) return; /* what its <close> variables want is not the reason */
   mp_task_where(L, 0, where, sizeof where);
-  if (*where)
-    memcpy(task->short_at, where,
-           sizeof where); /* while it unwinds there may be no place any more */
+  /* While it unwinds there may be no place any more, or only one of the host's own modules. */
+  bool own = !strncmp(where, "moonpool/", 9);
+  if (*where && !(own && *task->short_at)) memcpy(task->short_at, where, sizeof where);
 }
 
 void mp_sched_collect(struct mp_sched *sched, lua_State *main) {
