@@ -171,7 +171,6 @@ end
 
 function workload.seed(pg)
   pg:psql("bench_seed", "@" .. comparison.app_dir .. "/spec/bench/schema.sql",
-          "@" .. comparison.app_dir .. "/spec/bench/witness.sql",
           "vacuum (freeze, analyze)")
   comparison.seed_witness(pg)
 end
