@@ -274,7 +274,7 @@ static void abandon(struct moonpool *mp) {
 
 int moonpool_open(struct moonpool **out, const struct moonpool_options *given,
                   struct moonpool_error *error) {
-  struct moonpool_options options;
+  struct moonpool_options options = {0};
   struct mp_err err;
   if (mp_api_take(&options, sizeof options, given, "moonpool_options", &err))
     return mp_api_fail(error, &err);

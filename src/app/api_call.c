@@ -38,10 +38,12 @@ static void tell(struct mp_api_call *call, struct moonpool_answer *answer) {
   memcpy(call_id, call->call_id, sizeof call_id);
   answer->call_id = call_id;
   forget(call);
-  if (!on_answer) return;
-  mp->callbacks++;
-  on_answer(mp, answer, data);
-  mp->callbacks--;
+  if (on_answer) {
+    mp->callbacks++;
+    on_answer(mp, answer, data);
+    mp->callbacks--;
+  }
+  answer->call_id = "";
 }
 
 /* A failure that no operation has answered. */

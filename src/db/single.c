@@ -356,17 +356,15 @@ static void on_grant(struct mp_lease *lease) {
 static void on_abandon(void *data) {
   struct single *single = data;
   single->abandoned = true;
-  if (single->seat.place && mp_batch_leave(&single->seat)) {
-    single_over(single);
-  } else if (single->state == SINGLE_WAITING) {
+  bool left = single->seat.place && mp_batch_leave(&single->seat);
+  if (!left && single->state == SINGLE_WAITING) {
     stop_waiting(single);
     mp_pool_abandon(&single->lease);
-    single_over(single);
-  } else if (single->state == SINGLE_PARKED) {
-    single_over(single);
-  } else if (single->state == SINGLE_SENT) {
-    cancel(single); /* it ends soon and releases the connection */
   }
+  if (!left && single->state == SINGLE_SENT)
+    cancel(single); /* it ends soon and releases the connection */
+  else if (left || single->state == SINGLE_WAITING || single->state == SINGLE_PARKED)
+    single_over(single);
 }
 
 static int single_gc(lua_State *L) {

@@ -193,7 +193,7 @@ static void on_errand_done(void *data, const struct mp_invoke_answer *answer) {
 }
 
 static void errand_begin(struct mp_errand *errand) {
-  struct mp_invocation *call;
+  struct mp_invocation *call = NULL;
   struct mp_err err;
   int rv = mp_invoke(&call, mp_errand_generations(errand), mp_errand_options(errand),
                      on_errand_done, errand, &err);

@@ -68,7 +68,7 @@ static bool rows_are_ours(const struct merge *m, const PGresult *pg) {
   const struct mp_text *text = m->first->text;
   const struct mp_stmt *stmt = m->first;
   if (PQntuples(pg) != (int)m->n) return false;
-  int *columns = malloc(sizeof *columns * (size_t)text->nparams);
+  int *columns = calloc((size_t)text->nparams + 1, sizeof *columns);
   if (!columns) return false;
   for (int i = 0; i < text->nparams; i++) columns[i] = find_column(pg, text->names[i]);
   bool ours = true;
