@@ -97,6 +97,7 @@ describe("PgBouncer", function()
       'return require "moonpool".operation { run = print }' }
     local settings = env()
     settings.MOONPOOL_STATE, settings.MOONPOOL_LISTEN = folder.path .. "/state", "off"
+    settings.MOONPOOL_CHECK = "off"
     local output, code = command.run("serve", { dir = folder.path, env = settings })
     folder.remove()
     assert.are.equal(2, code, output)
