@@ -76,7 +76,7 @@ bench: setup compiled ## the deal workload beside pgbench and PL/pgSQL
 
 # Those that use threads: the watchdog, cancels, PostgreSQL's parser, the reading of scripts/. Specs that raise thousands of errors
 # are not among them: ThreadSanitizer's own stack does not follow Lua's long jumps.
-TSAN_SPECS = spec/unit/task_spec.lua spec/fault/early_cancel_spec.lua spec/attack/sql_text_spec.lua spec/integration/reload_spec.lua \
+TSAN_SPECS = spec/unit/task_spec.lua spec/unit/task_end_spec.lua spec/fault/early_cancel_spec.lua spec/attack/sql_text_spec.lua spec/integration/reload_spec.lua \
   spec/integration/workers_spec.lua
 tsan: test-setup ## the specs that use threads under ThreadSanitizer
 	@$(call configure,tsan,build/tsan)

@@ -1,11 +1,12 @@
 -- Calls of a group share their statements until one of them fails; then each is undone and blamed
 -- by itself.
-local db       = require "moonpool.db"
-local fault    = require "spec.support.workload.fault"
-local inline   = require "spec.support.data.inline"
-local is       = require "moonpool.is"
-local moonpool = require "moonpool"
-local scratch  = require "spec.support.data.scratch"
+local db         = require "moonpool.db"
+local fault      = require "spec.support.workload.fault"
+local inline     = require "spec.support.data.inline"
+local is         = require "moonpool.is"
+local lane_queue = require "spec.support.workload.lane_queue"
+local moonpool   = require "moonpool"
+local scratch    = require "spec.support.data.scratch"
 
 describe("calls that share a transaction", function()
   local schema, owner, runs
@@ -42,25 +43,16 @@ describe("calls that share a transaction", function()
     moonpool.call(op, { id = 0, name = "first" }) -- the types of its parameters are known then
     schema.owner.exec "truncate group_merge.events"
     runs = {}
-    local gate, answers, infos, tasks = false, {}, {}, {}
-    tasks[1] = function()
-      moonpool.call(inline.define(function()
-        while not gate do moonpool.host.sleep(0.001) end
-      end, { lane = "group_merge" }, name .. "_holder"), {})
-    end
+    local answers, infos, calls = {}, {}, {}
     for i, called in ipairs(names) do
-      tasks[#tasks + 1] = function()
+      calls[i] = function()
         local _, result, info = pcall(moonpool.call_info, op, { id = i, name = called })
         answers[i], infos[i] = result, info
       end
     end
-    tasks[#tasks + 1] = function()
-      scratch.await("all wait in the lane", function()
-        return moonpool.host.lanes().waiting >= #names
-      end)
-      gate = true
-    end
-    moonpool.all(tasks)
+    lane_queue.behind(function(wait)
+      moonpool.call(inline.define(wait, { lane = "group_merge" }, name .. "_holder"), {})
+    end, calls)
     return answers, infos
   end
 

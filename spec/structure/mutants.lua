@@ -150,7 +150,7 @@ static void send_begin(struct mp_segment *s) {]] },
   { name = "broken_granted", about = "a lost connection is given out again",
     file = "src/pool/policy_events.c",
     replace = { "    slot->broken = true;\n", "    slot->broken = false;\n" },
-    test = "policy_test" },
+    test = "policy_sim_test" },
 
   { name = "merged_row_of_another", about = "a merged row is given to the wrong caller",
     file = "src/txn/merge.c",

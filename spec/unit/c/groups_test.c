@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "random.h"
 #include "rules/groups.h"
 
 static struct mp_lanes *lanes;
@@ -84,21 +84,17 @@ static void limit(void) {
 
 /* Whatever comes and goes: never more leaders than places, none idle while somebody waits, and
  * whoever goes round long enough is served. */
-static void model(uint64_t number) {
+static void model(void) {
   enum { PASSES = 30 };
-  uint64_t seed = number * 0x9E3779B97F4A7C15u + 1;
   struct mp_groups_pass passes[PASSES];
   memset(passes, 0, sizeof passes);
-  unsigned wide = 1 + (unsigned)(number % 4);
+  unsigned wide = 1 + draw(4);
   begin(wide, PASSES);
-  for (int step = 0; step < 600 && !failures; step++) {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    struct mp_groups_pass *pass = &passes[seed % PASSES];
+  for (; step_now < 600 && !failures; step_now++) {
+    struct mp_groups_pass *pass = &passes[draw(PASSES)];
     if (!pass->groups) {
-      CHECK(!enter(seed >> 40 & 7, pass));
-    } else if (pass->leads && seed >> 20 & 1) {
+      CHECK(!enter(draw(8), pass));
+    } else if (pass->leads && draw(2)) {
       struct mp_groups_pass *other = mp_groups_above(&groups, pass->order);
       if (other) {
         CHECK(other->waiting && other->order > pass->order);
@@ -115,7 +111,6 @@ static void model(uint64_t number) {
     }
     CHECK(leading == groups.open && leading <= wide && waiting == mp_lanes_waiting(lanes));
     CHECK(!waiting || leading == wide);
-    if (failures) printf("seed %llu, step %d\n", (unsigned long long)number, step);
   }
   for (int rounds = 0; rounds < PASSES; rounds++)
     for (int i = 0; i < PASSES; i++)
@@ -128,6 +123,6 @@ int main(void) {
   ascending();
   next_leader_goes_on();
   limit();
-  for (uint64_t i = 1; i <= 500 && !failures; i++) model(i);
+  run_seeds(model, 500);
   return failures ? 1 : 0;
 }

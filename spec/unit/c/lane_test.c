@@ -1,19 +1,10 @@
 /* lane_test.c: calls in one lane run one at a time and in order, whatever comes between. */
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "random.h"
 #include "rules/lane.h"
-
-static uint64_t seed;
-static unsigned draw(unsigned below) {
-  seed ^= seed << 13;
-  seed ^= seed >> 7;
-  seed ^= seed << 17;
-  return (unsigned)(seed % below);
-}
 
 static struct mp_lanes *lanes_of(size_t limit) {
   struct mp_lanes *lanes = NULL;
@@ -101,16 +92,15 @@ static void keys(void) {
 }
 
 /* Against a model: the lane's order is the order of entry, and its first one holds it. */
-static void model(uint64_t number) {
+static void model(void) {
   enum { PASSES = 40, KEYS = 5 };
-  seed = number * 0x9E3779B97F4A7C15u + 1;
   size_t most = draw(20);
   struct mp_lanes *lanes = lanes_of(most);
   struct mp_lane_pass passes[PASSES];
   memset(passes, 0, sizeof passes);
   int queue[KEYS][PASSES], len[KEYS] = {0}, key_of[PASSES];
   for (int i = 0; i < PASSES; i++) key_of[i] = -1;
-  for (int step = 0; step < 400; step++) {
+  for (; step_now < 400 && !failures; step_now++) {
     unsigned i = draw(PASSES);
     size_t waiting = 0, active = 0;
     for (int k = 0; k < KEYS; k++) {
@@ -144,10 +134,6 @@ static void model(uint64_t number) {
     CHECK(mp_lanes_waiting(lanes) == waiting && mp_lanes_active(lanes) == active);
     for (int k = 0; k < KEYS; k++)
       for (int at = 0; at < len[k]; at++) CHECK(passes[queue[k][at]].granted == !at);
-    if (failures) {
-      printf("seed %llu, step %d\n", (unsigned long long)number, step);
-      break;
-    }
   }
   for (int i = 0; i < PASSES; i++) mp_lane_leave(lanes, &passes[i]);
   if (!failures) CHECK(!mp_lanes_active(lanes) && !mp_lanes_waiting(lanes));
@@ -155,12 +141,10 @@ static void model(uint64_t number) {
 }
 
 int main(void) {
-  const char *seeds = getenv("MP_SEEDS");
-  uint64_t n = seeds ? strtoull(seeds, NULL, 10) : 500;
   in_order();
   leave_while_waiting();
   limit();
   keys();
-  for (uint64_t i = 1; i <= n && !failures; i++) model(i);
+  run_seeds(model, 500);
   return failures ? 1 : 0;
 }

@@ -1,11 +1,9 @@
 /* tx_test.c: a transaction's decisions against a simulated script, connection and server with a
  * virtual clock: seeded random events with faults, and after each of them everything that must
- * always hold. MP_SEEDS: how many seeds; MP_SEED: only this one. */
-#include <stdio.h>
-#include <stdlib.h>
+ * always hold. */
 #include <string.h>
 
-#include "check.h"
+#include "random.h"
 #include "rules/attempts.h"
 
 enum { STEPS = 400 };
@@ -15,7 +13,7 @@ enum segment { QUIET, WORK, COMMIT, ROLLBACK, RESOLVE };
 
 struct sim {
   struct mp_tx tx;
-  uint64_t now, random, wait_until;
+  uint64_t now, wait_until;
   enum script script;
   enum segment segment; /* under way */
   bool waiting, backing_off, leased, begun, queued;
@@ -37,22 +35,12 @@ struct sim {
   struct mp_err last; /* the latest failure of the attempt that calls for a retry */
 };
 
-static uint64_t draw64(struct sim *s) {
-  s->random ^= s->random << 13;
-  s->random ^= s->random >> 7;
-  s->random ^= s->random << 17;
-  return s->random * 0x2545F4914F6CDD1Du;
-}
-static unsigned draw(struct sim *s, unsigned below) {
-  return (unsigned)((draw64(s) >> 33) % below);
-}
-
 static struct mp_tx_now now(struct sim *s) {
-  uint32_t edge[] = {0, UINT32_MAX, (uint32_t)draw64(s)};
-  bool no_retry = !draw(s, 40);
+  uint32_t edge[] = {0, UINT32_MAX, (uint32_t)draw64()};
+  bool no_retry = !draw(40);
   s->no_retry |= no_retry;
   return (struct mp_tx_now){.ms = s->now,
-                            .random = edge[draw(s, 3)],
+                            .random = edge[draw(3)],
                             .retries = no_retry ? MP_TX_OWN_RETRIES_SPENT : MP_TX_MAY_RETRY};
 }
 
@@ -102,7 +90,7 @@ static void take_back(struct sim *s, bool discard) {
     CHECK(s->segment == QUIET && !s->in_tx);
   }
   /* Nobody is left to ask for it: the server rolls back, unless COMMIT is on its way. */
-  if (s->segment == COMMIT && !draw(s, 2)) s->stored++;
+  if (s->segment == COMMIT && !draw(2)) s->stored++;
   s->leased = s->in_tx = false;
   s->segment = QUIET;
 }
@@ -222,7 +210,7 @@ static void lose(struct sim *s, bool commit_sent) {
   bool commit = s->segment == COMMIT;
   if (commit && commit_sent) {
     s->commit_lost = s->doubted = true;
-    if (draw(s, 2)) s->stored++;
+    if (draw(2)) s->stored++;
   }
   if (!s->failed && !(commit && commit_sent) && s->segment != ROLLBACK && !s->tx.in_doubt)
     s->last = err;
@@ -246,10 +234,10 @@ static void answer_work(struct sim *s) {
   if (s->after_cancel) {
     err = canceled();
     s->after_cancel = false;
-    act(s, mp_tx_segment(&s->tx, draw(s, 3) ? &err : NULL, false, now(s)));
+    act(s, mp_tx_segment(&s->tx, draw(3) ? &err : NULL, false, now(s)));
     return;
   }
-  switch (draw(s, 8)) {
+  switch (draw(8)) {
     case 0: err = duplicate(); break;
     case 1: err = serialization(); break;
     case 2: err = deadlock(); break;
@@ -268,7 +256,7 @@ static void answer_work(struct sim *s) {
 static void answer_commit(struct sim *s) {
   struct mp_err err;
   s->segment = QUIET;
-  switch (draw(s, 6)) {
+  switch (draw(6)) {
     case 0: err = duplicate(); break;
     case 1: err = serialization(); break;
     case 2: err = deadlock(); break;
@@ -290,7 +278,7 @@ static void answer_commit(struct sim *s) {
 }
 
 static void answer_rollback(struct sim *s) {
-  bool clean = draw(s, 6) != 0;
+  bool clean = draw(6) != 0;
   s->segment = QUIET;
   if (clean) s->in_tx = false;
   unsigned actions = mp_tx_rolled_back(&s->tx, clean, now(s));
@@ -302,12 +290,12 @@ static void answer_resolve(struct sim *s) {
   struct mp_err err = error_of(MP_EINVAL, "", 0);
   bool doubted = s->tx.in_doubt;
   s->segment = QUIET;
-  if (!doubted && !draw(s, 20)) {
+  if (!doubted && !draw(20)) {
     act(s, mp_tx_resolved(&s->tx, MP_TX_REFUSED, &err, now(s)));
     CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
     return;
   }
-  if (!doubted && s->tx.options.keyed && !s->runs && !draw(s, 4)) {
+  if (!doubted && s->tx.options.keyed && !s->runs && !draw(4)) {
     s->done_before = true;
     s->stored++;
   }
@@ -328,7 +316,7 @@ static void answer_resolve(struct sim *s) {
 
 static void script_moves(struct sim *s) {
   struct mp_err err = script_error();
-  switch (draw(s, 12)) {
+  switch (draw(12)) {
     case 0:
     case 1:
     case 2:
@@ -342,7 +330,7 @@ static void script_moves(struct sim *s) {
     case 5: /* returns */
       s->script = FINISHED;
       if (!s->failed && s->depth) s->depth = 0, s->tx.savepoints = 0;
-      s->unchecked = s->queued && !s->failed && draw(s, 2);
+      s->unchecked = s->queued && !s->failed && draw(2);
       act(s, mp_tx_finished(&s->tx, NULL, s->queued && !s->failed, s->unchecked));
       return;
     case 6: /* raises */
@@ -410,9 +398,9 @@ static void abort_it(struct sim *s) {
 }
 
 static void granted(struct sim *s) {
-  struct mp_err err = error_of(draw(s, 2) ? MP_ETIMEOUT : MP_ENODB, "", 0);
+  struct mp_err err = error_of(draw(2) ? MP_ETIMEOUT : MP_ENODB, "", 0);
   s->waiting = false;
-  if (!draw(s, 12)) {
+  if (!draw(12)) {
     bool doubted = s->tx.in_doubt;
     act(s, mp_tx_not_granted(&s->tx, &err, now(s)));
     if (!doubted) CHECK(s->answered && s->tx.outcome == MP_TX_ROLLED_BACK);
@@ -425,15 +413,15 @@ static void granted(struct sim *s) {
 }
 
 static void happen(struct sim *s) {
-  s->now += draw(s, 20) ? draw(s, 5) : draw(s, 400);
+  s->now += draw(20) ? draw(5) : draw(400);
   bool due =
-      s->overdue ? s->now >= s->grace_until : s->now >= s->tx.options.deadline_ms || !draw(s, 80);
+      s->overdue ? s->now >= s->grace_until : s->now >= s->tx.options.deadline_ms || !draw(80);
   if (!s->answered && due) {
     abort_it(s);
   } else if (s->orphan) { /* what was under way on a connection given up ends with its loss */
     struct mp_err err = connection();
     s->orphan = false;
-    CHECK(mp_tx_lost(&s->tx, &err, draw(s, 2), now(s)) == 0);
+    CHECK(mp_tx_lost(&s->tx, &err, draw(2), now(s)) == 0);
   } else if (s->waiting) {
     granted(s);
   } else if (s->backing_off) {
@@ -441,8 +429,8 @@ static void happen(struct sim *s) {
     if (s->now >= s->tx.options.deadline_ms && !s->overdue) return;
     s->backing_off = false;
     act(s, mp_tx_waited(&s->tx));
-  } else if (s->leased && !draw(s, 25)) {
-    lose(s, draw(s, 3) != 0);
+  } else if (s->leased && !draw(25)) {
+    lose(s, draw(3) != 0);
   } else {
     switch (s->segment) {
       case WORK: answer_work(s); return;
@@ -482,18 +470,16 @@ static void check(struct sim *s) {
           s->now + most_backoff(s) >= tx->options.deadline_ms);
 }
 
-static void simulate(unsigned long long seed) {
-  struct sim s = {.random = seed * 0x9E3779B97F4A7C15u + 1, .now = 1000};
-  seed_now = seed;
-  step_now = 0;
+static void simulate(void) {
+  struct sim s = {.now = 1000};
   struct mp_tx_options options = {
       .isolation = MP_SERIALIZABLE,
-      .max_attempts = 1 + draw(&s, 6),
-      .backoff_ms = draw(&s, 4) ? 1 + draw(&s, 100) : 0,
-      .backoff_cap_ms = 1 + draw(&s, 300),
-      .deadline_ms = s.now + (draw(&s, 5) ? 5000 : draw(&s, 300)),
-      .witness = draw(&s, 3) != 0,
-      .keyed = !draw(&s, 4),
+      .max_attempts = 1 + draw(6),
+      .backoff_ms = draw(4) ? 1 + draw(100) : 0,
+      .backoff_cap_ms = 1 + draw(300),
+      .deadline_ms = s.now + (draw(5) ? 5000 : draw(300)),
+      .witness = draw(3) != 0,
+      .keyed = !draw(4),
   };
   act(&s, mp_tx_start(&s.tx, &options));
   check(&s);
@@ -507,12 +493,6 @@ static void simulate(unsigned long long seed) {
 }
 
 int main(void) {
-  const char *seeds = getenv("MP_SEEDS"), *only = getenv("MP_SEED");
-  if (only) {
-    simulate(strtoull(only, NULL, 10));
-  } else {
-    unsigned long long n = seeds ? strtoull(seeds, NULL, 10) : 100000;
-    for (unsigned long long i = 1; i <= n && !failures; i++) simulate(i);
-  }
+  run_seeds(simulate, 100000);
   return failures ? 1 : 0;
 }
