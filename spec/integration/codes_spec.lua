@@ -4,20 +4,7 @@ local codes    = require "moonpool.script.codes"
 local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local moonpool = require "moonpool"
-
-local function read(path)
-  local file = assert(io.open(moonpool.app_dir .. "/" .. path))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
-local function files(pattern)
-  local list, pipe = {}, assert(io.popen(("cd '%s' && find %s"):format(moonpool.app_dir, pattern)))
-  for path in pipe:lines() do list[#list + 1] = path end
-  pipe:close()
-  return list
-end
+local sources  = require "spec.support.data.sources"
 
 local function moonpool_errors(args)
   return command.run("errors " .. args, { dir = moonpool.app_dir })
@@ -30,23 +17,24 @@ describe("the table of codes", function()
       found = found + 1
       assert.is_table(codes[code], code .. " of " .. where .. " is not in src/util/codes.c")
     end
-    for _, path in ipairs(files "lua -name '*.lua' -not -path '*/types/*'") do
-      local text = read(path)
+    for _, path in ipairs(sources.files "lua -name '*.lua' -not -path '*/types/*'") do
+      local text = sources.read(path)
       for code in text:gmatch 'code%s*=%s*"(%u[%u_%d]+)"' do
         -- "ERROR": what has no code yet
         if path ~= "lua/moonpool/errors.lua" then known(code, path) end
       end
       for code in text:gmatch 'refuse%(%d+, "(%u[%u_]+)"' do known(code, path) end
     end
-    for _, path in ipairs(files "src -name '*.[ch]'") do
-      local text = read(path)
+    for _, path in ipairs(sources.files "src -name '*.[ch]'") do
+      local text = sources.read(path)
       for code in text:gmatch 'refuse%(%a+, %d+, "(%u[%u_]+)"' do known(code, path) end
       for code in text:gmatch 'X%(MP_E%u+, "(%u[%u_]+)"' do known(code, path) end
       for code in text:gmatch '[.>]name, "(%u[%u_]+)"%)' do known(code, path) end
     end
     -- What the parser and the server of HTTP answer by themselves.
     local of_status = {}
-    for status, code in read("src/http/message.c"):gmatch 'X%((%d+), "[^"]+", "(%u[%u_]+)"%)' do
+    local listed = sources.read "src/http/message.c"
+    for status, code in listed:gmatch 'X%((%d+), "[^"]+", "(%u[%u_]+)"%)' do
       of_status[status] = code
     end
     for _, status in ipairs { "400", "401", "403", "404", "405", "408", "413", "414", "415", "417",

@@ -1,17 +1,16 @@
 -- moonpool types: definitions for editors, of the host, the tables and the operations.
-local command  = require "spec.support.process.command"
 local inline   = require "spec.support.data.inline"
+local migrated = require "spec.support.process.migrated"
 local lfs      = require "lfs"
 local moonpool = require "moonpool"
-local test     = require "moonpool.test"
 
 local contains = inline.contains
 
 describe("moonpool types", function()
-  local folder, database, env
+  local project, folder
 
   setup(function()
-    folder = command.folder {
+    project = migrated {
       ["migrations/0001_orders.sql"] = [[
         create type speed as enum ('slow', 'fast');
         create domain short as text check (length(value) < 9);
@@ -43,19 +42,12 @@ describe("moonpool types", function()
         return require "moonpool".operation { run = function() end }
       ]],
     }
-    database = test.database { empty = true }
-    env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url }
-    assert.are.equal(0, select(2, command.run("migrate up", { dir = folder.path, env = env })))
+    folder = project.folder
   end)
 
-  teardown(function()
-    folder.remove()
-    database.drop()
-  end)
+  teardown(function() project.remove() end)
 
-  local function run(args)
-    return command.streams(args, { dir = folder.path, env = env })
-  end
+  local function run(args) return project.run(args) end
 
   local function read(path)
     local file <close> = assert(io.open(folder.path .. "/" .. path))

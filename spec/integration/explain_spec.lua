@@ -1,16 +1,15 @@
 -- moonpool explain: what a call costs, without doing it.
-local command = require "spec.support.process.command"
 local inline  = require "spec.support.data.inline"
+local migrated = require "spec.support.process.migrated"
 local json    = require "moonpool.json"
-local test    = require "moonpool.test"
 
 local contains = inline.contains
 
 describe("moonpool explain", function()
-  local folder, database, env
+  local project
 
   setup(function()
-    folder = command.folder {
+    project = migrated {
       ["migrations/0001_items.sql"] = [[
         create table items (id uuid primary key, name text not null, stock int not null default 0);
         create table moves (id uuid primary key, item_id uuid not null references items);
@@ -51,19 +50,11 @@ describe("moonpool explain", function()
         end }
       ]],
     }
-    database = test.database { empty = true }
-    env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url }
-    assert.are.equal(0, select(2, command.run("migrate up", { dir = folder.path, env = env })))
   end)
 
-  teardown(function()
-    folder.remove()
-    database.drop()
-  end)
+  teardown(function() project.remove() end)
 
-  local function run(args)
-    return command.streams(args, { dir = folder.path, env = env })
-  end
+  local function run(args) return project.run(args) end
 
   local input = [['{"itemName": "nut"}']]
 

@@ -5,13 +5,7 @@ local command  = require "spec.support.process.command"
 local json     = require "moonpool.json"
 local lfs      = require "lfs"
 local moonpool = require "moonpool"
-
-local function read(path)
-  local file = assert(io.open(moonpool.app_dir .. "/" .. path))
-  local text = file:read "a"
-  file:close()
-  return text
-end
+local sources  = require "spec.support.data.sources"
 
 local function run(args)
   return command.run(args, { dir = moonpool.app_dir, env = { MOONPOOL_LOG_LEVEL = "error" } })
@@ -22,13 +16,13 @@ for name in lfs.dir(moonpool.app_dir .. "/lua/moonpool/help") do
   local topic = name:match "^(%l+)%.md$"
   if topic then
     topics[#topics + 1] = topic
-    texts[topic] = read("lua/moonpool/help/" .. name)
+    texts[topic] = sources.read("lua/moonpool/help/" .. name)
   end
 end
 table.sort(topics)
-texts["README.md"] = read "README.md"
+texts["README.md"] = sources.read "README.md"
 for _, path in ipairs { "CONTRIBUTING.md", "SECURITY.md", "src/README.md" } do
-  if lfs.attributes(moonpool.app_dir .. "/" .. path) then texts[path] = read(path) end
+  if lfs.attributes(moonpool.app_dir .. "/" .. path) then texts[path] = sources.read(path) end
 end
 
 local function report(problems) assert.are.equal("", table.concat(problems, "\n")) end
@@ -161,7 +155,7 @@ describe("the texts", function()
     end
     for name, text in pairs(texts) do
       for setting in text:gmatch "%f[%w_](MOONPOOL_%u[%u_]*)" do
-        local public = read("include/moonpool.h"):find(setting, 1, true)
+        local public = sources.read("include/moonpool.h"):find(setting, 1, true)
         if not settings[setting] and not public then
           problems[#problems + 1] = name .. ": " .. setting
         end

@@ -2,15 +2,15 @@
 local command   = require "spec.support.process.command"
 local companion = require "spec.support.process.companion"
 local inline    = require "spec.support.data.inline"
-local test      = require "moonpool.test"
+local migrated  = require "spec.support.process.migrated"
 
 local contains = inline.contains
 
 describe("moonpool repl", function()
-  local folder, database, env
+  local project, folder
 
   setup(function()
-    folder = command.folder {
+    project = migrated({
       ["migrations/0001_items.sql"] = [[
         create table items (name text primary key, stock int not null default 0);
         grant select, insert, update on items to moonpool_app;
@@ -21,21 +21,14 @@ describe("moonpool repl", function()
           return { greeting = tx:value("select $t::text", { t = "Hello, " .. input.name }) }
         end }
       ]],
-    }
-    database = test.database { empty = true }
-    env = { DATABASE_URL = database.app_url, MOONPOOL_OWNER_URL = database.owner_url,
-            HOME = folder.path, TERM = "xterm" }
-    assert.are.equal(0, select(2, command.run("migrate up", { dir = folder.path, env = env })))
+    }, { TERM = "xterm" })
+    folder, project.env.HOME = project.folder, project.folder.path
   end)
 
-  teardown(function()
-    folder.remove()
-    database.drop()
-  end)
+  teardown(function() project.remove() end)
 
   local function repl(lines, options)
-    return command.streams("repl " .. (options or ""), { dir = folder.path, env = env,
-                                                         stdin = lines })
+    return project.run("repl " .. (options or ""), lines)
   end
 
   it("shows values: rows as a table, tables as JSON", function()
@@ -140,7 +133,9 @@ db.value "select count(*) from items where name = 'bolt'"
     before_each(function()
       person = companion.start(function(fifo)
         local words = { "cd '" .. folder.path .. "' && exec env" }
-        for name, value in pairs(env) do words[#words + 1] = ("%s='%s'"):format(name, value) end
+        for name, value in pairs(project.env) do
+          words[#words + 1] = ("%s='%s'"):format(name, value)
+        end
         words[#words + 1] = ("script -qfec '%s repl' /dev/null >'%s'")
           :format(command.executable(), fifo)
         return table.concat(words, " ")

@@ -132,7 +132,8 @@ static void send_begin(struct mp_segment *s) {]] },
     about = "a COMMIT that failed is rolled back behind what the next one has sent already",
     file = "src/txn/ended.c",
     replace = { "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has",
-                "  if (actions & MP_TX_DO_ROLLBACK) send_rollback(of_link(behind));\n"
+                "  if (actions & MP_TX_DO_ROLLBACK) mp_segment_send_rollback(&MP_CONTAINER_OF(\n"
+                .. "      behind, struct mp_txn, link)->segment);\n"
                 .. "  if (actions & MP_TX_DO_ROLLBACK) { /* the server has" },
     test = "spec/integration/lane_handover_spec.lua", filter = "although COMMIT failed" },
 

@@ -1,5 +1,5 @@
--- The mutants of mutants.lua still fit the source, and one of them is built and caught; `make
--- mutants` does so with all.
+-- The mutants of mutants.lua still fit the source and compile, and one of them is built and caught;
+-- `make mutants` does so with all.
 local root = os.getenv "MOONPOOL_APP" or "."
 local mutants = dofile(root .. "/spec/structure/mutants.lua")
 
@@ -31,16 +31,22 @@ describe("mutants", function()
     end)
   end
 
-  it("that are built are caught", function()
+  local function mutate(args)
     local build = (os.getenv "MOONPOOL_BIN" or "build/moonpool"):match "^(.*)/"
     if not io.open(build .. "/CMakeFiles/moonpool.dir/link.txt") then
       pending "only where make has built"
     end
-    local handle = io.popen(
-      ("cd '%s' && BUILD='%s' lua5.4 spec/structure/mutate.lua doom_ignored 2>&1"):format(root,
-        build))
+    local handle = io.popen(("cd '%s' && BUILD='%s' lua5.4 spec/structure/mutate.lua %s 2>&1")
+      :format(root, build, args))
     local output = handle:read "a"
     assert.is_true(handle:close(), output)
+    return output
+  end
+
+  it("compile", function() mutate "--compile" end)
+
+  it("that are built are caught", function()
+    local output = mutate "doom_ignored"
     assert.truthy(output:find("caught by tx_test", 1, true), output)
   end)
 end)

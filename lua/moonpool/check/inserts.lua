@@ -1,6 +1,7 @@
 -- moonpool.check.inserts: judges tx:insert and db.insert, whose SQL the host writes.
 local access     = require "moonpool.check.access"
 local parameters = require "moonpool.check.parameters"
+local sorted     = require "moonpool.script.sorted"
 local values     = require "moonpool.check.values"
 
 local inserts = {}
@@ -14,10 +15,8 @@ end
 
 -- The text that the host would send; nil if not all columns are known.
 local function text_of(name, given)
-  local columns, parts = {}, {}
-  for column in pairs(given.fields) do columns[#columns + 1] = column end
+  local columns, parts = sorted(given.fields), {}
   if given.open or not columns[1] then return nil end
-  table.sort(columns)
   for i, column in ipairs(columns) do
     columns[i], parts[i] = ('"%s"'):format(column), "$" .. column
   end

@@ -1,6 +1,7 @@
 -- moonpool.check.locks: pairs of operations that lock rows of two tables in opposite order: two
 -- such calls at once can deadlock. The server ends one of them, and the host runs it again.
 local lints  = require "moonpool.check.lints"
+local sorted = require "moonpool.script.sorted"
 local syntax = require "moonpool.check.syntax"
 
 local locks = {}
@@ -62,13 +63,6 @@ function locks.note(self, at, info, node, op)
   end
 end
 
-local function sorted_names(map)
-  local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 local function compare(self, one, other)
   for i = 1, #other do
     for k = i + 1, #other do
@@ -91,7 +85,7 @@ end
 
 --- Compares the operations with each other.
 function locks.compare_all(self)
-  local names = sorted_names(self.locks)
+  local names = sorted(self.locks)
   for i, name in ipairs(names) do
     for k = i + 1, #names do
       local one, other = self.locks[name], self.locks[names[k]]

@@ -12,6 +12,7 @@ local plans    = require "moonpool.check.plans"
 local registry = require "moonpool.operation.registry"
 local sandbox  = require "moonpool.script.sandbox"
 local schema   = require "moonpool.is.schema"
+local sorted   = require "moonpool.script.sorted"
 local syntax   = require "moonpool.check.syntax"
 local tenants  = require "moonpool.check.tenants"
 local values   = require "moonpool.check.values"
@@ -212,19 +213,12 @@ local function load_operations(self)
   end
 end
 
-local function sorted_names(files)
-  local names = {}
-  for name in pairs(files) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 -- Is it the file of an operation, by its place?
 local function is_operation_file(name) return name:find "^[%a_][%w_]*%.lua$" ~= nil end
 
 local function check_all(self)
   for _, name in ipairs(registry.files()) do read_file(self, name) end
-  local names = sorted_names(self.files)
+  local names = sorted(self.files)
   for _, name in ipairs(names) do
     if is_operation_file(name) then reach(self, name) end
   end
@@ -263,7 +257,7 @@ function project.check(conn, wanted)
   check_all(self)
   local operations = 0
   for _ in pairs(self.operations) do operations = operations + 1 end
-  return { files = #sorted_names(self.files), operations = operations,
+  return { files = #sorted(self.files), operations = operations,
            statements = self.catalog.statements, findings = self.findings:sorted(wanted) }
 end
 

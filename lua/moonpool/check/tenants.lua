@@ -2,6 +2,7 @@
 -- a statement without the key in its predicate reads other tenants' rows to throw them away, and
 -- one without a tenant sees no row at all.
 local lints = require "moonpool.check.lints"
+local sorted = require "moonpool.script.sorted"
 
 local tenants = {}
 
@@ -95,12 +96,7 @@ local function look(tree, kind, tables, field)
   return touched, lacking
 end
 
-local function first_of(names)
-  local list = {}
-  for name in pairs(names) do list[#list + 1] = name end
-  table.sort(list)
-  return list[1]
-end
+local function first_of(names) return sorted(names)[1] end
 
 --- Judges a statement of a transaction. `field`: the application's tenant field.
 function tenants.judge(self, info, node, tx, field)

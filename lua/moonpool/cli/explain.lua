@@ -13,6 +13,7 @@ local operation  = require "moonpool.operation.call"
 local read_input = require "moonpool.cli.input"
 local registry   = require "moonpool.operation.registry"
 local report     = require "moonpool.cli.explain_report"
+local sorted     = require "moonpool.script.sorted"
 
 -- What rolls a run back: an error of the caller's kind, which is not retried and not reported.
 local DONE = "EXPLAINED"
@@ -104,9 +105,7 @@ end
 
 -- The statement of tx:insert.
 local function insert_text(name, values)
-  local columns, parameters = {}, {}
-  for column in pairs(values) do columns[#columns + 1] = column end
-  table.sort(columns)
+  local columns, parameters = sorted(values), {}
   for i, column in ipairs(columns) do
     parameters[i], columns[i] = "$" .. column, '"' .. column .. '"'
   end

@@ -2,6 +2,7 @@
 -- exists is changed.
 local host      = require "moonpool.host"
 local lfs       = require "lfs"
+local sorted    = require "moonpool.script.sorted"
 local templates = require "moonpool.cli.templates"
 
 local function fail(code, ...)
@@ -32,13 +33,6 @@ local function is_empty(folder)
     if name ~= "." and name ~= ".." then return false end
   end
   return true
-end
-
-local function sorted(files)
-  local names = {}
-  for name in pairs(files) do names[#names + 1] = name end
-  table.sort(names)
-  return names
 end
 
 local function project(given)

@@ -3,6 +3,7 @@ local columns    = require "moonpool.cli.table_text"
 local describe   = require "moonpool.operation.describe"
 local fault_text = require "moonpool.operation.fault_text"
 local registry   = require "moonpool.operation.registry"
+local sorted     = require "moonpool.script.sorted"
 
 -- Who calls it, where that is not an HTTP client or `moonpool call`.
 local function called_by(op)
@@ -20,9 +21,7 @@ local function tell_broken()
 end
 
 local function list()
-  local names, rows = {}, {}
-  for name in pairs(registry.operations) do names[#names + 1] = name end
-  table.sort(names)
+  local names, rows = sorted(registry.operations), {}
   for i, name in ipairs(names) do
     local op = registry.operations[name]
     rows[i] = { name, called_by(op), op.summary or "" }

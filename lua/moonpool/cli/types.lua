@@ -5,6 +5,7 @@ local host     = require "moonpool.host"
 local lfs      = require "lfs"
 local registry = require "moonpool.operation.registry"
 local schema   = require "moonpool.is.schema"
+local sorted   = require "moonpool.script.sorted"
 
 -- Those for scripts and specs; moonpool.host is the host's own.
 local own = { "decimal", "generations", "is", "json", "metrics", "moonpool", "operation",
@@ -162,10 +163,9 @@ local function add_class(add, prefix, name, object)
 end
 
 local function operations()
-  local lines, names, calls = { "---@meta", "" }, {}, {}
+  local names = sorted(registry.operations)
+  local lines, calls = { "---@meta", "" }, {}
   local function add(text, ...) lines[#lines + 1] = text:format(...) end
-  for name in pairs(registry.operations) do names[#names + 1] = name end
-  table.sort(names)
   for i, name in ipairs(names) do
     local op = registry.operations[name]
     local input = add_class(add, "input", name, op.input)

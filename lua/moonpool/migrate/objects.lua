@@ -9,6 +9,7 @@ local catalog = require "moonpool.migrate.catalog"
 local db      = require "moonpool.db"
 local json    = require "moonpool.json"
 local problem = require "moonpool.migrate.problem"
+local sorted  = require "moonpool.script.sorted"
 
 local objects = {}
 
@@ -171,14 +172,6 @@ local function describe(object)
   local text = object.kind .. " " .. object.name
   if object.kind == "index" then text = text .. " on " .. object.parent end
   return text
-end
-
--- Returns the keys in a fixed order.
-local function sorted(map)
-  local keys = {}
-  for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
 end
 
 local function compare(known, now, same_server)

@@ -2,12 +2,11 @@
 -- schedule, schemas.
 local json     = require "moonpool.json"
 local registry = require "moonpool.operation.registry"
+local sorted   = require "moonpool.script.sorted"
 
 return function()
-  local list, names = {}, {}
-  for name in pairs(registry.operations) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do
+  local list = {}
+  for i, name in ipairs(sorted(registry.operations)) do
     local op = registry.operations[name]
     list[i] = { name = name, summary = op.summary, tenant = op.tenant or nil,
       every = op.every, on = op.on,

@@ -5,6 +5,7 @@ local host      = require "moonpool.host"
 local nearest   = require "moonpool.is.nearest"
 local definition = require "moonpool.operation.definition"
 local sandbox   = require "moonpool.script.sandbox"
+local sorted    = require "moonpool.script.sorted"
 
 -- operations: by name. broken: by name, the error of the file. unreachable: files whose operation
 -- cannot be called; by the name that a caller would try, the reason.
@@ -111,12 +112,9 @@ end
 -- The *.lua files of scripts/ and its folders for this Lua state: those of its generation, or,
 -- outside of a generation, those on disk.
 function registry.files()
+  if host.generation then return sorted(host.generation().files) end
   local names = {}
-  if host.generation then
-    for name in pairs(host.generation().files) do names[#names + 1] = name end
-  else
-    add_files(names, "", 0)
-  end
+  add_files(names, "", 0)
   table.sort(names)
   return names
 end
@@ -204,12 +202,7 @@ function registry.smoke()
   return true
 end
 
-function registry.broken_names()
-  local names = {}
-  for name in pairs(registry.broken) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
+function registry.broken_names() return sorted(registry.broken) end
 
 -- All operations by name.
 function registry.all()

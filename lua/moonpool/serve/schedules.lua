@@ -14,6 +14,7 @@ local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
 local meters      = require "moonpool.watch.meters"
+local sorted      = require "moonpool.script.sorted"
 local store       = require "moonpool.outbox.store"
 
 local schedules = {}
@@ -372,10 +373,8 @@ end
 -- `tenants`, up to 1000.
 function schedules.list()
   read_operations()
-  local list, names, at = {}, {}, now()
-  for name in pairs(entries) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do
+  local list, at = {}, now()
+  for i, name in ipairs(sorted(entries)) do
     local entry = entries[name]
     local rows = db.query("select " .. COLUMNS .. [[
         from moonpool.schedule where operation = $1 and (tenant <> '') = $2

@@ -18,6 +18,7 @@ local memory   = require "moonpool.test.retry_safety.memory"
 local moonpool = require "moonpool"
 local operation = require "moonpool.operation.call"
 local registry = require "moonpool.operation.registry"
+local sorted   = require "moonpool.script.sorted"
 
 -- Current times -----------------------------------------------------------------------------------
 
@@ -210,10 +211,7 @@ local function only_in(a, b)
 end
 
 local function table_differences(found, a, b)
-  local names = {}
-  for name in pairs(a) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(sorted(a)) do
     local missing, extra = only_in(a[name], b[name]), only_in(b[name], a[name])
     if missing[1] and extra[1] then
       found(("the table %s holds %s"):format(name, first_difference(missing[1], extra[1])))
@@ -246,10 +244,7 @@ local function places(statements)
                         name = ("statement %d%s (%s)"):format(sent[t],
       t > 1 and " of transaction " .. t or "", statement.line) }
   end
-  local transactions = {}
-  for t in pairs(sent) do transactions[#transactions + 1] = t end
-  table.sort(transactions)
-  for _, t in ipairs(transactions) do
+  for _, t in ipairs(sorted(sent)) do
     list[#list + 1] = { transaction = t, at = 0,
                         name = "COMMIT" .. (t > 1 and " of transaction " .. t or "") }
   end

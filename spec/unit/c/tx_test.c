@@ -3,6 +3,7 @@
  * always hold. */
 #include <string.h>
 
+#include "injected.h"
 #include "random.h"
 #include "rules/attempts.h"
 
@@ -46,20 +47,8 @@ static struct mp_tx_now now(struct sim *s) {
 
 /* ---- errors ---- */
 
-static struct mp_err error_of(enum mp_code code, const char *sqlstate, unsigned flags) {
-  struct mp_err err = {.code = MP_OK};
-  mp_err_set(&err, code, "injected %s", sqlstate);
-  memcpy(err.sqlstate, sqlstate, strlen(sqlstate) + 1);
-  err.flags = flags;
-  return err;
-}
-static struct mp_err serialization(void) { return error_of(MP_ESQL, "40001", MP_ERRF_RETRYABLE); }
 static struct mp_err deadlock(void) { return error_of(MP_ESQL, "40P01", MP_ERRF_RETRYABLE); }
-static struct mp_err duplicate(void) { return error_of(MP_ESQL, "23505", 0); }
 static struct mp_err canceled(void) { return error_of(MP_ESQL, "57014", 0); }
-static struct mp_err connection(void) {
-  return error_of(MP_ECONN, "", MP_ERRF_RETRYABLE | MP_ERRF_CONN_DEAD);
-}
 static struct mp_err script_error(void) { return error_of(MP_ESCRIPT, "", 0); }
 static struct mp_err deadline(void) { return error_of(MP_ETIMEOUT, "", 0); }
 
