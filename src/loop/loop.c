@@ -64,6 +64,8 @@ uint64_t mp_loop_busy_ns(struct mp_loop *loop) {
   return waited_ns < passed_ns ? passed_ns - waited_ns : 0;
 }
 
+uint64_t mp_loop_idle_ns(struct mp_loop *loop) { return uv_metrics_idle_time(loop->uv); }
+
 static void measure(struct mp_loop *loop) {
   uint64_t now_ns = uv_hrtime(), idle_ns = uv_metrics_idle_time(loop->uv);
   uint64_t passed_ns = now_ns - loop->polled_ns, waited_ns = idle_ns - loop->idle_ns;

@@ -49,6 +49,8 @@ void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_seri
  * Whoever has more to do and can go on later does so past MP_LOOP_GIVE_WAY_NS. */
 uint64_t mp_loop_busy_ns(struct mp_loop *loop);
 #define MP_LOOP_GIVE_WAY_NS UINT64_C(5000000)
+/* How long it has waited for events, in all. Any thread. */
+uint64_t mp_loop_idle_ns(struct mp_loop *loop);
 
 /* Runs until nothing is left to wait for. */
 void mp_loop_run(struct mp_loop *loop);

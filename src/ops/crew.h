@@ -45,10 +45,12 @@ unsigned mp_crew_workers(const struct mp_crew *crew);
 
 /* The worker whose lanes the lane is one of. Any thread. */
 unsigned mp_crew_owner(const struct mp_crew *crew, const char *lane, size_t len);
-/* The worker that has the least to do; it counts as having one call more until mp_crew_done. */
+/* The worker that has the least to do. */
 unsigned mp_crew_choose(struct mp_crew *crew);
-void mp_crew_take(struct mp_crew *crew, unsigned worker); /* the same, for a worker that is known */
-void mp_crew_done(struct mp_crew *crew, unsigned worker);
+/* A call more. Whoever answers it says so, on his thread: a worker that answers while the front is
+ * busy with HTTP is free for the front's next calls. */
+void mp_crew_take(struct mp_crew *crew, unsigned worker);
+void mp_crew_done(struct mp_crew *crew, unsigned worker); /* any thread */
 
 /* ---- the workers' side ---- */
 

@@ -115,6 +115,7 @@ void mp_errand_go(struct mp_errand *errand, unsigned worker) {
   errand->work = NULL;
   errand->answered = false;
   errand->letter.open = on_arrival;
+  mp_crew_take(errand->crew, worker);
   mp_crew_send(errand->crew, worker, &errand->letter);
 }
 
@@ -133,6 +134,7 @@ void mp_errand_answer(struct mp_errand *errand, const struct mp_invoke_answer *a
     if (detail) memcpy(copy + answer->len + 1, answer->detail, detail);
   }
   errand->letter.open = on_return;
+  mp_crew_done(errand->crew, errand->worker);
   mp_crew_send(errand->crew, 0, &errand->letter);
 }
 

@@ -32,7 +32,7 @@ static void leave(struct mp_invocation *call) {
   struct mp_generation *gen = call->gen;
   mp_list_remove(&call->node);
   gen->call_count--;
-  if (call->errand) mp_crew_done(gen->set->options.crew, call->worker);
+  if (call->errand && !call->worker) mp_crew_done(gen->set->options.crew, 0);
   MP_FREE_LISTED(call);
   if (gen->state == MP_GEN_RETIRING) mp_generations_sweep_soon(gen->set);
 }
@@ -226,22 +226,23 @@ static const struct mp_errand_events errand_events = {errand_begin, errand_recal
 
 /* Begins the call at its worker, which may be this one. */
 static int begin_at_worker(struct mp_invocation *call, struct mp_err *err) {
-  if (call->worker == 0) return start_here(call, mp_errand_options(call->errand), err);
-  mp_errand_go(call->errand, call->worker);
-  return 0;
+  if (call->worker) {
+    mp_errand_go(call->errand, call->worker);
+    return 0;
+  }
+  mp_crew_take(call->gen->set->options.crew, 0);
+  return start_here(call, mp_errand_options(call->errand), err);
 }
 
 /* The call was not begun here, because its lane belongs to another worker. */
 static void send_on(struct mp_invocation *call, unsigned owner) {
-  struct mp_crew *crew = call->gen->set->options.crew;
   struct mp_err err;
   if (!call->errand) { /* this is a worker: the front sends the call on */
     struct mp_invoke_answer what = {.moved = true, .owner = owner};
     answer(call, &what);
     return;
   }
-  mp_crew_done(crew, call->worker);
-  mp_crew_take(crew, owner);
+  if (!call->worker) mp_crew_done(call->gen->set->options.crew, 0);
   call->worker = owner;
   mp_errand_options(call->errand)->settled = true;
   if (begin_at_worker(call, &err)) answer_plainly(call, "HOST_OUT_OF_MEMORY", err.msg);
@@ -255,12 +256,7 @@ static int begin(struct mp_invocation *call, const struct mp_invoke_options *opt
   if (here) return start_here(call, options, err);
   int rv = mp_errand_new(&call->errand, set->crew, options, &errand_events, call, err);
   if (rv) return rv;
-  if (options->worker) {
-    call->worker = options->worker;
-    mp_crew_take(set->crew, call->worker);
-  } else {
-    call->worker = mp_crew_choose(set->crew);
-  }
+  call->worker = options->worker ? options->worker : mp_crew_choose(set->crew);
   return begin_at_worker(call, err);
 }
 
