@@ -158,6 +158,11 @@ static void send_begin(struct mp_segment *s) {]] },
     replace = { "if (!err) stmt->row = i;", "if (!err) stmt->row = m->n - 1 - i;" },
     test = "spec/integration/merge_spec.lua", filter = "a handful of statements" },
 
+  { name = "row_not_asked_for", about = "a row that is in the result is not asked for",
+    file = "src/txn/member.c",
+    replace = { "         !mp_row_within(co, 1);", "         co;" },
+    test = "spec/integration/unseen_rows_spec.lua", filter = "is in the result" },
+
   { name = "merged_again", about = "after a merged statement has failed, they are merged again",
     file = "src/txn/vouch.c",
     replace = { "  work->merging = MP_MERGE_OFF;\n", "" },

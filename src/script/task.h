@@ -91,6 +91,7 @@ void mp_task_change_limits(struct mp_task *task, const struct mp_task_limits *li
 /* The work that the task was started for is stored; a later failure does not change that. */
 void mp_task_settle(struct mp_task *task);
 bool mp_task_settled(const struct mp_task *task);
+bool mp_task_parent(const struct mp_task *task);    /* has it started another task? */
 bool mp_task_condemned(const struct mp_task *task); /* for on_done: by its limits */
 /* Never resumes it again: its wait is abandoned, pending <close> variables run (they cannot wait),
  * on_done is not called. No pcall in the script can see it. The running task (a child that kills

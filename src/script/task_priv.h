@@ -46,6 +46,7 @@ struct mp_task {
   bool apart;                /* its limits are for itself: what it starts has others */
   bool settled;              /* its work is stored: a later failure is one of reporting only */
   bool founder;              /* of its account: mp_task_limit was for it */
+  bool parent;               /* it has started another task */
   bool beside;               /* started by the script of a transaction, or by such a task */
   bool loading;              /* it, or who started it, runs the body of a file of scripts/ */
   char name[80];

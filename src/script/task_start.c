@@ -75,12 +75,13 @@ struct mp_task *mp_task_start(struct mp_sched *sched, lua_State *L, int nargs, c
     task->on_done = on_done;
     task->done_data = data;
     task->fatal_ref = LUA_NOREF;
-    const struct mp_task *parent = mp_task_of(L);
+    struct mp_task *parent = mp_task_of(L);
     mp_list_init(&task->member);
     mp_task_join_account(task, mp_account_ref(origin->account));
     task->label = mp_label_ref(origin->label);
     task->scope = mp_scope_ref(origin->scope);
     task->loading = parent && parent->loading;
+    if (parent) parent->parent = true;
     task->beside = parent && (parent->data || parent->beside);
     mp_copy_text(task->name, sizeof task->name, name ? name : "task");
   }

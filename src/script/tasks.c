@@ -104,6 +104,7 @@ void mp_task_leave_account(struct mp_task *task) {
   mp_account_unref(account);
 }
 
+bool mp_task_parent(const struct mp_task *task) { return task->parent; }
 bool mp_task_limited(const struct mp_task *task) { return task && task->account; }
 
 void mp_task_interrupt(struct mp_sched *sched) {

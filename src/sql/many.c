@@ -46,7 +46,11 @@ void mp_many_learn(struct mp_many *many, const PGresult *answer, uint64_t now_ms
 
 void mp_many_free(struct mp_many *many) {
   if (!many) return;
-  for (unsigned i = 0; i < MP_MANY_SIZES; i++) free(many->sql[i]);
+  for (unsigned i = 0; i < MP_MANY_SIZES; i++) {
+    free(many->sql[false][i]);
+    free(many->sql[true][i]);
+  }
+  free(many->unseen);
   mp_facts_forget(&many->facts);
   free(many->table);
   free(many);
@@ -60,10 +64,11 @@ unsigned mp_many_most(const struct mp_many *many) {
 
 /* The names of columns and tables have no blanks (text.c), so the first " values (" is the
  * statement's own. */
-const char *mp_many_sql(struct mp_many *many, unsigned rows) {
+const char *mp_many_sql(struct mp_many *many, unsigned rows, bool seen) {
   unsigned size = 0, number = 0;
   for (unsigned n = MP_MANY_LEAST; n < rows; n *= 2) size++;
-  if (many->sql[size]) return many->sql[size];
+  char **made = &many->sql[seen][size];
+  if (*made) return *made;
   struct mp_buf sql;
   mp_buf_init(&sql, 0);
   const char *head_end = strstr(many->insert, values) + strlen(values) - 1;
@@ -74,8 +79,13 @@ const char *mp_many_sql(struct mp_many *many, unsigned rows) {
       mp_buf_addf(&sql, "%s$%u", i ? ", " : "", ++number);
     mp_buf_addc(&sql, ')');
   }
-  mp_buf_adds(&sql, returning);
-  if (!sql.failed) many->sql[size] = strdup(mp_buf_text(&sql));
+  if (seen) mp_buf_adds(&sql, returning);
+  if (!sql.failed) *made = strdup(mp_buf_text(&sql));
   mp_buf_fini(&sql);
-  return many->sql[size];
+  return *made;
+}
+
+const char *mp_many_unseen(struct mp_many *many) {
+  if (!many->unseen) many->unseen = strndup(many->insert, strlen(many->insert) - strlen(returning));
+  return many->unseen;
 }

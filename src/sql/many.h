@@ -1,5 +1,5 @@
 /* many.h: an insert that the host has written (mp_text_insert), for many rows at once: its text,
- * and what is known about its table (facts.h). */
+ * without its RETURNING, and what is known about its table (facts.h). */
 #ifndef MP_MANY_H
 #define MP_MANY_H
 
@@ -23,9 +23,10 @@ struct mp_many {
   struct mp_facts facts; /* SAME */
   const char *insert;    /* the text for one row; borrowed, as its names */
   char *const *names;
-  unsigned columns;         /* its parameters */
-  char *table;              /* quoted, for the question */
-  char *sql[MP_MANY_SIZES]; /* made on first use */
+  unsigned columns;            /* its parameters */
+  char *table;                 /* quoted, for the question */
+  char *sql[2][MP_MANY_SIZES]; /* without RETURNING, and with it; made on first use */
+  char *unseen;                /* `insert` without RETURNING; the same */
 };
 
 /* `insert`: a text of mp_text_insert whose parameters, at least one, have these names; both outlive
@@ -33,8 +34,11 @@ struct mp_many {
 struct mp_many *mp_many_new(const char *insert, char *const *names, unsigned columns);
 void mp_many_free(struct mp_many *many); /* NULL is fine */
 /* The text for `rows` of them: a power of two from MP_MANY_LEAST to MP_MANY_MOST. Its parameters
- * are those of the first row, of the second … NULL: no memory. */
-const char *mp_many_sql(struct mp_many *many, unsigned rows);
+ * are those of the first row, of the second … It gives the rows if they are `seen`. NULL: no
+ * memory. */
+const char *mp_many_sql(struct mp_many *many, unsigned rows, bool seen);
+/* The text for one row that does not give the row. NULL: no memory. */
+const char *mp_many_unseen(struct mp_many *many);
 /* The most rows that go into one statement. */
 unsigned mp_many_most(const struct mp_many *many);
 

@@ -95,6 +95,11 @@ static int row_gc(lua_State *L) {
  * refused. */
 static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
   struct mp_failure failure = {0};
+  if (stmt->unseen)
+    mp_luaerr_misuse(L, "row",
+                     "the row inserted at %s was not asked for, because nothing of its call could "
+                     "look at it any more: read a column of it inside of run, or return it",
+                     stmt->where);
   if (mp_stmt_broken_promise(stmt, &failure) || mp_stmt_swallowed(stmt, &failure)) {
     mp_failure_push(L, &failure, NULL);
     mp_failure_clear(&failure);
@@ -113,7 +118,7 @@ static struct mp_result *outcome(lua_State *L, struct mp_stmt *stmt) {
 static bool settled(lua_State *L, struct mp_row *row) {
   if (row->result) return true;
   struct mp_stmt *stmt = row->stmt;
-  if (!stmt) luaL_error(L, "this row was never asked for");
+  if (!stmt) return luaL_error(L, "this row was never asked for");
   if (stmt->state != MP_STMT_DONE) return false;
   struct mp_result *result = outcome(L, stmt);
   check_names(L, result->pg, stmt->where);
@@ -144,6 +149,39 @@ static struct mp_row *now_settled(lua_State *L) {
   struct mp_row *row = lua_touserdata(L, 1);
   if (!settled(L, row)) mp_stmt_raise(L, row->stmt);
   return row;
+}
+
+enum { LOOKED_AT = 64, LOOK_DEPTH = 4 }; /* values of a result, to find rows */
+
+/* `left`: how many values may still be looked at. */
+static bool within(lua_State *L, int idx, int depth, int *left) {
+  if (!(*left)--) return true;
+  idx = lua_absindex(L, idx);
+  switch (lua_type(L, idx)) {
+    case LUA_TNIL:
+    case LUA_TBOOLEAN:
+    case LUA_TNUMBER:
+    case LUA_TSTRING:
+    case LUA_TLIGHTUSERDATA: return false;
+    case LUA_TTABLE: break;
+    default: return true;
+  }
+  if (depth == LOOK_DEPTH || !lua_checkstack(L, 4)) return true;
+  if (lua_getmetatable(L, idx)) {
+    lua_pop(L, 1);
+    return true;
+  }
+  bool found = false;
+  int top = lua_gettop(L);
+  for (lua_pushnil(L); !found && lua_next(L, idx); lua_pop(L, 1))
+    found = within(L, -1, depth + 1, left) || within(L, -2, depth + 1, left);
+  lua_settop(L, top);
+  return found;
+}
+
+bool mp_row_within(lua_State *L, int idx) {
+  int left = LOOKED_AT;
+  return within(L, idx, 0, &left);
 }
 
 lua_Integer mp_row_affected(lua_State *L, int idx) {

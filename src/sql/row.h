@@ -18,6 +18,8 @@ void mp_row_bind(struct mp_row *row, struct mp_stmt *stmt);
 struct mp_result *mp_row_result(lua_State *L, int idx);
 /* The number of rows that its statement affected. */
 lua_Integer mp_row_affected(lua_State *L, int idx);
+/* May a row that was not answered yet be within the value at `idx`? In doubt it may. */
+bool mp_row_within(lua_State *L, int idx);
 /* Replaces the global tostring by one that waits for a lazy row. */
 void mp_row_open(lua_State *L);
 /* Pushes the array of all rows. [-0, +1] */

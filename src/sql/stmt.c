@@ -7,6 +7,7 @@
 
 #include "script/luaerr.h"
 #include "script/task.h"
+#include "sql/many.h"
 #include "sql/param.h"
 #include "sql/state.h"
 #include "sql/types.h"
@@ -195,6 +196,13 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, str
   stmt->types_of = mp_types_id(types);
   stmt->req.flags = MP_REQ_DESCRIBE;
   return stmt;
+}
+
+void mp_stmt_unseen(struct mp_stmt *stmt) {
+  const char *sql = stmt->text->many ? mp_many_unseen(stmt->text->many) : NULL;
+  if (!sql || stmt->control || mp_stmt_asks(stmt)) return;
+  stmt->unseen = true;
+  stmt->req.sql = sql;
 }
 
 /* False: the server counts a different number of parameters than the host. */

@@ -33,6 +33,7 @@ struct mp_stmt {
   struct mp_charge charge; /* what it takes itself */
   bool refused;            /* the rows were too large; reading them raises `err` */
   bool control;            /* the host's own: a savepoint's */
+  bool unseen;             /* see mp_stmt_unseen */
   bool patient;            /* it may take long: not reported as slow */
   struct mp_text *text;
   size_t bytes;             /* of its values, without the statement itself */
@@ -70,6 +71,9 @@ struct mp_stmt *mp_stmt_describe(lua_State *L, const struct mp_types *types, str
 static inline bool mp_stmt_asks(const struct mp_stmt *stmt) {
   return stmt->req.flags & MP_REQ_DESCRIBE;
 }
+/* Nobody can look at its row any more. An insert of the host's writing then goes without RETURNING:
+ * half of what it costs the server is spared. Before it is sent. */
+void mp_stmt_unseen(struct mp_stmt *stmt);
 struct mp_host;
 /* No statement is being built: the buffer for parameters is free again, also when building raised.
  */

@@ -7,6 +7,7 @@
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "sql/row.h"
 #include "txn/tx_box.h"
 #include "txn/txns.h"
 #include "util/log.h"
@@ -142,7 +143,7 @@ void mp_member_reset(struct mp_member *member) {
   member->key.result = MP_KEY_OPEN;
   member->changed = mp_member_has_key(member);
   member->savepoint = NULL;
-  member->wrote = false;
+  member->wrote = member->gone = false;
   if (fault) mp_fault_restart(fault, &member->fault);
   mp_member_unref(member, &member->hooks_ref);
   mp_member_unref(member, &member->result_ref);
@@ -164,16 +165,23 @@ void mp_member_fini(struct mp_member *member) {
 
 /* ---- the script ---- */
 
+/* The result, hooks and tasks that the script has left running may hold rows. */
+static bool left_nothing(const struct mp_member *member, const struct mp_task *task,
+                         lua_State *co) {
+  return member->options.restricted && member->hooks_ref == LUA_NOREF && !mp_task_parent(task) &&
+         !mp_row_within(co, 1);
+}
+
 static void on_script_done(struct mp_task *task, lua_State *co, bool ok, void *data) {
   struct mp_member *member = data;
   struct mp_err err;
-  (void)task;
   member->script = NULL;
   mp_member_move(member, MP_MEMBER_FINISHED);
   mp_member_over(member);
   if (ok) {
     if (!lua_gettop(co)) lua_pushnil(co);
     lua_settop(co, 1);
+    member->gone = left_nothing(member, task, co);
     mp_member_set_ref(co, &member->result_ref);
     member->work->member_events->on_returned(member);
     return;

@@ -63,6 +63,7 @@ struct mp_member {
   struct mp_task *script; /* RUNNING; ANSWERED: until the others start again */
   bool changed;           /* it has queued something that may change data */
   bool wrote;             /* a statement of it that may change data was sent */
+  bool gone;              /* its script has ended, and nothing is left that could look at a row */
   int tx_ref, hooks_ref, result_ref, error_ref;
   struct mp_stmt *savepoint; /* in a group: its savepoint while that is queued; borrowed */
   struct mp_fault_mark fault;

@@ -67,6 +67,7 @@ static int find_column(const PGresult *pg, const char *name) {
 static bool rows_are_ours(const struct merge *m, const PGresult *pg) {
   const struct mp_text *text = m->first->text;
   const struct mp_stmt *stmt = m->first;
+  if (stmt->unseen) return atoll(PQcmdTuples((PGresult *)(uintptr_t)pg)) == m->n;
   if (PQntuples(pg) != (int)m->n) return false;
   int *columns = calloc((size_t)text->nparams + 1, sizeof *columns);
   if (!columns) return false;
@@ -128,8 +129,9 @@ bool mp_merge_may(const struct mp_work *work, const struct mp_stmt *stmt) {
 /* Inserts of several calls, too, where none of them can be undone by itself. */
 static bool joins(const struct mp_work *work, const struct mp_stmt *first,
                   const struct mp_stmt *stmt) {
-  return stmt->text == first->text && (stmt->part == first->part || mp_work_bound(work)) &&
-         stmt->depth == first->depth && mp_merge_may(work, stmt);
+  return stmt->text == first->text && stmt->unseen == first->unseen &&
+         (stmt->part == first->part || mp_work_bound(work)) && stmt->depth == first->depth &&
+         mp_merge_may(work, stmt);
 }
 
 /* A failure that a spec has ordered in front of a statement keeps its place. */
@@ -164,7 +166,7 @@ bool mp_merge_send(struct mp_work *work, struct mp_conn *conn, struct mp_stmt *f
                    uint64_t number, struct mp_err *fault) {
   struct mp_many *many = first->text->many;
   size_t columns = many->columns;
-  const char *sql = mp_many_sql(many, n);
+  const char *sql = mp_many_sql(many, n, !first->unseen);
   struct merge *m = sql ? malloc(sizeof *m + sizeof *m->values * n * columns) : NULL;
   if (!m) return false;
   if (!mp_vouch_demand(work, conn, first->text, number, fault)) {

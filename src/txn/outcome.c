@@ -310,7 +310,7 @@ void mp_outcome_forget_connection(struct mp_outcome *o) { o->old_backend = 0; }
 
 /* Only inserts have rows that can be lost: `one` is answered before COMMIT, exec gives no row. */
 static bool worth_keeping(const struct mp_stmt *stmt) {
-  return stmt->state == MP_STMT_FAILED && stmt->refs > 1 && stmt->text->table;
+  return stmt->state == MP_STMT_FAILED && stmt->refs > 1 && stmt->text->table && !stmt->unseen;
 }
 
 void mp_outcome_keep(struct mp_outcome *o, struct mp_list *statements) {

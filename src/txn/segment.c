@@ -52,6 +52,13 @@ void mp_segment_queue(struct mp_segment *s, struct mp_stmt *stmt) {
   mp_list_push_back(&s->queue, &stmt->node);
 }
 
+void mp_segment_unseen(struct mp_segment *s, const struct mp_member *member) {
+  MP_LIST_EACH(node, &s->queue) {
+    struct mp_stmt *stmt = MP_LIST_ENTRY(node, struct mp_stmt, node);
+    if (stmt->part == member) mp_stmt_unseen(stmt);
+  }
+}
+
 void mp_segment_drop_queue(struct mp_segment *s) { mp_segment_drop(&s->queue); }
 
 bool mp_segment_unchecked(const struct mp_segment *s) {

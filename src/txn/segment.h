@@ -74,6 +74,8 @@ void mp_segment_fini(struct mp_segment *segment); /* IDLE */
 
 /* Takes over the caller's reference, for the call whose script runs. */
 void mp_segment_queue(struct mp_segment *segment, struct mp_stmt *stmt);
+/* Nobody can look at rows of what the call has queued. */
+void mp_segment_unseen(struct mp_segment *segment, const struct mp_member *member);
 void mp_segment_drop_queue(struct mp_segment *segment);
 static inline bool mp_segment_queued(const struct mp_segment *segment) {
   return !mp_list_empty(&segment->queue);

@@ -45,6 +45,7 @@ static void on_returned(struct mp_member *m) {
   bool keyed = mp_member_has_key(m) && m->key.result == MP_KEY_OPEN,
        queued = mp_segment_queued(&txn->segment);
   struct mp_err err;
+  if (m->gone) mp_segment_unseen(&txn->segment, m);
   if (mp_work_grouped(&txn->work)) {
     act(txn, mp_group_returned(&txn->group));
     return;

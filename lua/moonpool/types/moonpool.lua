@@ -64,7 +64,8 @@ local tx = {}
 ---@overload fun(self: moonpool.tx, sql: string, ...: any): moonpool.row
 function tx:one(sql, params, message) end
 
----Queues INSERT … RETURNING *. A column whose key is absent gets its default.
+---Queues INSERT … RETURNING *. A column whose key is absent gets its default. RETURNING is left out
+---where the row is sent after `run` has ended and neither its result nor a hook can look at it.
 ---@param table_name string
 ---@param values table<string, any>
 ---@return moonpool.row lazy
