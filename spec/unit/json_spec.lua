@@ -152,6 +152,32 @@ describe("json.decode", function()
 end)
 
 describe("json.encode", function()
+  it("writes the shortest text of a float, as the C library does", function()
+    local function shortest(value)
+      local whole = value == math.floor(value) and math.abs(value) < 1e15
+      if whole then return ("%.1f"):format(value) end
+      for digits = 15, 17 do
+        local text = ("%%.%dg"):format(digits):format(value)
+        if tonumber(text) == value then return text:find "[.e]" and text or text .. ".0" end
+      end
+    end
+    local seed = tonumber(os.getenv "MP_SEED") or 7
+    math.randomseed(seed)
+    local function try(value)
+      assert.equal(shortest(value), json.encode(value), "MP_SEED=" .. seed)
+    end
+    for _, value in ipairs { 0.0, -0.0, 1e15, 1e15 - 0.5, 1e-4, 9.9e-5, 0.1 + 0.2, 5e-324 } do
+      try(value)
+    end
+    for _ = 1, 3000 do
+      local digits = math.random(0, math.tointeger(10 ^ math.random(0, 15)))
+      local value = digits / 10.0 ^ math.random(0, 8)
+      try(-value)
+      try(value + value * 2.0 ^ -52)
+      try(math.random() * 10.0 ^ math.random(-8, 18))
+    end
+  end)
+
   it("writes numbers exactly", function()
     for _, case in ipairs { { 3.0, "3.0" }, { 0.1, "0.1" }, { 1e300, "1e+300" },
                             { 1 / 3, "0.3333333333333333" },

@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "sql/insert.h"
 #include "sql/row.h"
 #include "sql/shape.h"
 #include "txn/txn.h"
@@ -79,7 +80,7 @@ static int db_insert(lua_State *L) {
   if (lua_type(L, 2) != LUA_TTABLE)
     mp_luaerr_misuse(L, "db.insert", "the values are missing: pass a table");
   lua_settop(L, 2);
-  struct mp_text *text = mp_text_insert(L, lua_tostring(L, 1), 2, "db.insert");
+  struct mp_text *text = mp_insert_text(L, lua_tostring(L, 1), 2, "db.insert");
   struct mp_stmt *stmt = mp_stmt_new(L, "db.insert", mp_source_types(source), text, 2);
   if (!stmt)
     return mp_single_run(L, source, mp_stmt_describe(L, mp_source_types(source), text), "db.insert",

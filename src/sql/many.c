@@ -18,8 +18,9 @@ struct mp_many *mp_many_new(const char *insert, char *const *names, unsigned col
   many->names = names;
   many->columns = columns;
   many->table = strndup(table, strcspn(table, " "));
-  if (many->table) return many;
-  free(many);
+  many->keys = calloc(columns, sizeof *many->keys);
+  if (many->table && many->keys) return many;
+  mp_many_free(many);
   return NULL;
 }
 
@@ -53,6 +54,7 @@ void mp_many_free(struct mp_many *many) {
   free(many->unseen);
   mp_facts_forget(&many->facts);
   free(many->table);
+  free(many->keys);
   free(many);
 }
 

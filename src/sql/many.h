@@ -1,4 +1,4 @@
-/* many.h: an insert that the host has written (mp_text_insert), for many rows at once: its text,
+/* many.h: an insert that the host has written (mp_insert_text), for many rows at once: its text,
  * without its RETURNING, and what is known about its table (facts.h). */
 #ifndef MP_MANY_H
 #define MP_MANY_H
@@ -23,13 +23,14 @@ struct mp_many {
   struct mp_facts facts; /* SAME */
   const char *insert;    /* the text for one row; borrowed, as its names */
   char *const *names;
-  unsigned columns;            /* its parameters */
-  char *table;                 /* quoted, for the question */
+  unsigned columns;  /* its parameters */
+  const void **keys; /* insert.c: where their names are in Lua, in the order of the last values */
+  char *table;       /* quoted, for the question */
   char *sql[2][MP_MANY_SIZES]; /* without RETURNING, and with it; made on first use */
   char *unseen;                /* `insert` without RETURNING; the same */
 };
 
-/* `insert`: a text of mp_text_insert whose parameters, at least one, have these names; both outlive
+/* `insert`: a text of mp_insert_text whose parameters, at least one, have these names; both outlive
  * the result. NULL: no memory. */
 struct mp_many *mp_many_new(const char *insert, char *const *names, unsigned columns);
 void mp_many_free(struct mp_many *many); /* NULL is fine */

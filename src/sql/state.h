@@ -80,7 +80,7 @@ struct mp_sql {
     uint64_t hash;
     struct mp_text *text;
     int box_ref;
-  } inserts[256];       /* text.c: a guess at the text of an insert by its columns */
+  } inserts[256];       /* insert.c: a guess at the text of an insert by its columns */
   struct mp_list types; /* types.h: of each database; made when first asked for */
   unsigned last_types;
 };

@@ -104,8 +104,9 @@ static struct mp_stmt *allocate(lua_State *L, struct mp_text *text, size_t more)
   if (!stmt) {
     mp_charge_drop(&charge);
     luaL_error(L, "not enough memory");
+    return NULL;
   }
-  memset(stmt, 0, offsetof(struct mp_stmt, where));
+  memset(stmt, 0, offsetof(struct mp_stmt, err.msg) + 1);
   stmt->charge = charge;
   stmt->refs = 1;
   stmt->text = text;

@@ -40,7 +40,6 @@ struct mp_stmt {
   struct mp_result *result; /* DONE, or FAILED with what the server said */
   /* Its row in a result that `shared` inserts have in common; shared 0: the result is its own. */
   unsigned row, shared;
-  struct mp_err err;   /* when FAILED, or refused */
   unsigned depth;      /* of savepoints, where it was queued */
   const char *missing; /* message when `one` finds no row, or NULL; in the same block */
   uint64_t sent_ns;
@@ -49,8 +48,10 @@ struct mp_stmt {
   void *owner;       /* the driver's own */
   unsigned types_of; /* of a description: mp_types_id of its database */
   void *part;        /* the driver's: the call that it belongs to */
-  char where[96];    /* "scripts/create_deal.lua:41" */
-  char caller[96];   /* of a module that `where` is in; or "" */
+  /* When FAILED, or refused. Behind what each statement has: its texts are not even cleared. */
+  struct mp_err err;
+  char where[96];  /* "scripts/create_deal.lua:41" */
+  char caller[96]; /* of a module that `where` is in; or "" */
 };
 
 /* Builds a statement of `text` from the Lua call on the stack: parameters from `params_idx` on (one

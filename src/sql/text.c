@@ -12,6 +12,7 @@
 #include "script/offload.h"
 #include "sql/many.h"
 #include "sql/state.h"
+#include "sql/text_priv.h"
 #include "sql/value.h"
 #include "util/buf.h"
 #include "values/json.h"
@@ -21,7 +22,6 @@
 #define CACHE_BYTES ((size_t)32 << 20)
 #define MAX_PARAMS 65535 /* the protocol's */
 #define MAX_NAMES 1600   /* so that their numbers fit into a table on the stack */
-#define MAX_COLUMNS 1600 /* PostgreSQL's, of a table */
 
 void mp_text_unref(struct mp_text *text) {
   if (--text->refs) return;
@@ -64,10 +64,10 @@ struct mp_text *mp_text_raw(const char *sql) {
 /* ---- $name -> $1 ---- */
 
 /* Bytes above ASCII are letters to PostgreSQL. */
-static bool ident_start(char c) {
+bool mp_text_ident_start(char c) {
   return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
-static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char)c); }
+bool mp_text_ident_char(char c) { return mp_text_ident_start(c) || isdigit((unsigned char)c); }
 
 /* The end of what starts at `at` and must not be looked into: a string, a quoted name, a dollar
  * quote, a comment; `at` itself if nothing of the kind starts there. Unterminated ones end with the
@@ -75,8 +75,8 @@ static bool ident_char(char c) { return ident_start(c) || isdigit((unsigned char
  * Lexical rules: PostgreSQL manual, 4.1. */
 static const char *skip_opaque(const char *at, const char *begin) {
   if (*at == '\'') {
-    bool escapes =
-        at > begin && (at[-1] == 'E' || at[-1] == 'e') && (at - 1 == begin || !ident_char(at[-2]));
+    bool escapes = at > begin && (at[-1] == 'E' || at[-1] == 'e') &&
+                   (at - 1 == begin || !mp_text_ident_char(at[-2]));
     for (at++; *at; at++) {
       if ((escapes && *at == '\\' && at[1]) || (*at == '\'' && at[1] == '\''))
         at++;
@@ -101,10 +101,10 @@ static const char *skip_opaque(const char *at, const char *begin) {
     }
     return at;
   }
-  if (*at == '$' && (at == begin || !ident_char(at[-1]))) {
+  if (*at == '$' && (at == begin || !mp_text_ident_char(at[-1]))) {
     const char *tag = at + 1;
-    if (ident_start(*tag))
-      while (ident_char(*tag)) tag++;
+    if (mp_text_ident_start(*tag))
+      while (mp_text_ident_char(*tag)) tag++;
     if (*tag != '$') return at;
     size_t len = (size_t)(tag - at) + 1;
     for (const char *end = tag + 1; (end = strchr(end, '$')); end++)
@@ -169,10 +169,10 @@ static const char *number_params(struct mp_text *text, const char *sql) {
   mp_buf_init(&out, 0);
   for (const char *at = sql; *at && !fault;) {
     const char *end = skip_opaque(at, begin);
-    if (end == at && *at == '$' && (at == begin || !ident_char(at[-1]))) {
+    if (end == at && *at == '$' && (at == begin || !mp_text_ident_char(at[-1]))) {
       const char *name = end = at + 1;
-      if (ident_start(*name)) {
-        while (ident_char(*end)) end++;
+      if (mp_text_ident_start(*name)) {
+        while (mp_text_ident_char(*end)) end++;
         int number = name_number(&naming, name, (size_t)(end - name));
         if (number <= 0) fault = number ? no_memory : too_many_names;
         mp_buf_addf(&out, "$%d", number);
@@ -248,7 +248,10 @@ static struct mp_text *push_unread(lua_State *L, int idx, const char *what) {
   }
   lua_setmetatable(L, -2);
   struct mp_text *text = calloc(1, sizeof *text);
-  if (!text) luaL_error(L, "not enough memory");
+  if (!text) {
+    luaL_error(L, "not enough memory");
+    return NULL;
+  }
   text->refs = 1;
   text->names_ref = LUA_NOREF;
   box->text = text;
@@ -295,9 +298,7 @@ static void keep(lua_State *L, int idx) {
   lua_pop(L, 1);
 }
 
-/* Leaves the box of the SQL string at `idx`; NULL, and nothing is left: it is long and has to be
- * read first. */
-static struct mp_text *find_box(lua_State *L, int idx, const char *what) {
+struct mp_text *mp_text_push_box(lua_State *L, int idx, const char *what) {
   struct mp_sql_fault fault;
   push_cache(L);
   lua_pushvalue(L, idx);
@@ -320,7 +321,7 @@ struct mp_text *mp_text_get(lua_State *L, int idx, const char *what) {
   if (lua_type(L, idx) != LUA_TSTRING)
     mp_luaerr_misuse(L, what, "the SQL text is missing (got %s)", luaL_typename(L, idx));
   idx = lua_absindex(L, idx);
-  struct mp_text *text = find_box(L, idx, what);
+  struct mp_text *text = mp_text_push_box(L, idx, what);
   if (text) lua_pop(L, 1);
   return text;
 }
@@ -392,109 +393,4 @@ int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method) 
   reading->idx = idx;
   reading->method = method;
   return mp_piece_submit(L, what, 0, was_read);
-}
-
-/* ---- insert ---- */
-
-static int by_name(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void add_ident(lua_State *L, struct mp_buf *out, const char *name, const char *what) {
-  const char *at = name;
-  if (!ident_start(*at)) at = "!";
-  while (ident_char(*at)) at++;
-  if (*at) mp_luaerr_misuse(L, what, "`%s` is not a name of a column or table", name);
-  mp_buf_addc(out, '"');
-  mp_buf_adds(out, name);
-  mp_buf_addc(out, '"');
-}
-
-/* Writes the text and leaves its box. [-0, +1] */
-static struct mp_text *write_insert(lua_State *L, const char *table, int idx, const char *what) {
-  const char *names[MAX_COLUMNS];
-  int n = 0;
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
-    if (lua_type(L, -2) != LUA_TSTRING)
-      mp_luaerr_misuse(L, what, "the values need column names as keys");
-    if (n == MAX_COLUMNS)
-      mp_luaerr_misuse(L, what, "more than %d columns, the limit of a table", n);
-    names[n++] =
-        lua_tostring(L, -2); /* owned by the table, which does not change in this function */
-  }
-  qsort(names, (size_t)n, sizeof *names, by_name);
-  struct mp_buf *sql = mp_json_buf_new(L, 0);
-  mp_buf_adds(sql, "insert into ");
-  const char *dot = strchr(table, '.');
-  if (dot) {
-    lua_pushlstring(L, table, (size_t)(dot - table));
-    add_ident(L, sql, lua_tostring(L, -1), what);
-    lua_pop(L, 1);
-    mp_buf_addc(sql, '.');
-  }
-  add_ident(L, sql, dot ? dot + 1 : table, what);
-  if (!n) {
-    mp_buf_adds(sql, " default values returning *");
-  } else {
-    for (int i = 0; i < n; i++) {
-      mp_buf_adds(sql, i ? ", " : " (");
-      add_ident(L, sql, names[i], what);
-    }
-    mp_buf_adds(sql, ") values (");
-    for (int i = 0; i < n; i++) mp_buf_addf(sql, "%s$%s", i ? ", " : "", names[i]);
-    mp_buf_adds(sql, ") returning *");
-  }
-  if (sql->failed) luaL_error(L, "not enough memory");
-  lua_pushlstring(L, mp_buf_text(sql), sql->len);
-  lua_replace(L, -2); /* the buffer's owner may be collected: the text is a Lua string now */
-  struct mp_text *text = find_box(L, lua_gettop(L), what);
-  if (!text) mp_luaerr_misuse(L, what, "the names of the columns are too long");
-  lua_remove(L, -2);
-  if (!text->table && !(text->table = strdup(table))) luaL_error(L, "not enough memory");
-  if (!text->many && n) text->many = mp_many_new(text->sql, text->names, (unsigned)n);
-  return text;
-}
-
-/* A hash that tables with the same keys share: short strings are interned, so equal keys have equal
- * addresses. Only a guess, which is checked: an address may be reused for another string. */
-static uint64_t hash_columns(lua_State *L, const char *table, int idx, int *count) {
-  uint64_t sum = (uintptr_t)table;
-  int n = 0;
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1), n++) {
-    uint64_t key = lua_type(L, -2) == LUA_TSTRING ? (uintptr_t)lua_tostring(L, -2) : 1;
-    sum += (key ^ key >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
-  }
-  *count = n;
-  return sum;
-}
-
-static bool same_columns(lua_State *L, const struct mp_text *text, const char *table, int idx,
-                         int count) {
-  if (text->nparams != count || strcmp(text->table, table) != 0) return false;
-  bool same = true;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, text->names_ref);
-  for (int i = 1; same && i <= count; i++) {
-    lua_rawgeti(L, -1, i);
-    same = lua_rawget(L, idx) != LUA_TNIL;
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-  return same;
-}
-
-struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what) {
-  struct mp_host *host = mp_host_of(L);
-  int count;
-  idx = lua_absindex(L, idx);
-  uint64_t hash = hash_columns(L, table, idx, &count);
-  size_t slot = (hash ^ hash >> 32) % MP_ARRAY_LEN(host->sql.inserts);
-  struct mp_text *text = host->sql.inserts[slot].hash == hash ? host->sql.inserts[slot].text : NULL;
-  if (text && count && same_columns(L, text, table, idx, count)) return text;
-  text = write_insert(L, table, idx, what);
-  if (host->sql.inserts[slot].text)
-    luaL_unref(L, LUA_REGISTRYINDEX, host->sql.inserts[slot].box_ref);
-  host->sql.inserts[slot].box_ref = luaL_ref(L, LUA_REGISTRYINDEX); /* the guess keeps the text */
-  host->sql.inserts[slot].hash = hash;
-  host->sql.inserts[slot].text = text;
-  return text;
 }

@@ -54,9 +54,6 @@ struct mp_text *mp_text_get(lua_State *L, int idx, const char *what);
 /* Reads the text at the absolute `idx` while the task waits, then calls `method` again with the
  * same stack. */
 int mp_text_read(lua_State *L, int idx, const char *what, lua_CFunction method);
-/* The cached text of `insert into table (columns of the table at `idx`, sorted) values ($...)
- * returning *`. */
-struct mp_text *mp_text_insert(lua_State *L, const char *table, int idx, const char *what);
 
 /* The cached text of a statement of the host itself; its parameters are all of type text, so the
  * server need not be asked. Borrowed. */

@@ -65,37 +65,37 @@ static Oid usual_element(Oid type) {
 }
 
 static bool usual(Oid type) {
-  static const Oid scalars[] = {MP_OID_INT4,
-                                MP_OID_INT8,
-                                MP_OID_TEXT,
-                                MP_OID_UUID,
-                                1043,
-                                MP_OID_NUMERIC,
-                                MP_OID_BOOL,
-                                MP_OID_TIMESTAMPTZ,
-                                MP_OID_JSONB,
-                                MP_OID_DATE,
-                                MP_OID_FLOAT8,
-                                MP_OID_BYTEA,
-                                MP_OID_INT2,
-                                MP_OID_JSON,
-                                MP_OID_TIMESTAMP,
-                                MP_OID_OID,
-                                MP_OID_FLOAT4,
-                                1042,
-                                19,
-                                18,
-                                1083,
-                                1186,
-                                1266,
-                                869,
-                                650,
-                                2278,
-                                705,
-                                2249};
-  for (size_t i = 0; i < MP_ARRAY_LEN(scalars); i++)
-    if (scalars[i] == type) return true;
-  return usual_element(type) != 0;
+  switch (type) {
+    case MP_OID_INT4:
+    case MP_OID_INT8:
+    case MP_OID_TEXT:
+    case MP_OID_UUID:
+    case MP_OID_NUMERIC:
+    case MP_OID_BOOL:
+    case MP_OID_TIMESTAMPTZ:
+    case MP_OID_JSONB:
+    case MP_OID_DATE:
+    case MP_OID_FLOAT8:
+    case MP_OID_BYTEA:
+    case MP_OID_INT2:
+    case MP_OID_JSON:
+    case MP_OID_TIMESTAMP:
+    case MP_OID_OID:
+    case MP_OID_FLOAT4:
+    case 18:
+    case 19:
+    case 650:
+    case 705:
+    case 869:
+    case 1042:
+    case 1043:
+    case 1083:
+    case 1186:
+    case 1266:
+    case 2249:
+    case 2278: return true;
+    default: return usual_element(type) != 0;
+  }
 }
 
 /* ---- databases ---- */

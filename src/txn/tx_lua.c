@@ -6,6 +6,7 @@
 #include "loop/ids.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "sql/insert.h"
 #include "sql/row.h"
 #include "sql/shape.h"
 #include "txn/publish.h"
@@ -96,7 +97,7 @@ static int tx_insert(lua_State *L) {
   if (lua_type(L, 3) != LUA_TTABLE)
     mp_luaerr_misuse(L, "tx:insert", "the values are missing: pass a table");
   lua_settop(L, 3);
-  struct mp_text *text = mp_text_insert(L, lua_tostring(L, 2), 3, "tx:insert");
+  struct mp_text *text = mp_insert_text(L, lua_tostring(L, 2), 3, "tx:insert");
   struct mp_stmt *stmt = mp_stmt_new(L, "tx:insert", mp_txn_types(txn), text, 3);
   if (!stmt) return describe_first(L, txn, "tx:insert", text, tx_insert);
   mp_txn_queue(txn, stmt);

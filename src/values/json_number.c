@@ -7,17 +7,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/buf.h"
 #include "values/decimal.h"
 #include "values/json.h"
+
+static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                              1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                              1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+/* Most numbers have few digits: a whole number of less than 16 divided by a power of ten. Both are
+ * exact doubles, so the quotient is the double that this text means; no shorter one means it. 0: it
+ * is none of those. */
+static size_t format_short(double value, char *out) {
+  double size = fabs(value);
+  if (size >= 1e15 || (size < 1e-4 && size > 0)) return 0; /* those have an exponent */
+  for (unsigned places = 0; places <= 6 && size * tens[places] < 1e15; places++) {
+    int64_t digits = (int64_t)(size * tens[places] + 0.5);
+    if ((double)digits / tens[places] != size) continue;
+    int64_t scale = (int64_t)tens[places], rest = digits % scale;
+    size_t n = 0;
+    if (signbit(value)) out[n++] = '-';
+    n += mp_format_int(out + n, digits / scale);
+    out[n++] = '.';
+    for (scale /= 10; scale > 0; rest %= scale, scale /= 10) out[n++] = (char)('0' + rest / scale);
+    if (!places) out[n++] = '0';
+    return n;
+  }
+  return 0;
+}
 
 size_t mp_json_format_number(double value, char *out) {
   char text[40];
   if (!isfinite(value)) return 0;
-  if (value == floor(value) && fabs(value) < 1e15) {
-    int n = snprintf(text, sizeof text, "%.0f.0", value);
-    memcpy(out, text, (size_t)n);
-    return (size_t)n;
-  }
+  size_t few = format_short(value, out);
+  if (few) return few;
   int n = 0;
   for (int digits = 15; digits <= 17; digits++) {
     n = snprintf(text, sizeof text, "%.*g", digits, value);
@@ -96,9 +119,6 @@ static bool push_exact_float(lua_State *L, const char *s, size_t len) {
   long scale = want.exponent - (long)want.count + 1;
   if (want.count <= 15 && scale >= -22 &&
       scale <= 22) { /* both factors are exact, so one rounding */
-    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     int64_t whole = 0;
     for (size_t i = 0; i < want.count; i++) whole = whole * 10 + (want.text[i] - '0');
     double value = (double)whole;
