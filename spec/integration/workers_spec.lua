@@ -36,6 +36,11 @@ local files = {
   ["scripts/wait.lua"] = operation("", [[
     tx:exec "insert into workers_spec.seen default values"
     return tx:value "select workers_spec.hold_shared(781)"]]),
+  ["scripts/hold.lua"] = operation("", [[
+    tx:exec "update workers_spec.counts set n = n + 1 where k = 'locked'"
+    return tx:value "select workers_spec.hold_shared(782)"]]),
+  ["scripts/want.lua"] = operation("",
+    [[tx:exec "update workers_spec.counts set n = n + 1 where k = 'locked'"]]),
   ["scripts/tick.lua"] = operation('every = "1s",',
                                    'tx:exec "insert into workers_spec.ticks default values"'),
 }
@@ -53,7 +58,7 @@ describe("a host with several workers", function()
     schema = scratch.schema("workers_spec", {
       "create table workers_spec.counts (k text primary key, n bigint not null)",
       "insert into workers_spec.counts select 'k' || i, 0 from generate_series(1, 8) i",
-      "insert into workers_spec.counts values ('refused load', 0)",
+      "insert into workers_spec.counts values ('refused load', 0), ('locked', 0)",
       "create table workers_spec.seen (id bigint generated always as identity)",
       "create table workers_spec.ticks (at timestamptz not null default now())",
       "create sequence workers_spec.loads",
@@ -203,6 +208,43 @@ describe("a host with several workers", function()
       conn.exec "select pg_advisory_unlock(781)"
     end)
     assert.are.equal(0, schema.owner.value "select count(*) from workers_spec.seen")
+  end)
+
+  it("names the call that holds a lock, whichever worker has it", function()
+    local function running(name) -- the call, once it waits at the database
+      local found
+      scratch.await(name .. " to run", function()
+        for _, call in ipairs(page("/api/db/calls?limit=100").json.calls) do
+          if call.operation == name and call.outcome == "running" then found = call end
+        end
+        return found
+      end)
+      return found
+    end
+    schema.owner.lease(function(conn)
+      conn.exec "select pg_advisory_lock(782)"
+      local clients = { assert(http.connect(host.port)).send(request "hold") }
+      local holder = running "hold"
+      scratch.await("the row to be held", function()
+        return conn.value [[select count(*) = 1 from pg_locks
+          where locktype = 'advisory' and objid = 782 and not granted]]
+      end)
+      clients[2] = assert(http.connect(host.port)).send(request "want")
+      local waiter, note = running "want", nil
+      scratch.await("it to be seen", function()
+        for _, one in ipairs(page("/api/db/call?id=" .. waiter.id).json.notes) do
+          if one.kind == "blocked" then note = one.text end
+        end
+        return note
+      end)
+      assert.are_not.equal(holder.worker, waiter.worker)
+      assert.truthy(note:find("^hold at scripts/hold%.lua:%d+, call ") and note:find(holder.id, 1, true), note)
+      conn.exec "select pg_advisory_unlock(782)"
+      for _, client in ipairs(clients) do
+        assert.are.equal(200, client.answer().status)
+        client.close()
+      end
+    end)
   end)
 
   it("reloads all of them, or none", function()

@@ -103,20 +103,12 @@ static int pools(lua_State *L) {
   return 1;
 }
 
-/* saturated_elsewhere() -> do calls of another worker wait for its connections? */
-static int saturated_elsewhere(lua_State *L) {
-  lua_pushboolean(L, mp_meters_peer_saturated(mp_host_of(L)->shared->meters));
-  return 1;
-}
-
 void mp_gather_lua(lua_State *L, struct mp_crew *crew) {
   lua_pushlightuserdata(L, crew);
   lua_pushcclosure(L, gather, 1);
   lua_setfield(L, -2, "gather");
   lua_pushcfunction(L, pools);
   lua_setfield(L, -2, "pools");
-  lua_pushcfunction(L, saturated_elsewhere);
-  lua_setfield(L, -2, "saturated_elsewhere");
   lua_pushinteger(L, crew ? (lua_Integer)mp_crew_workers(crew) : 1);
   lua_setfield(L, -2, "workers");
 }

@@ -285,35 +285,52 @@ static void set_text(lua_State *L, const char *name, const char *text) {
   lua_setfield(L, -2, name);
 }
 
+void mp_health_saturation(struct mp_host *host, struct mp_saturated *out) {
+  const struct mp_health *health = mp_health_now(host);
+  struct mp_pool_stats stats;
+  *out = (struct mp_saturated){.yes = health->state == MP_HEALTH_SATURATED,
+                               .for_ms = mp_loop_now_ms(host->loop) - health->since_ms};
+  if (!host->pool) return;
+  mp_pool_stats(host->pool, &stats);
+  out->full_ms = stats.full_ms;
+  out->waited_ms = stats.waited_ms;
+  mp_pool_holders(host->pool, out->holders, sizeof out->holders);
+}
+
 /* health() -> { state=, works=, sound=, since= (s), looked=, failures=, reason=, sqlstate=,
  * full_s=, waited_s=, holders= } */
 int mp_health_table(lua_State *L) {
   struct mp_host *host = mp_host_of(L);
   const struct mp_health *health = mp_health_now(host);
   struct mp_pool_stats stats;
-  char holders[600] = "";
-  uint64_t now_ms = mp_loop_now_ms(host->loop);
+  struct mp_saturated pool;
+  mp_health_saturation(host, &pool);
+  const struct mp_saturated *peer = mp_meters_saturated_peer(host->shared->meters);
+  enum mp_health_state state = health->state;
+  if (state == MP_HEALTH_HEALTHY && peer) {
+    state = MP_HEALTH_SATURATED;
+    pool = *peer;
+  }
   lua_createtable(L, 0, 12);
-  set_text(L, "state", mp_health_name(health->state));
+  set_text(L, "state", mp_health_name(state));
   set_text(L, "reason", health->reason);
 #define SET(push, name) (push, lua_setfield(L, -2, name))
-  SET(lua_pushboolean(L, mp_health_works(health->state)), "works");
-  SET(lua_pushboolean(L, mp_health_sound(health->state)), "sound");
+  SET(lua_pushboolean(L, mp_health_works(state)), "works");
+  SET(lua_pushboolean(L, mp_health_sound(state)), "sound");
   SET(lua_pushboolean(L, health->look != MP_LOOK_NONE), "looked");
-  SET(lua_pushnumber(L, (double)(now_ms - health->since_ms) / 1000), "seconds");
+  SET(lua_pushnumber(L, (double)pool.for_ms / 1000), "seconds");
   SET(lua_pushinteger(L, (lua_Integer)health->failures), "failures");
   set_text(L, "sqlstate", health->sqlstate);
   if (host->pool) {
     mp_pool_stats(host->pool, &stats);
-    mp_pool_holders(host->pool, holders, sizeof holders);
     if (health->state == MP_HEALTH_UNREACHABLE && health->look != MP_LOOK_FAILED) {
       set_text(L, "reason",
                stats.last_error); /* the host's own connection was opened before the fault */
       set_text(L, "sqlstate", stats.last_sqlstate);
     }
-    set_text(L, "holders", holders);
-    SET(lua_pushnumber(L, (double)stats.full_ms / 1000), "full_s");
-    SET(lua_pushnumber(L, (double)stats.waited_ms / 1000), "waited_s");
+    set_text(L, "holders", pool.holders);
+    SET(lua_pushnumber(L, (double)pool.full_ms / 1000), "full_s");
+    SET(lua_pushnumber(L, (double)pool.waited_ms / 1000), "waited_s");
   }
 #undef SET
   return 1;

@@ -6,6 +6,7 @@
 #include <lua.h>
 
 #include "pool/health.h"
+#include "watch/metrics.h"
 
 struct mp_host;
 struct mp_conn;
@@ -13,6 +14,8 @@ struct mp_err;
 struct mp_pool;
 
 const struct mp_health *mp_health_now(struct mp_host *host);
+/* Of this worker of the host. */
+void mp_health_saturation(struct mp_host *host, struct mp_saturated *out);
 
 /* A statement has failed on this connection. True: it failed because the server takes no writes
  * (mp_conn_took_no_write), and may be sent again on another connection. `discard`: this connection

@@ -377,7 +377,16 @@ static int backends_waited_for(lua_State *L) {
   return 1;
 }
 
-/* blocked(backend, holder, text): `text` names the holder if it is not a backend of this host */
+/* backend_user(backend) -> which call of this worker has it; nil: none */
+static int backend_user(lua_State *L) {
+  char who[160];
+  unsigned backend = (unsigned)luaL_checkinteger(L, 1);
+  if (!mp_recorder_user(mp_host_of(L)->shared->recorder, backend, who, sizeof who)) return 0;
+  lua_pushstring(L, who);
+  return 1;
+}
+
+/* blocked(backend, holder, text): `text` describes the holder */
 static int blocked(lua_State *L) {
   mp_recorder_blocked(mp_host_of(L)->shared->recorder, (unsigned)luaL_checkinteger(L, 1),
                       (unsigned)luaL_checkinteger(L, 2), luaL_checkstring(L, 3));
@@ -417,6 +426,7 @@ void mp_metrics_lua(lua_State *L) {
                                        {"call_notes", call_notes},
                                        {"backends_waited_for", backends_waited_for},
                                        {"blocked", blocked},
+                                       {"backend_user", backend_user},
                                        {"set_alerts", set_alerts},
                                        {NULL, NULL}};
   static const luaL_Reg methods[][4] = {

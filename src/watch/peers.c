@@ -21,7 +21,7 @@ struct mp_watch_report {
   struct mp_totals totals;
   struct mp_failed_calls *failed;
   struct mp_pool_stats pool;
-  enum mp_health_state state;
+  struct mp_saturated saturated;
   size_t nops;
   struct op_report ops[];
 };
@@ -50,8 +50,8 @@ struct mp_watch_report *mp_watch_report_new(struct mp_host *host) {
     return NULL;
   }
   report->totals = meters->totals;
-  report->state = mp_health_now(host)->state;
   if (host->pool) mp_pool_stats(host->pool, &report->pool);
+  mp_health_saturation(host, &report->saturated);
   for (const struct mp_op_meters *op = meters->ops; op; op = op->hh.next)
     report_op(&report->ops[report->nops++], op);
   report_op(&report->ops[report->nops++], &meters->other);
@@ -148,10 +148,10 @@ void mp_meters_push_pools(lua_State *L, const struct mp_meters *meters,
   }
 }
 
-bool mp_meters_peer_saturated(const struct mp_meters *meters) {
+const struct mp_saturated *mp_meters_saturated_peer(const struct mp_meters *meters) {
   for (size_t i = 0; i < MP_WATCH_PEERS; i++)
-    if (meters->peers[i] && meters->peers[i]->state == MP_HEALTH_SATURATED) return true;
-  return false;
+    if (meters->peers[i] && meters->peers[i]->saturated.yes) return &meters->peers[i]->saturated;
+  return NULL;
 }
 
 void mp_meters_push_failed(lua_State *L, const struct mp_meters *meters) {

@@ -232,6 +232,12 @@ static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsig
   return found;
 }
 
+bool mp_recorder_user(const struct mp_recorder *recorder, unsigned backend, char *out, size_t size) {
+  const struct mp_flight *user = user_of(recorder, backend);
+  if (user) mp_flight_say(user, out, size);
+  return user != NULL;
+}
+
 void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64_t ms) {
   uint64_t now_ns = mp_loop_clock_ns(recorder->loop);
   lua_Integer n = 0;
@@ -246,13 +252,7 @@ void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64
 }
 
 void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigned holder,
-                         const char *other) {
-  char who[160];
-  const struct mp_flight *user = user_of(recorder, holder);
-  if (user)
-    mp_flight_say(user, who, sizeof who);
-  else
-    mp_copy_text(who, sizeof who, other);
+                         const char *who) {
   MP_LIST_EACH(node, &recorder->active) {
     struct mp_flight *flight = MP_LIST_ENTRY(node, struct mp_flight, node);
     if (flight->backend != backend || !flight->sent_ns) continue;

@@ -85,10 +85,12 @@ void mp_recorder_push_one(lua_State *L, struct mp_recorder *recorder, const char
 
 /* Pushes an array of the backends that calls have been waiting for for `ms`. [-0, +1] */
 void mp_recorder_push_waiting(lua_State *L, struct mp_recorder *recorder, uint64_t ms);
-/* The statement of `backend` waits for a lock of the backend `holder`: notes and logs it, once per
- * round trip. `other` names the holder if it is not a backend of this host. */
+/* Describes the call that uses the backend, as mp_flight_say; false: none of this recorder. */
+bool mp_recorder_user(const struct mp_recorder *recorder, unsigned backend, char *out, size_t size);
+/* The statement of `backend` waits for a lock of the backend `holder`, which `who` describes: notes
+ * and logs it, once per round trip. */
 void mp_recorder_blocked(struct mp_recorder *recorder, unsigned backend, unsigned holder,
-                         const char *other);
+                         const char *who);
 /* Describes a call that blocks another: "OPERATION at FILE:LINE, call ID"; "another call" for NULL.
  */
 void mp_flight_say(const struct mp_flight *flight, char *out, size_t size);

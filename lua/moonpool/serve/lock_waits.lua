@@ -1,6 +1,8 @@
 -- moonpool.serve.lock_waits: finds calls that wait for a lock in the database, and the holders of
 -- the locks. Each one is noted as a step of the call in the recorder, and logged. The query uses
--- the host's own connection, because the waiting calls may hold all connections of the pool.
+-- the host's own connection, because the waiting calls may hold all connections of the pool. The
+-- front does this for all workers.
+local crew = require "moonpool.serve.crew"
 local host = require "moonpool.host"
 
 local locks = {}
@@ -19,11 +21,35 @@ local function who(row)
     or "no call of this host"
 end
 
---- Checks once the calls that have waited for an answer for at least `ms`. Queries the database
---- only if there are such calls.
+-- What all workers answer, in one list.
+local function together(own, question)
+  for _, one in ipairs(crew.ask(question)) do
+    for _, entry in ipairs(one.answer and one.answer.list or {}) do own[#own + 1] = entry end
+  end
+  return own
+end
+
+-- The calls that use the holders' backends, by backend.
+local function users_of(rows)
+  local users, others = {}, {}
+  for _, row in ipairs(rows) do
+    users[row.holder] = host.backend_user(row.holder)
+    if not users[row.holder] then others[#others + 1] = row.holder end
+  end
+  if others[1] then
+    for _, user in ipairs(together({}, { what = "users", backends = others })) do
+      users[user.backend] = user.text
+    end
+  end
+  return users
+end
+
+--- Checks once the calls of all workers that have waited for an answer for at least `ms`. Queries
+--- the database only if there are such calls.
 ---@param ms? integer  default 250
 function locks.look(ms)
-  local backends = host.backends_waited_for(ms or WAIT_MS)
+  ms = ms or WAIT_MS
+  local backends = together(host.backends_waited_for(ms), { what = "waiting", ms = ms })
   if not backends[1] then return end
   local rows = host.database.query([[
     select distinct on (w.pid) w.pid, b.pid as holder, a.application_name as program, a.state
@@ -31,7 +57,13 @@ function locks.look(ms)
      cross join lateral unnest(pg_blocking_pids(w.pid)) as b (pid)
       left join pg_stat_activity a on a.pid = b.pid
      order by w.pid, b.pid]], { backends = table.concat(backends, ",") })
-  for _, row in ipairs(rows) do host.blocked(row.pid, row.holder, who(row)) end
+  if not rows[1] then return end
+  local users, blocks = users_of(rows), {}
+  for i, row in ipairs(rows) do
+    blocks[i] = { backend = row.pid, holder = row.holder, text = users[row.holder] or who(row) }
+    host.blocked(row.pid, row.holder, blocks[i].text)
+  end
+  crew.ask { what = "blocked", blocks = blocks }
 end
 
 local watch

@@ -2,13 +2,10 @@
 -- lasts until the host stops. The front hands it calls and the files of each reload. What a worker
 -- keeps of its calls it watches and sends by itself.
 local host  = require "moonpool.host"
-local locks = require "moonpool.serve.lock_waits"
 local otlp  = require "moonpool.watch.otlp"
 
 return function(options)
   if options.otlp_endpoint then otlp.start(options.otlp_endpoint) end
-  locks.start()
   while not host.wait_stop(60) do end
-  locks.stop()
   otlp.stop()
 end

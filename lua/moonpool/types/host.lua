@@ -56,7 +56,6 @@
 ---Brings the numbers of all workers together -> one that did not answer in time; suspends.
 ---@field gather fun(seconds: number): integer?
 ---@field pools fun(): table[]           (front) the pool of each worker, the front's first
----@field saturated_elsewhere fun(): boolean   (front) do calls of another worker wait?
 ---@field lane_owner fun(lane: string): integer?   the other worker that owns it; nil: this one does
 ---@field call_scope fun(): boolean, string?, table?   tenant and caller for calls of this task
 ---@field current_tx fun(): moonpool.tx?
@@ -104,7 +103,8 @@
 ---@field codes fun(): table[]           the table of error codes
 ---@field outbound_counted fun(what: string, result: string, n?: integer)
 ---@field backends_waited_for fun(ms: number): integer[]   pids that have not answered for `ms`
----@field blocked fun(backend: integer, holder: integer, text: string)
+---@field backend_user fun(backend: integer): string?   the call of this worker that uses it
+---@field blocked fun(backend: integer, holder: integer, text: string)   `text`: who holds the lock
 ---@field alerts fun(): string           the JSON that set_alerts stored
 ---@field set_alerts fun(json: string)
 ---@field health fun(): table            state, works, since, reason, … (src/watch/health.c)

@@ -45,9 +45,6 @@ function health.look()
 end
 
 local function told(now)
-  if now.state == "healthy" and host.saturated_elsewhere and host.saturated_elsewhere() then
-    now.state = "saturated" -- the calls of another worker wait
-  end
   now.message = refusals[now.sqlstate] or messages[now.state]
   now.advice = advice[now.state] -- nil: healthy
   return now

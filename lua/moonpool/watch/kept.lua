@@ -1,5 +1,6 @@
 -- moonpool.watch.kept: a worker of the host answers the front here (moonpool.serve.crew): what it
--- keeps of its calls and statements; and how many connections it may have. JSON in, JSON out.
+-- keeps of its calls and statements; which of them wait for locks; how many connections it may
+-- have. JSON in, JSON out.
 local host = require "moonpool.host"
 local json = require "moonpool.json"
 
@@ -14,6 +15,22 @@ function answers.statements(question)
 end
 
 function answers.sent(question) return { sql = host.statement_sent(question.number) } end
+
+function answers.waiting(question) return { list = host.backends_waited_for(question.ms) } end
+
+function answers.users(question)
+  local list = {}
+  for _, backend in ipairs(question.backends) do
+    local text = host.backend_user(backend)
+    if text then list[#list + 1] = { backend = backend, text = text } end
+  end
+  return { list = list }
+end
+
+function answers.blocked(question)
+  for _, block in ipairs(question.blocks) do host.blocked(block.backend, block.holder, block.text) end
+  return {}
+end
 
 function answers.resize(question)
   host.resize(question.min, question.max)
