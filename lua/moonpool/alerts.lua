@@ -180,7 +180,7 @@ function alerts.deployment(faults) deployment = faults end
 
 --- The current values of all fields that the rules use.
 function alerts.sample()
-  local pool, transactions, now = host.pool_stats(), host.transaction_stats(), host.health()
+  local pool, transactions, now = host.pool_stats(), host.transaction_stats(), health.known()
   local function seconds(name) return now.state == name and math.ceil(now.seconds) or 0 end
   local numbers = {
     at = host.clock(),

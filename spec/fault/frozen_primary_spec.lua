@@ -187,15 +187,18 @@ describe("a primary that hangs, whose standby is promoted", function()
     hang_and_promote(storm(host, token))
   end)
 
-  it("is left when its address leads to the other one", function()
-    local link = primary.folder.path .. "/address"
-    local function lead_to(folder)
-      assert(os.execute(("ln -sfn '%s' '%s'"):format(folder, link)))
-    end
-    lead_to(folder_of(primary.url))
-    serve((primary.url:gsub("host=[^&]*", "host=" .. link)))
-    hang_and_promote(storm(host, token), function() lead_to(second.dir .. "/run") end)
-  end)
+  for workers = 1, 2 do
+    it(("is left by %d workers when its address leads to the other one"):format(workers), function()
+      local link = primary.folder.path .. "/address"
+      local function lead_to(folder)
+        assert(os.execute(("ln -sfn '%s' '%s'"):format(folder, link)))
+      end
+      lead_to(folder_of(primary.url))
+      serve(primary.url:gsub("host=[^&]*", "host=" .. link),
+            { MOONPOOL_WORKERS = tostring(workers) })
+      hang_and_promote(storm(host, token), function() lead_to(second.dir .. "/run") end)
+    end)
+  end
 
   -- `moonpool run` looks at the database only while something takes long.
   it("is left by a host that does not serve, too", function()

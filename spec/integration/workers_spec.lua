@@ -1,5 +1,6 @@
 -- `moonpool serve` with several workers: threads carry out the calls of one host, and a caller or
 -- an operator cannot tell.
+local command  = require "spec.support.process.command"
 local http     = require "spec.support.client.http"
 local json     = require "moonpool.json"
 local scratch  = require "spec.support.data.scratch"
@@ -238,7 +239,8 @@ describe("a host with several workers", function()
         return note
       end)
       assert.are_not.equal(holder.worker, waiter.worker)
-      assert.truthy(note:find("^hold at scripts/hold%.lua:%d+, call ") and note:find(holder.id, 1, true), note)
+      assert.truthy(note:find "^hold at scripts/hold%.lua:%d+, call ", note)
+      assert.truthy(note:find(holder.id, 1, true), note)
       conn.exec "select pg_advisory_unlock(782)"
       for _, client in ipairs(clients) do
         assert.are.equal(200, client.answer().status)
@@ -265,6 +267,18 @@ describe("a host with several workers", function()
     for _, answer in ipairs(together(times(9, request "hello"))) do
       assert.are.equal(2, json.decode(answer.body).result)
     end
+  end)
+
+  it("ends with status 1 when a worker hangs", function()
+    local again = host
+    local sign = host.folder.path .. "/hang"
+    start(command.preloaded { HANGING_THREAD = "worker 1," .. sign,
+                              MOONPOOL_WORKER_TIMEOUT = "1000", MOONPOOL_DRAIN_TIMEOUT = "0" })
+    again.folder.write("hang", "")
+    assert.are.equal(1, host:wait())
+    assert.truthy(host:log():find("a worker does not answer any more", 1, true), host:log())
+    host:stop()
+    host = again
   end)
 
   it("answers all that was sent when it is told to stop, and ends", function()

@@ -20,6 +20,8 @@
     "time for opening one connection, name look-up included")                    \
   X(workers, "MOONPOOL_WORKERS", 1, 0, 64, "",                                   \
     "threads of serve that carry out calls; 0: one for each core")               \
+  X(worker_timeout_ms, "MOONPOOL_WORKER_TIMEOUT", 30000, 1000, 3600000, "ms",    \
+    "serve ends with status 1 when a thread has not answered for so long")       \
   X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms",                \
     "idle connections above DB_POOL_MIN are closed after it")                    \
   X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms",      \

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,9 @@ static void *run(void *data) {
   seat.crew = crew;
   seat.worker = worker->number;
   struct mp_loop *loop;
+  char name[16];
+  snprintf(name, sizeof name, "worker %u", worker->number);
+  pthread_setname_np(pthread_self(), name); /* for top and gdb */
   if (life->open(&worker->rt, workers->options, &seat, &loop, &worker->failure)) {
     tell_started(worker, WORKER_ENDED);
     return NULL;

@@ -43,6 +43,8 @@ static int push_serve(lua_State *L, void *data) {
   lua_setfield(L, -2, "alert_webhook");
   lua_pushstring(L, config->otlp_endpoint);
   lua_setfield(L, -2, "otlp_endpoint");
+  lua_pushnumber(L, (double)config->worker_timeout_ms / 1000);
+  lua_setfield(L, -2, "worker_timeout");
   lua_pushboolean(L, serve->require_migrated);
   lua_setfield(L, -2, "require_migrated");
   if (*serve->supervisor) lua_pushstring(L, serve->supervisor);

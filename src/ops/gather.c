@@ -5,6 +5,7 @@
 
 #include "ops/generation_priv.h"
 #include "script/task.h"
+#include "watch/health.h"
 #include "watch/metrics.h"
 
 /* A worker's report on its way. It outlives the task that waits for it. */
@@ -103,12 +104,29 @@ static int pools(lua_State *L) {
   return 1;
 }
 
+/* saturated_elsewhere() -> what a worker whose calls wait for its connections tells of itself: {
+ * seconds=, full_s=, waited_s=, holders= }; nil: there is none */
+static int saturated_elsewhere(lua_State *L) {
+  const struct mp_saturated *peer = mp_meters_saturated_peer(mp_host_of(L)->shared->meters);
+  if (!peer) return 0;
+  lua_createtable(L, 0, 4);
+#define SECONDS(field, name) \
+  (lua_pushnumber(L, (double)peer->field / 1000), lua_setfield(L, -2, name))
+  SECONDS(for_ms, "seconds"), SECONDS(full_ms, "full_s"), SECONDS(waited_ms, "waited_s");
+#undef SECONDS
+  lua_pushstring(L, peer->holders);
+  lua_setfield(L, -2, "holders");
+  return 1;
+}
+
 void mp_gather_lua(lua_State *L, struct mp_crew *crew) {
   lua_pushlightuserdata(L, crew);
   lua_pushcclosure(L, gather, 1);
   lua_setfield(L, -2, "gather");
   lua_pushcfunction(L, pools);
   lua_setfield(L, -2, "pools");
+  lua_pushcfunction(L, saturated_elsewhere);
+  lua_setfield(L, -2, "saturated_elsewhere");
   lua_pushinteger(L, crew ? (lua_Integer)mp_crew_workers(crew) : 1);
   lua_setfield(L, -2, "workers");
 }

@@ -305,18 +305,12 @@ int mp_health_table(lua_State *L) {
   struct mp_pool_stats stats;
   struct mp_saturated pool;
   mp_health_saturation(host, &pool);
-  const struct mp_saturated *peer = mp_meters_saturated_peer(host->shared->meters);
-  enum mp_health_state state = health->state;
-  if (state == MP_HEALTH_HEALTHY && peer) {
-    state = MP_HEALTH_SATURATED;
-    pool = *peer;
-  }
   lua_createtable(L, 0, 12);
-  set_text(L, "state", mp_health_name(state));
+  set_text(L, "state", mp_health_name(health->state));
   set_text(L, "reason", health->reason);
 #define SET(push, name) (push, lua_setfield(L, -2, name))
-  SET(lua_pushboolean(L, mp_health_works(state)), "works");
-  SET(lua_pushboolean(L, mp_health_sound(state)), "sound");
+  SET(lua_pushboolean(L, mp_health_works(health->state)), "works");
+  SET(lua_pushboolean(L, mp_health_sound(health->state)), "sound");
   SET(lua_pushboolean(L, health->look != MP_LOOK_NONE), "looked");
   SET(lua_pushnumber(L, (double)pool.for_ms / 1000), "seconds");
   SET(lua_pushinteger(L, (lua_Integer)health->failures), "failures");

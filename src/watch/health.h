@@ -6,7 +6,6 @@
 #include <lua.h>
 
 #include "pool/health.h"
-#include "watch/metrics.h"
 
 struct mp_host;
 struct mp_conn;
@@ -14,6 +13,12 @@ struct mp_err;
 struct mp_pool;
 
 const struct mp_health *mp_health_now(struct mp_host *host);
+/* Calls wait because all connections of a worker are in use. */
+struct mp_saturated {
+  bool yes;
+  uint64_t for_ms, full_ms, waited_ms; /* the last two as in struct mp_pool_stats */
+  char holders[600];
+};
 /* Of this worker of the host. */
 void mp_health_saturation(struct mp_host *host, struct mp_saturated *out);
 

@@ -143,13 +143,9 @@ void mp_meters_pool_stats(const struct mp_meters *meters, const struct mp_pool *
 /* Pushes an array by worker, the front's first, of { total=, active=, waiting=, min=, max= }. [-0,
  * +1] */
 void mp_meters_push_pools(lua_State *L, const struct mp_meters *meters, const struct mp_pool *pool);
-/* Calls wait because all connections of a worker are in use. */
-struct mp_saturated {
-  bool yes;
-  uint64_t for_ms, full_ms, waited_ms; /* the last two as in struct mp_pool_stats */
-  char holders[600];
-};
-/* Another worker of which that is so; NULL: none. Valid until it is absorbed again. */
+/* Another worker whose calls wait for its connections (health.h); NULL: none. Valid until its next
+ * numbers are absorbed. */
+struct mp_saturated;
 const struct mp_saturated *mp_meters_saturated_peer(const struct mp_meters *meters);
 /* failed_calls.h: pushes an array, the latest first. [-0, +1] */
 void mp_meters_push_failed(lua_State *L, const struct mp_meters *meters);

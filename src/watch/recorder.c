@@ -232,7 +232,8 @@ static const struct mp_flight *user_of(const struct mp_recorder *recorder, unsig
   return found;
 }
 
-bool mp_recorder_user(const struct mp_recorder *recorder, unsigned backend, char *out, size_t size) {
+bool mp_recorder_user(const struct mp_recorder *recorder, unsigned backend, char *out,
+                      size_t size) {
   const struct mp_flight *user = user_of(recorder, backend);
   if (user) mp_flight_say(user, out, size);
   return user != NULL;

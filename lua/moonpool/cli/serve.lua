@@ -82,9 +82,10 @@ return function(options)
   host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
   generations.watch(options.watch)
   role.check()
-  local fault, code = nil, 0
+  local code = 0
   local function give_up(why, exit_code)
-    fault, code = why, exit_code
+    io.stderr:write("moonpool serve: ", why, "\n")
+    code = exit_code
     host.stop()
   end
   pooler.check(function(why) give_up(why, 2) end)
@@ -97,7 +98,9 @@ return function(options)
   while not host.wait_stop(1) do
     schedules.tick()
     crew.lend()
-    if crew.hung() then give_up("a worker does not answer any more: the host ends", 1) end
+    if crew.hung(options.worker_timeout) then
+      give_up("a worker does not answer any more: the host ends", 1)
+    end
   end
   supervisor.stop()
   jobs.stop()
@@ -105,6 +108,5 @@ return function(options)
   health.stop()
   alerts.stop()
   locks.stop()
-  if fault then io.stderr:write("moonpool serve: ", fault, "\n") end
   return code
 end

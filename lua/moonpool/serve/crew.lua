@@ -6,8 +6,7 @@ local lending = require "moonpool.serve.lending"
 
 local crew = {}
 
-local ASK_S  = 2
-local HUNG_S = 30 -- a worker that has not answered for so long
+local ASK_S = 2
 
 --- True in the front of a host that has other workers; false everywhere else.
 function crew.many() return (host.workers or 1) > 1 end
@@ -22,15 +21,16 @@ end
 
 local silent, silent_for
 
---- Called once a second: brings the numbers together; true if a worker has not answered for so long
---- that it must be taken for hung.
-function crew.hung()
+--- Called once a second: brings the numbers together; true if a worker has not answered for
+--- `limit` seconds, so that it must be taken for hung.
+---@param limit number
+function crew.hung(limit)
   local late = crew.numbers()
   if not late or late ~= silent then
     silent, silent_for = late, late and host.clock()
     return false
   end
-  return host.clock() - silent_for > HUNG_S
+  return host.clock() - silent_for > limit
 end
 
 local limit -- of connections, of all workers together

@@ -56,6 +56,8 @@
 ---Brings the numbers of all workers together -> one that did not answer in time; suspends.
 ---@field gather fun(seconds: number): integer?
 ---@field pools fun(): table[]           (front) the pool of each worker, the front's first
+---@field saturated_elsewhere fun(): table?   (front) a worker whose calls wait for its connections:
+---{ seconds =, full_s =, waited_s =, holders = }
 ---@field lane_owner fun(lane: string): integer?   the other worker that owns it; nil: this one does
 ---@field call_scope fun(): boolean, string?, table?   tenant and caller for calls of this task
 ---@field current_tx fun(): moonpool.tx?

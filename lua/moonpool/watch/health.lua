@@ -44,7 +44,13 @@ function health.look()
   looked_at = host.clock()
 end
 
+-- A busy pool of another worker counts as one of this worker does.
 local function told(now)
+  local peer = now.state == "healthy" and host.saturated_elsewhere and host.saturated_elsewhere()
+  if peer then
+    now.state = "saturated"
+    for name, value in pairs(peer) do now[name] = value end
+  end
   now.message = refusals[now.sqlstate] or messages[now.state]
   now.advice = advice[now.state] -- nil: healthy
   return now
@@ -55,14 +61,17 @@ end
 --- every second.
 function health.now()
   if not ticker then health.look() end
-  return told(host.health())
+  return health.known()
 end
+
+--- The same without a check.
+function health.known() return told(host.health()) end
 
 local said = "healthy"
 
 local function tick()
   health.look()
-  local now = told(host.health())
+  local now = health.known()
   if now.state == said then return end
   said = now.state
   if said == "healthy" then

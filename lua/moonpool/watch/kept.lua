@@ -28,7 +28,7 @@ function answers.users(question)
 end
 
 function answers.blocked(question)
-  for _, block in ipairs(question.blocks) do host.blocked(block.backend, block.holder, block.text) end
+  for _, one in ipairs(question.blocks) do host.blocked(one.backend, one.holder, one.text) end
   return {}
 end
 

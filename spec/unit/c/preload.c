@@ -4,14 +4,18 @@
  *   WRONG_CLOCK=FILE            the wall clock is wrong by so many seconds: eight bytes, which may
  *                               be written at any time; the monotonic clock stays as it is
  *   NAME_OF_SEVERAL=NAME,A,B..  the name has these addresses, in this order
- *   SOCKET_OPTIONS=FILE         each setsockopt is a line of it: level, option, value */
+ *   SOCKET_OPTIONS=FILE         each setsockopt is a line of it: level, option, value
+ *   HANGING_THREAD=NAME,FILE    the thread of this name never returns from its wait for events once
+ *                               the file is there */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -81,4 +85,24 @@ int setsockopt(int fd, int level, int option, const void *value, socklen_t size)
     fclose(file);
   }
   return real(fd, level, option, value, size);
+}
+
+static void hang_if_told(void) {
+  char name[16], told[300], *file = told;
+  snprintf(told, sizeof told, "%s", getenv("HANGING_THREAD") ? getenv("HANGING_THREAD") : "");
+  const char *thread = strsep(&file, ",");
+  if (!file || pthread_getname_np(pthread_self(), name, sizeof name) || strcmp(name, thread) != 0)
+    return;
+  while (access(file, F_OK) == 0) pause();
+}
+
+int epoll_pwait(int fd, struct epoll_event *events, int size, int ms, const sigset_t *set) {
+  int (*real)(int, struct epoll_event *, int, int, const sigset_t *);
+  *(void **)&real = dlsym(RTLD_NEXT, "epoll_pwait");
+  hang_if_told();
+  return real(fd, events, size, ms, set);
+}
+
+int epoll_wait(int fd, struct epoll_event *events, int size, int ms) {
+  return epoll_pwait(fd, events, size, ms, NULL);
 }
