@@ -42,6 +42,14 @@ local files = {
     return tx:value "select workers_spec.hold_shared(782)"]]),
   ["scripts/want.lua"] = operation("",
     [[tx:exec "update workers_spec.counts set n = n + 1 where k = 'locked'"]]),
+  ["scripts/gauge.lua"] = [[
+    local moonpool, is = require "moonpool", require "moonpool.is"
+    local last = moonpool.metrics.gauge "workers_last"
+    local added = moonpool.metrics.gauge "workers_added"
+    return moonpool.operation { input = is.object { n = is.integer }, run = function(_, input)
+      last:set(input.n)
+      added:add(1)
+    end }]],
   ["scripts/tick.lua"] = operation('every = "1s",',
                                    'tx:exec "insert into workers_spec.ticks default values"'),
 }
@@ -170,6 +178,14 @@ describe("a host with several workers", function()
     end
     assert.are.equal(before + 6, kinds["fail NOT_NOW"])
     assert.are.equal(3, kinds["break SCRIPT_ERROR"])
+  end)
+
+  it("shows what was set last of a gauge, and the sum of what was added", function()
+    for n = 1, 2 * WORKERS do -- they take turns
+      assert.are.equal(200, together({ request("gauge", { n = n }) })[1].status)
+      assert.are.equal(n, counter "workers_last")
+      assert.are.equal(n, counter "workers_added")
+    end
   end)
 
   it("has one cache", function()

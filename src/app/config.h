@@ -12,71 +12,72 @@
 #include "util/err.h"
 
 /*    field                 environment name            default  lowest  highest   unit   help */
-#define MP_CONFIG_NUMBERS(X)                                                     \
-  X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "",                                    \
-    "connections of the pool at most; the host has one to three more")           \
-  X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")  \
-  X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms",            \
-    "time for opening one connection, name look-up included")                    \
-  X(workers, "MOONPOOL_WORKERS", 1, 0, 64, "",                                   \
-    "threads of serve that carry out calls; 0: one for each core")               \
-  X(worker_timeout_ms, "MOONPOOL_WORKER_TIMEOUT", 30000, 1000, 3600000, "ms",    \
-    "serve ends with status 1 when a thread has not answered for so long")       \
-  X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms",                \
-    "idle connections above DB_POOL_MIN are closed after it")                    \
-  X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms",      \
-    "the server ends a statement that runs longer; 0: never")                    \
-  X(query_timeout_ms, "DB_QUERY_TIMEOUT", 30000, 0, 86400000, "ms",              \
-    "the host cancels a longer statement outside of transactions; 0: never")     \
-  X(slow_query_ms, "DB_SLOW_QUERY_THRESHOLD", 1000, 0, 86400000, "ms",           \
-    "slower statements are logged and counted as slow; 0: none")                 \
-  X(queue_limit, "MOONPOOL_QUEUE_LIMIT", 1000, 0, 1000000, "",                   \
-    "calls that may wait for a connection; further ones get BUSY")               \
-  X(lane_limit, "MOONPOOL_LANE_LIMIT", 4096, 0, 1000000, "",                     \
-    "calls that may wait in lanes; further ones get BUSY")                       \
-  X(health_interval_ms, "MOONPOOL_HEALTH_INTERVAL", 30000, 100, 86400000, "ms",  \
-    "how often an idle connection is checked")                                   \
-  X(max_lifetime_ms, "MOONPOOL_MAX_LIFETIME", 1800000, 0, 604800000, "ms",       \
-    "a connection is replaced at this age; 0: never")                            \
-  X(leak_ms, "MOONPOOL_LEAK_THRESHOLD", 60000, 0, 86400000, "ms",                \
-    "a connection that is held longer is logged with its holder; 0: never")      \
-  X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                  \
-    "time for work in progress when the host stops")                             \
-  X(watch_ms, "MOONPOOL_WATCH", 500, 0, 3600000, "ms",                           \
-    "how often serve checks scripts/ for changes; 0: never")                     \
-  X(settle_ms, "MOONPOOL_SETTLE", 100, 0, 60000, "ms",                           \
-    "a reload waits until scripts/ has not changed for this long")               \
-  X(load_ms, "MOONPOOL_LOAD_TIMEOUT", 10000, 10, 600000, "ms",                   \
-    "limit for loading scripts/ and running scripts/smoke.lua")                  \
-  X(generation_drain_ms, "MOONPOOL_GENERATION_DRAIN", 60000, 0, 86400000, "ms",  \
-    "calls on an older generation of scripts/ are ended after it")               \
-  X(cpu_ms, "MOONPOOL_CPU_BUDGET", 1000, 1, 3600000, "ms",                       \
-    "CPU time of one attempt of an operation")                                   \
-  X(task_memory_mb, "MOONPOOL_TASK_MEMORY", 64, 1, 1048576, "MiB",               \
-    "Lua values of one call of an operation")                                    \
-  X(commit_timeout_ms, "MOONPOOL_COMMIT_TIMEOUT", 5000, 100, 600000, "ms",       \
-    "limit for the answer to COMMIT; then the host finds out the outcome")       \
-  X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                     \
-    "retries per hundred transactions in the long run; 0: no limit")             \
-  X(cache_limit_mb, "MOONPOOL_CACHE_LIMIT", 32, 1, 1048576, "MiB",               \
-    "values that moonpool.cache keeps")                                          \
-  X(keep_hours, "MOONPOOL_KEEP_HOURS", 24, 1, 8760, "h",                         \
-    "how long witnesses and delivered messages are kept")                        \
-  X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",             \
-    "prepared statements kept per connection; 0: none")                          \
-  X(http_clients, "MOONPOOL_HTTP_CLIENTS", 10000, 1, 1000000, "",                \
-    "HTTP connections; when there are more, idle ones are closed")               \
-  X(http_per_address, "MOONPOOL_HTTP_CLIENTS_PER_ADDRESS", 1000, 1, 1000000, "", \
-    "HTTP connections from one address other than this machine's")               \
-  X(http_memory_mb, "MOONPOOL_HTTP_MEMORY", 256, 1, 1048576, "MiB",              \
-    "requests that arrive slowly and answers that clients read slowly")          \
-  X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",          \
-    "all Lua values of the host")                                                \
-  X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",             \
-    "the result of one statement")                                               \
-  X(result_memory_mb, "MOONPOOL_RESULT_MEMORY", 512, 1, 1048576, "MiB",          \
-    "results and queued statements of all calls together")                       \
-  X(body_values, "MOONPOOL_BODY_VALUES", 100000, 100, 100000000, "",             \
+#define MP_CONFIG_NUMBERS(X)                                                                 \
+  X(pool_max, "DB_POOL_MAX", 20, 1, 1000, "",                                                \
+    "connections of the pool at most; the host has one to three more")                       \
+  X(pool_min, "DB_POOL_MIN", 5, 0, 1000, "", "connections kept open when idle")              \
+  X(connect_timeout_ms, "DB_CONNECT_TIMEOUT", 10000, 1, 600000, "ms",                        \
+    "time for opening one connection, name look-up included")                                \
+  X(workers, "MOONPOOL_WORKERS", 0, 0, 64, "",                                               \
+    "threads of serve that carry out calls; 0: one for each core, as far as each gets four " \
+    "connections")                                                                           \
+  X(worker_timeout_ms, "MOONPOOL_WORKER_TIMEOUT", 30000, 1000, 3600000, "ms",                \
+    "serve ends with status 1 when a thread has not answered for so long")                   \
+  X(idle_timeout_ms, "DB_IDLE_TIMEOUT", 30000, 0, 86400000, "ms",                            \
+    "idle connections above DB_POOL_MIN are closed after it")                                \
+  X(statement_timeout_ms, "DB_STATEMENT_TIMEOUT", 30000, 0, 86400000, "ms",                  \
+    "the server ends a statement that runs longer; 0: never")                                \
+  X(query_timeout_ms, "DB_QUERY_TIMEOUT", 30000, 0, 86400000, "ms",                          \
+    "the host cancels a longer statement outside of transactions; 0: never")                 \
+  X(slow_query_ms, "DB_SLOW_QUERY_THRESHOLD", 1000, 0, 86400000, "ms",                       \
+    "slower statements are logged and counted as slow; 0: none")                             \
+  X(queue_limit, "MOONPOOL_QUEUE_LIMIT", 1000, 0, 1000000, "",                               \
+    "calls that may wait for a connection; further ones get BUSY")                           \
+  X(lane_limit, "MOONPOOL_LANE_LIMIT", 4096, 0, 1000000, "",                                 \
+    "calls that may wait in lanes; further ones get BUSY")                                   \
+  X(health_interval_ms, "MOONPOOL_HEALTH_INTERVAL", 30000, 100, 86400000, "ms",              \
+    "how often an idle connection is checked")                                               \
+  X(max_lifetime_ms, "MOONPOOL_MAX_LIFETIME", 1800000, 0, 604800000, "ms",                   \
+    "a connection is replaced at this age; 0: never")                                        \
+  X(leak_ms, "MOONPOOL_LEAK_THRESHOLD", 60000, 0, 86400000, "ms",                            \
+    "a connection that is held longer is logged with its holder; 0: never")                  \
+  X(drain_ms, "MOONPOOL_DRAIN_TIMEOUT", 10000, 0, 600000, "ms",                              \
+    "time for work in progress when the host stops")                                         \
+  X(watch_ms, "MOONPOOL_WATCH", 500, 0, 3600000, "ms",                                       \
+    "how often serve checks scripts/ for changes; 0: never")                                 \
+  X(settle_ms, "MOONPOOL_SETTLE", 100, 0, 60000, "ms",                                       \
+    "a reload waits until scripts/ has not changed for this long")                           \
+  X(load_ms, "MOONPOOL_LOAD_TIMEOUT", 10000, 10, 600000, "ms",                               \
+    "limit for loading scripts/ and running scripts/smoke.lua")                              \
+  X(generation_drain_ms, "MOONPOOL_GENERATION_DRAIN", 60000, 0, 86400000, "ms",              \
+    "calls on an older generation of scripts/ are ended after it")                           \
+  X(cpu_ms, "MOONPOOL_CPU_BUDGET", 1000, 1, 3600000, "ms",                                   \
+    "CPU time of one attempt of an operation")                                               \
+  X(task_memory_mb, "MOONPOOL_TASK_MEMORY", 64, 1, 1048576, "MiB",                           \
+    "Lua values of one call of an operation")                                                \
+  X(commit_timeout_ms, "MOONPOOL_COMMIT_TIMEOUT", 5000, 100, 600000, "ms",                   \
+    "limit for the answer to COMMIT; then the host finds out the outcome")                   \
+  X(retry_budget, "MOONPOOL_RETRY_BUDGET", 20, 0, 1000, "%",                                 \
+    "retries per hundred transactions in the long run; 0: no limit")                         \
+  X(cache_limit_mb, "MOONPOOL_CACHE_LIMIT", 32, 1, 1048576, "MiB",                           \
+    "values that moonpool.cache keeps")                                                      \
+  X(keep_hours, "MOONPOOL_KEEP_HOURS", 24, 1, 8760, "h",                                     \
+    "how long witnesses and delivered messages are kept")                                    \
+  X(statement_cache, "MOONPOOL_STATEMENT_CACHE", 256, 0, 100000, "",                         \
+    "prepared statements kept per connection; 0: none")                                      \
+  X(http_clients, "MOONPOOL_HTTP_CLIENTS", 10000, 1, 1000000, "",                            \
+    "HTTP connections; when there are more, idle ones are closed")                           \
+  X(http_per_address, "MOONPOOL_HTTP_CLIENTS_PER_ADDRESS", 1000, 1, 1000000, "",             \
+    "HTTP connections from one address other than this machine's")                           \
+  X(http_memory_mb, "MOONPOOL_HTTP_MEMORY", 256, 1, 1048576, "MiB",                          \
+    "requests that arrive slowly and answers that clients read slowly")                      \
+  X(memory_limit_mb, "MOONPOOL_MEMORY_LIMIT", 1024, 16, 1048576, "MiB",                      \
+    "all Lua values of the host")                                                            \
+  X(result_limit_mb, "MOONPOOL_RESULT_LIMIT", 64, 1, 1048576, "MiB",                         \
+    "the result of one statement")                                                           \
+  X(result_memory_mb, "MOONPOOL_RESULT_MEMORY", 512, 1, 1048576, "MiB",                      \
+    "results and queued statements of all calls together")                                   \
+  X(body_values, "MOONPOOL_BODY_VALUES", 100000, 100, 100000000, "",                         \
     "JSON values in the body of one call; more gets 413")
 
 struct mp_config {

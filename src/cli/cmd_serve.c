@@ -52,8 +52,11 @@ static int push_serve(lua_State *L, void *data) {
   return 1;
 }
 
-/* A whole number of threads; 0: one for each core that this process may use. Each has at least two
- * connections at the start. */
+/* A whole number of threads; 0: one for each core that this process may use. Connections are lent
+ * once a second only: a thread that has few makes calls wait while others have idle ones. Nobody
+ * has asked for that who asked for no number. */
+enum { LEAST_SHARE = 4 };
+
 static bool read_workers(struct mp_config *config, const char *given) {
   if (given) {
     if (!*given || strlen(given) > 2 || given[strspn(given, "0123456789")]) return false;
@@ -64,6 +67,8 @@ static bool read_workers(struct mp_config *config, const char *given) {
     cpu_set_t cores;
     config->workers = sched_getaffinity(0, sizeof cores, &cores) ? 1 : (uint64_t)CPU_COUNT(&cores);
     if (config->workers > MP_WORKERS_MAX) config->workers = MP_WORKERS_MAX;
+    if (config->workers > config->pool_max / LEAST_SHARE)
+      config->workers = config->pool_max / LEAST_SHARE;
   }
   /* The front needs two connections: the relay has one while it delivers over another. */
   if (config->workers > config->pool_max / 2) config->workers = config->pool_max / 2;

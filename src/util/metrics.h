@@ -58,6 +58,8 @@ struct mp_series {
   double value;         /* counter, gauge; histogram: the sum of what was observed */
   double others;        /* counter, gauge: what other workers have (mp_metrics_absorb) */
   bool largest;         /* MP_MERGE_MAX */
+  uint64_t set_ns;      /* when mp_series_set_last has set `value`; 0: never ... */
+  uint64_t others_ns;   /* ... and `others`: the newest of them alone counts */
   uint64_t *buckets;    /* histogram: by bound, the last is +Inf; not cumulative */
   const double *bounds; /* of its metric */
   size_t nbounds;
@@ -86,6 +88,12 @@ struct mp_series *mp_metric_series(struct mp_metric *metric, const char *const *
 
 static inline void mp_series_add(struct mp_series *series, double n) { series->value += n; }
 static inline void mp_series_set(struct mp_series *series, double value) { series->value = value; }
+/* The same at this time of the monotonic clock: of several workers the last one that did so has the
+ * value of the host. */
+static inline void mp_series_set_last(struct mp_series *series, double value, uint64_t now_ns) {
+  series->value = value;
+  series->set_ns = now_ns;
+}
 void mp_series_observe(struct mp_series *series, double value);
 static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
   mp_series_observe(series, (double)us / 1e6);
@@ -95,6 +103,8 @@ static inline void mp_series_observe_us(struct mp_series *series, uint64_t us) {
 
 /* Of a counter or a gauge, with what other workers have. */
 static inline double mp_series_value(const struct mp_series *series) {
+  if (series->set_ns || series->others_ns)
+    return series->set_ns >= series->others_ns ? series->value : series->others;
   if (!series->largest) return series->value + series->others;
   return series->value > series->others ? series->value : series->others;
 }

@@ -30,6 +30,7 @@ static struct mp_series *series_like(struct mp_metric *in, const struct mp_serie
 
 static void copy_values(struct mp_series *to, const struct mp_series *from) {
   to->value = from->value;
+  to->set_ns = from->set_ns;
   if (!from->buckets) return;
   memcpy(to->buckets, from->buckets, (from->nbounds + 1) * sizeof *from->buckets);
   *to->seen = *from->seen;
@@ -59,13 +60,21 @@ static struct metric_part *part_of(struct labeled *of, unsigned worker) {
   return &parts[worker];
 }
 
-static void absorb_value(struct labeled *into, struct metric_part *part, double value) {
-  part->value = value;
-  into->series.others = 0;
+static void absorb_value(struct labeled *into, struct metric_part *part,
+                         const struct mp_series *from) {
+  const struct metric_part *newest = part;
+  struct mp_series *series = &into->series;
+  part->value = from->value;
+  part->set_ns = from->set_ns;
+  series->others = 0;
   for (size_t i = 0; i < into->nparts; i++) {
-    double one = into->parts[i].value, all = into->series.others;
-    into->series.others = into->series.largest ? fmax(all, one) : all + one;
+    const struct metric_part *one = &into->parts[i];
+    if (one->set_ns > newest->set_ns) newest = one;
+    series->others =
+        series->largest ? fmax(series->others, one->value) : series->others + one->value;
   }
+  series->others_ns = newest->set_ns;
+  if (newest->set_ns) series->others = newest->value;
 }
 
 /* What is new in `from`: its observations, as far as it still has them, and the sums. */
@@ -101,7 +110,7 @@ void mp_metrics_absorb(struct mp_metrics *metrics, const struct mp_metrics *copy
       if (part && from->buckets)
         absorb_histogram(of, part, from);
       else if (part)
-        absorb_value(of, part, from->value);
+        absorb_value(of, part, from);
     }
   }
 }

@@ -10,6 +10,7 @@
 /* What another worker has counted in a series, as it was last absorbed. */
 struct metric_part {
   double value;
+  uint64_t set_ns;      /* as in its series */
   uint64_t *buckets, n; /* of a histogram */
 };
 

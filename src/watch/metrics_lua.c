@@ -166,7 +166,7 @@ static int gauge_add(lua_State *L) {
 
 static int gauge_set(lua_State *L) {
   double value = number(L, "gauge:set", -HUGE_VAL);
-  mp_series_set(series_of(L, MP_GAUGE, 3), value);
+  mp_series_set_last(series_of(L, MP_GAUGE, 3), value, mp_loop_clock_ns(mp_host_of(L)->loop));
   return 0;
 }
 

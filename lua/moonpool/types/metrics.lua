@@ -21,6 +21,7 @@ function counter:value(labels) end
 
 ---@class moonpool.gauge
 local gauge = {}
+---With several workers the host shows what one of them has set last.
 ---@param value number
 ---@param labels? table<string, any>
 function gauge:set(value, labels) end
