@@ -273,6 +273,38 @@ describe("a group", function()
     assert.are.same({ "a", "c" }, names_stored())
   end)
 
+  it("tells the one that was undone of its deadline while the others' COMMIT waits", function()
+    own.exec "create table group_spec_late (name text)"
+    own.exec "grant insert, select on group_spec_late to moonpool_app"
+    own.exec [[create function group_spec_wait() returns trigger language plpgsql as
+               $$ begin perform pg_advisory_xact_lock(5120); return null; end $$]]
+    own.exec [[create constraint trigger wait after insert on group_spec_late
+               deferrable initially deferred for each row execute function group_spec_wait()]]
+    local fails = operation(function() moonpool.fail("NO", "on purpose") end, { timeout = 1 })
+    local waits = operation(function(tx, input)
+      tx:insert("group_spec_late", { name = input.name })
+      return input.name
+    end)
+    local e, answer
+    own.lease(function(conn)
+      local function call(op, name)
+        return moonpool.call(op, { dealership_id = ours.id, name = name })
+      end
+      conn.exec "select pg_advisory_lock(5120)"
+      lane_queue.behind(function(wait) call(operation(wait, { group = 1 }), "holder") end, {
+        function()
+          e = failure(function() call(fails, "a") end)
+          conn.exec "select pg_advisory_unlock(5120)"
+        end,
+        function() answer = call(waits, "b") end,
+      })
+    end)
+    own.exec "drop table group_spec_late"
+    own.exec "drop function group_spec_wait"
+    assert.are.equal("DEADLINE_EXCEEDED", e.code)
+    assert.are.equal("b", answer)
+  end)
+
   it("goes on without the one whose caller goes away", function()
     local quick = operation(function(tx, input)
       insert(tx, input)

@@ -299,9 +299,10 @@ static void answer_unknown(struct mp_member *member, const struct mp_err *why) {
 
 unsigned mp_group_drop(struct mp_group *g, struct mp_member *member, const struct mp_err *err) {
   struct mp_tx *tx = &g->work->tx;
-  bool begun = member->state != MP_MEMBER_WAITING;
+  bool begun = member->state != MP_MEMBER_WAITING, undone = member->state == MP_MEMBER_FAILED,
+       ending = tx->state == MP_TX_COMMITTING || tx->state == MP_TX_UNFLUSHED || tx->in_doubt;
   mp_member_unref(member, &member->error_ref); /* the caller gets `err` instead */
-  if (tx->state == MP_TX_COMMITTING || tx->state == MP_TX_UNFLUSHED || tx->in_doubt) {
+  if (ending && !undone) { /* what was undone is in no doubt, whatever becomes of COMMIT */
     if (member->due == MP_DUE_GRACE)
       answer_unknown(member, err);
     else
