@@ -119,6 +119,18 @@ describe("a hostile SQL text in an operation", function()
     assert.are.same({ "STATEMENT_TOO_COMPLEX", "54001", 500 }, { e.code, e.sqlstate, e.status })
   end)
 
+  it("costs the task that brings it what the parser spends on it", function()
+    local long, read = " select 1" .. (",1"):rep(200000), 0
+    local task = moonpool.host.spawn_limited({ cpu_ms = 500 }, function()
+      for i = 1, 20 do -- two statements: the host refuses them, and the server never sees them
+        pcall(db.query, "select 1;" .. i .. long)
+        read = i
+      end
+    end)
+    assert.are.equal("SCRIPT_TIMEOUT", failure(task.wait, task).code)
+    assert.is_true(read > 0, "its own work has used up the time")
+  end)
+
   it("beyond the limit of length says what to do instead", function()
     local e = inline.refusal(function(tx) return tx:query("select 1" .. (",1"):rep(2500000)) end)
     inline.contains(e.message, "5000008 bytes", "1048576 are the limit", "unnest($1::int[])")

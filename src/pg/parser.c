@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "util/attr.h"
 
@@ -44,6 +45,12 @@ static struct worker quick = {.mutex = PTHREAD_MUTEX_INITIALIZER,
                              .work = PTHREAD_COND_INITIALIZER,
                              .done = PTHREAD_COND_INITIALIZER};
 
+static uint64_t thread_cpu_ns(void) {
+  struct timespec spent;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return (uint64_t)spent.tv_sec * 1000000000 + (uint64_t)spent.tv_nsec;
+}
+
 static void *work(void *data) {
   struct worker *worker = data;
   pthread_mutex_lock(&worker->mutex);
@@ -55,7 +62,9 @@ static void *work(void *data) {
     }
     worker->first = job->next;
     pthread_mutex_unlock(&worker->mutex);
+    uint64_t began_ns = thread_cpu_ns();
     job->run(job);
+    job->fault->cpu_ns = thread_cpu_ns() - began_ns;
     pthread_mutex_lock(&worker->mutex);
     job->done = true;
     pthread_cond_broadcast(&worker->done);
@@ -104,6 +113,7 @@ static void *have_run(struct parse_job *job, size_t len) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   struct worker *worker = len <= MP_SQL_QUICK ? &quick : &slow;
   pthread_once(&once, expect_forks);
+  job->fault->cpu_ns = 0;
   pthread_mutex_lock(&worker->mutex);
   if (start(worker)) {
     if (worker->first)

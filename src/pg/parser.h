@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
   MP_SQL_QUICK = 8 << 10,    /* bytes that the parser reads while the loop waits */
@@ -21,8 +22,10 @@ enum {
   MP_SQL_NESTING = 2000,     /* operators and key words, one inside of another */
 };
 
-/* Why a text was not read. `message` goes on after "the SQL text" where it is a limit. */
+/* Why a text was not read. `message` goes on after "the SQL text" where it is a limit. `cpu_ns` is
+ * there for a text that was read, too: what the parser's thread has spent on it. */
 struct mp_sql_fault {
+  uint64_t cpu_ns;
   enum mp_sql_fault_kind { MP_SQL_SYNTAX, MP_SQL_LIMIT, MP_SQL_MEMORY } kind;
   long position; /* of a syntax error, in characters from 1; 0: nowhere */
   char message[240];

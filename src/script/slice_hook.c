@@ -205,6 +205,13 @@ static bool exhausted(lua_State *L, struct mp_task *task) {
   return true;
 }
 
+void mp_task_spend(lua_State *L, uint64_t cpu_ns) {
+  struct mp_task *task = mp_task_of(L);
+  if (!task || !task->account) return;
+  task->account->cpu_ns += cpu_ns;
+  if (mp_account_out_of_time(task->account, 0)) mp_slice_arm(&task->sched->slice, L);
+}
+
 static bool closing_too_long(const struct mp_task *task) {
   return mp_slice_closing_ns(&task->sched->slice) >= CLOSE_MS * UINT64_C(1000000);
 }

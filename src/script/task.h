@@ -71,6 +71,9 @@ bool mp_task_limited(const struct mp_task *task);
 /* For C functions that may take long, every some thousand steps: raises `what` when the task, if it
  * is limited, has kept the loop for long, or ends it when its CPU time is used up. */
 void mp_task_checkpoint(lua_State *L, const char *what);
+/* CPU time that another thread has spent for the task on L counts to its limits: past them it ends
+ * at its next instruction. */
+void mp_task_spend(lua_State *L, uint64_t cpu_ns);
 /* For C functions that can continue later: true if the task on L has limits, its slice is over and
  * it may yield here. Then `return mp_task_give_way(L, ctx, k);` lets other tasks run; k continues.
  */

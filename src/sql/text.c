@@ -312,7 +312,9 @@ struct mp_text *mp_text_push_box(lua_State *L, int idx, const char *what) {
   if (strlen(sql) != lua_rawlen(L, idx))
     mp_luaerr_misuse(L, what, "the SQL text contains a NUL byte");
   struct mp_text *text = push_unread(L, idx, what);
-  if (!mp_text_classify(text, &fault)) raise_fault(L, what, &fault);
+  bool ok = mp_text_classify(text, &fault);
+  mp_task_spend(L, fault.cpu_ns);
+  if (!ok) raise_fault(L, what, &fault);
   keep(L, idx);
   return text;
 }
@@ -365,6 +367,7 @@ static int was_read(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   struct text_reading *reading = mp_piece_finished(L);
   lua_CFunction method = reading->method;
+  mp_task_spend(L, reading->fault.cpu_ns);
   if (!reading->ok) raise_fault(L, reading->what, &reading->fault);
   lua_insert(L, -2);
   keep(L, reading->idx);
