@@ -85,6 +85,23 @@ static void send_begin(struct mp_segment *s) {]] },
     replace = { "  bool held = now.unflushed && !tx->answered;", "  bool held = false;" },
     test = "spec/integration/shared_flush_spec.lua", filter = "holds back who" },
 
+  { name = "lost_rollback_told",
+    about = "a failure that tells of work that a crash can undo is told, since ROLLBACK was lost",
+    file = "src/rules/attempts.c",
+    replace = { "now.unflushed && failed;", "now.unflushed && false && failed;" },
+    test = "sim_test" },
+
+  { name = "read_not_held", about = "a transaction that only reads does not wait for the flush",
+    file = "src/rules/attempts.c",
+    replace = { "now.unflushed && tx->flush == MP_TX_CHANGES_NOTHING;", "false;" },
+    test = "sim_test" },
+
+  { name = "lost_flush_told", about = "a lost flush counts as done",
+    file = "src/rules/attempts.c",
+    replace = { "== MP_TX_UNFLUSHED) return doubt(tx, 0, err, now);",
+                "== MP_TX_UNFLUSHED) return mp_tx_flushed(tx);" },
+    test = "sim_test" },
+
   { name = "other_connection", about = "a flush counts for work from before its connection",
     file = "src/rules/durable.c",
     replace = { "wait->epoch != d->epoch", "!wait" },

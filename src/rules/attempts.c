@@ -135,6 +135,13 @@ static unsigned doubt(struct mp_tx *tx, unsigned release, const struct mp_err *e
   return release | MP_TX_DO_WAIT;
 }
 
+/* COMMIT of what changed nothing has not been answered: there is nothing to find out. */
+static unsigned leave(struct mp_tx *tx) {
+  tx->err = tx->late;
+  if (!mp_tx_move(tx, MP_TX_ENDED)) return broken(tx);
+  return MP_TX_DO_DISCARD | mp_tx_answer(tx, MP_TX_ROLLED_BACK);
+}
+
 /* The deadline passed while the outcome is unknown: the grace time is left to find out. */
 static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
   if (tx->overdue) return 0;
@@ -145,7 +152,9 @@ static unsigned grace(struct mp_tx *tx, const struct mp_err *late) {
 
 unsigned mp_tx_grace_over(struct mp_tx *tx) {
   switch (tx->state) {
-    case MP_TX_COMMITTING: return unknown(tx, MP_TX_DO_DISCARD, &tx->late);
+    case MP_TX_COMMITTING:
+      if (tx->flush == MP_TX_CHANGES_NOTHING) return leave(tx);
+      return unknown(tx, MP_TX_DO_DISCARD, &tx->late);
     case MP_TX_UNFLUSHED: return unknown(tx, 0, &tx->late);
     case MP_TX_HELD: return mp_tx_abort(tx, &tx->late);
     case MP_TX_RESOLVING: return tx->in_doubt ? unknown(tx, MP_TX_DO_DISCARD, &tx->late) : 0;
@@ -372,7 +381,10 @@ unsigned mp_tx_rolled_back(struct mp_tx *tx, bool clean, struct mp_tx_now now) {
 
 unsigned mp_tx_lost(struct mp_tx *tx, const struct mp_err *err, bool commit_sent,
                     struct mp_tx_now now) {
-  tx->in_flight = now.unflushed = false; /* that a connection was lost tells of nobody's work */
+  /* That a connection was lost tells of nobody's work; what failed before may. */
+  bool failed = tx->state == MP_TX_FAILED || tx->state == MP_TX_ROLLING_BACK;
+  now.unflushed = now.unflushed && failed;
+  tx->in_flight = false;
   switch (tx->state) {
     case MP_TX_FRESH:
     case MP_TX_OPEN:

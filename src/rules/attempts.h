@@ -16,8 +16,9 @@
  *
  *   COMMITTING --> UNFLUSHED --> ENDED                       UNFLUSHED: committed, and a crash can
  *                      \--> BACKOFF (in doubt)                 undo it
- *   COMMITTING, ROLLING_BACK, RESOLVING --> HELD --> ENDED   HELD: the answer tells of others' work
- *                                            \--> BACKOFF      that a crash can undo
+ *   COMMITTING, FAILED, ROLLING_BACK,
+ *     RESOLVING --> HELD --> ENDED                           HELD: the answer tells of others' work
+ *                     \--> BACKOFF                             that a crash can undo
  *
  * Rules that it keeps:
  * - BEGIN travels in the segment of the first statements: with a Sync of its own, a failing BEGIN
@@ -78,7 +79,7 @@ struct mp_tx_options {
   X(OPEN, MP_TO(MP_TX_FAILED) | MP_TO(MP_TX_COMMITTING) | MP_TO(MP_TX_ROLLING_BACK) |              \
               MP_TO(MP_TX_CANCELING) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                  \
   X(FAILED, MP_TO(MP_TX_OPEN) | MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_CANCELING) |               \
-                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))                                         \
+                MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_HELD) | MP_TO(MP_TX_ENDED))                     \
   X(CANCELING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_ENDED))              \
   X(COMMITTING, MP_TO(MP_TX_ROLLING_BACK) | MP_TO(MP_TX_BACKOFF) | MP_TO(MP_TX_UNFLUSHED) |        \
                     MP_TO(MP_TX_HELD) | MP_TO(MP_TX_ENDED))                                        \

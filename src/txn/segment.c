@@ -196,11 +196,16 @@ static bool was_not_run(const struct mp_segment *s) {
 }
 
 /* The shared flush must know of all work that it has to cover. */
-static void tell_flush(struct mp_segment *s) {
+static void tell_flush(struct mp_segment *s, bool lost) {
   struct mp_wal_flush *flush = mp_work_wal_flush(s->work);
   if (!flush || s->commit_state == MP_COMMIT_NONE) return;
   switch (s->work->tx.flush) {
-    case MP_TX_FLUSHES_LATER: mp_wal_flush_answered(flush); break;
+    case MP_TX_FLUSHES_LATER:
+      if (lost)
+        mp_wal_flush_astray(&s->work->flush);
+      else
+        mp_wal_flush_answered(flush);
+      break;
     case MP_TX_FLUSHES:
       if (s->committed) mp_wal_flush_own(flush, &s->work->flush);
       break;
@@ -225,7 +230,7 @@ static void end(struct mp_segment *s, const struct mp_err *lost) {
     mp_members_note(s->work, MP_NOTE_ANSWERED, s->work->round_trips, NULL);
   if (e.err.code) mp_members_note_error(s->work, MP_NOTE_FAILED, 0, &e.err);
   if (!lost) mp_segment_settle(s);
-  tell_flush(s);
+  tell_flush(s, lost);
   s->only_asks = false;
   s->link->front_failed = false;
   move(s, MP_SEGMENT_IDLE);

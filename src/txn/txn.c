@@ -16,6 +16,7 @@ static void free_if_done(struct mp_txn *txn) {
   if (!txn->answered || !mp_link_quiet(&txn->link)) return;
   struct mp_list *node;
   mp_link_fini(&txn->link);
+  mp_wal_flush_settled(mp_work_wal_flush(&txn->work), &txn->work.flush);
   mp_flush_wait_stop(&txn->work.flush);
   mp_timer_stop(&txn->backoff);
   mp_timer_stop(&txn->grace);
@@ -180,6 +181,7 @@ static void acquire(struct mp_txn *txn) {
 
 static void act(struct mp_txn *txn, unsigned actions) {
   struct mp_err err;
+  if (!txn->work.tx.in_doubt) mp_wal_flush_settled(mp_work_wal_flush(&txn->work), &txn->work.flush);
   if (actions & MP_TX_DO_KILL) kill_script(txn);
   if (actions & MP_TX_DO_CANCEL) cancel_statement(txn);
   if (actions & MP_TX_DO_GRACE) mp_timer_start(&txn->grace, MP_TX_GRACE_MS);

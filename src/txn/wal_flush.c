@@ -185,6 +185,11 @@ void mp_wal_flush_sent(struct mp_wal_flush *f) {
 
 void mp_wal_flush_answered(struct mp_wal_flush *f) { mp_durable_answered(&f->durable); }
 
+void mp_wal_flush_settled(struct mp_wal_flush *f, struct mp_flush_wait *wait) {
+  if (wait->astray) mp_wal_flush_answered(f);
+  wait->astray = false;
+}
+
 void mp_wal_flush_own(struct mp_wal_flush *f, const struct mp_flush_wait *wait) {
   mp_durable_flushed_by(&f->durable, &wait->wait);
   tell_crew(f);

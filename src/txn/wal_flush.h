@@ -28,6 +28,7 @@ struct mp_flush_wait {
   struct mp_durable_wait wait;
   /* `lost` NULL: what was committed before the wait began is flushed. Else it may be or not. */
   void (*on_end)(struct mp_flush_wait *wait, const struct mp_err *lost);
+  bool astray; /* see mp_wal_flush_astray */
 };
 
 /* `pool`: to the same database; it and `crew` outlive this. `answer_ms`: the limit for one flush.
@@ -46,8 +47,12 @@ bool mp_wal_flush_pending(const struct mp_wal_flush *flush);
  * cover it. Else, if anybody has ever wanted one, a connection for it is opened, for later ones. */
 bool mp_wal_flush_note(struct mp_wal_flush *flush, struct mp_flush_wait *wait,
                        const struct mp_conn *conn, bool wanted);
-void mp_wal_flush_sent(struct mp_wal_flush *flush);     /* a COMMIT that does not flush */
-void mp_wal_flush_answered(struct mp_wal_flush *flush); /* or lost */
+void mp_wal_flush_sent(struct mp_wal_flush *flush); /* a COMMIT that does not flush */
+void mp_wal_flush_answered(struct mp_wal_flush *flush);
+/* It was lost with its connection: the server may carry it out later, and others may see that. It
+ * counts as under way until the transaction's outcome is known, or given up. */
+static inline void mp_wal_flush_astray(struct mp_flush_wait *wait) { wait->astray = true; }
+void mp_wal_flush_settled(struct mp_wal_flush *flush, struct mp_flush_wait *wait);
 /* A COMMIT that has flushed by itself was answered. */
 void mp_wal_flush_own(struct mp_wal_flush *flush, const struct mp_flush_wait *wait);
 /* on_end follows. -MP_ECONN: the connection that mp_wal_flush_note saw is gone; as if it had

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "pool/policy.h"
 #include "rules/attempts.h"
+#include "rules/durable.h"
 #include "rules/lane.h"
 #include "txn/link.h"
 #include "util/log.h"
@@ -35,6 +36,7 @@ enum {
   X(CALL) X(LANE_DUE) X(TX_DUE) X(WAITED) X(SCRIPT) X(OP_LOST) X(GO_AWAY) X(TIMER)              \
   X(CONNECTED) X(CLOSED) X(PONG) X(UNPARKED) X(ANSWER) X(BROKEN) /* a slot */                  \
   X(REQUEST) X(CANCEL) X(HANGUP)                                 /* a session of the server */ \
+  X(FLUSH_OPENED) X(FLUSH_RUNS) X(FLUSH_ANSWERED) X(FLUSH_LOST)  /* the flush connection */    \
   X(CRASH) X(RESTART) X(SHUTDOWN) X(KILL_ALL)                    /* nobody */
 /* clang-format on */
 enum kind {
@@ -56,6 +58,8 @@ struct packet { /* a segment to the server, or its answer */
   unsigned attempt;
   bool begin, commit, rollback, resolve,
       doubted;      /* doubted: the attempt's own witness is asked for */
+  bool lazy, reads; /* COMMIT: without a flush; of work that changes nothing */
+  unsigned seen;    /* an answer: the end of the log when it was given */
   bool slow, again; /* again: the same answer a second time */
   enum result result;
   char sqlstate[6];
@@ -85,6 +89,14 @@ struct call {
   bool overdue, canceling, joined; /* joined: it has begun behind the COMMIT of another */
   bool commit_sent, doubted;       /* now; ever */
   bool finished, killed, sent, raises, gave_up, graced, keyed;
+  bool shares, reads; /* flush = "shared"; its work changes nothing */
+  bool over;          /* it has left its lane, and waits for the flush */
+  bool durable;       /* its caller knows that its work is stored */
+  struct mp_durable_wait wait;
+  bool lazy;     /* a COMMIT of it that does not flush is under way */
+  bool astray;   /* ... or is lost: the server may still carry it out */
+  unsigned seen; /* the end of the log that the attempt may have read from */
+  bool saw_lost; /* a crash has undone some of that */
   int key; /* whose work counts as done when this one's is: its own, or a pair's under one key */
 };
 
@@ -114,16 +126,29 @@ static struct sim {
   unsigned stored[CALLS];    /* how often the server has committed the call's work */
   unsigned under_key[CALLS]; /* and that of all who share its key */
   enum witness witnesses[CALLS][ATTEMPTS + 1]; /* by attempt */
+  unsigned log, flushed; /* the server's: records of commits, and how many are on disk */
+  unsigned lost_from,
+      lost_to;               /* records that a crash has undone: behind the first, to the second */
+  unsigned stored_at[CALLS]; /* the record of the call's work */
+  unsigned stored_by[CALLS]; /* its attempt */
+  struct {
+    struct mp_durable durable;
+    unsigned epoch;  /* of its connection: events of an earlier one are void */
+    unsigned target; /* of the flush under way */
+  } flush;
   struct mp_lanes *lanes;
   struct mp_policy *policy;
   struct mp_policy_options opt;
   size_t lane_limit;
   uint64_t now, random, orders, trouble; /* of 1000 messages so many meet a fault */
   bool down, shutdown, draining, drained, calm;
+  bool
+      stray; /* a lazy COMMIT may still be carried out, and its caller was told that nobody knows */
 } * s;
 
 static unsigned long long
-    tally[9]; /* 7: connections that were handed over; 8: where nothing had run */
+    tally[13]; /* 7: connections that were handed over; 8: where nothing had run; 9: crashes that
+                undid work; 10: waits of own work, 11: of others', 12: that were lost */
 static bool tracing;
 
 static void MP_PRINTF(1, 2) trace(const char *format, ...) {
@@ -159,6 +184,7 @@ static struct mp_err connection(void) {
 static struct mp_tx_now now(void) {
   return (struct mp_tx_now){.ms = s->now,
                             .random = (uint32_t)draw64(),
+                            .unflushed = mp_durable_pending(&s->flush.durable),
                             .retries = fault() ? MP_TX_HOST_RETRIES_SPENT : MP_TX_MAY_RETRY};
 }
 
@@ -171,6 +197,9 @@ static void post(uint64_t at, enum kind kind, int who, unsigned stamp, struct pa
 }
 static void post_call(unsigned after_ms, enum kind kind, int who) {
   post(s->now + after_ms, kind, who, s->calls[who].stamp, no_packet());
+}
+static void post_flush(unsigned after_ms, enum kind kind) {
+  post(s->now + after_ms, kind, NOBODY, s->flush.epoch, no_packet());
 }
 static void post_slot(unsigned after_ms, enum kind kind, int who) {
   post(s->now + after_ms, kind, who, s->conns[who].epoch, no_packet());

@@ -46,7 +46,16 @@ static void fail(struct packet *p, const char *sqlstate) {
   memcpy(p->sqlstate, sqlstate, 6);
 }
 
+/* A commit that is not lazy flushes all that was committed before. */
+static void write_log(bool lazy) {
+  s->log++;
+  if (!lazy) s->flushed = s->log;
+}
+
 static void store(const struct packet *p) {
+  write_log(p->lazy);
+  s->stored_at[p->call] = s->log;
+  s->stored_by[p->call] = p->attempt;
   s->stored[p->call]++;
   s->under_key[s->calls[p->call].key]++;
   *witness_of(p) = STORED;
@@ -72,6 +81,7 @@ static int rival_of(int index, const struct packet *p) {
 static void resolve(struct packet *p) {
   bool known = s->calls[p->call].keyed && s->under_key[s->calls[p->call].key];
   if (p->doubted && *witness_of(p) == FREE) *witness_of(p) = VOID;
+  if (p->doubted) write_log(false); /* it writes in any case */
   p->result = known || (p->doubted && *witness_of(p) == STORED) ? FOUND : NOT_FOUND;
 }
 
@@ -86,7 +96,8 @@ static void commit(struct session *session, struct packet *p) {
     fail(p, "40001"); /* as the host sees it: the next attempt finds what is stored */
   } else if (fault()) {
     fail(p, draw(2) ? "40001" : "23503");
-  } else if (fault()) { /* the server does not know */
+  } else if (p->reads) { /* there is nothing to store */
+  } else if (fault()) {  /* the server does not know */
     if (draw(2)) store(p);
     fail(p, "08007");
   } else if (fault()) {
@@ -100,6 +111,7 @@ static void commit(struct session *session, struct packet *p) {
 static bool execute(struct session *session, struct packet *p) {
   static const char *const states[] = {"23505", "40001", "40P01"};
   p->result = DONE;
+  p->seen = s->log;
   if (fault()) return false;
   if (p->resolve) {
     resolve(p);
@@ -124,6 +136,32 @@ static bool execute(struct session *session, struct packet *p) {
     commit(session, p);
   }
   return true;
+}
+
+/* What the attempt has heard of the server reaches to there. */
+static void see(struct call *call, unsigned record) {
+  if (record > call->seen) call->seen = record;
+  call->saw_lost |= record > s->lost_from && record <= s->lost_to;
+}
+
+/* What is not on disk is gone, and so are the sessions. */
+static void crash(void) {
+  bool undone = false;
+  s->lost_from = s->flushed;
+  s->lost_to = s->log;
+  for (int i = 0; i < s->session_count; i++)
+    if (s->sessions[i].alive) end_session(i);
+  for (int i = 0; i < CALLS; i++) {
+    see(&s->calls[i], s->calls[i].seen);
+    if (!s->stored[i] || s->stored_at[i] <= s->flushed) continue;
+    undone = true;
+    s->stored[i]--;
+    s->under_key[s->calls[i].key]--;
+    s->witnesses[i][s->stored_by[i]] = FREE;
+  }
+  tally[9] += undone;
+  s->flushed = ++s->log; /* a checkpoint, behind what is lost */
+  post_flush(latency(), FLUSH_LOST);
 }
 
 static void later(int index, struct packet packet, unsigned after_ms) {
