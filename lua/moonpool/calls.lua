@@ -34,7 +34,10 @@ end
 -- ---- as text ----
 
 local said = {
-  queued    = function(note) return "waits in its lane, behind " .. note.text end,
+  queued    = function(note)
+    local place = note.n and note.n > 1 and (", number %d in the queue"):format(note.n) or ""
+    return ("waits in its lane%s, behind %s"):format(place, note.text)
+  end,
   blocked   = function(note)
     return ("waits for a lock, held by: %s%s")
       :format(note.text, note.n and (" (backend %d)"):format(note.n) or "")

@@ -28,6 +28,16 @@ local files = {
     local n = tx:value("select n from workers_spec.counts where k = $k", input)
     tx:exec("update workers_spec.counts set n = $n where k = $k", { n = n + 1, k = input.k })
     return n + 1]]),
+  ["scripts/narrow.lua"] = operation(
+    'lane = { { key = "narrow", width = 3 }, { key = "few:$k", width = 2 } },\n\z
+     input = is.object { k = is.string },', [[
+    tx:value "select workers_spec.hold_shared(4711)"
+    local most = 0
+    for _ = 1, 5 do
+      most = math.max(most, tx:value "select workers_spec.inside()")
+      moonpool.sleep(0.001)
+    end
+    return most]]),
   ["scripts/fail.lua"] = operation("", 'moonpool.fail("NOT_NOW", "not now")'),
   ["scripts/break.lua"] = operation("", 'error "it breaks"'),
   ["scripts/keep.lua"] = operation("input = is.object { value = is.string:optional() },", [[
@@ -71,6 +81,9 @@ describe("a host with several workers", function()
       "create table workers_spec.seen (id bigint generated always as identity)",
       "create table workers_spec.ticks (at timestamptz not null default now())",
       "create sequence workers_spec.loads",
+      [[create function workers_spec.inside() returns bigint language sql as $$
+        select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and granted $$]],
+      "grant execute on function workers_spec.inside() to moonpool_app",
       scratch.powers "workers_spec",
     })
     token = service.token "--scopes ops:*,monitor"
@@ -136,6 +149,22 @@ describe("a host with several workers", function()
       if entry.operation == "hello" then total = total + entry.total end
     end
     assert.are.equal(before + 12, total)
+  end)
+
+  it("keeps all together to the width of a lane", function()
+    local most = 0
+    for _, answer in ipairs(together(times(60, function(i)
+      return request("narrow", { k = "k" .. i % 3 })
+    end))) do
+      assert.are.equal(200, answer.status, answer.body)
+      most = math.max(most, json.decode(answer.body).result)
+    end
+    assert.is_true(most > 1 and most <= 3, tostring(most))
+    local workers = {}
+    for _, call in ipairs(page("/api/db/calls?limit=100").json.calls) do
+      if call.operation == "narrow" then workers[call.worker] = true end
+    end
+    assert.are.same({ [0] = true, true, true }, workers)
   end)
 
   it("keeps the calls of a lane apart, whichever worker they come to", function()

@@ -116,10 +116,14 @@ static void send_begin(struct mp_segment *s) {]] },
 
   { name = "lane_jumped", about = "who comes last to a lane is served first",
     file = "src/rules/lane.c",
-    replace = { "mp_list_push_back(&lane->passes, &pass->node);",
-                "if (granted) mp_list_push_back(&lane->passes, &pass->node);\n"
-                .. "  else mp_list_push_back(lane->passes.next->next, &pass->node);" },
+    replace = { "a->priority < b->priority : a->order < b->order",
+                "a->priority < b->priority : a->order > b->order" },
     test = "sim_test" },
+
+  { name = "lane_never_taken_over", about = "a reserved place is never given up: lanes deadlock",
+    file = "src/rules/lane.c",
+    replace = { "if (!lane->reserved) return NULL;", "if (lane) return NULL;" },
+    test = "flow_test" },
 
   { name = "group_witness_missing", about = "the calls of a group leave no witness",
     file = "src/txn/group.c",

@@ -92,7 +92,7 @@ static void share(struct mp_runtime *rt) {
       .history = rt->history,
       .recorder = rt->recorder,
       .health = &rt->health,
-      .lanes = rt->lanes,
+      .lanes = rt->seat.worker ? NULL : rt->lanes, /* told once */
       .opened_ms = mp_loop_now_ms(rt->loop),
       .wal_flush = rt->wal_flush,
       .shared_flush = config->flush && !strcmp(config->flush, "shared"),
@@ -131,6 +131,14 @@ static void take_options(struct mp_runtime *rt, const struct mp_runtime_options 
   rt->interactive = options->interactive;
 }
 
+/* The workers share the front's. */
+static int open_lanes(struct mp_runtime *rt, struct mp_err *err) {
+  bool shared = rt->seat.worker || (rt->serving && rt->config.workers > 1);
+  rt->lanes = rt->seat.lanes;
+  int rv = rt->lanes ? 0 : mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
+  return rv ? rv : mp_turns_init(&rt->turns, rt->lanes, rt->loop, shared, mp_ops_turn, err);
+}
+
 int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *options,
                     struct mp_err *err) {
   struct mp_runtime *rt = calloc(1, sizeof *rt);
@@ -149,7 +157,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   rt->cache = rt->seat.cache;
   if (!rv && !rt->cache)
     rv = mp_cache_new(&rt->cache, (size_t)rt->config.cache_limit_mb << 20, err);
-  if (!rv) rv = mp_lanes_new(&rt->lanes, (size_t)rt->config.lane_limit, err);
+  if (!rv) rv = open_lanes(rt, err);
   if (!rv) rv = mp_metrics_new(&rt->metrics, err);
   if (!rv) rv = mp_meters_new(&rt->meters, rt->metrics, err);
   if (!rv) rv = mp_history_new(&rt->history, err);
@@ -159,6 +167,7 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
   if (!rv) rv = open_pools(rt, options, err);
   if (!rv && rt->serving && rt->config.workers > 1) {
     rt->seat.cache = rt->cache;
+    rt->seat.lanes = rt->lanes;
     rt->seat.otlp_endpoint = options->config->otlp_endpoint;
     rv = mp_workers_open(&rt->workers, rt->loop, options->config, options, &mp_worker_life,
                          &rt->seat, err);
@@ -180,11 +189,11 @@ int mp_runtime_open(struct mp_runtime **out, const struct mp_runtime_options *op
       .shared = &rt->shared, .loop = rt->loop, .sched = rt->sched, .vm = rt->vm, .pool = rt->pool};
   if (rt->pool) mp_health_watch(&rt->host);
   mp_budget_init(&rt->retries, (double)rt->config.retry_budget, RETRY_RESERVE, RETRY_OWN_RESERVE);
-  rt->ops = (struct mp_ops){.host = &rt->host, .lanes = rt->lanes, .brakes = {.lanes = rt->lanes}};
+  rt->ops = (struct mp_ops){.host = &rt->host, .turns = &rt->turns, .brakes = {.lanes = rt->lanes}};
   struct mp_generations_options generations = {.crew = rt->seat.crew,
                                                .worker = rt->seat.worker,
                                                .host = &rt->host,
-                                               .lanes = rt->lanes,
+                                               .turns = &rt->turns,
                                                .app_dir = rt->app_dir,
                                                .lua_dir = options->lua_dir,
                                                .memory_limit = vm.memory_limit,
@@ -404,8 +413,11 @@ static void free_parts(struct mp_runtime *rt) {
   mp_wal_flush_free(rt->wal_flush);
   mp_ops_fini(&rt->ops);
   mp_buf_fini(&rt->report);
-  if (rt->lanes) mp_lanes_unref(rt->lanes);
-  if (!rt->seat.worker) mp_cache_unref(rt->cache);
+  mp_turns_fini(&rt->turns);
+  if (!rt->seat.worker) {
+    mp_lanes_unref(rt->lanes);
+    mp_cache_unref(rt->cache);
+  }
   if (rt->sched) mp_sched_unref(rt->sched);
 }
 

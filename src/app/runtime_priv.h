@@ -11,6 +11,7 @@
 #include "host/host.h"
 #include "ops/call.h"
 #include "ops/invoke.h"
+#include "ops/turns.h"
 #include "pool/health.h"
 #include "rules/budget.h"
 #include "script/vm.h"
@@ -37,7 +38,8 @@ struct mp_runtime {
   struct mp_vm *vm;
   struct mp_pool *pool, *own; /* own: one connection for what the host itself asks */
   struct mp_health health;
-  struct mp_lanes *lanes;
+  struct mp_lanes *lanes; /* the front's */
+  struct mp_turns turns;
   struct mp_metrics *metrics;
   struct mp_meters *meters;
   struct mp_history *history;

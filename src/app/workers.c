@@ -68,7 +68,6 @@ void mp_workers_share(struct mp_config *config, unsigned worker) {
   SHARE(pool_max, 1);
   SHARE(pool_min, 0);
   SHARE(queue_limit, 1);
-  SHARE(lane_limit, 1);
   SHARE(memory_limit_mb, 16);
   SHARE(result_memory_mb, 1);
 #undef SHARE

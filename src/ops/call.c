@@ -1,6 +1,7 @@
 /* call.c: the life of a call: lane, group, transaction, answer. */
 #include <lauxlib.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,8 @@
 #include "script/account.h"
 #include "script/luaerr.h"
 #include "script/scope.h"
+#include "util/buf.h"
+#include "util/utf8.h"
 #include "watch/metrics.h"
 
 static lua_State *lua_of(struct call *call) { return mp_vm_lua(call->ops->host->vm); }
@@ -65,8 +68,8 @@ static void leave_brake(struct call *call, unsigned conflicts) {
 /* The next calls start before this one is answered: they must not wait for its answer. Nothing is
  * left to do when the call has made way before. */
 static void make_way(struct call *call, unsigned conflicts) {
-  struct mp_lane_pass *next = mp_lane_leave(call->ops->lanes, &call->pass);
-  if (next) turn_came(MP_CONTAINER_OF(next, struct call, pass));
+  mp_lane_leave(&call->pass, mp_turns_now(call->ops->turns));
+  mp_turns_serve(call->ops->turns);
   leave_groups(call);
   leave_brake(call, conflicts);
 }
@@ -113,8 +116,9 @@ static void retry_ungrouped(struct call *call) {
   } else if (mp_lane_leads(&call->pass)) {
     start_transaction(call);
   } else {
-    mp_lane_wait_again(call->ops->lanes, &call->pass);
     wait_for_turn(call, IN_LANE);
+    mp_lane_wait_again(&call->pass, mp_turns_now(call->ops->turns));
+    mp_turns_serve(call->ops->turns);
   }
 }
 
@@ -152,7 +156,7 @@ static int push_script(lua_State *L, void *data) {
 }
 
 static void enter_transaction(struct call *call) {
-  bool queued = call->pass.lane || call->groups || call->stage == AT_BRAKE;
+  bool queued = mp_lane_in(&call->pass) || call->groups || call->stage == AT_BRAKE;
   mp_timer_stop(&call->deadline);
   call->stage = IN_TRANSACTION;
   if (call->ungrouped) return; /* it was in a group before */
@@ -171,13 +175,13 @@ static bool fits(const struct mp_txn_options *a, const struct mp_txn_options *b)
 }
 
 static struct call *behind_in_lane(struct call *last) {
-  struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
+  uint64_t now_ns = mp_turns_now(last->ops->turns);
+  struct mp_lane_pass *pass = mp_lane_behind(&last->pass, now_ns);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
   /* Not a call of another generation: its script lives in another Lua state. */
   if (!call || call->ungrouped || call->ops != last->ops || !fits(&last->options, &call->options))
     return NULL;
-  mp_lane_join(call->ops->lanes, pass);
-  return call;
+  return mp_lane_join(&last->pass, pass, now_ns) ? call : NULL;
 }
 
 /* Of another lane, which it holds. */
@@ -217,12 +221,13 @@ static const struct mp_txn_calls calls = {.push_script = push_script,
  * COMMIT's answer. */
 static void next_begins(struct mp_txn *txn, void *data) {
   struct call *last = data;
-  struct mp_lane_pass *pass = mp_lane_behind(&last->pass);
+  uint64_t now_ns = mp_turns_now(last->ops->turns);
+  struct mp_lane_pass *pass = mp_lane_behind(&last->pass, now_ns);
   struct call *call = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
   struct mp_err err;
   if (!call || call->ops != last->ops || call->groups || !mp_txn_fits_behind(txn, &call->options))
     return;
-  mp_lane_join(call->ops->lanes, pass);
+  if (!mp_lane_join(&last->pass, pass, now_ns)) return;
   enter_transaction(call);
   if (mp_txn_start_behind(&call->txn, txn, &call->options, &calls, call, &err)) fail(call, &err);
 }
@@ -250,14 +255,14 @@ static void start_braked(struct call *call) {
   }
 }
 
-/* It is first in its lane, or needs none. */
+/* It holds its lanes, or needs none. */
 static void turn_came(struct call *call) {
   struct mp_err err;
   bool alone = call->ungrouped || !call->groups || !fits(&call->options, &call->options);
-  uint64_t order = call->pass.lane ? mp_lane_order(&call->pass) : call->ops->calls;
+  uint64_t order = mp_lane_in(&call->pass) ? mp_lane_order(&call->pass) : call->ops->calls;
   if (!alone && mp_groups_enter(call->groups, order, &call->group_pass, &err))
     fail(call, &err);
-  else if (alone && !call->pass.lane && !call->ungrouped)
+  else if (alone && !mp_lane_in(&call->pass) && !call->ungrouped)
     start_braked(call);
   else if (alone || call->group_pass.leads)
     start_transaction(call);
@@ -267,10 +272,18 @@ static void turn_came(struct call *call) {
 
 static void on_deadline(struct mp_timer *timer) {
   struct call *call = MP_CONTAINER_OF(timer, struct call, deadline);
+  struct mp_lane_report lane;
   struct mp_err err;
-  mp_err_set(&err, MP_ETIMEOUT,
-             "%s waited for its turn until its timeout passed; %zu calls wait in lanes", call->name,
-             mp_lanes_waiting(call->ops->lanes));
+  if (mp_lane_report(&call->pass, mp_turns_now(call->ops->turns), &lane))
+    mp_err_set(&err, MP_ETIMEOUT,
+               "%s waited for its turn in lane %s until its timeout passed: it was number %zu of "
+               "the %zu that wait, %u of %u places are held%s",
+               call->name, lane.key, lane.place, lane.waiting, lane.held, lane.width,
+               lane.rated ? ", and the lane's rate is used up" : "");
+  else
+    mp_err_set(&err, MP_ETIMEOUT,
+               "%s waited for its turn until its timeout passed; %zu calls wait in lanes",
+               call->name, mp_lanes_waiting(call->ops->turns->seat.lanes));
   fail(call, &err);
 }
 
@@ -315,16 +328,19 @@ static int64_t lock_key(const char *lane, size_t len) {
   return key;
 }
 
-int mp_call_begin(struct call *call, const char *lane, size_t len, struct mp_err *err) {
+int mp_call_begin(struct call *call, const struct call_lanes *lanes, struct mp_err *err) {
   struct mp_txn_options *o = &call->options;
+  const struct mp_lane_want *first = &lanes->wants[0];
   call->ops->live_calls++;
   call->begun = true;
-  if (!lane) return 0;
+  if (!lanes->count) return 0;
   /* READ COMMITTED work waits for the row itself. A snapshot must not be taken before the row is
    * free. */
-  o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only;
-  if (o->lock) o->lock_key = lock_key(lane, len);
-  int rc = mp_lane_enter(call->ops->lanes, lane, len, &call->pass, err);
+  o->lock = o->tx.isolation != MP_READ_COMMITTED && !o->tx.read_only && lanes->count == 1 &&
+            first->terms.width == 1;
+  if (o->lock) o->lock_key = lock_key(first->key, first->len);
+  int rc = mp_lane_enter(&call->ops->turns->seat, lanes->wants, lanes->count, lanes->priority,
+                         mp_turns_now(call->ops->turns), &call->pass, err);
   if (rc) {
     end_flight(call, "refused", err);
     mp_call_free(call);
@@ -332,21 +348,33 @@ int mp_call_begin(struct call *call, const char *lane, size_t len, struct mp_err
   return rc;
 }
 
-/* The call that holds the lane that this one waits in. */
-static void note_holder(struct call *call) {
-  char who[128];
-  const struct call *holder = MP_CONTAINER_OF(mp_lane_holder(&call->pass), const struct call, pass);
-  mp_flight_say(holder->flight, who, sizeof who);
-  mp_flight_note(call->flight, MP_NOTE_QUEUED, 0, who);
+/* Its place in the queue, and who holds the lane. */
+static void note_queued(struct call *call) {
+  struct mp_lane_report lane;
+  char who[128] = "calls of other workers", text[224];
+  if (!mp_lane_report(&call->pass, mp_turns_now(call->ops->turns), &lane)) return;
+  if (lane.rated)
+    mp_copy_text(who, sizeof who, "the rate of the lane");
+  else if (lane.first_of_seat)
+    mp_flight_say(MP_CONTAINER_OF(lane.first_of_seat, const struct call, pass)->flight, who,
+                  sizeof who);
+  mp_utf8_mend(lane.key);
+  snprintf(text, sizeof text, "%s (lane %s)", who, lane.key);
+  mp_flight_note(call->flight, MP_NOTE_QUEUED, (unsigned)lane.place,
+                 call->pass.count > 1 ? text : who);
 }
 
 void mp_call_go(struct call *call) {
-  if (!call->pass.lane || call->pass.granted) {
+  struct mp_turns *turns = call->ops->turns; /* the call may end at once */
+  if (!mp_lane_in(&call->pass) || call->pass.granted) {
     turn_came(call);
   } else {
-    note_holder(call);
+    note_queued(call);
     wait_for_turn(call, IN_LANE);
   }
+  mp_turns_serve(turns);
 }
+
+void mp_ops_turn(struct mp_lane_pass *pass) { turn_came(MP_CONTAINER_OF(pass, struct call, pass)); }
 
 void mp_ops_fini(struct mp_ops *ops) { mp_brakes_fini(&ops->brakes); }

@@ -6,14 +6,15 @@
 #include <lua.h>
 
 #include "rules/brake.h"
-#include "rules/lane.h"
 #include "sql/state.h"
+
+struct mp_turns;
 
 struct mp_ops {
   struct mp_host *host;
   const struct mp_crew *crew; /* NULL, or the workers of the host (crew.h) ... */
   unsigned worker;            /* ... and which one of them this is */
-  struct mp_lanes *lanes;
+  struct mp_turns *turns;     /* the lanes */
   struct mp_brakes brakes;
   size_t live_calls;
   uint64_t calls; /* ever */
@@ -21,6 +22,9 @@ struct mp_ops {
 };
 
 void mp_ops_fini(struct mp_ops *ops); /* no call may be left */
+
+/* A turn in the lanes has come: for turns.h. */
+void mp_ops_turn(struct mp_lane_pass *pass);
 
 /* Adds `transact` to the table of "moonpool.host", as the C side of moonpool.call. Raises. */
 void mp_ops_open(struct mp_ops *ops, lua_State *L);

@@ -2,6 +2,7 @@
  * host.lanes. */
 #include <lauxlib.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -285,11 +286,56 @@ static void read_key(lua_State *L, struct call *call) {
   lua_pop(L, 2);
 }
 
+/* The terms of the lane at the top: { width=, interval=, burst=, limit= } of the definition. */
+static void read_terms(lua_State *L, struct mp_lane_terms *terms) {
+  lua_getfield(L, -1, "interval");
+  lua_getfield(L, -2, "burst");
+  lua_getfield(L, -3, "width");
+  lua_getfield(L, -4, "limit");
+  terms->limit = (size_t)lua_tointeger(L, -1);
+  terms->width = (unsigned)lua_tointeger(L, -2);
+  terms->burst = (unsigned)lua_tointeger(L, -3);
+  terms->interval_ns = (uint64_t)(lua_tonumber(L, -4) * 1e9);
+  lua_pop(L, 4);
+}
+
+/* LANE: the text of a plain lane; or { text, …, priority = }, whose terms are in the operation's
+ * `lanes`; or nil. The texts are borrowed from the stack. */
+static void read_lanes(lua_State *L, struct call_lanes *lanes) {
+  if (lua_isnil(L, LANE)) return;
+  if (!lua_istable(L, LANE)) {
+    lanes->count = 1;
+    lanes->wants[0].key = luaL_checklstring(L, LANE, &lanes->wants[0].len);
+    lanes->wants[0].terms = (struct mp_lane_terms){.width = 1, .burst = 1};
+    return;
+  }
+  lua_getfield(L, LANE, "priority");
+  lanes->priority = (int)lua_tointeger(L, -1);
+  lua_getfield(L, OPERATION, "lanes");
+  luaL_checktype(L, -1, LUA_TTABLE);
+  for (unsigned i = 0; i < MP_LANES_OF_CALL; i++) {
+    if (lua_rawgeti(L, LANE, i + 1) == LUA_TNIL) break;
+    lanes->wants[i].key = luaL_checklstring(L, -1, &lanes->wants[i].len);
+    lua_rawgeti(L, -2, i + 1);
+    luaL_checktype(L, -1, LUA_TTABLE);
+    read_terms(L, &lanes->wants[i].terms);
+    lua_pop(L, 2); /* LANE keeps the text */
+    lanes->count++;
+  }
+}
+
+static const char *lanes_text(const struct call_lanes *lanes, char *out, size_t size) {
+  size_t used = 0;
+  for (unsigned i = 0; i < lanes->count && used < size; i++)
+    used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", lanes->wants[i].key);
+  return lanes->count ? out : NULL;
+}
+
 /* ORIGIN: { call_id=, request_id=, trace_id=, span_id=, parent_id=, unsampled= } of whoever called
  * from outside, or nil. */
-static void begin_flight(lua_State *L, struct call *call, const char *lane) {
+static void begin_flight(lua_State *L, struct call *call, const struct call_lanes *lanes) {
   PRE(call);
-  char user[64], request[160], trace[40], span[24], parent[24];
+  char user[64], request[160], trace[40], span[24], parent[24], lane[80];
   bool known = lua_istable(L, CALLER) && string_field(L, CALLER, "user_id", user, sizeof user);
   bool origin = lua_istable(L, ORIGIN);
   struct mp_log_about about = {.operation = call->name, .call_id = call->id};
@@ -306,7 +352,8 @@ static void begin_flight(lua_State *L, struct call *call, const char *lane) {
   }
   struct mp_label *label = mp_label_new(&about);
   call->flight = call->options.flight =
-      mp_flight_begin(call->ops->host->shared->recorder, label, known ? user : NULL, lane);
+      mp_flight_begin(call->ops->host->shared->recorder, label, known ? user : NULL,
+                      lanes_text(lanes, lane, sizeof lane));
   mp_label_unref(label);
 }
 
@@ -359,10 +406,10 @@ static int host_transact(lua_State *L) {
   call->wants_info = lua_toboolean(L, INFO);
   call->began_ns = mp_loop_clock_ns(ops->host->loop);
   o->tx.deadline_ms = mp_loop_now_ms(ops->host->loop) + (uint64_t)(timeout_s * 1000);
-  size_t lane_len = 0;
-  const char *lane = lua_tolstring(L, LANE, &lane_len);
-  begin_flight(L, call, lane);
-  if (mp_call_begin(call, lane, lane_len, &err)) {
+  struct call_lanes lanes = {0};
+  read_lanes(L, &lanes);
+  begin_flight(L, call, &lanes);
+  if (mp_call_begin(call, &lanes, &err)) {
     mp_luaerr_push(L, &err);
     return lua_error(L);
   }
@@ -389,7 +436,7 @@ static int host_groups(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   lua_Integer width = luaL_checkinteger(L, 1);
   struct mp_groups *groups = lua_newuserdatauv(L, sizeof *groups, 0);
-  mp_groups_init(groups, ops->lanes, (unsigned)width);
+  mp_groups_init(groups, ops->turns->seat.lanes, (unsigned)width);
   luaL_newmetatable(L, GROUPS_TYPE);
   lua_setmetatable(L, -2);
   return 1;
@@ -399,9 +446,9 @@ static int host_groups(lua_State *L) {
 static int host_lanes(lua_State *L) {
   const struct mp_ops *ops = lua_touserdata(L, lua_upvalueindex(1));
   lua_createtable(L, 0, 2);
-  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->lanes));
+  lua_pushinteger(L, (lua_Integer)mp_lanes_active(ops->turns->seat.lanes));
   lua_setfield(L, -2, "active");
-  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->lanes));
+  lua_pushinteger(L, (lua_Integer)mp_lanes_waiting(ops->turns->seat.lanes));
   lua_setfield(L, -2, "waiting");
   return 1;
 }

@@ -4,6 +4,7 @@
 #define MP_CALL_PRIV_H
 
 #include "ops/call.h"
+#include "ops/turns.h"
 #include "rules/groups.h"
 #include "txn/txn.h"
 
@@ -45,9 +46,15 @@ struct call_box {
 
 /* A new call, not begun; its fields are not read yet. */
 void mp_call_init(struct call *call, struct mp_ops *ops);
-/* Puts the call into the lane `lane` (NULL: none). -MP_EBUSY: too many calls wait; the call
- * has been freed. */
-int mp_call_begin(struct call *call, const char *lane, size_t len,
+/* What a call asks of its lanes. */
+struct call_lanes {
+  struct mp_lane_want wants[MP_LANES_OF_CALL];
+  unsigned count; /* 0: it has none */
+  int priority;
+};
+
+/* Puts the call into its lanes. -MP_EBUSY: too many calls wait; the call has been freed. */
+int mp_call_begin(struct call *call, const struct call_lanes *lanes,
                   struct mp_err *err) MP_MUST_CHECK;
 /* Starts the call, or lets it wait for its turn. Its answer wakes the task that waits with
  * call->token. */

@@ -5,9 +5,9 @@
  *   front: mp_invoke --> errand.c --letter--> worker: mp_invoke --> its generation
  *   front: on_answer <-- errand.c <--letter-- worker: on_answer
  *
- * Nothing else crosses: no Lua value, no connection, no lane. A lane belongs to one worker
- * (mp_crew_owner), so that its calls queue in memory; a call that comes to another worker first is
- * sent on when its lane is known.
+ * Nothing else crosses: no Lua value, no connection. The calls of a lane of width 1 run at one
+ * worker (mp_crew_owner), so that one can hand its connection to the next; a call that comes to
+ * another worker first is sent on when its lane is known.
  *
  * Owner: the front's runtime. The front creates the crew, the workers join it and leave it, and the
  * front frees it when all threads have ended. Functions run on the front's thread unless they say
@@ -26,6 +26,7 @@ struct mp_cache;
 struct mp_crew;
 struct mp_flush_crew;
 struct mp_generations;
+struct mp_lanes;
 
 /* A worker's place in the crew, for its runtime. */
 struct mp_seat {
@@ -33,6 +34,7 @@ struct mp_seat {
   unsigned worker; /* 0: the front */
   /* The front's, borrowed: */
   struct mp_cache *cache;
+  struct mp_lanes *lanes;
   struct mp_flush_crew *flushes;
   const char *otlp_endpoint; /* where each worker sends the traces of its calls; NULL: nowhere */
 };
@@ -43,7 +45,7 @@ int mp_crew_new(struct mp_crew **out, struct mp_loop *front, unsigned workers,
 void mp_crew_free(struct mp_crew *crew); /* NULL is fine */
 unsigned mp_crew_workers(const struct mp_crew *crew);
 
-/* The worker whose lanes the lane is one of. Any thread. */
+/* The worker at which the calls of a lane of width 1 run. Any thread. */
 unsigned mp_crew_owner(const struct mp_crew *crew, const char *lane, size_t len);
 /* The worker that has the least to do. */
 unsigned mp_crew_choose(struct mp_crew *crew);

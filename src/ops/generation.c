@@ -131,8 +131,8 @@ int mp_generation_open(struct mp_generation **out, struct mp_generations *set,
   gen->ops = (struct mp_ops){.host = &gen->host,
                              .crew = set->options.crew,
                              .worker = set->options.worker,
-                             .lanes = set->options.lanes,
-                             .brakes = {.lanes = set->options.lanes}};
+                             .turns = set->options.turns,
+                             .brakes = {.lanes = set->options.turns->seat.lanes}};
   lua_State *L = mp_vm_lua(gen->vm);
   lua_pushcfunction(L, open_modules);
   lua_pushlightuserdata(L, gen);

@@ -15,7 +15,7 @@
 
 #include <lua.h>
 
-#include "rules/lane.h"
+#include "ops/turns.h"
 #include "sql/state.h"
 #include "util/list.h"
 
@@ -27,7 +27,7 @@ struct mp_generations_options {
   struct mp_crew *crew;       /* NULL, or the workers of the host (crew.h) ... */
   unsigned worker;            /* ... and which one of them this is */
   const struct mp_host *host; /* what the states share: loop, scheduler, pool, settings; borrowed */
-  struct mp_lanes *lanes;     /* shared, so that a lane goes on across a reload */
+  struct mp_turns *turns;     /* shared, so that a lane goes on across a reload */
   const char *app_dir, *lua_dir;
   size_t memory_limit; /* of each state */
   uint64_t settle_ms;  /* between the two readings */

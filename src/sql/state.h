@@ -43,7 +43,7 @@ struct mp_shared {
   struct mp_history *history;   /* the last statements */
   struct mp_recorder *recorder; /* what the last calls did */
   struct mp_health *health;     /* pool/health.h */
-  const struct mp_lanes *lanes; /* read for the report of lanes */
+  struct mp_lanes *lanes;       /* read for the report of lanes */
   uint64_t opened_ms;           /* loop time */
 
   bool development;  /* MOONPOOL_ENV */

@@ -22,7 +22,7 @@
 
 /*  kind        in Lua        what `n` and the text are */
 #define MP_NOTE_MAP(X)                                                                       \
-  X(QUEUED, "queued")       /* in its lane: -, the call that holds it */                     \
+  X(QUEUED, "queued")       /* in its lane: its place, the call that holds it */             \
   X(LANE, "lane")           /* it has its turn */                                            \
   X(WAITS, "waits")         /* for a connection */                                           \
   X(CONNECTED, "connected") /* has one: the backend's pid */                                 \

@@ -83,13 +83,21 @@ local function compare(self, one, other)
   end
 end
 
+-- The key of the lane in which the operation's calls run one at a time, or nil.
+local function alone_in(op)
+  local lane = type(op.lane) == "table" and (op.lane[1] or op.lane) or op.lane
+  if type(lane) ~= "table" then return lane end
+  return (lane.width or 1) == 1 and lane.key or nil
+end
+
 --- Compares the operations with each other.
 function locks.compare_all(self)
   local names = sorted(self.locks)
   for i, name in ipairs(names) do
     for k = i + 1, #names do
       local one, other = self.locks[name], self.locks[names[k]]
-      if not (one.op.lane and one.op.lane == other.op.lane) then compare(self, one, other) end
+      local lane = alone_in(one.op)
+      if not (lane and lane == alone_in(other.op)) then compare(self, one, other) end
     end
   end
 end

@@ -3,6 +3,7 @@
 local columns  = require "moonpool.cli.table_text"
 local errors   = require "moonpool.errors"
 local json     = require "moonpool.json"
+local lanes    = require "moonpool.operation.lanes"
 local registry = require "moonpool.operation.registry"
 local schema   = require "moonpool.is.schema"
 
@@ -122,7 +123,7 @@ local function print_more(op)
                  { "timeout", ("%g s over all attempts"):format(op.timeout) } }
   local function note(name, text) if text then rows[#rows + 1] = { name, text } end end
   note("tenant", op.tenant and json.camel(op.tenant) .. ", or the caller's (--tenant)")
-  note("lane", op.lane)
+  note("lane", lanes.shown(op.lane))
   note("every", op.every)
   note("on", op.on and op.on .. ": a subscriber, which nothing else can call")
   print ""

@@ -1,6 +1,7 @@
 -- moonpool.cli.explain_report: what two runs of an operation have shown, as one table of round
 -- trips, and that table as text.
-local json = require "moonpool.json"
+local json  = require "moonpool.json"
+local lanes = require "moonpool.operation.lanes"
 
 local report = {}
 
@@ -105,7 +106,9 @@ function report.gather(op, seen, list)
   local function adds(text, ...) costs.adds[#costs.adds + 1] = text:format(...) end
   adds("BEGIN (%s%s), in the first round trip", op.isolation, op.read_only and ", read only" or "")
   if seen.tenant then adds("the tenant for row level security, behind BEGIN") end
-  if op.lane then adds("its turn in the lane %s, which costs no connection", op.lane) end
+  if op.lane then
+    adds("its turn in the lane %s, which costs no connection", lanes.shown(op.lane))
+  end
   if op.witness ~= false and not op.read_only then
     adds "a witness in front of COMMIT, if it changed anything: so a lost COMMIT's outcome is known"
   end

@@ -6,6 +6,7 @@ local errors    = require "moonpool.errors"
 local failures  = require "moonpool.operation.failures"
 local host      = require "moonpool.host"
 local json      = require "moonpool.json"
+local lanes     = require "moonpool.operation.lanes"
 local output    = require "moonpool.operation.output"
 local schema    = require "moonpool.is.schema"
 local spelling  = require "moonpool.is.spelling"
@@ -17,23 +18,6 @@ local operation = {}
 operation.moved = {}
 
 local levels = { ["read committed"] = 1, ["repeatable read"] = 2, ["serializable"] = 3 }
-
--- The name of the lane, with the input's values filled in.
-local function lane_of(op, input)
-  local pieces = op.lane_pieces
-  if not pieces then return nil end
-  local lane = pieces[1]
-  for i = 2, #pieces, 2 do
-    local value = input[pieces[i]]
-    if value == nil then
-      error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
-        message = ("the lane %q of %s names `%s`, which is not a field of the input")
-          :format(op.lane, op.name, pieces[i]) }, 0)
-    end
-    lane = lane .. tostring(value) .. pieces[i + 1]
-  end
-  return lane
-end
 
 -- A fresh, checked copy of the input.
 local function check(op, input, options)
@@ -260,8 +244,8 @@ local function call(op, input, options, want_info)
   local tx = host.current_tx()
   if tx then return join(tx, op, checked, tenant), {} end
   if options.tenant and op.unguarded then tell_unguarded(op) end
-  local lane   = lane_of(op, checked)
-  local owner  = options.movable and lane and host.lane_owner(lane)
+  local lane, alone = lanes.of(op, checked)
+  local owner  = options.movable and alone and host.lane_owner(alone)
   if owner then return operation.moved, owner end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }

@@ -4,6 +4,7 @@ local deep_copy  = require "moonpool.is.copy"
 local errors     = require "moonpool.errors"
 local fields     = require "moonpool.operation.fields"
 local host       = require "moonpool.host"
+local lanes      = require "moonpool.operation.lanes"
 local nearest    = require "moonpool.is.nearest"
 local own_errors = require "moonpool.operation.own_errors"
 local schema     = require "moonpool.is.schema"
@@ -12,7 +13,7 @@ local sealed     = require "moonpool.script.sealed"
 local definition = {}
 
 -- Scripts can read an operation's name and its simple fields. The host uses the content of the
--- seal, which also has: lane_pieces, grouping (host.groups), limited (its code is not trusted).
+-- seal, which also has: lanes, grouping (host.groups), limited (its code is not trusted).
 local seal, open = sealed("moonpool.operation", function(op, name)
   local value = (fields.named[name] or name == "name") and op[name]
   return type(value) ~= "table" and value or nil
@@ -20,19 +21,6 @@ end)
 
 -- From now on calls of the operation have a CPU budget and a memory limit.
 function definition.limit(op) op.limited = true end
-
--- "invoice_number:$company_id" as its pieces: texts at odd places, names of input fields at even
--- places.
-local function lane_pieces(lane)
-  local pieces, from = {}, 1
-  for at, name, behind in lane:gmatch "()%$([%a_][%w_]*)()" do
-    pieces[#pieces + 1] = lane:sub(from, at - 1)
-    pieces[#pieces + 1] = name
-    from = behind
-  end
-  pieces[#pieces + 1] = lane:sub(from)
-  return pieces
-end
 
 -- Raises SCRIPT_ERROR. The registry finds the line by `field`: `return moonpool.operation {…}` is a
 -- tail call, of which Lua knows no line.
@@ -48,6 +36,9 @@ local function check_group(op)
   if op.groups and (op.isolation or "read committed") ~= "read committed" then
     refuse("groups", "`groups` needs read committed: with %s a snapshot must not be taken before \z
       the lane is free", op.isolation)
+  end
+  if op.group and not op.groups and type(op.lane) == "table" and #op.lane > 1 then
+    refuse("group", "`group` is for calls of one lane; with several lanes it needs `groups`")
   end
   if op.group and not (op.lane or op.groups) then
     refuse(
@@ -89,7 +80,7 @@ local function checked_field(name, value)
   end
   local fault = field.fault(value)
   if fault then refuse(name, "%s %s", name, fault) end
-  return name == "errors" and deep_copy(value) or value
+  return (name == "errors" or name == "lane") and deep_copy(value) or value
 end
 
 -- operation { summary=, input=, run=, … } -> the operation that a file of scripts/ returns.
@@ -109,7 +100,7 @@ function definition.define(given)
     if op[field.name] == nil then op[field.name] = field.default end
   end
   op.name = "operation"
-  op.lane_pieces = op.lane and lane_pieces(op.lane)
+  op.lanes = lanes.made(op.lane)
   op.grouping = op.groups and host.groups(op.groups)
   return seal(op)
 end
@@ -160,8 +151,7 @@ function definition.check_whole(op)
   end
   check_name("tenant", op.tenant)
   check_name("actor", op.actor)
-  local pieces = op.lane_pieces or {}
-  for i = 2, #pieces, 2 do check_name("lane", pieces[i]) end
+  lanes.each_field(op.lanes, function(name) check_name("lane", name) end)
 end
 
 return definition

@@ -2,9 +2,10 @@
 -- type, default and description. The checks of a definition and the LuaCATS class
 -- (lua/moonpool/types/operation.lua) are made from this list. `host`: the C side reads the field
 -- (src/ops/call_lua.c).
-local due = require "moonpool.operation.due"
-local is  = require "moonpool.is"
-local sql = require "moonpool.sql"
+local due   = require "moonpool.operation.due"
+local is    = require "moonpool.is"
+local lanes = require "moonpool.operation.lanes"
+local sql   = require "moonpool.sql"
 
 -- The types of values: `type` is the LuaCATS type, fault(value) returns nil or what is wrong.
 
@@ -99,7 +100,8 @@ local list = {
     "seconds of CPU time for one attempt; default MOONPOOL_CPU_BUDGET" },
   { "memory", integer(1, 65536), host = true,
     "MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY" },
-  { "lane", text, "calls whose lane is equal wait for each other; `$name`s are input fields" },
+  { "lane", { type = "string|moonpool.lane|(string|moonpool.lane)[]", fault = lanes.fault },
+    "calls whose lane is equal wait for each other; `$name`s are input fields" },
   { "group", integer(1, 64), host = true,
     "up to so many calls that wait in the lane share a transaction" },
   { "groups", integer(1, 256),

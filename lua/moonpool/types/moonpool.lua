@@ -149,6 +149,15 @@ function tx:random(lower, upper) end
 
 ---@alias moonpool.isolation "read committed" | "repeatable read" | "serializable"
 
+--- A lane with terms; `moonpool help lanes`.
+---@class moonpool.lane
+---@field key string        `$name`s are input fields
+---@field width? integer    so many calls at a time; default 1
+---@field rate? string      so many calls may begin: "100/min" (s, min, h, d)
+---@field burst? integer    so many of the rate at once after a pause; default: those of 0.1 s
+---@field priority? string  "$name": an input field, -100 to 100; calls with a lower one go first
+---@field limit? integer    so many calls may wait; further ones get BUSY at once
+
 ---@class moonpool.transaction_options
 ---@field isolation? moonpool.isolation  default "read committed"
 ---@field tenant? string                 uuid that row level security is set to

@@ -40,7 +40,7 @@
 ---MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY
 ---@field memory? integer
 ---calls whose lane is equal wait for each other; `$name`s are input fields
----@field lane? string
+---@field lane? string|moonpool.lane|(string|moonpool.lane)[]
 ---up to so many calls that wait in the lane share a transaction
 ---@field group? integer
 ---with `group`: so many transactions of this operation at a time, for calls of all lanes

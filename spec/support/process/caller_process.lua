@@ -61,7 +61,7 @@ local function operation_of(order)
   if not changed[name] then
     local definition = {}
     for field, value in pairs(registry.get(name)) do definition[field] = value end
-    for _, made in ipairs { "name", "grouping", "lane_pieces", "limited", "plan", "unguarded" } do
+    for _, made in ipairs { "name", "grouping", "lanes", "limited", "plan", "unguarded" } do
       definition[made] = nil
     end
     for field, value in pairs(fields) do definition[field] = value end

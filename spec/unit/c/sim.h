@@ -137,6 +137,7 @@ static struct sim {
     unsigned target; /* of the flush under way */
   } flush;
   struct mp_lanes *lanes;
+  struct mp_lane_seat seat;
   struct mp_policy *policy;
   struct mp_policy_options opt;
   size_t lane_limit;

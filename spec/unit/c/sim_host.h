@@ -88,7 +88,8 @@ static void pump(void) {
 static void start(int who);
 
 static void leave_lane(struct call *call) {
-  struct mp_lane_pass *next = mp_lane_leave(s->lanes, &call->pass);
+  mp_lane_leave(&call->pass, 0);
+  struct mp_lane_pass *next = mp_lane_next(&s->seat);
   if (!next) return;
   struct call *other = MP_LIST_ENTRY(next, struct call, pass);
   CHECK(other->stage == IN_LANE && other->lane == call->lane);
@@ -331,12 +332,12 @@ static void start(int who) { act(who, begin_call(who)); }
 /* COMMIT of `who` is on its way: the next of its lane begins behind it. */
 static void start_behind(int who) {
   struct call *call = &s->calls[who];
-  struct mp_lane_pass *pass = call->lane == LANES ? NULL : mp_lane_behind(&call->pass);
+  struct mp_lane_pass *pass = call->lane == LANES ? NULL : mp_lane_behind(&call->pass, 0);
   struct call *next = pass ? MP_CONTAINER_OF(pass, struct call, pass) : NULL;
   if (!next || next->keyed || !draw(4)) return;
   int other = (int)(next - s->calls);
   CHECK(next->stage == IN_LANE);
-  mp_lane_join(s->lanes, pass);
+  CHECK(mp_lane_join(&call->pass, pass, 0));
   next->joined = true;
   CHECK(begin_call(other) == MP_TX_DO_ACQUIRE);
   trace("call %d: begins behind %d", other, who);
@@ -381,6 +382,7 @@ static void on_call(int who) {
   struct call *call = &s->calls[who];
   struct mp_err err;
   char key = (char)('a' + call->lane);
+  const struct mp_lane_want want = {.key = &key, .len = 1, .terms = {.width = 1, .burst = 1}};
   if (s->shutdown) { /* refused at the door */
     call->stage = ANSWERED;
     call->answers++;
@@ -389,7 +391,7 @@ static void on_call(int who) {
   call->deadline = s->now + (draw(4) ? 4000 : 1 + draw(600));
   s->live++;
   bool free = call->lane == LANES;
-  if (!free && mp_lane_enter(s->lanes, &key, 1, &call->pass, &err)) {
+  if (!free && mp_lane_enter(&s->seat, &want, 1, 0, 0, &call->pass, &err)) {
     CHECK(err.code == MP_EBUSY && mp_lanes_waiting(s->lanes) == s->lane_limit);
     answered(call);
   } else if (free || call->pass.granted) {

@@ -159,6 +159,7 @@ static void begin(unsigned long long seed) {
   if (mp_policy_new(&s->policy, &s->opt, s->now, &err) ||
       mp_lanes_new(&s->lanes, s->lane_limit, &err))
     abort();
+  mp_lane_seat_init(&s->seat, s->lanes, NULL);
   for (int i = 0; i < SLOTS; i++) s->conns[i].user = s->conns[i].session = NOBODY;
   mp_durable_init(&s->flush.durable);
   for (int i = 0; i < CALLS; i++) {
