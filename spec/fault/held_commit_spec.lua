@@ -131,6 +131,32 @@ describe("a COMMIT that waits for a standby", function()
       assert.are.equal(1, ours:count("customers", { last_name = "Ended" }))
     end)
 
+    it("and whose backend is ended is asked about before others of its pool get a connection",
+       function()
+      local one, order, tasks = db.open { url = own.url, max = 1 }, {}, {}
+      standby "nobody"
+      tasks[1] = moonpool.spawn(function()
+        one.transaction({ tenant = ours.id }, function(tx)
+          tx:insert("customers", customer "Asked")
+        end)
+        order[#order + 1] = "resolved"
+      end)
+      local backend, begun = waiting(), 0
+      for i = 1, 3 do
+        tasks[i + 1] = moonpool.spawn(function()
+          begun = begun + 1
+          one.exec "select 1"
+          order[#order + 1] = "another"
+        end)
+      end
+      fault.eventually("the others to wait", function() return begun == 3 end)
+      own:ask("select pg_terminate_backend($1::int)", backend)
+      standby ""
+      for _, task in ipairs(tasks) do task:wait() end
+      one.close()
+      assert.are.same({ "resolved", "another", "another", "another" }, order)
+    end)
+
     for _, witness in ipairs { true, false } do
       it("is not waited for longer than MOONPOOL_COMMIT_TIMEOUT, witness = " .. tostring(witness),
          function()

@@ -104,9 +104,10 @@ void mp_policy_unref(struct mp_policy *policy);
 
 /* ---- events ---- */
 
-/* `ticket` names the waiter until its delivery. Errors: MP_EBUSY (queue full), MP_ECLOSED. */
+/* `ticket` names the waiter until its delivery. `urgent`: it waits in front of all that are not,
+ * also where the queue is full. Errors: MP_EBUSY (queue full), MP_ECLOSED. */
 int mp_policy_acquire(struct mp_policy *policy, uint64_t now, void *tag, uint64_t deadline_ms,
-                      unsigned *ticket, struct mp_err *err) MP_MUST_CHECK;
+                      bool urgent, unsigned *ticket, struct mp_err *err) MP_MUST_CHECK;
 /* The waiter is gone. A connection that was granted to it but not delivered goes to the next
  * waiter. */
 void mp_policy_abandon(struct mp_policy *policy, uint64_t now, unsigned ticket);

@@ -5,14 +5,22 @@ uint64_t mp_policy_wake_ms(const struct mp_policy *p) { return p->wake_ms; }
 
 /* ---- events of waiters ---- */
 
+static void wait_in_turn(struct mp_policy *p, struct mp_ticket *ticket) {
+  struct mp_list *before = ticket->urgent ? p->waiting.next : &p->waiting;
+  while (before != &p->waiting && MP_LIST_ENTRY(before, struct mp_ticket, node)->urgent)
+    before = before->next;
+  mp_list_push_back(before, &ticket->node);
+  p->waiting_count++;
+}
+
 int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t deadline_ms,
-                      unsigned *ticket_out, struct mp_err *err) {
+                      bool urgent, unsigned *ticket_out, struct mp_err *err) {
   if (p->draining) {
     p->told.refused++;
     return mp_err_set(err, MP_ECLOSED, "the connection pool is closing");
   }
   bool full = !p->count[MP_SLOT_IDLE] && p->waiting_count + p->failed_count >= p->opt.queue_limit;
-  if (full || mp_list_empty(&p->free)) {
+  if ((full && !urgent) || mp_list_empty(&p->free)) {
     p->told.refused++;
     return mp_err_set(
         err, MP_EBUSY,
@@ -24,8 +32,8 @@ int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t dea
   ticket->state = TICKET_WAITING;
   ticket->tag = tag;
   ticket->deadline_ms = deadline_ms;
-  mp_list_push_back(&p->waiting, &ticket->node);
-  p->waiting_count++;
+  ticket->urgent = urgent;
+  wait_in_turn(p, ticket);
   p->told.acquires++;
   mp_policy_note(p, deadline_ms);
   *ticket_out = ticket->index;

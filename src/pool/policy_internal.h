@@ -18,6 +18,7 @@ struct mp_ticket {
   unsigned index;
   void *tag;
   uint64_t deadline_ms;
+  bool urgent;
   struct mp_slot *slot; /* GRANTED */
   enum mp_code code;    /* FAILED */
 };

@@ -57,8 +57,9 @@ int mp_policy_resize(struct mp_policy *p, uint64_t now, unsigned min, unsigned m
                      struct mp_err *err) {
   int rv = check_size(min, max, err);
   if (rv) return rv;
-  /* Each waiter and each grant not yet delivered has a ticket. */
-  if (!grow_slots(p, max) || !grow_tickets(p, p->opt.queue_limit + max))
+  /* Each waiter and each grant not yet delivered has a ticket; so have urgent ones, which had a
+   * connection before. */
+  if (!grow_slots(p, max) || !grow_tickets(p, p->opt.queue_limit + 2 * max))
     return mp_err_set(err, MP_ENOMEM, "no memory for a pool of %u connections", max);
   p->opt.min = min;
   p->opt.max = max;

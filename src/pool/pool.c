@@ -305,7 +305,7 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {
   PRE(lease->on_grant && lease->on_fail);
   int rv = mp_policy_acquire(pool->policy, mp_pool_now_ms(pool), lease, lease->deadline_ms,
-                             &lease->slot, err);
+                             lease->urgent, &lease->slot, err);
   if (rv) return rv;
   mp_list_init(&lease->node);
   lease->pool = pool;

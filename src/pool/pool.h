@@ -47,6 +47,7 @@ struct mp_lease {
   uint64_t since_ns;    /* the same, on the finer clock */
   unsigned slot;        /* the pool's */
   bool leak_told;
+  bool urgent;    /* it waits in front of others */
   char where[96]; /* the code that acquired it: "create_deal scripts/create_deal.lua:12"; set by the
                      caller */
   void *data;

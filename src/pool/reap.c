@@ -77,6 +77,7 @@ void mp_reap(struct mp_pool *pool, struct mp_loop *loop, int pid, uint64_t opene
                         .pid = pid,
                         .opened_ms = opened_ms,
                         .lease = {.deadline_ms = mp_loop_now_ms(loop) + WAIT_MS,
+                                  .urgent = true, /* others may wait for its locks */
                                   .where = "the end of a lost transaction",
                                   .data = reap,
                                   .on_grant = on_grant,

@@ -102,10 +102,13 @@ static void on_fail(struct mp_lease *lease, const struct mp_err *err) {
   link->events->on_refused(link, err);
 }
 
-void mp_link_acquire(struct mp_link *link, uint64_t until_ms, const char *where) {
+void mp_link_acquire(struct mp_link *link, uint64_t until_ms, bool urgent, const char *where) {
   PRE(link->state == MP_LINK_NONE);
-  link->lease = (struct mp_lease){
-      .deadline_ms = until_ms, .data = link, .on_grant = on_grant, .on_fail = on_fail};
+  link->lease = (struct mp_lease){.deadline_ms = until_ms,
+                                  .urgent = urgent,
+                                  .data = link,
+                                  .on_grant = on_grant,
+                                  .on_fail = on_fail};
   mp_list_init(&link->lease.node);
   mp_copy_text(link->lease.where, sizeof link->lease.where, where);
   if (!mp_pool_acquire(link->pool, &link->lease, &link->refused)) {

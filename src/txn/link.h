@@ -130,7 +130,7 @@ void mp_link_init(struct mp_link *link, struct mp_loop *loop, struct mp_pool *po
 void mp_link_fini(struct mp_link *link); /* mp_link_quiet */
 
 /* Asks the pool. `where`: shown in reports. on_granted or on_refused follows. */
-void mp_link_acquire(struct mp_link *link, uint64_t until_ms, const char *where);
+void mp_link_acquire(struct mp_link *link, uint64_t until_ms, bool urgent, const char *where);
 void mp_link_stop_waiting(struct mp_link *link); /* if it waits: no event follows */
 
 /* NULL: nothing can be sent. */

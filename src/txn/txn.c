@@ -175,8 +175,10 @@ static unsigned hold(struct mp_txn *txn) {
 
 static void acquire(struct mp_txn *txn) {
   mp_members_note(&txn->work, MP_NOTE_WAITS, 0, NULL);
+  /* Work in doubt first: until its outcome is known nobody can be told, and its rows may be locked.
+   */
   mp_link_acquire(&txn->link, mp_tx_until_ms(&txn->work.tx, mp_work_now_ms(&txn->work)),
-                  txn->work.m->name);
+                  txn->work.tx.in_doubt, txn->work.m->name);
 }
 
 static void act(struct mp_txn *txn, unsigned actions) {

@@ -22,7 +22,7 @@ static unsigned next_slot(struct mp_policy *policy, enum mp_action_kind kind) {
 static unsigned ask(struct mp_policy *policy, uint64_t now, int *tag) {
   unsigned ticket = 0;
   struct mp_err err;
-  CHECK(!mp_policy_acquire(policy, now, tag, now + 1000, &ticket, &err));
+  CHECK(!mp_policy_acquire(policy, now, tag, now + 1000, false, &ticket, &err));
   return ticket;
 }
 
@@ -139,6 +139,30 @@ static void forbidden_move(void) {
   mp_policy_unref(policy);
 }
 
+/* In front of those that came before, behind urgent ones that did, and also where the queue is
+ * full.
+ */
+static void urgent_first(void) {
+  struct mp_policy *policy = policy_of(1, 1);
+  struct mp_err err;
+  unsigned one = next_slot(policy, MP_ACTION_OPEN), ticket;
+  int holder, a, b, c, left = 0;
+  mp_policy_connected(policy, 1, one, 0);
+  ask(policy, 1, &holder);
+  CHECK(got(policy, 1, &holder) == one);
+  ask(policy, 2, &a);
+  while (!mp_policy_acquire(policy, 2, &left, 1000, false, &ticket, &err)) left++;
+  CHECK(err.code == MP_EBUSY);
+  CHECK(!mp_policy_acquire(policy, 4, &b, 1000, true, &ticket, &err));
+  CHECK(!mp_policy_acquire(policy, 4, &c, 1000, true, &ticket, &err));
+  const int *order[] = {&b, &c, &a};
+  for (int i = 0; i < 3; i++) {
+    mp_policy_release(policy, 5, one, MP_RELEASE_REUSE);
+    CHECK(got(policy, 5, order[i]) == one);
+  }
+  mp_policy_unref(policy);
+}
+
 static void sizes_refused(void) {
   struct mp_policy *policy = policy_of(0, 1);
   struct mp_err err = {.code = MP_OK};
@@ -161,6 +185,7 @@ int main(void) {
   pauses_double();
   parked_for_long();
   forbidden_move();
+  urgent_first();
   sizes_refused();
   return failures ? 1 : 0;
 }

@@ -50,7 +50,8 @@ static void take_slot(int who, int slot) {
   if (conn->session != NOBODY) CHECK(!s->sessions[conn->session].in_tx);
   for (int i = 0; i < CALLS; i++) {
     CHECK(s->calls[i].slot != slot);
-    CHECK(s->calls[i].link.state != MP_LINK_WAITING || s->calls[i].pool_order >= call->pool_order);
+    CHECK(s->calls[i].link.state != MP_LINK_WAITING || s->calls[i].pool_order >= call->pool_order ||
+          call->link.lease.urgent);
   }
   call->slot = slot;
   conn->user = who;
@@ -239,7 +240,7 @@ static void act(int who, unsigned actions) {
   mp_link_settle(&call->link);
   if (call->answers && mp_link_quiet(&call->link)) mp_link_unborrow(&call->link);
   if (actions & MP_TX_DO_ACQUIRE)
-    mp_link_acquire(&call->link, mp_tx_until_ms(&call->tx, s->now), "sim");
+    mp_link_acquire(&call->link, mp_tx_until_ms(&call->tx, s->now), call->tx.in_doubt, "sim");
   if (actions & MP_TX_DO_RESUME) {
     struct mp_err err = call->tx.err;
     CHECK(!call->killed && !call->answers);
