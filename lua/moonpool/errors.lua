@@ -48,8 +48,7 @@ function errors.of(value)
   if errors.is(value) then return value end
   local text = tostring(value)
   if type(value) == "string" and text:find("not enough memory", 1, true) == 1 then
-    return errors.new { code = "HOST_OUT_OF_MEMORY", status = 503,
-      message = "the host had no memory left" }
+    return require("moonpool.host").refused_memory() -- made later than this module
   end
   return errors.new { code = "SCRIPT_ERROR", message = text }
 end

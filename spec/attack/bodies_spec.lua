@@ -52,6 +52,15 @@ it("more values than a body may have are refused with the number and the setting
   assert.truthy(answer.json.error.message:find "more than 100000 values %(MOONPOOL_BODY_VALUES%)")
 end)
 
+it("a body that needs more memory than its call may have is too large; the host has enough",
+   function()
+  local answer = service.ask(host, "POST", "/api/ops/bodies",
+                             { token = token, body = bodies.all.long_numbers })
+  assert.are.equal(413, answer.status)
+  assert.are.equal("CONTENT_TOO_LARGE", answer.json.error.code)
+  assert.truthy(answer.json.error.message:find("MOONPOOL_TASK_MEMORY", 1, true))
+end)
+
 it("the log hides what a message repeats of the input, and keeps the rest", function()
   local answer = service.ask(host, "POST", "/api/ops/bodies",
                              { token = token, body = '{"id":"my-secret-id"}' })

@@ -64,6 +64,8 @@ static int describe_nomem(lua_State *L) {
   if (task->account && !mp_account_was_refused(task->account)) { /* it was not its own limit */
     lua_pushliteral(L, "HOST_OUT_OF_MEMORY");
     lua_setfield(L, 1, "code");
+    lua_pushliteral(L, "the host had no memory left");
+    lua_setfield(L, 1, "message");
     lua_pushinteger(L, 503);
     lua_setfield(L, 1, "status");
   }

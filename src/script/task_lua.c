@@ -463,10 +463,10 @@ static int task_all(lua_State *L) {
   return mp_wait_yield(L, 0, all_k);
 }
 
-/* short_at() -> "scripts/a.lua:3": where the task's code was when it was refused memory, or nil */
-static int task_short_at(lua_State *L) {
-  const struct mp_task *task = mp_task_of(L);
-  lua_pushstring(L, task && *task->short_at ? task->short_at : NULL);
+/* refused_memory() -> the error object for Lua's text about memory that the task was refused: by
+ * its own limit (OUT_OF_MEMORY), or because the host has none left */
+static int task_refused_memory(lua_State *L) {
+  mp_task_push_nomem(L);
   return 1;
 }
 
@@ -475,7 +475,7 @@ void mp_task_lua(lua_State *L) {
                                        {"spawn", task_spawn},
                                        {"spawn_limited", task_spawn_limited},
                                        {"loading", task_loading},
-                                       {"short_at", task_short_at},
+                                       {"refused_memory", task_refused_memory},
                                        {"all", task_all},
                                        {NULL, NULL}};
   static const luaL_Reg methods[] = {

@@ -101,7 +101,8 @@ static const struct mp_code_info table[] = {
     {"OUT_OF_MEMORY", "", 500, OPERATOR, NO, FAILED, "a script used up its memory",
      "read fewer rows at a time, or give the operation more `memory`; check "
      "moonpool_lua_memory_bytes"},
-    {"HOST_OUT_OF_MEMORY", "", 503, OPERATOR, YES, LATER,
+    {"HOST_OUT_OF_MEMORY", "", 503, OPERATOR, YES,
+     "the host has no memory for this at present; try again later",
      "the host has no memory left: the machine's, MOONPOOL_MEMORY_LIMIT or MOONPOOL_RESULT_MEMORY",
      "check moonpool_lua_memory_bytes; give it more, or let fewer calls run at a time"},
     {"TOO_MANY_ROWS", "", 500, OPERATOR, NO, FAILED, "tx:one or db.one found more than one row",

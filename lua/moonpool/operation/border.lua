@@ -18,8 +18,10 @@ function border.decode(text)
     error(value, 0)
   end
   if value == NO_MEMORY then
-    error(errors.new { code = "HOST_OUT_OF_MEMORY", status = 503,
-      message = "there is no memory to read the input" }, 0)
+    local e = errors.of(value)
+    if e.code ~= "OUT_OF_MEMORY" then error(e, 0) end
+    error(errors.new { code = "CONTENT_TOO_LARGE", status = 413,
+      message = "the input needs more memory than a call may have (MOONPOOL_TASK_MEMORY)" }, 0)
   end
   local message = tostring(value):gsub("^.-:%d+: ", "")
   error(errors.new { code = "VALIDATION_ERROR", status = 400,

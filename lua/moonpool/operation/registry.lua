@@ -76,7 +76,7 @@ local function run_file(file, judge)
       return made
     end)
     if fine or value ~= "not enough memory" then return fine, value end
-    return false, too_much(errors.new { code = "OUT_OF_MEMORY", line = host.short_at() }, file)
+    return false, too_much(host.refused_memory(), file)
   end)
   if ok then return true, result end
   if not errors.is(result) then return false, script_error(nil, tostring(result)) end

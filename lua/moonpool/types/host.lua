@@ -44,7 +44,8 @@
 ---@field spawn_limited fun(limits: moonpool.limits, fn: function, ...: any): table
 ---@field every fun(seconds: number, name: string, fn: function): table   a handle: stop
 ---@field signal fun(): table            set, wait
----@field short_at fun(): string?        the line at which the task was refused memory
+-- for Lua's own text about refused memory: whose limit it was
+---@field refused_memory fun(): moonpool.error
 -- Calls and transactions
 -- transact(op, run, input, again, lane, tenant, caller, timeout, key, want_info, origin): a call of
 -- an operation; suspends

@@ -31,6 +31,7 @@ bodies.all = {
   escapes       = filled('{"id":"x","text":"', "\\u00e9", '"}'),
   digits        = filled('{"id":"x","any":', "1", "}"),
   decimals      = filled('{"id":"x","any":[', "1.5e3,", "]}"),
+  long_numbers  = '{"id":"x","any":[' .. ("1e-999,"):rep(90000) .. "0]}",
   no_json       = filled('{"id":"x","list":[', "1,", ",]}"),
 }
 
