@@ -21,15 +21,15 @@ _moonpool() {
     words=$(moonpool --help 2>/dev/null | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p')
   elif ((COMP_CWORD == i + 1)); then
     case $command in
-      help) words=$(moonpool --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p') ;;
-      call) words=$(moonpool "${app[@]}" ops 2>/dev/null | sed -n 's/^ *\([a-z][a-z0-9_]*\) .*/\1/p') ;;
+      help) words=$(moonpool --help 2>/dev/null | sed -n '/^Commands/,$s/^  \([a-z]\{1,\}\) .*/\1/p') ;;
+      call | explain) words=$(moonpool "${app[@]}" ops 2>/dev/null | sed -n 's/^ *\([a-z][a-z0-9_]*\) .*/\1/p') ;;
       *) # "up | down | status" in the list of commands
         words=$(moonpool --help 2>/dev/null | sed -n "s/^  $command //p" | sed 's/   .*//' |
           grep -oE '\b[a-z]{2,}\b') ;;
     esac
   fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
-  if [[ $word != -* && " bench check run spec " == *" $command "* ]]; then
+  if [[ $word != -* && " bench check run spec types " == *" $command "* ]]; then
     mapfile -t COMPREPLY < <(compgen -f -- "$word")
   fi
 }

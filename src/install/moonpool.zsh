@@ -17,14 +17,14 @@ case $state in
     if [[ $PREFIX == -* ]]; then
       told=(${(u)${(f)"$(moonpool $words[1] --help 2>/dev/null | grep -oE -e '--[a-z][a-z-]+')"}})
       _describe option told -o nosort
-    elif [[ $words[1] == call && CURRENT -eq 2 ]]; then
+    elif [[ $words[1] == (call|explain) && CURRENT -eq 2 ]]; then
       told=(${(f)"$(moonpool ${opt_args[--app]:+--app} ${opt_args[--app]} ops 2>/dev/null |
         sed -nE 's/^ *([a-z][a-z0-9_]*) +(.*)/\1:\2/p')"})
       _describe operation told
     elif [[ $words[1] == help && CURRENT -eq 2 ]]; then
-      told=(${(f)"$(moonpool --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p')"})
+      told=(${(f)"$(moonpool --help 2>/dev/null | sed -n '/^Commands/,$s/^  \([a-z]\{1,\}\) .*/\1/p')"})
       _describe topic told
-    elif [[ $words[1] == (bench|check|run|spec) ]]; then
+    elif [[ $words[1] == (bench|check|run|spec|types) ]]; then
       _files
     elif [[ CURRENT -eq 2 ]]; then # "up | down | status" in the list of commands
       told=(${(f)"$(moonpool --help 2>/dev/null | sed -n "s/^  $words[1] //p" | sed 's/   .*//' |
