@@ -314,6 +314,16 @@ describe("a host with several workers", function()
     end
   end)
 
+  it("says how many there are, and why there are fewer than asked for", function()
+    local again = host
+    assert.truthy(host:log():find("workers: 3", 1, true), host:log())
+    start { MOONPOOL_WORKERS = "5" }
+    assert.truthy(host:log():find("3 workers instead of 5", 1, true), host:log())
+    assert.truthy(host:log():find("workers: 3", 1, true), host:log())
+    host:stop()
+    host = again
+  end)
+
   it("ends with status 1 when a worker hangs", function()
     local again = host
     local sign = host.folder.path .. "/hang"

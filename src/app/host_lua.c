@@ -115,7 +115,8 @@ static int host_http_open(lua_State *L) {
   options.http.port = (int)luaL_checkinteger(L, 4);
   if (rt->service || rt->stopping)
     return luaL_error(L, "HTTP is already served, or the host is stopping");
-  options.http.connections = mp_open_files_for((size_t)rt->config.http_clients);
+  options.http.connections =
+      mp_open_files_for((size_t)rt->config.http_clients, (unsigned)rt->config.workers);
   options.http.per_address = (size_t)rt->config.http_per_address;
   options.http.memory_bytes = (size_t)rt->config.http_memory_mb * 1024 * 1024;
   lua_State *main = options.L;

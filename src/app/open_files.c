@@ -5,12 +5,13 @@
 #include "util/log.h"
 
 /* Files that the host itself needs: database connections, scripts being read, clients that are
- * being refused. */
-enum { OWN_FILES = 128 };
+ * being refused. Each further worker has a loop, and a connection for its own questions. */
+enum { OWN_FILES = 128, WORKERS_FILES = 8 };
 
-size_t mp_open_files_for(size_t clients) {
+size_t mp_open_files_for(size_t clients, unsigned workers) {
   struct rlimit limit;
-  rlim_t needed = (rlim_t)clients + OWN_FILES;
+  rlim_t own = OWN_FILES + (rlim_t)(workers ? workers - 1 : 0) * WORKERS_FILES;
+  rlim_t needed = (rlim_t)clients + own;
   if (getrlimit(RLIMIT_NOFILE, &limit)) return clients;
   if (limit.rlim_cur < needed) {
     struct rlimit raised = {.rlim_cur = limit.rlim_max < needed ? limit.rlim_max : needed,
@@ -18,8 +19,8 @@ size_t mp_open_files_for(size_t clients) {
     if (!setrlimit(RLIMIT_NOFILE, &raised)) limit = raised;
   }
   if (limit.rlim_cur >= needed) return clients;
-  size_t room = limit.rlim_cur > 2 * OWN_FILES ? (size_t)limit.rlim_cur - OWN_FILES
-                                               : (size_t)limit.rlim_cur / 2;
+  size_t room =
+      limit.rlim_cur > 2 * own ? (size_t)(limit.rlim_cur - own) : (size_t)limit.rlim_cur / 2;
   mp_log(
       MP_LOG_WARN, "http",
       "%llu open files are allowed (ulimit -Hn), enough for %zu clients at a time instead of %zu",

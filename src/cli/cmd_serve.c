@@ -71,8 +71,15 @@ static bool read_workers(struct mp_config *config, const char *given) {
       config->workers = config->pool_max / LEAST_SHARE;
   }
   /* The front needs two connections: the relay has one while it delivers over another. */
-  if (config->workers > config->pool_max / 2) config->workers = config->pool_max / 2;
+  uint64_t wanted = config->workers, most = config->pool_max / 2;
+  if (wanted > most) config->workers = most;
   if (!config->workers) config->workers = 1;
+  if (wanted > config->workers)
+    fprintf(stderr,
+            "moonpool serve: %llu workers instead of %llu: each needs two connections, and "
+            "DB_POOL_MAX is %llu\n",
+            (unsigned long long)config->workers, (unsigned long long)wanted,
+            (unsigned long long)config->pool_max);
   return true;
 }
 

@@ -79,7 +79,8 @@ return function(options)
   local place
   status = failed(function() place = start_http(options.address, options.port) end)
   if status then return status end
-  host.log("info", ("serving %s, %s"):format(host.app_dir, open_control()))
+  host.log("info", ("serving %s, workers: %d, %s"):format(host.app_dir, host.workers or 1,
+    open_control()))
   generations.watch(options.watch)
   role.check()
   local code = 0
