@@ -64,7 +64,7 @@ function serving:exit_code() return tonumber((read(self.folder.path .. "/exit"))
 
 -- Resident memory in KiB. A build with sanitizers keeps what was freed for a while: nil, then.
 function serving:resident()
-  if read(("/proc/%d/maps"):format(self:pid())):find("libasan", 1, true) then return nil end
+  if read(("/proc/%d/maps"):format(self:pid())):find "lib[at]san%.so" then return nil end
   return tonumber(read(("/proc/%d/status"):format(self:pid())):match "VmRSS:%s*(%d+)")
 end
 
