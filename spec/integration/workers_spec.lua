@@ -331,7 +331,8 @@ describe("a host with several workers", function()
                               MOONPOOL_WORKER_TIMEOUT = "1000", MOONPOOL_DRAIN_TIMEOUT = "0" })
     again.folder.write("hang", "")
     assert.are.equal(1, host:wait())
-    assert.truthy(host:log():find("a worker does not answer any more", 1, true), host:log())
+    assert.truthy(host:log():find("worker 1 does not answer any more: the host ends", 1, true),
+                  host:log())
     host:stop()
     host = again
   end)

@@ -15,6 +15,7 @@ struct request {
   unsigned worker;
   struct mp_meters *meters; /* the front's */
   struct mp_watch_report *report;
+  bool gone;            /* it takes no calls any more */
   struct gathering *of; /* NULL: nobody waits any more */
 };
 
@@ -23,6 +24,7 @@ struct gathering { /* a userdata of the task that waits */
   struct mp_token token;
   struct mp_timer timer;
   unsigned missing;
+  unsigned gone;                            /* a worker that has ended, or is about to; 0: none */
   struct request *requests[MP_WORKERS_MAX]; /* that are not back */
 };
 
@@ -32,6 +34,7 @@ static void on_back(struct mp_letter *letter) {
   if (request->report) mp_meters_absorb(request->meters, request->report, request->worker);
   if (of) {
     of->requests[request->worker] = NULL;
+    if (request->gone) of->gone = request->worker;
     if (--of->missing == 0) mp_wait_ready(of->sched, of->token);
   }
   free(request);
@@ -41,7 +44,8 @@ static void on_back(struct mp_letter *letter) {
 static void on_asked(struct mp_letter *letter) {
   struct request *request = MP_CONTAINER_OF(letter, struct request, letter);
   struct mp_generations *set = mp_crew_generations(request->crew, request->worker);
-  request->report = mp_watch_report_new((struct mp_host *)set->host);
+  request->gone = set->stopping;
+  if (!request->gone) request->report = mp_watch_report_new((struct mp_host *)set->host);
   request->letter.open = on_back;
   mp_crew_send(request->crew, 0, &request->letter);
 }
@@ -68,10 +72,16 @@ static int gathered(lua_State *L, int status, lua_KContext ctx) {
     lua_pop(L, 1);
     lua_pushinteger(L, (lua_Integer)i);
   }
+  if (of->gone)
+    lua_pushinteger(L, (lua_Integer)of->gone);
+  else
+    lua_pushnil(L);
   let_go(of);
-  return 1;
+  return 2;
 }
 
+/* gather(seconds) -> the number of a worker that did not answer in time, or nil; that of one that
+ * takes no calls any more, or nil. Suspends. */
 static int gather(lua_State *L) {
   struct mp_crew *crew = lua_touserdata(L, lua_upvalueindex(1));
   double seconds = luaL_checknumber(L, 1);

@@ -99,9 +99,8 @@ return function(options)
   while not host.wait_stop(1) do
     schedules.tick()
     crew.lend()
-    if crew.hung(options.worker_timeout) then
-      give_up("a worker does not answer any more: the host ends", 1)
-    end
+    local fault = crew.lost(options.worker_timeout)
+    if fault then give_up(fault .. ": the host ends", 1) end
   end
   supervisor.stop()
   jobs.stop()

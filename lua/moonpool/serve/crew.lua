@@ -12,8 +12,10 @@ local ASK_S = 2
 function crew.many() return (host.workers or 1) > 1 end
 
 --- Brings the numbers of all workers together; metrics, pool and totals are the host's afterwards.
---- Returns the number of a worker that did not answer within `seconds`, or nil.
+--- Returns the number of a worker that did not answer within `seconds`, or nil; and that of one
+--- that takes no calls any more.
 ---@param seconds? number  default 1
+---@return integer?
 ---@return integer?
 function crew.numbers(seconds)
   if crew.many() then return host.gather(seconds or 1) end
@@ -21,16 +23,18 @@ end
 
 local silent, silent_for
 
---- Called once a second: brings the numbers together; true if a worker has not answered for
---- `limit` seconds, so that it must be taken for hung.
+--- Called once a second: brings the numbers together. Says why the host cannot go on: a worker has
+--- not answered for `limit` seconds, so that it must be taken for hung, or has ended by itself.
 ---@param limit number
-function crew.hung(limit)
-  local late = crew.numbers()
+---@return string?
+function crew.lost(limit)
+  local late, gone = crew.numbers()
+  if gone and not host.stopping() then return ("worker %d has ended"):format(gone) end
   if not late or late ~= silent then
     silent, silent_for = late, late and host.clock()
-    return false
+  elseif host.clock() - silent_for > limit then
+    return ("worker %d does not answer any more"):format(late)
   end
-  return host.clock() - silent_for > limit
 end
 
 local limit -- of connections, of all workers together
@@ -62,7 +66,9 @@ function crew.tell(worker, question)
   local ok, text = host.generations.call("kept", json.encode(question),
     { entry = "moonpool.watch.kept", worker = worker, timeout = ASK_S })
   if ok then return json.decode(text) end
-  host.log("warn", ("worker %d does not answer: %s"):format(worker, text))
+  if not host.stopping() then
+    host.log("warn", ("worker %d does not answer: %s"):format(worker, text))
+  end
 end
 
 --- Asks each other worker -> an array of { worker =, answer = }.

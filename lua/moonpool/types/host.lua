@@ -54,8 +54,9 @@
 ---@field groups fun(width: integer): userdata   for `grouping` of a definition
 ---@field lanes fun(): table             active, waiting
 ---@field workers integer              (front) how many threads carry out the host's calls
----Brings the numbers of all workers together -> one that did not answer in time; suspends.
----@field gather fun(seconds: number): integer?
+---Brings the numbers of all workers together -> one that did not answer in time, one that takes no
+---calls any more; suspends.
+---@field gather fun(seconds: number): integer?, integer?
 ---@field pools fun(): table[]           (front) the pool of each worker, the front's first
 ---@field saturated_elsewhere fun(): table?   (front) a worker whose calls wait for its connections:
 ---{ seconds =, full_s =, waited_s =, holders = }
