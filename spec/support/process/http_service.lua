@@ -80,33 +80,38 @@ function service.stop_under_load(host, token, clients)
 end
 
 --- Calls `hello` again and again over a few connections while `slow` others are never done
---- (slow_clients.lua), and for as long as more() says so. What the slow ones saw, with `answered`
---- and `slowest_ms` of the others.
-function service.among_slow(host, token, slow, more)
+--- (slow_clients.lua), and for as long as more() says so. What the slow ones saw, with `answered`,
+--- `p99_ms` and `slowest_ms` of the others. options.rude: they also come, call one of these
+--- operations and leave; options.token: theirs.
+function service.among_slow(host, token, slow, more, options)
+  options = options or {}
   local crowd = companion.start(function(fifo)
     return (
       "ulimit -n $(ulimit -Hn); exec lua5.4 '%s/spec/support/client/slow_clients.lua' %d %d %s \z
-       hello > \z
-        '%s'"):format(
-      moonpool.app_dir, host.port, slow, token, fifo)
+       '%s' %s > '%s'"):format(
+      moonpool.app_dir, host.port, slow, options.token or token, options.rude or "hello",
+      options.rude and "rude" or "", fifo)
   end)
   assert(crowd:hear() == "ready")
   local request = ("POST /api/ops/hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n")
     :format(token)
-  local clients, answered, slowest_ms = {}, 0, 0
+  local clients, answered, took = {}, 0, {}
   for i = 1, 5 do clients[i] = assert(http.connect(host.port)) end
   repeat
     local client, from = clients[answered % #clients + 1], moonpool.host.clock()
     local answer = client.send(request).answer()
     assert(answer and answer.status == 200, answer and answer.head .. answer.body or "no answer")
-    answered, slowest_ms = answered + 1, math.max(slowest_ms, (moonpool.host.clock() - from) * 1000)
+    answered = answered + 1
+    took[answered] = (moonpool.host.clock() - from) * 1000
   until not more(answered)
   for _, client in ipairs(clients) do client.close() end
   crowd.orders:close() -- its end is the end of its stdin
   local seen = assert(load(crowd:hear()))()
   crowd.answers:close()
   crowd.folder.remove()
-  seen.answered, seen.slowest_ms = answered, slowest_ms
+  table.sort(took)
+  seen.answered, seen.slowest_ms = answered, took[answered]
+  seen.p99_ms = took[math.ceil(answered * 0.99)]
   return seen
 end
 
