@@ -2,6 +2,7 @@
 -- waits for it.
 local db       = require "moonpool.db"
 local failure  = require "spec.support.data.failure"
+local host     = require "moonpool.host"
 local inline   = require "spec.support.data.inline"
 local moonpool = require "moonpool"
 local sql      = require "moonpool.sql"
@@ -191,6 +192,18 @@ describe("a hostile SQL text in an operation", function()
       for i = 1, 1000 do pcall(tx.query, tx, "select " .. i .. (",1"):rep(400000)) end
     end, { timeout = 0.3 }), {})
     assert.are.equal("DEADLINE_EXCEEDED", e.code)
+  end)
+
+  it("costs its task also where it is only split", function()
+    local read = 0
+    local task = host.spawn_limited({ cpu_ms = 300, memory = 1 << 28 }, function()
+      for i = 1, 200 do
+        sql.split("select " .. i .. (",1"):rep(100000))
+        read = read + 1
+      end
+    end)
+    assert.are.equal("SCRIPT_TIMEOUT", failure(task.wait, task).code)
+    assert.is_true(read < 20, read .. " texts were read")
   end)
 
   it("needs a place that can wait", function()

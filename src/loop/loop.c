@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "util/log.h"
 #include "util/metrics.h"
@@ -279,6 +280,12 @@ uint64_t mp_loop_now_ms(struct mp_loop *loop) {
 uint64_t mp_loop_clock_ns(struct mp_loop *loop) {
   (void)loop;
   return uv_hrtime();
+}
+
+uint64_t mp_thread_cpu_ns(void) {
+  struct timespec now;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now)) return 0;
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 uint64_t mp_loop_wall_us(struct mp_loop *loop) {

@@ -29,7 +29,8 @@ void mp_loop_leave(struct mp_loop *loop, void (*on_closed)(void *data), void *da
 uv_loop_t *mp_loop_uv(struct mp_loop *loop);     /* borrowed */
 uint64_t mp_loop_now_ms(struct mp_loop *loop);   /* monotonic, the clock of timers */
 uint64_t mp_loop_clock_ns(struct mp_loop *loop); /* monotonic, read now */
-uint64_t mp_loop_wall_us(struct mp_loop *loop);  /* microseconds since 1970-01-01 UTC */
+uint64_t mp_thread_cpu_ns(void); /* CPU time of the calling thread, which may be any */
+uint64_t mp_loop_wall_us(struct mp_loop *loop); /* microseconds since 1970-01-01 UTC */
 void mp_loop_random(struct mp_loop *loop, void *bytes, size_t n); /* from the system's generator */
 
 typedef void (*mp_turn_cb)(void *data);

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "loop/loop.h"
 #include "util/attr.h"
 
 /* The deepest frames take some 400 bytes for each operator or key word (measured). */
@@ -45,12 +45,6 @@ static struct worker quick = {.mutex = PTHREAD_MUTEX_INITIALIZER,
                              .work = PTHREAD_COND_INITIALIZER,
                              .done = PTHREAD_COND_INITIALIZER};
 
-static uint64_t thread_cpu_ns(void) {
-  struct timespec spent;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-  return (uint64_t)spent.tv_sec * 1000000000 + (uint64_t)spent.tv_nsec;
-}
-
 static void *work(void *data) {
   struct worker *worker = data;
   pthread_mutex_lock(&worker->mutex);
@@ -62,9 +56,9 @@ static void *work(void *data) {
     }
     worker->first = job->next;
     pthread_mutex_unlock(&worker->mutex);
-    uint64_t began_ns = thread_cpu_ns();
+    uint64_t began_ns = mp_thread_cpu_ns();
     job->run(job);
-    job->fault->cpu_ns = thread_cpu_ns() - began_ns;
+    job->fault->cpu_ns = mp_thread_cpu_ns() - began_ns;
     pthread_mutex_lock(&worker->mutex);
     job->done = true;
     pthread_cond_broadcast(&worker->done);

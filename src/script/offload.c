@@ -32,7 +32,9 @@ static void piece_unref(struct mp_piece *piece) {
 
 static void work(void *data) {
   struct mp_piece *piece = data;
+  uint64_t begin_ns = mp_thread_cpu_ns();
   piece->work(piece);
+  piece->cpu_ns += mp_thread_cpu_ns() - begin_ns;
 }
 
 static void done(void *data);
@@ -146,6 +148,8 @@ int mp_piece_submit(lua_State *L, const char *what, lua_KContext ctx, lua_KFunct
 
 void *mp_piece_finished(lua_State *L) {
   struct mp_piece *piece = *(void **)lua_touserdata(L, -1);
+  mp_task_spend(L, piece->cpu_ns);
+  piece->cpu_ns = 0;
   if (!piece->err.code) return piece;
   mp_luaerr_push(L, &piece->err);
   lua_error(L);

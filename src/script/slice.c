@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "loop/loop.h"
 #include "util/log.h"
 
 enum { IDLE_TICKS = 50 }; /* then it sleeps until a slice begins */
@@ -21,11 +22,11 @@ static uint64_t read_ns(clockid_t clock) {
 uint64_t mp_slice_clock_ns(void) { return read_ns(CLOCK_MONOTONIC); }
 
 void mp_slice_closing(struct mp_slice *slice) {
-  if (!slice->close_ns) slice->close_ns = read_ns(CLOCK_THREAD_CPUTIME_ID);
+  if (!slice->close_ns) slice->close_ns = mp_thread_cpu_ns();
 }
 
 uint64_t mp_slice_closing_ns(const struct mp_slice *slice) {
-  return read_ns(CLOCK_THREAD_CPUTIME_ID) - slice->close_ns;
+  return mp_thread_cpu_ns() - slice->close_ns;
 }
 
 static bool membarrier_is(int command) { return syscall(SYS_membarrier, command, 0, 0) == 0; }
@@ -158,7 +159,7 @@ uint64_t mp_slice_cpu_ns(struct mp_slice *slice) {
   if (atomic_load_explicit(&slice->seen, memory_order_acquire) !=
       atomic_load_explicit(&slice->number, memory_order_relaxed))
     return slice->begin_ns ? unseen_ns(slice, read_ns(CLOCK_MONOTONIC)) : 0;
-  return unseen_ns(slice, atomic_load(&slice->seen_ns)) + read_ns(CLOCK_THREAD_CPUTIME_ID) -
+  return unseen_ns(slice, atomic_load(&slice->seen_ns)) + mp_thread_cpu_ns() -
          atomic_load(&slice->seen_cpu_ns);
 }
 

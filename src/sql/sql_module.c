@@ -108,6 +108,7 @@ static void ask_split(struct question *q) {
 static void run_question(void *data) {
   struct question *question = data;
   question->ask(question);
+  question->piece.cpu_ns += question->fault.cpu_ns;
 }
 
 static void end_question(void *data) {
@@ -132,7 +133,7 @@ static struct question *push_question(lua_State *L, void (*about)(struct questio
  * top. */
 static int ask(lua_State *L, struct question *question, const char *what, lua_KFunction k) {
   if (strlen(question->sql) > MP_SQL_QUICK) return mp_piece_submit(L, what, 0, k);
-  question->ask(question);
+  run_question(question);
   return k(L, LUA_OK, 0);
 }
 
@@ -220,7 +221,7 @@ static int describe_from(lua_State *L, lua_KContext number) {
     mp_task_checkpoint(L, "sql.split");
     struct question *question = push_question(L, ask_parse, begin, len);
     if (len > MP_SQL_QUICK) return mp_piece_submit(L, "sql.split", number, described);
-    question->ask(question);
+    run_question(question);
     add_statement(L, number);
   }
   return 1;

@@ -354,6 +354,7 @@ struct text_reading {
 static void read_text(void *data) {
   struct text_reading *reading = data;
   reading->ok = mp_text_classify(reading->text, &reading->fault);
+  reading->piece.cpu_ns += reading->fault.cpu_ns;
 }
 
 static void end_reading(void *data) {
@@ -367,7 +368,6 @@ static int was_read(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   struct text_reading *reading = mp_piece_finished(L);
   lua_CFunction method = reading->method;
-  mp_task_spend(L, reading->fault.cpu_ns);
   if (!reading->ok) raise_fault(L, reading->what, &reading->fault);
   lua_insert(L, -2);
   keep(L, reading->idx);

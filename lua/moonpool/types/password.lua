@@ -1,8 +1,9 @@
 ---@meta moonpool.password
 -- Passwords as argon2id hashes (64 MiB, 3 passes; RFC 9106, 4). Other threads do the work, two
--- passwords at a time. The calling task waits about 100 ms, longer if many tasks wait. Inside an
--- operation it may hold the transaction's connection during this wait: hash before the first
--- statement, and give such operations a lane, so that many calls wait there.
+-- passwords at a time; their CPU time counts as the task's. The calling task waits about 100 ms,
+-- longer if many tasks wait. Inside an operation it may hold the transaction's connection during
+-- this wait: hash before the first statement, and give such operations a lane, so that many calls
+-- wait there.
 -- A password is a text of at most 1024 bytes; no error repeats it. Lua's own copy stays in memory
 -- until it is collected.
 
