@@ -204,4 +204,28 @@ describe("a pool of db.open whose server falls silent", function()
     first:stop()
     second:stop()
   end)
+
+  it("breaks those that are in use, as soon as another server has answered", function()
+    local first, second = proxy.start(), proxy.start()
+    local url = first:url(moonpool.host.app_url)
+      :gsub("@127%.0%.0%.1:%d+/", ("@127.0.0.1:%d,127.0.0.1:%d/"):format(first.port, second.port))
+    local pool = db.open { url = url, max = 3 }
+    local function ask() return pool.value "select pg_sleep(0.05)::text" end
+    moonpool.all { ask, ask, ask }
+    first:watch("B 1 freeze", "B 2 freeze", "B 3 freeze")
+    local function wait()
+      return pcall(pool.lease, function(conn) return conn.value "select 1" end, { timeout = 60 })
+    end
+    local a, b = moonpool.spawn(wait), moonpool.spawn(wait)
+    pcall(pool.lease, function(conn) return conn.value "select 1" end, { timeout = 0.1 })
+    assert.are.equal(1, pool.value "select 1")
+    for _, task in ipairs { a, b } do
+      local ok, e = task:wait()
+      assert.is_false(ok)
+      assert.matches("no longer answers", e.message)
+    end
+    pool.close()
+    first:stop()
+    second:stop()
+  end)
 end)

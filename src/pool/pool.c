@@ -43,10 +43,22 @@ static void remember_error(struct mp_pool *pool, const struct mp_err *err) {
   pool->outage_told = true;
 }
 
+/* A standby that answers proves nothing: the primary may be slow. */
+static void settle_silence(struct mp_pool *pool, const struct mp_conn *conn) {
+  const char *server = mp_conn_server(conn);
+  bool same = !strcmp(server, pool->silent);
+  if (!pool->silent_ms || (!same && mp_conn_read_only(conn))) return;
+  uint64_t silent_ms = pool->silent_ms;
+  pool->silent_ms = 0;
+  if (same) return; /* then only a connection to it was lost */
+  mp_log(MP_LOG_WARN, "pool", "the database server at %s does not answer; another at %s does",
+         pool->silent, server);
+  mp_pool_leave(pool, silent_ms, pool->silent);
+}
+
 static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) {
   struct pool_slot *slot = data;
   struct mp_pool *pool = slot->pool;
-  (void)conn;
   if (err) {
     remember_error(pool, err);
     mp_policy_connect_failed(pool->policy, mp_pool_now_ms(pool), slot->index, draw(pool));
@@ -56,6 +68,7 @@ static void on_open(struct mp_conn *conn, void *data, const struct mp_err *err) 
     pool->outage_told = false;
     observe(pool, pool->meters.connect, slot->opening_ns);
     mp_policy_connected(pool->policy, mp_pool_now_ms(pool), slot->index, draw(pool));
+    settle_silence(pool, conn);
   }
   pump(pool);
 }
@@ -416,6 +429,14 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*closed)(vo
 void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms) {
   mp_policy_retire(pool->policy, mp_pool_now_ms(pool), opened_ms, false);
   pump(pool);
+}
+
+void mp_pool_suspect(struct mp_pool *pool, const struct mp_conn *conn) {
+  struct mp_servers *servers = pool->conn_options.servers;
+  pool->silent_ms = mp_pool_now_ms(pool);
+  snprintf(pool->silent, sizeof pool->silent, "%s", mp_conn_server(conn));
+  if (servers) mp_servers_shun(servers, pool->silent, pool->silent_ms);
+  mp_pool_retire(pool, pool->silent_ms);
 }
 
 void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server) {

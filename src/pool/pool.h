@@ -91,8 +91,12 @@ void mp_pool_close(struct mp_pool *pool, uint64_t deadline_ms, void (*on_closed)
 /* Connections opened up to `opened_ms` lead to a server that must not be used any more: each is
  * closed at once, or when it is released. */
 void mp_pool_retire(struct mp_pool *pool, uint64_t opened_ms);
-/* The same, and no answer will come from `server` (mp_conn_server): connections to it are broken
- * even while in use, and those that were being opened are opened again. */
+/* The server of `conn` left a question without an answer. Idle connections are closed, and servers
+ * that were not silent are tried first; once a new connection leads to another server, which takes
+ * writes, those in use are left (mp_pool_leave). */
+void mp_pool_suspect(struct mp_pool *pool, const struct mp_conn *conn);
+/* The same as mp_pool_retire, and no answer will come from `server` (mp_conn_server): connections
+ * to it are broken even while in use, and those that were being opened are opened again. */
 void mp_pool_leave(struct mp_pool *pool, uint64_t opened_ms, const char *server);
 /* The server has answered on another connection: connects now, without waiting for the back-off. */
 void mp_pool_reachable(struct mp_pool *pool);

@@ -2,6 +2,7 @@
 #ifndef MP_POOL_INTERNAL_H
 #define MP_POOL_INTERNAL_H
 
+#include "pg/servers.h"
 #include "pool/policy.h"
 #include "pool/pool.h"
 
@@ -34,6 +35,8 @@ struct mp_pool {
   void (*on_closed)(void *data);
   void *on_closed_data;
   char last_error[160], last_sqlstate[6];
+  char silent[MP_SERVER_KEY]; /* mp_pool_suspect: the server, and when; 0: none */
+  uint64_t silent_ms;
 };
 
 static inline uint64_t mp_pool_now_ms(const struct mp_pool *pool) {

@@ -105,16 +105,13 @@ static void suspect(struct mp_host *host, const struct mp_conn *conn) {
 }
 
 void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn) {
-  uint64_t now_ms = mp_loop_now_ms(host->loop);
   if (!host->pool || !conn) return;
-  if (pool == host->pool || pool == host->shared->own) {
-    suspect(host, conn);
-    retire(host, now_ms);
+  if (pool != host->pool && pool != host->shared->own) {
+    mp_pool_suspect(pool, conn);
     return;
   }
-  struct mp_servers *servers = mp_pool_conn_options(pool)->servers;
-  if (servers) mp_servers_shun(servers, mp_conn_server(conn), now_ms);
-  mp_pool_retire(pool, now_ms);
+  suspect(host, conn);
+  retire(host, mp_loop_now_ms(host->loop));
 }
 
 static void tell(struct probe *probe) {

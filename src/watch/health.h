@@ -32,7 +32,7 @@ bool mp_health_misled(struct mp_host *host, struct mp_pool *pool, const struct m
 /* A question of the host's own was not answered in time on this connection of `pool`, which the
  * caller breaks. Idle connections are closed, because they may lead to the same silence. Of the
  * host's own database those in use are broken as soon as a look has reached another server; a pool
- * of db.open is not looked at: its next connections try the other servers first. */
+ * of db.open is not looked at: there, as soon as a new connection has (mp_pool_suspect). */
 void mp_health_silent(struct mp_host *host, struct mp_pool *pool, const struct mp_conn *conn);
 
 /* From now on the database is looked at each second while a statement on the host's pool takes
