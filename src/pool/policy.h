@@ -80,7 +80,7 @@ struct mp_action {
 /* The outcome for one waiter. */
 struct mp_delivery {
   void *tag;
-  enum mp_code code; /* MP_OK: it has `slot` now; MP_ETIMEOUT, MP_ENODB, MP_ECLOSED */
+  enum mp_code code; /* MP_OK: it has `slot` now; MP_ETIMEOUT, MP_ENODB, MP_EBUSY, MP_ECLOSED */
   unsigned slot;
 };
 
@@ -104,10 +104,14 @@ void mp_policy_unref(struct mp_policy *policy);
 
 /* ---- events ---- */
 
-/* `ticket` names the waiter until its delivery. `urgent`: it waits in front of all that are not,
- * also where the queue is full. Errors: MP_EBUSY (queue full), MP_ECLOSED. */
-int mp_policy_acquire(struct mp_policy *policy, uint64_t now, void *tag, uint64_t deadline_ms,
-                      bool urgent, unsigned *ticket, struct mp_err *err) MP_MUST_CHECK;
+/* `ticket` names the waiter until its delivery. Waiters of one `user` are served in the order in
+ * which they came, and users take turns (fair.h). `urgent`: it waits in front of all that are not,
+ * also where the queue is full, and takes no turn. Errors: MP_EBUSY (queue full), MP_ECLOSED. If
+ * the queue is full and its last waiter's user has had more of it, that waiter is refused instead:
+ * its delivery is MP_EBUSY. */
+int mp_policy_acquire(struct mp_policy *policy, uint64_t now, void *tag, uint64_t user,
+                      uint64_t deadline_ms, bool urgent, unsigned *ticket,
+                      struct mp_err *err) MP_MUST_CHECK;
 /* The waiter is gone. A connection that was granted to it but not delivered goes to the next
  * waiter. */
 void mp_policy_abandon(struct mp_policy *policy, uint64_t now, unsigned ticket);
@@ -148,7 +152,7 @@ bool mp_policy_has_delivery(const struct mp_policy *policy);
 /* When the next tick is due, or MP_POLICY_NEVER; may be too early, never too late. */
 uint64_t mp_policy_wake_ms(const struct mp_policy *policy);
 
-/* The tag of the oldest waiter, or NULL. */
+/* The tag of the waiter who came first, or NULL. Walks through all. */
 void *mp_policy_oldest(const struct mp_policy *policy);
 enum mp_slot_state mp_policy_state(const struct mp_policy *policy, unsigned slot);
 void mp_policy_counts(const struct mp_policy *policy, struct mp_policy_counts *out);

@@ -5,22 +5,33 @@ uint64_t mp_policy_wake_ms(const struct mp_policy *p) { return p->wake_ms; }
 
 /* ---- events of waiters ---- */
 
+/* Behind all whose turn is not later. */
 static void wait_in_turn(struct mp_policy *p, struct mp_ticket *ticket) {
-  struct mp_list *before = ticket->urgent ? p->waiting.next : &p->waiting;
-  while (before != &p->waiting && MP_LIST_ENTRY(before, struct mp_ticket, node)->urgent)
-    before = before->next;
-  mp_list_push_back(before, &ticket->node);
+  struct mp_list *at = p->waiting.prev;
+  while (at != &p->waiting && MP_LIST_ENTRY(at, struct mp_ticket, node)->turn > ticket->turn)
+    at = at->prev;
+  mp_list_push_front(at, &ticket->node);
   p->waiting_count++;
 }
 
-int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t deadline_ms,
-                      bool urgent, unsigned *ticket_out, struct mp_err *err) {
+/* Refuses the last waiter, if the user's turn would come before its turn. */
+static bool make_room(struct mp_policy *p, uint64_t user) {
+  if (mp_list_empty(&p->waiting) || mp_list_empty(&p->free)) return false;
+  struct mp_ticket *last = MP_LIST_ENTRY(p->waiting.prev, struct mp_ticket, node);
+  if (last->turn <= mp_fair_next(&p->fair, user)) return false;
+  p->told.refused++;
+  mp_policy_ticket_fail(p, last, MP_EBUSY);
+  return true;
+}
+
+int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t user,
+                      uint64_t deadline_ms, bool urgent, unsigned *ticket_out, struct mp_err *err) {
   if (p->draining) {
     p->told.refused++;
     return mp_err_set(err, MP_ECLOSED, "the connection pool is closing");
   }
   bool full = !p->count[MP_SLOT_IDLE] && p->waiting_count + p->failed_count >= p->opt.queue_limit;
-  if ((full && !urgent) || mp_list_empty(&p->free)) {
+  if ((full && !urgent && !make_room(p, user)) || mp_list_empty(&p->free)) {
     p->told.refused++;
     return mp_err_set(
         err, MP_EBUSY,
@@ -31,8 +42,10 @@ int mp_policy_acquire(struct mp_policy *p, uint64_t now, void *tag, uint64_t dea
   struct mp_ticket *ticket = MP_LIST_ENTRY(mp_list_pop_front(&p->free), struct mp_ticket, node);
   ticket->state = TICKET_WAITING;
   ticket->tag = tag;
+  ticket->user = user;
+  ticket->order = p->arrived++;
   ticket->deadline_ms = deadline_ms;
-  ticket->urgent = urgent;
+  ticket->turn = urgent ? MP_FAIR_NO_TURN : mp_fair_take(&p->fair, user);
   wait_in_turn(p, ticket);
   p->told.acquires++;
   mp_policy_note(p, deadline_ms);
@@ -45,7 +58,10 @@ void mp_policy_abandon(struct mp_policy *p, uint64_t now, unsigned index) {
   struct mp_ticket *ticket = p->tickets[index];
   struct mp_slot *slot = ticket->slot;
   if (ticket->state == TICKET_FREE) return;
-  if (ticket->state == TICKET_WAITING) p->waiting_count--;
+  if (ticket->state == TICKET_WAITING) {
+    p->waiting_count--;
+    mp_fair_give_up(&p->fair, ticket->user, ticket->turn);
+  }
   if (ticket->state == TICKET_FAILED) p->failed_count--;
   mp_policy_ticket_free(p, ticket);
   if (slot) {
@@ -234,8 +250,12 @@ bool mp_policy_next(struct mp_policy *p, struct mp_action *out) {
 }
 
 void *mp_policy_oldest(const struct mp_policy *p) {
-  if (!p->waiting_count) return NULL;
-  return MP_LIST_ENTRY(p->waiting.next, struct mp_ticket, node)->tag;
+  const struct mp_ticket *oldest = NULL;
+  MP_LIST_EACH(it, &p->waiting) {
+    const struct mp_ticket *ticket = MP_LIST_ENTRY(it, struct mp_ticket, node);
+    if (!oldest || ticket->order < oldest->order) oldest = ticket;
+  }
+  return oldest ? oldest->tag : NULL;
 }
 
 enum mp_slot_state mp_policy_state(const struct mp_policy *p, unsigned slot) {

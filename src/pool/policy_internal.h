@@ -4,6 +4,7 @@
 #ifndef MP_POLICY_INTERNAL_H
 #define MP_POLICY_INTERNAL_H
 
+#include "pool/fair.h"
 #include "pool/policy.h"
 #include "util/list.h"
 
@@ -17,8 +18,9 @@ struct mp_ticket {
   enum ticket_state state;
   unsigned index;
   void *tag;
+  uint64_t user, turn; /* of `fair` */
+  uint64_t order;      /* of arrival */
   uint64_t deadline_ms;
-  bool urgent;
   struct mp_slot *slot; /* GRANTED */
   enum mp_code code;    /* FAILED */
 };
@@ -52,8 +54,9 @@ struct mp_policy {
   struct mp_list by_state[MP_SLOT_STATE_COUNT];
   unsigned count[MP_SLOT_STATE_COUNT];
   struct mp_list todo;
-  struct mp_list free, waiting, granted,
-      failed; /* tickets; waiting and granted in order of arrival */
+  struct mp_list free, waiting, granted, failed; /* tickets; waiting and granted by turn */
+  struct mp_fair fair;
+  uint64_t arrived; /* tickets ever */
   unsigned waiting_count, failed_count;
   uint64_t wake_ms;
   uint64_t next_connect_ms; /* no connect before: back-off */

@@ -78,6 +78,7 @@ int mp_policy_new(struct mp_policy **out, const struct mp_policy_options *option
   if (!p) return mp_err_set(err, MP_ENOMEM, "no memory for a connection pool");
   p->opt = *options;
   p->wake_ms = p->full_since_ms = MP_POLICY_NEVER;
+  mp_fair_init(&p->fair);
   if (!p->opt.backoff_max_ms) p->opt.backoff_max_ms = MP_POLICY_BACKOFF_MAX_MS;
   for (int i = 0; i < MP_SLOT_STATE_COUNT; i++) mp_list_init(&p->by_state[i]);
   mp_list_init(&p->todo);

@@ -80,7 +80,10 @@ void mp_policy_ticket_free(struct mp_policy *p, struct mp_ticket *ticket) {
 }
 
 void mp_policy_ticket_fail(struct mp_policy *p, struct mp_ticket *ticket, enum mp_code code) {
-  if (ticket->state == TICKET_WAITING) p->waiting_count--;
+  if (ticket->state == TICKET_WAITING) {
+    p->waiting_count--;
+    mp_fair_give_up(&p->fair, ticket->user, ticket->turn);
+  }
   if (ticket->slot) ticket->slot->ticket = NULL;
   ticket->slot = NULL;
   mp_list_remove(&ticket->node);
@@ -110,6 +113,7 @@ static void regrant(struct mp_policy *p, struct mp_slot *slot) {
   ticket->slot = NULL;
   mp_list_remove(&ticket->node);
   mp_list_push_front(&p->waiting, &ticket->node);
+  mp_fair_again(&p->fair, ticket->user, ticket->turn);
   ticket->state = TICKET_WAITING;
   p->waiting_count++;
   mp_policy_note(p, ticket->deadline_ms);
@@ -138,6 +142,7 @@ static void serve(struct mp_policy *p, uint64_t now) {
     ticket->slot = slot;
     ticket->state = TICKET_GRANTED;
     p->waiting_count--;
+    mp_fair_served(&p->fair, ticket->user, ticket->turn);
     mp_list_remove(&ticket->node);
     mp_list_push_back(&p->granted, &ticket->node);
   }

@@ -232,6 +232,11 @@ static void deliver_one(struct mp_pool *pool, const struct mp_delivery *delivery
     mp_pool_timeout_error(pool, lease, &err);
   else if (delivery->code == MP_ENODB)
     mp_err_set(&err, MP_ENODB, "the database cannot be reached: %s", pool->last_error);
+  else if (delivery->code == MP_EBUSY)
+    mp_err_set(&err, MP_EBUSY,
+               "too many calls of the same tenant or operation wait for a database connection: the "
+               "queue is full (MOONPOOL_QUEUE_LIMIT), and others have had less of it; try again "
+               "later");
   else
     mp_err_set(&err, delivery->code,
                "the connection pool was closed while this call waited for a connection");
@@ -317,8 +322,8 @@ void mp_pool_pass_on(struct mp_lease *from, struct mp_lease *to) {
 
 int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err *err) {
   PRE(lease->on_grant && lease->on_fail);
-  int rv = mp_policy_acquire(pool->policy, mp_pool_now_ms(pool), lease, lease->deadline_ms,
-                             lease->urgent, &lease->slot, err);
+  int rv = mp_policy_acquire(pool->policy, mp_pool_now_ms(pool), lease, lease->user,
+                             lease->deadline_ms, lease->urgent, &lease->slot, err);
   if (rv) return rv;
   mp_list_init(&lease->node);
   lease->pool = pool;

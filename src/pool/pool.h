@@ -1,7 +1,9 @@
 /* pool.h: who may use which connection, and who waits.
  *
  * The pool carries out what its policy (policy.h, a pure machine) decides: it opens, closes and
- * pings connections, and hands them to waiters in the order in which they came. Owner: the runtime.
+ * pings connections, and hands them to waiters: each user's in the order in which they came,
+ * and the users take turns (fair.h), so that one who asks for many does not keep others waiting.
+ * Owner: the runtime.
  * Thread: the loop's. */
 #ifndef MP_POOL_H
 #define MP_POOL_H
@@ -42,6 +44,7 @@ struct mp_lease {
   struct mp_list node;
   struct mp_pool *pool;
   struct mp_conn *conn; /* NULL while it waits */
+  uint64_t user;        /* who takes turns with others: a hash; 0: the host and scripts */
   uint64_t deadline_ms; /* loop time until which it waits */
   uint64_t since_ms;    /* when it began to wait, then when it got the connection */
   uint64_t since_ns;    /* the same, on the finer clock */

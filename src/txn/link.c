@@ -65,8 +65,8 @@ static void on_refusal(struct mp_timer *timer) {
 }
 
 void mp_link_init(struct mp_link *link, struct mp_loop *loop, struct mp_pool *pool,
-                  int64_t lock_key, const struct mp_link_events *events) {
-  *link = (struct mp_link){.events = events, .loop = loop, .pool = pool};
+                  int64_t lock_key, uint64_t user, const struct mp_link_events *events) {
+  *link = (struct mp_link){.events = events, .loop = loop, .pool = pool, .user = user};
   link->lock.key[mp_format_int(link->lock.key, lock_key)] = '\0';
   link->lock.values[0] = link->lock.key;
   mp_timer_init(&link->give_up, loop, on_give_up);
@@ -104,7 +104,8 @@ static void on_fail(struct mp_lease *lease, const struct mp_err *err) {
 
 void mp_link_acquire(struct mp_link *link, uint64_t until_ms, bool urgent, const char *where) {
   PRE(link->state == MP_LINK_NONE);
-  link->lease = (struct mp_lease){.deadline_ms = until_ms,
+  link->lease = (struct mp_lease){.user = link->user,
+                                  .deadline_ms = until_ms,
                                   .urgent = urgent,
                                   .data = link,
                                   .on_grant = on_grant,

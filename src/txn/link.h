@@ -109,6 +109,7 @@ struct mp_link {
   const struct mp_link_events *events;
   struct mp_loop *loop;
   struct mp_pool *pool;
+  uint64_t user; /* of the pool, who takes turns with others */
   enum mp_link_state state;
   enum mp_link_fate fate;
   struct mp_lease lease;
@@ -126,7 +127,7 @@ struct mp_link {
 };
 
 void mp_link_init(struct mp_link *link, struct mp_loop *loop, struct mp_pool *pool,
-                  int64_t lock_key, const struct mp_link_events *events);
+                  int64_t lock_key, uint64_t user, const struct mp_link_events *events);
 void mp_link_fini(struct mp_link *link); /* mp_link_quiet */
 
 /* Asks the pool. `where`: shown in reports. on_granted or on_refused follows. */

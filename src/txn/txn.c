@@ -385,6 +385,13 @@ static void on_flushed(struct mp_flush_wait *wait, const struct mp_err *lost) {
   act(txn, lost ? mp_tx_flush_lost(tx, lost, mp_work_now(&txn->work)) : mp_tx_flushed(tx));
 }
 
+/* Tenants take turns at the pool; without one, operations do. Scripts are one user with db.query.
+ */
+static uint64_t user_of(const struct mp_txn_options *options) {
+  if (options->tenant) return mp_budget_key("", options->tenant);
+  return options->restricted && options->name ? mp_budget_key(options->name, NULL) : 0;
+}
+
 void mp_txn_send_queued(struct mp_txn *txn) { act(txn, mp_tx_flush(&txn->work.tx)); }
 
 /* ---- its beginning ---- */
@@ -416,7 +423,8 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
     mp_txns_block_free(host->txns, txn);
     return rv;
   }
-  mp_link_init(&txn->link, host->loop, txn->work.options.pool, options->lock_key, &link_events);
+  mp_link_init(&txn->link, host->loop, txn->work.options.pool, options->lock_key, user_of(options),
+               &link_events);
   mp_segment_init(&txn->segment, work, &txn->link, on_segment_end);
   mp_outcome_init(&txn->outcome, work, &txn->link, &txn->segment.witness, on_outcome);
   txn->group = (struct mp_group){.work = work, .segment = &txn->segment};

@@ -184,7 +184,7 @@ static void acquire(struct sim *s) {
     if (s->conns[i].holder == w - s->waiters) return;
   uint64_t deadline = s->now + draw(draw(4) ? 3000 : 3);
   struct mp_err err = {.code = MP_OK};
-  int rv = mp_policy_acquire(s->policy, s->now, w, deadline, false, &w->ticket, &err);
+  int rv = mp_policy_acquire(s->policy, s->now, w, 0, deadline, false, &w->ticket, &err);
   CHECK((rv == -MP_ECLOSED) == s->draining);
   CHECK(rv != -MP_EBUSY || s->waits >= s->opt.queue_limit);
   CHECK(-rv == (int)err.code);

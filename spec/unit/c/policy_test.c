@@ -22,7 +22,7 @@ static unsigned next_slot(struct mp_policy *policy, enum mp_action_kind kind) {
 static unsigned ask(struct mp_policy *policy, uint64_t now, int *tag) {
   unsigned ticket = 0;
   struct mp_err err;
-  CHECK(!mp_policy_acquire(policy, now, tag, now + 1000, false, &ticket, &err));
+  CHECK(!mp_policy_acquire(policy, now, tag, 0, now + 1000, false, &ticket, &err));
   return ticket;
 }
 
@@ -151,10 +151,10 @@ static void urgent_first(void) {
   ask(policy, 1, &holder);
   CHECK(got(policy, 1, &holder) == one);
   ask(policy, 2, &a);
-  while (!mp_policy_acquire(policy, 2, &left, 1000, false, &ticket, &err)) left++;
+  while (!mp_policy_acquire(policy, 2, &left, 0, 1000, false, &ticket, &err)) left++;
   CHECK(err.code == MP_EBUSY);
-  CHECK(!mp_policy_acquire(policy, 4, &b, 1000, true, &ticket, &err));
-  CHECK(!mp_policy_acquire(policy, 4, &c, 1000, true, &ticket, &err));
+  CHECK(!mp_policy_acquire(policy, 4, &b, 0, 1000, true, &ticket, &err));
+  CHECK(!mp_policy_acquire(policy, 4, &c, 0, 1000, true, &ticket, &err));
   const int *order[] = {&b, &c, &a};
   for (int i = 0; i < 3; i++) {
     mp_policy_release(policy, 5, one, MP_RELEASE_REUSE);
@@ -168,6 +168,67 @@ static void sizes_refused(void) {
   struct mp_err err = {.code = MP_OK};
   CHECK(mp_policy_resize(policy, 0, 2, 1, &err) == -MP_EINVAL && err.code == MP_EINVAL);
   CHECK(mp_policy_resize(policy, 0, 0, 0, &err) == -MP_EINVAL);
+  mp_policy_unref(policy);
+}
+
+static unsigned ask_as(struct mp_policy *policy, int *tag, uint64_t user) {
+  unsigned ticket = 0;
+  struct mp_err err;
+  CHECK(!mp_policy_acquire(policy, 2, tag, user, 1000, false, &ticket, &err));
+  return ticket;
+}
+
+/* One connection; user 1 asks for all places of the queue, then user 2 for one. */
+static void users_take_turns(void) {
+  struct mp_policy *policy = policy_of(1, 1);
+  int held, noisy[10], calm, late;
+  unsigned slot = next_slot(policy, MP_ACTION_OPEN);
+  mp_policy_connected(policy, 1, slot, 0);
+  ask_as(policy, &held, 1);
+  got(policy, 2, &held);
+  for (int i = 0; i < 10; i++) ask_as(policy, &noisy[i], 1);
+  CHECK(mp_policy_oldest(policy) == &noisy[0]);
+  /* The queue is full: one more of user 1 is refused; for user 2 the last of user 1 makes room. */
+  unsigned ticket = 0;
+  struct mp_err err;
+  struct mp_delivery d;
+  CHECK(mp_policy_acquire(policy, 2, &late, 1, 1000, false, &ticket, &err) == -MP_EBUSY);
+  ask_as(policy, &calm, 2);
+  CHECK(mp_policy_deliver(policy, 2, &d) && d.code == MP_EBUSY && d.tag == &noisy[9]);
+  const int *order[] = {&calm, &noisy[0], &noisy[1], &noisy[2]};
+  for (int i = 0; i < 4; i++) {
+    mp_policy_release(policy, 3, slot, MP_RELEASE_REUSE);
+    CHECK(got(policy, 3, order[i]) == slot);
+  }
+  /* User 2 asks again and again: he waits for one turn of user 1 at most. */
+  for (int i = 3; i < 9; i++) {
+    ask_as(policy, &calm, 2);
+    mp_policy_release(policy, 3, slot, MP_RELEASE_REUSE);
+    CHECK(got(policy, 3, &calm) == slot);
+    if (i == 8) break;
+    mp_policy_release(policy, 3, slot, MP_RELEASE_REUSE);
+    CHECK(got(policy, 3, &noisy[i]) == slot);
+  }
+  mp_policy_unref(policy);
+}
+
+/* Turns that a user gives up are not held against him. */
+static void given_up_turns(void) {
+  struct mp_policy *policy = policy_of(1, 1);
+  int held, gone[8], a, b;
+  unsigned tickets[8], slot = next_slot(policy, MP_ACTION_OPEN);
+  mp_policy_connected(policy, 1, slot, 0);
+  ask_as(policy, &held, 1);
+  got(policy, 2, &held);
+  for (int i = 0; i < 8; i++) tickets[i] = ask_as(policy, &gone[i], 1);
+  for (int i = 0; i < 8; i++) mp_policy_abandon(policy, 2, tickets[i]);
+  ask_as(policy, &held, 2);
+  ask_as(policy, &a, 1);
+  ask_as(policy, &b, 2);
+  mp_policy_release(policy, 3, slot, MP_RELEASE_REUSE);
+  CHECK(got(policy, 3, &held) == slot);
+  mp_policy_release(policy, 3, slot, MP_RELEASE_REUSE);
+  CHECK(got(policy, 3, &a) == slot);
   mp_policy_unref(policy);
 }
 
@@ -187,5 +248,7 @@ int main(void) {
   forbidden_move();
   urgent_first();
   sizes_refused();
+  users_take_turns();
+  given_up_turns();
   return failures ? 1 : 0;
 }

@@ -324,7 +324,7 @@ static unsigned begin_call(int who) {
   call->stage = IN_TX;
   call->stamp++;
   arm_due(who, call->deadline);
-  mp_link_init(&call->link, NULL, NULL, 0, &link_events);
+  mp_link_init(&call->link, NULL, NULL, 0, 0, &link_events);
   return mp_tx_start(&call->tx, &options);
 }
 

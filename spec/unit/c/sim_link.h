@@ -74,8 +74,8 @@ int mp_pool_acquire(struct mp_pool *pool, struct mp_lease *lease, struct mp_err 
   struct call *call = call_of(lease);
   (void)pool;
   call->pool_order = ++s->orders;
-  int rv = mp_policy_acquire(s->policy, s->now, call, lease->deadline_ms, lease->urgent,
-                             &lease->slot, err);
+  int rv = mp_policy_acquire(s->policy, s->now, call, lease->user, lease->deadline_ms,
+                             lease->urgent, &lease->slot, err);
   pump();
   return rv;
 }
