@@ -80,7 +80,8 @@ TSAN_SPECS = spec/unit/task_spec.lua spec/unit/task_end_spec.lua spec/fault/earl
   spec/integration/workers_spec.lua
 tsan: test-setup ## the specs that use threads under ThreadSanitizer
 	@$(call configure,tsan,build/tsan)
-	@$(call compile,build/tsan,--target moonpool preload)
+	@$(call compile,build/tsan,--target moonpool preload flow_threads_test)
+	@TSAN_OPTIONS=halt_on_error=1 build/tsan/spec/flow_threads_test
 	@for spec in $(TSAN_SPECS); do echo "$$spec"; TSAN_OPTIONS=halt_on_error=1 build/tsan/moonpool spec $$spec || exit 1; done
 
 asan: test-setup build/npm/node_modules ## the same tests under AddressSanitizer and UBSan
