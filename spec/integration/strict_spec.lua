@@ -1,6 +1,7 @@
 -- Strict where silence hurts: fields that the input does not have, results that `output` does not
 -- describe, callers of a tenant whom row level security shows nothing.
 local command  = require "spec.support.process.command"
+local failure  = require "spec.support.data.failure"
 local is       = require "moonpool.is"
 local moonpool = require "moonpool"
 local scratch  = require "spec.support.data.scratch"
@@ -38,6 +39,29 @@ describe("a checked input", function()
     assert.are.equal(5, value.cash)
     assert.has_error(function() return value.cahs end,
       "there is no field `cahs`; did you mean `cash`?")
+  end)
+end)
+
+describe("an operation that takes more round trips than its `round_trips`", function()
+  local function reads(count, most)
+    return moonpool.operation { round_trips = most, run = function(tx)
+      local sum = 0
+      for i = 1, count do sum = sum + tx:value("select $1::int", i) end
+      return sum
+    end }
+  end
+
+  it("fails a spec, and says how to see why", function()
+    local op = reads(3, 2)
+    local e = failure(moonpool.call, op)
+    assert.matches("took 4 round trips, and its definition says at most 2; `moonpool explain",
+                   e.message, 1, true)
+    assert.equal("SCRIPT_ERROR", e.code)
+  end)
+
+  it("does nothing where it takes as many", function()
+    assert.same({ 6, n = 1 }, table.pack(moonpool.call(reads(3, 4))))
+    assert.equal(4, select(2, moonpool.call_info(reads(3, 4))).round_trips)
   end)
 end)
 

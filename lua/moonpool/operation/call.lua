@@ -1,15 +1,16 @@
 -- moonpool.operation.call: what happens to a call of an operation before and after its transaction:
 -- its tenant, its idempotency key, its lane. A call inside a transaction joins that transaction.
-local border    = require "moonpool.operation.border"
-local deep_copy = require "moonpool.is.copy"
-local errors    = require "moonpool.errors"
-local failures  = require "moonpool.operation.failures"
-local host      = require "moonpool.host"
-local json      = require "moonpool.json"
-local lanes     = require "moonpool.operation.lanes"
-local output    = require "moonpool.operation.output"
-local schema    = require "moonpool.is.schema"
-local spelling  = require "moonpool.is.spelling"
+local border      = require "moonpool.operation.border"
+local deep_copy   = require "moonpool.is.copy"
+local errors      = require "moonpool.errors"
+local failures    = require "moonpool.operation.failures"
+local host        = require "moonpool.host"
+local json        = require "moonpool.json"
+local lanes       = require "moonpool.operation.lanes"
+local output      = require "moonpool.operation.output"
+local round_trips = require "moonpool.operation.round_trips"
+local schema      = require "moonpool.is.schema"
+local spelling    = require "moonpool.is.spelling"
 
 local operation = {}
 
@@ -253,9 +254,12 @@ local function call(op, input, options, want_info)
   local run    = script_of(op, key, options)
   local again  = function(fresh) return run(fresh, check(op, raw, options)) end
   local short  = key and no_memory_for_answer(op)
+  local counted = round_trips.wanted(op)
   local answer, info = host.transact(op, run, checked, again, lane, tenant, caller or nil,
-                                     timeout_of(op, options), key, want_info, options.origin)
-  return stored(op, answer, key, short, options), info
+                                     timeout_of(op, options), key, want_info or counted,
+                                     options.origin)
+  if counted then round_trips.judge(op, info) end
+  return stored(op, answer, key, short, options), want_info and info or nil
 end
 
 -- Calls an operation; a failure is counted and reported. With options.answer_text the result is

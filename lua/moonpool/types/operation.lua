@@ -39,6 +39,8 @@
 ---@field cpu? number
 ---MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY
 ---@field memory? integer
+---round trips that a call may take; with more, specs and `moonpool call` fail
+---@field round_trips? integer
 ---calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field lane? string|moonpool.lane|(string|moonpool.lane)[]
 ---up to so many calls that wait in the lane share a transaction
