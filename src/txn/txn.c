@@ -401,14 +401,14 @@ static int make(struct mp_txn **out, struct mp_host *host, const struct mp_txn_o
   PRE(options->tx.max_attempts && calls->push_script && calls->on_answer);
   struct mp_txn *txn = mp_txns_block(host->txns, sizeof(struct mp_txn));
   if (!txn) return mp_err_set(err, MP_ENOMEM, "no memory for a transaction");
-  struct mp_work *work = &txn->work;
-  *work = (struct mp_work){.host = host,
-                           .txn = txn,
-                           .purse = mp_work_purse(options),
-                           .options = *options,
-                           .calls = *calls,
-                           .m = &txn->first,
-                           .member_events = &member_events};
+  struct mp_work *work = &txn->work; /* the block is zeroed, which is what costs here */
+  work->host = host;
+  work->txn = txn;
+  work->purse = mp_work_purse(options);
+  work->options = *options;
+  work->calls = *calls;
+  work->m = &txn->first;
+  work->member_events = &member_events;
   if (!work->options.pool) work->options.pool = host->pool;
   work->options.tx.keyed = options->key_id;
   /* What is borrowed from the call is its member's alone. */
