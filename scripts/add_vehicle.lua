@@ -31,7 +31,7 @@ return moonpool.operation {
     -- A deal makes it pending, a delivery sells it.
     status         = is.enum { "available", "hold", "in_transit" }:default("available"),
   },
-  output = is.object { vehicle = is.row },
+  output = is.object { vehicle = is.row:of "vehicles" },
 
   tenant  = "dealership_id",
   actor   = "user_id",

@@ -37,8 +37,9 @@ return moonpool.operation {
     initial_state    = is.enum { "DRAFT", "IN_PROGRESS", "APPROVED", "CANCELLED",
                                  "DELIVERED" }:default("DRAFT"),
   },
-  output = is.object { deal = is.row, scenario = is.row, customer = is.row,
-                       vehicle = is.row:optional() },
+  output = is.object { deal = is.row:of "deals", scenario = is.row:of "deal_scenarios",
+                       customer = is.row:of "customers",
+                       vehicle = is.row:of("vehicles"):optional() },
 
   tenant    = "dealership_id",
   actor     = "salesperson_id",

@@ -41,7 +41,7 @@ return moonpool.operation {
     limit          = paging.limit,
     cursor         = paging.cursor:optional():describe("nextCursor of the page before"),
   },
-  output = is.object { deals = is.array(is.row), next_cursor = is.string:optional() },
+  output = is.object { deals = is.array(is.row:of "deals"), next_cursor = is.string:optional() },
 
   tenant    = "dealership_id",
   read_only = true,

@@ -43,7 +43,7 @@ return moonpool.operation {
     user_id       = is.uuid:optional(),
     scenario_data = scenarios.changes,
   },
-  output = is.object { scenario = is.row },
+  output = is.object { scenario = is.row:of "deal_scenarios" },
 
   tenant  = "dealership_id",
   actor   = "user_id",

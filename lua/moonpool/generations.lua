@@ -27,12 +27,19 @@ function generations.call(name, input, options)
   error(errors.new(value), 2)
 end
 
+-- Asks an entry of the current generation, which answers with JSON.
+local function ask(entry)
+  local ok, text = native.call(entry, nil, { entry = entry })
+  local value = json.decode(text)
+  return ok and value or error(errors.new(value), 3)
+end
+
 -- operations() -> a description of each operation of the current generation: name, summary, every,
 -- …
-function generations.operations()
-  local ok, text = native.call("operations", nil, { entry = "moonpool.operation.describe" })
-  local value = json.decode(text)
-  return ok and value or error(errors.new(value), 2)
-end
+function generations.operations() return ask "moonpool.operation.describe" end
+
+-- raised() -> by the operation's name: { codes = of the errors that it raises, open = true if it
+-- may raise others }
+function generations.raised() return ask "moonpool.check.raised" end
 
 return generations

@@ -126,10 +126,34 @@ function definitions.check_input(self, op, given, node)
   end
 end
 
+-- The tables and columns that rows of a schema are said to have: is.row:of("orders", "id").
+local function check_rows(self, of, node, file)
+  local known, near = nil, nil
+  if of.table then known, near = self.project.catalog:table(of.table) end
+  if of.table and not known then
+    self:add { severity = "error", rule = "output", file = file, node = node,
+      message = ("there is no table `%s`"):format(of.table),
+      help = near and ("did you mean `%s`?"):format(near) or nil }
+  end
+  for _, name in ipairs(known and of.columns or {}) do
+    if not known.columns[name] then
+      self:add { severity = "error", rule = "output", file = file, node = node,
+        message = ("table `%s` has no column `%s`"):format(of.table, name),
+        help = access.advice(name, known.columns) }
+    end
+  end
+  for _, part in pairs(of.fields or of.choices or { of.item }) do
+    check_rows(self, part, node, file)
+  end
+end
+
 --- Judges a definition. `given`: the table of the script; `field`: the application's tenant field.
 function definitions.check(self, op, given, field)
   check_errors(self, op, given)
   check_tenant(self, op, given, field)
+  if op.output then
+    check_rows(self, schema.of(op.output), key_node(given, "output"), given.file)
+  end
 end
 
 return definitions

@@ -1,6 +1,6 @@
 -- `moonpool types [DIR]`: LuaCATS definitions for editors: the host's, one class for each table
 -- (its row, and what an insert takes) and for the input and the result of each operation.
-local db       = require "moonpool.db"
+local columns  = require "moonpool.db.columns"
 local host     = require "moonpool.host"
 local lfs      = require "lfs"
 local registry = require "moonpool.operation.registry"
@@ -24,27 +24,6 @@ local LUARC = [[
 ]]
 
 -- ---- tables --------------------------------------------------------------------------------
-
-local COLUMNS = [[
-  select c.oid::regclass::text as relation, a.attname as name, a.attnotnull as required,
-         a.atthasdef or a.attidentity <> '' as has_default,
-         a.attgenerated <> '' or a.attidentity = 'a' as generated,
-         coalesce(b.typcategory, t.typcategory) as category,
-         (case when coalesce(b.typcategory, t.typcategory) = 'A' then e.typname
-               else coalesce(b.typname, t.typname) end) as type,
-         array(select enumlabel::text from pg_enum
-               where enumtypid in (t.oid, b.oid, e.oid) order by enumsortorder) as labels,
-         col_description(c.oid, a.attnum) as about
-  from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-       join pg_type t on t.oid = a.atttypid
-       left join pg_type b on b.oid = t.typbasetype and t.typtype = 'd'
-       left join pg_type e on e.oid = coalesce(b.typelem, t.typelem)
-             and coalesce(b.typcategory, t.typcategory) = 'A'
-  where c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
-    and c.relname <> 'moonpool_migrations'
-    and c.relnamespace not in (select oid from pg_namespace
-      where nspname in ('information_schema', 'moonpool') or nspname like 'pg\_%')
-  order by relation, a.attnum]]
 
 local lua_types = {
   int2 = "integer", int4 = "integer", int8 = "integer", oid = "integer", float4 = "number",
@@ -73,15 +52,8 @@ end
 local function one_line(text) return (text:gsub("%s+", " ")) end
 
 local function tables()
-  local lines, by_name, order = { "---@meta", "" }, {}, {}
+  local lines, by_name, order = { "---@meta", "" }, columns()
   local function add(text, ...) lines[#lines + 1] = text:format(...) end
-  for _, column in ipairs(db.query(COLUMNS)) do
-    if not by_name[column.relation] then
-      by_name[column.relation] = {}
-      order[#order + 1] = column.relation
-    end
-    table.insert(by_name[column.relation], column)
-  end
   for _, name in ipairs(order) do
     local class = name:gsub('"', "")
     add("---@class row.%s: moonpool.row", class)
@@ -120,7 +92,7 @@ end
 
 kinds = {
   any = function() return "any" end,
-  row = function() return "moonpool.row" end,
+  row = function(s) return s.table and not s.columns and "row." .. s.table or "moonpool.row" end,
   boolean = function() return "boolean" end,
   integer = function() return "integer" end,
   number = function() return "number" end,

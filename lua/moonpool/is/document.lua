@@ -16,7 +16,9 @@ end
 
 local kinds = {
   any = function() return {} end,
-  row = function() return { type = "object" } end,
+  row = function(s)
+    return { type = "object", ["x-table"] = s.table, ["x-columns"] = s.columns }
+  end,
   boolean = function() return { type = "boolean" } end,
   uuid = function() return { type = "string", format = "uuid" } end,
   email = function() return { type = "string", format = "email", maxLength = 254 } end,

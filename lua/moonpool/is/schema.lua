@@ -221,6 +221,19 @@ function methods.exactly_one(object, ...)
   return derive(self, { rules = rules })
 end
 
+-- is.row only: the table whose row it is, and its columns if it does not have all. /openapi.json
+-- takes their types from the database.
+function methods.of(object, name, ...)
+  local self, columns = of(object, "of", true), { ... }
+  if type(name) ~= "string" then
+    error("of: expected the name of a table: is.row:of \"orders\"", 2)
+  end
+  for _, column in ipairs(columns) do
+    if type(column) ~= "string" then error("of: columns are named by texts", 2) end
+  end
+  return derive(self, { table = name, columns = columns[1] and json.array(columns) })
+end
+
 function methods.describe(object, text)
   return derive(of(object, "describe"), { description = text })
 end

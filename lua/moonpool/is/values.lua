@@ -260,10 +260,18 @@ values.any = schema.new("any", {
 -- A database row, or a table in its place. The value is passed on unread: to read a row waits for
 -- the database.
 values.row = schema.new("row", {
-  convert = function(_, value, run)
+  allows = set("of"),
+  convert = function(self, value, run)
     local kind = type(value)
     if value == null or (kind ~= "table" and kind ~= "userdata") or decimal.is(value) then
       return run:fail("must be a row")
+    end
+    if run.of_result and self.columns then -- JSON
+      for _, name in ipairs(self.columns) do
+        if rawget(value, json.camel(name)) == nil then
+          run:fail(("has no column `%s`, which its `output` names"):format(name))
+        end
+      end
     end
     return value
   end,

@@ -80,7 +80,7 @@ local routes = {
   end },
   ["/api/ops"]                   = { GET = list_operations },
   ["/openapi.json"]              = { GET = function()
-    return openapi.document(generations.operations()), 200
+    return openapi.document(generations.operations(), generations.raised()), 200
   end },
   ["/metrics"]                   = { scope = "monitor", GET = function()
     return metrics.text(), 200, PLAIN

@@ -78,4 +78,12 @@ function generations.call_json(name, json, options) end
 ---@return moonpool.generations.operation[]
 function generations.operations() end
 
+---@class moonpool.generations.raised
+---@field codes string[] of the errors that the operation's `errors` and files name
+---@field open? boolean  it may raise others, whose codes it computes
+
+---By the operation's name.
+---@return table<string, moonpool.generations.raised>
+function generations.raised() end
+
 return generations

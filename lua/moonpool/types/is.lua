@@ -65,6 +65,13 @@ function schema:precision(digits) end
 ---@return moonpool.schema
 function schema:exactly_one(...) end
 
+---is.row only: the table whose row it is, and its columns if it does not have all of them.
+---`/openapi.json` takes their types from the database.
+---@param name string
+---@param ... string columns
+---@return moonpool.schema
+function schema:of(name, ...) end
+
 ---@param text string
 ---@return moonpool.schema
 function schema:describe(text) end

@@ -371,6 +371,12 @@ mistake("output_field", [=[
     return { produkt = product, --! output: has no field `produkt` | `product`
              product = product }]=], "  output = is.object { product = is.row },")
 
+mistake("output_columns", [=[
+    return { product = tx:one([[
+      select sku from products where shop_id = $shop_id and id = $product_id]], input) }]=],
+  "  output = is.object { product = is.row:of('products', 'skuu') }, "
+  .. "--! output: no column `skuu` | `sku`")
+
 mistake("output_missing", [=[
     return { count = 1 } --! output: needs `product`]=],
   "  output = is.object { product = is.row, count = is.integer },")
