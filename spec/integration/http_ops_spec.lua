@@ -204,7 +204,9 @@ describe("operations over HTTP", function()
     assert.truthy(doc.paths["/api/ops/hourly"])
     local post = doc.paths["/api/ops/checked"].post
     assert.equal("checked", post.operationId)
-    local schema = post.requestBody.content["application/json"].schema
+    local named = post.requestBody.content["application/json"].schema["$ref"]
+    assert.equal("#/components/schemas/CheckedInput", named)
+    local schema = doc.components.schemas.CheckedInput
     assert.equal(20, schema.properties.companyName.maxLength)
     assert.same({ "companyName" }, schema.required)
   end)
