@@ -93,7 +93,7 @@ describe("moonpool", function()
                          "postgres://,/", "dbname=''", "port=5432", " postgres://127.0.0.1/x" },
         MOONPOOL_CHECK = { "warning" }, MOONPOOL_ENV = { "develop", " " },
         MOONPOOL_LOG = { "xml" },
-        MOONPOOL_FLUSH = { "lazy" },
+        MOONPOOL_FLUSH = { "lazy" }, MOONPOOL_MCP = { "yes" },
         MOONPOOL_LOG_LEVEL = { "loud" },
         MOONPOOL_TZ = { "Europe/Atlantis", "Europe", "tzdata.zi", "../zoneinfo/UTC", " ",
                         "/usr/share/zoneinfo/UTC", ("x"):rep(400) },

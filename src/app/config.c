@@ -58,6 +58,9 @@ static const struct text {
     {"MOONPOOL_CORS_ORIGINS",
      "web origins whose pages may call, separated by commas, or *; unset: none", NULL,
      offsetof(struct mp_config, cors_origins), PUBLIC, mp_judge_origins},
+    {"MOONPOOL_MCP",
+     "on: serve has operations as tools of the Model Context Protocol at /mcp; unset: off",
+     "off on", offsetof(struct mp_config, mcp), PUBLIC, NULL},
     {"MOONPOOL_HOSTS",
      "host names by which clients may call, separated by commas, *.desk.example, or *; unset: any "
      "if serve listens on loopback only, else this machine's own",

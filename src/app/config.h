@@ -91,6 +91,7 @@ struct mp_config {
   char *flush;         /* MOONPOOL_FLUSH: own | shared; NULL: own */
   char *listen;        /* MOONPOOL_LISTEN */
   char *cors_origins;  /* MOONPOOL_CORS_ORIGINS */
+  char *mcp;           /* MOONPOOL_MCP: off | on; NULL: off */
   char *hosts;         /* MOONPOOL_HOSTS */
   char *alert_webhook; /* MOONPOOL_ALERT_WEBHOOK */
   char *otlp_endpoint; /* MOONPOOL_OTLP_ENDPOINT */

@@ -97,6 +97,7 @@ static void share(struct mp_runtime *rt) {
       .wal_flush = rt->wal_flush,
       .shared_flush = config->flush && !strcmp(config->flush, "shared"),
       .development = config->env && !strcmp(config->env, "development"),
+      .mcp = config->mcp && !strcmp(config->mcp, "on"),
       .check = rt->seat.worker ? "off" : check, /* the front checks for all */
       .query_timeout_ms = config->query_timeout_ms,
       .slow_query_ms = config->slow_query_ms,

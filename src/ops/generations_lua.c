@@ -134,8 +134,15 @@ static const char *field(lua_State *L, const char *name) {
   return text;
 }
 
-/* call(name, json | nil, { tenant, as, scopes, key, timeout, entry, worker }) -> ok, json,
- * generation, status, detail */
+static bool flag(lua_State *L, const char *name) {
+  lua_getfield(L, 3, name);
+  bool set = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return set;
+}
+
+/* call(name, json | nil, { tenant, as, scopes, key, timeout, entry, worker, far, dry_run }) -> ok,
+ * json, generation, status, detail */
 static int lua_call_current(lua_State *L) {
   struct mp_err err;
   struct mp_invoke_options options = {.name = luaL_optstring(L, 1, NULL)};
@@ -148,6 +155,8 @@ static int lua_call_current(lua_State *L) {
     options.scopes = field(L, "scopes");
     options.key = field(L, "key");
     options.entry = field(L, "entry");
+    options.far = flag(L, "far");
+    options.dry_run = flag(L, "dry_run");
     lua_getfield(L, 3, "worker");
     options.worker = (unsigned)luaL_optinteger(L, -1, 0);
     lua_pop(L, 1);

@@ -160,6 +160,8 @@ static int start_p(lua_State *L) {
 #undef SET
   lua_pushboolean(L, o->far);
   lua_setfield(L, -2, "far");
+  lua_pushboolean(L, o->dry_run);
+  lua_setfield(L, -2, "dry_run");
   if (o->timeout_s > 0) {
     lua_pushnumber(L, o->timeout_s);
     lua_setfield(L, -2, "timeout");

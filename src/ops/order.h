@@ -19,6 +19,7 @@ struct mp_invoke_options {
   double waited_s;                    /* part of the timeout already used since the request came */
   bool far; /* over the network: internal operations are refused, errors carry the texts of codes.h,
                without place or detail */
+  bool dry_run; /* does the work, answers, and rolls back; `key` is not looked at */
   const struct mp_log_about *about; /* the ids under which the caller knows it, or NULL */
   unsigned worker;                  /* not 0: the worker that is to have it (crew.h) */
   bool settled; /* it runs where it is, whichever worker owns its lane (crew.h) */

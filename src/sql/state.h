@@ -47,6 +47,7 @@ struct mp_shared {
   uint64_t opened_ms;           /* loop time */
 
   bool development;  /* MOONPOOL_ENV */
+  bool mcp;          /* MOONPOOL_MCP */
   const char *check; /* MOONPOOL_CHECK: what happens with scripts that have mistakes */
   bool shared_flush; /* MOONPOOL_FLUSH: of transactions that do not say it themselves */
   /* Settings. Sizes in bytes, times in milliseconds; 0: no limit. */

@@ -85,6 +85,21 @@ static void push_text(lua_State *L, struct mp_http_text text) {
     lua_pushnil(L);
 }
 
+/* What a page may have to know of the request's headers. */
+static void push_head(lua_State *L, const struct mp_job *job) {
+  const struct mp_http_message *message = &job->request->message;
+  struct mp_http_text given;
+  lua_createtable(L, 0, 3);
+  if (mp_http_header(message, "mcp-protocol-version", &given)) {
+    push_text(L, given);
+    lua_setfield(L, -2, "mcp_version");
+  }
+  lua_pushboolean(L, mp_http_header(message, "origin", &given) && !job->cors.origin[0]);
+  lua_setfield(L, -2, "foreign");
+  lua_pushstring(L, mp_header_not_json(message));
+  lua_setfield(L, -2, "not_json");
+}
+
 static int start_page(lua_State *L) {
   static const char *const methods[] = {
 #define X(name) #name,
@@ -109,8 +124,9 @@ static int start_page(lua_State *L) {
     lua_pushnil(L);
   }
   lua_pushboolean(L, job->service->draining);
+  push_head(L, job);
   job->task =
-      mp_task_start(job->service->sched, L, 6, "page", &mp_task_of_host, start->on_done, job);
+      mp_task_start(job->service->sched, L, 7, "page", &mp_task_of_host, start->on_done, job);
   return 0;
 }
 

@@ -31,8 +31,12 @@ struct mp_service_options {
 int mp_service_check(const char *cors_origins, const char *hosts, struct mp_err *err) MP_MUST_CHECK;
 
 /* Takes two functions from the top of L; both may wait:
- *   page(method, path, query, body, who, draining) -> status, content type, body[, policy, follow]
+ *   page(method, path, query, body, who, draining, head) -> status, content type, body[, policy,
+ *       follow]
  *     who: { id, tenant, user, scopes }, or nil if the request has no token
+ *     head: { mcp_version = the header MCP-Protocol-Version, foreign = whether a page of another
+ *       origin asks that MOONPOOL_CORS_ORIGINS does not list, not_json = why the body is no JSON,
+ *       by its headers }
  *     policy: Content-Security-Policy
  *     follow: true makes the answer a stream that begins with the body (feed.h)
  *   find(id) -> nil, or hash (hex), tenant, user, scopes, seconds until it ends         [-2, +0] */

@@ -448,4 +448,6 @@ void mp_metrics_lua(lua_State *L) {
   lua_setfield(L, -2, "slow_query_ms");
   lua_pushboolean(L, mp_host_of(L)->shared->development);
   lua_setfield(L, -2, "development");
+  lua_pushboolean(L, mp_host_of(L)->shared->mcp);
+  lua_setfield(L, -2, "mcp");
 }

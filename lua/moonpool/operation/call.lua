@@ -171,6 +171,22 @@ local function script_of(op, key, options)
   end
 end
 
+-- The same for a call that is only tried: all is sent, the answer is kept in options.tried, and
+-- then an error of the caller's kind, which is not retried, rolls back. Constraints that are
+-- deferred to COMMIT are not looked at.
+local TRIED = "DRY_RUN"
+
+local function trial_of(op, options)
+  local run, tried = script_of(op, nil, options), {}
+  options.tried = tried
+  return function(tx, input)
+    local answer = run(tx, input)
+    tx:flush()
+    tried.text = answer.text or border.encode(answer.value)
+    error(errors.new { code = TRIED, status = 400, message = "a dry run: rolled back" }, 0)
+  end
+end
+
 -- The result that was stored under the key, as JSON. At the border this text is the answer,
 -- unchanged: its decimals are strings already, its numbers are numbers.
 local function recalled(text, options)
@@ -250,8 +266,8 @@ local function call(op, input, options, want_info)
   if owner then return operation.moved, owner end
   local caller = (options.as or options.tenant) and { user_id = options.as, tenant = options.tenant,
     scopes = options.scopes }
-  local key    = key_of(op, raw, options)
-  local run    = script_of(op, key, options)
+  local key    = not options.dry_run and key_of(op, raw, options) or nil
+  local run    = options.dry_run and trial_of(op, options) or script_of(op, key, options)
   local again  = function(fresh) return run(fresh, check(op, raw, options)) end
   local short  = key and no_memory_for_answer(op)
   local counted = round_trips.wanted(op)
@@ -270,6 +286,7 @@ function operation.call(op, input, options, want_info)
   if host.current_tx() then return call(op, input, options, want_info) end
   local ok, result, info = pcall(call, op, input, options, want_info)
   if ok then return result, info end
+  if options.tried and errors.is(result) and result.code == TRIED then return options.tried.text end
   -- In pcall, because there may be too little memory for the report.
   pcall(failures.tell, op.name, result, input, options.origin, options.shown)
   error(result, 0)

@@ -7,6 +7,7 @@ local dashboard   = require "moonpool.serve.dashboard"
 local generations = require "moonpool.generations"
 local host        = require "moonpool.host"
 local json        = require "moonpool.json"
+local mcp         = require "moonpool.serve.mcp"
 local metrics     = require "moonpool.metrics"
 local monitor     = require "moonpool.watch.monitor"
 local openapi     = require "moonpool.serve.openapi"
@@ -82,6 +83,9 @@ local routes = {
   ["/openapi.json"]              = { GET = function()
     return openapi.document(generations.operations(), generations.raised()), 200
   end },
+  ["/mcp"]                       = { POST = function(request)
+    return mcp.answer(request, operations(), may_call)
+  end },
   ["/metrics"]                   = { scope = "monitor", GET = function()
     return metrics.text(), 200, PLAIN
   end },
@@ -116,6 +120,10 @@ end
 
 local function serve(request)
   local route = routes[request.path]
+  if route == routes["/mcp"] and not host.mcp then
+    refuse(404, "NOT_FOUND", "this host does not speak the Model Context Protocol: \z
+      MOONPOOL_MCP=on switches it on")
+  end
   if not route then
     refuse(
       404, "NOT_FOUND", "there is nothing at %s; operations are called with POST /api/ops/NAME",
@@ -137,13 +145,13 @@ local function serve(request)
   return page(request)
 end
 
---- (method, path, query, body, who, draining) -> status, content type, body, the
+--- (method, path, query, body, who, draining, head) -> status, content type, body, the
 --- Content-Security-Policy of a page, and true for an answer that continues as a stream. `who`: the
 --- caller as its token says, nil without a token.
-return function(method, path, query, body, who, draining)
+return function(method, path, query, body, who, draining, head)
   local ok, answer, status, content_type, policy, follow = pcall(serve, {
     method = method, path = path, params = params_of(query), body = body, who = who,
-    draining = draining,
+    draining = draining, head = head,
   })
   if not ok then
     if not errors.is(answer) then

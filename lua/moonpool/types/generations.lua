@@ -24,6 +24,8 @@
 ---@field scopes? string
 ---@field key? string         idempotency key
 ---@field timeout? number     seconds
+---@field far? boolean        over the network: what a caller there may do and see
+---@field dry_run? boolean    rolls back; `key` is not looked at
 ---A module of the host that is called instead of an operation, in the generation's Lua state. It
 ---returns function(name, json, options) -> json.
 ---@field entry? string

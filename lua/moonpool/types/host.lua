@@ -10,6 +10,7 @@
 ---@field body_values integer            the most values that a request's JSON may have
 ---@field check "off"|"warn"|"refuse"  MOONPOOL_CHECK
 ---@field development boolean            MOONPOOL_ENV=development
+---@field mcp boolean                    MOONPOOL_MCP=on
 ---@field load_limits moonpool.limits    of code that is loaded
 ---@field native table<string, string>  modules in C of a program around the host: their functions
 ---@field slow_query_ms number           DB_SLOW_QUERY_THRESHOLD
