@@ -227,6 +227,35 @@ describe("the texts", function()
   end)
 end)
 
+describe("examples for other programs", function()
+  -- What a program says of the blocks of a language in which it finds a fault.
+  local function faults(language, check)
+    local files, folder, problems = {}, nil, {}
+    for name, text in pairs(texts) do
+      local count = 0
+      blocks(text, function(found, code)
+        count = count + 1
+        if found == language then files[("%s%d"):format(name:match "%w+", count)] = code end
+      end)
+    end
+    assert.is_not_nil(next(files))
+    folder = command.folder(files)
+    for name in pairs(files) do
+      local pipe = assert(io.popen((check .. " 2>&1"):format(folder.path .. "/" .. name)))
+      local said = pipe:read "a"
+      if not pipe:close() then problems[#problems + 1] = name .. ": " .. said end
+    end
+    folder.remove()
+    return problems
+  end
+
+  it("are shell that bash can read", function() report(faults("sh", "bash -n '%s'")) end)
+
+  it("are JavaScript that Node.js can read", function()
+    report(faults("js", "node --input-type=module --check < '%s'"))
+  end)
+end)
+
 describe("the five minutes of the README", function()
   it("work as they are pasted", function()
     local pasted
