@@ -229,5 +229,10 @@ return require "moonpool".operation {
       output, code = command.run("check", options)
       assert.are.equal(0, code, output)
     end
+    folder.write("migrations/0003_wrong.sql", "-- migrate:down\ndrop table things;\n")
+    output, code = command.run("check", options)
+    assert.are.equal(1, code, output)
+    assert.matches("0003_wrong.sql:1: nothing stands in front of", output, 1, true)
+    assert.is_nil(output:find("traceback", 1, true), output)
   end)
 end)

@@ -4,10 +4,11 @@
 --
 -- The command line calls it twice: ("prepare", name, url) before the migrations, ("keep", name)
 -- behind them. Its comment says what it was made of.
-local db    = require "moonpool.db"
-local files = require "moonpool.migrate.files"
-local host  = require "moonpool.host"
-local lfs   = require "lfs"
+local db      = require "moonpool.db"
+local files   = require "moonpool.migrate.files"
+local host    = require "moonpool.host"
+local lfs     = require "lfs"
+local problem = require "moonpool.migrate.problem"
 
 local READY, MADE = 0, 10 -- exit codes, for src/cli/cmd_check.c
 
@@ -40,7 +41,13 @@ end
 
 return function(arguments)
   local step, name, url = table.unpack(arguments)
-  if step == "prepare" then return prepare(name, url) end
+  if step == "prepare" then
+    local ok, code = pcall(prepare, name, url)
+    if ok then return code end
+    if not problem.is(code) then error(code, 0) end -- a migration that cannot be read
+    io.stderr:write("moonpool check: ", tostring(code), "\n")
+    return 1
+  end
   db.exec(("comment on database %s is '%s'"):format(name, content()))
   return READY
 end
