@@ -230,7 +230,7 @@ end)
 describe("examples for other programs", function()
   -- What a program says of the blocks of a language in which it finds a fault.
   local function faults(language, check)
-    local files, folder, problems = {}, nil, {}
+    local files, problems = {}, {}
     for name, text in pairs(texts) do
       local count = 0
       blocks(text, function(found, code)
@@ -239,7 +239,7 @@ describe("examples for other programs", function()
       end)
     end
     assert.is_not_nil(next(files))
-    folder = command.folder(files)
+    local folder = command.folder(files)
     for name in pairs(files) do
       local pipe = assert(io.popen((check .. " 2>&1"):format(folder.path .. "/" .. name)))
       local said = pipe:read "a"
