@@ -1,7 +1,6 @@
 /* api_call.c: calls of operations from C: held, begun, canceled, answered. */
 #include <stdlib.h>
 #include <string.h>
-#include <yajl/yajl_tree.h>
 
 #include "app/api_priv.h"
 
@@ -64,27 +63,18 @@ static void fail(struct mp_api_call *call, const struct mp_err *err) {
   mp_buf_fini(&json);
 }
 
-static const char *text_at(yajl_val tree, const char *name, const char *otherwise) {
-  const char *path[] = {name, NULL};
-  yajl_val found = tree ? yajl_tree_get(tree, path, yajl_t_string) : NULL;
-  return found ? YAJL_GET_STRING(found) : otherwise;
-}
-
 static void on_invoked(void *data, const struct mp_invoke_answer *given) {
   struct mp_api_call *call = data;
-  yajl_val tree = given->ok ? NULL : yajl_tree_parse(given->text, NULL, 0);
-  struct moonpool_answer answer = {
-      .ok = given->ok,
-      .json = given->text,
-      .json_len = given->len,
-      .status = given->status,
-      .code = given->ok ? "" : text_at(tree, "code", mp_code_name(MP_EINTERNAL)),
-      .message = given->ok ? "" : text_at(tree, "message", "the error cannot be read"),
-      .detail = given->detail,
-      .generation = given->generation};
+  struct moonpool_answer answer = {.ok = given->ok,
+                                   .json = given->text,
+                                   .json_len = given->len,
+                                   .status = given->status,
+                                   .code = given->code ? given->code : "",
+                                   .message = given->message ? given->message : "",
+                                   .detail = given->detail,
+                                   .generation = given->generation};
   call->mp->ended += call->mp->rt->killed;
   tell(call, &answer);
-  yajl_tree_free(tree);
 }
 
 /* ---- beginning ---- */

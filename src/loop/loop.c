@@ -19,7 +19,7 @@ struct mp_loop {
   uint64_t window_ns, longest_ns[2];
   uint64_t polled_ns, idle_ns; /* when the last poll began; all time spent waiting in polls */
   uv_idle_t idle;              /* armed while a turn is wanted: keeps the poll from waiting */
-  uv_timer_t timer;            /* the earliest of `heap` */
+  uv_timer_t timer;            /* for `earliest` */
   int handles_open;
   size_t jobs; /* on the thread pool */
   void (*at_end)(void *data);
@@ -29,8 +29,7 @@ struct mp_loop {
   bool wanted;
   mp_turn_cb turn;
   void *turn_data;
-  struct mp_timer **heap; /* binary heap by due_ms */
-  size_t timers, timers_cap;
+  struct mp_timer *earliest; /* the heap's root */
   unsigned char random[256]; /* drawn from the system in blocks */
   size_t random_left;
 };
@@ -96,52 +95,70 @@ void mp_loop_measure(struct mp_loop *loop, struct mp_series *lag, struct mp_seri
 
 static void on_idle(uv_idle_t *idle) { (void)idle; }
 
-/* ---- timers: a binary heap whose entries know their place ---- */
+/* ---- timers: a pairing heap, whose links are in the timers: starting one needs no memory ---- */
 
-static void heap_put(struct mp_loop *loop, size_t at, struct mp_timer *timer) {
-  loop->heap[at] = timer;
-  timer->slot = at + 1;
+/* The earlier of two roots; the other becomes its first child. */
+static struct mp_timer *meld(struct mp_timer *a, struct mp_timer *b) {
+  if (!a || !b) return a ? a : b;
+  if (b->due_ms < a->due_ms) {
+    struct mp_timer *earlier = b;
+    b = a;
+    a = earlier;
+  }
+  b->next = a->child;
+  if (b->next) b->next->before = b;
+  b->before = a;
+  a->child = b;
+  return a;
 }
 
-static void heap_up(struct mp_loop *loop, size_t at) {
-  struct mp_timer *timer = loop->heap[at];
-  while (at > 0 && loop->heap[(at - 1) / 2]->due_ms > timer->due_ms) {
-    heap_put(loop, at, loop->heap[(at - 1) / 2]);
-    at = (at - 1) / 2;
+/* One root of a list of siblings: pairs from left to right, then all from right to left. */
+static struct mp_timer *gather(struct mp_timer *first) {
+  struct mp_timer *pairs = NULL, *root = NULL;
+  while (first) {
+    struct mp_timer *second = first->next, *rest = second ? second->next : NULL;
+    first->next = first->before = NULL;
+    if (second) second->next = second->before = NULL;
+    struct mp_timer *pair = meld(first, second);
+    pair->next = pairs;
+    pairs = pair;
+    first = rest;
   }
-  heap_put(loop, at, timer);
+  while (pairs) {
+    struct mp_timer *rest = pairs->next;
+    pairs->next = NULL;
+    root = meld(root, pairs);
+    pairs = rest;
+  }
+  return root;
 }
 
-static void heap_down(struct mp_loop *loop, size_t at) {
-  struct mp_timer *timer = loop->heap[at];
-  for (;;) {
-    size_t child = 2 * at + 1;
-    if (child >= loop->timers) break;
-    if (child + 1 < loop->timers && loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms)
-      child++;
-    if (loop->heap[child]->due_ms >= timer->due_ms) break;
-    heap_put(loop, at, loop->heap[child]);
-    at = child;
-  }
-  heap_put(loop, at, timer);
+/* `before` is the sibling to the left, or the parent of the first child. */
+static void cut(struct mp_timer *timer) {
+  if (timer->before->child == timer)
+    timer->before->child = timer->next;
+  else
+    timer->before->next = timer->next;
+  if (timer->next) timer->next->before = timer->before;
+  timer->next = timer->before = NULL;
 }
 
 static void on_timer(uv_timer_t *handle);
 
 static void arm(struct mp_loop *loop) {
-  if (!loop->timers) {
+  if (!loop->earliest) {
     uv_timer_stop(&loop->timer);
     return;
   }
-  uint64_t now = uv_now(loop->uv), due = loop->heap[0]->due_ms;
+  uint64_t now = uv_now(loop->uv), due = loop->earliest->due_ms;
   uv_timer_start(&loop->timer, on_timer, due > now ? due - now : 0, 0);
 }
 
 static void on_timer(uv_timer_t *handle) {
   struct mp_loop *loop = handle->data;
   uint64_t now = uv_now(loop->uv);
-  while (loop->timers && loop->heap[0]->due_ms <= now) {
-    struct mp_timer *timer = loop->heap[0];
+  while (loop->earliest && loop->earliest->due_ms <= now) {
+    struct mp_timer *timer = loop->earliest;
     mp_timer_stop(timer);
     timer->cb(timer);
   }
@@ -156,17 +173,10 @@ void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
 void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms) {
   struct mp_loop *loop = timer->loop;
   mp_timer_stop(timer);
-  if (loop->timers == loop->timers_cap) {
-    size_t cap = loop->timers_cap ? loop->timers_cap * 2 : 64;
-    struct mp_timer **heap = realloc(loop->heap, cap * sizeof *heap);
-    if (!heap) abort(); /* without its timer a waiter would wait for ever */
-    loop->heap = heap;
-    loop->timers_cap = cap;
-  }
   timer->due_ms = due_ms;
-  loop->heap[loop->timers] = timer;
-  heap_up(loop, loop->timers++);
-  if (timer->slot == 1) arm(loop);
+  timer->running = true;
+  loop->earliest = meld(loop->earliest, timer);
+  if (loop->earliest == timer) arm(loop);
 }
 
 void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms) {
@@ -174,15 +184,14 @@ void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms) {
 }
 
 void mp_timer_stop(struct mp_timer *timer) {
-  if (!timer->slot) return;
+  if (!timer->running) return;
   struct mp_loop *loop = timer->loop;
-  size_t at = timer->slot - 1;
-  timer->slot = 0;
-  struct mp_timer *last = loop->heap[--loop->timers];
-  if (last == timer) return;
-  heap_put(loop, at, last);
-  heap_up(loop, at);
-  heap_down(loop, last->slot - 1);
+  bool earliest = loop->earliest == timer;
+  if (!earliest) cut(timer);
+  struct mp_timer *children = gather(timer->child);
+  loop->earliest = earliest ? children : meld(loop->earliest, children);
+  timer->child = NULL;
+  timer->running = false;
 }
 
 /* ---- the loop ---- */
@@ -218,7 +227,6 @@ static void free_left(struct mp_loop *loop) {
   if (!loop->on_left || loop->handles_open || loop->jobs) return;
   void (*on_left)(void *) = loop->on_left;
   void *data = loop->left_data;
-  free(loop->heap);
   free(loop);
   on_left(data);
 }
@@ -264,7 +272,6 @@ int mp_loop_close(struct mp_loop *loop, struct mp_err *err) {
     }
     while (uv_loop_close(loop->uv) == UV_EBUSY) uv_run(loop->uv, UV_RUN_ONCE);
   }
-  free(loop->heap);
   free(loop);
   return rv;
 }

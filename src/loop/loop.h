@@ -58,12 +58,13 @@ void mp_loop_run(struct mp_loop *loop);
 /* One iteration; waits for an event when `wait`. False: nothing is left to wait for. */
 bool mp_loop_run_once(struct mp_loop *loop, bool wait);
 
-/* A one-shot timer, a value in its owner's memory: stop is immediate and may be repeated, so a
- * stopped timer's memory is free at once. */
+/* A one-shot timer, a value in its owner's memory: starting it cannot fail, and stop is
+ * immediate and may be repeated, so a stopped timer's memory is free at once. */
 struct mp_timer {
   struct mp_loop *loop;
   uint64_t due_ms;
-  size_t slot; /* place in the loop's heap plus one; 0: not running */
+  struct mp_timer *child, *next, *before; /* in the loop's heap */
+  bool running;
   void (*cb)(struct mp_timer *timer);
 };
 void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
@@ -72,7 +73,7 @@ void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
 void mp_timer_start_at(struct mp_timer *timer, uint64_t due_ms);
 void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms);
 void mp_timer_stop(struct mp_timer *timer);
-static inline bool mp_timer_running(const struct mp_timer *timer) { return timer->slot != 0; }
+static inline bool mp_timer_running(const struct mp_timer *timer) { return timer->running; }
 
 /* Work that blocks, on libuv's thread pool: `work` runs there and touches nothing but `data`;
  * `done` runs on the loop's thread. Never calls back before it returns. */

@@ -33,7 +33,7 @@ struct mp_errand {
   void *work;
   bool answered;
   struct mp_invoke_answer answer;
-  char *answer_text; /* text and detail; NULL with an answer: there was no memory for it */
+  char *answer_text; /* and what else is text; NULL with an answer: there was no memory for it */
 
   char texts[]; /* of the options */
 };
@@ -119,19 +119,33 @@ void mp_errand_go(struct mp_errand *errand, unsigned worker) {
   mp_crew_send(errand->crew, worker, &errand->letter);
 }
 
+static size_t room(const char *text) { return text ? strlen(text) + 1 : 0; }
+
+static const char *append(char **end, const char *text) {
+  char *at = *end;
+  size_t size = room(text);
+  if (!size) return NULL;
+  memcpy(at, text, size);
+  *end += size;
+  return at;
+}
+
 void mp_errand_answer(struct mp_errand *errand, const struct mp_invoke_answer *answer) {
   if (errand->answered) return;
-  size_t detail = answer->detail ? strlen(answer->detail) + 1 : 0;
-  char *copy = malloc(answer->len + 1 + detail);
+  char *copy =
+      malloc(answer->len + 1 + room(answer->detail) + room(answer->code) + room(answer->message));
   errand->answered = true;
   errand->answer = *answer;
   errand->answer_text = copy;
   errand->answer.text = copy;
-  errand->answer.detail = copy && detail ? copy + answer->len + 1 : NULL;
+  errand->answer.detail = errand->answer.code = errand->answer.message = NULL;
   if (copy) {
     memcpy(copy, answer->text ? answer->text : "", answer->len);
     copy[answer->len] = '\0';
-    if (detail) memcpy(copy + answer->len + 1, answer->detail, detail);
+    char *end = copy + answer->len + 1;
+    errand->answer.detail = append(&end, answer->detail);
+    errand->answer.code = append(&end, answer->code);
+    errand->answer.message = append(&end, answer->message);
   }
   errand->letter.open = on_return;
   mp_crew_done(errand->crew, errand->worker);

@@ -59,8 +59,11 @@ static void answer_plainly(struct mp_invocation *call, const char *code, const c
     len += snprintf(text + len, sizeof text - (size_t)len, ",\"generation\":%u", call->gen->number);
   text[len++] = '}';
   text[len] = '\0';
-  struct mp_invoke_answer what = {
-      .text = text, .len = (size_t)len, .status = status, .detail = call->far ? NULL : why};
+  struct mp_invoke_answer what = {.text = text, .len = (size_t)len, .status = status};
+  if (!call->far) {
+    what.code = code;
+    what.message = what.detail = why;
+  }
   answer(call, &what);
 }
 
@@ -105,7 +108,8 @@ static void answer_failure(struct mp_invocation *call, const struct mp_task *tas
 
 static void send_on(struct mp_invocation *call, unsigned owner);
 
-/* The entry gives: ok, text, status, detail; or nil and the worker that owns the call's lane. */
+/* The entry gives: ok, text, status, detail, code, message; or nil and the worker that owns the
+ * call's lane. */
 static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_invocation *call = data;
   if (ok && lua_isnil(L, 1) && lua_isinteger(L, 2)) {
@@ -124,7 +128,11 @@ static void on_done(struct mp_task *task, lua_State *L, bool ok, void *data) {
   struct mp_invoke_answer what = {.ok = lua_toboolean(L, 1)};
   what.text = lua_tolstring(L, 2, &what.len);
   what.status = (int)lua_tointeger(L, 3);
-  what.detail = what.ok ? NULL : lua_tostring(L, 4);
+  if (!what.ok) {
+    what.detail = lua_tostring(L, 4);
+    what.code = lua_tostring(L, 5);
+    what.message = lua_tostring(L, 6);
+  }
   answer(call, &what);
 }
 

@@ -29,8 +29,9 @@ struct mp_invoke_answer {
   bool ok;
   const char *text; /* JSON, terminated: the result, or the error as the caller may see it */
   size_t len;
-  int status;         /* 200, or the error's */
-  const char *detail; /* the error for a log, with SQL and traceback; NULL if ok, or far */
+  int status;                 /* 200, or the error's */
+  const char *code, *message; /* the error's, as in `text`; NULL if ok, or far */
+  const char *detail;         /* the error for a log, with SQL and traceback; NULL if ok, or far */
   unsigned generation;
   bool moved;     /* not begun: its lane belongs to another worker ... */
   unsigned owner; /* ... to this one */

@@ -18,7 +18,8 @@ static const char *unsound(const void *object) {
   const struct mp_conn *conn = object;
   if (conn->state == MP_CONN_READY && (!conn->pg || conn->ending))
     return "libpq has no connection, or it is ending";
-  if (conn->state == MP_CONN_CLOSED && (conn->pins || conn->ops.len))
+  if (conn->state == MP_CONN_CLOSED &&
+      (conn->pins || conn->ops.len || !mp_list_empty(&conn->unsent)))
     return "requests have not been answered";
   return NULL;
 }
@@ -188,6 +189,7 @@ int mp_conn_cancel(struct mp_conn *conn, struct mp_err *err) {
 
 void mp_conn_init(struct mp_conn *conn, struct mp_loop *loop) {
   conn->loop = loop;
+  mp_list_init(&conn->unsent);
   mp_timer_init(&conn->end_timer, loop, on_end);
   mp_timer_init(&conn->cancel_timer, loop, on_cancel_timer);
 }

@@ -21,6 +21,7 @@
 #include "loop/loop.h"
 #include "pg/result.h"
 #include "util/err.h"
+#include "util/list.h"
 
 struct mp_conn;
 struct mp_servers;
@@ -64,6 +65,12 @@ enum {
   MP_REQ_DESCRIBE = 1u << 1, /* do not execute: the result tells parameter and column types */
 };
 
+/* The connection's: in its list of what is told of its end without having been sent. */
+struct mp_unsent {
+  struct mp_list node;
+  void (*tell)(struct mp_unsent *unsent, const struct mp_err *err);
+};
+
 /* One statement. Values are in text format; NULL is SQL NULL; `types` (or an entry 0) lets the
  * server infer. The memory, and all it points at, is the caller's and stays until on_done. */
 struct mp_req {
@@ -77,6 +84,7 @@ struct mp_req {
    * server reported; MP_ECANCELED when an earlier request of the segment failed and this one was
    * skipped. */
   void (*on_done)(struct mp_req *req, struct mp_result *result, const struct mp_err *err);
+  struct mp_unsent unsent;
 };
 
 /* The end of a segment. */
@@ -85,6 +93,7 @@ struct mp_sync {
    * MP_ESQL with `result`: the segment was a transaction of its own (no BEGIN) and its end failed,
    * as a deferred constraint does, although each request succeeded. */
   void (*on_done)(struct mp_sync *sync, struct mp_result *result, const struct mp_err *err);
+  struct mp_unsent unsent;
 };
 
 /* Queues a request or the end of a segment. Never fails and never calls back at once: on a

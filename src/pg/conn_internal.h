@@ -67,6 +67,7 @@ struct mp_conn {
   struct mp_err last_fatal; /* the server's last FATAL, which libpq reports as a notice only */
 
   struct mp_op_ring ops;
+  struct mp_list unsent;          /* struct mp_unsent: came while it was ending */
   struct mp_result *result;       /* of the op at the head, until libpq says that it is complete */
   bool aborted_result;            /* ... which was "pipeline aborted" */
   uint64_t arrived, answer_limit; /* bytes since the last answer was complete; as in the options */

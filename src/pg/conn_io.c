@@ -8,20 +8,24 @@
 #include "pg/sqlstate.h"
 #include "util/pre.h"
 
-static struct mp_op *ops_push(struct mp_conn *conn, struct mp_op op) {
+/* Room for what is about to be sent: without its entry in the ring, every later answer would go to
+ * the wrong request. */
+static bool ops_reserve(struct mp_conn *conn, size_t n) {
   struct mp_op_ring *ops = &conn->ops;
-  if (ops->len == ops->cap) {
-    size_t cap = ops->cap ? ops->cap * 2 : 32;
-    struct mp_op *at = malloc(cap * sizeof *at);
-    if (!at)
-      abort(); /* without its entry in the ring, every later answer would go to the wrong request */
-    for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
-    free(ops->at);
-    *ops = (struct mp_op_ring){.at = at, .len = ops->len, .cap = cap};
-  }
-  struct mp_op *slot = &ops->at[(ops->head + ops->len++) % ops->cap];
-  *slot = op;
-  return slot;
+  if (ops->cap - ops->len >= n) return true;
+  size_t cap = ops->cap ? ops->cap * 2 : 32;
+  struct mp_op *at = malloc(cap * sizeof *at);
+  if (!at) return false;
+  for (size_t i = 0; i < ops->len; i++) at[i] = ops->at[(ops->head + i) % ops->cap];
+  free(ops->at);
+  *ops = (struct mp_op_ring){.at = at, .len = ops->len, .cap = cap};
+  return true;
+}
+
+static void ops_push(struct mp_conn *conn, struct mp_op op) {
+  struct mp_op_ring *ops = &conn->ops;
+  PRE(ops->len < ops->cap);
+  ops->at[(ops->head + ops->len++) % ops->cap] = op;
 }
 
 static struct mp_op ops_pop(struct mp_conn *conn) {
@@ -65,9 +69,42 @@ void mp_conn_fail_ops(struct mp_conn *conn, const struct mp_err *err) {
       case MP_OP_OWN_SYNC: break;
     }
   }
+  struct mp_list *node;
+  while ((node = mp_list_pop_front(&conn->unsent))) {
+    struct mp_unsent *unsent = MP_LIST_ENTRY(node, struct mp_unsent, node);
+    unsent->tell(unsent, err);
+  }
 }
 
 /* ---- out ---- */
+
+/* False: the connection is ending, or ends because there is no memory for `n` ops. */
+static bool ready(struct mp_conn *conn, size_t n) {
+  struct mp_err err;
+  if (!mp_conn_alive(conn)) return false;
+  if (ops_reserve(conn, n)) return true;
+  mp_err_set(&err, MP_ENOMEM, "no memory for a statement");
+  err.flags = MP_ERRF_CONN_DEAD;
+  mp_conn_end(conn, &err);
+  return false;
+}
+
+static void tell_at_end(struct mp_conn *conn, struct mp_unsent *unsent,
+                        void (*tell)(struct mp_unsent *unsent, const struct mp_err *err)) {
+  unsent->tell = tell;
+  mp_list_push_back(&conn->unsent, &unsent->node);
+  mp_timer_start(&conn->end_timer, 0);
+}
+
+static void tell_req(struct mp_unsent *unsent, const struct mp_err *err) {
+  struct mp_req *req = MP_CONTAINER_OF(unsent, struct mp_req, unsent);
+  req->on_done(req, NULL, err);
+}
+
+static void tell_sync(struct mp_unsent *unsent, const struct mp_err *err) {
+  struct mp_sync *sync = MP_CONTAINER_OF(unsent, struct mp_sync, unsent);
+  sync->on_done(sync, NULL, err);
+}
 
 /* Deallocates what the cache has dropped, in a segment of its own so that a failure affects nothing
  * else. Only between transactions: a failed one would skip it. */
@@ -75,7 +112,7 @@ static void deallocate_dropped(struct mp_conn *conn) {
   unsigned number;
   bool any = false;
   if (conn->ops.len || PQtransactionStatus(conn->pg) != PQTRANS_IDLE) return;
-  while (mp_stmt_take_dropped(&conn->stmts, &number)) {
+  while (ops_reserve(conn, 2) && mp_stmt_take_dropped(&conn->stmts, &number)) {
     char sql[40], name[MP_STMT_NAME_SIZE];
     mp_stmt_name(number, name);
     snprintf(sql, sizeof sql, "DEALLOCATE %s", name);
@@ -107,18 +144,19 @@ static int send_prepared(struct mp_conn *conn, struct mp_req *req) {
 
 void mp_conn_send(struct mp_conn *conn, struct mp_req *req) {
   PRE(req->sql && req->on_done);
-  if (mp_conn_alive(conn)) {
-    deallocate_dropped(conn);
-    int sent = -1;
-    if (req->flags & MP_REQ_DESCRIBE || (conn->stmts.limit && !(req->flags & MP_REQ_ONCE)))
-      sent = send_prepared(conn, req);
-    if (sent < 0)
-      sent = PQsendQueryParams(conn->pg, req->sql, req->nparams, req->types, req->values, NULL,
-                               NULL, 0);
-    if (!sent) lost(conn, "cannot send a statement");
+  if (mp_conn_alive(conn)) deallocate_dropped(conn);
+  if (!ready(conn, 2)) { /* a Parse may go in front */
+    tell_at_end(conn, &req->unsent, tell_req);
+    return;
   }
+  int sent = -1;
+  if (req->flags & MP_REQ_DESCRIBE || (conn->stmts.limit && !(req->flags & MP_REQ_ONCE)))
+    sent = send_prepared(conn, req);
+  if (sent < 0)
+    sent =
+        PQsendQueryParams(conn->pg, req->sql, req->nparams, req->types, req->values, NULL, NULL, 0);
+  if (!sent) lost(conn, "cannot send a statement");
   ops_push(conn, (struct mp_op){.kind = MP_OP_EXEC, .req = req});
-  if (conn->ending) mp_timer_start(&conn->end_timer, 0);
 }
 
 static void flush(struct mp_conn *conn) {
@@ -131,14 +169,16 @@ static void flush(struct mp_conn *conn) {
 
 void mp_conn_sync(struct mp_conn *conn, struct mp_sync *sync) {
   PRE(sync->on_done);
-  bool sent = mp_conn_alive(conn);
-  if (sent && !PQpipelineSync(conn->pg)) {
-    lost(conn, "cannot send");
-    sent = false;
+  if (!ready(conn, 1)) {
+    tell_at_end(conn, &sync->unsent, tell_sync);
+    return;
   }
+  bool sent = PQpipelineSync(conn->pg);
   ops_push(conn, (struct mp_op){.kind = MP_OP_SYNC, .sync = sync});
-  if (sent) flush(conn);
-  if (conn->ending) mp_timer_start(&conn->end_timer, 0);
+  if (sent)
+    flush(conn);
+  else
+    lost(conn, "cannot send");
 }
 
 /* ---- in ---- */

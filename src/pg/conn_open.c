@@ -285,8 +285,10 @@ static void add_target(struct mp_opening *o, const struct mp_target *of, const c
       (struct mp_target){strdup(of->host), addr ? strdup(addr) : NULL, strdup(of->port), false};
   o->ntargets++;
   if (target->host && target->port && (!addr || target->addr)) return;
+  o->ntargets--;
+  free(target->host), free(target->addr), free(target->port);
+  *target = (struct mp_target){0};
   snprintf(o->failure, sizeof o->failure, "no memory to connect");
-  target->silent = true;
 }
 
 static void look_up(struct mp_opening *o);

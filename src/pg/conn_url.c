@@ -48,15 +48,17 @@ bool mp_opening_put(struct mp_opening *o, const char *keyword, const char *value
   return true;
 }
 
-/* Splits "a,b,c" into at most MP_HOSTS copies; the number of them, or -1. NULL and "" are none. */
+/* Splits "a,b,c" into at most MP_HOSTS copies; the number of them, or the error. NULL and "" are
+ * none. */
 static int split(char *const *list, char **out) {
   int n = 0;
   if (!list || !**list) return 0;
   for (const char *at = *list;;) {
     size_t len = strcspn(at, ",");
-    if (n == MP_HOSTS || !(out[n] = strndup(at, len))) {
+    int rv = n == MP_HOSTS ? -MP_EINVAL : (out[n] = strndup(at, len)) ? 0 : -MP_ENOMEM;
+    if (rv) {
       while (n) free(out[--n]);
-      return -1;
+      return rv;
     }
     n++;
     if (!at[len]) return n;
@@ -75,11 +77,10 @@ static int read_hosts(struct mp_opening *o, struct mp_err *err) {
   int naddrs = split(mp_opening_find(o, "hostaddr"), addrs);
   int nports = split(mp_opening_find(o, "port"), ports);
   int n = nhosts > naddrs ? nhosts : naddrs;
-  bool fits = nhosts >= 0 && naddrs >= 0 && nports >= 0;
+  int rv = nhosts < 0 ? nhosts : naddrs < 0 ? naddrs : nports < 0 ? nports : 0;
   /* What does not fit together, and empty places, which have meanings of their own, are libpq's to
    * judge. */
-  bool plain =
-      fits && n && (!nhosts || !naddrs || nhosts == naddrs) && (nports <= 1 || nports == n);
+  bool plain = !rv && n && (!nhosts || !naddrs || nhosts == naddrs) && (nports <= 1 || nports == n);
   for (int i = 0; plain && i < n; i++) plain = *(naddrs ? addrs[i] : hosts[i]);
   for (int i = 0; plain && i < n; i++) {
     const char *port = nports == 1 ? ports[0] : nports ? ports[i] : "5432";
@@ -87,12 +88,16 @@ static int read_hosts(struct mp_opening *o, struct mp_err *err) {
                                      .addr = naddrs ? strdup(addrs[i]) : NULL,
                                      .port = strdup(*port ? port : "5432")};
     o->nhosts = i + 1;
-    plain = o->hosts[i].host && o->hosts[i].port && (!naddrs || o->hosts[i].addr);
+    if (!o->hosts[i].host || !o->hosts[i].port || (naddrs && !o->hosts[i].addr)) {
+      rv = -MP_ENOMEM;
+      break;
+    }
   }
   drop_list(hosts, nhosts);
   drop_list(addrs, naddrs);
   drop_list(ports, nports);
-  if (fits) return 0;
+  if (!rv) return 0;
+  if (rv == -MP_ENOMEM) return mp_err_set(err, MP_ENOMEM, "no memory to connect");
   return mp_err_set(err, MP_EINVAL, "more than %d hosts or ports in the connection string",
                     MP_HOSTS);
 }

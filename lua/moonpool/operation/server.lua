@@ -66,8 +66,8 @@ local function serve_operation(name, input, options)
   return operation.call(op, value, options)
 end
 
--- (name, JSON text, options) -> ok, JSON text, status, detail; or nil and the worker that owns the
--- call's lane
+-- (name, JSON text, options) -> ok, JSON text, status, detail, code, message; or nil and the worker
+-- that owns the call's lane
 local function serve(name, input, options)
   local ok, result, owner = pcall(options.entry and serve_entry or serve_operation, name, input,
                                   options)
@@ -75,8 +75,9 @@ local function serve(name, input, options)
   if ok then return true, result, 200 end
   local told = options.far and border.far(result) or border.public(result)
   told.call_id = told.call_id or options.origin and options.origin.call_id
-  return false, border.encode(border.writable(told)), told.status,
-    not options.far and border.detail(result, input) or nil
+  local text = border.encode(border.writable(told))
+  if options.far then return false, text, told.status end
+  return false, text, told.status, border.detail(result, input), told.code, told.message
 end
 
 -- Counts the operations, and warns of things that are allowed but hardly intended. It is a fault if

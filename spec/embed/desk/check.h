@@ -26,6 +26,7 @@ struct moonpool_request desk_request(const char *operation, const char *input);
 void desk_loops(const struct desk *desk);   /* loops.c */
 void desk_ends(const struct desk *desk);    /* ends.c */
 void desk_memory(const struct desk *desk);  /* memory.c */
+void desk_sweep(const struct desk *desk);   /* sweep.c; DESK_SWEEP says which lives */
 void desk_natives(const struct desk *desk); /* natives.c */
 
 #endif

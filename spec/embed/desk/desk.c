@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
   if (!strcmp(argv[1], "ends")) desk_ends(&desk);
   if (!strcmp(argv[1], "memory")) desk_memory(&desk);
   if (!strcmp(argv[1], "natives")) desk_natives(&desk);
+  if (!strcmp(argv[1], "sweep")) desk_sweep(&desk);
   printf("moonpool %s: %s is as expected\n", moonpool_version(), argv[1]);
   return 0;
 }

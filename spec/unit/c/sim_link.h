@@ -27,9 +27,10 @@ void mp_timer_init(struct mp_timer *timer, struct mp_loop *loop,
 void mp_timer_start(struct mp_timer *timer, uint64_t delay_ms) {
   post(s->now + delay_ms, TIMER, NOBODY, 0, no_packet());
   s->events[s->event_count - 1].timer = timer;
-  timer->slot = s->orders; /* the event that counts */
+  timer->due_ms = s->orders; /* the event that counts */
+  timer->running = true;
 }
-void mp_timer_stop(struct mp_timer *timer) { timer->slot = 0; }
+void mp_timer_stop(struct mp_timer *timer) { timer->running = false; }
 
 /* ---- connections ---- */
 

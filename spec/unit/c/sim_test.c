@@ -48,8 +48,8 @@ static void happen(struct event *e) {
       break;
     case SCRIPT: script_moves(e->who); break;
     case TIMER:
-      if (e->timer->slot != e->order) break;
-      e->timer->slot = 0;
+      if (!e->timer->running || e->timer->due_ms != e->order) break;
+      e->timer->running = false;
       e->timer->cb(e->timer);
       break;
     case OP_LOST: segment_over(e->who, NULL); break;
