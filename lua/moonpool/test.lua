@@ -187,6 +187,7 @@ end
 -- run_specs(arguments) -> exit code. `moonpool spec` calls this once the cluster runs.
 function test.run_specs(arguments)
   require "moonpool.operation.output".mode = "refuse"
+  require "moonpool.operation.round_trips".counted = true
   -- With it, specs of retry safety test every operation, not only the most important one.
   test.thorough = take(arguments, "--retry-safety")
   make_faults "template1"

@@ -115,6 +115,18 @@ scripts/unknown_column.lua:4:24: error: column "naem" does not exist [sql]
 ]], output)
   end)
 
+  it("shows the part of a long line that matters", function()
+    local output = check { ["scripts/long.lua"] = 'local moonpool = require "moonpool" ' ..
+      'return moonpool.operation { run = function(tx) local _ = "' .. ("ü"):rep(500) ..
+      '" return tx:one("select naem from shops where \'' .. ("x"):rep(9000) ..
+      '\' is null") end }\n' }
+    local line, mark = output:match "| (…[^\n]*…)\n[^|]*| ([^\n]*)\n"
+    assert.is_truthy(line, output)
+    assert.is_true(utf8.len(line) < 170)
+    local at = utf8.offset(line, #mark:match "^ *" + 1)
+    assert.are.equal("naem", line:sub(at, at + 3))
+  end)
+
   it("raises no alarm about correct scripts", function()
     for name, files in pairs(correct) do
       local output, code = check(files)

@@ -331,7 +331,7 @@ describe("moonpool", function()
 
     it("a missing script is a usage error", function()
       local _, err, code = run "run missing.lua"
-      contains(err, "missing.lua")
+      contains(err, "missing.lua: No such file or directory")
       assert.are.equal(2, code)
     end)
 

@@ -109,7 +109,7 @@ describe("moonpool.db", function()
 
     it("one statement at a time", function()
       assert.is_truthy(failure(db.exec, "select 1; select 2"))
-      assert.is_truthy(failure(db.exec, ""))
+      contains(failure(db.exec, "").message, "db.exec")
       assert.are.equal(1, db.value "select 1")
     end)
 

@@ -451,7 +451,8 @@ describe("moonpool migrate", function()
 
   it("answers what it does not understand with its usage", function()
     for args, message in pairs {
-      ["sideways"] = "unknown command sideways", ["up --jason"] = "unknown option --jason",
+      ["sideways"] = "unknown command sideways", ["upp"] = "did you mean `up`?",
+      ["up --jason"] = "unknown option --jason",
       ["up --json"] = "--json does not go with up",
       ["status --dry-run"] = "--dry-run does not go with status",
       ["up --to"] = "--to takes a migration's number", ["up --to=x"] = "not x",

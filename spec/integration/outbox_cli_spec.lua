@@ -83,7 +83,7 @@ describe("on the command line", function()
   end)
 
   it("wrong usage is told", function()
-    says(run("outbox lst", 2), "unknown command lst", "--help")
+    says(run("outbox lst", 2), "unknown command lst; did you mean `list`?", "--help")
     says(run("outbox retry", 2), "--all")
     says(run("outbox prune --dead", 2), "does not go with")
     says(run("outbox forget", 2), "name")

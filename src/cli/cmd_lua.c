@@ -1,4 +1,5 @@
 /* cmd_lua.c: the commands that run Lua on a host: call, run, migrate, spec, bench. */
+#include <errno.h>
 #include <glob.h>
 #include <lauxlib.h>
 #include <limits.h>
@@ -162,7 +163,7 @@ int mp_cmd_run(struct mp_cli *cli, int argc, char **argv) {
   if (code_given && argc < 2) return mp_cli_usage("run", "the code behind -e is missing", "");
   bool from_stdin = !sandbox && !code_given && !strcmp(argv[1], "-");
   if (!code_given && !from_stdin && access(argv[1], R_OK)) {
-    fprintf(stderr, "moonpool run: cannot read %s\n", argv[1]);
+    fprintf(stderr, "moonpool run: cannot read %s: %s\n", argv[1], strerror(errno));
     return MP_EXIT_USAGE;
   }
   int code = find_database(cli, "run", APP, &cluster, &url);

@@ -47,6 +47,7 @@ static int db_query(lua_State *L) { return run(L, "db.query", db_query, mp_shape
 static int db_first(lua_State *L) { return run(L, "db.first", db_first, mp_shape_first); }
 static int db_value(lua_State *L) { return run(L, "db.value", db_value, mp_shape_value); }
 static int db_count(lua_State *L) { return run(L, "db.count", db_count, mp_shape_count); }
+static int db_exec(lua_State *L) { return run(L, "db.exec", db_exec, mp_shape_count); }
 
 /* one(sql, params, message) */
 static int db_one(lua_State *L) {
@@ -271,9 +272,9 @@ static void add_module(lua_State *L, const char *module) {
 /* The source is on top; replaces it by the table of functions over it. */
 static void push_functions(lua_State *L, bool kept) {
   static const luaL_Reg functions[] = {
-      {"query", db_query},   {"first", db_first},          {"value", db_value},
-      {"count", db_count},   {"exec", db_count},           {"one", db_one},
-      {"insert", db_insert}, {"describe", mp_db_describe}, {NULL, NULL},
+      {"query", db_query}, {"first", db_first}, {"value", db_value},   {"count", db_count},
+      {"exec", db_exec},   {"one", db_one},     {"insert", db_insert}, {"describe", mp_db_describe},
+      {NULL, NULL},
   };
   static const luaL_Reg more[] = {{"transaction", mp_db_transaction},
                                   {"lease", db_lease},

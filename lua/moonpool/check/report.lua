@@ -13,14 +13,29 @@ local function painter(colour)
   end
 end
 
+local LONG_LINE, BEFORE, SHOWN = 400, 60, 160 -- characters
+
+-- The line and the column in it; of a long line the part around the column.
+local function part_of(line, column)
+  local count = utf8.len(line)
+  if not count or count <= LONG_LINE then return line, column end
+  local first = math.max(1, column - BEFORE)
+  local last = math.min(count, first + SHOWN)
+  local text = line:sub(utf8.offset(line, first), utf8.offset(line, last + 1) - 1)
+  local cut = first > 1 and "…" or ""
+  return cut .. text .. (last < count and "…" or ""), column - first + 1 + #cut // 3
+end
+
 -- The text of the line, with a caret below. Tabs stay tabs, so that the caret stands right.
 local function excerpt(finding, paint)
   local line = syntax.line(finding.file, finding.line)
   if not line or line == "" then return "" end
+  local column
+  line, column = part_of(line, finding.column)
   local number = tostring(finding.line)
-  local before = line:sub(1, (utf8.offset(line, finding.column) or finding.column) - 1)
+  local before = line:sub(1, (utf8.offset(line, column) or column) - 1)
   local room = before:gsub("[^\t]", " ")
-  if not before:find "\t" then room = (" "):rep(finding.column - 1) end
+  if not before:find "\t" then room = (" "):rep(column - 1) end
   local mark = "^" .. ("~"):rep(math.min(finding.length, 60) - 1)
   return ("  %s | %s\n  %s | %s%s\n"):format(number, line, (" "):rep(#number), room,
                                              paint("mark", mark))

@@ -1,6 +1,7 @@
 -- `moonpool migrate`: the command line of lua/moonpool/migrate/, which brings a database to the
 -- state of migrations/. The host connects to the database as the owner.
 local moonpool = require "moonpool"
+local nearest  = require "moonpool.is.nearest"
 local problem  = require "moonpool.migrate.problem"
 
 local usage = [[
@@ -103,7 +104,11 @@ return function(args)
     return 0
   end
   local allowed = commands[command]
-  if not allowed then return usage_error("unknown command %s", command) end
+  if not allowed then
+    local near = nearest(command, commands)
+    return usage_error("unknown command %s%s", command,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
   for name in pairs(given) do
     if not allowed[name] then
       local elsewhere = false

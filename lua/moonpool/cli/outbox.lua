@@ -1,6 +1,7 @@
 -- `moonpool outbox`: lists the messages whose delivery failed, and retries or drops them.
-local json   = require "moonpool.json"
-local outbox = require "moonpool.outbox"
+local json    = require "moonpool.json"
+local nearest = require "moonpool.is.nearest"
+local outbox  = require "moonpool.outbox"
 
 local commands = {
   list        = { subscriber = true, message = true, dead = true, json = true },
@@ -78,7 +79,11 @@ return function(args)
   if not given then return usage("%s", words) end
   local command = words[1] or "list"
   local allowed = commands[command]
-  if not allowed then return usage("unknown command %s", command) end
+  if not allowed then
+    local near = nearest(command, commands)
+    return usage("unknown command %s%s", command,
+      near and ("; did you mean `%s`?"):format(near) or "")
+  end
   for name in pairs(given) do
     if not allowed[name] then return usage("--%s does not go with %s", name, command) end
   end

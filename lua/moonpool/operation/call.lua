@@ -270,7 +270,7 @@ local function call(op, input, options, want_info)
   local run    = options.dry_run and trial_of(op, options) or script_of(op, key, options)
   local again  = function(fresh) return run(fresh, check(op, raw, options)) end
   local short  = key and no_memory_for_answer(op)
-  local counted = round_trips.wanted(op)
+  local counted = round_trips.wanted(op, key)
   local answer, info = host.transact(op, run, checked, again, lane, tenant, caller or nil,
                                      timeout_of(op, options), key, want_info or counted,
                                      options.origin)

@@ -101,7 +101,7 @@ local list = {
   { "memory", integer(1, 65536), host = true,
     "MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY" },
   { "round_trips", integer(1, 1000),
-    "round trips that a call may take; with more, specs and `moonpool call` fail" },
+    "round trips that a call may take; with more, specs fail" },
   { "lane", { type = "string|moonpool.lane|(string|moonpool.lane)[]", fault = lanes.fault },
     "calls whose lane is equal wait for each other; `$name`s are input fields" },
   { "group", integer(1, 64), host = true,

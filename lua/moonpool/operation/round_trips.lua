@@ -1,17 +1,16 @@
--- moonpool.operation.round_trips: an operation may say how many round trips it takes at most. A
--- call that took more fails where results are judged, too (output.lua): in specs and under
--- `moonpool call`. A retry counts anew.
+-- moonpool.operation.round_trips: an operation may say how many round trips it takes at most; in
+-- specs a call that took more fails. A retry counts anew. A call with an idempotency key is not
+-- counted, since the key costs round trips of its own.
 local errors = require "moonpool.errors"
-local output = require "moonpool.operation.output"
 
-local round_trips = {}
+local round_trips = { counted = false }
 
 --- Whether a call of the operation is counted.
-function round_trips.wanted(op) return op.round_trips and output.mode == "refuse" end
+function round_trips.wanted(op, key) return round_trips.counted and op.round_trips and not key end
 
 --- `info`: what the call consumed; nil if there was no memory for it.
 function round_trips.judge(op, info)
-  if not info or info.recalled or info.round_trips <= op.round_trips then return end
+  if not info or info.round_trips <= op.round_trips then return end
   error(errors.new { code = "SCRIPT_ERROR", status = 500, operation = op.name,
     message = ("%s took %d round trips, and its definition says at most %d; `moonpool explain %s` \z
       shows why each was needed (its work is stored)")

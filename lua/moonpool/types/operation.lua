@@ -39,7 +39,7 @@
 ---@field cpu? number
 ---MiB of Lua values for one call; default MOONPOOL_TASK_MEMORY
 ---@field memory? integer
----round trips that a call may take; with more, specs and `moonpool call` fail
+---round trips that a call may take; with more, specs fail
 ---@field round_trips? integer
 ---calls whose lane is equal wait for each other; `$name`s are input fields
 ---@field lane? string|moonpool.lane|(string|moonpool.lane)[]

@@ -9,17 +9,19 @@ local store    = require "moonpool.outbox.store"
 
 local letters = {}
 
-local number = 0
+-- Messages outlive the spec that published them: files that run on one database must not share
+-- topics.
+local file, number = moonpool.uuid():sub(-8), 0
 
 --- A fresh desk: `topic`, `name(suffix)`, publish, relay, received.
 function letters.new(schema)
   number = number + 1
-  local desk = { topic = "spec.letters_" .. number, subscribers = {} }
+  local desk = { topic = ("spec.letters_%s_%d"):format(file, number), subscribers = {} }
 
   --- Adds a subscriber that writes what it gets into `schema`.received; `also(tx, message)` may
   --- fail.
   function desk.subscriber(suffix, also, fields)
-    local name = "spec_" .. number .. "_" .. suffix
+    local name = ("spec_%s_%d_%s"):format(file, number, suffix)
     local definition = { on = desk.topic, from = "oldest" }
     for field, value in pairs(fields or {}) do definition[field] = value end
     function definition.run(tx, message)
