@@ -152,6 +152,23 @@ describe("reads that wait together", function()
     pool.close()
   end)
 
+  it("do not wait for one that hangs behind them, whose neighbours' answers the server keeps back",
+     function()
+    local pool, hanging = db.open { url = host.app_url, max = 1 }, nil
+    with_closed_table(function()
+      local reads = {}
+      for i = 1, 3 do
+        reads[i] = { pool.value, "select id from reads_spec.things where id = $1", i }
+      end
+      reads[4] = { pool.value, "select id from reads_spec.closed" }
+      local handles = begin(pool, 1, reads)
+      for i = 1, 3 do assert.are.same({ true, i }, { handles[i]:wait() }) end
+      hanging = handles[4]
+    end)
+    assert.are.same({ true, 1 }, { hanging:wait() })
+    pool.close()
+  end)
+
   it("go on when one is canceled, and when its connection is lost", function()
     local pool = db.open { url = host.app_url, max = 2 }
     with_closed_table(function()

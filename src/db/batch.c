@@ -116,7 +116,9 @@ static void on_sync(struct mp_sync *sync, struct mp_result *result, const struct
 }
 
 /* The read that is under way may just be behind a loop that was busy: its answer is read before the
- * timer is due again. */
+ * timer is due again. Then any of those without an answer may be the slow one, because the server
+ * keeps answers back until the segment ends or its buffer is full: each goes alone, and what is
+ * under way is canceled. They change nothing, so they may be done twice. */
 static void on_stall(struct mp_timer *timer) {
   struct mp_batch *batch = MP_CONTAINER_OF(timer, struct mp_batch, stall);
   if (batch->next == batch->at + batch->n) return;
@@ -125,9 +127,10 @@ static void on_stall(struct mp_timer *timer) {
     mp_timer_start(&batch->stall, STALL_MS);
     return;
   }
-  judge(batch, batch->next->text, STALL_COST);
-  disperse(batch, batch->next);
-  if (!batch->live) (void)mp_conn_cancel(batch->lease.conn, &(struct mp_err){.code = MP_OK});
+  for (struct mp_batch_place *place = batch->next; place < batch->at + batch->n; place++)
+    judge(batch, place->text, STALL_COST);
+  disperse(batch, NULL);
+  (void)mp_conn_cancel(batch->lease.conn, &(struct mp_err){.code = MP_OK});
 }
 
 static void on_read(struct mp_req *req, struct mp_result *result, const struct mp_err *err) {

@@ -3,8 +3,9 @@
  *
  * A segment is one transaction: a failure skips what follows, and only what is committed may be
  * handed out. So if anything fails, nothing of it counts, and each read is sent again alone. The
- * same happens to the neighbours of a read that takes long, is huge, hangs or is canceled; a text
- * that is slow again and again does not share for a while. The last reader that is left takes the
+ * same happens to all of a segment that is not answered in some milliseconds, and to the neighbours
+ * of a read that is huge or canceled; a text that is slow again and again does not share for a
+ * while. The last reader that is left takes the
  * connection over, with the answer that is still due.
  *
  * Owner: itself; it is gone when its segment has ended. Thread: the loop's. */
