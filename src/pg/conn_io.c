@@ -242,7 +242,10 @@ static void answer(struct mp_conn *conn, struct mp_op op) {
   mp_result_unref(result);
 }
 
+enum { EMPTY_MOST = 8 };
+
 static void take_answers(struct mp_conn *conn) {
+  unsigned empty = 0; /* NULLs in a row: one ends a statement, and one may follow a COPY */
   while (conn->ops.len && mp_conn_alive(conn) && !PQisBusy(conn->pg)) {
     enum mp_op_kind kind = conn->ops.at[conn->ops.head].kind;
     PGresult *pg = PQgetResult(conn->pg);
@@ -251,10 +254,15 @@ static void take_answers(struct mp_conn *conn) {
         lost(conn, "connection lost");
         return;
       }
+      if (++empty > EMPTY_MOST) { /* libpq had no memory for an answer, and gives NULL for ever */
+        lost(conn, "an answer is missing");
+        return;
+      }
       if (kind != MP_OP_SYNC && kind != MP_OP_OWN_SYNC && (conn->result || conn->aborted_result))
         answer(conn, ops_pop(conn));
       continue;
     }
+    empty = 0;
     ExecStatusType status = PQresultStatus(pg);
     if (status == PGRES_PIPELINE_SYNC) {
       PQclear(pg);
